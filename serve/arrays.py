@@ -1,0 +1,9 @@
+"""Array types by dtype; the axes stand in the docstring or the comment of whoever makes or takes the array."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8Array = NDArray[np.uint8]
+Int64Array = NDArray[np.int64]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]

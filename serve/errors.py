@@ -1,0 +1,119 @@
+"""The errors of actserve, without a word of HTTP: `problems.py` alone knows which status each becomes.
+
+    ActserveError
+    ├── RequestError                    the caller can mend it
+    │   ├── InvalidOption               an option is unknown, of the wrong type or out of range
+    │   ├── UnknownModel, UnknownVocabulary
+    │   ├── UploadTooLarge              passed the limit while it arrived
+    │   ├── UnsupportedMedia            container or codec outside the allowed list, or no video at all
+    │   ├── InvalidVocabulary           labels or templates that cannot be scored
+    │   └── VideoError                  readable request, unusable content
+    │       ├── UndecodableVideo        broken, truncated or encrypted
+    │       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
+    │       ├── VideoTooShort           it shows no frame
+    │       ├── VideoTooLong            longer, or more frames, than allowed
+    │       └── PictureTooLarge         more pixels in a frame than allowed
+    ├── ServiceError                    not the caller's fault
+    │   ├── Overloaded                  the queue is full: refused before any work
+    │   ├── EngineUnavailable           the runtime is gone or not yet ready
+    │   ├── DeadlineExceeded            the answer would come too late
+    │   └── EngineFailure               the runtime failed on this input
+    └── ContractError                   a model on disk that this server cannot honour; start-up stops
+"""
+
+from typing import Any
+
+
+class ActserveError(Exception):
+    """Base of the tree: one message for people and, beside it, the facts for programs.
+
+    Errors cross process borders (decode children), so the message and the facts survive pickling.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.facts)
+
+
+def _rebuild(kind: type[ActserveError], message: str, facts: dict[str, Any]) -> ActserveError:
+    return kind(message, **facts)
+
+
+class RequestError(ActserveError):
+    """The caller can mend it."""
+
+
+class InvalidOption(RequestError):
+    """An option is unknown, of the wrong type or out of range."""
+
+
+class UnknownModel(RequestError):
+    """No model of that name."""
+
+
+class UnknownVocabulary(RequestError):
+    """No vocabulary of that name or version."""
+
+
+class UploadTooLarge(RequestError):
+    """The upload passed the limit while it arrived."""
+
+
+class UnsupportedMedia(RequestError):
+    """The container or codec is outside the allowed list, or the file holds no video."""
+
+
+class InvalidVocabulary(RequestError):
+    """Labels or templates that cannot be scored."""
+
+
+class VideoError(RequestError):
+    """The request can be read, the video in it cannot be used."""
+
+
+class UndecodableVideo(VideoError):
+    """Broken, truncated or encrypted."""
+
+
+class DecodeLimitExceeded(UndecodableVideo):
+    """The decoder passed its time, memory or processor limit."""
+
+
+class VideoTooShort(VideoError):
+    """The video shows no frame."""
+
+
+class VideoTooLong(VideoError):
+    """The video lasts longer, or has more frames, than allowed."""
+
+
+class PictureTooLarge(VideoError):
+    """A frame has more pixels than allowed."""
+
+
+class ServiceError(ActserveError):
+    """Not the caller's fault."""
+
+
+class Overloaded(ServiceError):
+    """The queue is full; refused before any work was done."""
+
+
+class EngineUnavailable(ServiceError):
+    """The runtime is gone, or not yet ready."""
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer would come too late."""
+
+
+class EngineFailure(ServiceError):
+    """The runtime failed on this input."""
+
+
+class ContractError(ActserveError):
+    """A model on disk that this server cannot honour: names the field, what was expected and what was found."""
