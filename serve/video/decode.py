@@ -1,0 +1,123 @@
+"""From a file to views: which frames, decoded one at a time, each cut to its squares at once.
+
+`load_views` is what a request needs; `open_video`, `read_frames` and `frames_at` are its parts, for training and tools.
+Two decoders stand behind the same functions; see `decode_pyav.py` and `decode_decord.py`.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take, translated
+from serve.video.limits import DecodeSettings
+from serve.video.metadata import VideoMetadata
+from serve.video.preprocess import crop_frame
+from serve.video.sampling import clip_indices
+from serve.video.views import DecodedViews, ViewRequest
+
+
+def open_video(path: Path, settings: DecodeSettings) -> PyavVideo:
+    """Open a video or picture, read its timestamps and check it against the limits; nothing is decoded yet.
+
+    Raises:
+        UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: what the file's fault is.
+    """
+    with translated():
+        return PyavVideo(path, settings)
+
+
+def read_frames(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+    """Decode the frames `choose` wants with the decoder of the settings; `take` keeps what is needed of each."""
+    with translated():
+        return _DECODERS[settings.decoder](video, choose, take)
+
+
+def frames_at(path: Path, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:
+    """Frames at 0-based indices, upright. [N] -> [N, H, W, 3]
+
+    Raises:
+        VideoTooShort: an index lies beyond the last frame.
+    """
+    reading = read_frames(open_video(path, settings), lambda _: indices, take=np.copy, settings=settings)
+    return np.stack([reading.kept[int(index)] for index in indices])
+
+
+def load_views(
+    path: Path, request: ViewRequest, *, settings: DecodeSettings, out: UInt8Array | None = None
+) -> DecodedViews:
+    """Decode a video or picture into views, in this process and without a deadline.
+
+    Each frame is resized and cropped as soon as it is decoded, so memory holds one frame and the views. `out` may give
+    the array to write into, e.g. shared memory.
+
+    Raises:
+        VideoError, UnsupportedMedia: what the file's fault is.
+    """
+    started = time.perf_counter()
+    preprocess_seconds = 0.0
+    shown_size = (0, 0)
+
+    def take(frame: UInt8Array) -> UInt8Array:
+        nonlocal preprocess_seconds, shown_size
+        begun = time.perf_counter()
+        shown_size = shown_size if shown_size != (0, 0) else frame.shape[:2]
+        crops = crop_frame(frame, request.preprocess, num_crops=request.num_crops)
+        preprocess_seconds += time.perf_counter() - begun
+        return crops
+
+    video = open_video(path, settings)
+    reading = read_frames(video, lambda count: _wanted(count, request), take=take, settings=settings)
+    views = np.empty(request.shape, dtype=np.uint8) if out is None else out
+    _fill_(views, reading, num_clips=request.num_clips)
+    elapsed = time.perf_counter() - started
+    return DecodedViews(
+        views=views,
+        metadata=_metadata(video, reading, shown_size),
+        frame_indices=reading.indices,
+        pts_seconds=reading.timeline.pts_seconds[reading.indices],
+        decode_ms=(elapsed - preprocess_seconds) * 1000,
+        preprocess_ms=preprocess_seconds * 1000,
+    )
+
+
+def _wanted(num_frames: int, request: ViewRequest) -> Int64Array:
+    sampling = request.sampling
+    return clip_indices(sampling.rule, num_frames, num_segments=sampling.num_segments, num_clips=request.num_clips)
+
+
+def _fill_(views: UInt8Array, reading: Reading, *, num_clips: int) -> None:
+    for clip, row in enumerate(reading.indices):
+        for segment, index in enumerate(row):
+            views[clip::num_clips, segment] = reading.kept[int(index)]  # [num_crops, 3, S, S]
+
+
+def _metadata(video: PyavVideo, reading: Reading, shown_size: tuple[int, int]) -> VideoMetadata:
+    timeline = reading.timeline
+    is_picture = video.container.endswith("_pipe")
+    return VideoMetadata(
+        num_frames=timeline.num_frames,
+        fps=0.0 if is_picture else timeline.fps,
+        duration_seconds=0.0 if is_picture else timeline.duration_seconds,
+        height=shown_size[0],
+        width=shown_size[1],
+        container=video.container,
+        codec=video.canonical_codec,
+        num_broken_packets=reading.num_broken_packets,
+    )
+
+
+def _read_with_pyav(video: PyavVideo, choose: Choose, take: Take) -> Reading:
+    return video.read(choose, take)
+
+
+def _read_with_decord(video: PyavVideo, choose: Choose, take: Take) -> Reading:
+    from serve.video.decode_decord import read  # loads a second ffmpeg; only those who ask for it pay
+
+    return read(video, choose, take)
+
+
+_DECODERS: dict[str, Callable[[PyavVideo, Choose, Take], Any]] = {"pyav": _read_with_pyav, "decord": _read_with_decord}

@@ -1,0 +1,423 @@
+"""Decoding with PyAV: only the frames that are wanted, and only the groups of pictures they need.
+
+All packets are demuxed once, without decoding, so timestamps and the count of shown frames are known and no header is
+trusted. Where the container's presentation times can be trusted, each wanted frame is decoded from the key frame before
+it, unwanted frames nobody refers to are skipped, and every wanted timestamp must come out exactly once. Everywhere else,
+and whenever that check fails, the stream is decoded in order and frames are counted as they come.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.logging
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.errors import (
+    DecodeLimitExceeded,
+    PictureTooLarge,
+    UndecodableVideo,
+    UnsupportedMedia,
+    VideoTooLong,
+    VideoTooShort,
+)
+from serve.video.containers import CODECS, DEMUXERS, TRUSTED_TIMES, identify
+from serve.video.limits import DecodeSettings
+from serve.video.metadata import Timeline
+
+MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read a second time
+MAX_BROKEN_SHARE = 0.5  # of the packets; past it the picture would be mostly invented
+
+Choose = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
+Take = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> what is kept of it
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was kept of the wanted frames, by frame index, and when all frames are shown."""
+
+    timeline: Timeline
+    indices: Int64Array  # as `choose` returned them for the true count
+    kept: dict[int, Any]
+    num_broken_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One packet of the stream, in decoding order."""
+
+    pts: int | None
+    duration: int
+    is_key: bool
+    is_shown: bool
+    packet: av.Packet | None  # kept only while the stream is small
+
+
+class _PlanFailed(Exception):
+    """The planned frames did not all come out; decode in order instead."""
+
+
+class PyavVideo:
+    """One opened file; frames come from `read`."""
+
+    def __init__(self, path: Path, settings: DecodeSettings) -> None:
+        self._path = path
+        self._settings = settings
+        with _open(path) as container:
+            self.stream_index = _choose_stream(container, settings)
+            stream = container.streams[self.stream_index]
+            assert isinstance(stream, av.VideoStream)
+            self.container = container.format.name
+            self.codec = stream.codec_context.codec.name
+            self.canonical_codec = stream.codec_context.codec.canonical_name
+            self.time_base = float(stream.time_base) if stream.time_base else 0.0
+            rate = stream.average_rate or stream.guessed_rate
+            self._seconds_per_frame = 1 / float(rate) if rate else 0.0
+            self.entries = self._demux(container, stream)
+        self.shown = [position for position, entry in enumerate(self.entries) if entry.is_shown]
+        if not self.entries:
+            raise VideoTooShort("the video stream holds no frame", num_frames=0)
+        self._order = self._presentation_order()
+        self._refuse_long(self._planned_timeline() if self._order is not None else None)
+
+    @property
+    def is_planned(self) -> bool:
+        """The container's timestamps can be trusted, so frames are found without decoding them all."""
+        return self._order is not None
+
+    def decode_rank(self, index: int) -> int:
+        """Rank of shown frame `index` among all packets by presentation time, hidden ones included."""
+        assert self._order is not None
+        wanted = self.entries[self._order[index]].pts
+        return sum(entry.pts < wanted for entry in self.entries)  # type: ignore[operator]
+
+    def planned_timeline(self) -> Timeline:
+        """Times of the shown frames as the container gives them; only where `is_planned`."""
+        return self._planned_timeline()
+
+    def read(self, choose: Choose, take: Take) -> Reading:
+        """Decode the frames `choose` wants and keep what `take` makes of each.
+
+        `take` sees one frame at a time and each at most once per pass; `choose` may be asked again when the true count
+        differs from the number of packets.
+
+        Raises:
+            UndecodableVideo: nothing, or too little, can be decoded.
+            PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit was passed.
+        """
+        if self._order is not None:
+            try:
+                return self._read_planned(choose, take)
+            except (_PlanFailed, av.error.InvalidDataError):
+                pass
+        return self._read_in_order(choose, take)
+
+    # demuxing -------------------------------------------------------------------------------------------------------
+
+    def _demux(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[_Entry]:
+        entries: list[_Entry] = []
+        kept_bytes = 0
+        for packet in _packets(container, stream):
+            kept_bytes += packet.size
+            hidden = packet.is_discard or (self.canonical_codec == "vp8" and not bytes(packet)[0] & 0x10)
+            keep = packet if kept_bytes <= MAX_KEPT_BYTES else None
+            entries.append(_Entry(packet.pts, packet.duration or 0, packet.is_keyframe, not hidden, keep))
+            if len(entries) > self._settings.max_frames:
+                raise VideoTooLong(
+                    f"the video has more than the {self._settings.max_frames} frames allowed",
+                    limit_frames=self._settings.max_frames,
+                )
+        if kept_bytes > MAX_KEPT_BYTES:
+            entries = [_Entry(e.pts, e.duration, e.is_key, e.is_shown, None) for e in entries]
+        return entries
+
+    def _presentation_order(self) -> list[int] | None:
+        """Positions of the shown packets by presentation time; None where the times cannot be trusted."""
+        times = [self.entries[position].pts for position in self.shown]
+        if self.container not in TRUSTED_TIMES or not times or None in times or len(set(times)) != len(times):
+            return None
+        return sorted(self.shown, key=lambda position: self.entries[position].pts or 0)
+
+    def _planned_timeline(self) -> Timeline:
+        assert self._order is not None
+        times = [self.entries[position].pts or 0 for position in self._order]
+        return self._timeline(times, self.entries[self._order[-1]].duration)
+
+    def _timeline(self, times: Sequence[int], last_duration: int) -> Timeline:
+        seconds = (np.asarray(times, dtype=np.float64) - times[0]) * self.time_base
+        if last_duration <= 0 and len(times) > 1:
+            last_duration = round(statistics.median(np.diff(times).tolist()))
+        return Timeline(seconds, float(seconds[-1]) + last_duration * self.time_base)
+
+    def _refuse_long(self, timeline: Timeline | None) -> None:
+        if timeline is not None and timeline.duration_seconds > self._settings.max_duration_seconds:
+            raise VideoTooLong(
+                f"the video lasts {timeline.duration_seconds:.0f} s, {self._settings.max_duration_seconds:.0f} s are allowed",
+                duration_seconds=timeline.duration_seconds,
+                limit_seconds=self._settings.max_duration_seconds,
+            )
+
+    # planned decoding -----------------------------------------------------------------------------------------------
+
+    def _read_planned(self, choose: Choose, take: Take) -> Reading:
+        assert self._order is not None
+        indices = _within(choose(len(self._order)), len(self._order))
+        index_of = {self.entries[self._order[index]].pts: int(index) for index in np.unique(indices)}
+        kept: dict[int, Any] = {}
+        with self._decoder() as decoder:
+            for run in _runs(self.entries, [self._order[index] for index in index_of.values()]):
+                for frame in self._decode_run(decoder, run, index_of):
+                    index = index_of.get(frame.pts)
+                    if index is None:
+                        continue
+                    if index in kept:
+                        raise _PlanFailed
+                    kept[index] = take(decoder.picture(frame))
+        if len(kept) != len(index_of):
+            raise _PlanFailed
+        return Reading(self._planned_timeline(), indices, kept)
+
+    def _decode_run(self, decoder: "_Decoder", run: range, index_of: dict[int | None, int]) -> Iterator[av.VideoFrame]:
+        for packet, entry in self._stored(run):
+            wanted = entry.pts in index_of
+            decoder.context.skip_frame = "DEFAULT" if wanted else "NONREF"
+            yield from decoder.context.decode(packet)
+        yield from decoder.context.decode(None)
+        decoder.context.flush_buffers()
+
+    def _stored(self, run: range) -> Iterator[tuple[av.Packet, _Entry]]:
+        if self.entries[0].packet is not None:
+            for position in run:
+                packet = self.entries[position].packet
+                assert packet is not None
+                yield packet, self.entries[position]
+            return
+        with _open(self._path) as container:
+            stream = container.streams[self.stream_index]
+            for position, packet in enumerate(_packets(container, stream)):
+                if position >= run.stop:
+                    return
+                if position >= run.start:
+                    yield packet, self.entries[position]
+
+    # decoding in order ----------------------------------------------------------------------------------------------
+
+    def _read_in_order(self, choose: Choose, take: Take) -> Reading:
+        guess = len(self.shown)
+        wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
+        kept, times, last_duration, broken = self._pass(wanted, take)
+        if not times:
+            raise UndecodableVideo(
+                "not one frame can be decoded: the data in the video stream is broken", num_packets=len(self.entries)
+            )
+        if broken > MAX_BROKEN_SHARE * len(self.entries):
+            raise UndecodableVideo(
+                f"the video is mostly broken: {broken} of {len(self.entries)} packets cannot be decoded",
+                broken_packets=broken,
+                num_packets=len(self.entries),
+            )
+        indices = _within(choose(len(times)), len(times))
+        needed = set(np.unique(indices).tolist())
+        if missing := needed - kept.keys():
+            more, *_ = self._pass(missing, take)
+            kept |= more
+        if needed - kept.keys():
+            raise UndecodableVideo("the video decodes to different frames each time: its data is broken")
+        timeline = self._counted_timeline(times, last_duration)
+        self._refuse_long(timeline)
+        return Reading(timeline, indices, {index: kept[index] for index in needed}, broken)
+
+    def _pass(self, wanted: set[int], take: Take) -> tuple[dict[int, Any], list[int | None], int, int]:
+        """Decode everything once: what was kept, all timestamps, the last duration, packets that were broken."""
+        kept: dict[int, Any] = {}
+        times: list[int | None] = []
+        last_duration = broken = 0
+        with self._decoder() as decoder:
+            for packet in self._all_packets():
+                try:
+                    frames = decoder.context.decode(packet)
+                except av.error.InvalidDataError:
+                    broken += 1
+                    continue
+                for frame in frames:
+                    if len(times) in wanted:
+                        kept[len(times)] = take(decoder.picture(frame))
+                    times.append(frame.pts)
+                    last_duration = frame.duration or 0
+                if len(times) > self._settings.max_frames:
+                    raise VideoTooLong(f"the video has more than the {self._settings.max_frames} frames allowed")
+        return kept, times, last_duration, broken
+
+    def _all_packets(self) -> Iterator[av.Packet | None]:
+        for packet, _ in self._stored(range(len(self.entries))):
+            yield packet
+        yield None  # drains the decoder
+
+    def _counted_timeline(self, times: list[int | None], last_duration: int) -> Timeline:
+        """Times as decoded where they ascend; else one frame after the other at the stream's rate (AVI, raw streams)."""
+        known = [time for time in times if time is not None]
+        if (
+            len(known) == len(times)
+            and all(a < b for a, b in zip(known, known[1:], strict=False))
+            and self.container != "avi"
+        ):
+            return self._timeline(known, last_duration)
+        seconds = np.arange(len(times), dtype=np.float64) * self._seconds_per_frame
+        return Timeline(seconds, len(times) * self._seconds_per_frame)
+
+    @contextmanager
+    def _decoder(self) -> Iterator["_Decoder"]:
+        with _open(self._path) as container:
+            stream = container.streams[self.stream_index]
+            assert isinstance(stream, av.VideoStream)
+            yield _Decoder(stream, self._settings)
+
+
+class _Decoder:
+    """A codec with its limits, and the way from its frames to upright RGB."""
+
+    def __init__(self, stream: av.VideoStream, settings: DecodeSettings) -> None:
+        self._settings = settings
+        self._reformatter = VideoReformatter()
+        self.context = stream.codec_context
+        self.context.thread_type = "AUTO"
+        self.context.thread_count = settings.thread_count()
+        self.context.options = {"max_pixels": str(settings.max_picture_pixels)}  # also when the size changes later
+
+    def picture(self, frame: av.VideoFrame) -> UInt8Array:
+        """The frame as RGB [H, W, 3], rotated as its display matrix asks, pixels as stored (aspect and fields too)."""
+        check_picture(frame.width, frame.height, self._settings)
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        return upright(rgb.to_ndarray(), display_matrix(frame))
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """a, b, c, d of the display matrix: a point (x, y) is shown at (a x + c y, b x + d y)."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            values = np.frombuffer(bytes(data), dtype="<i4")
+            return int(values[0]), int(values[1]), int(values[3]), int(values[4])
+    return None
+
+
+def upright(picture: UInt8Array, matrix: tuple[int, int, int, int] | None) -> UInt8Array:
+    """Turn and mirror by multiples of 90 degrees; other angles are taken to the nearest one. [H, W, 3] -> [H', W', 3]"""
+    if matrix is None:
+        return picture
+    a, b, c, d = matrix
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        turned = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    else:
+        turned = picture.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+    return np.ascontiguousarray(turned)
+
+
+def check_picture(width: int, height: int, settings: DecodeSettings) -> None:
+    """Refuse pictures that are too large or too thin.
+
+    Raises:
+        PictureTooLarge: width times height, or the ratio of the sides, passes its limit.
+    """
+    if width * height > settings.max_picture_pixels:
+        raise PictureTooLarge(
+            f"frames of {width}x{height} pixels; {settings.max_picture_pixels} pixels are allowed",
+            width=width, height=height, limit_pixels=settings.max_picture_pixels,
+        )  # fmt: skip
+    if max(width, height) > settings.max_aspect_ratio * max(1, min(width, height)):
+        raise PictureTooLarge(
+            f"frames of {width}x{height} pixels; one side may be {settings.max_aspect_ratio:g} times the other",
+            width=width, height=height, limit_ratio=settings.max_aspect_ratio,
+        )  # fmt: skip
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """PyAV's exceptions become this project's."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DecodeLimitExceeded("decoding needs more memory than allowed") from error
+    except av.error.FFmpegError as error:
+        raise UndecodableVideo(f"the video cannot be decoded: {error.strerror}") from error
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    """Open with the allow-lists; the file's own bytes choose the demuxer, never its name.
+
+    Raises:
+        UnsupportedMedia: no container of the allow-list.
+        UndecodableVideo: a container of the list, but its header is broken.
+    """
+    av.logging.set_level(av.logging.PANIC)
+    demuxer = identify(path)
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    try:
+        return av.open(f"file:{path}", mode="r", format=demuxer, container_options=options, metadata_errors="replace")
+    except MemoryError as error:
+        raise DecodeLimitExceeded("opening the video needs more memory than allowed") from error
+    except (av.error.InvalidDataError, av.error.EOFError, av.error.DemuxerNotFoundError) as error:
+        if demuxer is not None:
+            raise UndecodableVideo("the picture's header is broken") from error
+        raise UnsupportedMedia(
+            "this is no video or picture in a container that is known here, or its header is broken"
+        ) from error
+
+
+def _choose_stream(container: av.container.InputContainer, settings: DecodeSettings) -> int:
+    """Index of the first video stream that is not an attached picture, its codec and picture size checked."""
+    attached = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if stream.disposition & attached or stream.codec_context is None:
+            continue
+        context = stream.codec_context
+        if context.codec.canonical_name not in CODECS:
+            raise UnsupportedMedia(
+                f"codec {context.codec.canonical_name} is not allowed", codec=context.codec.canonical_name
+            )
+        check_picture(context.width, context.height, settings)
+        return stream.index
+    if container.streams.video and container.streams.audio:
+        raise UnsupportedMedia("the file holds audio and a cover picture, but no video")
+    if container.streams.audio:
+        raise UnsupportedMedia("the file holds audio only, no video")
+    raise UnsupportedMedia("the file holds no video stream")
+
+
+def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
+    """Packets of the stream; a file that breaks off ends there."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except (av.error.InvalidDataError, av.error.EOFError):
+        return
+
+
+def _within(indices: Int64Array, num_frames: int) -> Int64Array:
+    if indices.max() >= num_frames:
+        raise VideoTooShort(f"frame {indices.max()} is wanted, the video shows {num_frames}", num_frames=num_frames)
+    return indices
+
+
+def _runs(entries: list[_Entry], wanted: list[int]) -> list[range]:
+    """Stretches of packets to decode, each from a key frame to the last wanted packet of it.
+
+    A wanted picture shown before the key frame that precedes it (a leading picture) needs the key frame before that.
+    """
+    keys = [position for position, entry in enumerate(entries) if entry.is_key]
+    runs: list[range] = []
+    for position in sorted(wanted):
+        pts = entries[position].pts or 0
+        before = [key for key in keys if key <= position]
+        start = next((key for key in reversed(before) if (entries[key].pts or 0) <= pts), 0)
+        if runs and start < runs[-1].stop:
+            runs[-1] = range(runs[-1].start, max(runs[-1].stop, position + 1))
+        else:
+            runs.append(range(start, position + 1))
+    return runs
