@@ -2,7 +2,7 @@
 
 `contract.json` lies beside the video graph and is renamed into place last, so a version without it does not exist.
 Each rule is a name in a table of a light module (`video/sampling.py`, `video/preprocess.py`, `scoring.py`,
-`text/tokenizer.py`); `ModelContract` refuses names it does not know, naming the field, what was expected and what was found.
+`text/tokenizer.py`); a name that is not known is refused with the field, what was expected and what was found.
 """
 
 import hashlib
@@ -138,7 +138,9 @@ class ModelContract:
         _expect(self.sampling.num_segments >= 1, "sampling.num_segments", "at least 1", self.sampling.num_segments)
         size = self.preprocess.image_size
         _expect(1 <= size <= 4096, "preprocess.image_size", "1 to 4096", size)
-        _expect(self.preprocess.short_side >= size, "preprocess.short_side", f"at least {size}", self.preprocess.short_side)
+        _expect(
+            self.preprocess.short_side >= size, "preprocess.short_side", f"at least {size}", self.preprocess.short_side
+        )
         _expect(all(value > 0 for value in self.preprocess.std), "preprocess.std", "above 0", self.preprocess.std)
         _expect(self.text.context_length >= 2, "text.context_length", "at least 2", self.text.context_length)
         scale = self.scoring.logit_scale
@@ -171,7 +173,9 @@ def versions_of(repository: Path, name: str) -> list[int]:
 
 def names_in(repository: Path) -> list[str]:
     """Names of the models in a repository folder that have at least one version, sorted."""
-    return sorted({path.parent.parent.name.removesuffix("_video") for path in repository.glob("*_video/*/contract.json")})
+    return sorted(
+        {path.parent.parent.name.removesuffix("_video") for path in repository.glob("*_video/*/contract.json")}
+    )
 
 
 def read_contract(path: Path) -> ModelContract:
@@ -219,7 +223,10 @@ def file_sha256(path: Path) -> str:
 def _expect(is_right: bool, name: str, expected: object, found: object) -> None:
     if not is_right:
         raise ContractError(
-            f"contract field {name}: expected {expected}, found {found}", field=name, expected=str(expected), found=str(found)
+            f"contract field {name}: expected {expected}, found {found}",
+            field=name,
+            expected=str(expected),
+            found=str(found),
         )
 
 
@@ -246,12 +253,19 @@ def _build(kind: Any, value: Any, name: str) -> Any:
         if arguments[-1] is Ellipsis:
             return tuple(_build(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
         _expect(len(value) == len(arguments), name, f"{len(arguments)} values", value)
-        return tuple(_build(part, item, f"{name}[{i}]") for i, (part, item) in enumerate(zip(arguments, value, strict=True)))
+        return tuple(
+            _build(part, item, f"{name}[{i}]") for i, (part, item) in enumerate(zip(arguments, value, strict=True))
+        )
     if origin in (Mapping, dict, typing.get_origin(Mapping[str, int])):
         _expect(isinstance(value, dict), name, "an object", value)
         return {key: _build(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
     if origin is types.UnionType:
-        _expect(any(type(value) is part for part in arguments), name, " or ".join(part.__name__ for part in arguments), value)
+        _expect(
+            any(type(value) is part for part in arguments),
+            name,
+            " or ".join(part.__name__ for part in arguments),
+            value,
+        )
         return value
     if kind is Any:
         return value

@@ -1,24 +1,24 @@
 """The errors of actserve, without a word of HTTP: `problems.py` alone knows which status each becomes.
 
-    ActserveError
-    ├── RequestError                    the caller can mend it
-    │   ├── InvalidOption               an option is unknown, of the wrong type or out of range
-    │   ├── UnknownModel, UnknownVocabulary
-    │   ├── UploadTooLarge              passed the limit while it arrived
-    │   ├── UnsupportedMedia            container or codec outside the allowed list, or no video at all
-    │   ├── InvalidVocabulary           labels or templates that cannot be scored
-    │   └── VideoError                  readable request, unusable content
-    │       ├── UndecodableVideo        broken, truncated or encrypted
-    │       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
-    │       ├── VideoTooShort           it shows no frame
-    │       ├── VideoTooLong            longer, or more frames, than allowed
-    │       └── PictureTooLarge         more pixels in a frame than allowed
-    ├── ServiceError                    not the caller's fault
-    │   ├── Overloaded                  the queue is full: refused before any work
-    │   ├── EngineUnavailable           the runtime is gone or not yet ready
-    │   ├── DeadlineExceeded            the answer would come too late
-    │   └── EngineFailure               the runtime failed on this input
-    └── ContractError                   a model on disk that this server cannot honour; start-up stops
+ActserveError
+├── RequestError                    the caller can mend it
+│   ├── InvalidOption               an option is unknown, of the wrong type or out of range
+│   ├── UnknownModel, UnknownVocabulary
+│   ├── UploadTooLarge              passed the limit while it arrived
+│   ├── UnsupportedMedia            container or codec outside the allowed list, or no video at all
+│   ├── InvalidVocabulary           labels or templates that cannot be scored
+│   └── VideoError                  readable request, unusable content
+│       ├── UndecodableVideo        broken, truncated or encrypted
+│       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
+│       ├── VideoTooShort           it shows no frame
+│       ├── VideoTooLong            longer, or more frames, than allowed
+│       └── PictureTooLarge         more pixels in a frame than allowed
+├── ServiceError                    not the caller's fault
+│   ├── Overloaded                  the queue is full: refused before any work
+│   ├── EngineUnavailable           the runtime is gone or not yet ready
+│   ├── DeadlineExceeded            the answer would come too late
+│   └── EngineFailure               the runtime failed on this input
+└── ContractError                   a model on disk that this server cannot honour; start-up stops
 """
 
 from typing import Any

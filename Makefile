@@ -1,0 +1,66 @@
+# make run     .venv with serving dependencies only, then the server with the bundled demo model
+# make test    .venv with everything, then the whole test suite
+# make check   format, lint, types
+# make bench   benchmarks with ratios
+# make demo-model   render, train, export and evaluate the bundled demo model from nothing
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8080
+MODEL ?= demo
+PRETRAINED ?=
+REPOSITORY ?= model_repository
+BIN := .venv/bin
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
+
+.PHONY: run test check bench demo-model serving everything model browser clean
+
+run: serving model
+	@$(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
+
+# any other name is exported once, from the weights open_clip knows under it
+model:
+	@if [ ! -d $(REPOSITORY)/$(MODEL)_video ]; then \
+		echo "fetching and exporting $(MODEL) (once)"; \
+		$(PIP) -e '.[export]' && \
+		$(BIN)/python -m export model --arch $(MODEL) $(if $(PRETRAINED),--pretrained $(PRETRAINED)) --name $(MODEL) --repository $(REPOSITORY); \
+	fi
+
+test: everything browser
+	$(BIN)/python -m pytest $(TESTS)
+
+check: everything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: everything
+	$(BIN)/python -m tests.bench
+
+demo-model: everything
+	$(BIN)/python -m training train training/configs/demo.yaml
+	$(BIN)/python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
+
+serving: .venv/serving
+everything: .venv/everything
+
+.venv/serving: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@test -f .venv/everything || { echo "installing the serving dependencies (once)"; $(PIP) -e .; }
+	@touch .venv/serving
+
+.venv/everything: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing everything for training, export and tests (once)"
+	@$(PIP) -e '.[dev]'
+	@touch .venv/serving .venv/everything
+
+# the page is tested in a real browser; where none can be installed its tests skip and say so
+browser:
+	@command -v chromium >/dev/null 2>&1 || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	} || echo "no chromium here: the tests of the page will be skipped"
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

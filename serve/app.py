@@ -1,0 +1,69 @@
+"""The FastAPI application: `create_app(settings)` joins routes, problems and the service behind them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from serve import problems
+from serve.middleware import RequestFacts
+from serve.routes import classify, health, models, page, vocabularies
+from serve.service import Service
+from serve.settings import ServeSettings
+from serve.version import VERSION
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """
+Zero-shot video action recognition: POST a video, get the top-k actions out of a vocabulary you choose.
+
+Errors are RFC 9457 problems (`application/problem+json`); every answer carries `X-Request-Id`.
+"""
+
+
+def create_app(
+    settings: ServeSettings,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    on_fault: Callable[[BaseException], None] | None = None,
+) -> FastAPI:
+    """The application. Its lifespan starts the service in the background, so `/healthz` and `/readyz` answer meanwhile.
+
+    `on_ready` is called once the service is ready, `on_fault` with what stopped its start.
+    """
+    app = FastAPI(title="actserve", version=VERSION, description=DESCRIPTION, lifespan=_lifespan, redoc_url=None)
+    app.state.settings = settings
+    app.state.on_ready = on_ready
+    app.state.on_fault = on_fault
+    problems.install(app)
+    app.add_middleware(RequestFacts)
+    for module in (classify, vocabularies, models, health, page):
+        app.include_router(module.router)
+    page.mount_files(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service = app.state.service = Service(app.state.settings)
+    starting = asyncio.create_task(_start(app, service), name="start")
+    try:
+        yield
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await service.close()
+
+
+async def _start(app: FastAPI, service: Service) -> None:
+    try:
+        await service.start()
+    except Exception as error:  # whatever it is, the operator is told and the process ends
+        logger.error("the start failed: %s", error)
+        if app.state.on_fault is not None:
+            app.state.on_fault(error)
+        return
+    if app.state.on_ready is not None:
+        app.state.on_ready()

@@ -1,0 +1,156 @@
+"""Micro-batching: rows of concurrent requests go through a graph together, each answer back to its own request.
+
+Batches form by themselves while the graph is busy; `max_delay_ms` adds a wait for company when it is idle. The queue
+is bounded, each item has a deadline, and every future ends: with rows, an error or the caller's cancellation.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.arrays import Float32Array
+from serve.errors import ActserveError, DeadlineExceeded, EngineFailure, EngineUnavailable, Overloaded
+
+Rows = dict[str, Float32Array]
+RunBatch = Callable[[NDArray[Any]], Awaitable[Rows]]
+
+
+@dataclass(eq=False)
+class _Item:
+    rows: NDArray[Any]
+    deadline: float
+    future: asyncio.Future[Rows]
+
+
+class MicroBatcher:
+    """Joins rows (first axis) of several callers into runs of at most `max_rows`."""
+
+    def __init__(self, run_batch: RunBatch, *, max_rows: int, max_delay_ms: float, max_queued_rows: int) -> None:
+        self._run_batch = run_batch
+        self._max_rows = max_rows
+        self._max_delay = max_delay_ms / 1000
+        self._max_queued = max_queued_rows
+        self._queue: deque[_Item] = deque()
+        self._queued_rows = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.runs = 0  # batches so far, for metrics
+        self.rows = 0
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for a run."""
+        return self._queued_rows
+
+    def start(self) -> None:
+        """Begin to serve; needs a running event loop."""
+        self._task = asyncio.create_task(self._serve(), name="micro-batcher")
+
+    async def submit(self, rows: NDArray[Any], *, deadline: float) -> Rows:
+        """Rows [n, ...] -> outputs by name, each [n, ...], in order; more than `max_rows` rows take several runs.
+
+        Raises:
+            Overloaded: the queue holds too many rows.
+            DeadlineExceeded: `deadline` (event loop seconds) passed before the rows had their turn.
+            EngineUnavailable: the batcher is closed.
+        """
+        if self._task is None or self._task.done():
+            raise EngineUnavailable("the engine is closed")
+        if self._queued_rows + len(rows) > max(self._max_queued, len(rows)):
+            raise Overloaded(
+                f"{self._queued_rows} views wait already, {self._max_queued} may wait",
+                queued=self._queued_rows,
+                limit=self._max_queued,
+            )
+        loop = asyncio.get_running_loop()
+        items = [
+            _Item(rows[start : start + self._max_rows], deadline, loop.create_future())
+            for start in range(0, len(rows), self._max_rows)
+        ]
+        for item in items:
+            self._queue.append(item)
+            self._queued_rows += len(item.rows)
+        self._wake.set()
+        try:
+            parts = await asyncio.gather(*(item.future for item in items))
+        except BaseException:
+            for item in items:  # the others of this call need not run
+                item.future.cancel()
+            raise
+        return (
+            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        )
+
+    async def close(self) -> None:
+        """Stop; whoever still waits is told so."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while self._queue:
+            item = self._queue.popleft()
+            if not item.future.done():
+                item.future.set_exception(EngineUnavailable("the engine was closed"))
+        self._queued_rows = 0
+
+    async def _serve(self) -> None:
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            if self._max_delay and self._queued_rows < self._max_rows:
+                await asyncio.sleep(self._max_delay)
+            batch = self._take()
+            if batch:
+                await self._run(batch)
+
+    def _take(self) -> list[_Item]:
+        """The next items that fit one run; cancelled and late ones are dropped on the way."""
+        now = asyncio.get_running_loop().time()
+        batch: list[_Item] = []
+        room = self._max_rows
+        while self._queue and len(self._queue[0].rows) <= room:
+            item = self._queue.popleft()
+            self._queued_rows -= len(item.rows)
+            if item.future.done():
+                continue
+            if now >= item.deadline:
+                item.future.set_exception(
+                    DeadlineExceeded("the deadline passed while the request waited for the engine")
+                )
+                continue
+            batch.append(item)
+            room -= len(item.rows)
+        return batch
+
+    async def _run(self, batch: list[_Item]) -> None:
+        rows = np.concatenate([item.rows for item in batch]) if len(batch) > 1 else batch[0].rows
+        try:
+            outputs = await self._run_batch(rows)
+        except asyncio.CancelledError:
+            self._fail(batch, EngineUnavailable("the engine was closed"))
+            raise
+        except ActserveError as error:
+            self._fail(batch, error)
+            return
+        except Exception as error:  # nobody may wait for ever because of an unknown fault
+            self._fail(batch, EngineFailure(f"the engine failed: {error}"))
+            return
+        self.runs += 1
+        self.rows += len(rows)
+        start = 0
+        for item in batch:
+            stop = start + len(item.rows)
+            if not item.future.done():
+                item.future.set_result({name: value[start:stop] for name, value in outputs.items()})
+            start = stop
+
+    @staticmethod
+    def _fail(batch: list[_Item], error: Exception) -> None:
+        for item in batch:
+            if not item.future.done():
+                item.future.set_exception(error)

@@ -1,0 +1,126 @@
+"""The command `actserve`: serve, classify, and looking at vocabularies and models.
+
+actserve serve --model demo --port 8080
+actserve classify clip.mp4 --labels "waving,walking" --top-k 3
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serve.errors import ActserveError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
+vocab = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
+models = typer.Typer(no_args_is_help=True, help="Models of a running server.")
+app.add_typer(vocab, name="vocab")
+app.add_typer(models, name="models")
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+Server = Annotated[str, typer.Option("--server", help="Address of the server.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; our own errors become one line and exit status 1."""
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="actserve")
+    except ActserveError as error:
+        typer.echo(f"actserve: {error.message}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Default model, NAME or NAME@VERSION.")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of the models.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Runtime: auto, openvino-f32, onnxruntime-cpu, ...")] = None,
+) -> None:
+    """Run the server. Every other setting comes from SERVE_* variables (see the README's table)."""
+    from serve.server import run  # the server's libraries are not loaded for other commands
+
+    given = {"host": host, "port": port, "model": model, "repository": repository, "engine": engine}
+    sys.exit(run({name: value for name, value in given.items() if value is not None}))
+
+
+@app.command()
+def classify(
+    videos: Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)],
+    labels: Annotated[str | None, typer.Option(help="Labels with commas between them, or a JSON list.")] = None,
+    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="A template with one {}; may be given several times.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="How many labels to return.")] = 5,
+    clips: Annotated[int, typer.Option(help="Clips sampled from each video.")] = 1,
+    crops: Annotated[int, typer.Option(help="1 (centre) or 3 crops.")] = 1,
+    function: Annotated[str | None, typer.Option(help="softmax, sigmoid or none; the model's own without it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of the models (in process).")] = None,
+    server: Annotated[str | None, typer.Option(help="Ask this server instead of working in process.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON line for each video, as the server answers.")
+    ] = False,
+) -> None:
+    """Classify video files, in process or on a server; many files show a progress bar."""
+    from serve.classify_files import Order, classify_files
+
+    document: dict[str, Any] = {
+        "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None, "top_k": top_k,
+        "num_clips": clips, "num_crops": crops, "function_to_apply": function,
+    }  # fmt: skip
+    order = Order(
+        videos=videos,
+        options={name: value for name, value in document.items() if value is not None},
+        model=model,
+        repository=repository,
+        server=server,
+        as_json=as_json,
+    )
+    sys.exit(classify_files(order))
+
+
+@vocab.command("list")
+def vocab_list(server: Server = DEFAULT_SERVER) -> None:
+    """Name, version and number of labels of each vocabulary."""
+    for item in _get(server, "/v1/vocabularies")["vocabularies"]:
+        typer.echo(f"{item['name']}@{item['version']}\t{item['num_labels']} labels\t{item['description']}")
+
+
+@vocab.command("show")
+def vocab_show(name: str, server: Server = DEFAULT_SERVER) -> None:
+    """The labels of a vocabulary, one a line, in order."""
+    for label in _get(server, f"/v1/vocabularies/{name}")["labels"]:
+        typer.echo(label)
+
+
+@models.command("list")
+def models_list(server: Server = DEFAULT_SERVER) -> None:
+    """Versions on disk, and the engine of those that are loaded."""
+    for item in _get(server, "/v1/models")["models"]:
+        state = item.get("engine") or item.get("fault") or "not loaded"
+        typer.echo(f"{item['name']}@{item['version']}\t{state}")
+
+
+def _get(server: str, path: str) -> Any:
+    """The JSON of a GET, or one line that says why there is none."""
+    import httpx
+
+    try:
+        response = httpx.get(f"{server.rstrip('/')}{path}", timeout=30)
+    except httpx.HTTPError as error:
+        raise ActserveError(f"{server} does not answer: {error}") from error
+    if response.is_error:
+        raise ActserveError(f"{server}{path}: {response.json().get('detail', response.text)}")
+    return response.json()
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error; our own modules at the level of the settings, libraries from warnings on."""
+    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("serve").setLevel(level.upper())

@@ -1,0 +1,109 @@
+"""The engine inside the server's process: the graphs of one version on onnxruntime or OpenVINO."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.arrays import Float32Array, Int64Array, UInt8Array
+from serve.batcher import MicroBatcher, Rows
+from serve.contract import ModelContract
+from serve.engines.base import Session, VideoFeatures
+from serve.engines.ort import OrtSession
+from serve.engines.ov import OpenVinoSession
+from serve.engines.worker import GraphWorker
+from serve.settings import BatchSettings
+
+SESSIONS: dict[str, Callable[..., Session]] = {
+    "onnxruntime-cpu": OrtSession,
+    "onnxruntime-cuda": OrtSession,
+    "onnxruntime-tensorrt": OrtSession,
+    "openvino-f32": OpenVinoSession,
+    "openvino-bf16": OpenVinoSession,
+}
+
+
+class EmbeddedEngine:
+    """One model version on one runtime; `label` names the runtime and its precision."""
+
+    def __init__(
+        self,
+        contract: ModelContract,
+        repository: Path,
+        *,
+        label: str,
+        batch: BatchSettings,
+        threads: int,
+        cache_dir: Path,
+    ) -> None:
+        self.contract = contract
+        self.label = label
+        self._batch = batch
+        self._workers = {
+            name: GraphWorker(
+                name,
+                graph,
+                lambda path=repository / graph.file: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir),  # type: ignore[misc]
+            )
+            for name, graph in contract.graphs.items()
+            if name in ("video", "text", "head")
+        }
+        self._batcher = MicroBatcher(
+            self._run_video,
+            max_rows=batch.max_views,
+            max_delay_ms=batch.max_delay_ms,
+            max_queued_rows=batch.max_queued_views,
+        )
+
+    @property
+    def queued_views(self) -> int:
+        """Views that wait for the video graph."""
+        return self._batcher.queued_rows
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """(runs, views) of the video graph so far."""
+        return self._batcher.runs, self._batcher.rows
+
+    async def start(self) -> None:
+        for worker in self._workers.values():
+            await worker.start()
+        await self._warm_up()
+        self._batcher.start()
+
+    async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
+        rows = await self._batcher.submit(views, deadline=deadline)
+        return VideoFeatures(video_features=rows["video_features"], patch_features=rows.get("patch_features"))
+
+    async def encode_text(self, tokens: Int64Array) -> Float32Array:
+        return (await self._workers["text"].run({"tokens": tokens}))["text_features"]
+
+    async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
+        assert features.patch_features is not None, "only X-CLIP has a head, and its video graph gives patch features"
+        inputs = {"video_features": features.video_features, "patch_features": features.patch_features}
+        step = self._batch.max_head_classes
+        parts = [
+            (await self._workers["head"].run({**inputs, "text_features": text_features[start : start + step]}))[
+                "logits"
+            ]
+            for start in range(0, len(text_features), step)
+        ]
+        return np.concatenate(parts, axis=1)  # [V, K]
+
+    async def close(self) -> None:
+        await self._batcher.close()
+        for worker in self._workers.values():
+            await worker.close()
+
+    async def _warm_up(self) -> None:
+        """One run of each tower, so that no request pays for lazy initialisation."""
+        size, segments = self.contract.preprocess.image_size, self.contract.sampling.num_segments
+        await self._run_video(np.zeros((1, segments, 3, size, size), np.uint8))
+        text = self.contract.text
+        length = 2 if text.dynamic_length else text.context_length
+        await self.encode_text(np.full((1, length), text.pad_id, np.int64))
+
+    async def _run_video(self, views: NDArray[Any]) -> Rows:
+        return await self._workers["video"].run({"frames": np.ascontiguousarray(views)})

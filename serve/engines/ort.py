@@ -1,0 +1,85 @@
+"""Graphs on onnxruntime: CPU, CUDA and TensorRT providers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve.arrays import Float32Array
+from serve.errors import ContractError, EngineFailure
+
+NUMPY_NAMES = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
+PROVIDERS = {
+    "onnxruntime-cpu": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
+
+
+class OrtSession:
+    """One graph on one provider; a provider that falls back to the CPU in silence is refused."""
+
+    def __init__(self, path: Path, label: str, *, threads: int, cache_dir: Path) -> None:
+        import onnxruntime  # a heavy library: imported when an engine is made, not when the module is read
+
+        provider = PROVIDERS[label]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=[(provider, provider_options(label, cache_dir))]
+            )
+        except Exception as error:  # the library raises bare and pybind exceptions
+            raise ContractError(f"onnxruntime cannot load {path.name} with {provider}: {error}") from error
+        if self._session.get_providers()[0] != provider:
+            raise ContractError(
+                f"asked for {provider}, onnxruntime took {self._session.get_providers()[0]}",
+                field="engine", expected=provider, found=self._session.get_providers()[0],
+            )  # fmt: skip
+        self._outputs = [item.name for item in self._session.get_outputs()]
+
+    def input_shapes(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        return {
+            item.name: (
+                NUMPY_NAMES.get(item.type, item.type),
+                tuple(axis if isinstance(axis, int) else None for axis in item.shape),
+            )
+            for item in self._session.get_inputs()
+        }
+
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(self._outputs)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
+        try:
+            outputs = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:
+            raise EngineFailure(f"onnxruntime failed: {error}") from error
+        return {name: np.asarray(value, np.float32) for name, value in zip(self._outputs, outputs, strict=True)}
+
+
+def provider_options(label: str, cache_dir: Path) -> dict[str, str]:
+    """Options of the provider: TensorRT keeps its engines beside the other compiled graphs."""
+    if label != "onnxruntime-tensorrt":
+        return {}
+    return {
+        "trt_fp16_enable": "1",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache_dir / "tensorrt"),
+    }
+
+
+def has_cuda_device() -> bool:
+    """Whether an NVIDIA device and onnxruntime's CUDA provider are both there."""
+    import onnxruntime
+
+    return Path("/dev/nvidia0").exists() and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def runtime_version() -> str:
+    """Version of the library, part of the parity cache's key."""
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"

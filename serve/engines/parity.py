@@ -1,0 +1,160 @@
+"""The parity check: does this runtime, on this machine, give the numbers the model had in torch?
+
+Export stores a few uint8 clips, tokens and their fp32 features in `parity.npz`; the check runs the loaded graphs on
+them. A result is remembered by version files, processor and runtime, so that a second start does not pay again.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serve.arrays import Float32Array
+from serve.contract import contract_document
+from serve.engines.base import Engine, VideoFeatures
+from serve.errors import ContractError
+
+logger = logging.getLogger(__name__)
+
+FULL_PRECISION_TOLERANCE = 1e-4  # largest difference over largest value: rounding of fp32 sums in another order
+HALF_PRECISION_COSINE = 0.999  # bf16 and fp16 keep 8 and 11 bits
+CLEAR_MARGIN = 0.2  # logits; below it two labels are as good as tied and rounding may swap them
+HALF_PRECISION = ("openvino-bf16", "onnxruntime-tensorrt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityFigures:
+    """What was measured; `is_passed` by the rule of the engine's precision."""
+
+    engine: str
+    relative_difference: float
+    lowest_cosine: float
+    top1_disagreements: int
+    is_passed: bool
+
+
+async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, runtime: str) -> ParityFigures:
+    """Run the parity clips, or take the remembered result for the same files, processor and runtime.
+
+    Raises:
+        ContractError: the numbers are not the model's.
+    """
+    memory = cache_dir / "parity" / f"{_key(engine, runtime)}.json"
+    figures = _remembered(memory)
+    if figures is None:
+        figures = await measure_parity(engine, repository / engine.contract.parity_file.file)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory.with_suffix(".part")
+        partial.write_text(json.dumps(asdict(figures)))
+        partial.replace(memory)
+    if not figures.is_passed:
+        raise ContractError(
+            f"parity of {engine.contract.name}@{engine.contract.version} on {engine.label}: "
+            f"largest relative difference {figures.relative_difference:.2e}, "
+            f"lowest cosine {figures.lowest_cosine:.5f}, {figures.top1_disagreements} other top-1; "
+            f"expected {_rule(engine.label)}",
+            field="parity",
+            **asdict(figures),
+        )
+    logger.info("parity of %s@%s on %s holds: %s", engine.contract.name, engine.contract.version, engine.label, figures)
+    return figures
+
+
+async def measure_parity(engine: Engine, path: Path) -> ParityFigures:
+    """Run the stored clips and tokens through the engine and compare with the stored features."""
+    with np.load(path, allow_pickle=False) as stored:
+        golden = {name: stored[name] for name in stored.files}
+    video = await engine.encode_video(golden["frames"], deadline=float("inf"))
+    text = await engine.encode_text(golden["tokens"])
+    pairs = [(video.video_features, golden["video_features"]), (text, golden["text_features"])]
+    found_logits, golden_logits = await _logits(engine, video, text, golden)
+    if video.patch_features is not None:
+        pairs.append((video.patch_features, golden["patch_features"]))
+    if "logits" in golden:
+        pairs.append((found_logits, golden_logits))
+    relative = max(_relative_difference(found, expected) for found, expected in pairs)
+    cosine = min(_lowest_cosine(found, expected) for found, expected in pairs[:2])
+    disagreements = _clear_disagreements(found_logits, golden_logits)
+    if engine.label in HALF_PRECISION:
+        is_passed = cosine >= HALF_PRECISION_COSINE and disagreements == 0
+    else:
+        is_passed = relative <= FULL_PRECISION_TOLERANCE and disagreements == 0
+    return ParityFigures(
+        engine=engine.label,
+        relative_difference=relative,
+        lowest_cosine=cosine,
+        top1_disagreements=disagreements,
+        is_passed=bool(is_passed),
+    )
+
+
+async def _logits(
+    engine: Engine, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
+) -> tuple[Float32Array, Float32Array]:
+    """(found, golden) logits [n, r] of every stored clip against every stored prompt."""
+    if "logits" in golden:
+        return await engine.prompted_logits(video, text), golden["logits"]
+    scale = np.float32(engine.contract.scoring.logit_scale)
+    found: Float32Array = scale * (_unit(video.video_features) @ _unit(text).T)
+    expected: Float32Array = scale * (_unit(golden["video_features"]) @ _unit(golden["text_features"]).T)
+    return found, expected
+
+
+def _unit(rows: Float32Array) -> Float32Array:
+    unit: Float32Array = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return unit
+
+
+def _relative_difference(found: Float32Array, expected: Float32Array) -> float:
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _lowest_cosine(found: Float32Array, expected: Float32Array) -> float:
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return -1.0
+    return float((_unit(found) * _unit(expected)).sum(axis=-1).min())
+
+
+def _clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
+    """Clips whose best label differs although the golden margin is clear."""
+    if found.shape != expected.shape or expected.shape[1] < 2:
+        return 0
+    ordered = np.sort(expected, axis=1)
+    is_clear = ordered[:, -1] - ordered[:, -2] > CLEAR_MARGIN
+    return int((is_clear & (found.argmax(axis=1) != expected.argmax(axis=1))).sum())
+
+
+def _rule(label: str) -> str:
+    if label in HALF_PRECISION:
+        return f"cosine of at least {HALF_PRECISION_COSINE} and the same top-1 where the margin exceeds {CLEAR_MARGIN}"
+    return f"a relative difference of at most {FULL_PRECISION_TOLERANCE:.0e} and the same top-1"
+
+
+def _key(engine: Engine, runtime: str) -> str:
+    facts = [contract_document(engine.contract)["graphs"], engine.contract.parity_file.sha256]
+    text = json.dumps([facts, engine.contract.scoring.logit_scale, engine.label, runtime, processor()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def processor() -> str:
+    """Name of the processor, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags")
+    found = {line.split(":")[0].strip(): line for line in lines if line.startswith(wanted)}
+    return "\n".join(found.get(name, "") for name in wanted)
+
+
+def _remembered(memory: Path) -> ParityFigures | None:
+    try:
+        return ParityFigures(**json.loads(memory.read_text()))
+    except (OSError, ValueError, TypeError):  # absent or damaged: measure again
+        return None

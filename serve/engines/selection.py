@@ -1,0 +1,83 @@
+"""Which runtime a model gets: the one asked for, or under `auto` the fastest that passes the parity check here.
+
+Asking for a runtime by name and getting another does not happen: the start fails. Under `auto` every candidate that was
+passed over is reported with its reason.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.contract import ModelContract, verify_files
+from serve.engines import ort, ov
+from serve.engines.embedded import EmbeddedEngine
+from serve.engines.parity import ParityFigures, check_parity
+from serve.errors import ContractError
+from serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+RUNTIME_VERSION: dict[str, Callable[[], str]] = {
+    "onnxruntime": ort.runtime_version,
+    "openvino": ov.runtime_version,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedEngine:
+    """An engine that is loaded, checked and warm, and why it was chosen."""
+
+    engine: EmbeddedEngine
+    parity: ParityFigures
+    passed_over: dict[str, str]  # label -> reason
+
+
+def candidates(choice: str) -> tuple[list[str], dict[str, str]]:
+    """(labels to try in order, label -> reason for those not worth a try) of a setting."""
+    if choice != "auto":
+        return [choice], {}
+    passed_over: dict[str, str] = {}
+    labels = []
+    if ort.has_cuda_device():
+        labels.append("onnxruntime-cuda")
+    else:
+        passed_over["onnxruntime-cuda"] = "no NVIDIA device here"
+    if ov.has_bf16():
+        labels.append("openvino-bf16")
+    else:
+        passed_over["openvino-bf16"] = "this processor has no bf16"
+    return [*labels, "openvino-f32", "onnxruntime-cpu"], passed_over
+
+
+async def start_engine(contract: ModelContract, repository: Path, settings: ServeSettings) -> StartedEngine:
+    """Verify the files, then load, check and warm the first candidate that holds.
+
+    Raises:
+        ContractError: a file differs from its sha256, or no candidate gives the model's numbers.
+    """
+    verify_files(contract, repository)
+    labels, passed_over = candidates(settings.engine)
+    cache_dir = settings.cache_dir.expanduser()
+    last_error: ContractError | None = None
+    for label in labels:
+        engine = EmbeddedEngine(
+            contract, repository, label=label, batch=settings.batch, threads=settings.threads, cache_dir=cache_dir
+        )
+        try:
+            await engine.start()
+            runtime = RUNTIME_VERSION[label.partition("-")[0]]()
+            figures = await check_parity(engine, repository, cache_dir=cache_dir, runtime=runtime)
+            return StartedEngine(engine=engine, parity=figures, passed_over=passed_over)
+        except ContractError as error:
+            await engine.close()
+            logger.warning("%s passed over for %s@%s: %s", label, contract.name, contract.version, error)
+            passed_over[label] = error.message
+            last_error = error
+        except BaseException:
+            await engine.close()
+            raise
+    assert last_error is not None, "candidates() never returns an empty list"
+    if len(labels) == 1:
+        raise last_error
+    raise ContractError(f"no runtime gives the numbers of {contract.name}@{contract.version}: {passed_over}")

@@ -1,0 +1,73 @@
+"""What every request gets: an id, a log line, its metrics."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve import problems
+
+logger = logging.getLogger("serve.requests")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestFacts:
+    """Gives `X-Request-Id` (the caller's, where it is a plain word), counts and logs each request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = _request_id(scope)
+        facts: dict[str, Any] = {"status": 500, "started": False}
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                facts.update(status=message["status"], started=True)
+                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            if facts["started"]:
+                raise  # half an answer cannot be mended
+            await problems.unexpected(request_id, error)(scope, receive, send_with_id)
+        finally:
+            self._record(scope, facts, time.perf_counter() - started)
+
+    @staticmethod
+    def _record(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "(none)")
+        stages = scope.get("state", {}).get("timing_ms", {})
+        logger.info(
+            "%s %s %s %s %.1f ms%s",
+            scope["request_id"],
+            scope["method"],
+            route,
+            facts["status"],
+            seconds * 1000,
+            "".join(f" {stage}_ms={value:.1f}" for stage, value in stages.items()),
+        )
+        service = getattr(scope["app"].state, "service", None)
+        if service is not None:
+            service.metrics.requests.labels(route, facts["status"]).inc()
+            service.metrics.request_seconds.labels(route).observe(seconds)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if REQUEST_ID.fullmatch(given):
+                return str(given)
+    return secrets.token_hex(8)

@@ -1,0 +1,111 @@
+"""The options of a classification, the same for every way in: JSON, form fields, query parameters, command line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from serve.contract import Activation
+from serve.errors import InvalidOption
+
+FunctionToApply = Literal["softmax", "sigmoid", "none"]
+LIST_FIELDS = ("candidate_labels", "templates")
+
+
+def _as_list(value: Any) -> Any:
+    """A JSON list stays one; plain text is split at commas, as the zero-shot pipelines users know do."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"looks like a JSON list and is none: {error}") from error
+    return [item.strip() for item in value.split(",")]
+
+
+TextList = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class ClassifyOptions(BaseModel):
+    """What to score a video against, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocabulary: str | None = Field(
+        None, description="A vocabulary, `name` or `name@version`; without labels the model's own."
+    )
+    candidate_labels: TextList | None = Field(
+        None, description="Labels of this request alone: a list, or text with commas. Excludes `vocabulary`."
+    )
+    hypothesis_template: str | None = Field(None, description="One template with one `{}`. Excludes `templates`.")
+    templates: TextList | None = Field(None, description="Templates with one `{}` each; the model's own without them.")
+    top_k: int = Field(5, ge=1, le=100_000, description="How many labels to return, best first.")
+    num_clips: int = Field(1, ge=1, le=10, description="Clips sampled from the video.")
+    num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
+    function_to_apply: FunctionToApply | None = Field(
+        None, description="From logits to scores; the model's own without it. `none` leaves `score` null."
+    )
+    threshold: float | None = Field(None, ge=0, le=1, description="Least score at which a label is `accepted`.")
+    model: str | None = Field(None, description="A model, `name` or `name@version`; the server's default without it.")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.vocabulary is not None and self.candidate_labels is not None:
+            raise ValueError("give `vocabulary` or `candidate_labels`, not both")
+        if self.hypothesis_template is not None and self.templates is not None:
+            raise ValueError("give `hypothesis_template` or `templates`, not both")
+        if self.threshold is not None and self.function_to_apply == "none":
+            raise ValueError("`threshold` compares scores, and `function_to_apply` is `none`: there are no scores")
+        return self
+
+    def chosen_templates(self, default: Sequence[str]) -> tuple[str, ...]:
+        """Templates of this request, or the default."""
+        if self.hypothesis_template is not None:
+            return (self.hypothesis_template,)
+        return tuple(self.templates) if self.templates is not None else tuple(default)
+
+    def chosen_function(self, default: Activation) -> FunctionToApply:
+        """Function of this request, or the model's."""
+        return self.function_to_apply or default
+
+
+def parse_options(document: Mapping[str, Any]) -> ClassifyOptions:
+    """Options from plain values; text is read as a number where a number is meant.
+
+    Raises:
+        InvalidOption: names each field and what is wrong with it.
+    """
+    numbers = {"num_crops"}  # a Literal is not converted from text by itself
+    prepared = {
+        key: int(value) if key in numbers and isinstance(value, str) and value.isdecimal() else value
+        for key, value in document.items()
+    }
+    try:
+        return ClassifyOptions.model_validate(prepared)
+    except ValidationError as error:
+        faults = [
+            {
+                "field": ".".join(map(str, item["loc"])) or "options",
+                "problem": item["msg"].removeprefix("Value error, "),
+            }
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        words = "; ".join(f"{fault['field']}: {fault['problem']}" for fault in faults)
+        raise InvalidOption(f"these options cannot be used: {words}", errors=faults) from error
+
+
+def parse_options_json(text: str) -> dict[str, Any]:
+    """The `options` part: a JSON object.
+
+    Raises:
+        InvalidOption: it is no JSON object.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidOption(f"`options` is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidOption(f"`options` must be a JSON object, found {type(document).__name__}")
+    return document

@@ -1,0 +1,110 @@
+"""`POST /v1/classify`: one video in, the top-k labels out."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+
+from serve.answers import Classification, Problem
+from serve.errors import DeadlineExceeded, InvalidOption, Overloaded
+from serve.options import ClassifyOptions, parse_options
+from serve.service import Service
+from serve.uploads import received
+
+router = APIRouter(prefix="/v1", tags=["classify"])
+Answer = TypeVar("Answer")
+
+
+def _form_schema() -> dict[str, Any]:
+    options = ClassifyOptions.model_json_schema()["properties"]
+    video = {"type": "string", "format": "binary", "description": "The video file."}
+    document = {"type": "string", "description": "The options as one JSON object; fields of the form go over it."}
+    return {"type": "object", "required": ["video"], "properties": {"video": video, "options": document, **options}}
+
+
+REQUEST_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": _form_schema()},
+            "video/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": "With a raw video/* body."}
+        for name, schema in ClassifyOptions.model_json_schema()["properties"].items()
+    ],
+}
+PROBLEM_DOCUMENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text, "content": PROBLEM_DOCUMENT}
+    for status, text in {
+        404: "Unknown model or vocabulary",
+        413: "Upload too large",
+        415: "Not a video, or a container or codec outside the allowed list",
+        422: "Unusable options, labels or video",
+        503: "Overloaded or starting; Retry-After says when",
+        504: "Deadline exceeded",
+    }.items()
+}
+
+
+@router.post("/classify", responses=PROBLEMS, openapi_extra=REQUEST_BODY, summary="Top-k actions of a video")
+async def classify(request: Request) -> Classification:
+    """Score a video against a vocabulary or against labels of the request alone."""
+    service: Service = request.app.state.service
+    pipeline = service.pipeline  # not ready: refused before the upload is read
+    limits = service.settings.limits
+    started = time.perf_counter()
+    async with _admitted(service):
+        deadline = asyncio.get_running_loop().time() + limits.request_deadline_seconds
+        try:
+            async with asyncio.timeout_at(deadline), received(request, service.uploads, limits) as upload:
+                options = parse_options(upload.fields)
+                work = pipeline.classify(upload.path, options, deadline=deadline)
+                answer = await _unless_disconnected(request, work)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer within {limits.request_deadline_seconds} s") from error
+    answer.timing_ms["upload"] = round(upload.upload_ms, 2)
+    answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)
+    request.state.timing_ms = answer.timing_ms
+    service.metrics.observe_stages(answer.timing_ms)
+    return answer
+
+
+@asynccontextmanager
+async def _admitted(service: Service) -> AsyncIterator[None]:
+    """Count a request in; past the limit it is refused before its upload is read."""
+    limit = service.settings.limits.max_in_flight
+    if service.in_flight >= limit:
+        raise Overloaded(f"{limit} requests are under way, no more may be", limit=limit)
+    service.in_flight += 1
+    service.metrics.in_flight.set(service.in_flight)
+    try:
+        yield
+    finally:
+        service.in_flight -= 1
+        service.metrics.in_flight.set(service.in_flight)
+
+
+async def _unless_disconnected(request: Request, work: Awaitable[Answer]) -> Answer:
+    """The result of `work`, which is cancelled when the client goes away: nobody decodes for nobody."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise InvalidOption("the client went away")
+        return task.result()
+    finally:
+        for pending in (task, watch):
+            pending.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

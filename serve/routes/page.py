@@ -1,0 +1,30 @@
+"""The web page at `/` and the files it is made of; no build step."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+WEB = Path(__file__).resolve().parent.parent / "web"
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> FileResponse:
+    """The page."""
+    return FileResponse(WEB / "index.html", headers=SECURITY_HEADERS)
+
+
+def mount_files(app: FastAPI) -> None:
+    """Serve the page's style and script under `/web`."""
+    app.mount("/web", StaticFiles(directory=WEB), name="web")

@@ -1,0 +1,67 @@
+"""Running the application under uvicorn: what `actserve serve` does."""
+
+import os
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from pydantic import ValidationError
+
+from serve.app import create_app
+from serve.cli import set_up_logging
+from serve.settings import ServeSettings
+
+
+def run(given: dict[str, Any]) -> int:
+    """Serve until told to stop; `given` goes over the environment. Returns the exit status."""
+    try:
+        settings = ServeSettings(**given)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            print(
+                f"actserve: setting {'.'.join(map(str, item['loc']))} = {item['input']!r}: {item['msg']}",
+                file=sys.stderr,
+            )
+        return 2
+    set_up_logging(settings.log_level)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        print(f"actserve: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
+        return 2
+    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    faults: list[BaseException] = []
+
+    def on_fault(error: BaseException) -> None:
+        faults.append(error)
+        server.should_exit = True
+
+    app = create_app(settings, on_ready=lambda: _greet(address), on_fault=on_fault)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=30)
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if faults:
+        print(f"actserve: cannot serve: {faults[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; made here so that a taken port is an error at once and port 0 is known."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.set_inheritable(False)
+    return listener
+
+
+def _greet(address: str) -> None:
+    """The page's address and a request to paste."""
+    print(
+        f"\nactserve is ready.\n  page     {address}/\n  API      {address}/docs\n"
+        f"  request  curl -F video=@clip.mp4 -F top_k=3 {address}/v1/classify\n",
+        flush=True,
+    )

@@ -1,0 +1,77 @@
+"""Settings of the server: one object, prefix `SERVE_`, nested groups by `__` (`SERVE_BATCH__MAX_VIEWS=16`).
+
+Built once by the command line and handed to `create_app`; nothing reads the environment later. Each field has a unit,
+a bound and one line of meaning; the README's table is compared with this class by a test.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve.video.limits import DecodeSettings
+
+EngineChoice = Literal[
+    "auto", "openvino-bf16", "openvino-f32", "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt"
+]
+
+
+class BatchSettings(BaseModel):
+    """Micro-batching of concurrent requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_views: int = Field(8, ge=1, le=64, description="Views that go through the video graph in one run.")
+    max_delay_ms: float = Field(
+        0.0, ge=0.0, le=1000.0, description="Wait for company before a run; batches also form while the graph is busy."
+    )
+    max_queued_views: int = Field(256, ge=1, le=65536, description="Views that may wait; past it requests get 503.")
+    max_text_rows: int = Field(64, ge=1, le=4096, description="Prompts that go through the text graph in one run.")
+    max_head_classes: int = Field(1024, ge=1, le=65536, description="Classes per run of X-CLIP's prompt head.")
+
+
+class LimitSettings(BaseModel):
+    """What one request may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_upload_bytes: int = Field(512 * 2**20, ge=1, description="Bytes of an upload; past it 413 while it arrives.")
+    max_field_bytes: int = Field(2 * 2**20, ge=1024, description="Bytes of all fields beside the video together.")
+    max_candidate_labels: int = Field(1000, ge=1, le=100_000, description="Labels one request may bring along.")
+    max_templates: int = Field(64, ge=1, le=1000, description="Templates one request may bring along.")
+    max_label_chars: int = Field(500, ge=1, le=10_000, description="Characters of one label.")
+    max_num_clips: int = Field(10, ge=1, le=10, description="Largest num_clips.")
+    max_in_flight: int = Field(
+        64, ge=1, le=10_000, description="Requests worked on at once; past it 503 before the upload is read."
+    )
+    request_deadline_seconds: float = Field(
+        60.0, gt=0, le=3600, description="A request ends by then, with 504 if need be."
+    )
+    bank_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="Memory for text features of prompts.")
+
+
+class ServeSettings(BaseSettings):
+    """Everything an operator may choose."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SERVE_", env_nested_delimiter="__", frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model: str = Field("demo", description="Default model: NAME or NAME@VERSION (the latest version without one).")
+    repository: Path = Field(Path("model_repository"), description="Folder of the models.")
+    engine: EngineChoice = Field("auto", description="Runtime; auto takes the fastest that passes the parity check.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads of a graph on a CPU; 0 lets the runtime choose.")
+    cache_dir: Path = Field(
+        Path("~/.cache/actserve"), description="Folder for compiled graphs and parity results; safe to delete."
+    )
+    upload_dir: Path = Field(
+        Path(tempfile.gettempdir()), description="Folder in which each server makes its own for uploads under way."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    batch: BatchSettings = BatchSettings()
+    limits: LimitSettings = LimitSettings()
+    decode: DecodeSettings = DecodeSettings()
