@@ -16,13 +16,17 @@ DEMUXERS = (
     "3g2,3gp,aac,aiff,apng,asf,avi,bmp_pipe,dv,flac,flv,gif,h264,hevc,ivf,jpeg_pipe,m4a,m4v,matroska,mj2,mov,mp3,mp4,mpeg,mpegts,"
     "mpegvideo,mxf,nut,obu,ogg,png_pipe,rm,wav,webm,webp_pipe"
 )
-CODECS = frozenset(
-    "apng av1 bmp cinepak dnxhd dvvideo ffv1 flashsv flashsv2 flv1 gif h261 h263 h263i h264 hevc huffyuv ffvhuff indeo3 indeo5 "
-    "jpeg2000 mjpeg mpeg1video mpeg2video mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4v3 msvideo1 png prores qtrle rawvideo rv30 rv40 "
-    "svq1 svq3 theora utvideo v210 vc1 vp6 vp6f vp8 vp9 webp wmv1 wmv2 wmv3".split()
-)
-# Containers whose packets carry presentation times, so frames can be planned without decoding. AVI stores decoding order,
-# raw streams no times at all, MPEG streams wrap their clock.
+# fmt: off
+CODECS = frozenset({
+    "apng", "av1", "bmp", "cinepak", "dnxhd", "dvvideo", "ffv1", "flashsv", "flashsv2", "flv1", "gif", "h261",
+    "h263", "h263i", "h264", "hevc", "huffyuv", "ffvhuff", "indeo3", "indeo5", "jpeg2000", "mjpeg", "mpeg1video",
+    "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "msvideo1", "png", "prores", "qtrle", "rawvideo",
+    "rv30", "rv40", "svq1", "svq3", "theora", "utvideo", "v210", "vc1", "vp6", "vp6f", "vp8", "vp9", "webp", "wmv1",
+    "wmv2", "wmv3",
+})
+# fmt: on
+# Containers whose packets carry presentation times, so frames can be planned without decoding. AVI stores decoding
+# order, raw streams no times at all, MPEG streams wrap their clock.
 TRUSTED_TIMES = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"})
 PICTURES = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
 HEAD_BYTES = 4096
@@ -62,7 +66,7 @@ def identify(path: Path) -> str | None:
                 raise UnsupportedMedia(message)
         if head.count(b"\xef\xbf\xbd") > len(head) // 100 + 4:
             raise UndecodableVideo(
-                "the file was read as text and written back: its bytes were replaced by U+FFFD and are lost; send it as binary"
+                "the file was read as text and written back, its bytes replaced by U+FFFD and lost; send it as binary"
             )
         for magic, demuxer in PICTURES.items():
             if head.startswith(magic):

@@ -2,14 +2,15 @@
 
 All packets are demuxed once, without decoding, so timestamps and the count of shown frames are known and no header is
 trusted. Where the container's presentation times can be trusted, each wanted frame is decoded from the key frame before
-it, unwanted frames nobody refers to are skipped, and every wanted timestamp must come out exactly once. Everywhere else,
-and whenever that check fails, the stream is decoded in order and frames are counted as they come.
+it, unwanted frames nobody refers to are skipped, and every wanted timestamp must come out exactly once. Everywhere
+else, and whenever that check fails, the stream is decoded in order and frames are counted as they come.
 """
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class _Entry:
     packet: av.Packet | None  # kept only while the stream is small
 
 
-class _PlanFailed(Exception):
+class _PlanFailedError(Exception):
     """The planned frames did not all come out; decode in order instead."""
 
 
@@ -114,7 +115,7 @@ class PyavVideo:
         if self._order is not None:
             try:
                 return self._read_planned(choose, take)
-            except (_PlanFailed, av.error.InvalidDataError):
+            except (_PlanFailedError, av.error.InvalidDataError):
                 pass
         return self._read_in_order(choose, take)
 
@@ -156,11 +157,12 @@ class PyavVideo:
         return Timeline(seconds, float(seconds[-1]) + last_duration * self.time_base)
 
     def _refuse_long(self, timeline: Timeline | None) -> None:
-        if timeline is not None and timeline.duration_seconds > self._settings.max_duration_seconds:
+        limit = self._settings.max_duration_seconds
+        if timeline is not None and timeline.duration_seconds > limit:
             raise VideoTooLong(
-                f"the video lasts {timeline.duration_seconds:.0f} s, {self._settings.max_duration_seconds:.0f} s are allowed",
+                f"the video lasts {timeline.duration_seconds:.0f} s, {limit:.0f} s are allowed",
                 duration_seconds=timeline.duration_seconds,
-                limit_seconds=self._settings.max_duration_seconds,
+                limit_seconds=limit,
             )
 
     # planned decoding -----------------------------------------------------------------------------------------------
@@ -177,10 +179,10 @@ class PyavVideo:
                     if index is None:
                         continue
                     if index in kept:
-                        raise _PlanFailed
+                        raise _PlanFailedError
                     kept[index] = take(decoder.picture(frame))
         if len(kept) != len(index_of):
-            raise _PlanFailed
+            raise _PlanFailedError
         return Reading(self._planned_timeline(), indices, kept)
 
     def _decode_run(self, decoder: "_Decoder", run: range, index_of: dict[int | None, int]) -> Iterator[av.VideoFrame]:
@@ -260,13 +262,9 @@ class PyavVideo:
         yield None  # drains the decoder
 
     def _counted_timeline(self, times: list[int | None], last_duration: int) -> Timeline:
-        """Times as decoded where they ascend; else one frame after the other at the stream's rate (AVI, raw streams)."""
+        """Times as decoded where they ascend; else one after the other at the stream's rate (AVI, raw streams)."""
         known = [time for time in times if time is not None]
-        if (
-            len(known) == len(times)
-            and all(a < b for a, b in zip(known, known[1:], strict=False))
-            and self.container != "avi"
-        ):
+        if len(known) == len(times) and all(a < b for a, b in pairwise(known)) and self.container != "avi":
             return self._timeline(known, last_duration)
         seconds = np.arange(len(times), dtype=np.float64) * self._seconds_per_frame
         return Timeline(seconds, len(times) * self._seconds_per_frame)
@@ -307,7 +305,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
 
 
 def upright(picture: UInt8Array, matrix: tuple[int, int, int, int] | None) -> UInt8Array:
-    """Turn and mirror by multiples of 90 degrees; other angles are taken to the nearest one. [H, W, 3] -> [H', W', 3]"""
+    """Turn and mirror by multiples of 90 degrees; other angles go to the nearest. [H, W, 3] -> [H', W', 3]"""
     if matrix is None:
         return picture
     a, b, c, d = matrix

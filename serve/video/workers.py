@@ -1,8 +1,8 @@
 """Decoding in child processes, so that no file can take the server down.
 
 Each child has limits of its own and takes one video at a time. One that crashes, hangs, passes a limit or works for a
-caller who left is killed and replaced; only that one request fails. Views come back in shared memory, which this process
-makes and removes, whatever becomes of the child.
+caller who left is killed and replaced; only that one request fails. Views come back in shared memory, which this
+process makes and removes, whatever becomes of the child.
 """
 
 import asyncio
