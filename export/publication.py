@@ -1,0 +1,174 @@
+"""How a version comes into a model repository: built aside, moved in whole, made to exist by one rename at the end.
+
+Order: text folder, video folder, `contract.json`. A version without a contract does not exist for serve, so a crash at
+any point leaves none. Everything happens in a hidden folder beside the versions, which Triton ignores (its name is no
+number) and which lies on the same file system, so that every move is a rename.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.errors import ExportError, SignatureError
+from export.triton_config import config_text, graph_config
+from serve.contract import (
+    MODEL_NAME,
+    ModelContract,
+    TensorContract,
+    contract_document,
+    contract_path,
+    read_contract,
+    versions_of,
+)
+
+Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
+
+BUILDING = ".building-"
+MAX_VIDEO_BATCH = 64  # views of one run
+MAX_TEXT_BATCH = 256  # prompts of one run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Building:
+    """A version under construction; `text` and `video` become its two version folders."""
+
+    repository: Path
+    name: str
+    version: int
+    folder: Path
+
+    @property
+    def text(self) -> Path:
+        """Future `NAME_text/VERSION`."""
+        return self.folder / "text"
+
+    @property
+    def video(self) -> Path:
+        """Future `NAME_video/VERSION`."""
+        return self.folder / "video"
+
+    def published_path(self, part: str, file: str) -> str:
+        """Path of a file once published, relative to the repository folder."""
+        return f"{self.name}_{part}/{self.version}/{file}"
+
+
+@contextmanager
+def building(repository: Path, name: str) -> Iterator[Building]:
+    """A folder to build the next version of `name` in, gone afterwards whatever happens.
+
+    Raises:
+        ExportError: the name cannot be used, or another export of the same name is running.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise ExportError(f"model name {name!r}: allowed is {MODEL_NAME.pattern}")
+    home = repository / f"{name}_video"
+    home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home, os.O_RDONLY)  # of the folder itself: no lock file to leave behind
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExportError(f"another export of {name} into {repository} is running") from error
+        for abandoned in home.glob(f"{BUILDING}*"):
+            shutil.rmtree(abandoned)
+        with tempfile.TemporaryDirectory(prefix=BUILDING, dir=home) as folder:
+            version = next_version(repository, name)
+            site = Building(repository=repository, name=name, version=version, folder=Path(folder))
+            site.text.mkdir()
+            site.video.mkdir()
+            yield site
+    finally:
+        os.close(lock)
+        if not any(home.iterdir()):
+            home.rmdir()  # nothing came of a new name
+
+
+def next_version(repository: Path, name: str) -> int:
+    """One more than the highest version number either folder holds; numbers of failed publications are not used again."""
+    folders = [*(repository / f"{name}_text").glob("*"), *(repository / f"{name}_video").glob("*")]
+    return 1 + max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
+
+
+def signature_of(contract: ModelContract) -> Signature:
+    """Inputs and outputs of the two graphs that a request needs."""
+    return {name: (contract.graphs[name].inputs, contract.graphs[name].outputs) for name in ("video", "text")}
+
+
+def check_signature(repository: Path, name: str, signature: Signature) -> None:
+    """All versions of a NAME take and give the same tensors, so that a running server may go from one to the other.
+
+    Raises:
+        SignatureError: the newest version has others.
+    """
+    versions = versions_of(repository, name)
+    if not versions:
+        return
+    other = read_contract(contract_path(repository, name, versions[-1]))
+    for graph, (inputs, outputs) in signature.items():
+        theirs = other.graphs[graph]
+        for kind, found, expected in (("inputs", inputs, theirs.inputs), ("outputs", outputs, theirs.outputs)):
+            if found != expected:
+                raise SignatureError(
+                    f"{name}@{versions[-1]} has the {graph} graph's {kind} {_shown(expected)}, this model has {_shown(found)}: "
+                    "versions of a name share them, so export it under a new --name"
+                )
+
+
+def publish(site: Building, contract: ModelContract) -> Path:
+    """Move a built version into the repository; returns the path of its contract.
+
+    Raises:
+        SignatureError: see `check_signature`.
+    """
+    check_signature(site.repository, site.name, signature_of(contract))
+    parts = {"text": (site.text, MAX_TEXT_BATCH), "video": (site.video, MAX_VIDEO_BATCH)}
+    for part, (built, max_batch_size) in parts.items():
+        home = site.repository / f"{site.name}_{part}"
+        home.mkdir(exist_ok=True)
+        config = home / "config.pbtxt"
+        if not config.exists():  # of an older version otherwise: the signature is the same, and an operator may have tuned it
+            typed = graph_config(home.name, contract.graphs[part], max_batch_size=max_batch_size)
+            _write_durably(config, config_text(typed), aside=site.folder)
+        _sync_tree(built)
+        built.rename(home / str(site.version))
+        _sync(home)
+    final = contract_path(site.repository, site.name, site.version)
+    document = json.dumps(contract_document(contract), indent=1, ensure_ascii=False) + "\n"
+    _write_durably(final, document, aside=site.folder)
+    logger.info("published %s@%s", contract.name, contract.version)
+    return final
+
+
+def _write_durably(path: Path, text: str, *, aside: Path) -> None:
+    """Write beside and rename, so that the file is there whole or not at all."""
+    partial = aside / path.name
+    partial.write_text(text, encoding="utf-8")
+    _sync(partial)
+    partial.rename(path)
+    _sync(path.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shown(tensors: tuple[TensorContract, ...]) -> str:
+    return ", ".join(f"{item.name} {item.dtype} {list(item.axes)}" for item in tensors)

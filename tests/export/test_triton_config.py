@@ -1,0 +1,86 @@
+"""`config.pbtxt` is written from typed values and read back through Triton's own protobuf."""
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from export.triton_config import DynamicBatching, TritonConfig, TritonTensor, config_text, graph_config
+from serve.contract import GraphContract, TensorContract
+
+VIDEO = GraphContract(
+    file="some_video/1/model.onnx",
+    sha256="",
+    inputs=(TensorContract(name="frames", dtype="uint8", axes=("B", 8, 3, 224, 224)),),
+    outputs=(
+        TensorContract(name="video_features", dtype="float32", axes=("B", 512)),
+        TensorContract(name="patch_features", dtype="float32", axes=("B", 49, 512)),
+    ),
+)
+TEXT = GraphContract(
+    file="some_text/1/model.onnx",
+    sha256="",
+    inputs=(TensorContract(name="tokens", dtype="int64", axes=("R", "L")),),
+    outputs=(TensorContract(name="text_features", dtype="float32", axes=("R", 512)),),
+)
+
+
+def parse(text: str) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())  # refuses fields and values Triton does not know
+
+
+def test_video_configuration_reads_back_as_it_was_meant() -> None:
+    read = parse(config_text(graph_config("some_video", VIDEO, max_batch_size=64)))
+    assert (read.name, read.backend, read.max_batch_size) == ("some_video", "onnxruntime", 64)
+    assert [(item.name, item.data_type, list(item.dims)) for item in read.input] == [
+        ("frames", model_config_pb2.TYPE_UINT8, [8, 3, 224, 224])
+    ]
+    assert [(item.name, item.data_type, list(item.dims)) for item in read.output] == [
+        ("video_features", model_config_pb2.TYPE_FP32, [512]),
+        ("patch_features", model_config_pb2.TYPE_FP32, [49, 512]),
+    ]
+    assert read.HasField("dynamic_batching")
+    assert read.version_policy.HasField("all")
+    assert not read.instance_group  # Triton then picks GPU or CPU itself
+
+
+def test_prompts_of_any_length_are_a_dynamic_dimension() -> None:
+    read = parse(config_text(graph_config("some_text", TEXT, max_batch_size=256)))
+    assert list(read.input[0].dims) == [-1]
+    assert read.input[0].data_type == model_config_pb2.TYPE_INT64
+
+
+def test_batching_values_are_written() -> None:
+    config = TritonConfig(
+        name="some_video",
+        max_batch_size=16,
+        inputs=(TritonTensor(name="frames", data_type="TYPE_UINT8", dims=(3,)),),
+        outputs=(TritonTensor(name="video_features", data_type="TYPE_FP32", dims=(-1,)),),
+        dynamic_batching=DynamicBatching(preferred_batch_size=(4, 8), max_queue_delay_microseconds=2000),
+    )
+    read = parse(config_text(config)).dynamic_batching
+    assert list(read.preferred_batch_size) == [4, 8]
+    assert read.max_queue_delay_microseconds == 2000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"name": 'quote"d'}, id="a name that would break the text"),
+        pytest.param({"max_batch_size": -1}, id="a negative batch"),
+        pytest.param({"max_batch_size": 0}, id="batching without a batch axis"),
+        pytest.param(
+            {"inputs": (TritonTensor(name="frames", data_type="TYPE_FLOAT32", dims=(3,)),)}, id="a type Triton lacks"
+        ),
+        pytest.param({"inputs": (TritonTensor(name="frames", data_type="TYPE_FP32", dims=(0,)),)}, id="an empty axis"),
+    ],
+)
+def test_values_that_make_no_configuration_are_refused(wrong: dict[str, object]) -> None:
+    good: dict[str, object] = {
+        "name": "some_video",
+        "max_batch_size": 8,
+        "inputs": (),
+        "outputs": (),
+        "dynamic_batching": DynamicBatching(),
+    }
+    with pytest.raises(ValueError, match=r"allowed|batch"):
+        TritonConfig(**(good | wrong))  # type: ignore[arg-type]
