@@ -1,0 +1,61 @@
+"""Options mean the same whichever way they come in, and say what is wrong with them."""
+
+from typing import Any
+
+import pytest
+
+from serve.errors import InvalidOption
+from serve.options import parse_options, parse_options_json
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["walking", "running, fast"], '["walking", "running, fast"]'],
+    ids=["a list", "JSON text"],
+)
+def test_labels_with_commas_come_as_a_list(given: Any) -> None:
+    assert parse_options({"candidate_labels": given}).candidate_labels == ["walking", "running, fast"]
+
+
+def test_plain_text_is_split_at_commas() -> None:
+    assert parse_options({"candidate_labels": "walking, running"}).candidate_labels == ["walking", "running"]
+
+
+def test_numbers_may_come_as_text() -> None:
+    options = parse_options({"top_k": "3", "num_clips": "2", "num_crops": "3", "threshold": "0.5"})
+    assert (options.top_k, options.num_clips, options.num_crops, options.threshold) == (3, 2, 3, 0.5)
+
+
+def test_templates_of_the_request_go_over_the_default() -> None:
+    assert parse_options({}).chosen_templates(("a {}",)) == ("a {}",)
+    assert parse_options({"hypothesis_template": "b {}"}).chosen_templates(("a {}",)) == ("b {}",)
+    assert parse_options({"templates": ["b {}", "c {}"]}).chosen_templates(("a {}",)) == ("b {}", "c {}")
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"top_k": 0}, "top_k"),
+        ({"num_crops": 2}, "num_crops"),
+        ({"num_clips": 11}, "num_clips"),
+        ({"topk": 3}, "topk"),
+        ({"candidate_labels": 7}, "candidate_labels"),
+        ({"candidate_labels": "[1,"}, "JSON"),
+        ({"function_to_apply": "tanh"}, "function_to_apply"),
+        ({"threshold": "nan"}, "threshold"),
+        ({"vocabulary": "a", "candidate_labels": ["b"]}, "not both"),
+        ({"templates": ["{}"], "hypothesis_template": "{}"}, "not both"),
+        ({"threshold": 0.5, "function_to_apply": "none"}, "no scores"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_used_are_named(document: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidOption, match=words) as caught:
+        parse_options(document)
+    assert caught.value.facts["errors"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000], ids=["empty", "list", "number", "cut", "deep"])
+def test_an_options_part_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(InvalidOption):
+        parse_options_json(text)

@@ -1,0 +1,100 @@
+"""Uploads arrive whole on disk, are counted on the way, and leave nothing behind."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from httpx import ASGITransport, AsyncClient
+
+from serve import problems
+from serve.middleware import RequestFacts
+from serve.settings import LimitSettings
+from serve.uploads import UploadFolder, received
+
+VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
+    """An application that answers with what has arrived."""
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(RequestFacts)
+    limits = LimitSettings(max_upload_bytes=200_000, max_field_bytes=2048)
+
+    @app.post("/upload")
+    async def upload(request: Request) -> dict[str, Any]:
+        async with received(request, UploadFolder(tmp_path), limits) as arrived:
+            content = arrived.path.read_bytes()
+            return {"is_same": content == VIDEO, "num_bytes": arrived.num_bytes, "fields": arrived.fields}
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        yield client
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_form_arrives_with_its_fields(client: AsyncClient) -> None:
+    answer = (
+        await client.post(
+            "/upload",
+            files={"video": ("../../etc/passwd", VIDEO)},
+            data={"options": '{"top_k": 3, "model": "a"}', "model": "b", "candidate_labels": ["x", "y, z"]},
+        )
+    ).json()
+    assert answer["is_same"]
+    assert answer["num_bytes"] == len(VIDEO)
+    assert answer["fields"] == {"top_k": 3, "model": "b", "candidate_labels": ["x", "y, z"]}
+
+
+async def test_a_raw_body_arrives_with_its_query(client: AsyncClient) -> None:
+    query = {"top_k": "3", "candidate_labels": ["x", "y"]}
+    answer = (await client.post("/upload", content=VIDEO, headers={"content-type": "video/mp4"}, params=query)).json()
+    assert answer["is_same"]
+    assert answer["fields"] == {"top_k": "3", "candidate_labels": ["x", "y"]}
+
+
+@pytest.mark.parametrize("way", ["form", "raw", "form in chunks", "raw in chunks"])
+async def test_an_upload_past_the_limit_is_stopped(client: AsyncClient, way: str) -> None:
+    async def chunks(body: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 4096):
+            yield body[start : start + 4096]
+
+    body, kind = b"x" * 300_000, "video/mp4"
+    if way.startswith("form"):
+        body = b'--b\r\nContent-Disposition: form-data; name="video"; filename="v"\r\n\r\n' + body + b"\r\n--b--\r\n"
+        kind = "multipart/form-data; boundary=b"
+    content = chunks(body) if way.endswith("chunks") else body
+    response = await client.post("/upload", content=content, headers={"content-type": kind})
+    assert response.status_code == 413
+    assert response.json()["type"] == "/problems/upload-too-large"
+    assert response.json()["limit_bytes"]
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "words"),
+    [
+        ("text/plain", b"hello", 415, "multipart/form-data"),
+        ("", b"hello", 415, "multipart/form-data"),
+        ("multipart/form-data", b"hello", 422, "cannot be read"),
+        ("multipart/form-data; boundary=b", b"hello", 422, "cannot be read"),
+        ("multipart/form-data; boundary=b", PART % (b"video", b"v"), 422, "cut"),
+        ("multipart/form-data; boundary=b", PART % (b"top_k", b"3") + b"--b--\r\n", 422, "no part named `video`"),
+        ("multipart/form-data; boundary=b", PART % (b"vidoe", b"v") + b"--b--\r\n", 422, "vidoe"),
+        ("multipart/form-data; boundary=b", PART % (b"video", b"v") * 2 + b"--b--\r\n", 422, "more than one"),
+        ("multipart/form-data; boundary=b", PART % (b"model", b"\xff") + PART % (b"video", b"v") + b"--b--", 422, "UTF-8"),
+        ("multipart/form-data; boundary=b", PART % (b"model", b"x" * 5000) + PART % (b"video", b"v") + b"--b--", 422, "2048"),
+        ("multipart/form-data; boundary=b", PART % (b"options", b"[]") + PART % (b"video", b"v") + b"--b--", 422, "object"),
+    ],
+    ids=["text", "no type", "no boundary", "no form", "cut", "no video", "unknown part", "two videos", "bytes", "long", "list"],
+)  # fmt: skip
+async def test_a_broken_request_is_told_what_is_wrong(
+    client: AsyncClient, kind: str, body: bytes, status: int, words: str
+) -> None:
+    response = await client.post("/upload", content=body, headers={"content-type": kind})
+    assert response.status_code == status, response.text
+    assert words in response.json()["detail"]
