@@ -352,7 +352,7 @@ def _open(path: Path) -> av.container.InputContainer:
         UnsupportedMedia: no container of the allow-list.
         UndecodableVideo: a container of the list, but its header is broken.
     """
-    av.logging.set_level(av.logging.PANIC)
+    _silence_library()
     demuxer = identify(path)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
@@ -365,6 +365,15 @@ def _open(path: Path) -> av.container.InputContainer:
         raise UnsupportedMedia(
             "this is no video or picture in a container that is known here, or its header is broken"
         ) from error
+
+
+def _silence_library() -> None:
+    """ffmpeg's own log callback, told to say nothing: PyAV's would need the interpreter's lock in a decoding thread.
+
+    That deadlocks when the thread logs while the codec is being freed (seen with PyAV 18.1 on a file with flipped bits).
+    """
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.PANIC)
 
 
 def _choose_stream(container: av.container.InputContainer, settings: DecodeSettings) -> int:
