@@ -1,0 +1,195 @@
+"""Our own checkpoints: one file that rebuilds its model alone and says every choice that changes a number.
+
+A file is a dictionary of plain values and tensors, read with `weights_only=True`: nothing in it can run.
+"""
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from serve.contract import Family, PreprocessContract, SamplingContract, ScoringContract, TextContract
+from training.models.base import VideoTextModel
+from training.models.registry import build_model
+
+logger = logging.getLogger(__name__)
+
+MAGIC = "actserve-checkpoint"
+FORMAT = 1
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]  # its docstring says what it changes
+UPGRADES: Mapping[int, Upgrade] = {}  # format -> what brings a document of it to the next; 1 is the first format
+
+Record = TypeVar("Record", SamplingContract, PreprocessContract, TextContract, ScoringContract)
+
+
+class CheckpointError(Exception):
+    """A file that is no checkpoint, or whose weights and configuration do not fit; the message names the keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model and how it wants to be used.
+
+    `scoring.logit_scale` is what serving multiplies by, so it is fixed when the checkpoint is made (ActionCLIP: 100).
+    """
+
+    family: Family
+    model_config: dict[str, Any]  # plain values, as `build_model` takes them
+    weights: dict[str, Tensor]
+    sampling: SamplingContract
+    preprocess: PreprocessContract
+    text: TextContract
+    scoring: ScoringContract
+    labels: tuple[str, ...] = ()  # a vocabulary the model card recommends
+    card: str = ""  # what the model knows and does not know, for people
+    provenance: dict[str, Any] = field(default_factory=dict)
+    training_state: dict[str, Any] = field(
+        default_factory=dict
+    )  # of the trainer: optimiser, step, RNG; plain or tensors
+
+    def build(self) -> VideoTextModel:
+        """The model with these weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: keys or shapes do not fit the configuration.
+        """
+        model = build_model(self.family, self.model_config)
+        load_weights(model, self.weights)
+        return model.eval()
+
+
+def load_weights(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
+    """Load strictly into the model; floats become the model's own dtype.
+
+    Raises:
+        CheckpointError: names missing and unexpected keys, and shapes that differ.
+    """
+    require_fit({name: tuple(item.shape) for name, item in model.state_dict().items()}, weights)
+    model.load_state_dict(dict(weights), strict=True)
+
+
+def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        CheckpointError: names missing and unexpected keys, and shapes that differ.
+    """
+    missing = sorted(set(expected) - set(weights))
+    unexpected = sorted(set(weights) - set(expected))
+    misshapen = [
+        f"{name} (expected {list(expected[name])}, found {list(weights[name].shape)})"
+        for name in sorted(set(expected) & set(weights))
+        if tuple(weights[name].shape) != expected[name]
+    ]
+    if missing or unexpected or misshapen:
+        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)]
+        told = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in parts if names)
+        raise CheckpointError(f"the weights do not fit the model: {told}")
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file in one step: a reader finds the old one or the whole new one, also after power loss."""
+    document = {
+        "magic": MAGIC,
+        "format": FORMAT,
+        **{item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)},
+        **{name: asdict(getattr(checkpoint, name)) for name in ("sampling", "preprocess", "text", "scoring")},
+        "weights": {name: item.detach().cpu().contiguous() for name, item in checkpoint.weights.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as stream:
+            torch.save(document, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of `save_checkpoint`, of this format or an older one.
+
+    Raises:
+        CheckpointError: it is no such file, or of a newer format.
+    """
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not is_own(document):
+        raise CheckpointError(f"{path} is no checkpoint of actserve (import-checkpoint reads those of other programs)")
+    return checkpoint_of(document)
+
+
+def is_own(document: object) -> bool:
+    """Whether a loaded file was written by `save_checkpoint`."""
+    return isinstance(document, Mapping) and document.get("magic") == MAGIC
+
+
+def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint in a loaded document.
+
+    Raises:
+        CheckpointError: a field is missing or unknown.
+    """
+    document = upgrade_checkpoint(document)
+    try:
+        return Checkpoint(
+            **{name: value for name, value in document.items() if name not in ("magic", "format", *_RECORDS)},
+            sampling=_record(SamplingContract, document["sampling"]),
+            preprocess=_record(PreprocessContract, document["preprocess"]),
+            text=_record(TextContract, document["text"]),
+            scoring=_record(ScoringContract, document["scoring"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint's fields are wrong: {error}") from error
+
+
+def upgrade_checkpoint(
+    document: Mapping[str, Any], *, upgrades: Mapping[int, Upgrade] = UPGRADES, newest: int = FORMAT
+) -> dict[str, Any]:
+    """Bring an older document to the present format, logging each change.
+
+    Raises:
+        CheckpointError: the document is of a newer format than this program knows, or of one it no longer knows.
+    """
+    found = document.get("format")
+    if not isinstance(found, int) or not newest - len(upgrades) <= found <= newest:
+        raise CheckpointError(f"checkpoint format: {newest - len(upgrades)} to {newest} are known here, found {found}")
+    upgraded = dict(document)
+    for number in range(found, newest):
+        upgraded = {**upgrades[number](upgraded), "format": number + 1}
+        logger.info("checkpoint brought from format %d to %d: %s", number, number + 1, upgrades[number].__doc__)
+    return upgraded
+
+
+_RECORDS = ("sampling", "preprocess", "text", "scoring")
+
+
+def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _shorten(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,62 @@
+"""ActionCLIP (arXiv:2109.08472): frames encoded by CLIP, joined by a fusion head.
+
+Its evaluation multiplies cosines by 100 whatever `logit_scale` has learned; that number stands in the checkpoint's
+scoring contract, training uses exp(logit_scale).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from training.models.base import (
+    INITIAL_LOGIT_SCALE,
+    ModelConfigError,
+    TextTower,
+    VideoOutput,
+    VideoTextModel,
+    VisionTower,
+)
+from training.models.fusion import build_fusion
+
+EVALUATION_SCALE = 100.0
+
+
+class ActionClip(VideoTextModel):
+    """A dual encoder whose frame features [B, T, D] go through `fusion` to [B, D]."""
+
+    family = "actionclip"
+
+    def __init__(
+        self,
+        visual: VisionTower,
+        text: TextTower,
+        *,
+        num_frames: int,
+        fusion: Mapping[str, Any],
+        logit_scale: float = INITIAL_LOGIT_SCALE,
+        logit_bias: float | None = None,
+    ) -> None:
+        super().__init__(visual, text, num_frames=num_frames, logit_scale=logit_scale, logit_bias=logit_bias)
+        if getattr(visual, "time_embedding", None) is not None and fusion.get("kind") != "meanP":
+            raise ModelConfigError(
+                f"fusion: meanP is needed, found {fusion.get('kind')!r} (joint attention gives one feature per video)"
+            )
+        if visual.frames_at_once not in (1, num_frames):
+            raise ModelConfigError(f"vision.num_frames: {num_frames} is needed, found {visual.frames_at_once}")
+        self.fusion = build_fusion(fusion, embed_dim=visual.embed_dim, num_frames=num_frames, text_width=text.width)
+
+    @property
+    def is_frame_wise(self) -> bool:
+        """Temporal shift and joint attention look at the neighbours of a frame."""
+        return self.visual.frames_at_once == 1
+
+    def encode_video(self, frames: Tensor) -> VideoOutput:
+        features = self.visual(frames.flatten(0, 1)).unflatten(0, (frames.shape[0], -1))  # [B, T, D]; T = 1 when joint
+        return VideoOutput(self.fusion(features), None)  # [B, D]
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        return self.visual(frames) if self.is_frame_wise else super().encode_frames(frames)
+
+    def fuse(self, frame_features: Tensor) -> Tensor:
+        return self.fusion(frame_features) if self.is_frame_wise else super().fuse(frame_features)

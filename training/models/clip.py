@@ -1,0 +1,289 @@
+"""The two towers of CLIP (arXiv:2103.00020), with the options ActionCLIP adds to them.
+
+Parameters carry OpenAI's names, so a state dict loads by prefix alone. Tokens stay batch first: [N, P + 1, W].
+
+`drop_out` is ActionCLIP's: a rate that grows linearly with depth, used for attention weights and for stochastic depth.
+The original masks token positions of the whole batch at once; here each frame or row is dropped by itself
+(arXiv:1603.09382), since no released weights were trained with it.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.models.base import ModelConfigError, TextTower, VisionTower
+
+Activation = Literal["quick_gelu", "gelu"]
+Temporal = Literal["none", "shift", "joint"]
+
+
+class QuickGelu(nn.Module):
+    """x * sigmoid(1.702 x), what OpenAI's weights were trained with."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * torch.sigmoid(1.702 * values)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGelu, "gelu": nn.GELU}
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with q, k, v packed in that order; tokens [N, L, W] -> [N, L, W]."""
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ModelConfigError(f"heads: {heads} does not divide the width {width}")
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
+        packed = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3*W]
+        query, key, value = (
+            split_heads(part, self.heads) for part in packed.chunk(3, dim=-1)
+        )  # [N, heads, L, W/heads]
+        rate = self.dropout if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=is_causal)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # [N, L, W]
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """[N, L, W] -> [N, heads, L, W / heads]."""
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+class StochasticDepth(nn.Module):
+    """Drop a residual branch for whole samples (first axis) in training; arXiv:1603.09382."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ModelConfigError(f"a drop rate lies in [0, 1), found {rate}")
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        kept = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * kept.to(branch.dtype) / (1 - self.rate)
+
+
+class Mlp(nn.Module):
+    """Linear, activation, Linear under OpenAI's names."""
+
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ModelConfigError(f"activation: one of {', '.join(ACTIVATIONS)} is needed, found {activation!r}")
+        self.c_fc = nn.Linear(width, hidden)
+        self.activation = ACTIVATIONS[activation]()
+        self.c_proj = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.c_proj(self.activation(self.c_fc(tokens)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: attention, then MLP."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        activation: str = "quick_gelu",
+        mlp_width: int | None = None,
+        drop_out: float = 0.0,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, heads, dropout=drop_out)
+        self.ln_1 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, mlp_width or 4 * width, activation)
+        self.ln_2 = nn.LayerNorm(width, eps=eps)
+        self.drop = StochasticDepth(drop_out)
+
+    def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
+        tokens = tokens + self.drop(self.attn(self.ln_1(tokens), is_causal=is_causal))
+        return tokens + self.drop(self.mlp(self.ln_2(tokens)))  # type: ignore[no-any-return]
+
+
+class Blocks(nn.Module):
+    """A stack of blocks, kept under `resblocks` as in OpenAI's files."""
+
+    def __init__(self, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(blocks)
+
+    def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
+        for block in self.resblocks:
+            tokens = block(tokens, is_causal=is_causal)
+        return tokens
+
+
+class TemporalShift(nn.Module):
+    """A block that first moves an eighth of the patch channels one frame back and an eighth one frame on.
+
+    The class token stays. The shift lies outside the block's residual, so its identity path sees it too.
+    Source: TSM (arXiv:1811.08383) as ActionCLIP places it.
+    """
+
+    def __init__(self, block: Block, *, num_frames: int, fold: int) -> None:
+        super().__init__()
+        self.block = block
+        self.num_frames = num_frames
+        self.fold = fold
+
+    def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
+        shifted = shift_patches(tokens, self.num_frames, fold=self.fold)
+        return self.block(shifted, is_causal=is_causal)  # type: ignore[no-any-return]
+
+
+def shift_patches(tokens: Tensor, num_frames: int, *, fold: int) -> Tensor:
+    """tokens [B*T, P + 1, W]: of the patches, channels [0, fold) come from the next frame, [fold, 2 fold) from the one
+    before, zero at the ends of the video."""
+    videos = tokens.unflatten(0, (-1, num_frames))  # [B, T, P+1, W]
+    patches = videos[:, :, 1:]
+    blank = torch.zeros_like(patches[:, :1, :, :fold])  # [B, 1, P, fold]
+    from_next = torch.cat((patches[:, 1:, :, :fold], blank), dim=1)  # [B, T, P, fold]
+    from_last = torch.cat((blank, patches[:, :-1, :, fold : 2 * fold]), dim=1)
+    shifted = torch.cat((from_next, from_last, patches[..., 2 * fold :]), dim=-1)  # [B, T, P, W]
+    return torch.cat((videos[:, :, :1], shifted), dim=2).flatten(0, 1)  # [B*T, P+1, W]
+
+
+class VisionStem(nn.Module):
+    """Frames to tokens, and the parameters around the blocks; shared by CLIP's and X-CLIP's vision towers."""
+
+    def __init__(self, *, image_size: int, patch_size: int, width: int, embed_dim: int) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise ModelConfigError(f"patch_size: {patch_size} does not divide the image size {image_size}")
+        spread = width**-0.5
+        num_patches = (image_size // patch_size) ** 2  # P
+        self.class_embedding = nn.Parameter(spread * torch.randn(width))
+        self.positional_embedding = nn.Parameter(spread * torch.randn(num_patches + 1, width))
+        self.proj = nn.Parameter(spread * torch.randn(width, embed_dim))
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.ln_pre = nn.LayerNorm(width)
+        self.ln_post = nn.LayerNorm(width)
+
+    def tokens(self, frames: Tensor) -> Tensor:
+        """Class token and patches with their positions, before `ln_pre`; [N, 3, S, S] -> [N, P + 1, W]."""
+        patches = self.conv1(frames).flatten(2).transpose(1, 2)  # [N, P, W]
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)  # [N, 1, W]
+        return torch.cat((first, patches), dim=1) + self.positional_embedding
+
+
+class ClipVision(VisionStem, VisionTower):
+    """CLIP's ViT. `temporal`: "shift" puts TSM before every block; "joint" lets all patches of a video meet.
+
+    Joint space-time attention adds a time embedding to each patch token and puts the patches of all frames in one
+    sequence behind a single class token: [B*T, 3, S, S] -> [B, D]. (ActionCLIP's own code of it does not run.)
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        activation: str = "quick_gelu",
+        mlp_width: int | None = None,
+        temporal: str = "none",
+        num_frames: int = 1,
+        drop_out: float = 0.0,
+        emb_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(image_size=image_size, patch_size=patch_size, width=width, embed_dim=embed_dim)
+        if temporal not in ("none", "shift", "joint"):
+            raise ModelConfigError(f"vision.temporal: one of none, shift, joint is needed, found {temporal!r}")
+        self.image_size, self.embed_dim = image_size, embed_dim
+        self.frames_at_once = 1 if temporal == "none" else num_frames
+        blocks = make_blocks(width, layers, heads, activation=activation, mlp_width=mlp_width, drop_out=drop_out)
+        if temporal == "shift":
+            blocks = [TemporalShift(block, num_frames=num_frames, fold=width // 8) for block in blocks]
+        self.transformer = Blocks(list(blocks))
+        self.emb_dropout = nn.Dropout(emb_dropout)
+        self.time_embedding = None
+        if temporal == "joint":
+            self.time_embedding = nn.Parameter(width**-0.5 * torch.randn(num_frames, width))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        tokens = self.tokens(frames)  # [N, P+1, W]
+        if self.time_embedding is not None:
+            tokens = self._join_frames(tokens, self.time_embedding)  # [B, T*P+1, W]
+        tokens = self.transformer(self.ln_pre(self.emb_dropout(tokens)))
+        return self.ln_post(tokens[:, 0]) @ self.proj  # type: ignore[no-any-return]  # [N, D]
+
+    def _join_frames(self, tokens: Tensor, time_embedding: Tensor) -> Tensor:
+        videos = tokens.unflatten(0, (-1, self.frames_at_once))  # [B, T, P+1, W]
+        patches = videos[:, :, 1:] + time_embedding.unsqueeze(1)  # [B, T, P, W]
+        return torch.cat((videos[:, 0, :1], patches.flatten(1, 2)), dim=1)  # [B, T*P+1, W]
+
+
+class ClipText(TextTower):
+    """CLIP's causal text tower, read at the largest token id, which is the end of the text."""
+
+    is_causal = True
+
+    def __init__(
+        self,
+        *,
+        context_length: int,
+        vocab_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        activation: str = "quick_gelu",
+        mlp_width: int | None = None,
+        drop_out: float = 0.0,
+        emb_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.context_length, self.embed_dim, self.width = context_length, embed_dim, width
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, width))
+        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed_dim))
+        blocks = make_blocks(width, layers, heads, activation=activation, mlp_width=mlp_width, drop_out=drop_out)
+        self.transformer = Blocks(list(blocks))
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.ln_final = nn.LayerNorm(width)
+        self.emb_dropout = nn.Dropout(emb_dropout)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        _spread_text_weights_(blocks, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        embedded = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]  # [R, L, W]
+        mixed = self.transformer(self.emb_dropout(embedded), is_causal=True)
+        ends = tokens.argmax(dim=-1)  # [R], the first of equals
+        last = mixed[torch.arange(tokens.shape[0], device=tokens.device), ends]  # [R, W]
+        return self.ln_final(last) @ self.text_projection  # type: ignore[no-any-return]  # [R, D]
+
+
+def make_blocks(
+    width: int, layers: int, heads: int, *, activation: str, mlp_width: int | None, drop_out: float
+) -> list[Block]:
+    """Blocks whose drop rate rises from 0 to `drop_out` with depth."""
+    rates = torch.linspace(0, drop_out, layers, dtype=torch.float64, device="cpu").tolist()
+    return [Block(width, heads, activation=activation, mlp_width=mlp_width, drop_out=rate) for rate in rates]
+
+
+def _spread_text_weights_(blocks: list[Block], width: int) -> None:
+    """CLIP's initial weights of the text blocks; sums of residual branches keep their spread with depth."""
+    narrow = width**-0.5 * (2 * len(blocks)) ** -0.5
+    for block in blocks:
+        nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+        nn.init.normal_(block.attn.out_proj.weight, std=narrow)
+        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(block.mlp.c_proj.weight, std=narrow)

@@ -1,0 +1,47 @@
+"""Plain CLIP on video: every frame encoded alone, then averaged.
+
+The mean is taken over features as they come, which is how Perception Encoder publishes its video results
+(arXiv:2504.13181); `normalize_frames` averages directions instead.
+"""
+
+from torch import Tensor
+from torch.nn import functional
+
+from training.models.base import INITIAL_LOGIT_SCALE, TextTower, VideoOutput, VideoTextModel, VisionTower
+
+
+class FrameAverageClip(VideoTextModel):
+    """Any image and text dual encoder, applied to T frames."""
+
+    family = "clip"
+
+    def __init__(
+        self,
+        visual: VisionTower,
+        text: TextTower,
+        *,
+        num_frames: int,
+        normalize_frames: bool = False,
+        logit_scale: float = INITIAL_LOGIT_SCALE,
+        logit_bias: float | None = None,
+    ) -> None:
+        super().__init__(visual, text, num_frames=num_frames, logit_scale=logit_scale, logit_bias=logit_bias)
+        self.normalize_frames = normalize_frames
+
+    @property
+    def is_frame_wise(self) -> bool:
+        return self.visual.frames_at_once == 1
+
+    def encode_video(self, frames: Tensor) -> VideoOutput:
+        features = self.visual(frames.flatten(0, 1)).unflatten(0, (frames.shape[0], -1))  # [B, T, D]
+        return VideoOutput(self._average(features), None)
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        return self.visual(frames) if self.is_frame_wise else super().encode_frames(frames)
+
+    def fuse(self, frame_features: Tensor) -> Tensor:
+        return self._average(frame_features) if self.is_frame_wise else super().fuse(frame_features)
+
+    def _average(self, frame_features: Tensor) -> Tensor:
+        rows = functional.normalize(frame_features, dim=-1) if self.normalize_frames else frame_features
+        return rows.mean(dim=1)  # [B, D]

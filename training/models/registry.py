@@ -1,0 +1,46 @@
+"""A model from its family and a configuration of plain values, as checkpoints and YAML files hold it.
+
+num_frames: 8
+vision: {kind: clip, image_size: 224, patch_size: 16, width: 768, layers: 12, heads: 12, embed_dim: 512}
+text: {kind: clip, context_length: 77, vocab_size: 49408, width: 512, layers: 12, heads: 8, embed_dim: 512}
+logit_scale: 2.659          # optional: initial value, log space
+logit_bias: -10.0           # optional: there is a bias only where this is given
+fusion: {kind: Transf}      # actionclip alone; see `training.models.fusion`
+mit: {layers: 1, heads: 8}  # xclip alone; see `training.models.xclip`
+prompts: {layers: 2, heads: 8}  # xclip alone; null for no prompt generator
+normalize_frames: false     # clip alone
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from training.models.actionclip import ActionClip
+from training.models.base import ModelConfigError, VideoTextModel
+from training.models.frame_average import FrameAverageClip
+from training.models.towers import build_towers, build_xclip_towers, make
+from training.models.xclip import XClip
+
+MAKERS: Mapping[str, Callable[..., VideoTextModel]] = {
+    "clip": FrameAverageClip,
+    "actionclip": ActionClip,
+    "xclip": XClip,
+}
+
+
+def build_model(family: str, model_config: Mapping[str, Any]) -> VideoTextModel:
+    """A model with fresh weights.
+
+    Raises:
+        ModelConfigError: an unknown family or field, a missing field, or fields that contradict each other.
+    """
+    if family not in MAKERS:
+        raise ModelConfigError(f"family: one of {', '.join(MAKERS)} is needed, found {family!r}")
+    config = dict(model_config)
+    missing = [name for name in ("vision", "text", "num_frames") if name not in config]
+    if missing:
+        raise ModelConfigError(f"model: missing fields {missing}")
+    vision, text = config.pop("vision"), config.pop("text")
+    visual, text_tower = (build_xclip_towers if family == "xclip" else build_towers)(
+        vision, text, num_frames=config["num_frames"]
+    )
+    return make(MAKERS[family], {"visual": visual, "text": text_tower, **config}, "model")

@@ -1,0 +1,97 @@
+"""The two towers of a model from its configuration: our own CLIP, any open_clip architecture, or the small ones.
+
+`kind` names the maker, the other fields are its arguments. Small towers live in `training/models/small.py` as
+`SmallVision` and `SmallText`, which take those fields as keyword arguments.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from training.models.base import ModelConfigError, TextTower, VisionTower
+from training.models.clip import ClipText, ClipVision
+from training.models.xclip import XClipVision
+
+Made = TypeVar("Made")
+
+
+def build_towers(
+    vision: Mapping[str, Any], text: Mapping[str, Any], *, num_frames: int
+) -> tuple[VisionTower, TextTower]:
+    """Vision and text tower with fresh weights; two halves of one open_clip architecture are made together.
+
+    A CLIP vision tower with a `temporal` option takes T from the model unless it says otherwise.
+
+    Raises:
+        ModelConfigError: an unknown kind, or arguments its maker does not take.
+    """
+    if vision.get("kind") == text.get("kind") == "open_clip":
+        from training.models.open_clip_towers import build_open_clip_towers
+
+        return build_open_clip_towers(vision, text)
+    if vision.get("kind") == "clip" and vision.get("temporal", "none") != "none":
+        vision = {"num_frames": num_frames, **vision}
+    return _build_vision(vision), _build_text(text)
+
+
+def build_xclip_towers(
+    vision: Mapping[str, Any], text: Mapping[str, Any], *, num_frames: int
+) -> tuple[XClipVision, ClipText]:
+    """X-CLIP's towers, which are CLIP's with messages between the T frames."""
+    for config, where in ((vision, "vision"), (text, "text")):
+        if _kind(config, where) != "clip":
+            raise ModelConfigError(f"{where}.kind: xclip is built on clip towers, found {config['kind']!r}")
+    visual = make(XClipVision, {**_without_kind(vision), "num_frames": num_frames}, "vision")
+    return visual, make(ClipText, _without_kind(text), "text")
+
+
+def _build_vision(config: Mapping[str, Any]) -> VisionTower:
+    match _kind(config, "vision"):
+        case "clip":
+            return make(ClipVision, _without_kind(config), "vision")
+        case "open_clip":
+            from training.models.open_clip_towers import build_open_clip_vision
+
+            return build_open_clip_vision(config)
+        case "small":
+            from training.models.small import SmallVision
+
+            return make(SmallVision, _without_kind(config), "vision")
+        case other:
+            raise ModelConfigError(f"vision.kind: one of clip, open_clip, small is needed, found {other!r}")
+
+
+def _build_text(config: Mapping[str, Any]) -> TextTower:
+    match _kind(config, "text"):
+        case "clip":
+            return make(ClipText, _without_kind(config), "text")
+        case "open_clip":
+            from training.models.open_clip_towers import build_open_clip_text
+
+            return build_open_clip_text(config)
+        case "small":
+            from training.models.small import SmallText
+
+            return make(SmallText, _without_kind(config), "text")
+        case other:
+            raise ModelConfigError(f"text.kind: one of clip, open_clip, small is needed, found {other!r}")
+
+
+def make(maker: type[Made], config: Mapping[str, Any], where: str) -> Made:
+    """Call `maker` with the fields of `config`, naming unknown and missing ones."""
+    parameters = list(inspect.signature(maker).parameters.values())
+    unknown = sorted(set(config) - {item.name for item in parameters})
+    missing = sorted(item.name for item in parameters if item.default is item.empty and item.name not in config)
+    if unknown or missing:
+        raise ModelConfigError(f"{where}: unknown fields {unknown}, missing fields {missing}")
+    return maker(**config)
+
+
+def _kind(config: Mapping[str, Any], where: str) -> object:
+    if "kind" not in config:
+        raise ModelConfigError(f"{where}: the field kind is missing")
+    return config["kind"]
+
+
+def _without_kind(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "kind"}
