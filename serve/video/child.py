@@ -45,7 +45,7 @@ def child_pid() -> int:
     return os.getpid()
 
 
-def decode_job(path: Path, request: ViewRequest, settings: DecodeSettings, *, memory: str) -> DecodedViews:
+def decode_job(path: Path, request: ViewRequest, *, settings: DecodeSettings, memory: str) -> DecodedViews:
     """Decode into the shared memory of that name; the answer itself carries no views."""
     from serve.video.decode import load_views
 

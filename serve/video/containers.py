@@ -111,7 +111,7 @@ def _refuse_without_index(boxes: dict[bytes, tuple[int, int]], size: int) -> NoR
 
 def _boxes(stream: BinaryIO, start: int, size: int) -> list[tuple[bytes, tuple[int, int]]]:
     """(type, (start, stop)) of the boxes, in order; `stop` may lie beyond the file's end."""
-    found = []
+    found: list[tuple[bytes, tuple[int, int]]] = []
     while start + 8 <= size and len(found) < 100_000:
         stream.seek(start)
         header = stream.read(16)

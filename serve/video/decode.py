@@ -7,7 +7,6 @@ Two decoders stand behind the same functions; see `decode_pyav.py` and `decode_d
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ def open_video(path: Path, settings: DecodeSettings) -> PyavVideo:
 def read_frames(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
     """Decode the frames `choose` wants with the decoder of the settings; `take` keeps what is needed of each."""
     with translated():
-        return _DECODERS[settings.decoder](video, choose, take)
+        return _DECODERS[settings.decoder](video, choose, take=take, settings=settings)
 
 
 def frames_at(path: Path, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:
@@ -110,14 +109,14 @@ def _metadata(video: PyavVideo, reading: Reading, shown_size: tuple[int, int]) -
     )
 
 
-def _read_with_pyav(video: PyavVideo, choose: Choose, take: Take) -> Reading:
+def _read_with_pyav(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
     return video.read(choose, take)
 
 
-def _read_with_decord(video: PyavVideo, choose: Choose, take: Take) -> Reading:
-    from serve.video.decode_decord import read  # loads a second ffmpeg; only those who ask for it pay
+def _read_with_decord(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+    from serve.video import decode_decord  # loads a second ffmpeg; only those who ask for it pay
 
-    return read(video, choose, take)
+    return decode_decord.read(video, choose, take=take, settings=settings)
 
 
-_DECODERS: dict[str, Callable[[PyavVideo, Choose, Take], Any]] = {"pyav": _read_with_pyav, "decord": _read_with_decord}
+_DECODERS: dict[str, Callable[..., Reading]] = {"pyav": _read_with_pyav, "decord": _read_with_decord}

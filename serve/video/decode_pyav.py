@@ -17,12 +17,10 @@ from typing import Any
 import av
 import av.logging
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import (
     DecodeLimitExceeded,
-    PictureTooLarge,
     UndecodableVideo,
     UnsupportedMedia,
     VideoTooLong,
@@ -31,6 +29,7 @@ from serve.errors import (
 from serve.video.containers import CODECS, DEMUXERS, TRUSTED_TIMES, identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
+from serve.video.pictures import PictureConverter, check_picture
 
 MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read a second time
 MAX_BROKEN_SHARE = 0.5  # of the packets; past it the picture would be mostly invented
@@ -68,7 +67,7 @@ class PyavVideo:
     """One opened file; frames come from `read`."""
 
     def __init__(self, path: Path, settings: DecodeSettings) -> None:
-        self._path = path
+        self.path = path
         self._settings = settings
         with _open(path) as container:
             self.stream_index = _choose_stream(container, settings)
@@ -92,15 +91,14 @@ class PyavVideo:
         """The container's timestamps can be trusted, so frames are found without decoding them all."""
         return self._order is not None
 
-    def decode_rank(self, index: int) -> int:
-        """Rank of shown frame `index` among all packets by presentation time, hidden ones included."""
-        assert self._order is not None
-        wanted = self.entries[self._order[index]].pts
-        return sum(entry.pts < wanted for entry in self.entries)  # type: ignore[operator]
-
-    def planned_timeline(self) -> Timeline:
-        """Times of the shown frames as the container gives them; only where `is_planned`."""
-        return self._planned_timeline()
+    def counted(self) -> Timeline:
+        """Times of the shown frames; where the container's cannot be trusted, everything is decoded once to count."""
+        if self._order is not None:
+            return self._planned_timeline()
+        _, times, last_duration, _ = self._pass(set(), _keep_nothing)
+        if not times:
+            raise _nothing_decodes(len(self.entries))
+        return self._counted_timeline(times, last_duration)
 
     def read(self, choose: Choose, take: Take) -> Reading:
         """Decode the frames `choose` wants and keep what `take` makes of each.
@@ -169,7 +167,7 @@ class PyavVideo:
 
     def _read_planned(self, choose: Choose, take: Take) -> Reading:
         assert self._order is not None
-        indices = _within(choose(len(self._order)), len(self._order))
+        indices = within(choose(len(self._order)), len(self._order))
         index_of = {self.entries[self._order[index]].pts: int(index) for index in np.unique(indices)}
         kept: dict[int, Any] = {}
         with self._decoder() as decoder:
@@ -200,7 +198,7 @@ class PyavVideo:
                 assert packet is not None
                 yield packet, self.entries[position]
             return
-        with _open(self._path) as container:
+        with _open(self.path) as container:
             stream = container.streams[self.stream_index]
             for position, packet in enumerate(_packets(container, stream)):
                 if position >= run.stop:
@@ -215,16 +213,14 @@ class PyavVideo:
         wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
         kept, times, last_duration, broken = self._pass(wanted, take)
         if not times:
-            raise UndecodableVideo(
-                "not one frame can be decoded: the data in the video stream is broken", num_packets=len(self.entries)
-            )
+            raise _nothing_decodes(len(self.entries))
         if broken > MAX_BROKEN_SHARE * len(self.entries):
             raise UndecodableVideo(
                 f"the video is mostly broken: {broken} of {len(self.entries)} packets cannot be decoded",
                 broken_packets=broken,
                 num_packets=len(self.entries),
             )
-        indices = _within(choose(len(times)), len(times))
+        indices = within(choose(len(times)), len(times))
         needed = set(np.unique(indices).tolist())
         if missing := needed - kept.keys():
             more, *_ = self._pass(missing, take)
@@ -271,7 +267,7 @@ class PyavVideo:
 
     @contextmanager
     def _decoder(self) -> Iterator["_Decoder"]:
-        with _open(self._path) as container:
+        with _open(self.path) as container:
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             yield _Decoder(stream, self._settings)
@@ -281,57 +277,15 @@ class _Decoder:
     """A codec with its limits, and the way from its frames to upright RGB."""
 
     def __init__(self, stream: av.VideoStream, settings: DecodeSettings) -> None:
-        self._settings = settings
-        self._reformatter = VideoReformatter()
+        self._converter = PictureConverter(settings)
         self.context = stream.codec_context
         self.context.thread_type = "AUTO"
         self.context.thread_count = settings.thread_count()
         self.context.options = {"max_pixels": str(settings.max_picture_pixels)}  # also when the size changes later
 
     def picture(self, frame: av.VideoFrame) -> UInt8Array:
-        """The frame as RGB [H, W, 3], rotated as its display matrix asks, pixels as stored (aspect and fields too)."""
-        check_picture(frame.width, frame.height, self._settings)
-        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        return upright(rgb.to_ndarray(), display_matrix(frame))
-
-
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """a, b, c, d of the display matrix: a point (x, y) is shown at (a x + c y, b x + d y)."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            values = np.frombuffer(bytes(data), dtype="<i4")
-            return int(values[0]), int(values[1]), int(values[3]), int(values[4])
-    return None
-
-
-def upright(picture: UInt8Array, matrix: tuple[int, int, int, int] | None) -> UInt8Array:
-    """Turn and mirror by multiples of 90 degrees; other angles go to the nearest. [H, W, 3] -> [H', W', 3]"""
-    if matrix is None:
-        return picture
-    a, b, c, d = matrix
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        turned = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    else:
-        turned = picture.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
-    return np.ascontiguousarray(turned)
-
-
-def check_picture(width: int, height: int, settings: DecodeSettings) -> None:
-    """Refuse pictures that are too large or too thin.
-
-    Raises:
-        PictureTooLarge: width times height, or the ratio of the sides, passes its limit.
-    """
-    if width * height > settings.max_picture_pixels:
-        raise PictureTooLarge(
-            f"frames of {width}x{height} pixels; {settings.max_picture_pixels} pixels are allowed",
-            width=width, height=height, limit_pixels=settings.max_picture_pixels,
-        )  # fmt: skip
-    if max(width, height) > settings.max_aspect_ratio * max(1, min(width, height)):
-        raise PictureTooLarge(
-            f"frames of {width}x{height} pixels; one side may be {settings.max_aspect_ratio:g} times the other",
-            width=width, height=height, limit_ratio=settings.max_aspect_ratio,
-        )  # fmt: skip
+        """The frame as it is shown, RGB [H, W, 3]."""
+        return self._converter.picture(frame)
 
 
 @contextmanager
@@ -368,9 +322,9 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _silence_library() -> None:
-    """ffmpeg's own log callback, told to say nothing: PyAV's would need the interpreter's lock in a decoding thread.
+    """ffmpeg's own log callback, told to say nothing: PyAV's needs the interpreter's lock in a decoding thread.
 
-    That deadlocks when the thread logs while the codec is being freed (seen with PyAV 18.1 on a file with flipped bits).
+    That deadlocks when the thread logs while the codec is being freed (PyAV 18.1, a file with flipped bits).
     """
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.PANIC)
@@ -388,7 +342,7 @@ def _choose_stream(container: av.container.InputContainer, settings: DecodeSetti
                 f"codec {context.codec.canonical_name} is not allowed", codec=context.codec.canonical_name
             )
         check_picture(context.width, context.height, settings)
-        return stream.index
+        return int(stream.index)
     if container.streams.video and container.streams.audio:
         raise UnsupportedMedia("the file holds audio and a cover picture, but no video")
     if container.streams.audio:
@@ -397,16 +351,26 @@ def _choose_stream(container: av.container.InputContainer, settings: DecodeSetti
 
 
 def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
-    """Packets of the stream; a file that breaks off ends there."""
+    """Packets of the stream; a file that breaks off ends there, without the packet it broke in."""
+    is_whole_only = container.format.name in TRUSTED_TIMES  # elsewhere the flag tells of doubts, not of a cut
     try:
         for packet in container.demux(stream):
-            if packet.size:
+            if packet.size and not (packet.is_corrupt and is_whole_only):
                 yield packet
     except (av.error.InvalidDataError, av.error.EOFError):
         return
 
 
-def _within(indices: Int64Array, num_frames: int) -> Int64Array:
+def _keep_nothing(_: UInt8Array) -> None:
+    return None
+
+
+def _nothing_decodes(num_packets: int) -> UndecodableVideo:
+    return UndecodableVideo("not one frame can be decoded: the video stream's data is broken", num_packets=num_packets)
+
+
+def within(indices: Int64Array, num_frames: int) -> Int64Array:
+    """The indices, once it is sure that such frames exist."""
     if indices.max() >= num_frames:
         raise VideoTooShort(f"frame {indices.max()} is wanted, the video shows {num_frames}", num_frames=num_frames)
     return indices

@@ -23,7 +23,14 @@ from typing import Any
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from serve.errors import ActserveError, DecodeLimitExceeded, EngineUnavailable, Overloaded, UndecodableVideo
+from serve.errors import (
+    ActserveError,
+    DecodeLimitExceeded,
+    EngineFailure,
+    EngineUnavailable,
+    Overloaded,
+    UndecodableVideo,
+)
 from serve.video import child
 from serve.video.limits import DecodeSettings
 from serve.video.views import DecodedViews, ViewRequest
@@ -182,14 +189,18 @@ class DecodePool:
     ) -> DecodedViews | ActserveError:
         """The child's answer or the error it found in the file; raises when the child itself is lost."""
         limit = self._settings.deadline_seconds
-        job = {"args": (path, request, self._settings), "memory": memory.name}
         try:
             for attempt in (1, 2):
                 try:
-                    return await asyncio.wait_for(
-                        slot.schedule(child.decode_job, timeout=limit, **job), limit + GRACE_SECONDS
+                    job = slot.schedule(
+                        child.decode_job,
+                        timeout=limit,
+                        args=(path, request),
+                        settings=self._settings,
+                        memory=memory.name,
                     )
-                except BrokenProcessPool:  # the child died while idle: this file has not been touched
+                    return await asyncio.wait_for(job, limit + GRACE_SECONDS)  # type: ignore[no-any-return]
+                except BrokenProcessPool:  # the child died while idle: this file is not to blame
                     if attempt == 2:
                         raise
                     await self._replace(slot)
@@ -207,7 +218,10 @@ class DecodePool:
             raise
         except BrokenProcessPool as error:
             raise EngineUnavailable("the decoder does not start") from error
-        raise AssertionError
+        except Exception as error:  # a fault of ours or of a library, told by a child that lives on
+            log.exception("decoding failed in a way nobody foresaw")
+            return EngineFailure(f"decoding failed: {type(error).__name__}")
+        raise AssertionError("the loop above returns or raises")
 
     def _revive_later(self, slot: _Slot, *, is_worn: bool) -> None:
         """Bring a lost or worn-out child's place back into service, without keeping the caller waiting."""
