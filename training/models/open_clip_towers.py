@@ -89,7 +89,7 @@ def architecture(arch: str, changes: Mapping[str, Any] | None = None) -> dict[st
 
 
 def open_clip_model_config(arch: str, *, num_frames: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A model configuration whose two towers are those of an open_clip architecture; heads and fusion are added to it."""
+    """A model configuration whose two towers are those of an open_clip architecture; a fusion may be added to it."""
     whole = architecture(arch, changes)
     tower: dict[str, Any] = {
         "kind": "open_clip",
