@@ -60,9 +60,28 @@ class Checkpoint:
         Raises:
             CheckpointError: keys or shapes do not fit the configuration.
         """
-        model = build_model(self.family, self.model_config)
-        load_weights(model, self.weights)
+        model = build_outline(self.family, self.model_config)
+        if {name for name, _ in model.named_buffers()} - set(model.state_dict()):
+            model = build_model(
+                self.family, self.model_config
+            )  # buffers no file stores, computed when the model is made
+            load_weights(model, self.weights)
+        else:
+            require_fit(shapes_of(model), self.weights)
+            own = {name: item.to(torch.float32, copy=True) for name, item in self.weights.items()}
+            model.load_state_dict(own, strict=True, assign=True)  # no weights are drawn only to be replaced
         return model.eval()
+
+
+def build_outline(family: str, model_config: Mapping[str, Any]) -> VideoTextModel:
+    """The model without memory for its weights: names and shapes alone."""
+    with torch.device("meta"):
+        return build_model(family, model_config)
+
+
+def shapes_of(model: VideoTextModel) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight of a model."""
+    return {name: tuple(item.shape) for name, item in model.state_dict().items()}
 
 
 def load_weights(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
@@ -71,12 +90,12 @@ def load_weights(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: names missing and unexpected keys, and shapes that differ.
     """
-    require_fit({name: tuple(item.shape) for name, item in model.state_dict().items()}, weights)
+    require_fit(shapes_of(model), weights)
     model.load_state_dict(dict(weights), strict=True)
 
 
 def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes.
+    """Compare names and shapes; both sides under the names the reader of the message knows.
 
     Raises:
         CheckpointError: names missing and unexpected keys, and shapes that differ.

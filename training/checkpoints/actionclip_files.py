@@ -1,0 +1,165 @@
+"""ActionCLIP's own files, and mmaction2's port of them.
+
+Official: {model_state_dict: CLIP's names, fusion_model_state_dict: `module.` before the head's names, ...}.
+mmaction2: {state_dict: `clip.*`, `adapter.*`}, a position table of T rows, LayerNorm eps 1e-5 in the head.
+Neither stores T unless the head does; 8 is assumed where it is not told.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.checkpoints.foreign_files import tensors_of
+from training.checkpoints.names import FUSION, from_official, renamed, to_official, without_prefix
+from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
+from training.checkpoints.own import Checkpoint, CheckpointError
+from training.checkpoints.sizes import count_blocks, text_config, vision_config
+from training.checkpoints.systems import actionclip_protocol
+
+HEAD_MARKS = {
+    "LSTM": "lstm_visual.weight_ih_l0",
+    "Conv_1D": "shift.weight",
+    "Transf_cls": "transformer.cls_token",
+    "Transf": "transformer.resblocks.0.ln_1.weight",
+}
+POSITIONS = "frame_position_embeddings.weight"
+MMACTION_EPS = 1e-5
+
+
+def is_official_actionclip(document: object) -> bool:
+    """Whether a loaded file is one of ActionCLIP's training script."""
+    return isinstance(document, Mapping) and "model_state_dict" in document and "fusion_model_state_dict" in document
+
+
+def is_mmaction_actionclip(document: object) -> bool:
+    """Whether a loaded file is mmaction2's port."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("state_dict"), Mapping):
+        return False
+    return any(str(name).startswith("clip.visual.") for name in document["state_dict"])
+
+
+def read_official_actionclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
+    """The checkpoint of a loaded official file.
+
+    Raises:
+        CheckpointError: names what is missing or does not belong.
+    """
+    clip = without_prefix(tensors_of(document["model_state_dict"], "model_state_dict"), "module.")
+    head = without_prefix(tensors_of(document["fusion_model_state_dict"], "fusion_model_state_dict"), "module.")
+    return _checkpoint(clip, head, overrides, head_changes={})
+
+
+def read_mmaction_actionclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
+    """The checkpoint of a loaded file of mmaction2.
+
+    Raises:
+        CheckpointError: names what is missing or does not belong.
+    """
+    weights = tensors_of(document["state_dict"], "state_dict")
+    others = sorted(name for name in weights if not name.startswith(("clip.", "adapter.", "data_preprocessor.")))
+    if others:
+        raise CheckpointError(f"state_dict: {len(others)} unexpected: {', '.join(others[:12])}")
+    clip = {name.removeprefix("clip."): item for name, item in weights.items() if name.startswith("clip.")}
+    head = {name.removeprefix("adapter."): item for name, item in weights.items() if name.startswith("adapter.")}
+    changes = {"eps": MMACTION_EPS} if head else {}
+    if POSITIONS in head and overrides.num_frames is None:
+        overrides = replace(overrides, num_frames=head[POSITIONS].shape[0])
+    return _checkpoint(clip, head, overrides, head_changes=changes)
+
+
+def to_official_actionclip(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A document of ActionCLIP's layout, ready for torch.save; its readers take float32 as well as their own mixture.
+
+    Raises:
+        CheckpointError: the model is no ActionCLIP on CLIP's own towers.
+    """
+    require_clip_towers(checkpoint, "actionclip")
+    weights = checkpoint.weights
+    head = {name.removeprefix(FUSION): item for name, item in weights.items() if name.startswith(FUSION)}
+    clip = {name: item for name, item in weights.items() if not name.startswith(FUSION)}
+    return {
+        "epoch": 0,
+        "model_state_dict": renamed(clip, to_official),
+        "fusion_model_state_dict": {f"module.{name}": item for name, item in head.items()},
+    }
+
+
+def as_saved_on_gpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`model_state_dict` in the mixture of dtypes the original trains in on a GPU.
+
+    Convolution, linear layers, attention and both projections are float16; LayerNorms, tables and the scale float32.
+    """
+    return {name: item.to(torch.float16 if _is_half(name) else torch.float32) for name, item in weights.items()}
+
+
+def require_clip_towers(checkpoint: Checkpoint, family: str) -> None:
+    """Raises: CheckpointError: of another family, or on towers the original program does not have."""
+    kinds = {checkpoint.model_config[part]["kind"] for part in ("vision", "text")}
+    if checkpoint.family != family or kinds != {"clip"}:
+        raise CheckpointError(
+            f"this layout needs {family} on clip towers, found {checkpoint.family} on {', '.join(sorted(kinds))}"
+        )
+
+
+def _checkpoint(
+    clip: dict[str, Tensor], head: dict[str, Tensor], overrides: Overrides, *, head_changes: Mapping[str, Any]
+) -> Checkpoint:
+    activation = overrides.activation or "quick_gelu"
+    vision = vision_config(clip, heads=overrides.vision_heads, activation=activation)
+    text = text_config(clip, heads=overrides.text_heads, activation=activation)
+    fusion = {**_fusion_config(head, text), **head_changes, **(overrides.fusion or {})}
+    num_frames = _num_frames(clip, head, overrides)
+    if any(".net." in name for name in clip):
+        vision["temporal"] = "shift"
+    if "visual.time_embedding" in clip:
+        vision["temporal"] = "joint"
+    protocol = actionclip_protocol(
+        num_frames=num_frames, image_size=vision["image_size"], context_length=text["context_length"]
+    )
+    return Checkpoint(
+        family="actionclip",
+        model_config={"num_frames": num_frames, "vision": vision, "text": text, "fusion": fusion},
+        weights={**renamed(clip, from_official), **{FUSION + name: item for name, item in head.items()}},
+        **vars(protocol),
+    )
+
+
+def _fusion_config(head: Mapping[str, Tensor], text: Mapping[str, Any]) -> dict[str, Any]:
+    if not head:
+        return {"kind": "meanP"}
+    found = [kind for kind, mark in HEAD_MARKS.items() if mark in head]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"fusion_model_state_dict: none of the heads {', '.join(HEAD_MARKS)}; found {', '.join(sorted(head)[:12])}"
+        )
+    kind = found[0]
+    config: dict[str, Any] = {"kind": kind}
+    if POSITIONS in head:
+        config["positions"] = head[POSITIONS].shape[0]
+    if kind == "Transf":
+        config["layers"] = count_blocks(head, "transformer.resblocks.")
+        config["heads"] = text["heads"]  # as the original builds it; the head's own width may differ
+    if kind == "Transf_cls":
+        config["layers"] = count_blocks(head, "transformer.transformer_enc.layers.")
+        config["hidden"] = head["transformer.transformer_enc.layers.0.linear1.weight"].shape[0]
+    return config
+
+
+def _num_frames(clip: Mapping[str, Tensor], head: Mapping[str, Tensor], overrides: Overrides) -> int:
+    stored = None
+    if "transformer.pos_embed" in head:
+        stored = head["transformer.pos_embed"].shape[1] - 1
+    elif "visual.time_embedding" in clip:
+        stored = clip["visual.time_embedding"].shape[0]
+    if stored is not None and overrides.num_frames not in (None, stored):
+        raise CheckpointError(f"num_frames: the weights are for {stored}, asked for {overrides.num_frames}")
+    return stored or overrides.num_frames or ASSUMED_FRAMES
+
+
+def _is_half(name: str) -> bool:
+    if name in ("visual.proj", "text_projection"):
+        return True
+    return any(part in name for part in (".attn.", ".mlp.", "conv1."))

@@ -1,0 +1,250 @@
+"""X-CLIP as Hugging Face's transformers stores it: a folder of config.json and weights, the same model by other names.
+
+Head counts are not derived from widths there but stand in the configuration. The processor's settings are not read: the
+released weights were evaluated with the original protocol, which is what the checkpoint says.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from training.checkpoints.actionclip_files import require_clip_towers
+from training.checkpoints.foreign_files import read_document, tensors_of
+from training.checkpoints.names import renamed, to_official
+from training.checkpoints.overrides import Overrides
+from training.checkpoints.own import Checkpoint, CheckpointError
+from training.checkpoints.xclip_files import FRAME_POSITIONS, xclip_checkpoint
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+TRANSPOSED = {"text_projection": "text_projection.weight", "visual.proj": "visual_projection.weight"}
+PREFIXES = (
+    ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
+    ("transformer.resblocks.", "text_model.encoder.layers."),
+    ("mit.resblocks.", "mit.encoder.layers."),
+    ("mit.positional_embedding", "mit.position_embedding"),
+    ("token_embedding.", "text_model.embeddings.token_embedding."),
+    ("positional_embedding", "text_model.embeddings.position_embedding.weight"),
+    ("ln_final.", "text_model.final_layer_norm."),
+    ("visual.class_embedding", "vision_model.embeddings.class_embedding"),
+    ("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"),
+    ("visual.conv1.", "vision_model.embeddings.patch_embedding."),
+    ("visual.ln_pre.", "vision_model.pre_layernorm."),
+    ("visual.ln_post.", "vision_model.post_layernorm."),
+    ("prompts_visual_ln.", "prompts_visual_layernorm."),
+    ("prompts_visual_proj", "prompts_visual_projection"),
+    ("prompts_generator.norm.", "prompts_generator.layernorm."),
+)
+LEAVES = (
+    (".attn.", ".self_attn."),
+    (".ln_1.", ".layer_norm1."),
+    (".ln_2.", ".layer_norm2."),
+    (".mlp.c_fc.", ".mlp.fc1."),
+    (".mlp.c_proj.", ".mlp.fc2."),
+)
+STACKS = tuple(there for _, there in PREFIXES[:3])
+IGNORED = re.compile(r"(text|vision)_model\.embeddings\.position_ids")  # buffers of older versions
+THIRDS = re.compile(r"(.+\.(?:self_attn|message_attn))\.([qkv])_proj\.(weight|bias)")
+PACKED = re.compile(r"(.+\.(?:self_attn|message_attn))\.in_proj_(weight|bias)")
+EPS = 1e-5
+ACTIVATION = "quick_gelu"  # of every part
+
+
+def is_hugging_face_xclip(folder: Path) -> bool:
+    """Whether a folder holds an X-CLIP of transformers."""
+    config = folder / "config.json"
+    return config.is_file() and _read_json(config).get("model_type") == "xclip"
+
+
+def read_hugging_face(folder: Path, overrides: Overrides) -> Checkpoint:
+    """The checkpoint of a folder written by `save_pretrained`.
+
+    Raises:
+        CheckpointError: no weights, or a configuration this model does not have.
+    """
+    config = _read_json(folder / "config.json")
+    weights = from_hugging_face_names(tensors_of(_read_weights(folder), str(folder)))
+    if FRAME_POSITIONS not in weights:
+        raise CheckpointError(f"{folder}: 1 missing: mit.position_embedding")
+    return xclip_checkpoint(weights, _complete(overrides, config))
+
+
+def to_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write config.json and model.safetensors, as `XCLIPModel.from_pretrained` reads them.
+
+    Raises:
+        CheckpointError: the model is no X-CLIP with prompt generator, the only one transformers has.
+    """
+    require_clip_towers(checkpoint, "xclip")
+    if checkpoint.model_config["prompts"] is None:
+        raise CheckpointError("transformers' X-CLIP always has a prompt generator, this model has none")
+    for part in ("vision", "text"):
+        if checkpoint.model_config[part].get("activation", ACTIVATION) != ACTIVATION:
+            raise CheckpointError(f"transformers' X-CLIP has {ACTIVATION} everywhere, the {part} tower has another")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = to_hugging_face_names(renamed(checkpoint.weights, to_official))
+    stored = {name: item.contiguous().clone() for name, item in weights.items()}
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    document = json.dumps(hugging_face_config(checkpoint), indent=2) + "\n"
+    (folder / "config.json").write_text(document, encoding="utf-8")
+
+
+def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """config.json of a checkpoint."""
+    model = checkpoint.model_config
+    vision, text, mit, prompts = model["vision"], model["text"], model["mit"], model["prompts"]
+    width = vision["embed_dim"]
+    return {
+        "architectures": ["XCLIPModel"],
+        "model_type": "xclip",
+        "projection_dim": width,
+        "prompt_layers": prompts["layers"],
+        "prompt_num_attention_heads": prompts["heads"],
+        "prompt_hidden_act": ACTIVATION,
+        "text_config": {
+            "model_type": "xclip_text_model",
+            "vocab_size": text["vocab_size"],
+            "max_position_embeddings": text["context_length"],
+            "hidden_size": text["width"],
+            "intermediate_size": text.get("mlp_width") or 4 * text["width"],
+            "num_hidden_layers": text["layers"],
+            "num_attention_heads": text["heads"],
+            "hidden_act": ACTIVATION,
+            "layer_norm_eps": EPS,
+        },
+        "vision_config": {
+            "model_type": "xclip_vision_model",
+            "image_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+            "hidden_size": vision["width"],
+            "intermediate_size": vision.get("mlp_width") or 4 * vision["width"],
+            "num_hidden_layers": vision["layers"],
+            "num_attention_heads": vision["heads"],
+            "hidden_act": ACTIVATION,
+            "layer_norm_eps": EPS,
+            "num_frames": model["num_frames"],
+            "mit_hidden_size": width,
+            "mit_intermediate_size": mit.get("mlp_width") or 4 * width,
+            "mit_num_hidden_layers": mit["layers"],
+            "mit_num_attention_heads": mit["heads"],
+        },
+    }
+
+
+def from_hugging_face_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of transformers under X-CLIP's own names; q, k and v are packed, two projections transposed.
+
+    A name that has no counterpart stays as it is, so that a strict load reports it.
+    """
+    kept = {name: item for name, item in weights.items() if not IGNORED.fullmatch(name)}
+    packed = _pack_thirds(kept)
+    back = {there: here for here, there in TRANSPOSED.items()}
+    return {back.get(name) or _official_name(name): item.T if name in back else item for name, item in packed.items()}
+
+
+def to_hugging_face_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `from_hugging_face_names`."""
+    found: dict[str, Tensor] = {}
+    for name, item in weights.items():
+        if name in TRANSPOSED:
+            found[TRANSPOSED[name]] = item.T
+            continue
+        there = _hugging_face_name(name)
+        packed = PACKED.fullmatch(there)
+        if packed is None:
+            found[there] = item
+            continue
+        attention, leaf = packed.groups()
+        for letter, third in zip("qkv", item.chunk(3), strict=True):
+            found[f"{attention}.{letter}_proj.{leaf}"] = third
+    return found
+
+
+def _pack_thirds(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    packed: dict[str, Tensor] = {}
+    for name, item in weights.items():
+        found = THIRDS.fullmatch(name)
+        if found is None:
+            packed[name] = item
+            continue
+        attention, letter, leaf = found.groups()
+        parts = [weights.get(f"{attention}.{each}_proj.{leaf}") for each in "qkv"]
+        if any(part is None for part in parts):
+            absent = [
+                f"{attention}.{each}_proj.{leaf}" for each, part in zip("qkv", parts, strict=True) if part is None
+            ]
+            raise CheckpointError(f"{len(absent)} missing: {', '.join(absent)}")
+        if letter == "q":
+            packed[f"{attention}.in_proj_{leaf}"] = torch.cat([part for part in parts if part is not None])
+    return packed
+
+
+def _official_name(name: str) -> str:
+    for here, there in PREFIXES:
+        if name.startswith(there):
+            short = here + name.removeprefix(there)
+            if there in STACKS:
+                for inner, outer in LEAVES:
+                    short = short.replace(outer, inner)
+            return short
+    return name
+
+
+def _hugging_face_name(name: str) -> str:
+    for here, there in PREFIXES:
+        if name.startswith(here):
+            long = there + name.removeprefix(here)
+            if there in STACKS:
+                for inner, outer in LEAVES:
+                    long = long.replace(inner, outer)
+            return long
+    return name
+
+
+def _complete(overrides: Overrides, config: Mapping[str, Any]) -> Overrides:
+    """Head counts from the configuration, where they are not overridden; defaults are transformers'."""
+    text, vision = config.get("text_config") or {}, config.get("vision_config") or {}
+    required = {
+        "text_config.hidden_act": (text.get("hidden_act", ACTIVATION), ACTIVATION),
+        "vision_config.hidden_act": (vision.get("hidden_act", ACTIVATION), ACTIVATION),
+        "prompt_hidden_act": (config.get("prompt_hidden_act", ACTIVATION), ACTIVATION),
+        "text_config.layer_norm_eps": (text.get("layer_norm_eps", EPS), EPS),
+        "vision_config.layer_norm_eps": (vision.get("layer_norm_eps", EPS), EPS),
+    }
+    for name, (found, expected) in required.items():
+        if found != expected:
+            raise CheckpointError(f"config.json, {name}: expected {expected}, found {found}")
+    stated = {
+        "vision_heads": vision.get("num_attention_heads", 12),
+        "text_heads": text.get("num_attention_heads", 8),
+        "mit_heads": vision.get("mit_num_attention_heads", 8),
+        "prompt_heads": config.get("prompt_num_attention_heads", 8),
+    }
+    return replace(overrides, **{name: getattr(overrides, name) or value for name, value in stated.items()})
+
+
+def _read_weights(folder: Path) -> dict[str, Any]:
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return dict(read_document(folder / name))
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            parts = sorted(set(_read_json(index)["weight_map"].values()))
+            return {key: item for part in parts for key, item in read_document(folder / Path(part).name).items()}
+    raise CheckpointError(f"{folder} holds no weights: {' or '.join(WEIGHT_FILES)} is needed")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: an object is needed")
+    return document

@@ -1,0 +1,55 @@
+"""What a file of weights does not say and its reader has to be told, or told otherwise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from serve.contract import Family, PreprocessContract, SamplingRule
+from training.checkpoints.own import CheckpointError
+
+ASSUMED_FRAMES = 8  # T of the published models of both systems that do not store it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """Each field that is None is read off the file or takes the published system's value."""
+
+    family: Family | None = None  # of plain CLIP weights, which start any of the three
+    num_frames: int | None = None  # T
+    vision_heads: int | None = None
+    text_heads: int | None = None
+    mit_heads: int | None = None
+    prompt_heads: int | None = None
+    activation: str | None = None  # of CLIP's towers: "quick_gelu" (OpenAI) or "gelu" (most of open_clip's)
+    fusion: Mapping[str, Any] | None = None  # laid over what the file says of ActionCLIP's head
+    prompts: bool | None = None  # False builds X-CLIP without prompt generator from plain CLIP weights
+    arch: str | None = None  # open_clip's name, for weights that are not plain CLIP's
+    preprocess: PreprocessContract | None = None
+    sampling_rule: SamplingRule | None = None
+    templates: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    card: str | None = None
+    seed: int | None = None  # of parts that the file does not hold and that start fresh; 0
+
+    def given(self) -> dict[str, Any]:
+        """The fields that say something."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def make_overrides(given: "Overrides | Mapping[str, Any] | None") -> Overrides:
+    """Overrides from a mapping of their names.
+
+    Raises:
+        CheckpointError: names an override that does not exist.
+    """
+    if isinstance(given, Overrides):
+        return given
+    values = dict(given or {})
+    known = {item.name for item in fields(Overrides)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CheckpointError(f"overrides: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for name in ("templates", "labels"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
+    return Overrides(**values)

@@ -1,0 +1,101 @@
+"""The sizes of towers, read off their tensors under OpenAI's names; head counts follow CLIP's width of 64 per head."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from training.checkpoints.own import CheckpointError
+
+HEAD_WIDTH = 64
+VISION_KEYS = (
+    "visual.class_embedding",
+    "visual.positional_embedding",
+    "visual.proj",
+    "visual.conv1.weight",
+    "visual.transformer.resblocks.0.mlp.c_fc.weight",
+)
+TEXT_KEYS = (
+    "positional_embedding",
+    "text_projection",
+    "token_embedding.weight",
+    "ln_final.weight",
+    "transformer.resblocks.0.mlp.c_fc.weight",
+)
+
+
+def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
+    """Configuration of the vision tower; no positions are interpolated, so the picture size follows from their number.
+
+    Raises:
+        CheckpointError: a tensor that tells a size is missing, or the positions are no square.
+    """
+    weights = {re.sub(r"(resblocks\.\d+)\.net\.", r"\1.", name): item for name, item in weights.items()}
+    require_keys(weights, VISION_KEYS)
+    width, _, patch, _ = weights["visual.conv1.weight"].shape
+    positions = weights["visual.positional_embedding"].shape[0] - 1
+    grid = round(positions**0.5)
+    if grid * grid != positions:
+        raise CheckpointError(f"visual.positional_embedding: {positions} patches are no square grid")
+    blocks = [name for name in weights if name.startswith("visual.") and name.endswith(".attn.in_proj_weight")]
+    return {
+        "kind": "clip",
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "width": width,
+        "layers": len(blocks),
+        "heads": heads or heads_of(width, "vision_heads"),
+        "embed_dim": weights["visual.proj"].shape[1],
+        "activation": activation,
+        **_mlp_width(weights["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
+    }
+
+
+def text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
+    """Configuration of the text tower.
+
+    Raises:
+        CheckpointError: a tensor that tells a size is missing.
+    """
+    require_keys(weights, TEXT_KEYS)
+    width = weights["ln_final.weight"].shape[0]
+    return {
+        "kind": "clip",
+        "context_length": weights["positional_embedding"].shape[0],
+        "vocab_size": weights["token_embedding.weight"].shape[0],
+        "width": width,
+        "layers": count_blocks(weights, "transformer.resblocks."),
+        "heads": heads or heads_of(width, "text_heads"),
+        "embed_dim": weights["text_projection"].shape[1],
+        "activation": activation,
+        **_mlp_width(weights["transformer.resblocks.0.mlp.c_fc.weight"]),
+    }
+
+
+def count_blocks(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many different numbers follow `prefix`."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})
+
+
+def heads_of(width: int, name: str) -> int:
+    """Heads of 64 values each.
+
+    Raises:
+        CheckpointError: the width is no multiple of 64, so the count cannot be read off.
+    """
+    if width % HEAD_WIDTH:
+        raise CheckpointError(f"{name}: a width of {width} does not tell the number of heads; give {name}")
+    return width // HEAD_WIDTH
+
+
+def require_keys(weights: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
+    """Raises: CheckpointError: names what is missing."""
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise CheckpointError(f"the sizes of the model cannot be read off: missing {', '.join(missing)}")
+
+
+def _mlp_width(weight: Tensor) -> dict[str, int]:
+    hidden, width = weight.shape
+    return {} if hidden == 4 * width else {"mlp_width": hidden}
