@@ -199,7 +199,7 @@ class DecodePool:
                         settings=self._settings,
                         memory=memory.name,
                     )
-                    return await asyncio.wait_for(job, limit + GRACE_SECONDS)  # type: ignore[no-any-return]
+                    return await asyncio.wait_for(job, limit + GRACE_SECONDS)
                 except BrokenProcessPool:  # the child died while idle: this file is not to blame
                     if attempt == 2:
                         raise

@@ -1,0 +1,121 @@
+"""Small videos made on the fly: frame i is painted with a grey level that encodes i, so pixels tell which frame was taken.
+
+`level(i)` steps by 7 of 256 and wraps, far more than H.264 at these settings loses; `index_of` reads it back.
+"""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+STEP = 7  # grey levels from a frame to the next
+PERIOD = 31  # frames after which levels repeat: 16 + 7 * 30 = 226
+TIME_BASE = Fraction(1, 90_000)
+
+
+def level(index: int) -> int:
+    """Grey level 0..255 of frame `index`."""
+    return 16 + STEP * (index % PERIOD)
+
+
+def index_of(frame: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
+    """Frame number modulo `PERIOD`, read from the pixels of a frame of any size and layout."""
+    return round((float(np.median(frame)) - 16) / STEP)
+
+
+def picture(index: int, *, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Frame `index`, RGB [H, W, 3]."""
+    return np.full((height, width, 3), level(index), dtype=np.uint8)
+
+
+def make_video(
+    path: Path,
+    *,
+    num_frames: int = 30,
+    width: int = 64,
+    height: int = 48,
+    fps: int = 30,
+    seconds: Sequence[float] | None = None,
+    rotation: int = 0,
+    gop: int = 12,
+    b_frames: int = 2,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    audio: bool = False,
+    frames: Iterator[np.ndarray[Any, np.dtype[np.uint8]]] | None = None,
+) -> Path:
+    """Encode a video; `seconds` gives each frame's time (variable rate), `rotation` its display matrix in degrees."""
+    times = list(seconds) if seconds is not None else [i / fps for i in range(num_frames)]
+    painted = frames if frames is not None else (picture(i, width=width, height=height) for i in range(len(times)))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.codec_context.time_base = TIME_BASE
+        if codec == "libx264":
+            stream.codec_context.options = {"crf": "12", "preset": "ultrafast", "bf": str(b_frames), "g": str(gop)}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        sound = container.add_stream("aac", rate=44_100) if audio else None
+        for time, array in zip(times, painted, strict=True):
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame.pts, frame.time_base = round(time / TIME_BASE), TIME_BASE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            _mux_tone(container, sound, seconds=max(1.0, times[-1]))
+    return path
+
+
+def make_variable_rate(path: Path, *, num_frames: int = 30) -> Path:
+    """The first half at 30 frames per second, the second at 5."""
+    half = num_frames // 2
+    return make_video(path, seconds=[i / 30 for i in range(half)] + [half / 30 + i / 5 for i in range(num_frames - half)])
+
+
+def make_audio_only(path: Path) -> Path:
+    """One second of a tone, no video stream."""
+    with av.open(str(path), "w") as container:
+        _mux_tone(container, container.add_stream("aac", rate=44_100), seconds=1.0)
+    return path
+
+
+def make_truncated(path: Path, *, share: float = 0.6, faststart: bool = False) -> Path:
+    """The first `share` of a file; with `faststart` its index lies at the start and survives."""
+    whole = path.with_suffix(".whole.mp4")
+    with av.open(str(whole), "w", options={"movflags": "faststart"} if faststart else {}) as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.options = {"crf": "12", "g": "12"}
+        noise = np.random.default_rng(0)
+        for index in range(60):
+            array = picture(index, width=64, height=48)
+            array[:8] = noise.integers(0, 256, array[:8].shape, dtype=np.uint8)  # samples large enough to be cut
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = whole.read_bytes()
+    whole.unlink()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def make_picture(path: Path, *, width: int = 64, height: int = 48) -> Path:
+    """A still picture; the suffix chooses JPEG or PNG."""
+    codec, pix_fmt = ("mjpeg", "yuvj420p") if path.suffix in (".jpg", ".jpeg") else ("png", "rgb24")
+    context = av.CodecContext.create(codec, "w")
+    context.width, context.height, context.pix_fmt, context.time_base = width, height, pix_fmt, Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(picture(10, width=width, height=height), format="rgb24").reformat(format=pix_fmt)
+    packets = [*context.encode(frame), *context.encode(None)]
+    path.write_bytes(b"".join(bytes(packet) for packet in packets))
+    return path
+
+
+def _mux_tone(container: Any, stream: Any, *, seconds: float) -> None:
+    samples = np.sin(np.arange(int(44_100 * seconds)) * (2 * np.pi * 440 / 44_100)).astype(np.float32)
+    for start in range(0, len(samples) - 1024, 1024):
+        frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="fltp", layout="mono")
+        frame.rate, frame.pts = 44_100, start
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
