@@ -72,7 +72,9 @@ def make_video(
 def make_variable_rate(path: Path, *, num_frames: int = 30) -> Path:
     """The first half at 30 frames per second, the second at 5."""
     half = num_frames // 2
-    return make_video(path, seconds=[i / 30 for i in range(half)] + [half / 30 + i / 5 for i in range(num_frames - half)])
+    return make_video(
+        path, seconds=[i / 30 for i in range(half)] + [half / 30 + i / 5 for i in range(num_frames - half)]
+    )
 
 
 def make_audio_only(path: Path) -> Path:

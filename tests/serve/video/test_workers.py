@@ -1,0 +1,251 @@
+"""Children that are killed, hang, eat memory or grow old: one request fails at most, and nothing is left behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from serve.errors import DecodeLimitExceeded, EngineUnavailable, Overloaded, UndecodableVideo
+from serve.video.decode import load_views
+from serve.video.limits import DecodeSettings
+from serve.video.workers import MEMORY_PREFIX, DecodePool
+from tests.serve.video.conftest import view_request
+from tests.synthetic_video import make_video
+
+StartPool = Callable[..., Awaitable[DecodePool]]
+REQUEST = view_request()
+
+
+@pytest.fixture(autouse=True)
+def memory_is_left_clean() -> object:
+    before = _blocks(os.getpid())
+    yield
+    assert _blocks(os.getpid()) == before
+
+
+def _blocks(pid: int) -> set[str]:
+    return {name for name in os.listdir("/dev/shm") if name.startswith(f"{MEMORY_PREFIX}-{pid}-")}
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes seconds to decode: large frames of noise, each depending on the one before."""
+    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    frames = (np.roll(noise, 3 * i, axis=0) for i in range(60))
+    path = tmp_path_factory.mktemp("clips") / "long.avi"  # decoded in order, every frame
+    return make_video(path, num_frames=60, width=1280, height=720, frames=frames, b_frames=0, gop=60)
+
+
+@pytest.fixture
+async def busy(start_pool: StartPool, long_clip: Path) -> AsyncIterator[tuple[DecodePool, asyncio.Task[object]]]:
+    """A pool whose one child is at work."""
+    pool = await start_pool(threads=1)
+    task: asyncio.Task[object] = asyncio.create_task(pool.views(long_clip, view_request(segments=32, clips=2)))
+    await asyncio.sleep(0.3)
+    assert not task.done()
+    yield pool, task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_pool_returns_what_decoding_here_returns(start_pool: StartPool, good_clip: Path) -> None:
+    pool = await start_pool()
+    found, here = await pool.views(good_clip, REQUEST), load_views(good_clip, REQUEST, settings=DecodeSettings())
+    np.testing.assert_array_equal(found.views, here.views)
+    np.testing.assert_array_equal(found.pts_seconds, here.pts_seconds)
+    assert found.metadata == here.metadata
+    assert found.decode_ms > 0
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+async def test_a_child_killed_at_work_costs_its_own_request_alone(
+    busy: tuple[DecodePool, asyncio.Task[object]], good_clip: Path, kill: signal.Signals
+) -> None:
+    pool, task = busy
+    (pid,) = pool.pids
+    os.kill(pid, kill)
+    with pytest.raises(UndecodableVideo, match="killed" if kill == signal.SIGKILL else kill.name):
+        await task
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+    assert pool.restarts == 1
+    assert pool.pids != [pid]
+
+
+async def test_a_child_killed_while_idle_costs_nothing(start_pool: StartPool, good_clip: Path) -> None:
+    pool = await start_pool()
+    os.kill(pool.pids[0], signal.SIGKILL)
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+    os.kill(pool.pids[0], signal.SIGKILL)
+    await asyncio.sleep(0.5)  # now the pool has noticed
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+
+
+async def test_the_deadline_kills_and_the_next_clip_is_answered(
+    start_pool: StartPool, long_clip: Path, good_clip: Path
+) -> None:
+    pool = await start_pool(deadline_seconds=0.3, threads=1)
+    begun = time.perf_counter()
+    with pytest.raises(DecodeLimitExceeded, match=r"longer than the 0\.3 s"):
+        await pool.views(long_clip, REQUEST)
+    assert time.perf_counter() - begun < 2.0
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+
+
+async def test_a_child_that_ignores_signals_is_killed_all_the_same(
+    start_pool: StartPool, long_clip: Path, good_clip: Path
+) -> None:
+    pool = await start_pool(deadline_seconds=1.0, threads=1)
+    task = asyncio.create_task(pool.views(long_clip, REQUEST))
+    await asyncio.sleep(0.2)
+    os.kill(pool.pids[0], signal.SIGSTOP)  # like a library that holds the lock: nothing but SIGKILL helps
+    with pytest.raises(DecodeLimitExceeded):
+        await task
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+
+
+async def test_processor_time_is_limited(start_pool: StartPool, long_clip: Path) -> None:
+    pool = await start_pool(max_cpu_seconds=1, threads=1)
+    endless = view_request(size=1024, segments=60, clips=2)
+    with pytest.raises(DecodeLimitExceeded, match="processor time"):
+        await pool.views(long_clip, endless)
+
+
+async def test_memory_is_limited_and_the_child_lives_on(start_pool: StartPool, tmp_path: Path, good_clip: Path) -> None:
+    pool = await start_pool(max_memory_bytes=128 * 2**20)
+    before = pool.pids
+    blank = np.zeros((4096, 4096, 3), dtype=np.uint8)
+    bomb = make_video(tmp_path / "bomb.mp4", num_frames=8, width=4096, height=4096, frames=iter([blank] * 8))
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(UndecodableVideo):
+        await pool.views(bomb, REQUEST)
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+    assert len(pool.pids) == len(before)
+
+
+async def test_a_full_queue_refuses_at_once(start_pool: StartPool, good_clip: Path) -> None:
+    pool = await start_pool(queue_size=2)
+    tasks = [asyncio.create_task(pool.views(good_clip, REQUEST)) for _ in range(6)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, Overloaded)]
+    assert len(refused) == 3  # one in the child, two waiting
+    assert all(result.metadata.num_frames == 30 for result in results if not isinstance(result, BaseException))
+
+
+async def test_a_caller_who_leaves_frees_the_child(
+    busy: tuple[DecodePool, asyncio.Task[object]], good_clip: Path
+) -> None:
+    pool, task = busy
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    begun = time.perf_counter()
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+    assert time.perf_counter() - begun < 2.0
+    assert pool.running == pool.waiting == 0
+
+
+async def test_a_caller_who_leaves_the_queue_leaves_no_trace(
+    busy: tuple[DecodePool, asyncio.Task[object]], good_clip: Path
+) -> None:
+    pool, task = busy
+    waiting = asyncio.create_task(pool.views(good_clip, REQUEST))
+    await asyncio.sleep(0.05)
+    assert pool.waiting == 1
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert pool.waiting == 0
+    await task
+
+
+async def test_three_hundred_jobs_go_through_one_child_that_does_not_grow(
+    start_pool: StartPool, good_clip: Path
+) -> None:
+    pool = await start_pool(max_cpu_seconds=1)
+    pids = pool.pids
+    for _ in range(50):
+        await pool.views(good_clip, REQUEST)
+    child = psutil.Process(pids[0])
+    resident = child.memory_info().rss
+    for _ in range(250):
+        await pool.views(good_clip, REQUEST)
+    assert pool.pids == pids  # not dead of age: the limit counts from what was used before
+    assert sum(child.cpu_times()[:2]) > 1
+    assert child.memory_info().rss < resident + 16 * 2**20
+
+
+async def test_a_worn_child_is_replaced(start_pool: StartPool, good_clip: Path) -> None:
+    pool = await start_pool(max_jobs_per_child=2)
+    seen = set()
+    for _ in range(5):
+        await pool.views(good_clip, REQUEST)
+        seen |= set(pool.pids)
+    assert pool.restarts == 2
+    assert len(seen) == 3
+
+
+async def test_closing_answers_those_under_way(start_pool: StartPool, long_clip: Path) -> None:
+    pool = await start_pool(threads=1)
+    children = [psutil.Process(pid) for pid in pool.pids]
+    tasks = [asyncio.create_task(pool.views(long_clip, REQUEST)) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    await pool.close()
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert [type(result) for result in results] == [EngineUnavailable, EngineUnavailable]
+    assert not any(child.is_running() for child in children)
+    with pytest.raises(EngineUnavailable):
+        await pool.views(long_clip, REQUEST)
+
+
+async def test_children_hold_no_engine_no_web_framework_and_no_secret(
+    start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await start_pool()
+    child = psutil.Process(pool.pids[0])
+    mapped = {Path(item.path).name for item in child.memory_maps()}
+    assert not any(name.startswith(("libonnxruntime", "libopenvino", "libtorch")) for name in mapped)
+    assert child.memory_full_info().uss < 64 * 2**20
+    assert not [item for item in child.net_connections() if item.status == psutil.CONN_LISTEN]
+
+
+ORPHAN = """
+import asyncio, os, sys
+from pathlib import Path
+from serve.video.limits import DecodeSettings
+from serve.video.workers import DecodePool
+from tests.serve.video.conftest import view_request
+
+async def main():
+    pool = DecodePool(DecodeSettings(workers=1, threads=1))
+    await pool.start()
+    task = asyncio.create_task(pool.views(Path(sys.argv[1]), view_request(segments=32, clips=2)))
+    await asyncio.sleep(0.3)
+    print(*pool.pids, flush=True)
+    await task
+
+asyncio.run(main())
+"""
+
+
+async def test_a_server_killed_outright_leaves_neither_child_nor_memory(long_clip: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    server = subprocess.Popen([sys.executable, "-c", ORPHAN, str(long_clip)], cwd=root, stdout=subprocess.PIPE)  # noqa: ASYNC220
+    assert server.stdout is not None
+    child = psutil.Process(int(server.stdout.readline()))
+    assert len(_blocks(server.pid)) == 1
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    for _ in range(100):
+        if not child.is_running() and not _blocks(server.pid):
+            break
+        await asyncio.sleep(0.1)
+    assert not child.is_running()
+    assert not _blocks(server.pid)
