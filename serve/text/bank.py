@@ -1,6 +1,6 @@
 """The bank: text features of all prompts of a vocabulary, encoded once and kept by prompt.
 
-The memory is keyed by (template, phrase) and belongs to one model version, so a changed label costs one prompt per
+The memory is keyed by the filled template and belongs to one model version, so a changed label costs one prompt per
 template and labels shared by vocabularies cost nothing. For X-CLIP these are the features before its prompt head.
 """
 
@@ -32,7 +32,7 @@ class PromptBank:
         self.encoded_prompts = 0  # so far, for metrics and tests
 
     async def features(self, labels: Sequence[str], templates: Sequence[str]) -> Float32Array:
-        """Bank [M, K, D] of labels under templates, by the contract's ensembling rule.
+        """Bank [M, K, D] of labels under templates, by the contract's ensembling rule; normalised but for X-CLIP.
 
         Under `mean_embedding` the templates are averaged: M = 1. Otherwise M is the number of templates.
 
@@ -54,6 +54,8 @@ class PromptBank:
         bank = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
         if self._engine.contract.scoring.ensembling == "mean_embedding":
             bank = scoring.mean_embedding(bank)  # [1, K, D]
+        elif self._engine.contract.family != "xclip":  # X-CLIP normalises after adding its video prompt
+            bank = scoring.unit(bank)
         bank.flags.writeable = False  # shared by requests
         return bank
 

@@ -1,0 +1,100 @@
+"""From decoded frames to square views, by the rules of the contract; normalisation happens inside the graph.
+
+Pillow's filters are antialiased, OpenCV's bilinear is not: which one a model was trained with changes its numbers, so
+the contract names the kernel, how the longer side is rounded and how the centre crop's corner is.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from serve.arrays import Float32Array, UInt8Array
+from serve.contract import PreprocessContract
+
+
+def _pillow(frame: UInt8Array, width: int, height: int, kernel: Image.Resampling) -> UInt8Array:
+    if frame.shape[:2] == (height, width):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize((width, height), kernel))
+
+
+def pillow_bicubic(frame: UInt8Array, width: int, height: int) -> UInt8Array:
+    """Frame [H, W, 3] -> [height, width, 3]; antialiased, a = -0.5."""
+    return _pillow(frame, width, height, Image.Resampling.BICUBIC)
+
+
+def pillow_bilinear(frame: UInt8Array, width: int, height: int) -> UInt8Array:
+    """Frame [H, W, 3] -> [height, width, 3]; antialiased."""
+    return _pillow(frame, width, height, Image.Resampling.BILINEAR)
+
+
+def opencv_bilinear(frame: UInt8Array, width: int, height: int) -> UInt8Array:
+    """Frame [H, W, 3] -> [height, width, 3]; no antialiasing."""
+    if frame.shape[:2] == (height, width):
+        return frame
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+INTERPOLATIONS: dict[str, Callable[[UInt8Array, int, int], UInt8Array]] = {
+    "pillow_bicubic": pillow_bicubic,
+    "pillow_bilinear": pillow_bilinear,
+    "opencv_bilinear": opencv_bilinear,
+}
+SIZE_ROUNDINGS: dict[str, Callable[[int, int, int], int]] = {  # (side, shorter side, its target) -> new side
+    "truncate": lambda side, short, target: int(target * side / short),
+    "half_up": lambda side, short, target: int(side * (target / short) + 0.5),
+}
+CROP_ROUNDINGS: dict[str, Callable[[int], int]] = {  # margin -> corner
+    "half_even": lambda margin: round(margin / 2),
+    "floor": lambda margin: margin // 2,
+}
+
+
+def scaled_size(height: int, width: int, target: int, *, rounding: str) -> tuple[int, int]:
+    """(height, width) with the shorter side at `target` and the shape kept."""
+    short = min(height, width)
+    longer = SIZE_ROUNDINGS[rounding](max(height, width), short, target)
+    return (target, max(longer, target)) if height <= width else (max(longer, target), target)
+
+
+def crop_frame(frame: UInt8Array, rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
+    """Frame [H, W, 3] -> crops [num_crops, 3, S, S].
+
+    One crop is the contract's own: resize, then the centre. Three crops follow X-CLIP's test for every model: the
+    shorter side becomes S, and squares are cut first, last, middle along the longer side; with an odd margin the last
+    stops one pixel short of the edge.
+    """
+    size = rule.image_size
+    resize = INTERPOLATIONS[rule.interpolation]
+    if num_crops == 1 and rule.resize == "squash":
+        return _stacked([resize(frame, size, size)])
+    target = rule.short_side if num_crops == 1 else size
+    height, width = scaled_size(frame.shape[0], frame.shape[1], target, rounding=rule.size_rounding)
+    resized = resize(frame, width, height)
+    if num_crops == 1:
+        corner = CROP_ROUNDINGS[rule.crop_rounding]
+        corners = [(corner(height - size), corner(width - size))]
+    else:
+        step = (max(height, width) - size) // 2
+        corners = [(0, offset) if width >= height else (offset, 0) for offset in (0, 2 * step, step)]
+    return _stacked([resized[top : top + size, left : left + size] for top, left in corners])
+
+
+def join_views(crops: UInt8Array) -> UInt8Array:
+    """Crops of every frame [num_clips, T, num_crops, 3, S, S] -> views [V, T, 3, S, S], crop-major, then clip."""
+    ordered = np.moveaxis(crops, 2, 0)  # [num_crops, num_clips, T, 3, S, S]
+    return np.ascontiguousarray(ordered).reshape(-1, *ordered.shape[2:])
+
+
+def normalise(views: UInt8Array, rule: PreprocessContract) -> Float32Array:
+    """Views [..., 3, S, S] in 0..255 -> float32 as the graph computes it inside."""
+    mean = np.array(rule.mean, np.float32).reshape(3, 1, 1)
+    std = np.array(rule.std, np.float32).reshape(3, 1, 1)
+    normalised: Float32Array = (views.astype(np.float32) / np.float32(255) - mean) / std
+    return normalised
+
+
+def _stacked(squares: list[UInt8Array]) -> UInt8Array:
+    return np.stack([square.transpose(2, 0, 1) for square in squares])  # [num_crops, 3, S, S]

@@ -1,0 +1,91 @@
+"""Which frames a model looks at: the sampling rules of the contract, 0-based.
+
+`clip_indices` is what serving, export and evaluation call. Several clips spread evenly: clip v of V sits at
+r = (v + 0.5) / V of each segment, so one clip takes the published indices. X-CLIP's published multi-clip test is
+random; this one is deterministic.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from serve.arrays import Int64Array
+from serve.errors import VideoTooShort
+
+
+def segment_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
+    """Frame at `position` (0 to 1) of each of T equal slices [T]; a short video repeats frames.
+
+    Source: segments after TSN (arXiv:1608.00859); position 0.5 is X-CLIP's test sampling and open_clip's usual one.
+    """
+    frames_per_segment = num_frames / num_segments  # may be fractional
+    starts = np.arange(num_segments) * frames_per_segment
+    return (starts + frames_per_segment * position).astype(np.int64)  # the sum rounds as the original's does
+
+
+def actionclip_validation(num_frames: int, num_segments: int, *, seg_length: int = 1, loop: bool = False) -> Int64Array:
+    """ActionCLIP's validation indices [T * seg_length], every branch of the published code, 0-based.
+
+    One segment takes the middle frame alone, whatever `seg_length` is; a video no longer than the clip repeats frames
+    evenly, or from its start with `loop`.
+    """
+    total = num_segments * seg_length
+    if num_segments == 1:
+        return np.array([num_frames // 2], np.int64)
+    if num_frames <= total:
+        if loop:
+            return np.arange(total, dtype=np.int64) % num_frames
+        return np.arange(total, dtype=np.int64) * num_frames // total
+    offset = (num_frames / num_segments - seg_length) / 2
+    return np.array(
+        [int(i * num_frames / num_segments + offset + j) for i in range(num_segments) for j in range(seg_length)],
+        np.int64,
+    )
+
+
+def actionclip_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
+    """ActionCLIP's rule at `position` of each segment [T]: half a frame before `segment_positions`."""
+    if num_segments == 1:
+        return np.array([int(num_frames * position)], np.int64)
+    if num_frames <= num_segments:
+        return actionclip_validation(num_frames, num_segments)
+    frames_per_segment = num_frames / num_segments
+    return np.array(
+        [max(0, int(i * frames_per_segment + frames_per_segment * position - 0.5)) for i in range(num_segments)],
+        np.int64,
+    )
+
+
+def both_ends(num_frames: int, num_segments: int) -> Int64Array:
+    """Evenly from the first frame to the last, both included [T].
+
+    Source: the evaluation code of Perception Encoder (arXiv:2504.13181).
+    """
+    steps = max(num_segments - 1, 1)
+    return np.array([int(i * (num_frames - 1) / steps) for i in range(num_segments)], np.int64)
+
+
+def _ends(num_frames: int, num_segments: int, position: float) -> Int64Array:
+    """One clip takes both ends, as published; several cannot all do so and take positions of segments instead."""
+    if position == 0.5:
+        return both_ends(num_frames, num_segments)
+    return segment_positions(num_frames, num_segments, position)
+
+
+SAMPLING_RULES: dict[str, Callable[[int, int, float], Int64Array]] = {
+    "centres": segment_positions,
+    "actionclip": actionclip_positions,
+    "ends": _ends,
+}
+
+
+def clip_indices(rule: str, num_frames: int, *, num_segments: int, num_clips: int = 1) -> Int64Array:
+    """Frame indices [num_clips, T] of a video with `num_frames` shown frames, by a rule of `SAMPLING_RULES`.
+
+    Raises:
+        VideoTooShort: the video shows no frame.
+    """
+    if num_frames < 1:
+        raise VideoTooShort(f"need at least 1 frame, the video shows {num_frames}", num_frames=num_frames)
+    positions = [(clip + 0.5) / num_clips for clip in range(num_clips)]
+    return np.stack([SAMPLING_RULES[rule](num_frames, num_segments, position) for position in positions])
