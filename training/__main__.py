@@ -1,0 +1,76 @@
+"""The command line of training.
+
+    python -m training train training/configs/demo.yaml --set run.steps=500
+    python -m training demo-data clips --count 20 --split heldout
+    python -m training evaluate --server http://127.0.0.1:8080
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.config import ConfigError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
+
+
+@app.callback()
+def training() -> None:
+    """Offline training and evaluation."""
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one value: a.b=value.")] = None,
+) -> None:
+    """Train a model; a run that was stopped goes on."""
+    from training.config import load_config, plain
+    from training.trainer import train as run
+
+    resolved = load_config(config, changes or ())
+    typer.echo(str(plain(resolved)))
+    typer.echo(f"checkpoint: {run(resolved)}")
+
+
+@app.command("demo-data")
+def demo_data(
+    folder: Annotated[Path, typer.Argument(help="Folder for the videos and index.csv.")],
+    count: Annotated[int, typer.Option(min=1, help="How many videos.")] = 20,
+    split: Annotated[str, typer.Option(help="train, seen or heldout.")] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    size: Annotated[int, typer.Option(min=32, max=2160, help="Shorter side in pixels.")] = 240,
+) -> None:
+    """Render videos of the demo world with an index."""
+    from training.demo.videos import write_videos
+
+    typer.echo(str(write_videos(folder, count=count, split=split, seed=seed, size=size)))
+
+
+@app.command()
+def evaluate(
+    server: Annotated[str, typer.Option(help="A running server with the demo model.")] = "http://127.0.0.1:8080",
+    per_group: Annotated[int, typer.Option(min=1, help="Videos in each group.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="First seed of the test world.")] = 7_000_000,
+) -> None:
+    """The demo model's proof: encoded videos through a server, one table, one JSON line."""
+    from training.demo.evaluation import prove
+
+    prove(server, per_group=per_group, seed=seed)
+
+
+def main() -> None:
+    """Run a command; what the caller can mend is one line on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        app()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What a demo video shows, in words: action, direction of travel, colour of the clothes; and what training never shows."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+from training.demo.actions import IN_PLACE, TRAVELLING
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
+DIRECTIONS = ("left", "right")
+TEMPLATES = ("{}", "a video of {}", "a clip of {}")
+
+
+@dataclass(frozen=True, order=True)
+class Combination:
+    """One label of the demo vocabulary; `direction` is empty for actions on the spot."""
+
+    action: str
+    direction: str
+    colour: str
+
+    @property
+    def activity(self) -> str:
+        """Action with its direction: `walking to the left`."""
+        return f"{self.action} to the {self.direction}" if self.direction else self.action
+
+    @property
+    def label(self) -> str:
+        """`a person in red walking to the left`."""
+        return f"a person in {self.colour} {self.activity}"
+
+
+@cache
+def combinations() -> tuple[Combination, ...]:
+    """Every combination, in the order of the demo vocabulary."""
+    moves = [(action, "") for action in IN_PLACE]
+    moves += [(action, direction) for action in TRAVELLING for direction in DIRECTIONS]
+    return tuple(Combination(action, direction, colour) for action, direction in moves for colour in COLOURS)
+
+
+@cache
+def held_out() -> frozenset[Combination]:
+    """Combinations training never shows: one colour of each activity, drawn by a hash of its name."""
+    chosen = set()
+    for combination in combinations():
+        number = int.from_bytes(hashlib.sha256(combination.activity.encode()).digest()[:4], "big")
+        if combination.colour == COLOURS[number % len(COLOURS)]:
+            chosen.add(combination)
+    return frozenset(chosen)
+
+
+@cache
+def seen() -> tuple[Combination, ...]:
+    """Combinations of training."""
+    return tuple(combination for combination in combinations() if combination not in held_out())

@@ -1,0 +1,70 @@
+"""Clips rendered while training runs: no two steps see the same video."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from serve.arrays import UInt8Array
+from serve.contract import PreprocessContract
+from serve.video.preprocess import crop_frame
+from training.demo.captions import Combination, seen
+from training.demo.scenes import Scene, draw_scene, make_scene, random_for
+
+SIDES = (96, 168)  # shorter side of a rendered training picture, pixels
+
+
+def render_clip(scene: Scene, num_frames: int, *, rule: PreprocessContract, jitter: float, quality: int | None) -> UInt8Array:
+    """Clip [T, 3, S, S] of a scene at its segment centres; `jitter` moves them all by up to that share of a segment.
+
+    `quality` compresses each picture as JPEG does, which stands in for a video codec's losses.
+    """
+    clip = []
+    for i in range(num_frames):
+        picture = draw_scene(scene, min(1.0, max(0.0, (i + 0.5 + jitter) / num_frames)))
+        if quality is not None:
+            coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+        clip.append(crop_frame(picture, rule, num_crops=1)[0])
+    return np.stack(clip)
+
+
+class RenderedClips(IterableDataset[tuple[Tensor, int]]):
+    """Endless (clip uint8 [T, 3, S, S], index into `seen()`); each travelling combination comes twice as often.
+
+    Worker w of n renders the seeds w, w + n, ... from `first_seed` on, so a resumed run goes on where it stopped.
+    """
+
+    def __init__(self, *, num_frames: int, rule: PreprocessContract, first_seed: int) -> None:
+        super().__init__()
+        self._num_frames = num_frames
+        self._rule = rule
+        self._first_seed = first_seed
+        self._combinations = seen()
+        weights = np.array([2.0 if item.direction else 1.0 for item in self._combinations])
+        self._weights = weights / weights.sum()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        worker = get_worker_info()
+        offset, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        cv2.setNumThreads(1)
+        seed = self._first_seed + offset
+        while True:
+            yield self.clip(seed)
+            seed += step
+
+    def clip(self, seed: int) -> tuple[Tensor, int]:
+        """The clip of a seed and its combination's index."""
+        random = random_for("train", -seed - 1)  # apart from the scene's own stream
+        index = int(random.choice(len(self._combinations), p=self._weights))
+        scene = make_scene(self._combinations[index], "train", seed, short_side=int(random.integers(*SIDES)))
+        quality = int(random.integers(30, 95)) if random.random() < 0.5 else None
+        jitter = float(random.uniform(-0.25, 0.25))
+        return torch.from_numpy(render_clip(scene, self._num_frames, rule=self._rule, jitter=jitter, quality=quality)), index
+
+    def label(self, index: int) -> Combination:
+        """The combination of an index."""
+        return self._combinations[index]

@@ -1,0 +1,73 @@
+"""Does the demo model recognise what training never showed? Top-1 on clips of the test world, rendered in process.
+
+The proof that counts goes through a server on encoded files (`training/demo/evaluation.py`); this one watches training.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from serve.contract import PreprocessContract
+from serve.text.tokenizer import pad_rows
+from training.demo.captions import Combination, combinations, held_out, seen
+from training.demo.dataset import render_clip
+from training.demo.phrases import clip_tokenizer
+from training.demo.scenes import make_scene
+from training.models.base import VideoTextModel
+
+FIRST_SEED = 5_000_000  # of the test world; the server's proof uses others
+
+
+@torch.no_grad()
+def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_group: int) -> dict[str, float]:
+    """Top-1 over the whole vocabulary (seen, held out), among directions only, and with shuffled frames."""
+    model.eval()
+    labels = [item.label for item in combinations()]
+    rows = pad_rows(clip_tokenizer().encode(labels), pad_id=0)
+    text = functional.normalize(model.encode_text(torch.from_numpy(rows)), dim=-1)  # [K, D]
+    figures: dict[str, float] = {}
+    for name, group in (("seen", seen()), ("held_out", sorted(held_out()))):
+        chosen = [group[i * len(group) // per_group] if per_group < len(group) else group[i % len(group)] for i in range(per_group)]
+        clips = _clips(model, rule, chosen)
+        scores = _scores(model, rule, clips, text)
+        truth = [combinations().index(item) for item in chosen]
+        figures[name] = float(np.mean(scores.argmax(axis=1) == truth))
+        if name == "held_out":
+            figures["direction"] = _direction(scores, chosen)
+            shuffled = clips[:, torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(1))]
+            figures["direction_shuffled"] = _direction(_scores(model, rule, shuffled, text), chosen)
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Combination]) -> Tensor:
+    return torch.stack(
+        [
+            torch.from_numpy(
+                render_clip(
+                    make_scene(item, "test", FIRST_SEED + n, short_side=160), model.num_frames, rule=rule, jitter=0.0, quality=60
+                )
+            )
+            for n, item in enumerate(chosen)
+        ]
+    )
+
+
+def _scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text: Tensor) -> np.ndarray:
+    mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
+    features = [model.encode_video((part.float() / 255 - mean) / std).video_features for part in clips.split(32)]
+    return (functional.normalize(torch.cat(features), dim=-1) @ text.T).numpy()
+
+
+def _direction(scores: np.ndarray, chosen: Sequence[Combination]) -> float:
+    """Share of travelling clips whose own label beats the one that differs only in direction."""
+    order = {item: k for k, item in enumerate(combinations())}
+    right = [
+        scores[n, order[item]]
+        > scores[n, order[Combination(item.action, "left" if item.direction == "right" else "right", item.colour)]]
+        for n, item in enumerate(chosen)
+        if item.direction
+    ]
+    return float(np.mean(right))
