@@ -104,7 +104,8 @@ def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides) -> Checkp
     if overrides.arch is None:
         raise CheckpointError("these weights are of no plain CLIP ViT: name their open_clip architecture (arch)")
     family, num_frames = overrides.family or "clip", overrides.num_frames or ASSUMED_FRAMES
-    config = open_clip_model_config(overrides.arch, num_frames=num_frames)
+    changes = {"quick_gelu": overrides.activation == "quick_gelu"} if overrides.activation else None
+    config = open_clip_model_config(overrides.arch, num_frames=num_frames, changes=changes)
     named = renamed(weights, from_open_clip)
     for name in ("logit_scale", "logit_bias"):
         if name in named:

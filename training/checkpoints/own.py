@@ -68,9 +68,14 @@ class Checkpoint:
             load_weights(model, self.weights)
         else:
             require_fit(shapes_of(model), self.weights)
-            own = {name: item.to(torch.float32, copy=True) for name, item in self.weights.items()}
+            own = {name: as_float32(item).clone() for name, item in self.weights.items()}
             model.load_state_dict(own, strict=True, assign=True)  # no weights are drawn only to be replaced
         return model.eval()
+
+
+def as_float32(item: Tensor) -> Tensor:
+    """Floats as float32; counters of batch normalisation stay integers."""
+    return item.to(torch.float32) if item.is_floating_point() else item
 
 
 def build_outline(family: str, model_config: Mapping[str, Any]) -> VideoTextModel:

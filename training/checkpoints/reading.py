@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from serve.contract import file_sha256
@@ -28,6 +27,7 @@ from training.checkpoints.overrides import Overrides, make_overrides
 from training.checkpoints.own import (
     Checkpoint,
     CheckpointError,
+    as_float32,
     build_outline,
     checkpoint_of,
     is_own,
@@ -129,7 +129,7 @@ _READERS = {
 
 
 def _as_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: item.to(torch.float32) for name, item in weights.items()}
+    return {name: as_float32(item) for name, item in weights.items()}
 
 
 def _provenance(path: Path, kind: Format, overrides: Overrides) -> dict[str, Any]:
