@@ -1,4 +1,4 @@
-"""Small videos made on the fly: frame i is painted with a grey level that encodes i, so pixels tell which frame was taken.
+"""Small videos made on the fly: frame i is painted with a grey level that encodes i, so pixels tell the frame.
 
 `level(i)` steps by 7 of 256 and wraps, far more than H.264 at these settings loses; `index_of` reads it back.
 """
@@ -53,7 +53,7 @@ def make_video(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        stream.codec_context.time_base = TIME_BASE
+        stream.codec_context.time_base = Fraction(1, fps) if path.suffix == ".avi" else TIME_BASE  # AVI: frame ticks
         if codec == "libx264":
             stream.codec_context.options = {"crf": "12", "preset": "ultrafast", "bf": str(b_frames), "g": str(gop)}
         if rotation:

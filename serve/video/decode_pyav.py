@@ -359,6 +359,8 @@ def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[av
                 yield packet
     except (av.error.InvalidDataError, av.error.EOFError):
         return
+    except IndexError:  # PyAV's demux at the very end, when broken data made streams appear that it does not know
+        return
 
 
 def _keep_nothing(_: UInt8Array) -> None:

@@ -4,6 +4,8 @@ Colours are those of `ffmpeg -pix_fmt rgb24`: the same scale filter makes them, 
 and interlaced chroma are treated as there. Pixels stay as stored: no anamorphic stretching, no deinterlacing.
 """
 
+from fractions import Fraction
+
 import av
 import av.filter
 import numpy as np
@@ -37,7 +39,7 @@ class PictureConverter:
     def _build(self, frame: av.VideoFrame) -> None:
         self._graph = av.filter.Graph()
         self._source = self._graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
         )
         scale = self._graph.add("scale", "flags=bicubic")
         rgb = self._graph.add("format", "rgb24")

@@ -53,6 +53,7 @@ class _Slot:
         self._pool = self._new_pool()
         self.pid: int | None = None  # None while there is no child
         self.jobs = 0  # of this child
+        self.job: asyncio.Future[Any] | None = None  # the last one; pebble forgets jobs under way when it stops
 
     def schedule(
         self, function: Callable[..., Any], *, timeout: float, args: tuple[Any, ...] = (), **kwargs: Any
@@ -143,6 +144,9 @@ class DecodePool:
             EngineUnavailable: the pool is closed.
         """
         slot = await self._borrow()
+        if not self._is_open:
+            self._free.put_nowait(slot)  # wakes the next who waits
+            raise EngineUnavailable("the decoder was closed")
         self.running += 1
         self.jobs += 1
         is_well = False
@@ -156,7 +160,7 @@ class DecodePool:
         finally:
             self.running -= 1
             slot.jobs += 1
-            if is_well and slot.jobs < self._settings.max_jobs_per_child:
+            if not self._is_open or (is_well and slot.jobs < self._settings.max_jobs_per_child):
                 self._free.put_nowait(slot)
             else:
                 self._revive_later(slot, is_worn=is_well)
@@ -166,6 +170,9 @@ class DecodePool:
         self._is_open = False
         for task in self._revivals:
             task.cancel()
+        for slot in self._slots:
+            if slot.job is not None:
+                slot.job.cancel()
         await asyncio.gather(*self._revivals, return_exceptions=True)
         await asyncio.gather(*(asyncio.to_thread(slot.stop) for slot in self._slots))
         self._slots = []
@@ -199,9 +206,10 @@ class DecodePool:
                         settings=self._settings,
                         memory=memory.name,
                     )
+                    slot.job = job
                     return await asyncio.wait_for(job, limit + GRACE_SECONDS)
                 except BrokenProcessPool:  # the child died while idle: this file is not to blame
-                    if attempt == 2:
+                    if attempt == 2 or not self._is_open:
                         raise
                     await self._replace(slot)
         except ActserveError as error:
@@ -211,6 +219,8 @@ class DecodePool:
                 f"decoding took longer than the {limit:g} s allowed", limit_seconds=limit
             ) from error
         except ProcessExpired as error:
+            if not self._is_open:
+                raise EngineUnavailable("the decoder was closed") from error
             raise _death(error.exitcode) from error
         except asyncio.CancelledError:
             if not self._is_open and not asyncio.current_task().cancelling():  # type: ignore[union-attr]

@@ -124,12 +124,13 @@ def test_variable_rate_is_sampled_by_index_and_timed_by_timestamps(tmp_path: Pat
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_rotation_is_honoured(tmp_path: Path, decoder: str, rotation: int) -> None:
-    corner = np.full((48, 64, 3), 40, dtype=np.uint8)
+    corner = np.full((128, 192, 3), 40, dtype=np.uint8)
     corner[:16, :16] = 220  # top left as stored
-    path = made.make_video(tmp_path / "turned.mp4", num_frames=3, rotation=rotation, frames=iter([corner] * 3))
+    path = tmp_path / "turned.mp4"
+    made.make_video(path, num_frames=3, width=192, height=128, rotation=rotation, frames=iter([corner] * 3))
     frame = frames_at(path, np.array([1]), settings=settings(decoder))[0]
     expected = next(ffmpeg_frames(path, width=frame.shape[1], height=frame.shape[0]))
-    assert frame.shape == ((64, 48, 3) if rotation % 180 else (48, 64, 3))
+    assert frame.shape == ((192, 128, 3) if rotation % 180 else (128, 192, 3))
     np.testing.assert_array_equal(frame, expected)
 
 

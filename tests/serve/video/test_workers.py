@@ -22,6 +22,7 @@ from tests.synthetic_video import make_video
 
 StartPool = Callable[..., Awaitable[DecodePool]]
 REQUEST = view_request()
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +33,16 @@ def memory_is_left_clean() -> object:
 
 
 def _blocks(pid: int) -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if name.startswith(f"{MEMORY_PREFIX}-{pid}-")}
+    return {path.name for path in Path("/dev/shm").glob(f"{MEMORY_PREFIX}-{pid}-*")}
 
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Takes seconds to decode: large frames of noise, each depending on the one before."""
     noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
-    frames = (np.roll(noise, 3 * i, axis=0) for i in range(60))
+    frames = (np.roll(noise, 3 * i, axis=0) for i in range(180))
     path = tmp_path_factory.mktemp("clips") / "long.avi"  # decoded in order, every frame
-    return make_video(path, num_frames=60, width=1280, height=720, frames=frames, b_frames=0, gop=60)
+    return make_video(path, num_frames=180, width=1280, height=720, frames=frames, b_frames=0, gop=60)
 
 
 @pytest.fixture
@@ -235,8 +236,7 @@ asyncio.run(main())
 
 
 async def test_a_server_killed_outright_leaves_neither_child_nor_memory(long_clip: Path) -> None:
-    root = Path(__file__).resolve().parents[3]
-    server = subprocess.Popen([sys.executable, "-c", ORPHAN, str(long_clip)], cwd=root, stdout=subprocess.PIPE)  # noqa: ASYNC220
+    server = subprocess.Popen([sys.executable, "-c", ORPHAN, str(long_clip)], cwd=ROOT, stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert server.stdout is not None
     child = psutil.Process(int(server.stdout.readline()))
     assert len(_blocks(server.pid)) == 1
