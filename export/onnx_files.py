@@ -71,17 +71,18 @@ def write_graph(
     example: Mapping[str, Tensor],
     inputs: tuple[TensorContract, ...],
     outputs: tuple[TensorContract, ...],
+    bounds: Mapping[str, int],
     weight_file: WeightFile,
     halve_weights: bool,
 ) -> None:
-    """Export `module` to `path`; axes named by a letter in `inputs` are dynamic.
+    """Export `module` to `path`; axes named by a letter in `inputs` are dynamic, up to their bound if any.
 
     Under `halve_weights` every large float32 weight that float16 holds exactly is stored as float16 and cast in the graph.
 
     Raises:
         ExportError: torch cannot export the module with these dynamic axes.
     """
-    model = _export(module, example=example, inputs=inputs, outputs=outputs)
+    model = _export(module, example=example, inputs=inputs, outputs=outputs, bounds=bounds)
     _strip(model)
     if halve_weights:
         _halve(model.graph)
@@ -131,9 +132,10 @@ def _export(
     example: Mapping[str, Tensor],
     inputs: tuple[TensorContract, ...],
     outputs: tuple[TensorContract, ...],
+    bounds: Mapping[str, int],
 ) -> ir.Model:
     letters = {axis for item in inputs for axis in item.axes if isinstance(axis, str)}
-    dims = {letter: torch.export.Dim(letter) for letter in sorted(letters)}
+    dims = {letter: torch.export.Dim(letter, max=bounds.get(letter)) for letter in sorted(letters)}
     shapes = {
         item.name: {i: dims[axis] for i, axis in enumerate(item.axes) if isinstance(axis, str)} for item in inputs
     }

@@ -5,13 +5,13 @@ and nowhere else in export.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from serve.contract import Family, PreprocessContract, SamplingContract, TensorContract, TextContract
+from serve.contract import PreprocessContract, SamplingContract, TensorContract, TextContract
 from training.models.base import VideoTextModel
 
 Part = Literal["text", "video"]
@@ -27,6 +27,7 @@ class GraphPlan:
     example: Mapping[str, Tensor]  # its dynamic axes are larger than 1 and all different
     inputs: tuple[TensorContract, ...]
     outputs: tuple[TensorContract, ...]
+    bounds: Mapping[str, int] = field(default_factory=dict)  # dynamic axis -> its largest size, where it has one
 
 
 class Normalization(nn.Module):
@@ -67,7 +68,7 @@ class TextGraph(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.model.encode_text(tokens)
+        return self.model.text(tokens)  # type: ignore[no-any-return]  # not encode_text: its check of L would fix L
 
 
 class HeadGraph(nn.Module):
@@ -102,3 +103,91 @@ class FusionGraph(nn.Module):
 
     def forward(self, frame_features: Tensor) -> Tensor:
         return self.model.fuse(frame_features)
+
+
+def graph_plans(
+    model: VideoTextModel, *, sampling: SamplingContract, preprocess: PreprocessContract, text: TextContract
+) -> dict[str, GraphPlan]:
+    """Every graph of a model by its name in the contract."""
+    segments, size, embed_dim = sampling.num_segments, preprocess.image_size, model.embed_dim
+    frames = torch.zeros(2, segments, 3, size, size, dtype=torch.uint8)
+    with torch.no_grad():
+        probe = VideoGraph(model, preprocess).eval()(frames[:1])
+    patches = probe[1].shape[1] if isinstance(probe, tuple) else None  # P
+    plans = {
+        "text": _text_plan(model, text),
+        "video": _video_plan(VideoGraph(model, preprocess), frames, embed_dim=embed_dim, num_patches=patches),
+    }
+    if patches is not None:
+        plans["head"] = _head_plan(model, num_patches=patches)
+    if model.is_frame_wise:
+        plans["frames"] = GraphPlan(
+            part="video",
+            file="frames.onnx",
+            module=FramesGraph(model, preprocess),
+            example={"frames": torch.zeros(5, 3, size, size, dtype=torch.uint8)},
+            inputs=(TensorContract(name="frames", dtype="uint8", axes=("N", 3, size, size)),),
+            outputs=(TensorContract(name="frame_features", dtype="float32", axes=("N", embed_dim)),),
+        )
+        plans["fusion"] = GraphPlan(
+            part="video",
+            file="fusion.onnx",
+            module=FusionGraph(model),
+            example={"frame_features": torch.randn(2, segments, embed_dim)},
+            inputs=(TensorContract(name="frame_features", dtype="float32", axes=("B", segments, embed_dim)),),
+            outputs=(TensorContract(name="video_features", dtype="float32", axes=("B", embed_dim)),),
+        )
+    return plans
+
+
+def exponentiated_scale(model: VideoTextModel) -> float:
+    """The learned scale as the contract has it."""
+    return float(model.logit_scale.detach().exp())
+
+
+def _video_plan(module: VideoGraph, frames: Tensor, *, embed_dim: int, num_patches: int | None) -> GraphPlan:
+    outputs = [TensorContract(name="video_features", dtype="float32", axes=("B", embed_dim))]
+    if num_patches is not None:
+        outputs.append(TensorContract(name="patch_features", dtype="float32", axes=("B", num_patches, embed_dim)))
+    return GraphPlan(
+        part="video",
+        file="model.onnx",
+        module=module,
+        example={"frames": frames},
+        inputs=(TensorContract(name="frames", dtype="uint8", axes=("B", *frames.shape[1:])),),
+        outputs=tuple(outputs),
+    )
+
+
+def _text_plan(model: VideoTextModel, text: TextContract) -> GraphPlan:
+    length = min(7, text.context_length - 1) if text.dynamic_length else text.context_length
+    axis: str | int = "L" if text.dynamic_length else text.context_length
+    return GraphPlan(
+        part="text",
+        file="model.onnx",
+        module=TextGraph(model),
+        example={"tokens": torch.full((3, length), text.pad_id, dtype=torch.int64)},
+        inputs=(TensorContract(name="tokens", dtype="int64", axes=("R", axis)),),
+        outputs=(TensorContract(name="text_features", dtype="float32", axes=("R", model.embed_dim)),),
+        bounds={"L": text.context_length} if text.dynamic_length else {},
+    )
+
+
+def _head_plan(model: VideoTextModel, *, num_patches: int) -> GraphPlan:
+    embed_dim = model.embed_dim
+    return GraphPlan(
+        part="video",
+        file="head.onnx",
+        module=HeadGraph(model),
+        example={
+            "video_features": torch.randn(2, embed_dim),
+            "patch_features": torch.randn(2, num_patches, embed_dim),
+            "text_features": torch.randn(5, embed_dim),
+        },
+        inputs=(
+            TensorContract(name="video_features", dtype="float32", axes=("B", embed_dim)),
+            TensorContract(name="patch_features", dtype="float32", axes=("B", num_patches, embed_dim)),
+            TensorContract(name="text_features", dtype="float32", axes=("K", embed_dim)),
+        ),
+        outputs=(TensorContract(name="logits", dtype="float32", axes=("B", "K")),),
+    )

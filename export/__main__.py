@@ -1,0 +1,144 @@
+"""The command line of export.
+
+    python -m export model --arch PE-Core-B-16 --pretrained meta
+    python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
+    python -m export import-checkpoint k400_vitb16.pth --name xclip-b16
+    python -m export verify demo
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from export.assembly import Exported, Weights, export_checkpoint
+from export.errors import ExportError
+from export.parity import RuntimeParity
+from export.sources import from_file, from_open_clip, override, tokenizer_bytes
+from export.verification import verify_version
+from serve.errors import ContractError
+from training.checkpoints.own import CheckpointError
+from training.models.base import ModelConfigError
+
+DEFAULT_REPOSITORY = Path("model_repository")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Checkpoints into served models.")
+
+Repository = Annotated[Path, typer.Option(help="Folder of the served models.")]
+Templates = Annotated[
+    list[str] | None, typer.Option(help="Prompt template with one {}; repeat for several. Replaces the model's own.")
+]
+TokenizerOption = Annotated[
+    Path | None, typer.Option("--tokenizer", help="tokenizer.json, for models whose tokenizer is not CLIP's.")
+]
+WeightsOption = Annotated[Weights, typer.Option(help="How matrices are stored; they are computed with in fp32 either way.")]
+
+
+@app.command()
+def model(
+    arch: Annotated[str | None, typer.Option(help="Name of an open_clip architecture.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="A pretrained tag of open_clip, or a file of weights.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name to serve it under; --arch where absent.")] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    num_frames: Annotated[int, typer.Option(min=1, max=256, help="Frames of a clip, with --arch.")] = 8,
+    preprocess_tag: Annotated[
+        str | None, typer.Option(help="Pretrained tag whose preprocessing a file of weights follows.")
+    ] = None,
+    templates: Templates = None,
+    tokenizer: TokenizerOption = None,
+    weights: WeightsOption = "fp32",
+) -> None:
+    """Serve an open_clip model, or a checkpoint of our own training."""
+    if (arch is None) == (checkpoint is None):
+        raise ExportError("give either --arch with --pretrained, or --checkpoint")
+    if arch is not None:
+        if pretrained is None:
+            raise ExportError(f"--arch {arch} needs --pretrained TAG or FILE")
+        source = from_open_clip(arch, pretrained, num_frames=num_frames, preprocess_tag=preprocess_tag)
+    else:
+        assert checkpoint is not None, "one of the two was given"
+        source = from_file(checkpoint)
+    served_name = name or arch
+    if served_name is None:
+        raise ExportError("--checkpoint needs --name")
+    _export(source, name=served_name, repository=repository, templates=templates, tokenizer=tokenizer, weights=weights)
+
+
+@app.command()
+def import_checkpoint(
+    source: Annotated[Path, typer.Argument(help="File or folder: ActionCLIP, X-CLIP, Hugging Face X-CLIP, CLIP, ours.")],
+    name: Annotated[str, typer.Option(help="Name to serve it under.")],
+    repository: Repository = DEFAULT_REPOSITORY,
+    templates: Templates = None,
+    tokenizer: TokenizerOption = None,
+    weights: WeightsOption = "fp32",
+) -> None:
+    """Serve a published checkpoint."""
+    _export(
+        from_file(source), name=name, repository=repository, templates=templates, tokenizer=tokenizer, weights=weights
+    )
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="Name of a served model.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Its version; the newest where absent.")] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+) -> None:
+    """Repeat hashes and parity of a version on this machine."""
+    found = verify_version(repository, name, version=version)
+    print(f"{found.contract.name}@{found.contract.version}: {len(found.contract.files())} files as the contract says")
+    _print_parity(found.parity)
+
+
+def _export(
+    source: Any,
+    *,
+    name: str,
+    repository: Path,
+    templates: list[str] | None,
+    tokenizer: Path | None,
+    weights: Weights,
+) -> None:
+    checkpoint = override(source, templates=templates, tokenizer=tokenizer)
+    exported = export_checkpoint(
+        checkpoint, tokenizer_bytes(checkpoint, tokenizer), name=name, repository=repository, weights=weights
+    )
+    _print_exported(exported)
+
+
+def _print_exported(exported: Exported) -> None:
+    contract, seconds = exported.contract, exported.seconds
+    print(f"{contract.name}@{contract.version}: {exported.num_bytes / 2**20:.1f} MiB in {seconds['total']:.1f} s")
+    print("  " + ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items() if key != "total"))
+    _print_parity(exported.parity)
+    print(f"  {exported.contract_file}")
+
+
+def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
+    print(f"  {'runtime':<18}{'array':<17}{'relative':>10}{'largest':>11}{'cosine':>10}{'other top-1':>13}")
+    for label, item in parity.items():
+        verdict = "" if item.is_passed else "  not passed: this runtime is not for this model"
+        for array, figures in item.arrays.items():
+            print(
+                f"  {label:<18}{array:<17}{figures.relative_difference:>10.1e}{figures.largest_difference:>11.1e}"
+                f"{figures.lowest_cosine:>10.6f}{item.top1_disagreements:>13}{verdict}"
+            )
+
+
+def main(run: Callable[[], None] = app) -> None:
+    """Run a command; what the caller can mend is one line on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        run()
+    except (ExportError, ContractError, CheckpointError, ModelConfigError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

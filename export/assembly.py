@@ -1,0 +1,162 @@
+"""From a checkpoint to a published version: graphs, tokenizer, parity clips, gate, contract, publication."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from export.golden import golden_frames, golden_tokens
+from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
+from export.parity import RuntimeParity, measure_parity, parity_document, require_parity
+from export.publication import Building, building, check_signature, publish
+from export.towers import GraphPlan, Part, graph_plans
+from export.versions import toolchain
+from serve.contract import FileContract, GraphContract, ModelContract, file_sha256
+from serve.text.tokenizer import load_tokenizer
+from training.checkpoints.own import Checkpoint
+from training.models.base import VideoTextModel
+
+Weights = Literal["fp32", "fp16"]
+PARTS: tuple[Part, ...] = ("text", "video")  # in the order of publication
+TOKENIZER_FILE = "tokenizer.json"
+PARITY_FILE = "parity.npz"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A published version and what it took."""
+
+    contract: ModelContract
+    contract_file: Path
+    parity: Mapping[str, RuntimeParity]
+    seconds: Mapping[str, float]  # by graph, "parity" and "total"
+    num_bytes: int  # of both version folders
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint, tokenizer_json: bytes, *, name: str, repository: Path, weights: Weights = "fp32"
+) -> Exported:
+    """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
+
+    Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the parity
+    figures are those of the rounded weights.
+
+    Raises:
+        ExportError, CheckpointError, ModelConfigError: what stands in the way.
+    """
+    started = time.perf_counter()
+    model = checkpoint.build()
+    if weights == "fp16":
+        halve_parameters_(model)
+    plans = graph_plans(model, sampling=checkpoint.sampling, preprocess=checkpoint.preprocess, text=checkpoint.text)
+    check_signature(repository, name, {key: (plans[key].inputs, plans[key].outputs) for key in ("video", "text")})
+    with building(repository, name) as site:
+        (site.text / TOKENIZER_FILE).write_bytes(tokenizer_json)
+        seconds = _write_graphs(plans, site, halve_weights=weights == "fp16")
+        golden = _golden(model, checkpoint, plans, site)
+        np.savez_compressed(site.video / PARITY_FILE, **golden)
+        begun = time.perf_counter()
+        paths = {key: _folder(site, plan.part) / plan.file for key, plan in plans.items()}
+        parity = measure_parity(paths, golden, logit_scale=checkpoint.scoring.logit_scale)
+        require_parity(parity)
+        seconds["parity"] = time.perf_counter() - begun
+        contract = _contract(checkpoint, plans, site, parity=parity, weights=weights)
+        num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(site, part).iterdir())
+        contract_file = publish(site, contract)
+    seconds["total"] = time.perf_counter() - started
+    return Exported(
+        contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes
+    )
+
+
+def _write_graphs(plans: Mapping[str, GraphPlan], site: Building, *, halve_weights: bool) -> dict[str, float]:
+    seconds = {}
+    for part in PARTS:
+        with WeightFile(_folder(site, part)) as weight_file:
+            for name, plan in plans.items():
+                if plan.part != part:
+                    continue
+                begun = time.perf_counter()
+                write_graph(
+                    plan.module,
+                    _folder(site, part) / plan.file,
+                    example=plan.example,
+                    inputs=plan.inputs,
+                    outputs=plan.outputs,
+                    bounds=plan.bounds,
+                    weight_file=weight_file,
+                    halve_weights=halve_weights,
+                )
+                seconds[name] = time.perf_counter() - begun
+                logger.info("%s graph exported in %.1f s", name, seconds[name])
+    return seconds
+
+
+def _golden(
+    model: VideoTextModel, checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], site: Building
+) -> dict[str, Any]:
+    """What `parity.npz` holds: inputs, and torch's float32 outputs of the very modules that were exported."""
+    tokenizer = load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text)
+    frames = golden_frames(checkpoint.preprocess, num_segments=checkpoint.sampling.num_segments)
+    tokens = golden_tokens(tokenizer, checkpoint.text, labels=checkpoint.labels)
+    with torch.inference_mode():
+        video = plans["video"].module(torch.from_numpy(frames))
+        text = plans["text"].module(torch.from_numpy(tokens))
+        outputs = video if isinstance(video, tuple) else (video,)
+        tensors = dict(zip((item.name for item in plans["video"].outputs), outputs, strict=True))
+        tensors["text_features"] = text
+        if "head" in plans:
+            tensors["logits"] = plans["head"].module(*outputs, text)
+    return {"frames": frames, "tokens": tokens, **{name: item.float().numpy() for name, item in tensors.items()}}
+
+
+def _contract(
+    checkpoint: Checkpoint,
+    plans: Mapping[str, GraphPlan],
+    site: Building,
+    *,
+    parity: Mapping[str, RuntimeParity],
+    weights: Weights,
+) -> ModelContract:
+    return ModelContract(
+        family=checkpoint.family,
+        name=site.name,
+        version=site.version,
+        embed_dim=int(plans["video"].outputs[0].axes[1]),
+        sampling=checkpoint.sampling,
+        preprocess=checkpoint.preprocess,
+        text=checkpoint.text,
+        scoring=checkpoint.scoring,
+        opset=OPSET,
+        graphs={name: _described(plan, site) for name, plan in plans.items()},
+        tokenizer_file=_file(site, "text", TOKENIZER_FILE),
+        parity_file=_file(site, "video", PARITY_FILE),
+        default_labels=checkpoint.labels,
+        parity=parity_document(parity),
+        provenance={**checkpoint.provenance, "export": {"weights": weights, "versions": toolchain()}},
+        card=checkpoint.card,
+    )
+
+
+def _described(plan: GraphPlan, site: Building) -> GraphContract:
+    return describe_graph(
+        _folder(site, plan.part) / plan.file,
+        file=site.published_path(plan.part, plan.file),
+        inputs=plan.inputs,
+        outputs=plan.outputs,
+    )
+
+
+def _file(site: Building, part: Part, file: str) -> FileContract:
+    return FileContract(file=site.published_path(part, file), sha256=file_sha256(_folder(site, part) / file))
+
+
+def _folder(site: Building, part: Part) -> Path:
+    return site.text if part == "text" else site.video

@@ -1,0 +1,46 @@
+"""Repeat on disk what was true at export: hashes, tensors, opset and the numbers of the stored clips."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.errors import ExportError
+from export.onnx_files import describe_graph
+from export.parity import RuntimeParity, measure_parity, require_parity
+from serve.contract import ModelContract, contract_path, read_contract, verify_files, versions_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A version that holds, and this machine's figures for it."""
+
+    contract: ModelContract
+    parity: Mapping[str, RuntimeParity]
+
+
+def verify_version(repository: Path, name: str, *, version: int | None = None) -> Verified:
+    """Check a version (the newest without a number) of a model repository.
+
+    Raises:
+        ContractError: the contract cannot be honoured, or a file is missing or differs from its hash.
+        ExportError: no such version, or a graph differs from its description.
+        ParityError: the numbers are not the stored ones on this machine.
+    """
+    versions = versions_of(repository, name)
+    if not versions or (version is not None and version not in versions):
+        wanted = name if version is None else f"{name}@{version}"
+        raise ExportError(f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}")
+    contract = read_contract(contract_path(repository, name, versions[-1] if version is None else version))
+    verify_files(contract, repository)
+    for key, graph in contract.graphs.items():
+        found = describe_graph(repository / graph.file, file=graph.file, inputs=graph.inputs, outputs=graph.outputs)
+        if found != graph:
+            raise ExportError(f"the {key} graph of {name}@{contract.version} is described as {graph}, on disk it is {found}")
+    with np.load(repository / contract.parity_file.file, allow_pickle=False) as stored:
+        golden = {key: stored[key] for key in stored.files}
+    paths = {key: repository / graph.file for key, graph in contract.graphs.items()}
+    parity = measure_parity(paths, golden, logit_scale=contract.scoring.logit_scale)
+    require_parity(parity)
+    return Verified(contract=contract, parity=parity)
