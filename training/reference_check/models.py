@@ -1,0 +1,361 @@
+"""Models against golden arrays: ActionCLIP, X-CLIP and transformers' X-CLIP, features inside and out.
+
+Sizes come from the tensors and each model's config.json, so folders of other seeds, widths and depths work too.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.checkpoints.actionclip_files import as_saved_on_gpu, read_official_actionclip, to_official_actionclip
+from training.checkpoints.hugging_face import from_hugging_face_names
+from training.checkpoints.names import from_official
+from training.checkpoints.overrides import Overrides
+from training.checkpoints.own import CheckpointError, build_outline, require_fit, shapes_of
+from training.checkpoints.xclip_files import read_official_xclip, to_official_xclip, xclip_checkpoint
+from training.losses import actionclip_kl, soft_cross_entropy
+from training.models.base import VideoTextModel
+from training.models.clip import shift_patches
+
+FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits carry the scale
+TABLE_ROWS = 49408  # of the formula that stands in for CLIP's token table
+
+
+class Report(Protocol):
+    """Where differences go; `training.reference_check.report` has the real one."""
+
+    def compare(
+        self, group: str, name: str, found: NDArray[Any], expected: NDArray[Any], *, tolerance: float
+    ) -> None: ...
+
+
+@dataclass
+class Golden:
+    """Arrays of one model's io.npz, compared by name and ticked off."""
+
+    group: str
+    arrays: Mapping[str, NDArray[Any]]
+    report: Report
+    seen: set[str] = field(default_factory=set)
+
+    def check(self, name: str, found: Tensor, *, tolerance: float = FEATURES) -> None:
+        if name in self.arrays:
+            self.seen.add(name)
+            self.report.compare(self.group, name, found.detach().numpy(), self.arrays[name], tolerance=tolerance)
+
+    def tensor(self, name: str) -> Tensor:
+        self.seen.add(name)
+        array = self.arrays[name]
+        return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
+
+
+def check(folder: Path, report: Report) -> None:
+    """Compare every model of a golden folder; parts that are absent are passed over."""
+    with torch.no_grad():
+        for path in sorted((folder / "actionclip").glob("*/io.npz")):
+            _check_actionclip(path.parent, report)
+        for path in sorted((folder / "xclip").glob("*/io.npz")):
+            _check_xclip(path.parent, report)
+        if (folder / "hf_xclip" / "io.npz").is_file():
+            _check_hugging_face(folder / "hf_xclip", report)
+    for path in sorted((folder / "keys").glob("*.json")):
+        _check_keys(path, report)
+
+
+def formula_table(rows: int, width: int) -> Tensor:
+    """The token table of the `full_*` arrays, [rows, width]."""
+    i, j = np.arange(rows, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)[None]
+    mixed = (40503 * i + 12829 * j + 977 * i * j + 313 * i * i * (j + 1)) % 65536
+    return torch.from_numpy(((mixed - 32768) * 3 / 131072).astype(np.float32))
+
+
+def _check_actionclip(folder: Path, report: Report) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    golden = Golden(f"actionclip/{folder.name}", np.load(folder / "io.npz"), report)
+    video, tokens, clip = golden.tensor("video"), golden.tensor("tokens"), _weights(folder / "clip.safetensors")
+    asked = Overrides(
+        num_frames=config["num_segments"], vision_heads=config["vision_heads"], text_heads=config["transformer_heads"]
+    )
+    for kind in config["fusion_heads"]:
+        head = _weights(folder / f"fusion_{kind}.safetensors")
+        for prefix in ("", "full_"):
+            if prefix and "full_tokens" not in golden.arrays:
+                continue
+            weights = {**clip, "token_embedding.weight": formula_table(TABLE_ROWS, _width(clip))} if prefix else clip
+            rows = golden.tensor("full_tokens") if prefix else tokens
+            document = {"model_state_dict": weights, "fusion_model_state_dict": head}
+            model = read_official_actionclip(document, asked).build()
+            text = model.encode_text(rows)
+            golden.check(f"{prefix}text_features", text)
+            num_templates = 16 if prefix else config["num_templates"]
+            _check_head(golden, f"{prefix}{kind}", model, video, text, num_templates)
+            if not prefix:
+                _check_towers(golden, model, video, tokens)
+    shifted = {_with_net(name): item for name, item in clip.items()}
+    model = read_official_actionclip({"model_state_dict": shifted, "fusion_model_state_dict": {}}, asked).build()
+    golden.check("tsm_image_features", model.visual(video.flatten(0, 1)).unflatten(0, video.shape[:2]))
+    _check_head(golden, "tsm_meanP", model, video, model.encode_text(tokens), config["num_templates"])
+    if "tsm_shift_in" in golden.arrays:
+        moved = golden.tensor("tsm_shift_in").transpose(0, 1)
+        found = shift_patches(moved, config["num_segments"], fold=moved.shape[-1] // 8)
+        golden.check("tsm_shift_out", found.transpose(0, 1), tolerance=0.0)
+    if (folder / "train_step.json").is_file():
+        _check_actionclip_step(folder, golden, asked, clip)
+
+
+def _check_head(
+    golden: Golden, name: str, model: VideoTextModel, video: Tensor, text: Tensor, num_templates: int
+) -> None:
+    fused = model.encode_video(video).video_features
+    golden.check(f"{name}_fused", fused)
+    cosine = functional.normalize(fused, dim=-1) @ functional.normalize(text, dim=-1).T  # [B, M*K]
+    golden.check(f"{name}_probs", (100 * cosine).unflatten(1, (num_templates, -1)).softmax(dim=-1).mean(dim=1))
+    golden.check(f"{name}_train_logits_per_image", model.head(fused, None, text), tolerance=LOGITS)
+
+
+def _check_towers(golden: Golden, model: VideoTextModel, video: Tensor, tokens: Tensor) -> None:
+    with _watch(model) as seen:
+        golden.check("image_features", model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2]))
+        model.encode_text(tokens)
+    _check_vision(golden, seen)
+    for name in [name for name in golden.arrays if name.startswith("text_block")]:
+        number = name.removeprefix("text_block").removesuffix("_row0")
+        golden.check(name, seen[f"text.transformer.resblocks.{number}"][0])
+
+
+def _check_vision(golden: Golden, seen: Mapping[str, Tensor]) -> None:
+    golden.check("visual_ln_pre", seen["visual.ln_pre"])
+    golden.check("visual_ln_post_cls", seen["visual.ln_post"])
+    prefix = "visual.transformer.resblocks."
+    for name, item in seen.items():
+        if name.startswith(prefix) and name.removeprefix(prefix).isdecimal():
+            golden.check(f"visual_block{name.removeprefix(prefix)}", item.transpose(0, 1))  # [P+1, B*T, W]
+
+
+def _check_xclip(folder: Path, report: Report) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    golden = Golden(f"xclip/{folder.name}", np.load(folder / "io.npz"), report)
+    weights = _weights(folder / "model.safetensors")
+    asked = Overrides(
+        vision_heads=config["vision_heads"],
+        text_heads=config["transformer_heads"],
+        mit_heads=config["mit_heads"],
+        prompt_heads=config["prompts_heads"],
+    )
+    model: Any = read_official_xclip({"model": weights}, asked).build()
+    video, tokens, frames = golden.tensor("video"), golden.tensor("tokens"), config["T"]
+    with _watch(model) as seen:
+        output, text = model.encode_video(video), model.encode_text(tokens)
+        golden.check("logits", model.head(*output, text), tolerance=LOGITS)
+    cls_features, patches = model.visual.encode(video.flatten(0, 1))
+    golden.check("cls_features", cls_features)
+    golden.check("patch_features", patches)
+    golden.check("video_features", output.video_features)
+    golden.check("img_features", model.project_patches(patches))
+    golden.check("img_features_mean_t", output.patch_features)
+    golden.check("text_features", text)
+    _check_vision(golden, seen)
+    golden.check("prompts_visual_ln", seen["prompts_visual_ln"])
+    golden.check("prompts_visual_norm", seen["prompts_generator.norm"])
+    golden.check("prompts_delta", seen["prompts_generator"])
+    for name, item in seen.items():
+        number = (
+            name.split(".")[-2] if name.endswith(("message_fc", "message_attn", "cross_attn")) else name.split(".")[-1]
+        )
+        if name.endswith("message_fc"):
+            golden.check(f"visual_block{number}_message_fc", item.unflatten(0, (-1, frames)))
+        elif name.endswith("message_attn"):
+            golden.check(f"visual_block{number}_message_attn", item.transpose(0, 1))  # [T, B, W]
+        elif name.startswith("mit.resblocks.") and number == name.removeprefix("mit.resblocks."):
+            golden.check(f"mit_block{number}", item.transpose(0, 1))  # [T, B, D]
+        elif name.endswith("cross_attn"):
+            golden.check(f"prompts_layer{number}_cross_attn", item)
+        elif name == f"prompts_generator.decoder.{number}":
+            golden.check(f"prompts_layer{number}", item)
+    converted = folder / "hf_logits_after_conversion.npz"
+    if converted.is_file():
+        expected = np.load(converted)["logits_per_video"]
+        report.compare(
+            golden.group, "hf_logits_after_conversion", model.head(*output, text).numpy(), expected, tolerance=LOGITS
+        )
+    if (folder / "train_step.json").is_file():
+        _check_xclip_step(folder, golden, asked, weights)
+    _check_xclip_variants(golden, model, video, text, weights, asked)
+
+
+def _check_xclip_variants(
+    golden: Golden, model: Any, video: Tensor, text: Tensor, weights: dict[str, Tensor], asked: Overrides
+) -> None:
+    output = model.encode_video(video)
+    golden.check("logits_cache_call1", model.head(*output, text), tolerance=LOGITS)
+    golden.check("logits_cache_call2_other_text", model.head(*output, text), tolerance=LOGITS)  # the stale text, B3
+    if "tokens_other" in golden.arrays:
+        other = model.encode_text(golden.tensor("tokens_other"))
+        golden.check("logits_other_text_nocache", model.head(*output, other), tolerance=LOGITS)
+    views = torch.stack([model.head(*model.encode_video(view), text) for view in (video, video.flip(1), -video)])
+    golden.check("multiview_sum_softmax_3", views.softmax(dim=-1).sum(dim=0))
+    if "full_tokens" in golden.arrays:
+        table = formula_table(TABLE_ROWS, _width(weights))
+        full = read_official_xclip({"model": {**weights, "token_embedding.weight": table}}, asked).build()
+        full_text = full.encode_text(golden.tensor("full_tokens"))
+        golden.check("full_text_features", full_text)
+        golden.check("full_logits", full.head(*output, full_text), tolerance=LOGITS)
+    double = model.double()
+    exact = double.head(*double.encode_video(video.double()), double.encode_text(golden.tensor("tokens")))
+    golden.check("logits_f64", exact, tolerance=LOGITS)
+    model.float().prompts_generator.alpha.zero_()
+    golden.check("logits_alpha0", model.head(*output, text), tolerance=LOGITS)
+
+
+def _check_actionclip_step(folder: Path, golden: Golden, asked: Overrides, clip: dict[str, Tensor]) -> None:
+    """Losses and the length of every gradient of one training step with the head it names."""
+    step = json.loads((folder / "train_step.json").read_text())
+    head = _weights(folder / f"fusion_{step['head']}.safetensors")
+    model = read_official_actionclip({"model_state_dict": clip, "fusion_model_state_dict": head}, asked).build()
+    model.train()
+    with torch.enable_grad():
+        text = model.encode_text(golden.tensor("tokens")[step["token_rows"]])
+        logits = model.head(model.encode_video(golden.tensor("video")).video_features, None, text)
+        labels = torch.tensor(step["list_id"])
+        loss = actionclip_kl(logits, labels)
+        loss.backward()
+    _report_step(golden, "train_step/logits", logits, step["logits_per_image"], LOGITS)
+    _report_step(golden, "train_step/total_loss", loss, step["total_loss"], FEATURES)
+    _report_gradients(golden, model, step["grad_l2_norms"])
+
+
+def _check_xclip_step(folder: Path, golden: Golden, asked: Overrides, weights: dict[str, Tensor]) -> None:
+    """Loss and gradients of one training step; null stands for what is frozen."""
+    step = json.loads((folder / "train_step.json").read_text())
+    model = read_official_xclip({"model": weights}, asked).build()
+    with torch.enable_grad():
+        text = model.encode_text(golden.tensor("tokens"))
+        logits = model.head(*model.encode_video(golden.tensor("video")), text)
+        loss = soft_cross_entropy(logits, torch.tensor(step["target"]))
+        loss.backward()
+    _report_step(golden, "train_step/logits", logits, step["logits"], LOGITS)
+    _report_step(golden, "train_step/loss", loss, step["loss"], FEATURES)
+    _report_gradients(golden, model, step["grad_l2_norms"])
+
+
+def _report_step(golden: Golden, name: str, found: Tensor, expected: object, tolerance: float) -> None:
+    golden.report.compare(golden.group, name, found.detach().numpy(), np.asarray(expected), tolerance=tolerance)
+
+
+def _report_gradients(golden: Golden, model: nn.Module, norms: Mapping[str, float | None]) -> None:
+    """Relative differences: gradients of different weights differ in size by orders of magnitude."""
+    parameters = dict(model.named_parameters())
+    for name, norm in norms.items():
+        if norm is None:
+            continue
+        short = name.removeprefix("model.")
+        ours = short.replace("fusion.module.", "fusion.") if short.startswith("fusion.") else from_official(short)
+        gradient = parameters[ours].grad
+        length = 0.0 if gradient is None else float(gradient.double().norm())
+        found = np.array([(length - norm) / max(abs(norm), 1.0)])
+        golden.report.compare(golden.group, f"train_step/{name}", found, np.zeros(1), tolerance=LOGITS)
+
+
+def _check_hugging_face(folder: Path, report: Report) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    golden = Golden("hf_xclip", np.load(folder / "io.npz"), report)
+    asked = Overrides(
+        vision_heads=config["heads_vision"],
+        text_heads=config["heads_text"],
+        mit_heads=config["heads_mit"],
+        prompt_heads=config["heads_prompt"],
+    )
+    model: Any = xclip_checkpoint(from_hugging_face_names(_weights(folder / "model.safetensors")), asked).build()
+    with _watch(model) as seen:
+        output, text = model.encode_video(golden.tensor("video")), model.encode_text(golden.tensor("tokens"))
+    golden.check("logits_per_video", model.head(*output, text), tolerance=LOGITS)
+    prompted = model.prompt_texts(output.patch_features, text)
+    golden.check("text_embeds_prompted_normalised", functional.normalize(prompted, dim=-1))
+    golden.check("video_embeds_normalised", functional.normalize(output.video_features, dim=-1))
+    golden.check("vision_last_hidden_state", seen["visual.transformer"])
+    golden.check("vision_pooled", seen["visual.ln_post"])
+    golden.check("mit_pooled", output.video_features)
+    golden.check("get_video_features_pooler", output.video_features)
+    golden.check("text_pooled_before_projection", seen["text.ln_final"])
+    golden.check("get_text_features_pooler", text)
+    if "tokens_short" in golden.arrays:
+        short = model.encode_text(golden.tensor("tokens_short"))
+        golden.check("logits_per_video_short_with_mask", model.head(*output, short), tolerance=LOGITS)
+
+
+def _check_keys(path: Path, report: Report) -> None:
+    """Every name, shape and, where saved so, dtype of a full-size file; 0 when all fit, else 1."""
+    table = json.loads(path.read_text())
+    try:
+        if "model" in table:
+            checkpoint = read_official_xclip({"model": _outline(table["model"])}, Overrides())
+            require_fit(shapes_of(build_outline("xclip", checkpoint.model_config)), checkpoint.weights)
+            _report_table(path, "model", to_official_xclip(checkpoint)["model"], table["model"], report)
+            return
+        for kind, head in table["fusion_model_state_dict"].items():
+            document = {
+                "model_state_dict": _outline(table["model_state_dict"]),
+                "fusion_model_state_dict": _outline(head),
+            }
+            checkpoint = read_official_actionclip(document, Overrides())
+            require_fit(shapes_of(build_outline("actionclip", checkpoint.model_config)), checkpoint.weights)
+            back = to_official_actionclip(checkpoint)
+            saved = {**as_saved_on_gpu(back["model_state_dict"]), **back["fusion_model_state_dict"]}
+            _report_table(path, kind, saved, {**table["model_state_dict"], **head}, report)
+    except CheckpointError:
+        report.compare("keys", path.stem, np.ones(1), np.zeros(1), tolerance=0.0)
+
+
+def _report_table(
+    path: Path, part: str, found: Mapping[str, Tensor], expected: Mapping[str, Any], report: Report
+) -> None:
+    written = {k: [str(item.dtype).removeprefix("torch."), list(item.shape)] for k, item in found.items()}
+    differing = float(sum(written.get(name) != expected.get(name) for name in {*written, *expected}))
+    report.compare("keys", f"{path.stem}/{part}", np.array([differing]), np.zeros(1), tolerance=0.0)
+
+
+def _outline(table: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {k: torch.empty(shape, dtype=getattr(torch, kind), device="meta") for k, (kind, shape) in table.items()}
+
+
+@contextmanager
+def _watch(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Outputs of every module while inside, by name."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                seen[name] = output
+
+        return hook
+
+    handles = [part.register_forward_hook(keep(name)) for name, part in model.named_modules() if name]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return {name: item.float() for name, item in load_file(path).items()} if path.is_file() else {}
+
+
+def _width(weights: Mapping[str, Tensor]) -> int:
+    return weights["ln_final.weight"].shape[0]
+
+
+def _with_net(name: str) -> str:
+    parts = name.split(".")
+    return ".".join([*parts[:4], "net", *parts[4:]]) if name.startswith("visual.transformer.resblocks.") else name
