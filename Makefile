@@ -8,7 +8,7 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8080
 MODEL ?= demo
-PRETRAINED ?=
+PRETRAINED ?= $(if $(filter PE-Core%,$(MODEL)),meta)
 REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet

@@ -1,9 +1,9 @@
 """The command line of export.
 
-    python -m export model --arch PE-Core-B-16 --pretrained meta
-    python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
-    python -m export import-checkpoint k400_vitb16.pth --name xclip-b16
-    python -m export verify demo
+python -m export model --arch PE-Core-B-16 --pretrained meta
+python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
+python -m export import-checkpoint k400_vitb16.pth --name xclip-b16
+python -m export verify demo
 """
 
 import logging
@@ -34,14 +34,18 @@ Templates = Annotated[
 TokenizerOption = Annotated[
     Path | None, typer.Option("--tokenizer", help="tokenizer.json, for models whose tokenizer is not CLIP's.")
 ]
-WeightsOption = Annotated[Weights, typer.Option(help="How matrices are stored; they are computed with in fp32 either way.")]
+WeightsOption = Annotated[
+    Weights, typer.Option(help="How matrices are stored; they are computed with in fp32 either way.")
+]
 
 
 @app.command()
 def model(
     arch: Annotated[str | None, typer.Option(help="Name of an open_clip architecture.")] = None,
     pretrained: Annotated[str | None, typer.Option(help="A pretrained tag of open_clip, or a file of weights.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name to serve it under; --arch where absent.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     num_frames: Annotated[int, typer.Option(min=1, max=256, help="Frames of a clip, with --arch.")] = 8,
@@ -70,7 +74,9 @@ def model(
 
 @app.command()
 def import_checkpoint(
-    source: Annotated[Path, typer.Argument(help="File or folder: ActionCLIP, X-CLIP, Hugging Face X-CLIP, CLIP, ours.")],
+    source: Annotated[
+        Path, typer.Argument(help="File or folder: ActionCLIP, X-CLIP, Hugging Face X-CLIP, CLIP, ours.")
+    ],
     name: Annotated[str, typer.Option(help="Name to serve it under.")],
     repository: Repository = DEFAULT_REPOSITORY,
     templates: Templates = None,

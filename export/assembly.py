@@ -45,8 +45,8 @@ def export_checkpoint(
 ) -> Exported:
     """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
 
-    Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the parity
-    figures are those of the rounded weights.
+    Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the
+    parity figures are those of the rounded weights.
 
     Raises:
         ExportError, CheckpointError, ModelConfigError: what stands in the way.
@@ -71,9 +71,7 @@ def export_checkpoint(
         num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(site, part).iterdir())
         contract_file = publish(site, contract)
     seconds["total"] = time.perf_counter() - started
-    return Exported(
-        contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes
-    )
+    return Exported(contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes)
 
 
 def _write_graphs(plans: Mapping[str, GraphPlan], site: Building, *, halve_weights: bool) -> dict[str, float]:

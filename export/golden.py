@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
-from serve.contract import ModelContract, PreprocessContract, TextContract
+from serve.contract import PreprocessContract, TextContract
 from serve.text import prompts
 from serve.text.tokenizer import Tokenizer, pad_rows
 from serve.video.preprocess import crop_frame
@@ -30,7 +30,9 @@ def golden_frames(preprocess: PreprocessContract, *, num_segments: int) -> UInt8
     clips = []
     for clip, (height, width) in enumerate(PICTURE_SIZES):
         pictures = [_picture(height, width, clip=clip, time=i / num_segments) for i in range(num_segments)]
-        clips.append(np.stack([crop_frame(picture, preprocess, num_crops=1)[0] for picture in pictures]))  # [T, 3, S, S]
+        clips.append(
+            np.stack([crop_frame(picture, preprocess, num_crops=1)[0] for picture in pictures])
+        )  # [T, 3, S, S]
     return np.stack(clips)
 
 
@@ -42,7 +44,8 @@ def golden_tokens(tokenizer: Tokenizer, text: TextContract, *, labels: Sequence[
 
 
 def _picture(height: int, width: int, *, clip: int, time: float) -> UInt8Array:
-    """RGB [H, W, 3]: a gradient, a chequered floor that slides and a disc that crosses; flat areas, so that it packs well."""
+    """RGB [H, W, 3]: a gradient, a chequered floor that slides and a disc that crosses; flat areas, so that it packs
+    well."""
     y, x = np.mgrid[0:height, 0:width] / min(height, width)
     colours = np.array([[220, 60, 40], [40, 180, 90], [60, 80, 230]])
     red = 255 * x / x.max()

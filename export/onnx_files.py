@@ -54,7 +54,9 @@ class WeightFile:
     def place(self, array: NDArray[Any]) -> tuple[int, int]:
         """(offset, length) in bytes of the array's contents, written if they are new."""
         assert self._stream is not None, "use as a context"
-        data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # little-endian on every platform we run on
+        data = memoryview(
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        )  # little-endian on every platform we run on
         digest = hashlib.sha256(data).digest()
         if digest not in self._places:
             alignment = PAGE_BYTES if len(data) >= LARGE_BYTES else SMALL_ALIGNMENT
@@ -77,7 +79,8 @@ def write_graph(
 ) -> None:
     """Export `module` to `path`; axes named by a letter in `inputs` are dynamic, up to their bound if any.
 
-    Under `halve_weights` every large float32 weight that float16 holds exactly is stored as float16 and cast in the graph.
+    Under `halve_weights` every large float32 weight that float16 holds exactly is stored as float16 and cast in the
+    graph.
 
     Raises:
         ExportError: torch cannot export the module with these dynamic axes.
@@ -224,7 +227,11 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> None:
 
 def _check_tensors(file: str, kind: str, found: Any, expected: tuple[TensorContract, ...]) -> None:
     described = [
-        (item.name, item.type.tensor_type.elem_type, [axis.dim_value or None for axis in item.type.tensor_type.shape.dim])
+        (
+            item.name,
+            item.type.tensor_type.elem_type,
+            [axis.dim_value or None for axis in item.type.tensor_type.shape.dim],
+        )
         for item in found
     ]
     wanted = [
@@ -245,6 +252,8 @@ def _external_locations(path: Path, model: onnx.ModelProto) -> set[str]:
         data = path.parent / place["location"]
         end = int(place["offset"]) + int(place["length"])
         if place["location"] != data.name or not data.is_file() or data.stat().st_size < end:
-            raise ExportError(f"{path.name}: {tensor.name} ends at byte {end} of {place['location']}, which does not reach it")
+            raise ExportError(
+                f"{path.name}: {tensor.name} ends at byte {end} of {place['location']}, which does not reach it"
+            )
         found.add(place["location"])
     return found

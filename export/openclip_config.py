@@ -23,7 +23,8 @@ CLIP_VOCABULARY = 49408  # rows of the token table of CLIP's own tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class OpenClipWeights:
-    """Which weights of an architecture: a published tag or a local file, and whose preprocessing they were trained with."""
+    """Which weights of an architecture: a published tag or a local file, and whose preprocessing they were trained
+    with."""
 
     arch: str
     pretrained: str
@@ -77,7 +78,8 @@ def architecture(arch: str) -> dict[str, Any]:
 def preprocess_contract(settings: Mapping[str, Any], *, image_size: int) -> PreprocessContract:
     """The contract's words for open_clip's preprocessing of a square model input of `image_size` pixels.
 
-    Under "shortest" open_clip resizes the shorter side to the input's size itself and cuts the centre, as torchvision does:
+    Under "shortest" open_clip resizes the shorter side to the input's size itself and cuts the centre, as torchvision
+    does:
     the longer side is truncated, the corner of the crop rounds half to even.
 
     Raises:
@@ -87,7 +89,9 @@ def preprocess_contract(settings: Mapping[str, Any], *, image_size: int) -> Prep
     if resize not in RESIZES:
         raise ExportError(f"open_clip's resize_mode {resize!r} is not served; served are {', '.join(RESIZES)}")
     if interpolation not in INTERPOLATIONS:
-        raise ExportError(f"open_clip's interpolation {interpolation!r} is not served; served are {', '.join(INTERPOLATIONS)}")
+        raise ExportError(
+            f"open_clip's interpolation {interpolation!r} is not served; served are {', '.join(INTERPOLATIONS)}"
+        )
     return PreprocessContract(
         image_size=image_size,
         resize=RESIZES[resize],
@@ -128,7 +132,9 @@ def has_clip_tokenizer(arch: str) -> bool:
 def _preprocessing_of_file(arch: str, tags: list[str], *, preprocess_tag: str | None) -> dict[str, Any]:
     if preprocess_tag is not None:
         if preprocess_tag not in tags:
-            raise ExportError(f"{preprocess_tag!r} is no pretrained tag of {arch}; its tags: {', '.join(tags) or 'none'}")
+            raise ExportError(
+                f"{preprocess_tag!r} is no pretrained tag of {arch}; its tags: {', '.join(tags) or 'none'}"
+            )
         return dict(get_pretrained_cfg(arch, preprocess_tag))
     choices = {tag: {key: get_pretrained_cfg(arch, tag).get(key) for key in PREPROCESS_KEYS} for tag in tags}
     distinct = list({str(value): value for value in choices.values()}.values())

@@ -57,7 +57,8 @@ def require_parity(found: Mapping[str, RuntimeParity]) -> None:
         if label not in HALF_PRECISION and not parity.is_passed:
             shown = ", ".join(f"{name} {item.relative_difference:.2e}" for name, item in parity.arrays.items())
             raise ParityError(
-                f"{label} does not give torch's numbers: relative differences {shown} (allowed {FULL_PRECISION_TOLERANCE:.0e}), "
+                f"{label} does not give torch's numbers: "
+                f"relative differences {shown} (allowed {FULL_PRECISION_TOLERANCE:.0e}), "
                 f"{parity.top1_disagreements} other top-1 (allowed 0)"
             )
 
@@ -147,5 +148,7 @@ def _clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
 
 def _unit(rows: NDArray[Any]) -> Float32Array:
     exact = rows.astype(np.float64)
-    unit: Float32Array = (exact / np.maximum(np.linalg.norm(exact, axis=-1, keepdims=True), MINUTE_VALUE)).astype(np.float32)
+    unit: Float32Array = (exact / np.maximum(np.linalg.norm(exact, axis=-1, keepdims=True), MINUTE_VALUE)).astype(
+        np.float32
+    )
     return unit

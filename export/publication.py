@@ -118,7 +118,8 @@ def check_signature(repository: Path, name: str, signature: Signature) -> None:
         for kind, found, expected in (("inputs", inputs, theirs.inputs), ("outputs", outputs, theirs.outputs)):
             if found != expected:
                 raise SignatureError(
-                    f"{name}@{versions[-1]} has the {graph} graph's {kind} {_shown(expected)}, this model has {_shown(found)}: "
+                    f"{name}@{versions[-1]} has the {graph} graph's {kind} {_shown(expected)}, "
+                    f"this model has {_shown(found)}: "
                     "versions of a name share them, so export it under a new --name"
                 )
 
@@ -135,7 +136,9 @@ def publish(site: Building, contract: ModelContract) -> Path:
         home = site.repository / f"{site.name}_{part}"
         home.mkdir(exist_ok=True)
         config = home / "config.pbtxt"
-        if not config.exists():  # of an older version otherwise: the signature is the same, and an operator may have tuned it
+        if (
+            not config.exists()
+        ):  # of an older version otherwise: the signature is the same, and an operator may have tuned it
             typed = graph_config(home.name, contract.graphs[part], max_batch_size=max_batch_size)
             _write_durably(config, config_text(typed), aside=site.folder)
         _sync_tree(built)

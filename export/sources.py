@@ -9,7 +9,13 @@ import open_clip
 import torch
 
 from export.errors import ExportError
-from export.openclip_config import find_weights, has_clip_tokenizer, preprocess_contract, sampling_rule, square_image_size
+from export.openclip_config import (
+    find_weights,
+    has_clip_tokenizer,
+    preprocess_contract,
+    sampling_rule,
+    square_image_size,
+)
 from export.templates import GENERAL_VIDEO_TEMPLATES
 from serve.text.prompts import check_templates
 from serve.text.tokenizer import clip_tokenizer_json
@@ -55,7 +61,8 @@ def from_open_clip(arch: str, pretrained: str, *, num_frames: int, preprocess_ta
             torch.save(open_clip.create_model(arch, pretrained=pretrained).state_dict(), path)
         except Exception as error:  # the hub's client raises a family of its own
             raise ExportError(
-                f"the weights {pretrained} of {arch} cannot be fetched: {error}; a file of them works too: --pretrained FILE"
+                f"the weights {pretrained} of {arch} cannot be fetched: {error}; "
+                "a file of them works too: --pretrained FILE"
             ) from error
         return read_checkpoint(path, overrides=overrides)
 
@@ -87,5 +94,7 @@ def tokenizer_bytes(checkpoint: Checkpoint, tokenizer: Path | None) -> bytes:
             raise ExportError(f"the tokenizer file {tokenizer} cannot be read: {error}") from error
     arch = checkpoint.model_config["text"].get("arch")
     if checkpoint.text.tokenizer != "clip" or (arch is not None and not has_clip_tokenizer(arch)):
-        raise ExportError(f"the tokenizer of {arch or 'this model'} is not CLIP's: give its tokenizer.json with --tokenizer")
+        raise ExportError(
+            f"the tokenizer of {arch or 'this model'} is not CLIP's: give its tokenizer.json with --tokenizer"
+        )
     return clip_tokenizer_json(MERGES).encode()

@@ -1,6 +1,7 @@
 """Prompt templates export gives a model that brings none of its own.
 
-General sentences about a video, averaged as embeddings. PE-Core's published evaluation averages 28 prompts of this kind;
+General sentences about a video, averaged as embeddings. PE-Core's published evaluation averages 28 prompts of this
+kind;
 these are ours, so figures differ from the published ones by what wording does.
 """
 

@@ -1,6 +1,7 @@
 """The graphs of a model: torch modules over its towers, with the tensors each takes and gives.
 
-Normalisation lives here, inside the video graph, so that uint8 pixels travel; `exp` of the learned scale is applied here
+Normalisation lives here, inside the video graph, so that uint8 pixels travel; `exp` of the learned scale is applied
+here
 and nowhere else in export.
 """
 

@@ -31,13 +31,17 @@ def verify_version(repository: Path, name: str, *, version: int | None = None) -
     versions = versions_of(repository, name)
     if not versions or (version is not None and version not in versions):
         wanted = name if version is None else f"{name}@{version}"
-        raise ExportError(f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}")
+        raise ExportError(
+            f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}"
+        )
     contract = read_contract(contract_path(repository, name, versions[-1] if version is None else version))
     verify_files(contract, repository)
     for key, graph in contract.graphs.items():
         found = describe_graph(repository / graph.file, file=graph.file, inputs=graph.inputs, outputs=graph.outputs)
         if found != graph:
-            raise ExportError(f"the {key} graph of {name}@{contract.version} is described as {graph}, on disk it is {found}")
+            raise ExportError(
+                f"the {key} graph of {name}@{contract.version} is described as {graph}, on disk it is {found}"
+            )
     with np.load(repository / contract.parity_file.file, allow_pickle=False) as stored:
         golden = {key: stored[key] for key in stored.files}
     paths = {key: repository / graph.file for key, graph in contract.graphs.items()}

@@ -10,4 +10,6 @@ VIDEOS = SHARED / "data" / "videos"
 ODD = SHARED / "data" / "odd"
 LABELS = SHARED / "data" / "labels"
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder `shared` with clips and golden vectors is not beside this clone")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the folder `shared` with clips and golden vectors is not beside this clone"
+)

@@ -1,8 +1,8 @@
 """The command line of training.
 
-    python -m training train training/configs/demo.yaml --set run.steps=500
-    python -m training demo-data clips --count 20 --split heldout
-    python -m training evaluate --server http://127.0.0.1:8080
+python -m training train training/configs/demo.yaml --set run.steps=500
+python -m training demo-data clips --count 20 --split heldout
+python -m training evaluate --server http://127.0.0.1:8080
 """
 
 import logging
@@ -34,6 +34,16 @@ def train(
     resolved = load_config(config, changes or ())
     typer.echo(str(plain(resolved)))
     typer.echo(f"checkpoint: {run(resolved)}")
+
+
+@app.command("reference-check")
+def reference_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of golden arrays.", exists=True, file_okay=False)],
+) -> None:
+    """Compare this code with arrays the original systems produced."""
+    from training.reference_check.main import run
+
+    raise typer.Exit(run(folder))
 
 
 @app.command("demo-data")

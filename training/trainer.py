@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
 from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import TrainConfig, plain
-from training.demo.card import demo_card
 from training.demo.captions import combinations
+from training.demo.card import demo_card
 from training.demo.dataset import RenderedClips
 from training.demo.phrases import PhraseBank
 from training.demo.proof import measure_in_process
@@ -42,7 +42,7 @@ HIGHEST_SCALE = 100.0
 def set_seeds(seed: int) -> None:
     """Seed every generator a run draws from."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (libraries draw from the global generator)
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

@@ -47,7 +47,13 @@ def clapping(u: float, c: float) -> Pose:
 def jumping_jacks(u: float, c: float) -> Pose:
     q = rise(c)
     arm, leg = 15 + 150 * q, 4 + 26 * q
-    return Pose(left_arm=(-arm, -arm), right_arm=(arm, arm), left_leg=(-leg, -leg), right_leg=(leg, leg), jump=0.06 * abs(swing(c)))
+    return Pose(
+        left_arm=(-arm, -arm),
+        right_arm=(arm, arm),
+        left_leg=(-leg, -leg),
+        right_leg=(leg, leg),
+        jump=0.06 * abs(swing(c)),
+    )
 
 
 def squatting(u: float, c: float) -> Pose:
@@ -108,14 +114,20 @@ def marching_in_place(u: float, c: float) -> Pose:
 
 def hopping_in_place(u: float, c: float) -> Pose:
     high = abs(swing(c / 2))
-    return Pose(jump=0.17 * high, left_leg=(-3 - 14 * (1 - high), 12 * (1 - high)), right_leg=(3 + 14 * (1 - high), -12 * (1 - high)))
+    return Pose(
+        jump=0.17 * high,
+        left_leg=(-3 - 14 * (1 - high), 12 * (1 - high)),
+        right_leg=(3 + 14 * (1 - high), -12 * (1 - high)),
+    )
 
 
 def throwing_a_ball(u: float, c: float) -> Pose:
     e = once(u)
     arm = 230 - 165 * min(1.0, 1.8 * e)
     flight = max(0.0, e - 0.42) / 0.58
-    centre = (0.30 + 0.75 * flight, 0.95 + 0.15 * flight - 0.55 * flight * flight) if flight else (-0.28 + 0.6 * e, 1.02)
+    centre = (
+        (0.30 + 0.75 * flight, 0.95 + 0.15 * flight - 0.55 * flight * flight) if flight else (-0.28 + 0.6 * e, 1.02)
+    )
     ball = Thing(kind="ball", centre=centre, size=0.05, colour=BALL)
     return Pose(right_arm=(arm, arm), left_arm=(-40, -20), lean=-12 + 26 * e, things=(ball,))
 
@@ -142,12 +154,16 @@ def circling_both_arms(u: float, c: float) -> Pose:
 
 def swaying(u: float, c: float) -> Pose:
     s = swing(c)
-    return Pose(lean=30 * s, shift=0.05 * s, left_arm=(-30 + 20 * s, -30 + 30 * s), right_arm=(30 + 20 * s, 30 + 30 * s))
+    return Pose(
+        lean=30 * s, shift=0.05 * s, left_arm=(-30 + 20 * s, -30 + 30 * s), right_arm=(30 + 20 * s, 30 + 30 * s)
+    )
 
 
 def lunging(u: float, c: float) -> Pose:
     q = rise(c)
-    return Pose(right_leg=(6 + 62 * q, 4 - 6 * q), left_leg=(-6 - 42 * q, -4 - 44 * q), left_arm=(-40, 40), right_arm=(40, -40))
+    return Pose(
+        right_leg=(6 + 62 * q, 4 - 6 * q), left_leg=(-6 - 42 * q, -4 - 44 * q), left_arm=(-40, 40), right_arm=(40, -40)
+    )
 
 
 def balancing_on_one_leg(u: float, c: float) -> Pose:
@@ -163,7 +179,9 @@ def dribbling_a_ball(u: float, c: float) -> Pose:
 
 def walking(u: float, c: float) -> Pose:
     s = swing(c)
-    return Pose(left_leg=(26 * s, 18 * s), right_leg=(-26 * s, -18 * s), left_arm=(-24 * s, -20 * s), right_arm=(24 * s, 20 * s))
+    return Pose(
+        left_leg=(26 * s, 18 * s), right_leg=(-26 * s, -18 * s), left_arm=(-24 * s, -20 * s), right_arm=(24 * s, 20 * s)
+    )
 
 
 def running(u: float, c: float) -> Pose:
@@ -176,7 +194,13 @@ def running(u: float, c: float) -> Pose:
 
 def crawling(u: float, c: float) -> Pose:
     s = swing(c)
-    return Pose(lean=84, left_arm=(20 * s, 12 * s), right_arm=(-20 * s, -12 * s), left_leg=(14 * s, -84), right_leg=(-14 * s, -84))
+    return Pose(
+        lean=84,
+        left_arm=(20 * s, 12 * s),
+        right_arm=(-20 * s, -12 * s),
+        left_leg=(14 * s, -84),
+        right_leg=(-14 * s, -84),
+    )
 
 
 def gliding(u: float, c: float) -> Pose:
@@ -185,7 +209,8 @@ def gliding(u: float, c: float) -> Pose:
 
 def leaping(u: float, c: float) -> Pose:
     high = abs(swing(c / 2))
-    return Pose(jump=0.20 * high, left_leg=(-10 - 38 * high, -10 - 30 * high), right_leg=(10 + 38 * high, 10 + 30 * high),
+    return Pose(jump=0.20 * high,
+                left_leg=(-10 - 38 * high, -10 - 30 * high), right_leg=(10 + 38 * high, 10 + 30 * high),
                 left_arm=(-30 - 70 * high, -30 - 80 * high), right_arm=(30 + 70 * high, 30 + 80 * high))  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""What a demo video shows, in words: action, direction of travel, colour of the clothes; and what training never shows."""
+"""What a demo video shows, in words: action, direction of travel, colour of the clothes; and what training never
+shows."""
 
 import hashlib
 from dataclasses import dataclass

@@ -6,13 +6,13 @@ from typing import Any
 from training.demo.captions import combinations, held_out
 
 TEXT = """\
-This model knows rendered figures only. It was trained from nothing on videos drawn by `python -m training demo-data`: an
-articulated person in plain clothes doing one of 27 actions. On real video its answers mean nothing. For real video,
+This model knows rendered figures only. It was trained from nothing on videos drawn by `python -m training demo-data`:
+an articulated person in plain clothes doing one of 27 actions. On real video its answers mean nothing. For real video,
 `make run MODEL=PE-Core-B-16` fetches, exports and serves real CLIP weights.
 
-Vocabulary: {num_labels} labels (action, colour of the clothes, direction of travel); {num_held_out} of them were never shown in training.
-Recipe: `make demo-model` renders {clips:,} clips while it trains, {minutes:.0f} minutes on two processor cores; a small ActionCLIP
-(convolutions with temporal shift, Transf head, causal text tower over CLIP's tokens).
+Vocabulary: {num_labels} labels (action, colour of the clothes, direction of travel); {num_held_out} of them were never
+shown in training. Recipe: `make demo-model` renders {clips:,} clips while it trains, {minutes:.0f} minutes on two
+processor cores; a small ActionCLIP (convolutions with temporal shift, Transf head, causal text tower over CLIP's tokens).
 """
 
 
@@ -25,7 +25,8 @@ def demo_card(history: Sequence[dict[str, Any]], *, seconds: float, clips: int) 
         return text
     last = history[-1]
     return text + (
-        f"Measured while training, on rendered clips with textures, bodies and seeds of their own, top-1 over all labels: "
+        f"Measured while training, on rendered clips with textures, bodies and seeds of their own, "
+        f"top-1 over all labels: "
         f"seen {last['seen']:.2f}, held out {last['held_out']:.2f}; among the two directions {last['direction']:.2f}, "
         f"with shuffled frames {last['direction_shuffled']:.2f}.\n"
     )

@@ -17,7 +17,9 @@ from training.demo.scenes import Scene, draw_scene, make_scene, random_for
 SIDES = (96, 168)  # shorter side of a rendered training picture, pixels
 
 
-def render_clip(scene: Scene, num_frames: int, *, rule: PreprocessContract, jitter: float, quality: int | None) -> UInt8Array:
+def render_clip(
+    scene: Scene, num_frames: int, *, rule: PreprocessContract, jitter: float, quality: int | None
+) -> UInt8Array:
     """Clip [T, 3, S, S] of a scene at its segment centres; `jitter` moves them all by up to that share of a segment.
 
     `quality` compresses each picture as JPEG does, which stands in for a video codec's losses.
@@ -63,7 +65,9 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
         scene = make_scene(self._combinations[index], "train", seed, short_side=int(random.integers(*SIDES)))
         quality = int(random.integers(30, 95)) if random.random() < 0.5 else None
         jitter = float(random.uniform(-0.25, 0.25))
-        return torch.from_numpy(render_clip(scene, self._num_frames, rule=self._rule, jitter=jitter, quality=quality)), index
+        return torch.from_numpy(
+            render_clip(scene, self._num_frames, rule=self._rule, jitter=jitter, quality=quality)
+        ), index
 
     def label(self, index: int) -> Combination:
         """The combination of an index."""

@@ -6,6 +6,7 @@ Units: lengths in body heights, angles in degrees from straight down, positive t
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -69,7 +70,8 @@ def mirrored(pose: Pose) -> Pose:
 
     return Pose(
         left_arm=turn(pose.right_arm), right_arm=turn(pose.left_arm), left_leg=turn(pose.right_leg),
-        right_leg=turn(pose.left_leg), lean=-pose.lean, tip=-pose.tip, jump=pose.jump, shift=-pose.shift, held=pose.held,
+        right_leg=turn(pose.left_leg), lean=-pose.lean, tip=-pose.tip, jump=pose.jump, shift=-pose.shift,
+        held=pose.held,
         things=tuple(
             Thing(kind=thing.kind, centre=(-thing.centre[0], thing.centre[1]), size=thing.size, colour=thing.colour)
             for thing in pose.things
@@ -105,7 +107,8 @@ def joints(pose: Pose, body: Body) -> dict[str, Point]:
 
 
 def draw_figure(picture: UInt8Array, pose: Pose, body: Body, *, origin: Point, height: float) -> None:
-    """Draw into `picture` (changed in place); `origin` is the ground under the figure and `height` the body, in pixels."""
+    """Draw into `picture` (changed in place); `origin` is the ground under the figure and `height` the body, in
+    pixels."""
 
     def place(point: Point) -> tuple[int, int]:
         scale = 1 << SUBPIXEL_BITS
@@ -115,7 +118,7 @@ def draw_figure(picture: UInt8Array, pose: Pose, body: Body, *, origin: Point, h
     width = max(1, round(body.thickness * height))
 
     def line(names: Sequence[str], colour: tuple[int, int, int], thickness: int) -> None:
-        for start, stop in zip(names, names[1:], strict=False):
+        for start, stop in pairwise(names):
             cv2.line(picture, place(found[start]), place(found[stop]), colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
     def disc(centre: Point, radius: float, colour: tuple[int, int, int]) -> None:
@@ -135,7 +138,9 @@ def draw_figure(picture: UInt8Array, pose: Pose, body: Body, *, origin: Point, h
         disc(found[f"{side}_hand"], body.thickness * 0.55, body.skin)
     disc(found["head"], body.head, body.skin)
     if pose.held == "cup":
-        draw_thing(picture, Thing(kind="box", centre=found["right_hand"], size=0.05, colour=(245, 245, 245)), place, height)
+        draw_thing(
+            picture, Thing(kind="box", centre=found["right_hand"], size=0.05, colour=(245, 245, 245)), place, height
+        )
     elif pose.held == "box":
         left, right = found["left_hand"], found["right_hand"]
         middle = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
@@ -149,7 +154,10 @@ def draw_thing(picture: UInt8Array, thing: Thing, place, height: float) -> None:
         cv2.circle(picture, place(thing.centre), pixels, thing.colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
         return
     (x, y), half = thing.centre, thing.size / 2
-    corners = [place(corner) for corner in ((x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half))]
+    corners = [
+        place(corner)
+        for corner in ((x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half))
+    ]
     cv2.fillPoly(picture, [np.array(corners, np.int32)], thing.colour, cv2.LINE_AA, SUBPIXEL_BITS)
 
 

@@ -13,12 +13,14 @@ from training.demo.captions import COLOURS, TEMPLATES, seen
 CONTEXT_LENGTH = 32
 
 
-def clip_tokenizer() -> Tokenizer:
-    """CLIP's tokenizer from the merges open_clip ships, cut to the demo's context."""
+DEMO_TEXT = TextContract(tokenizer="clip", context_length=CONTEXT_LENGTH, dynamic_length=True, pad_id=0)
+
+
+def clip_tokenizer(text: TextContract = DEMO_TEXT) -> Tokenizer:
+    """CLIP's tokenizer from the merges open_clip ships."""
     from tokenizers import Tokenizer as TokenizerFile
 
     merges = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    text = TextContract(tokenizer="clip", context_length=CONTEXT_LENGTH, dynamic_length=True, pad_id=0)
     return Tokenizer(TokenizerFile.from_str(clip_tokenizer_json(merges)), text)
 
 

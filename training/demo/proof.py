@@ -30,7 +30,10 @@ def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_g
     text = functional.normalize(model.encode_text(torch.from_numpy(rows)), dim=-1)  # [K, D]
     figures: dict[str, float] = {}
     for name, group in (("seen", seen()), ("held_out", sorted(held_out()))):
-        chosen = [group[i * len(group) // per_group] if per_group < len(group) else group[i % len(group)] for i in range(per_group)]
+        chosen = [
+            group[i * len(group) // per_group] if per_group < len(group) else group[i % len(group)]
+            for i in range(per_group)
+        ]
         clips = _clips(model, rule, chosen)
         scores = _scores(model, rule, clips, text)
         truth = [combinations().index(item) for item in chosen]
@@ -47,7 +50,11 @@ def _clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Com
         [
             torch.from_numpy(
                 render_clip(
-                    make_scene(item, "test", FIRST_SEED + n, short_side=160), model.num_frames, rule=rule, jitter=0.0, quality=60
+                    make_scene(item, "test", FIRST_SEED + n, short_side=160),
+                    model.num_frames,
+                    rule=rule,
+                    jitter=0.0,
+                    quality=60,
                 )
             )
             for n, item in enumerate(chosen)

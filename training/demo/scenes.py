@@ -61,7 +61,10 @@ def make_scene(combination: Combination, world: World, seed: int, *, short_side:
     size = random.uniform(0.46, 0.66)
     is_travelling = combination.action in TRAVELLING
     travel = random.uniform(0.38, 0.62) * (-1 if combination.direction == "left" else 1) if is_travelling else 0.0
-    start = (random.uniform(-0.08, 0.08) - travel / 2, random.uniform(0.26, 0.36) - (0.66 - size) * random.uniform(0, 0.5))
+    start = (
+        random.uniform(-0.08, 0.08) - travel / 2,
+        random.uniform(0.26, 0.36) - (0.66 - size) * random.uniform(0, 0.5),
+    )
     margin = short_side // 8
     return Scene(
         combination=combination,
@@ -85,16 +88,16 @@ def make_scene(combination: Combination, world: World, seed: int, *, short_side:
 def draw_scene(scene: Scene, progress: float) -> UInt8Array:
     """The picture [H, W, 3] at `progress` (0 to 1) of the video."""
     short = min(scene.height, scene.width)
-    across, down = (
-        scene.pan[i] * np.sin(scene.pan[i + 1] + 2.5 * progress) * short for i in (0, 2)
-    )
+    across, down = (scene.pan[i] * np.sin(scene.pan[i + 1] + 2.5 * progress) * short for i in (0, 2))
     zoom = 1 + scene.zoom[0] * np.sin(scene.zoom[1] + 2.5 * progress)
     centre = (scene.width / 2, scene.height / 2)
     camera = np.array(
         [[zoom, 0, centre[0] * (1 - zoom) + across - scene.margin * zoom],
          [0, zoom, centre[1] * (1 - zoom) + down - scene.margin * zoom]]
     )  # fmt: skip
-    picture = cv2.warpAffine(scene.ground, camera, (scene.width, scene.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    picture = cv2.warpAffine(
+        scene.ground, camera, (scene.width, scene.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     pose_at = (IN_PLACE | TRAVELLING)[scene.combination.action]
     pose = pose_at(progress, scene.phase + scene.cycles * progress)
     pose = mirrored(pose) if scene.is_mirrored else pose

@@ -1,7 +1,7 @@
 """Towers small enough to be trained on a laptop's processor, for the bundled demo model and for tests.
 
-The vision tower is convolutional with temporal shift (TSM, arXiv:1811.08383), and keeps where things are: its last map is
-flattened, not averaged, so that the fusion head can follow a figure across the picture.
+The vision tower is convolutional with temporal shift (TSM, arXiv:1811.08383), and keeps where things are: its last map
+is flattened, not averaged, so that the fusion head can follow a figure across the picture.
 """
 
 import torch
@@ -12,7 +12,8 @@ from training.models.clip import Blocks, make_blocks
 
 
 class ShiftedBlock(nn.Module):
-    """Residual pair of 3x3 convolutions; an eighth of the channels comes from the next frame, an eighth from the last."""
+    """Residual pair of 3x3 convolutions; an eighth of the channels comes from the next frame, an eighth from the
+    last."""
 
     def __init__(self, channels: int, num_frames: int) -> None:
         super().__init__()
@@ -38,7 +39,9 @@ class ShiftedBlock(nn.Module):
 class SmallVision(VisionTower):
     """Frames [B*T, 3, S, S] of whole videos -> frame features [B*T, D]; S is a multiple of 16."""
 
-    def __init__(self, *, image_size: int, num_frames: int, widths: list[int], embed_dim: int, kept_channels: int = 24) -> None:
+    def __init__(
+        self, *, image_size: int, num_frames: int, widths: list[int], embed_dim: int, kept_channels: int = 24
+    ) -> None:
         super().__init__()
         self.image_size, self.embed_dim, self.frames_at_once = image_size, embed_dim, num_frames
         stages: list[nn.Module] = []
@@ -63,14 +66,24 @@ class SmallText(TextTower):
     is_causal = True
 
     def __init__(
-        self, *, context_length: int, vocab_size: int, token_width: int, width: int, layers: int, heads: int, embed_dim: int
+        self,
+        *,
+        context_length: int,
+        vocab_size: int,
+        token_width: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
     ) -> None:
         super().__init__()
         self.context_length, self.embed_dim, self.width = context_length, embed_dim, width
         self.token_embedding = nn.Embedding(vocab_size, token_width)
         self.widen = nn.Linear(token_width, width, bias=False)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, width))
-        self.transformer = Blocks(list(make_blocks(width, layers, heads, activation="gelu", mlp_width=None, drop_out=0.0)))
+        self.transformer = Blocks(
+            list(make_blocks(width, layers, heads, activation="gelu", mlp_width=None, drop_out=0.0))
+        )
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed_dim))
         nn.init.normal_(self.token_embedding.weight, std=0.3)

@@ -1,0 +1,34 @@
+"""Fixtures every test may use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.running_server import RunningServer, running_server
+from training.demo.captions import Combination
+from training.demo.videos import render_video, write_video
+
+
+@pytest.fixture(scope="session")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with the bundled demo model."""
+    with running_server(tmp_path_factory.mktemp("cache")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def http(demo_server: RunningServer) -> Iterator[httpx.Client]:
+    """A client of that server."""
+    with httpx.Client(base_url=demo_server.address, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoded video of a person in red walking to the left."""
+    path = tmp_path_factory.mktemp("clips") / "walking.mp4"
+    video = render_video(Combination("walking", "left", "red"), "test", 1, size=160)
+    write_video(path, video.frames, fps=video.fps)
+    return path

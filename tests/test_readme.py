@@ -1,0 +1,40 @@
+"""The README tells what the code does: settings, options, routes."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from serve.app import create_app
+from serve.options import ClassifyOptions
+from serve.settings import ServeSettings
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def settings_of(model: type[BaseModel], prefix: str) -> dict[str, str]:
+    """Variable -> description of every setting, nested groups included."""
+    found = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found.update(settings_of(field.annotation, f"{prefix}{name.upper()}__"))
+        else:
+            assert field.description, name
+            found[f"{prefix}{name.upper()}"] = field.description
+    return found
+
+
+def test_every_setting_stands_in_the_table() -> None:
+    for variable, description in settings_of(ServeSettings, "SERVE_").items():
+        assert f"| `{variable}` |" in README
+        assert description.replace("|", "\\|") in README, variable
+
+
+def test_every_option_stands_in_the_table() -> None:
+    for name in ClassifyOptions.model_fields:
+        assert f"| `{name}` |" in README
+
+
+def test_every_route_stands_in_the_table() -> None:
+    paths = create_app(ServeSettings()).openapi()["paths"]
+    for path in paths:
+        assert f"{path}" in README, path

@@ -1,0 +1,23 @@
+"""The bundled model recognises what training never showed, through the server, on encoded files."""
+
+import pytest
+
+from tests.running_server import RunningServer
+from training.demo.evaluation import Server, measure
+
+
+@pytest.mark.slow
+def test_the_demo_model_keeps_its_promises(demo_server: RunningServer) -> None:
+    server = Server(demo_server.address)
+    try:
+        figures, _ = measure(server, per_group=50, seed=9_000_000)
+    finally:
+        server.close()
+    print(figures)
+    assert figures["videos"] == 100
+    assert figures["held_out"] >= 0.80
+    assert figures["seen"] >= 0.80  # 0.90 is shown on 200 videos; 50 leave a standard error of 4 points
+    assert figures["action"] >= 0.80
+    assert figures["direction"] >= 0.80
+    assert figures["direction"] - figures["direction_shuffled"] >= 0.20
+    assert figures["permuted"] <= 0.06

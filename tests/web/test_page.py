@@ -1,0 +1,111 @@
+"""The page in a real Chromium, against a real server."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.running_server import RunningServer
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, demo_server: RunningServer) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    opened = context.new_page()
+    faults: list[str] = []
+    elsewhere: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on(
+        "request",
+        lambda request: (
+            elsewhere.append(request.url) if not request.url.startswith((demo_server.address, "blob:")) else None
+        ),
+    )
+    opened.goto(demo_server.address)
+    expect(opened.locator("#model")).to_contain_text("demo@", timeout=20_000)
+    yield opened
+    context.close()
+    assert not faults
+    assert not elsewhere
+
+
+def choose(page: Page, path: Path) -> None:
+    page.locator("#file").set_input_files(str(path))
+
+
+def test_a_video_gives_bars_marks_and_facts(page: Page, demo_clip: Path, demo_server: RunningServer) -> None:
+    choose(page, demo_clip)
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator("#facts")).to_contain_text("frames")
+    with demo_clip.open("rb") as stream:
+        answer = httpx.post(f"{demo_server.address}/v1/classify", files={"video": stream}, timeout=60).json()
+    marks = page.locator("#axis button").evaluate_all("marks => marks.map(mark => Number(mark.dataset.pts))")
+    assert marks == pytest.approx(answer["sampling"]["pts_seconds"][0])
+    assert page.locator(".name").all_text_contents() == [item["label"] for item in answer["results"]]
+    widths = page.locator(".fill").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
+    assert widths == sorted(widths, reverse=True)
+    expect(page.locator("#notice")).to_contain_text("rendered figures only")
+
+
+def test_typed_labels_score_again_without_choosing_the_file(page: Page, demo_clip: Path) -> None:
+    choose(page, demo_clip)
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    page.locator("#labels").fill("clapping\nwalking to the left\nsquatting, slowly")
+    expect(page.locator(".result")).to_have_count(3, timeout=20_000)
+    assert "squatting, slowly" in page.locator(".name").all_text_contents()
+    expect(page.locator("#curl")).to_contain_text("squatting, slowly")
+
+
+def test_a_broken_file_is_told_in_words(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "page.mp4"
+    broken.write_text("<!doctype html><p>not found</p>")
+    choose(page, broken)
+    expect(page.locator("#error")).to_contain_text("this is an HTML page, not a video", timeout=20_000)
+    expect(page.locator("#unplayable")).to_be_visible()
+
+
+def test_labels_are_text_never_markup(page: Page, demo_clip: Path) -> None:
+    page.locator("#labels").fill("<img src=x onerror=document.title='owned'>\n<script>alert(1)</script>")
+    choose(page, demo_clip)
+    expect(page.locator(".result")).to_have_count(2, timeout=20_000)
+    assert page.locator("#results img, #results script").count() == 0
+    assert page.title() != "owned"
+
+
+def test_a_dropped_file_is_taken(page: Page, demo_clip: Path) -> None:
+    content = list(demo_clip.read_bytes())
+    transfer = page.evaluate_handle(
+        "content => { const data = new DataTransfer(); data.items.add(new File([new Uint8Array(content)], 'dropped.mp4')); return data; }",  # noqa: E501
+        content,
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    expect(page.locator("#facts")).to_contain_text("dropped.mp4")
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+
+
+def test_the_page_fits_a_phone(page: Page, demo_clip: Path) -> None:
+    page.set_viewport_size({"width": 375, "height": 740})
+    choose(page, demo_clip)
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -1,0 +1,112 @@
+"""The demo model's proof, through a server, on encoded MP4 files of seeds, textures and bodies training never used.
+
+python -m training evaluate --server http://127.0.0.1:8080 --per-group 200
+"""
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from training.demo.captions import Combination, combinations, held_out, seen
+from training.demo.videos import render_video, shuffled, write_video
+
+SIZES = (160, 240, 320)  # shorter side of the files, pixels
+PARTS = 8  # pieces of a shuffled video
+
+
+class Server:
+    """Asks a running server for the logit of every label of the demo vocabulary."""
+
+    def __init__(self, address: str) -> None:
+        self._client = httpx.Client(base_url=address, timeout=120)
+        self._labels = [item.label for item in combinations()]
+        self._folder = tempfile.TemporaryDirectory()
+
+    def logits(self, frames: Sequence[Any], *, fps: int) -> np.ndarray:
+        """Logits [K] of a video, in the order of `combinations()`."""
+        path = Path(self._folder.name) / "clip.mp4"
+        write_video(path, frames, fps=fps)
+        options = {"candidate_labels": self._labels, "top_k": len(self._labels)}
+        with path.open("rb") as stream:
+            response = self._client.post("/v1/classify", files={"video": stream}, data={"options": json.dumps(options)})
+        response.raise_for_status()
+        found = {item["label"]: item["logit"] for item in response.json()["results"]}
+        return np.array([found[label] for label in self._labels])
+
+    def close(self) -> None:
+        """Release connection and folder."""
+        self._client.close()
+        self._folder.cleanup()
+
+
+def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
+    """Measure, print a table by activity and one JSON line; returns the figures."""
+    server = Server(address)
+    try:
+        figures, by_activity = measure(server, per_group=per_group, seed=seed)
+    finally:
+        server.close()
+    print(f"{'activity':<32}{'videos':>8}{'top-1':>8}")
+    for activity, hits in sorted(by_activity.items()):
+        print(f"{activity:<32}{len(hits):>8}{np.mean(hits):>8.2f}")
+    print(json.dumps(figures), flush=True)
+    return figures
+
+
+def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any], dict[str, list[bool]]]:
+    """(figures, activity -> hits). Every figure is a share of videos.
+
+    seen, held_out: top-1 over the whole vocabulary. action, direction: among labels that differ only in that, over both
+    groups. direction_shuffled: the same with the video's pieces in random order. permuted: top-1 when the label texts
+    are exchanged among each other.
+    """
+    order = {item: k for k, item in enumerate(combinations())}
+    exchanged = np.random.default_rng(0).permutation(len(order))
+    hits: dict[str, list[bool]] = defaultdict(list)
+    by_activity: dict[str, list[bool]] = defaultdict(list)
+    for name, group in (("seen", seen()), ("held_out", tuple(sorted(held_out())))):
+        for n, shown in enumerate(_spread(group, per_group)):
+            number = seed + n + (0 if name == "seen" else 500_000)
+            video = render_video(shown, "test", number, size=SIZES[n % len(SIZES)])
+            logits = server.logits(video.frames, fps=video.fps)
+            is_right = int(logits.argmax()) == order[shown]
+            hits[name].append(is_right)
+            by_activity[shown.activity].append(is_right)
+            hits["permuted"].append(int(exchanged[logits.argmax()]) == order[shown])
+            hits["action"].append(_best(logits, [order[item] for item in _other_actions(shown)]) == order[shown])
+            if shown.direction:
+                pair = [order[item] for item in _other_directions(shown)]
+                hits["direction"].append(_best(logits, pair) == order[shown])
+                mixed = server.logits(shuffled(video.frames, parts=PARTS, seed=number), fps=video.fps)
+                hits["direction_shuffled"].append(_best(mixed, pair) == order[shown])
+    figures: dict[str, Any] = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
+    figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
+    figures["travelling_videos"] = len(hits["direction"])
+    figures["chance"] = round(1 / len(order), 4)
+    return figures, by_activity
+
+
+def _spread(group: Sequence[Combination], count: int) -> list[Combination]:
+    """`count` combinations spread evenly over a group, starting over where it is shorter."""
+    step = max(1, len(group) // count)
+    return [group[(n * step + n // len(group)) % len(group)] for n in range(count)]
+
+
+def _other_actions(shown: Combination) -> list[Combination]:
+    """Labels that differ from `shown` only in the action, itself included."""
+    return [item for item in combinations() if (item.colour, item.direction) == (shown.colour, shown.direction)]
+
+
+def _other_directions(shown: Combination) -> list[Combination]:
+    """Labels that differ from `shown` only in the direction, itself included."""
+    return [item for item in combinations() if (item.colour, item.action) == (shown.colour, shown.action)]
+
+
+def _best(logits: np.ndarray, candidates: Sequence[int]) -> int:
+    return max(candidates, key=lambda k: float(logits[k]))

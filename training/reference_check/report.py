@@ -1,0 +1,66 @@
+"""What a reference check found: the largest difference of each group of arrays against its tolerance."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass
+class Group:
+    """Arrays compared under one tolerance."""
+
+    tolerance: float
+    largest: float = 0.0
+    worst: str = ""
+    arrays: int = 0
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether the largest difference is within the tolerance."""
+        return self.largest <= self.tolerance
+
+
+@dataclass
+class Report:
+    """Groups by name; a tolerance of 0 means exact."""
+
+    groups: dict[str, Group] = field(default_factory=dict)
+    not_checked: list[str] = field(default_factory=list)
+
+    def compare(self, group: str, name: str, found: ArrayLike, expected: ArrayLike, *, tolerance: float) -> None:
+        """Compare two arrays; another shape or a number that is not finite counts as an infinite difference."""
+        entry = self.groups.setdefault(f"{group} (<= {tolerance:g})", Group(tolerance))
+        found, expected = np.asarray(found), np.asarray(expected)
+        difference = float("inf")
+        if found.shape == expected.shape:
+            gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+            difference = float(gap.max()) if gap.size else 0.0
+            difference = difference if np.isfinite(difference) else float("inf")
+        entry.arrays += 1
+        if difference > entry.largest or not entry.worst:
+            entry.largest, entry.worst = max(difference, entry.largest), name
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether anything was checked and every group holds."""
+        return bool(self.groups) and all(group.is_passed for group in self.groups.values())
+
+    def show(self) -> None:
+        """One line a group, the files nobody checked, then one JSON line."""
+        for name, group in sorted(self.groups.items()):
+            verdict = "ok" if group.is_passed else "EXCEEDED"
+            print(f"{name:<44}{group.arrays:>7} arrays  largest {group.largest:.3g} ({group.worst})  {verdict}")
+        for name in self.not_checked:
+            print(f"not checked: {name}")
+        facts = {
+            name: {
+                "arrays": group.arrays,
+                "largest": group.largest,
+                "tolerance": group.tolerance,
+                "passed": group.is_passed,
+            }
+            for name, group in self.groups.items()
+        }
+        print(json.dumps({"passed": self.is_passed, "groups": facts, "not_checked": self.not_checked}))
