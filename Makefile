@@ -1,5 +1,6 @@
 # make run     .venv with serving dependencies only, then the server with the bundled demo model
 # make test    .venv with everything, then the whole test suite
+# make test-slow   what takes minutes: full-size models, long fuzzing
 # make check   format, lint, types
 # make bench   benchmarks with ratios
 # make demo-model   render, train, export and evaluate the bundled demo model from nothing
@@ -13,7 +14,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test check bench demo-model serving everything model browser clean
+.PHONY: run test test-slow check bench demo-model serving everything model browser clean
 
 run: serving model
 	@$(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
@@ -27,7 +28,10 @@ model:
 	fi
 
 test: everything browser
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+test-slow: everything browser
+	$(BIN)/python -m pytest -m slow $(TESTS)
 
 check: everything
 	$(BIN)/ruff format --check .
@@ -35,7 +39,7 @@ check: everything
 	$(BIN)/mypy
 
 bench: everything
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.decode_bench
 
 demo-model: everything
 	$(BIN)/python -m training train training/configs/demo.yaml

@@ -54,9 +54,7 @@ class WeightFile:
     def place(self, array: NDArray[Any]) -> tuple[int, int]:
         """(offset, length) in bytes of the array's contents, written if they are new."""
         assert self._stream is not None, "use as a context"
-        data = memoryview(
-            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        )  # little-endian on every platform we run on
+        data = np.ascontiguousarray(array).tobytes()  # little-endian on every platform we run on
         digest = hashlib.sha256(data).digest()
         if digest not in self._places:
             alignment = PAGE_BYTES if len(data) >= LARGE_BYTES else SMALL_ALIGNMENT
@@ -219,7 +217,7 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> None:
             offset,
             length,
             tensor.dtype,
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape([int(axis) for axis in tensor.shape]),  # type: ignore[call-overload]
             name=name,
             base_dir=weight_file.path.parent,
         )

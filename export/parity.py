@@ -79,7 +79,7 @@ def parity_document(found: Mapping[str, RuntimeParity]) -> dict[str, Any]:
 
 def cosine_logits(video_features: Float32Array, text_features: Float32Array, *, logit_scale: float) -> Float32Array:
     """logits [n, r] of every clip against every prompt for the families without a prompt head."""
-    logits: Float32Array = logit_scale * _unit(video_features) @ _unit(text_features).T
+    logits: Float32Array = np.float32(logit_scale) * (_unit(video_features) @ _unit(text_features).T)
     return logits
 
 

@@ -93,7 +93,7 @@ def building(repository: Path, name: str) -> Iterator[Building]:
 
 
 def next_version(repository: Path, name: str) -> int:
-    """One more than the highest version number either folder holds; numbers of failed publications are not used again."""
+    """One more than the highest version number either folder holds; those of failed publications are not used again."""
     folders = [*(repository / f"{name}_text").glob("*"), *(repository / f"{name}_video").glob("*")]
     return 1 + max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
 

@@ -50,7 +50,9 @@ class Classification(BaseModel):
     results: list[LabelResult] = Field(description="Best first, at most `top_k`.")
     none_of_these: NoneOfThese
     sampling: SamplingFacts
-    timing_ms: dict[str, float] = Field(description="upload, decode, preprocess, queue_and_engine ... total.")
+    timing_ms: dict[str, float] = Field(
+        description="upload, decode (its queue and preprocess included), preprocess, text, engine (its queue included), score, total."
+    )
 
 
 class Problem(BaseModel):

@@ -28,7 +28,8 @@ class Scores:
 
 def unit(features: Float32Array) -> Float32Array:
     """Rows of length one along the last axis."""
-    normalized: Float32Array = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
+    normalized: Float32Array = features / np.maximum(lengths, np.finfo(np.float32).tiny)  # a zero row stays zero
     return normalized
 
 
@@ -55,12 +56,14 @@ FUNCTIONS: dict[str, Callable[[Float32Array], Float32Array]] = {"softmax": softm
 
 def mean_probability(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
     """Logits [V, M, K] -> [K]: the function on each view, then the mean over views (X-CLIP's sum of softmax over V)."""
-    return function(logits).mean(axis=(0, 1), dtype=np.float32)
+    averaged: Float32Array = function(logits).mean(axis=(0, 1), dtype=np.float32)
+    return averaged
 
 
 def mean_logit(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
     """Logits [V, M, K] -> [K]: the mean over views, then the function; probabilities are averaged over templates."""
-    return function(logits.mean(axis=0, dtype=np.float32)).mean(axis=0, dtype=np.float32)
+    averaged: Float32Array = function(logits.mean(axis=0, dtype=np.float32)).mean(axis=0, dtype=np.float32)
+    return averaged
 
 
 VIEW_RULES = {"mean_probability": mean_probability, "mean_logit": mean_logit}

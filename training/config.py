@@ -22,6 +22,8 @@ class ModelConfig:
 
     family: str = "actionclip"
     model: Mapping[str, Any] = field(default_factory=dict)
+    # standard deviation of fresh frame positions; ActionCLIP's 0.02 drowns beside features of length sqrt(D)
+    frame_position_spread: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class RunConfig:
     """How long, how often, where to."""
 
     out: str = "runs/demo"
-    steps: int = 1400
+    steps: int = 1100
     batch_size: int = 32
     seed: int = 0
     log_every: int = 20

@@ -114,6 +114,9 @@ def train(config: TrainConfig) -> Path:
 def start(config: TrainConfig, path: Path) -> State:
     """A fresh state, or that of the checkpoint at `path` when it belongs to the same configuration."""
     model = build_model(config.model.family, config.model.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    positions = getattr(getattr(model, "fusion", None), "frame_position_embeddings", None)
+    if positions is not None:
+        nn.init.normal_(positions.weight, std=config.model.frame_position_spread)
     average = copy.deepcopy(model).eval()
     state = State(model=model, average=average, optimiser=make_optimiser(model, config))
     if path.is_file():
@@ -208,7 +211,7 @@ def report(state: State, losses: dict[str, float], config: TrainConfig) -> None:
 
 def save(path: Path, state: State, config: TrainConfig) -> None:
     """Write the checkpoint in one step."""
-    scale = min(float(state.average.logit_scale.exp()), HIGHEST_SCALE)
+    scale = min(state.average.logit_scale.detach().exp().item(), HIGHEST_SCALE)
     provenance = {
         "config": plain(config),
         "steps": state.step,

@@ -1,9 +1,10 @@
 """The web page at `/` and the files it is made of; no build step."""
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -25,6 +26,16 @@ async def page() -> FileResponse:
     return FileResponse(WEB / "index.html", headers=SECURITY_HEADERS)
 
 
+class PageFiles(StaticFiles):
+    """Static files under the page's own security headers; browsers ask again after an upgrade."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file with the headers."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(SECURITY_HEADERS)
+        return response
+
+
 def mount_files(app: FastAPI) -> None:
     """Serve the page's style and script under `/web`."""
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    app.mount("/web", PageFiles(directory=WEB), name="web")

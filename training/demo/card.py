@@ -12,7 +12,7 @@ an articulated person in plain clothes doing one of 27 actions. On real video it
 
 Vocabulary: {num_labels} labels (action, colour of the clothes, direction of travel); {num_held_out} of them were never
 shown in training. Recipe: `make demo-model` renders {clips:,} clips while it trains, {minutes:.0f} minutes on two
-processor cores; a small ActionCLIP (convolutions with temporal shift, Transf head, causal text tower over CLIP's tokens).
+processor cores; a small ActionCLIP (convolutions with temporal shift, Transf head, causal text tower).
 """
 
 

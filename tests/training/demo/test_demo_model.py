@@ -6,7 +6,7 @@ from tests.running_server import RunningServer
 from training.demo.evaluation import Server, measure
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(900)  # renders, encodes and classifies about 130 videos
 def test_the_demo_model_keeps_its_promises(demo_server: RunningServer) -> None:
     server = Server(demo_server.address)
     try:
