@@ -51,7 +51,7 @@ class Classification(BaseModel):
     none_of_these: NoneOfThese
     sampling: SamplingFacts
     timing_ms: dict[str, float] = Field(
-        description="upload, decode (its queue and preprocess included), preprocess, text, engine (its queue included), score, total."
+        description="upload, decode and engine (queues included), preprocess, text, score, total."
     )
 
 

@@ -1,7 +1,6 @@
 """Uploads arrive whole on disk, are counted on the way, and leave nothing behind."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
 
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         yield client
-    assert os.listdir(tmp_path) == []
+    assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
 
 
 async def test_a_form_arrives_with_its_fields(client: AsyncClient) -> None:
