@@ -138,7 +138,8 @@ def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
 
 def main(run: Callable[[], None] = app) -> None:
     """Run a command; what the caller can mend is one line on standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("export").setLevel(logging.INFO)
     try:
         run()
     except (ExportError, ContractError, CheckpointError, ModelConfigError, FileNotFoundError) as error:
