@@ -192,7 +192,7 @@ def _halve(graph: ir.Graph) -> None:
             continue
         stored = ir.Value(
             name=f"{name}_half",
-            shape=ir.Shape(half.shape),
+            shape=ir.Shape(array.shape),
             type=ir.TensorType(ir.DataType.FLOAT16),
             const_value=ir.Tensor(half, name=f"{name}_half"),
         )
@@ -211,7 +211,8 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> None:
         assert tensor is not None, "an initializer has a value"
         if tensor.nbytes < EXTERNAL_FROM_BYTES:
             continue
-        offset, length = weight_file.place(tensor.numpy())
+        array = tensor.numpy()
+        offset, length = weight_file.place(array)
         value.const_value = ir.ExternalTensor(
             weight_file.path.name,
             offset,
