@@ -192,7 +192,7 @@ def _halve(graph: ir.Graph) -> None:
             continue
         stored = ir.Value(
             name=f"{name}_half",
-            shape=ir.Shape(array.shape),
+            shape=ir.Shape(half.shape),
             type=ir.TensorType(ir.DataType.FLOAT16),
             const_value=ir.Tensor(half, name=f"{name}_half"),
         )
@@ -218,7 +218,7 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> None:
             offset,
             length,
             tensor.dtype,
-            shape=ir.Shape([int(axis) for axis in tensor.shape]),  # type: ignore[call-overload]
+            shape=ir.Shape(array.shape),
             name=name,
             base_dir=weight_file.path.parent,
         )
