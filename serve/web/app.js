@@ -176,7 +176,7 @@ async function connect() {
     );
     const active = state.models.models.find((model) => model.loaded);
     $("model").textContent = active ? `${active.name}@${active.version} on ${active.engine}` : "no model is loaded";
-    $("notice").textContent = active?.contract?.card ?? "";
+    $("notice").textContent = (active?.contract?.card ?? "").split("\n\n")[0];
     $("notice").hidden = !$("notice").textContent;
     $("limit").textContent = ` (up to ${Math.round(state.limits.max_upload_bytes / 2 ** 20)} MiB)`;
   } catch {
