@@ -1,5 +1,7 @@
 """The path of real weights, at full size with random ones: export from a file, verify, and the features torch gives."""
 
+import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,59 @@ import onnxruntime
 import open_clip
 import pytest
 import torch
+from torch.nn import functional
 
 from export.assembly import export_checkpoint
 from export.sources import from_open_clip, tokenizer_bytes
 from export.verification import verify_version
+from serve.options import ClassifyOptions
+from serve.service import Service
+from serve.settings import ServeSettings
+from serve.video.decode import load_views
+from serve.video.views import ViewRequest
+from training.checkpoints.own import Checkpoint
+from training.demo.captions import combinations
+from training.demo.videos import render_video, write_video
+
+LABELS = ["riding a bike", "clapping", "playing drums", "reading a book", "swimming", "cooking", "dancing", "yawning"]
+
+
+def assert_same_labels(repository: Path, model: torch.nn.Module, checkpoint: Checkpoint) -> None:
+    """The served labels come in torch's order on the same frames, wherever the margin is clear."""
+    video = repository / "clip.mp4"
+    write_video(video, render_video(combinations()[0], "test", 3, size=160).frames, fps=24)
+    settings = ServeSettings(repository=repository, model="real", cache_dir=repository / "cache")
+    options = ClassifyOptions(candidate_labels=LABELS, top_k=len(LABELS))
+
+    async def served() -> dict[str, float]:
+        service = Service(settings)
+        try:
+            await service.start()
+            deadline = asyncio.get_running_loop().time() + 300
+            answer = await service.pipeline.classify(video, options, deadline=deadline)
+        finally:
+            await service.close()
+        return {result.label: result.logit for result in answer.results}
+
+    found = asyncio.run(served())
+    request = ViewRequest(
+        sampling=checkpoint.sampling, preprocess=checkpoint.preprocess, num_clips=1, num_crops=1
+    )  # fmt: skip
+    views = load_views(video, request, settings=settings.decode).views
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1) for values in (checkpoint.preprocess.mean, checkpoint.preprocess.std)
+    )
+    tokenize = open_clip.SimpleTokenizer(context_length=checkpoint.text.context_length)
+    with torch.inference_mode():
+        frames = (torch.from_numpy(views[0]).float() / 255 - mean) / std  # [T, 3, S, S]
+        feature = functional.normalize(model.encode_image(frames).mean(dim=0), dim=-1)
+        bank = [model.encode_text(tokenize([t.replace("{}", k) for k in LABELS])) for t in checkpoint.text.templates]
+        text = functional.normalize(functional.normalize(torch.stack(bank), dim=-1).mean(dim=0), dim=-1)  # [K, D]
+        expected = dict(zip(LABELS, (checkpoint.scoring.logit_scale * text @ feature).tolist(), strict=True))
+    for first, second in pairwise(sorted(LABELS, key=lambda label: -expected[label])):
+        assert abs(found[first] - expected[first]) < 5e-3
+        if expected[first] - expected[second] > 0.2:
+            assert found[first] > found[second]
 
 
 @pytest.mark.slow
@@ -33,6 +84,7 @@ def test_exported_features_are_torch_s(tmp_path: Path, arch: str, tag: str) -> N
     with torch.inference_mode():
         pixels = (torch.from_numpy(frames).float() / 255 - mean) / std
         expected = model.encode_image(pixels.flatten(0, 1)).unflatten(0, (2, 2)).mean(dim=1).numpy()
+    assert_same_labels(tmp_path, model, checkpoint)
     cosine = (found * expected).sum(-1) / np.linalg.norm(found, axis=-1) / np.linalg.norm(expected, axis=-1)
     assert cosine.min() >= 0.9999
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
