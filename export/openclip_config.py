@@ -50,7 +50,7 @@ def find_weights(arch: str, pretrained: str, *, preprocess_tag: str | None) -> O
         quick_gelu = bool(found.get("quick_gelu", False))
     elif Path(pretrained).is_file():
         found = _preprocessing_of_file(arch, tags, preprocess_tag=preprocess_tag)
-        quick_gelu = bool(model_config.get("quick_gelu", False))
+        quick_gelu = bool(found.get("quick_gelu", model_config.get("quick_gelu", False)))
     else:
         raise ExportError(
             f"{pretrained!r} is neither a file nor a pretrained tag of {arch}; its tags: {', '.join(tags) or 'none'}"
