@@ -9,27 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ParityError
 from export.runtimes import Arrays, Load, Run, available_runtimes
 from serve.arrays import Float32Array
-
-FULL_PRECISION_TOLERANCE = 1e-4  # largest difference over largest value: fp32 sums in another order
-HALF_PRECISION_COSINE = 0.999  # bf16 keeps 8 bits
-CLEAR_MARGIN = 0.2  # logits; below it two labels are as good as tied and rounding may swap them
-HALF_PRECISION = frozenset({"openvino-bf16"})
-MINUTE_VALUE = 1e-30  # stands for the largest of values that are all zero
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One array of one runtime against torch's."""
-
-    relative_difference: float  # largest difference over largest value
-    lowest_cosine: float  # over rows
-    largest_difference: float
+from serve.parity import (
+    CLEAR_MARGIN,
+    FULL_PRECISION_TOLERANCE,
+    HALF_PRECISION,
+    HALF_PRECISION_COSINE,
+    Figures,
+    clear_disagreements,
+    compare,
+    cosine_logits,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,31 +71,13 @@ def parity_document(found: Mapping[str, RuntimeParity]) -> dict[str, Any]:
     }
 
 
-def cosine_logits(video_features: Float32Array, text_features: Float32Array, *, logit_scale: float) -> Float32Array:
-    """logits [n, r] of every clip against every prompt for the families without a prompt head."""
-    logits: Float32Array = np.float32(logit_scale) * (_unit(video_features) @ _unit(text_features).T)
-    return logits
-
-
-def compare(found: Float32Array, expected: Float32Array) -> Figures:
-    """Figures of one array; a wrong shape or a value that is no number is as far off as can be."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return Figures(relative_difference=float("inf"), lowest_cosine=-1.0, largest_difference=float("inf"))
-    largest = float(np.abs(found.astype(np.float64) - expected).max())
-    return Figures(
-        relative_difference=largest / max(float(np.abs(expected).max()), MINUTE_VALUE),
-        lowest_cosine=float((_unit(found) * _unit(expected)).sum(axis=-1).min()),
-        largest_difference=largest,
-    )
-
-
 def _measure(
     label: str, load: Load, graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: float
 ) -> RuntimeParity:
     runs = {name: load(path) for name, path in graphs.items()}
     found, expected = _outputs(runs, golden, logit_scale=logit_scale)
     arrays = {name: compare(found[name], expected[name]) for name in expected}
-    disagreements = _clear_disagreements(found["logits"], expected["logits"])
+    disagreements = clear_disagreements(found["logits"], expected["logits"])
     features = [item for name, item in arrays.items() if name != "logits"]
     if label in HALF_PRECISION:
         is_close = all(item.lowest_cosine >= HALF_PRECISION_COSINE for item in features)
@@ -136,19 +112,3 @@ def _through_halves(runs: Mapping[str, Run], frames: NDArray[Any]) -> Float32Arr
     num_clips, num_frames = frames.shape[:2]
     single = runs["frames"]({"frames": frames.reshape(num_clips * num_frames, *frames.shape[2:])})["frame_features"]
     return runs["fusion"]({"frame_features": single.reshape(num_clips, num_frames, -1)})["video_features"]  # [n, D]
-
-
-def _clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
-    if found.shape != expected.shape or expected.shape[1] < 2:
-        return 0
-    ordered = np.sort(expected, axis=1)
-    is_clear = ordered[:, -1] - ordered[:, -2] > CLEAR_MARGIN
-    return int((is_clear & (found.argmax(axis=1) != expected.argmax(axis=1))).sum())
-
-
-def _unit(rows: NDArray[Any]) -> Float32Array:
-    exact = rows.astype(np.float64)
-    unit: Float32Array = (exact / np.maximum(np.linalg.norm(exact, axis=-1, keepdims=True), MINUTE_VALUE)).astype(
-        np.float32
-    )
-    return unit

@@ -27,6 +27,7 @@ from serve.contract import (
     read_contract,
     versions_of,
 )
+from training.checkpoints.own import sync_to_disk
 
 Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
 
@@ -143,7 +144,7 @@ def publish(site: Building, contract: ModelContract) -> Path:
             _write_durably(config, config_text(typed), aside=site.folder)
         _sync_tree(built)
         built.rename(home / str(site.version))
-        _sync(home)
+        sync_to_disk(home)
     final = contract_path(site.repository, site.name, site.version)
     document = json.dumps(contract_document(contract), indent=1, ensure_ascii=False) + "\n"
     _write_durably(final, document, aside=site.folder)
@@ -155,22 +156,14 @@ def _write_durably(path: Path, text: str, *, aside: Path) -> None:
     """Write beside and rename, so that the file is there whole or not at all."""
     partial = aside / path.name
     partial.write_text(text, encoding="utf-8")
-    _sync(partial)
+    sync_to_disk(partial)
     partial.rename(path)
-    _sync(path.parent)
+    sync_to_disk(path.parent)
 
 
 def _sync_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_to_disk(path)
 
 
 def _shown(tensors: tuple[TensorContract, ...]) -> str:

@@ -12,6 +12,7 @@ LIGHT = [
     "arrays",
     "contract",
     "errors",
+    "parity",
     "scoring",
     "video/sampling",
     "video/preprocess",

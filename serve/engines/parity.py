@@ -17,13 +17,17 @@ from serve.arrays import Float32Array
 from serve.contract import contract_document
 from serve.engines.base import Engine, VideoFeatures
 from serve.errors import ContractError
+from serve.parity import (
+    CLEAR_MARGIN,
+    FULL_PRECISION_TOLERANCE,
+    HALF_PRECISION,
+    HALF_PRECISION_COSINE,
+    clear_disagreements,
+    compare,
+    cosine_logits,
+)
 
 logger = logging.getLogger(__name__)
-
-FULL_PRECISION_TOLERANCE = 1e-4  # largest difference over largest value: rounding of fp32 sums in another order
-HALF_PRECISION_COSINE = 0.999  # bf16 and fp16 keep 8 and 11 bits
-CLEAR_MARGIN = 0.2  # logits; below it two labels are as good as tied and rounding may swap them
-HALF_PRECISION = ("openvino-bf16", "onnxruntime-tensorrt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +80,10 @@ async def measure_parity(engine: Engine, path: Path) -> ParityFigures:
         pairs.append((video.patch_features, golden["patch_features"]))
     if "logits" in golden:
         pairs.append((found_logits, golden_logits))
-    relative = max(_relative_difference(found, expected) for found, expected in pairs)
-    cosine = min(_lowest_cosine(found, expected) for found, expected in pairs[:2])
-    disagreements = _clear_disagreements(found_logits, golden_logits)
+    figures = [compare(found, expected) for found, expected in pairs]
+    relative = max(item.relative_difference for item in figures)
+    cosine = min(item.lowest_cosine for item in figures[:2])
+    disagreements = clear_disagreements(found_logits, golden_logits)
     if engine.label in HALF_PRECISION:
         is_passed = cosine >= HALF_PRECISION_COSINE and disagreements == 0
     else:
@@ -98,36 +103,9 @@ async def _logits(
     """(found, golden) logits [n, r] of every stored clip against every stored prompt."""
     if "logits" in golden:
         return await engine.prompted_logits(video, text), golden["logits"]
-    scale = np.float32(engine.contract.scoring.logit_scale)
-    found: Float32Array = scale * (_unit(video.video_features) @ _unit(text).T)
-    expected: Float32Array = scale * (_unit(golden["video_features"]) @ _unit(golden["text_features"]).T)
-    return found, expected
-
-
-def _unit(rows: Float32Array) -> Float32Array:
-    unit: Float32Array = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-    return unit
-
-
-def _relative_difference(found: Float32Array, expected: Float32Array) -> float:
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def _lowest_cosine(found: Float32Array, expected: Float32Array) -> float:
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return -1.0
-    return float((_unit(found) * _unit(expected)).sum(axis=-1).min())
-
-
-def _clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
-    """Clips whose best label differs although the golden margin is clear."""
-    if found.shape != expected.shape or expected.shape[1] < 2:
-        return 0
-    ordered = np.sort(expected, axis=1)
-    is_clear = ordered[:, -1] - ordered[:, -2] > CLEAR_MARGIN
-    return int((is_clear & (found.argmax(axis=1) != expected.argmax(axis=1))).sum())
+    scale = engine.contract.scoring.logit_scale
+    found = cosine_logits(video.video_features, text, logit_scale=scale)
+    return found, cosine_logits(golden["video_features"], golden["text_features"], logit_scale=scale)
 
 
 def _rule(label: str) -> str:

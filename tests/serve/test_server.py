@@ -160,9 +160,7 @@ def test_the_command_line_gives_the_server_s_answer(
 
     def run(*extra: str) -> subprocess.CompletedProcess[str]:
         command = [
-            sys.executable,
-            "-m",
-            "serve.command",
+            str(Path(sys.executable).with_name("actserve")),
             "classify",
             str(demo_clip),
             str(broken),

@@ -138,7 +138,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_to_disk(path.parent)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -211,8 +211,9 @@ def _shorten(names: list[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync_to_disk(path: Path) -> None:
+    """Make a file's content, or a folder's entries, survive power loss."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -205,9 +205,7 @@ async def test_closing_answers_those_under_way(start_pool: StartPool, long_clip:
         await pool.views(long_clip, REQUEST)
 
 
-async def test_children_hold_no_engine_no_web_framework_and_no_secret(
-    start_pool: StartPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_children_are_small_hold_no_engine_and_listen_to_nobody(start_pool: StartPool) -> None:
     pool = await start_pool()
     child = psutil.Process(pool.pids[0])
     mapped = {Path(item.path).name for item in child.memory_maps()}

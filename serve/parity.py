@@ -1,0 +1,56 @@
+"""The rules by which two runtimes count as giving the same numbers; export's gate and serving's check share them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.arrays import Float32Array
+
+FULL_PRECISION_TOLERANCE = 1e-4  # largest difference over largest value: rounding of fp32 sums in another order
+HALF_PRECISION_COSINE = 0.999  # bf16 and fp16 keep 8 and 11 bits
+HALF_PRECISION = frozenset({"openvino-bf16", "onnxruntime-tensorrt"})
+CLEAR_MARGIN = 0.2  # logits; below it two labels are as good as tied and rounding may swap them
+MINUTE_VALUE = 1e-30  # stands for the largest of values that are all zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """One array of one runtime against torch's."""
+
+    relative_difference: float  # largest difference over largest value
+    lowest_cosine: float  # over rows
+    largest_difference: float
+
+
+def compare(found: Float32Array, expected: Float32Array) -> Figures:
+    """Figures of one array; a wrong shape or a value that is no number is as far off as can be."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return Figures(relative_difference=float("inf"), lowest_cosine=-1.0, largest_difference=float("inf"))
+    largest = float(np.abs(found.astype(np.float64) - expected).max())
+    return Figures(
+        relative_difference=largest / max(float(np.abs(expected).max()), MINUTE_VALUE),
+        lowest_cosine=float((_unit(found) * _unit(expected)).sum(axis=-1).min()),
+        largest_difference=largest,
+    )
+
+
+def cosine_logits(video_features: Float32Array, text_features: Float32Array, *, logit_scale: float) -> Float32Array:
+    """Logits [n, r] of every clip against every prompt, for the families without a prompt head."""
+    logits: Float32Array = np.float32(logit_scale) * (_unit(video_features) @ _unit(text_features).T)
+    return logits
+
+
+def clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
+    """Clips whose best label differs although the margin in `expected` [n, r] is clear."""
+    if found.shape != expected.shape or expected.shape[1] < 2:
+        return 0
+    ordered = np.sort(expected, axis=1)
+    is_clear = ordered[:, -1] - ordered[:, -2] > CLEAR_MARGIN
+    return int((is_clear & (found.argmax(axis=1) != expected.argmax(axis=1))).sum())
+
+
+def _unit(rows: Float32Array) -> Float32Array:
+    exact = rows.astype(np.float64)
+    lengths = np.maximum(np.linalg.norm(exact, axis=-1, keepdims=True), MINUTE_VALUE)
+    unit: Float32Array = (exact / lengths).astype(np.float32)
+    return unit
