@@ -7,21 +7,23 @@ from torch.nn import functional
 LABEL_SHARPNESS = 10.0  # of ActionCLIP's target distribution: softmax of 10 times the label-equality matrix
 
 
-def label_equality(labels: Tensor) -> Tensor:
-    """Labels [B] -> float matrix [B, B], one where two samples have the same label."""
-    return (labels[:, None] == labels[None, :]).float()
+def label_targets(labels: Tensor) -> Tensor:
+    """Labels [B] -> rows [B, B] that sum to one, high where two samples have the same label."""
+    return (LABEL_SHARPNESS * (labels[:, None] == labels[None, :]).float()).softmax(dim=1)
+
+
+def kl_to_labels(logits: Tensor, targets: Tensor) -> Tensor:
+    """KL divergence of softmax(logits) [B, B] from targets [B, B], summed over columns, mean over rows."""
+    return functional.kl_div(logits.log_softmax(dim=1), targets, reduction="batchmean")
 
 
 def actionclip_kl(logits: Tensor, labels: Tensor) -> Tensor:
-    """KL divergence of logits [B, B] (video to text) from the label-equality targets, both directions, mean of the two.
+    """ActionCLIP's loss of logits [B, B] (video to text): both directions against the labels [B], mean of the two.
 
     Source: ActionCLIP (arXiv:2109.08472) section 3.2, with the factor 10 of the released code.
     """
-    target = (LABEL_SHARPNESS * label_equality(labels)).softmax(dim=1)
-    directions = [
-        functional.kl_div(scores.log_softmax(dim=1), target, reduction="batchmean") for scores in (logits, logits.T)
-    ]
-    return (directions[0] + directions[1]) / 2
+    targets = label_targets(labels)
+    return (kl_to_labels(logits, targets) + kl_to_labels(logits.T, targets)) / 2
 
 
 def phrase_cross_entropy(video: Tensor, phrases: Tensor, targets: Tensor, *, scale: Tensor) -> Tensor:

@@ -2,25 +2,18 @@
 
 from pathlib import Path
 
-from training.reference_check import models, temporal, text
+from training.reference_check import end_to_end, losses, models, spatial, temporal, text
 from training.reference_check.report import Report
 
-MODEL_FOLDERS = ("actionclip", "xclip", "hf_xclip", "keys")  # every file in them is `models`'
+DOCUMENTS = {"README.md"}  # describe the arrays
 
 
 def run(folder: Path) -> int:
     """Check every known file, show the report; 1 if a group exceeds its tolerance or nothing was found."""
     report = Report()
-    for module in (temporal, text, models):
+    for module in (temporal, spatial, text, losses, models, end_to_end):
         module.check(folder, report)
-    known = {*temporal.CHECKED, *text.CHECKED}
-    report.not_checked = [
-        name
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and (name := path.relative_to(folder).as_posix()) not in known
-        and path.suffix in (".json", ".npz")
-        and not (name.startswith(MODEL_FOLDERS) and not name.endswith("param_groups.json"))
-    ]
+    files = {path for path in folder.rglob("*") if path.is_file() and path.name not in DOCUMENTS}
+    report.not_checked += sorted(path.relative_to(folder).as_posix() for path in files - report.taken)
     report.show()
     return 0 if report.is_passed else 1

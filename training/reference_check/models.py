@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,25 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.checkpoints.actionclip_files import as_saved_on_gpu, read_official_actionclip, to_official_actionclip
-from training.checkpoints.hugging_face import from_hugging_face_names
-from training.checkpoints.names import from_official
+from training.checkpoints.hugging_face import from_hugging_face_names, to_hugging_face_names
+from training.checkpoints.names import from_official, renamed, to_official
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError, build_outline, require_fit, shapes_of
 from training.checkpoints.xclip_files import read_official_xclip, to_official_xclip, xclip_checkpoint
 from training.losses import actionclip_kl, soft_cross_entropy
 from training.models.base import VideoTextModel
 from training.models.clip import shift_patches
+from training.optimisers import freeze_xclip_text_, xclip_optimiser
+from training.reference_check.report import Report
 
 FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits carry the scale
 TABLE_ROWS = 49408  # of the formula that stands in for CLIP's token table
-
-
-class Report(Protocol):
-    """Where differences go; `training.reference_check.report` has the real one."""
-
-    def compare(
-        self, group: str, name: str, found: NDArray[Any], expected: NDArray[Any], *, tolerance: float
-    ) -> None: ...
 
 
 @dataclass
@@ -58,6 +52,11 @@ class Golden:
         array = self.arrays[name]
         return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
+    def tell_unseen(self) -> None:
+        """Report the arrays nobody asked for."""
+        unseen = sorted(set(self.arrays) - self.seen)
+        self.report.not_checked += [f"{self.group}/io.npz: {name}" for name in unseen]
+
 
 def check(folder: Path, report: Report) -> None:
     """Compare every model of a golden folder; parts that are absent are passed over."""
@@ -69,7 +68,40 @@ def check(folder: Path, report: Report) -> None:
         if (folder / "hf_xclip" / "io.npz").is_file():
             _check_hugging_face(folder / "hf_xclip", report)
     for path in sorted((folder / "keys").glob("*.json")):
-        _check_keys(path, report)
+        if report.takes(path):
+            _check_keys(path, report)
+
+
+def golden_actionclip(folder: Path, kind: str) -> VideoTextModel:
+    """The golden ActionCLIP of a folder under one of its fusion heads."""
+    head = _weights(folder / f"fusion_{kind}.safetensors")
+    document = {"model_state_dict": _weights(folder / "clip.safetensors"), "fusion_model_state_dict": head}
+    return read_official_actionclip(document, _actionclip_sizes(_config(folder))).build()
+
+
+def golden_xclip(folder: Path) -> VideoTextModel:
+    """The golden X-CLIP of a folder."""
+    weights = _weights(folder / "model.safetensors")
+    return read_official_xclip({"model": weights}, _xclip_sizes(_config(folder))).build()
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text()))
+
+
+def _actionclip_sizes(config: Mapping[str, Any]) -> Overrides:
+    return Overrides(
+        num_frames=config["num_segments"], vision_heads=config["vision_heads"], text_heads=config["transformer_heads"]
+    )
+
+
+def _xclip_sizes(config: Mapping[str, Any]) -> Overrides:
+    return Overrides(
+        vision_heads=config["vision_heads"],
+        text_heads=config["transformer_heads"],
+        mit_heads=config["mit_heads"],
+        prompt_heads=config["prompts_heads"],
+    )
 
 
 def formula_table(rows: int, width: int) -> Tensor:
@@ -80,12 +112,11 @@ def formula_table(rows: int, width: int) -> Tensor:
 
 
 def _check_actionclip(folder: Path, report: Report) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = _config(folder)
+    report.take_folder(folder, but=("train_step.json", "tsm_state_dict_keys.json"))
     golden = Golden(f"actionclip/{folder.name}", np.load(folder / "io.npz"), report)
     video, tokens, clip = golden.tensor("video"), golden.tensor("tokens"), _weights(folder / "clip.safetensors")
-    asked = Overrides(
-        num_frames=config["num_segments"], vision_heads=config["vision_heads"], text_heads=config["transformer_heads"]
-    )
+    asked = _actionclip_sizes(config)
     for kind in config["fusion_heads"]:
         head = _weights(folder / f"fusion_{kind}.safetensors")
         for prefix in ("", "full_"):
@@ -109,8 +140,13 @@ def _check_actionclip(folder: Path, report: Report) -> None:
         moved = golden.tensor("tsm_shift_in").transpose(0, 1)
         found = shift_patches(moved, config["num_segments"], fold=moved.shape[-1] // 8)
         golden.check("tsm_shift_out", found.transpose(0, 1), tolerance=0.0)
-    if (folder / "train_step.json").is_file():
+    if report.takes(folder / "tsm_state_dict_keys.json"):
+        expected = set(json.loads((folder / "tsm_state_dict_keys.json").read_text()))
+        names = {to_official(name) for name in model.state_dict() if not name.startswith("fusion.")}
+        report.compare(golden.group, "tsm_state_dict_keys", len(names ^ expected), 0, tolerance=0.0)
+    if report.takes(folder / "train_step.json"):
         _check_actionclip_step(folder, golden, asked, clip)
+    golden.tell_unseen()
 
 
 def _check_head(
@@ -143,15 +179,10 @@ def _check_vision(golden: Golden, seen: Mapping[str, Tensor]) -> None:
 
 
 def _check_xclip(folder: Path, report: Report) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = _config(folder)
+    report.take_folder(folder, but=("train_step.json", "param_groups.json"))
     golden = Golden(f"xclip/{folder.name}", np.load(folder / "io.npz"), report)
-    weights = _weights(folder / "model.safetensors")
-    asked = Overrides(
-        vision_heads=config["vision_heads"],
-        text_heads=config["transformer_heads"],
-        mit_heads=config["mit_heads"],
-        prompt_heads=config["prompts_heads"],
-    )
+    weights, asked = _weights(folder / "model.safetensors"), _xclip_sizes(config)
     model: Any = read_official_xclip({"model": weights}, asked).build()
     video, tokens, frames = golden.tensor("video"), golden.tensor("tokens"), config["T"]
     with _watch(model) as seen:
@@ -188,9 +219,12 @@ def _check_xclip(folder: Path, report: Report) -> None:
         report.compare(
             golden.group, "hf_logits_after_conversion", model.head(*output, text).numpy(), expected, tolerance=LOGITS
         )
-    if (folder / "train_step.json").is_file():
+    if report.takes(folder / "train_step.json"):
         _check_xclip_step(folder, golden, asked, weights)
+    if report.takes(folder / "param_groups.json"):
+        _check_xclip_groups(folder, golden, asked, weights)
     _check_xclip_variants(golden, model, video, text, weights, asked)
+    golden.tell_unseen()
 
 
 def _check_xclip_variants(
@@ -248,6 +282,24 @@ def _check_xclip_step(folder: Path, golden: Golden, asked: Overrides, weights: d
     _report_gradients(golden, model, step["grad_l2_norms"])
 
 
+def _check_xclip_groups(folder: Path, golden: Golden, asked: Overrides, weights: dict[str, Tensor]) -> None:
+    """Names, rate and decay of every optimiser group, and what is frozen."""
+    document = json.loads((folder / "param_groups.json").read_text())
+    model = read_official_xclip({"model": weights}, asked).build()
+    freeze_xclip_text_(model.named_parameters())
+    first = document["groups"][0]
+    optimiser = xclip_optimiser(model.named_parameters(), lr=first["lr"], weight_decay=first["weight_decay"])
+    groups = [(sorted(to_official(name) for name in group["names"]), group) for group in optimiser.param_groups]
+    expected = [sorted(group["params"]) for group in document["groups"]]
+    differing = [names for names, _ in groups] != expected
+    golden.report.compare(golden.group, "param_groups names", differing, 0, tolerance=0.0)
+    for (_, ours), theirs in zip(groups, document["groups"], strict=False):
+        for key in ("lr", "weight_decay", "betas", "eps"):
+            golden.report.compare(golden.group, f"param_groups {key}", ours[key], theirs[key], tolerance=1e-18)
+    frozen = sorted(to_official(name) for name, item in model.named_parameters() if not item.requires_grad)
+    golden.report.compare(golden.group, "param_groups frozen", frozen != sorted(document["frozen"]), 0, tolerance=0.0)
+
+
 def _report_step(golden: Golden, name: str, found: Tensor, expected: object, tolerance: float) -> None:
     golden.report.compare(golden.group, name, found.detach().numpy(), np.asarray(expected), tolerance=tolerance)
 
@@ -267,7 +319,8 @@ def _report_gradients(golden: Golden, model: nn.Module, norms: Mapping[str, floa
 
 
 def _check_hugging_face(folder: Path, report: Report) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = _config(folder)
+    report.take_folder(folder, but=("state_dict_shapes.json",))
     golden = Golden("hf_xclip", np.load(folder / "io.npz"), report)
     asked = Overrides(
         vision_heads=config["heads_vision"],
@@ -291,6 +344,18 @@ def _check_hugging_face(folder: Path, report: Report) -> None:
     if "tokens_short" in golden.arrays:
         short = model.encode_text(golden.tensor("tokens_short"))
         golden.check("logits_per_video_short_with_mask", model.head(*output, short), tolerance=LOGITS)
+    if report.takes(folder / "state_dict_shapes.json"):
+        _check_hugging_face_shapes(folder, model, report)
+    golden.tell_unseen()
+
+
+def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: Report) -> None:
+    """Every name and shape transformers would save of this model."""
+    written = to_hugging_face_names(renamed(model.state_dict(), to_official))
+    found = {name: list(item.shape) for name, item in written.items()}
+    expected = json.loads((folder / "state_dict_shapes.json").read_text())
+    differing = sum(found.get(name) != expected.get(name) for name in {*found, *expected})
+    report.compare("hf_xclip", "state_dict_shapes", differing, 0, tolerance=0.0)
 
 
 def _check_keys(path: Path, report: Report) -> None:

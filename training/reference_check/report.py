@@ -1,7 +1,9 @@
 """What a reference check found: the largest difference of each group of arrays against its tolerance."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +30,17 @@ class Report:
 
     groups: dict[str, Group] = field(default_factory=dict)
     not_checked: list[str] = field(default_factory=list)
+    taken: set[Path] = field(default_factory=set)  # files somebody has read
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file is there to be checked; notes that somebody did."""
+        if path.is_file():
+            self.taken.add(path)
+        return path.is_file()
+
+    def take_folder(self, folder: Path, *, but: Collection[str] = ()) -> None:
+        """Note that every file of a folder is checked as a whole, apart from those named."""
+        self.taken.update(path for path in folder.iterdir() if path.name not in but)
 
     def compare(self, group: str, name: str, found: ArrayLike, expected: ArrayLike, *, tolerance: float) -> None:
         """Compare two arrays; another shape or a number that is not finite counts as an infinite difference."""

@@ -1,36 +1,119 @@
-"""Test-time frame indices of both systems against golden arrays; 0-based inside, ActionCLIP's files count from 1."""
+"""Frame indices and list lines of both systems against golden ones; ActionCLIP's files count from 1."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from serve.video.sampling import actionclip_validation, clip_indices
+from training.data.annotations import first_file_number, parse_frame_folder
+from training.data.draws import Draws, seeded
+from training.data.sampling import SampleFrames, actionclip_training
 from training.reference_check.report import Report
 
-CHECKED = ("temporal/actionclip_val_indices.npz", "temporal/xclip_test_indices.npz")
+REFUSED = [-1]  # stands for a draw that raises
 
 
 def check(folder: Path, report: Report) -> None:
-    """Compare every `val_T*_L*_loop*` and `test_T*` array of the folder's `temporal/`."""
-    path = folder / CHECKED[0]
-    if path.is_file():
-        golden = np.load(path)
-        for key in golden.files:
-            if found := re.fullmatch(r"val_T(\d+)_L(\d+)_loop(\d)", key):
-                segments, length, loop = map(int, found.groups())
-                rows = [
-                    actionclip_validation(number, segments, seg_length=length, loop=bool(loop)) + 1
-                    for number in golden["num_frames"].tolist()
-                ]
-                report.compare("temporal actionclip validation", key, np.stack(rows), golden[key], tolerance=0)
-    path = folder / CHECKED[1]
-    if path.is_file():
-        golden = np.load(path)
-        for key in golden.files:
-            if found := re.fullmatch(r"test_T(\d+)", key):
-                rows = [
-                    clip_indices("centres", number, num_segments=int(found[1]))[0]
-                    for number in golden["num_frames"].tolist()
-                ]
-                report.compare("temporal xclip test", key, np.stack(rows), golden[key], tolerance=0)
+    """Compare every array and record of the folder's `temporal/`."""
+    site = folder / "temporal"
+    _check_actionclip_validation(site / "actionclip_val_indices.npz", report)
+    _check_xclip_test(site / "xclip_test_indices.npz", report)
+    for record in _records(site / "actionclip_train_indices.json", report):
+        found = _actionclip_training(record)
+        expected = REFUSED if record["indices"] is None else record["indices"]
+        report.compare("temporal actionclip training", _told(record, "num_frames"), found, expected, tolerance=0)
+    for record in _records(site / "actionclip_index_bias.json", report):
+        found = first_file_number(record["image_tmpl"], record["index_bias_arg"])
+        report.compare("temporal index bias", record["image_tmpl"], found, record["index_bias"], tolerance=0)
+    for record in _records(site / "actionclip_annotation_lines.json", report):
+        entry = parse_frame_folder(record["line"])
+        differs = (entry.path, entry.num_frames, entry.label) != (record["path"], record["num_frames"], record["label"])
+        report.compare("temporal annotation lines", record["line"].strip(), differs, 0, tolerance=0)
+    for name in ("xclip_train_indices.json", "xclip_general_indices.json"):
+        for record in _records(site / name, report):
+            found = _sampler(record).indices(record["total_frames"], draws=_draws(record))
+            told = _told(record, "total_frames")
+            report.compare(
+                f"temporal {name.removesuffix('_indices.json')}", told, found, record["frame_inds"], tolerance=0
+            )
+
+
+def _check_actionclip_validation(path: Path, report: Report) -> None:
+    if not report.takes(path):
+        return
+    golden = np.load(path)
+    for key in golden.files:
+        if found := re.fullmatch(r"val_T(\d+)_L(\d+)_loop(\d)", key):
+            segments, length, loop = map(int, found.groups())
+            rows = [
+                actionclip_validation(number, segments, seg_length=length, loop=bool(loop)) + 1
+                for number in golden["num_frames"].tolist()
+            ]
+            report.compare("temporal actionclip validation", key, np.stack(rows), golden[key], tolerance=0)
+
+
+def _check_xclip_test(path: Path, report: Report) -> None:
+    """Serving's rule for the plain arrays; the sampler with all its options for every one."""
+    if not report.takes(path):
+        return
+    golden = np.load(path)
+    for key in golden.files:
+        found = re.fullmatch(r"test_T(\d+)(_twice)?(?:_multiview(\d+)_first(\d+))?", key)
+        if found is None:
+            continue
+        segments, twice, views, first = found.groups()
+        numbers = golden["num_frames"].tolist()[: int(first) if first else None]
+        sampler = SampleFrames(
+            clip_len=1,
+            num_clips=int(segments),
+            test_mode=True,
+            twice_sample=bool(twice),
+            multiview=int(views or 1),
+        )
+        rows = [sampler.indices(number, draws=seeded(0)) for number in numbers]
+        report.compare("temporal xclip test", key, np.stack(rows), golden[key], tolerance=0)
+        if not twice:
+            served = [clip_indices("centres", number, num_segments=int(segments))[0] for number in numbers]
+            report.compare("temporal xclip test, served", key, np.stack(served), golden[key], tolerance=0)
+
+
+def _actionclip_training(record: dict[str, Any]) -> Any:
+    try:
+        indices = actionclip_training(
+            record["num_frames"],
+            record["num_segments"],
+            draws=seeded(record["seed"]),
+            seg_length=record["seg_length"],
+            loop=record["loop"],
+        )
+    except ValueError:
+        return REFUSED
+    return indices + record["index_bias"]
+
+
+def _sampler(record: dict[str, Any]) -> SampleFrames:
+    names = {
+        "clip_len", "frame_interval", "num_clips", "test_mode", "temporal_jitter", "twice_sample", "frame_uniform",
+        "multiview", "start_index",
+    }  # fmt: skip
+    options = {name: record[name] for name in names & set(record)}
+    return SampleFrames(**options, out_of_bound=record.get("out_of_bound_opt", "loop"))
+
+
+def _draws(record: dict[str, Any]) -> Draws:
+    """The generators a record names a seed of; the others are not drawn from."""
+    numpy, python = seeded(record.get("np_seed") or 0), seeded(record.get("py_seed") or 0)
+    return Draws(python=python.python, numpy=numpy.numpy, torch=numpy.torch)
+
+
+def _records(path: Path, report: Report) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if report.takes(path) else []
+
+
+def _told(record: dict[str, Any], frames: str) -> str:
+    hidden = {"indices", "frame_inds", "error", frames}
+    rest = " ".join(f"{name}={value}" for name, value in record.items() if name not in hidden)
+    return f"{record[frames]} frames, {rest}"

@@ -1,34 +1,56 @@
-"""Token ids against the original tokenizer's."""
+"""Token ids against the original tokenizer's, and the class lists of the data sets."""
 
+import csv
 import json
+import tempfile
+from importlib import resources
 from pathlib import Path
 
 from serve.contract import TextContract
 from serve.errors import InvalidVocabulary
 from serve.text.prompts import ACTIONCLIP_TEMPLATES, fill
 from serve.text.tokenizer import Tokenizer, pad_rows
+from training.data.annotations import read_class_names
 from training.demo.phrases import clip_tokenizer
 from training.reference_check.report import Report
 
-CHECKED = ("text/clip_token_ids.json", "text/actionclip_prompt_tokens.json")
 TOO_LONG = [-1]  # stands for the error of a text that does not fit
 
 
 def check(folder: Path, report: Report) -> None:
     """Compare every row of the folder's `text/`."""
     tokenizer = clip_tokenizer(TextContract(tokenizer="clip", context_length=77, dynamic_length=True, pad_id=0))
-    path = folder / CHECKED[0]
-    if path.is_file():
+    path = folder / "text" / "clip_token_ids.json"
+    if report.takes(path):
         document = json.loads(path.read_text(encoding="utf-8"))
         for row in document if isinstance(document, list) else document["rows"]:
             expected = TOO_LONG if row["ids"] is None else row["ids"]
             report.compare("text token ids", row["text"][:40], _ids(tokenizer, row["text"]), expected, tolerance=0)
-    path = folder / CHECKED[1]
-    if path.is_file():
+    path = folder / "text" / "actionclip_prompt_tokens.json"
+    if report.takes(path):
         golden = json.loads(path.read_text(encoding="utf-8"))
         rows = [_ids(tokenizer, prompt) for prompt in fill(golden["classes"], ACTIONCLIP_TEMPLATES)]
         found, expected = pad_rows(rows, pad_id=0, length=77), pad_rows(golden["rows"], pad_id=0, length=77)
         report.compare("text actionclip prompts", "rows", found, expected, tolerance=0)
+    path = folder / "text" / "label_sets.json"
+    if report.takes(path):
+        for name, labels in json.loads(path.read_text(encoding="utf-8")).items():
+            _check_labels(name, labels, tokenizer, report)
+
+
+def _check_labels(name: str, labels: list[str], tokenizer: Tokenizer, report: Report) -> None:
+    """A list survives the originals' CSV, every prompt of it fits, and the built-in list of that name is this one."""
+    with tempfile.TemporaryDirectory() as site:
+        path = Path(site) / "labels.csv"
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([("id", "name"), *enumerate(labels)])
+        report.compare("text label sets", f"{name}.csv", read_class_names(path) != labels, 0, tolerance=0)
+    too_long = sum(_ids(tokenizer, prompt) == TOO_LONG for prompt in fill(labels, ACTIONCLIP_TEMPLATES))
+    report.compare("text label sets", f"{name} prompts", too_long, 0, tolerance=0)
+    built_in = resources.files("serve.vocabularies") / f"{name}.txt"
+    if built_in.is_file():
+        differs = built_in.read_text(encoding="utf-8").splitlines() != labels
+        report.compare("text label sets", f"{name} built in", differs, 0, tolerance=0)
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -28,7 +28,7 @@ from training.checkpoints.own import (
 from training.checkpoints.reading import detect_format, read_checkpoint
 from training.checkpoints.xclip_files import read_official_xclip, to_official_xclip
 
-MODELS = Path(__file__).resolve().parents[2] / "golden" / "models"
+MODELS = Path(__file__).resolve().parents[2] / "golden"
 KEYS = GOLDEN / "keys"
 
 

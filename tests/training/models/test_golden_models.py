@@ -15,7 +15,7 @@ from training.checkpoints.overrides import Overrides
 from training.checkpoints.xclip_files import read_official_xclip
 from training.models.clip import shift_patches
 
-COPIES = Path(__file__).resolve().parents[2] / "golden" / "models"
+COPIES = Path(__file__).resolve().parents[2] / "golden"
 FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits carry the scale
 
 

@@ -1,0 +1,85 @@
+"""Changes of colour and direction that training makes to the frames of a clip.
+
+A change is decided once for the clip. Colour jitter draws new factors for each frame in both published recipes, which
+flickers; `jitter="clip"` draws them once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torchvision.transforms import functional
+
+from serve.arrays import UInt8Array
+from training.data.draws import Draws
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
+BLUR_SIGMA = (0.1, 2.0)  # pixels
+SOLARISE_AT = 128
+
+Frames = list[UInt8Array]  # T frames [H, W, 3]
+Scope = Literal["frame", "clip"]  # how far one draw of parameters reaches
+
+
+def flip(frames: Frames) -> Frames:
+    """Mirror left and right."""
+    return [frame[:, ::-1] for frame in frames]
+
+
+def flip_label(label: int, mirrored: Mapping[int, int]) -> int:
+    """The label of a mirrored clip: `mirrored` maps labels that know left from right onto each other, both ways."""
+    both_ways = {**{there: here for here, there in mirrored.items()}, **mirrored}
+    return both_ways.get(label, label)
+
+
+def colour_jitter(frames: Frames, *, draws: Draws, scope: Scope = "frame") -> Frames:
+    """Brightness, contrast, saturation and hue by random factors in random order; advances `draws.torch`."""
+    changes = [_jitter_changes(draws.torch)] if scope == "clip" else [_jitter_changes(draws.torch) for _ in frames]
+    return [_applied(frame, changes[i if len(changes) > 1 else 0]) for i, frame in enumerate(frames)]
+
+
+def grayscale(frames: Frames) -> Frames:
+    """Luminance in all three channels."""
+    return [np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) for frame in frames]
+
+
+def gaussian_blur(frames: Frames, *, draws: Draws) -> Frames:
+    """One random radius for the clip; advances `draws.python`."""
+    radius = draws.python.uniform(*BLUR_SIGMA)
+    return [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius))) for frame in frames]
+
+
+def solarise(frames: Frames) -> Frames:
+    """Invert every value of 128 and above."""
+    return [np.asarray(ImageOps.solarize(Image.fromarray(frame), SOLARISE_AT)) for frame in frames]
+
+
+def _jitter_changes(generator: torch.Generator) -> list[Callable[[Image.Image], Image.Image]]:
+    """Four changes in the order they are applied; the stream is that of torchvision's `ColorJitter`."""
+    order = torch.randperm(4, generator=generator).tolist()
+    ranges = [(1 - BRIGHTNESS, 1 + BRIGHTNESS), (1 - CONTRAST, 1 + CONTRAST), (1 - SATURATION, 1 + SATURATION)]
+    factors = [_uniform(generator, low, high) for low, high in [*ranges, (-HUE, HUE)]]
+    kernels = (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+        functional.adjust_hue,
+    )
+    return [_change(kernels[i], factors[i]) for i in order]
+
+
+def _uniform(generator: torch.Generator, low: float, high: float) -> float:
+    return float(torch.empty(1).uniform_(low, high, generator=generator))
+
+
+def _change(kernel: Callable[[Image.Image, float], Image.Image], factor: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda picture: kernel(picture, factor)
+
+
+def _applied(frame: UInt8Array, changes: Sequence[Callable[[Image.Image], Image.Image]]) -> UInt8Array:
+    picture = Image.fromarray(frame)
+    for change in changes:
+        picture = change(picture)
+    return np.asarray(picture)

@@ -1,0 +1,72 @@
+"""MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899) of a batch of clips, as X-CLIP trains with them.
+
+The arithmetic takes what was drawn as arguments; `Mixing` draws it. Boxes are the same on all frames of a clip.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.crops import Box
+from training.data.draws import Draws
+
+
+def smoothed_targets(labels: Tensor, num_classes: int, *, smoothing: float) -> Tensor:
+    """Labels [B] -> targets [B, K]: s/K everywhere, 1 - s more on the label."""
+    return functional.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
+
+
+def mixup(clips: Tensor, targets: Tensor, *, weight: float, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips [B, ...] and targets [B, K], each `weight` of itself and the rest of its partner `order` [B]."""
+    return (
+        weight * clips + (1 - weight) * clips[order],
+        weight * targets + (1 - weight) * targets[order],
+    )
+
+
+def cutmix(clips: Tensor, targets: Tensor, *, box: Box, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips [B, T, 3, H, W] with a box of their partners; targets [B, K] follow the share of pixels."""
+    height, width = clips.shape[-2:]
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    mixed = clips.clone()
+    mixed[..., rows, columns] = clips[order][..., rows, columns]
+    kept = 1 - box.width * box.height / (height * width)
+    return mixed, kept * targets + (1 - kept) * targets[order]
+
+
+def cutmix_box(height: int, width: int, *, weight: float, draws: Draws) -> Box:
+    """A box over about 1 - `weight` of the picture, cut at its edges; advances `draws.torch` twice, x first."""
+    ratio = math.sqrt(1 - weight)
+    across, down = int(width * ratio) // 2, int(height * ratio) // 2
+    x = int(torch.randint(width, (1,), generator=draws.torch))
+    y = int(torch.randint(height, (1,), generator=draws.torch))
+    left, right = max(x - across, 0), min(x + across, width)
+    top, bottom = max(y - down, 0), min(y + down, height)
+    return Box(left=left, top=top, width=right - left, height=bottom - top)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """Which mixing, how strongly: X-CLIP's published values."""
+
+    mixup_alpha: float = 0.8
+    cutmix_alpha: float = 1.0
+    cutmix_share: float = 0.5  # of batches
+    smoothing: float = 0.1
+
+    def __call__(self, clips: Tensor, labels: Tensor, *, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Clips [B, T, 3, H, W] and labels [B] -> mixed clips and soft targets [B, K].
+
+        Weights come from NumPy's beta distribution; the original takes torch's, whose stream changes with its version.
+        """
+        targets = smoothed_targets(labels, num_classes, smoothing=self.smoothing)
+        is_cutmix = draws.numpy.rand() < self.cutmix_share
+        order = torch.randperm(len(clips), generator=draws.torch)
+        if is_cutmix:
+            weight = draws.numpy.beta(self.cutmix_alpha, self.cutmix_alpha)
+            box = cutmix_box(clips.shape[-2], clips.shape[-1], weight=weight, draws=draws)
+            return cutmix(clips, targets, box=box, order=order)
+        return mixup(clips, targets, weight=draws.numpy.beta(self.mixup_alpha, self.mixup_alpha), order=order)

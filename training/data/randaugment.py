@@ -1,0 +1,162 @@
+"""RandAugment (arXiv:1909.13719) as ActionCLIP uses it: N operations drawn with replacement at one strength M of 30.
+
+Operations on geometry fill with black and take the nearest pixel; their direction is drawn. ActionCLIP draws anew for
+each frame; `scope="clip"` keeps one draw for all frames.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+from serve.arrays import UInt8Array
+from training.data.augmentations import Frames, Scope
+from training.data.draws import Draws
+
+STRONGEST = 30  # the scale of M
+CUTOUT_COLOUR = (125, 123, 114)
+
+Picture = Image.Image
+
+
+def _autocontrast(picture: Picture, _: float, __: Draws) -> Picture:
+    return ImageOps.autocontrast(picture)
+
+
+def _equalize(picture: Picture, _: float, __: Draws) -> Picture:
+    return ImageOps.equalize(picture)
+
+
+def _invert(picture: Picture, _: float, __: Draws) -> Picture:
+    return ImageOps.invert(picture)
+
+
+def _rotate(picture: Picture, degrees: float, draws: Draws) -> Picture:
+    return picture.rotate(_either_way(degrees, draws))
+
+
+def _posterize(picture: Picture, bits: float, _: Draws) -> Picture:
+    return ImageOps.posterize(picture, max(1, int(bits)))
+
+
+def _solarize(picture: Picture, threshold: float, _: Draws) -> Picture:
+    return ImageOps.solarize(picture, threshold)  # type: ignore[arg-type]  # 76.8 and 77 invert the same values
+
+
+def _solarize_add(picture: Picture, addition: float, _: Draws) -> Picture:
+    brighter = np.clip(np.asarray(picture).astype(np.int64) + addition, 0, 255).astype(np.uint8)
+    return ImageOps.solarize(Image.fromarray(brighter), 128)
+
+
+def _color(picture: Picture, factor: float, _: Draws) -> Picture:
+    return ImageEnhance.Color(picture).enhance(factor)
+
+
+def _contrast(picture: Picture, factor: float, _: Draws) -> Picture:
+    return ImageEnhance.Contrast(picture).enhance(factor)
+
+
+def _brightness(picture: Picture, factor: float, _: Draws) -> Picture:
+    return ImageEnhance.Brightness(picture).enhance(factor)
+
+
+def _sharpness(picture: Picture, factor: float, _: Draws) -> Picture:
+    return ImageEnhance.Sharpness(picture).enhance(factor)
+
+
+def _shear_x(picture: Picture, slope: float, draws: Draws) -> Picture:
+    return _affine(picture, (1, _either_way(slope, draws), 0, 0, 1, 0))
+
+
+def _shear_y(picture: Picture, slope: float, draws: Draws) -> Picture:
+    return _affine(picture, (1, 0, 0, _either_way(slope, draws), 1, 0))
+
+
+def _translate_x(picture: Picture, pixels: float, draws: Draws) -> Picture:
+    return _affine(picture, (1, 0, _either_way(pixels, draws), 0, 1, 0))
+
+
+def _translate_y(picture: Picture, pixels: float, draws: Draws) -> Picture:
+    return _affine(picture, (1, 0, 0, 0, 1, _either_way(pixels, draws)))
+
+
+def _cutout(picture: Picture, side: float, draws: Draws) -> Picture:
+    """A square of one colour; the centre lies between pixel 1 and the far edge, as the original draws it."""
+    width, height = picture.size
+    centre_x, centre_y = draws.numpy.uniform(width, 1.0), draws.numpy.uniform(height, 1.0)
+    left, top = int(max(0, centre_x - side / 2)), int(max(0, centre_y - side / 2))
+    covered = picture.copy()
+    box = (left, top, min(width, left + side), min(height, top + side))
+    ImageDraw.Draw(covered).rectangle(box, CUTOUT_COLOUR)
+    return covered
+
+
+def _affine(picture: Picture, matrix: tuple[float, ...]) -> Picture:
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix)
+
+
+def _either_way(value: float, draws: Draws) -> float:
+    return -value if draws.python.random() > 0.5 else value
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A change of one picture and its strength at M = 0 and M = 30."""
+
+    change: Callable[[Picture, float, Draws], Picture]
+    weakest: float
+    strongest: float
+
+    def value(self, strength: float) -> float:
+        """What strength M means for this operation."""
+        return strength / STRONGEST * (self.strongest - self.weakest) + self.weakest
+
+
+OPERATIONS = {  # in the order they are drawn from; values in each operation's own unit
+    "AutoContrast": Operation(_autocontrast, 0, 1),
+    "Equalize": Operation(_equalize, 0, 1),
+    "Invert": Operation(_invert, 0, 1),
+    "Rotate": Operation(_rotate, 0, 30),  # degrees
+    "Posterize": Operation(_posterize, 0, 4),  # bits kept
+    "Solarize": Operation(_solarize, 0, 256),
+    "SolarizeAdd": Operation(_solarize_add, 0, 110),
+    "Color": Operation(_color, 0.1, 1.9),
+    "Contrast": Operation(_contrast, 0.1, 1.9),
+    "Brightness": Operation(_brightness, 0.1, 1.9),
+    "Sharpness": Operation(_sharpness, 0.1, 1.9),
+    "ShearX": Operation(_shear_x, 0.0, 0.3),
+    "ShearY": Operation(_shear_y, 0.0, 0.3),
+    "CutoutAbs": Operation(_cutout, 0, 40),  # pixels
+    "TranslateXabs": Operation(_translate_x, 0.0, 100),  # pixels
+    "TranslateYabs": Operation(_translate_y, 0.0, 100),  # pixels
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandAugment:
+    """N operations at strength M."""
+
+    num_operations: int  # N
+    strength: float  # M, 0 to 30
+    scope: Scope = "frame"
+
+    def __call__(self, frames: Frames, *, draws: Draws) -> Frames:
+        """Change T frames; advances `draws.python`, and `draws.numpy` for cutout."""
+        if self.scope == "frame":
+            return [self.change(frame, self.draw_names(draws), draws=draws) for frame in frames]
+        names = self.draw_names(draws)
+        earlier = [self.change(frame, names, draws=draws.again()) for frame in frames[:-1]]
+        return [*earlier, self.change(frames[-1], names, draws=draws)]
+
+    def draw_names(self, draws: Draws) -> list[str]:
+        """N operations, with replacement."""
+        return draws.python.choices(list(OPERATIONS), k=self.num_operations)
+
+    def change(self, frame: UInt8Array, names: Sequence[str], *, draws: Draws) -> UInt8Array:
+        """One frame [H, W, 3] under the named operations."""
+        picture = Image.fromarray(frame)
+        for name in names:
+            operation = OPERATIONS[name]
+            picture = operation.change(picture, operation.value(self.strength), draws)
+        return np.asarray(picture)

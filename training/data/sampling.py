@@ -1,0 +1,118 @@
+"""Which frames a training clip is made of: both systems' random rules, 0-based. Test-time rules are serving's.
+
+`SampleFrames` is X-CLIP's sampler with all its options (it comes from mmaction2); its published training uses one frame
+a clip, T clips. Random draws come from the generators that are passed, in the order of the originals.
+"""
+
+import random
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from serve.arrays import Float64Array, Int64Array
+from training.data.draws import Draws
+
+OutOfBound = Literal["loop", "repeat_last"]
+
+
+def actionclip_training(
+    num_frames: int, num_segments: int, *, draws: Draws, seg_length: int = 1, loop: bool = False
+) -> Int64Array:
+    """ActionCLIP's random indices [T * seg_length]: a random run in each segment; advances `draws.numpy`.
+
+    A video no longer than the clip shows every frame once and random ones again, in order; with `loop` it starts
+    somewhere in its first half and wraps around.
+
+    Raises:
+        ValueError: `loop` on a video of one frame, which the original cannot draw either.
+    """
+    total = num_segments * seg_length
+    if num_frames <= total:
+        if loop:
+            return (np.arange(total) + draws.numpy.randint(num_frames // 2)) % num_frames
+        again = draws.numpy.randint(num_frames, size=total - num_frames)
+        return np.sort(np.concatenate((np.arange(num_frames), again)))
+    ticks = [i * num_frames // num_segments for i in range(num_segments + 1)]
+    indices = []
+    for start, end in pairwise(ticks):
+        room = end - start - seg_length
+        first = start + (draws.numpy.randint(room + 1) if room >= 0 else 0)
+        indices.extend(range(first, first + seg_length))
+    return np.array(indices, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFrames:
+    """X-CLIP's sampler: `num_clips` clips of `clip_len` frames, `frame_interval` apart.
+
+    `test_mode` takes the middles of equal slices, otherwise a random place of each; `multiview` joins that many random
+    draws and does nothing in test mode; `twice_sample` adds the slices' starts to their middles.
+    """
+
+    clip_len: int
+    frame_interval: int = 1
+    num_clips: int = 1
+    test_mode: bool = False
+    temporal_jitter: bool = False
+    twice_sample: bool = False
+    out_of_bound: OutOfBound = "loop"
+    frame_uniform: bool = False
+    multiview: int = 1
+    start_index: int = 0
+
+    def indices(self, num_frames: int, *, draws: Draws) -> Int64Array:
+        """Frame indices [clips * clip_len] of a video; advances `draws.numpy`, under `frame_uniform` `draws.python`.
+
+        Source: arXiv:2208.02816's released code, including that rounding up to N wraps around to frame 0 when a
+        training video has at most half as many frames as the clip.
+        """
+        if self.frame_uniform:
+            return self._uniform(num_frames, draws.python) + self.start_index
+        offsets = self._offsets(num_frames, draws.numpy)
+        frames = offsets[:, None] + np.arange(self.clip_len) * self.frame_interval  # [clips, clip_len]
+        if self.temporal_jitter:
+            frames = frames + draws.numpy.randint(self.frame_interval, size=frames.size).reshape(frames.shape)
+        return self._within(frames, num_frames).reshape(-1).astype(np.int64) + self.start_index
+
+    def _offsets(self, num_frames: int, numpy: np.random.RandomState) -> Float64Array:
+        """Where each clip starts [clips]; not all are whole numbers."""
+        if self.test_mode:
+            return self._middles(num_frames)
+        return np.concatenate([self._random_starts(num_frames, numpy) for _ in range(self.multiview)])
+
+    def _middles(self, num_frames: int) -> Float64Array:
+        room = num_frames - self.clip_len * self.frame_interval + 1
+        if room <= 0:
+            return np.zeros(self.num_clips)
+        slices = np.arange(self.num_clips) * (room / self.num_clips)
+        middles = np.trunc(slices + room / self.num_clips / 2)
+        return np.concatenate((middles, slices)) if self.twice_sample else middles
+
+    def _random_starts(self, num_frames: int, numpy: np.random.RandomState) -> Float64Array:
+        span = self.clip_len * self.frame_interval
+        room = num_frames - span + 1
+        width = room // self.num_clips
+        if width > 0:
+            return np.arange(self.num_clips) * width + numpy.randint(width, size=self.num_clips).astype(np.float64)
+        if num_frames > max(self.num_clips, span):
+            return np.sort(numpy.randint(room, size=self.num_clips)).astype(np.float64)
+        if width == 0:
+            return np.around(np.arange(self.num_clips) * (room / self.num_clips))  # half to even
+        return np.zeros(self.num_clips)
+
+    def _within(self, frames: Float64Array, num_frames: int) -> Float64Array:
+        if self.out_of_bound == "loop":
+            return np.mod(frames, num_frames)
+        last = np.where(frames < num_frames, frames, 0).max(axis=1, keepdims=True)  # of each clip
+        return np.where(frames < num_frames, frames, last)
+
+    def _uniform(self, num_frames: int, python: random.Random) -> Int64Array:
+        """One frame of each of `clip_len` slices between the first frame and the last [clip_len]."""
+        width = (num_frames - 1) / self.clip_len
+        edges = [int(np.round(width * i)) for i in range(self.clip_len + 1)]
+        pairs = list(pairwise(edges))
+        if self.test_mode:
+            return np.array([(start + end) // 2 for start, end in pairs], np.int64)
+        return np.array([python.randint(start, end) for start, end in pairs], np.int64)

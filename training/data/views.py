@@ -1,0 +1,99 @@
+"""From decoded frames to a training clip, by the published recipe of each system; normalisation comes after.
+
+Both recipes decide crop, direction, and whether colours change, once for the clip.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serve.arrays import UInt8Array
+from serve.video.preprocess import opencv_bilinear, pillow_bilinear, scaled_size
+from training.data.augmentations import (
+    Frames,
+    Scope,
+    colour_jitter,
+    flip,
+    flip_label,
+    gaussian_blur,
+    grayscale,
+    solarise,
+)
+from training.data.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
+from training.data.draws import Draws
+from training.data.randaugment import RandAugment
+
+FLIP, JITTER, GRAY = 0.5, 0.8, 0.2  # probabilities, per clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionClipViews:
+    """ActionCLIP's training recipe: multi-scale crop of the full frame, Pillow's bilinear, colours."""
+
+    size: int  # S, pixels
+    randaugment: RandAugment | None = None  # K400 uses N = 2, M = 9; HMDB51 and UCF101 none
+    is_directional: bool = False  # labels know left from right (something-something): never mirrored
+    jitter_scope: Scope = "frame"
+    blur: float = 0.0  # probability
+    solarisation: float = 0.0  # probability
+
+    def __call__(self, frames: Frames, *, draws: Draws) -> UInt8Array:
+        """T frames [H, W, 3] -> [T, S, S, 3]; the draws of steps that are off are made all the same."""
+        if self.randaugment is not None:
+            frames = self.randaugment(frames, draws=draws)
+        frames = flip_by_chance(self.crop(frames, draws=draws), draws=draws, is_directional=self.is_directional)
+        if draws.python.random() < JITTER:
+            frames = colour_jitter(frames, draws=draws, scope=self.jitter_scope)
+        if draws.python.random() < GRAY:
+            frames = grayscale(frames)
+        if draws.python.random() < self.blur:
+            frames = gaussian_blur(frames, draws=draws)
+        if draws.python.random() < self.solarisation:
+            frames = solarise(frames)
+        return np.stack(frames)
+
+    def crop(self, frames: Frames, *, draws: Draws) -> Frames:
+        """The same box of every frame, resized to S by S."""
+        height, width = frames[0].shape[:2]
+        box = multiscale_box(height, width, self.size, draws=draws, offsets=THIRTEEN)
+        return [pillow_bilinear(box.cut(frame), self.size, self.size) for frame in frames]
+
+
+def flip_by_chance(frames: Frames, *, draws: Draws, is_directional: bool) -> Frames:
+    """Mirror half of the clips; the draw is made even where mirroring is forbidden."""
+    is_mirrored = draws.python.random() < FLIP
+    return flip(frames) if is_mirrored and not is_directional else frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class XClipViews:
+    """X-CLIP's training recipe: shorter side to 256/224 of S, multi-scale crop, OpenCV's bilinear, colours."""
+
+    size: int  # S, pixels
+    mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # label -> what its mirror image shows
+    jitter_scope: Scope = "frame"
+
+    def __call__(self, frames: Frames, *, label: int, draws: Draws) -> tuple[UInt8Array, int]:
+        """T frames [H, W, 3] and their label -> ([T, S, S, 3], label of what is shown now)."""
+        frames, label = self.flip_by_chance(self.crop(frames, draws=draws), label, draws=draws)
+        if draws.numpy.rand() < JITTER:
+            frames = colour_jitter(frames, draws=draws, scope=self.jitter_scope)
+        if draws.numpy.rand() < GRAY:
+            frames = grayscale(frames)
+        return np.stack(frames), label
+
+    def crop(self, frames: Frames, *, draws: Draws, short_side: int | None = None) -> Frames:
+        """The same box of every resized frame, resized to S by S."""
+        target = short_side or self.size * 256 // 224
+        height, width = scaled_size(*frames[0].shape[:2], target, rounding="half_up")
+        box = multiscale_box(height, width, self.size, draws=draws, offsets=CORNERS_AND_CENTRE)
+        return [
+            opencv_bilinear(box.cut(opencv_bilinear(frame, width, height)), self.size, self.size) for frame in frames
+        ]
+
+    def flip_by_chance(self, frames: Frames, label: int, *, draws: Draws) -> tuple[Frames, int]:
+        """Mirror half of the clips, with their labels."""
+        if draws.numpy.rand() < FLIP:
+            return flip(frames), flip_label(label, self.mirrored_labels)
+        return frames, label

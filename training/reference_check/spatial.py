@@ -1,0 +1,208 @@
+"""Pixels against golden ones: validation crops, training crops and flips, RandAugment. Bytes are exact."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.arrays import Float32Array, UInt8Array
+from serve.contract import PreprocessContract
+from serve.video.preprocess import crop_frame, join_views, normalise
+from training.checkpoints.systems import actionclip_protocol, xclip_protocol
+from training.data.augmentations import Frames, flip_label
+from training.data.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
+from training.data.draws import Draws, seeded
+from training.data.randaugment import OPERATIONS, RandAugment
+from training.data.views import ActionClipViews, XClipViews, flip_by_chance
+from training.reference_check.frames import synthetic_frame
+from training.reference_check.report import Report
+
+FLOATS = 1e-6  # of normalised pixels
+SUMS = 1e-6  # of sums of them, relative to the sum of their absolute values
+STRIDE = 16  # of the thinned arrays of large pictures
+TRAIN_SIZE, TRAIN_SHORT = 32, 36  # pixels, of the golden training crops
+FLIP_PAIR = (3, 7)  # labels that golden flips exchange
+
+
+def check(folder: Path, report: Report) -> None:
+    """Compare every array and figure of the folder's `spatial/`."""
+    site = folder / "spatial"
+    _check_frames(site, report)
+    for system, checker in (("actionclip", _actionclip_case), ("xclip", _xclip_case)):
+        for case, arrays in _cases(site, f"{system}_val", report):
+            checker(case, arrays, report)
+    for system, offsets in (("actionclip", THIRTEEN), ("xclip", CORNERS_AND_CENTRE)):
+        for record in _records(site, f"{system}_multiscale_crop_boxes.json", report):
+            _check_box(system, record, offsets, report)
+    for case, arrays in _cases(site, "actionclip_train_geom", report):
+        _check_actionclip_training(case, arrays, report)
+    for case, arrays in _cases(site, "xclip_train_geom", report):
+        _check_xclip_training(case, arrays, report)
+    for record in _records(site, "xclip_flip_label_map.json", report):
+        is_flipped = seeded(record["np_seed"]).numpy.rand() < 0.5
+        label = flip_label(FLIP_PAIR[0], dict([FLIP_PAIR])) if is_flipped else FLIP_PAIR[0]
+        found, expected = [is_flipped, label], [record["flipped"], record["label"]]
+        report.compare("spatial flip labels", f"seed {record['np_seed']}", found, expected, tolerance=0)
+    for case, arrays in _cases(site, "actionclip_randaugment", report):
+        _check_randaugment(case, arrays, report)
+
+
+def actionclip_rule(size: int) -> PreprocessContract:
+    """How ActionCLIP sees frames at S = `size`."""
+    return actionclip_protocol(num_frames=1, image_size=size, context_length=77).preprocess
+
+
+def xclip_rule(size: int) -> PreprocessContract:
+    """How X-CLIP sees frames at S = `size`."""
+    return xclip_protocol(num_frames=1, image_size=size, context_length=77, logit_scale=0.0).preprocess
+
+
+def views_of(frames: Frames, rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
+    """T frames -> views [num_crops, T, 3, S, S]."""
+    crops = np.stack([crop_frame(frame, rule, num_crops=num_crops) for frame in frames])  # [T, num_crops, 3, S, S]
+    return join_views(crops[None])
+
+
+def _actionclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+    rule = actionclip_rule(case["input_size"])
+    frames = [synthetic_frame(case["h"], case["w"], seed) for seed in case["frame_seeds"]]
+    views = views_of(frames, rule, num_crops=1)[0]  # [T, 3, S, S]
+    _check_pixels("actionclip", case, views, case["uint8_crop_sha256"], report)
+    floats = normalise(views, rule)
+    stacked = floats.reshape(-1, *floats.shape[2:])  # [T*3, S, S], channels of a frame together
+    _check_floats("actionclip", case, stacked, floats, arrays, report)
+    if f"{case['key']}_uint8" in arrays:
+        expected = arrays[f"{case['key']}_uint8"]
+        report.compare(
+            "spatial actionclip validation bytes", case["key"], views.transpose(0, 2, 3, 1), expected, tolerance=0
+        )
+
+
+def _xclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+    rule = xclip_rule(case["input_size"])
+    frames = [synthetic_frame(case["h"], case["w"], seed) for seed in case["frame_seeds"]]
+    views = views_of(frames, rule, num_crops=3 if case["mode"] == "three" else 1)
+    views = views.reshape(-1, *views.shape[2:])  # [M, 3, S, S], crop-major
+    _check_pixels("xclip", case, views, case["uint8_sha256"], report)
+    floats = normalise(views, rule)
+    _check_floats("xclip", case, floats, floats, arrays, report)
+    if f"{case['key']}_uint8" in arrays:
+        expected = arrays[f"{case['key']}_uint8"]
+        report.compare(
+            "spatial xclip validation bytes", case["key"], views.transpose(0, 2, 3, 1), expected, tolerance=0
+        )
+
+
+def _check_pixels(system: str, case: Mapping[str, Any], views: UInt8Array, hashes: list[str], report: Report) -> None:
+    found = [hashlib.sha256(np.ascontiguousarray(view.transpose(1, 2, 0)).tobytes()).hexdigest() for view in views]
+    differing = sum(one != other for one, other in zip(found, hashes, strict=True))
+    report.compare(f"spatial {system} validation hashes", case["key"], differing, 0, tolerance=0)
+
+
+def _check_floats(
+    system: str,
+    case: Mapping[str, Any],
+    output: Float32Array,
+    frames: Float32Array,
+    arrays: Mapping[str, NDArray[Any]],
+    report: Report,
+) -> None:
+    group, key = f"spatial {system} validation floats", case["key"]
+    total = float(output.astype(np.float64).sum())
+    report.compare(
+        f"spatial {system} validation sums", key, (total - case["float_sum"]) / case["float_abs_sum"], 0, tolerance=SUMS
+    )
+    if f"{key}_float" in arrays:
+        report.compare(group, key, output, arrays[f"{key}_float"], tolerance=FLOATS)
+    if f"{key}_float_stride16" in arrays:
+        expected = arrays[f"{key}_float_stride16"]
+        report.compare(group, key, output[..., ::STRIDE, ::STRIDE], expected, tolerance=FLOATS)
+
+
+def _check_box(system: str, record: Mapping[str, Any], offsets: Any, report: Report) -> None:
+    box = multiscale_box(
+        record["h"], record["w"], record["input_size"], draws=seeded(record["py_seed"]), offsets=offsets
+    )
+    if system == "actionclip":
+        found = [box.width, box.height, box.left, box.top]
+        expected = [record[name] for name in ("crop_w", "crop_h", "offset_x", "offset_y")]
+    else:
+        found = [box.left, box.top, box.left + box.width, box.top + box.height]
+        expected = record["crop_bbox_xyxy"]
+    name = f"{record['w']}x{record['h']} seed {record['py_seed']}"
+    report.compare(f"spatial {system} training boxes", name, found, expected, tolerance=0)
+
+
+def _check_actionclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+    expected = arrays[case["key"]]
+    views, draws = ActionClipViews(size=expected.shape[1]), seeded(case["py_seed"])
+    frames = views.crop(_training_frames(case), draws=draws)
+    frames = flip_by_chance(frames, draws=draws, is_directional=case["is_sth"])
+    report.compare("spatial actionclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
+
+
+def _check_xclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+    expected = arrays[case["key"]]
+    views = XClipViews(size=expected.shape[1])
+    python, numpy = seeded(case["py_seed"]), seeded(case["np_seed"])
+    draws = Draws(python=python.python, numpy=numpy.numpy, torch=numpy.torch)
+    frames = views.crop(_training_frames(case), draws=draws, short_side=TRAIN_SHORT)
+    frames, _ = views.flip_by_chance(frames, 0, draws=draws)
+    report.compare("spatial xclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
+
+
+def _training_frames(case: Mapping[str, Any]) -> Frames:
+    return [synthetic_frame(case["h"], case["w"], seed) for seed in (1, 2)]
+
+
+def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+    draws = Draws(
+        python=seeded(case["py_seed"]).python,
+        numpy=seeded(case["np_seed"]).numpy,
+        torch=seeded(case["py_seed"]).torch,
+    )
+    if "op" in case:
+        augment = RandAugment(num_operations=1, strength=case["M"])
+        value = OPERATIONS[case["op"]].value(case["M"])
+        report.compare("spatial randaugment values", case["key"], value, case["val"], tolerance=1e-12)
+        found = augment.change(arrays["input"], [case["op"]], draws=draws)
+    else:
+        augment = RandAugment(num_operations=case["N"], strength=case["M"])
+        names = augment.draw_names(draws.again())
+        report.compare("spatial randaugment draws", case["key"], names != case["ops"], 0, tolerance=0)
+        found = augment([arrays["input"]], draws=draws)[0]
+    report.compare("spatial randaugment bytes", case["key"], found, arrays[case["key"]], tolerance=0)
+
+
+def _check_frames(site: Path, report: Report) -> None:
+    """The frames themselves: if these differ nothing after them means anything."""
+    path = site / "frames.npz"
+    if report.takes(path):
+        arrays = np.load(path)
+        for key in arrays.files:
+            size, seed = key.split("_s")
+            height, width = map(int, size.split("x"))
+            report.compare("spatial frames", key, synthetic_frame(height, width, int(seed)), arrays[key], tolerance=0)
+    path = site / "actionclip_val.json"
+    if path.is_file():
+        for size, told in json.loads(path.read_text()).get("frames", {}).items():
+            height, width = map(int, size.split("x"))
+            for seed, expected in told["seeds"].items():
+                found = hashlib.sha256(synthetic_frame(height, width, int(seed)).tobytes()).hexdigest()
+                report.compare("spatial frames", f"{size} seed {seed}", found != expected, 0, tolerance=0)
+
+
+def _records(site: Path, name: str, report: Report) -> list[Any]:
+    path = site / name
+    return json.loads(path.read_text()) if report.takes(path) else []
+
+
+def _cases(site: Path, stem: str, report: Report) -> list[tuple[Any, Mapping[str, NDArray[Any]]]]:
+    """The cases of a JSON file, each with the arrays beside it."""
+    document = _records(site, f"{stem}.json", report)
+    arrays = np.load(site / f"{stem}.npz") if report.takes(site / f"{stem}.npz") else {}
+    return [(case, arrays) for case in (document["cases"] if isinstance(document, dict) else document)]
