@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ from export.parity import RuntimeParity
 from export.sources import from_file, from_open_clip, override, tokenizer_bytes
 from export.verification import verify_version
 from serve.errors import ContractError
+from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError
 from training.models.base import ModelConfigError
 
@@ -37,6 +38,9 @@ TokenizerOption = Annotated[
 WeightsOption = Annotated[
     Weights, typer.Option(help="How matrices are stored; they are computed with in fp32 either way.")
 ]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where not a 64th of the width.")]
+# X-CLIP's messages and prompts would be random: weights without them are a start for training, nothing to serve
+ServableFamily = Literal["clip", "actionclip"]
 
 
 @app.command()
@@ -82,11 +86,36 @@ def import_checkpoint(
     templates: Templates = None,
     tokenizer: TokenizerOption = None,
     weights: WeightsOption = "fp32",
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Frames of a clip, where the file does not say.")
+    ] = None,
+    family: Annotated[
+        ServableFamily | None, typer.Option(help="What plain CLIP weights become; clip where absent.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="open_clip's name, for weights that are no plain CLIP ViT.")] = None,
+    activation: Annotated[
+        Literal["quick_gelu", "gelu"] | None, typer.Option(help="Of CLIP's towers, where the file does not say.")
+    ] = None,
+    vision_heads: Heads = None,
+    text_heads: Heads = None,
+    fusion_heads: Heads = None,
+    mit_heads: Heads = None,
+    prompt_heads: Heads = None,
 ) -> None:
     """Serve a published checkpoint."""
-    _export(
-        from_file(source), name=name, repository=repository, templates=templates, tokenizer=tokenizer, weights=weights
+    told = Overrides(
+        num_frames=num_frames,
+        family=family,
+        arch=arch,
+        activation=activation,
+        vision_heads=vision_heads,
+        text_heads=text_heads,
+        fusion={"heads": fusion_heads} if fusion_heads else None,
+        mit_heads=mit_heads,
+        prompt_heads=prompt_heads,
     )
+    checkpoint = from_file(source, told)
+    _export(checkpoint, name=name, repository=repository, templates=templates, tokenizer=tokenizer, weights=weights)
 
 
 @app.command()

@@ -26,13 +26,13 @@ from training.checkpoints.reading import read_checkpoint
 MERGES = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
 
 
-def from_file(path: Path) -> Checkpoint:
+def from_file(path: Path, overrides: Overrides | None = None) -> Checkpoint:
     """A checkpoint from any file or folder that `read_checkpoint` understands.
 
     Raises:
-        CheckpointError: it is of no known kind, or its weights do not fit.
+        CheckpointError: it is of no known kind, its weights do not fit, or the overrides contradict it.
     """
-    return read_checkpoint(path)
+    return read_checkpoint(path, overrides=overrides)
 
 
 def from_open_clip(arch: str, pretrained: str, *, num_frames: int, preprocess_tag: str | None) -> Checkpoint:

@@ -148,8 +148,17 @@ class ModelContract:
         _expect(len(self.text.templates) > 0, "text.templates", "at least one", self.text.templates)
         for template in self.text.templates:
             _expect(template.count("{}") == 1, "text.templates", "exactly one {} in each", template)
-        needed = {"video", "text", "head"} if self.family == "xclip" else {"video", "text"}
+        needed = {"video", "text"}
         _expect(needed <= set(self.graphs), "graphs", sorted(needed), sorted(self.graphs))
+        gives_patches = any(item.name == "patch_features" for item in self.graphs["video"].outputs)
+        _expect(
+            gives_patches == self.has_prompt_head, "graphs", "head and patch_features together", sorted(self.graphs)
+        )
+
+    @property
+    def has_prompt_head(self) -> bool:
+        """Whether logits come of a graph that changes each text by the video (X-CLIP with prompts)."""
+        return "head" in self.graphs
 
     def files(self) -> dict[str, str]:
         """Path relative to the repository folder -> sha256, of every file the numbers depend on."""

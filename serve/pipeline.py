@@ -134,7 +134,7 @@ class Pipeline:
     ) -> scoring.Scores:
         contract = question.runtime.contract.scoring
         function = options.chosen_function(contract.activation)
-        if question.runtime.contract.family == "xclip":
+        if question.runtime.contract.has_prompt_head:
             per_template = [await question.runtime.engine.prompted_logits(features, rows) for rows in bank]
             logits = np.stack(per_template, axis=1)  # [V, M, K]
             return scoring.reduce_logits(logits, contract, function=function)

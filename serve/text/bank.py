@@ -32,7 +32,8 @@ class PromptBank:
         self.encoded_prompts = 0  # so far, for metrics and tests
 
     async def features(self, labels: Sequence[str], templates: Sequence[str]) -> Float32Array:
-        """Bank [M, K, D] of labels under templates, by the contract's ensembling rule; normalised but for X-CLIP.
+        """Bank [M, K, D] of labels under templates, by the contract's ensembling rule; normalised unless a
+        prompt head follows.
 
         Under `mean_embedding` the templates are averaged: M = 1. Otherwise M is the number of templates.
 
@@ -52,10 +53,11 @@ class PromptBank:
         filled = await asyncio.to_thread(prompts.fill, labels, templates)  # template-major
         rows = await self._rows_of(filled)
         bank = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
-        if self._engine.contract.scoring.ensembling == "mean_embedding":
-            bank = scoring.mean_embedding(bank)  # [1, K, D]
-        elif self._engine.contract.family != "xclip":  # X-CLIP normalises after adding its video prompt
-            bank = scoring.unit(bank)
+        is_averaged = self._engine.contract.scoring.ensembling == "mean_embedding"
+        if self._engine.contract.has_prompt_head:  # which normalises after adding the video's prompt
+            bank = bank.mean(axis=0, keepdims=True) if is_averaged else bank
+        else:
+            bank = scoring.mean_embedding(bank) if is_averaged else scoring.unit(bank)  # averaged: [1, K, D]
         bank.flags.writeable = False  # shared by requests
         return bank
 
