@@ -41,8 +41,10 @@ check: everything
 bench: everything
 	$(BIN)/python -m tests.bench.decode_bench
 
+# replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything
 	$(BIN)/python -m training train training/configs/demo.yaml
+	rm -rf model_repository/demo_text model_repository/demo_video
 	$(BIN)/python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
 
 serving: .venv/serving

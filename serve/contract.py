@@ -29,7 +29,9 @@ CropRounding = Literal["half_even", "floor"]
 Ensembling = Literal["mean_probability", "mean_embedding"]
 ViewRule = Literal["mean_probability", "mean_logit"]
 Activation = Literal["softmax", "sigmoid"]
+PhraseRule = Literal["best", "mean"]  # from the phrases of a label to its logit; a vocabulary's choice
 TokenizerKind = Literal["clip", "tokenizers"]
+TextCleaning = Literal["none", "canonicalize"]
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -64,7 +66,7 @@ class TextContract:
     context_length: int  # L at most, start and end tokens included
     dynamic_length: bool  # the graph takes rows shorter than context_length (causal towers)
     pad_id: int
-    lowercase: bool = False  # of the "tokenizers" kind: SigLIP cleans text before its tokenizer sees it
+    cleaning: TextCleaning = "none"  # of the "tokenizers" kind, before its file sees the text
     templates: tuple[str, ...] = ("{}",)
 
 

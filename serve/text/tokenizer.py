@@ -8,7 +8,8 @@ literal special token inside a label is ordinary text here; the original reads i
 import gzip
 import html
 import json
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from serve.errors import ContractError, InvalidVocabulary
 START, END = "<|startoftext|>", "<|endoftext|>"
 CLIP_MERGES = 49152 - 256 - 2
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"  # contraction tails, letters, one digit, the rest
+PUNCTUATION = str.maketrans("", "", string.punctuation)
 SPECIAL = regex.compile(f"({regex.escape(START)}|{regex.escape(END)})")
 
 
@@ -51,8 +53,8 @@ class Tokenizer:
             encoded = self._file.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
             rows = [[self._start, *row.ids, self._end] for row in encoded]
         else:
-            given = [text.lower() for text in texts] if self._text.lowercase else list(texts)
-            rows = [row.ids for row in self._file.encode_batch_fast(given, add_special_tokens=True)]
+            cleaned = [CLEANINGS[self._text.cleaning](text) for text in texts]
+            rows = [row.ids for row in self._file.encode_batch_fast(cleaned, add_special_tokens=True)]
         self._check_lengths(texts, rows)
         return rows
 
@@ -111,8 +113,19 @@ def pad_rows(rows: Sequence[Sequence[int]], *, pad_id: int, length: int | None =
 
 def clean(text: str) -> str:
     """CLIP's cleaning: mended Unicode, HTML entities twice, one space between words, lower case."""
-    mended = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return regex.sub(r"\s+", " ", mended).strip().lower()
+    return regex.sub(r"\s+", " ", _mended(text)).strip().lower()
+
+
+def canonicalize(text: str) -> str:
+    """SigLIP's cleaning: mended as CLIP's, then no punctuation, lower case, one space between words."""
+    return " ".join(_mended(text).replace("_", " ").translate(PUNCTUATION).lower().split())
+
+
+def _mended(text: str) -> str:
+    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+CLEANINGS: dict[str, Callable[[str], str]] = {"none": str, "canonicalize": canonicalize}
 
 
 def clip_tokenizer_json(merges: Path) -> str:

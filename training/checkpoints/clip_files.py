@@ -12,7 +12,7 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor
 
-from serve.contract import Interpolation, PreprocessContract, ResizeRule, TextContract
+from serve.contract import Interpolation, PreprocessContract, ResizeRule, TextCleaning, TextContract
 from training.checkpoints.names import from_official, from_open_clip, renamed, without_prefix
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError, build_outline, shapes_of
@@ -192,9 +192,17 @@ def _text_contract(arch: str, tower: TextTower) -> TextContract:
         context_length=tower.context_length,
         dynamic_length=tower.is_causal,
         pad_id=settings.get("pad_id", 0),
-        lowercase=settings.get("tokenizer_kwargs", {}).get("clean") == "canonicalize",
+        cleaning=_cleaning(arch, settings.get("tokenizer_kwargs", {}).get("clean")),
         templates=VIDEO_TEMPLATES,
     )
+
+
+def _cleaning(arch: str, found: str | None) -> TextCleaning:
+    if found in (None, "none"):
+        return "none"
+    if found == "canonicalize":
+        return "canonicalize"
+    raise CheckpointError(f"tokenizer_kwargs.clean: {arch} uses {found!r}, which serving does not have")
 
 
 def _scale(weights: Mapping[str, Tensor]) -> float:

@@ -21,16 +21,25 @@ from training.models.registry import build_model
 logger = logging.getLogger(__name__)
 
 MAGIC = "actserve-checkpoint"
-FORMAT = 1
+FORMAT = 2
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]  # its docstring says what it changes
-UPGRADES: Mapping[int, Upgrade] = {}  # format -> what brings a document of it to the next; 1 is the first format
 
 Record = TypeVar("Record", SamplingContract, PreprocessContract, TextContract, ScoringContract)
 
 
 class CheckpointError(Exception):
     """A file that is no checkpoint, or whose weights and configuration do not fit; the message names the keys."""
+
+
+def _name_cleaning(document: dict[str, Any]) -> dict[str, Any]:
+    """text.lowercase became text.cleaning"""
+    text = dict(document["text"])
+    cleaning = "canonicalize" if text.pop("lowercase", False) else "none"
+    return {**document, "text": {**text, "cleaning": cleaning}}
+
+
+UPGRADES: Mapping[int, Upgrade] = {1: _name_cleaning}  # format -> what brings a document of it to the next
 
 
 @dataclass(frozen=True, kw_only=True)

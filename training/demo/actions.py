@@ -31,17 +31,17 @@ def once(u: float) -> float:
 
 
 def waving_one_arm(u: float, c: float) -> Pose:
-    return Pose(right_arm=(150, 172 + 38 * swing(c)))
+    return Pose(right_arm=(128, 168 + 42 * swing(c)))  # upper arms stay clear of the head, or one hides behind it
 
 
 def waving_both_arms(u: float, c: float) -> Pose:
-    s = 38 * swing(c)
-    return Pose(left_arm=(-150, -172 - s), right_arm=(150, 172 + s))
+    s = 42 * swing(c)
+    return Pose(left_arm=(-128, -168 - s), right_arm=(128, 168 + s))
 
 
 def clapping(u: float, c: float) -> Pose:
     q = rise(c)
-    return Pose(left_arm=(-50 + 20 * q, 10 + 100 * q), right_arm=(50 - 20 * q, -10 - 100 * q))
+    return Pose(left_arm=(-78 + 48 * q, -50 + 160 * q), right_arm=(78 - 48 * q, 50 - 160 * q))
 
 
 def jumping_jacks(u: float, c: float) -> Pose:

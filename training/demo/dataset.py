@@ -16,6 +16,9 @@ from training.demo.scenes import Scene, draw_scene, make_scene, random_for
 
 SIDES = (96, 168)  # shorter side of a rendered training picture, pixels
 
+# actions told apart by a few pixels of arm; a travelling combination counts twice
+SHARES = {"waving one arm": 1.5, "waving both arms": 1.5, "clapping": 1.5, "drinking": 1.5}
+
 
 def render_clip(
     scene: Scene, num_frames: int, *, rule: PreprocessContract, jitter: float, quality: int | None
@@ -35,7 +38,7 @@ def render_clip(
 
 
 class RenderedClips(IterableDataset[tuple[Tensor, int]]):
-    """Endless (clip uint8 [T, 3, S, S], index into `seen()`); each travelling combination comes twice as often.
+    """Endless (clip uint8 [T, 3, S, S], index into `seen()`); what is hard to see comes more often (`SHARES`).
 
     Worker w of n renders the seeds w, w + n, ... from `first_seed` on, so a resumed run goes on where it stopped.
     """
@@ -46,7 +49,7 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
         self._rule = rule
         self._first_seed = first_seed
         self._combinations = seen()
-        weights = np.array([2.0 if item.direction else 1.0 for item in self._combinations])
+        weights = np.array([2.0 if item.direction else SHARES.get(item.action, 1.0) for item in self._combinations])
         self._weights = weights / weights.sum()
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -284,3 +285,53 @@ def test_full_size_models_of_transformers_give_the_same_logits(tmp_path: Path, p
         found = ours.head(*ours.encode_video(video), ours.encode_text(tokens[:, :6]))
     print(f"largest difference: {(found - expected).abs().max():.2e}")
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_torchscript_archive_reads_as_its_state_dict(tmp_path: Path, actionclip_document: dict[str, Any]) -> None:
+    """OpenAI published CLIP as TorchScript with three numbers beside the weights, in half precision."""
+    weights = actionclip_document["model_state_dict"]
+
+    class Archive(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    archive = Archive()
+    for name, item in weights.items():
+        *path, leaf = name.split(".")
+        place: torch.nn.Module = archive
+        for part in path:
+            if not hasattr(place, part):
+                place.add_module(part, Archive())
+            place = getattr(place, part)
+        place.register_parameter(leaf, torch.nn.Parameter(item.half()))
+    for name, number in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 600)):
+        archive.register_buffer(name, torch.tensor(number))
+    torch.jit.script(archive).save(str(tmp_path / "ViT.pt"))
+    save_file({name: item.half().float() for name, item in weights.items()}, tmp_path / "plain.safetensors")
+    assert detect_format(tmp_path / "ViT.pt") == "clip_torchscript"
+    assert _same(read_checkpoint(tmp_path / "ViT.pt"), read_checkpoint(tmp_path / "plain.safetensors"))
+
+
+def test_an_open_clip_state_dict_needs_its_name_where_tensors_do_not_tell(tmp_path: Path) -> None:
+    arch = "PE-Core-B-16"
+    torch.manual_seed(1)
+    model = open_clip.create_model(arch, pretrained=None)
+    torch.save({"state_dict": {f"module.{name}": item for name, item in model.state_dict().items()}}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="arch"):
+        read_checkpoint(tmp_path / "w.pt")
+    checkpoint = read_checkpoint(tmp_path / "w.pt", overrides={"arch": arch, "num_frames": 1})
+    assert (checkpoint.preprocess.resize, checkpoint.sampling.rule) == ("squash", "ends")
+    frame = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        found = checkpoint.build().encode_video(frame[None]).video_features
+        torch.testing.assert_close(found, model.eval().encode_image(frame), atol=1e-5, rtol=1e-4)
+
+
+def test_the_first_format_of_our_files_is_still_read(tmp_path: Path, xclip_weights: dict[str, torch.Tensor]) -> None:
+    checkpoint = read_official_xclip({"model": xclip_weights}, Overrides())
+    save_checkpoint(tmp_path / "c.pt", checkpoint)
+    document = torch.load(tmp_path / "c.pt", weights_only=True)
+    document["text"]["lowercase"] = document["text"].pop("cleaning") != "none"
+    torch.save({**document, "format": 1}, tmp_path / "old.pt")
+    assert _same(load_checkpoint(tmp_path / "old.pt"), checkpoint)
