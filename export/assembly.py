@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from export.errors import ExportError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
 from export.parity import RuntimeParity, measure_parity, parity_document, require_parity
@@ -17,7 +18,7 @@ from export.publication import Building, building, check_signature, publish
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
 from serve.contract import FileContract, GraphContract, ModelContract, file_sha256
-from serve.text.tokenizer import load_tokenizer
+from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.own import Checkpoint
 from training.models.base import VideoTextModel
 
@@ -59,6 +60,7 @@ def export_checkpoint(
     check_signature(repository, name, {key: (plans[key].inputs, plans[key].outputs) for key in ("video", "text")})
     with building(repository, name) as site:
         (site.text / TOKENIZER_FILE).write_bytes(tokenizer_json)
+        _check_token_table(model, load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text))
         seconds = _write_graphs(plans, site, halve_weights=weights == "fp16")
         golden = _golden(model, checkpoint, plans, site)
         np.savez_compressed(site.video / PARITY_FILE, **golden)
@@ -72,6 +74,15 @@ def export_checkpoint(
         contract_file = publish(site, contract)
     seconds["total"] = time.perf_counter() - started
     return Exported(contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes)
+
+
+def _check_token_table(model: VideoTextModel, tokenizer: Tokenizer) -> None:
+    tables = [part.num_embeddings for part in model.text.modules() if isinstance(part, torch.nn.Embedding)]
+    if tables and max(tables) < tokenizer.num_tokens:
+        raise ExportError(
+            f"the tokenizer makes {tokenizer.num_tokens} tokens, the model knows {max(tables)}: "
+            "give its own with --tokenizer"
+        )
 
 
 def _write_graphs(plans: Mapping[str, GraphPlan], site: Building, *, halve_weights: bool) -> dict[str, float]:

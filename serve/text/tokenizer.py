@@ -43,6 +43,11 @@ class Tokenizer:
         else:
             file.encode_special_tokens = True  # those inside a label are ordinary text
 
+    @property
+    def num_tokens(self) -> int:
+        """Rows a table of token embeddings has to have."""
+        return self._file.get_vocab_size(with_added_tokens=True)
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text.
 
