@@ -18,14 +18,16 @@ class LabelResult(BaseModel):
     score: float | None = Field(description="After `function_to_apply`; null under `none`.")
     logit: float = Field(description="Before it, scale included: mean over views and templates.")
     cosine: float = Field(description="Between video and prompt: mean over views and templates.")
-    accepted: bool = Field(description="The score reaches the threshold; true where no threshold is set.")
+    accepted: bool = Field(
+        description="The score reaches the threshold and is above `none_of_these`; each where there is one."
+    )
 
 
 class NoneOfThese(BaseModel):
     """Whether the answer is 'none of these'."""
 
-    score: float | None = Field(description="Null until the vocabulary is calibrated.")
-    rejected: bool = Field(description="A threshold is set and no label reaches it.")
+    score: float | None = Field(description="Of the vocabulary's background and negative phrases; null without any.")
+    rejected: bool = Field(description="No label is accepted.")
 
 
 class SamplingFacts(BaseModel):

@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, and looking at vocabularies and models.
+"""The command `actserve`: serve, classify, vocabularies and models.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -12,16 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
+from serve import vocabulary_commands
 from serve.errors import ActserveError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
-vocab = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 models = typer.Typer(no_args_is_help=True, help="Models of a running server.")
-app.add_typer(vocab, name="vocab")
+app.add_typer(vocabulary_commands.app, name="vocab")
 app.add_typer(models, name="models")
 
-DEFAULT_SERVER = "http://127.0.0.1:8080"
-Server = Annotated[str, typer.Option("--server", help="Address of the server.")]
+Server = vocabulary_commands.Server
+DEFAULT_SERVER = vocabulary_commands.DEFAULT_SERVER
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,39 +85,13 @@ def classify(
     sys.exit(classify_files(order))
 
 
-@vocab.command("list")
-def vocab_list(server: Server = DEFAULT_SERVER) -> None:
-    """Name, version and number of labels of each vocabulary."""
-    for item in _get(server, "/v1/vocabularies")["vocabularies"]:
-        typer.echo(f"{item['name']}@{item['version']}\t{item['num_labels']} labels\t{item['description']}")
-
-
-@vocab.command("show")
-def vocab_show(name: str, server: Server = DEFAULT_SERVER) -> None:
-    """The labels of a vocabulary, one a line, in order."""
-    for label in _get(server, f"/v1/vocabularies/{name}")["labels"]:
-        typer.echo(label)
-
-
 @models.command("list")
 def models_list(server: Server = DEFAULT_SERVER) -> None:
     """Versions on disk, and the engine of those that are loaded."""
-    for item in _get(server, "/v1/models")["models"]:
+    call = vocabulary_commands.Call(method="GET", url=f"{server.rstrip('/')}/v1/models")
+    for item in call.send().json()["models"]:
         state = item.get("engine") or item.get("fault") or "not loaded"
         typer.echo(f"{item['name']}@{item['version']}\t{state}")
-
-
-def _get(server: str, path: str) -> Any:
-    """The JSON of a GET, or one line that says why there is none."""
-    import httpx
-
-    try:
-        response = httpx.get(f"{server.rstrip('/')}{path}", timeout=30)
-    except httpx.HTTPError as error:
-        raise ActserveError(f"{server} does not answer: {error}") from error
-    if response.is_error:
-        raise ActserveError(f"{server}{path}: {response.json().get('detail', response.text)}")
-    return response.json()
 
 
 def set_up_logging(level: str) -> None:

@@ -7,6 +7,8 @@ ActserveError
 │   ├── UploadTooLarge              passed the limit while it arrived
 │   ├── UnsupportedMedia            container or codec outside the allowed list, or no video at all
 │   ├── InvalidVocabulary           labels or templates that cannot be scored
+│   ├── MissingPrecondition         a change that does not say which version it changes
+│   ├── StaleVersion                it was changed meanwhile, or exists already
 │   └── VideoError                  readable request, unusable content
 │       ├── UndecodableVideo        broken, truncated or encrypted
 │       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
@@ -16,6 +18,7 @@ ActserveError
 ├── ServiceError                    not the caller's fault
 │   ├── Overloaded                  the queue is full: refused before any work
 │   ├── EngineUnavailable           the runtime is gone or not yet ready
+│   ├── StoreUnavailable            the database does not answer; nothing was changed
 │   ├── DeadlineExceeded            the answer would come too late
 │   └── EngineFailure               the runtime failed on this input
 └── ContractError                   a model on disk that this server cannot honour; start-up stops
@@ -71,6 +74,14 @@ class InvalidVocabulary(RequestError):
     """Labels or templates that cannot be scored."""
 
 
+class MissingPrecondition(RequestError):
+    """A change has to say which version it changes."""
+
+
+class StaleVersion(RequestError):
+    """The thing was changed since the caller saw it, or exists already; nothing was changed."""
+
+
 class VideoError(RequestError):
     """The request can be read, the video in it cannot be used."""
 
@@ -105,6 +116,10 @@ class Overloaded(ServiceError):
 
 class EngineUnavailable(ServiceError):
     """The runtime is gone, or not yet ready."""
+
+
+class StoreUnavailable(ServiceError):
+    """The database does not answer; nothing was changed."""
 
 
 class DeadlineExceeded(ServiceError):

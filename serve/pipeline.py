@@ -43,6 +43,8 @@ class Question:
     runtime: ModelRuntime
     vocabulary: str | None  # `name@version`
     labels: tuple[str, ...]
+    phrases: tuple[str, ...]  # what is compared with the video; the labels themselves where they have no other phrase
+    phrasing: scoring.Phrasing | None
     templates: tuple[str, ...]
 
 
@@ -64,19 +66,18 @@ class Pipeline:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        question = self._question(options)
+        question = await self._question(options)
         (bank, text_ms), (decoded, decode_ms) = await _together(
-            _timed(question.runtime.bank.features(question.labels, question.templates)),
+            _timed(question.runtime.bank.features(question.phrases, question.templates)),
             _timed(self._pool.views(path, _view_request(question.runtime, options))),
         )
         features, engine_ms = await _timed(question.runtime.engine.encode_video(decoded.views, deadline=deadline))
         scores, score_ms = await _timed(self._score(question, features, bank, options))
-        threshold = options.threshold
         return Classification(
             model=_model_facts(question.runtime),
             vocabulary=question.vocabulary,
             results=_results(question.labels, scores, options),
-            none_of_these=NoneOfThese(score=None, rejected=threshold is not None and scores.best < threshold),
+            none_of_these=NoneOfThese(score=scores.rival_score, rejected=not _is_any_accepted(scores, options)),
             sampling=_sampling_facts(decoded, options),
             timing_ms={
                 "decode": round(decode_ms, 2),
@@ -87,7 +88,7 @@ class Pipeline:
             },
         )
 
-    def _question(self, options: ClassifyOptions) -> Question:
+    async def _question(self, options: ClassifyOptions) -> Question:
         """Resolve names and check labels and templates.
 
         Raises:
@@ -99,20 +100,26 @@ class Pipeline:
         contract = runtime.contract
         if options.candidate_labels is not None:
             self._check_labels(options.candidate_labels)
-            labels = prompts.check_labels(options.candidate_labels)
-            name, own_templates = None, None
+            vocabulary = None
+            labels = phrases = prompts.check_labels(options.candidate_labels)
         else:
             vocabulary = (
                 self._catalogue.default_for(contract)
                 if options.vocabulary is None
-                else self._catalogue.get(options.vocabulary)
+                else await self._catalogue.resolve(options.vocabulary)
             )
-            name, labels, own_templates = vocabulary.reference, vocabulary.labels, vocabulary.templates
+            labels, phrases = vocabulary.label_names, vocabulary.phrases
+        own_templates = vocabulary.templates if vocabulary is not None else None
         templates = options.chosen_templates(own_templates or contract.text.templates)
         if len(templates) > self._limits.max_templates:
             raise InvalidVocabulary(f"{len(templates)} templates, at most {self._limits.max_templates} are allowed")
         return Question(
-            runtime=runtime, vocabulary=name, labels=tuple(labels), templates=prompts.check_templates(templates)
+            runtime=runtime,
+            vocabulary=None if vocabulary is None else vocabulary.reference,
+            labels=labels,
+            phrases=phrases,
+            phrasing=None if vocabulary is None else vocabulary.phrasing,
+            templates=prompts.check_templates(templates),
         )
 
     def _check_labels(self, labels: Sequence[str]) -> None:
@@ -132,16 +139,17 @@ class Pipeline:
     async def _score(
         self, question: Question, features: VideoFeatures, bank: Float32Array, options: ClassifyOptions
     ) -> scoring.Scores:
-        contract = question.runtime.contract.scoring
+        contract, phrasing = question.runtime.contract.scoring, question.phrasing
         function = options.chosen_function(contract.activation)
         if question.runtime.contract.has_prompt_head:
             per_template = [await question.runtime.engine.prompted_logits(features, rows) for rows in bank]
             logits = np.stack(per_template, axis=1)  # [V, M, K]
-            return scoring.reduce_logits(logits, contract, function=function)
+            return scoring.reduce_logits(logits, contract, function=function, phrasing=phrasing)
         if len(features.video_features) * bank.shape[0] * bank.shape[1] <= INLINE_SCORES:
-            return scoring.score(features.video_features, bank, contract, function=function)
+            return scoring.score(features.video_features, bank, contract, function=function, phrasing=phrasing)
         return await asyncio.get_running_loop().run_in_executor(
-            self._scoring, lambda: scoring.score(features.video_features, bank, contract, function=function)
+            self._scoring,
+            lambda: scoring.score(features.video_features, bank, contract, function=function, phrasing=phrasing),
         )
 
 
@@ -184,11 +192,21 @@ def _results(labels: Sequence[str], scores: scoring.Scores, options: ClassifyOpt
             score=None if scores.scores is None else float(scores.scores[k]),
             logit=float(scores.logits[k]),
             cosine=float(scores.cosines[k]),
-            accepted=options.threshold is None
-            or (scores.scores is not None and float(scores.scores[k]) >= options.threshold),
+            accepted=_is_accepted(None if scores.scores is None else float(scores.scores[k]), scores, options),
         )
         for k in scoring.top_k(scores, options.top_k)
     ]
+
+
+def _is_accepted(score: float | None, scores: scoring.Scores, options: ClassifyOptions) -> bool:
+    """Whether a label's score reaches the threshold and is above that of the rivals; each where there is one."""
+    if score is None:
+        return options.threshold is None
+    return score >= (options.threshold or 0.0) and (scores.rival_score is None or score > scores.rival_score)
+
+
+def _is_any_accepted(scores: scoring.Scores, options: ClassifyOptions) -> bool:
+    return _is_accepted(None if scores.scores is None else scores.best, scores, options)
 
 
 def _sampling_facts(decoded: DecodedViews, options: ClassifyOptions) -> SamplingFacts:

@@ -1,24 +1,47 @@
 """From features to scores: b x k logits against the bank, and the contract's means over templates and views.
 
-Axes: V views, M templates kept apart, K labels, D embedding.
+Axes: V views, M templates kept apart, P phrases, K labels, R rivals, D embedding.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
-from serve.contract import ScoringContract
+from serve.contract import PhraseRule, ScoringContract
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrasing:
+    """How the columns of a bank [M, P, D] make labels: counts of phrases in order, then P - sum(counts) rivals.
+
+    Rivals are phrases of what is none of the labels; each competes as a class of its own.
+    """
+
+    counts: tuple[int, ...]  # [K], at least one each
+    rule: PhraseRule
+
+    @cached_property
+    def num_phrases(self) -> int:
+        """Phrases of the labels, rivals not counted."""
+        return sum(self.counts)
+
+    @cached_property
+    def starts(self) -> Int64Array:
+        """First phrase of each label [K]."""
+        return np.concatenate(([0], np.cumsum(self.counts[:-1], dtype=np.int64))).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one video gets for each label [K]."""
+    """What one video gets for each label [K], and for what is none of them."""
 
     scores: Float32Array | None  # after the function; None where there is none
     logits: Float32Array  # mean over views and templates, scale included
     cosines: Float32Array  # mean over views and templates
+    rival_score: float | None = None  # of the rivals together; None where there are none, or no function
 
     @property
     def best(self) -> float:
@@ -77,17 +100,49 @@ def logits_of(video_features: Float32Array, bank: Float32Array, contract: Scorin
     return logits.reshape(-1, num_templates, num_labels)
 
 
-def reduce_logits(logits: Float32Array, contract: ScoringContract, *, function: str) -> Scores:
-    """Logits [V, M, K] -> scores of each label by the contract's view rule."""
-    mean_logits = logits.mean(axis=(0, 1), dtype=np.float32)  # [K]
-    scores = None if function == "none" else VIEW_RULES[contract.view_rule](logits, FUNCTIONS[function])
+def label_logits(logits: Float32Array, phrasing: Phrasing) -> Float32Array:
+    """Logits of phrases [V, M, P] -> of labels and rivals [V, M, K + R], by the best or the mean of a label."""
+    num_labels, num_phrases = len(phrasing.counts), phrasing.num_phrases
+    if num_labels == num_phrases:
+        return logits
+    own = logits[..., :num_phrases]
+    if phrasing.rule == "best":
+        grouped = np.maximum.reduceat(own, phrasing.starts, axis=-1)
+    else:
+        grouped = np.add.reduceat(own, phrasing.starts, axis=-1) / np.array(phrasing.counts, np.float32)
+    return np.concatenate((grouped, logits[..., num_phrases:]), axis=-1)
+
+
+def reduce_logits(
+    logits: Float32Array, contract: ScoringContract, *, function: str, phrasing: Phrasing | None = None
+) -> Scores:
+    """Logits [V, M, P] -> scores of each label by the contract's view rule; without `phrasing` each column is a label.
+
+    Under softmax the rivals' score is the sum of theirs, under sigmoid that of the best of them.
+    """
+    classes = logits if phrasing is None else label_logits(logits, phrasing)
+    num_labels = logits.shape[-1] if phrasing is None else len(phrasing.counts)
+    mean_logits = classes[..., :num_labels].mean(axis=(0, 1), dtype=np.float32)  # [K]
     cosines = (mean_logits - np.float32(contract.logit_bias)) / np.float32(contract.logit_scale)
-    return Scores(scores=scores, logits=mean_logits, cosines=cosines)
+    if function == "none":
+        return Scores(scores=None, logits=mean_logits, cosines=cosines)
+    scores = VIEW_RULES[contract.view_rule](classes, FUNCTIONS[function])  # [K + R]
+    rivals = scores[num_labels:]
+    together = np.sum if function == "softmax" else np.max
+    rival_score = float(together(rivals)) if len(rivals) else None
+    return Scores(scores=scores[:num_labels], logits=mean_logits, cosines=cosines, rival_score=rival_score)
 
 
-def score(video_features: Float32Array, bank: Float32Array, contract: ScoringContract, *, function: str) -> Scores:
-    """Video features [V, D] against a normalised bank [M, K, D]; `function` is softmax, sigmoid or none."""
-    return reduce_logits(logits_of(video_features, bank, contract), contract, function=function)
+def score(
+    video_features: Float32Array,
+    bank: Float32Array,
+    contract: ScoringContract,
+    *,
+    function: str,
+    phrasing: Phrasing | None = None,
+) -> Scores:
+    """Video features [V, D] against a normalised bank [M, P, D]; `function` is softmax, sigmoid or none."""
+    return reduce_logits(logits_of(video_features, bank, contract), contract, function=function, phrasing=phrasing)
 
 
 def top_k(scores: Scores, k: int) -> Int64Array:

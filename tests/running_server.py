@@ -27,7 +27,8 @@ class RunningServer:
 @contextmanager
 def running_server(cache_dir: Path, **environment: str) -> Iterator[RunningServer]:
     """Start `python -m serve` on a free port and wait until it says ready; stopped with SIGTERM."""
-    variables = {**os.environ, "SERVE_PORT": "0", "SERVE_CACHE_DIR": str(cache_dir), **environment}
+    folders = {"SERVE_CACHE_DIR": str(cache_dir), "SERVE_DATA_DIR": str(cache_dir / "data")}
+    variables = {**os.environ, "SERVE_PORT": "0", **folders, **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", "serve"],
         cwd=ROOT,

@@ -1,6 +1,7 @@
 """One model version, loaded: its contract, engine, tokenizer and prompt bank."""
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from serve.engines.selection import start_engine
 from serve.errors import ContractError, UnknownModel
 from serve.settings import ServeSettings
 from serve.text.bank import PromptBank
+from serve.text.kept_rows import KeptRows
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -69,6 +71,11 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         tokenizer,
         max_rows_per_run=settings.batch.max_text_rows,
         max_bytes=settings.limits.bank_cache_bytes,
+        kept=KeptRows(
+            settings.cache_dir.expanduser() / "text" / f"{_text_identity(contract, started.engine.label)}.sqlite",
+            width=contract.embed_dim,
+            max_bytes=settings.limits.kept_text_bytes,
+        ),
     )
     return ModelRuntime(
         contract=contract,
@@ -78,3 +85,10 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         parity=started.parity,
         passed_over=started.passed_over,
     )
+
+
+def _text_identity(contract: ModelContract, label: str) -> str:
+    """A name for everything a text feature depends on: graph, weights, tokenizer, cleaning and runtime."""
+    graph = contract.graphs["text"]
+    parts = (graph.sha256, *graph.external_sha256, contract.tokenizer_file.sha256, repr(contract.text), label)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -1,40 +1,231 @@
-"""`GET /v1/vocabularies`: which vocabularies there are, and their labels."""
+"""`/v1/vocabularies`: vocabularies that change while the server runs.
 
-from typing import Any
+Every change names the version it changes (`If-Match`) and makes the next one. It answers 200 once this gateway uses it,
+202 when encoding takes longer than `Prefer: wait=SECONDS`; GET tells how far it has come.
+"""
 
-from fastapi import APIRouter, Request
+import re
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, ConfigDict
+
+from serve.errors import InvalidOption, MissingPrecondition, UnknownVocabulary, UnsupportedMedia
+from serve.routes import preconditions
+from serve.routes.paging import PageSize, PageToken, make_token, read_token
 from serve.service import Service
+from serve.vocabularies import formats
+from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
 from serve.vocabularies.vocabulary import Vocabulary
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
+NAME = re.compile(r"[a-z0-9._-]{1,64}")
+Name = Annotated[str, Path(description="`[a-z0-9._-]`, 1 to 64 characters.")]
+
+
+class Rollback(BaseModel):
+    """Which version to return to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: int
+
+
+def _body(kind: type[BaseModel], *others: str) -> dict[str, Any]:
+    """How OpenAPI describes a body that is read by hand, since it is counted while it arrives."""
+    content: dict[str, Any] = {"application/json": {"schema": kind.model_json_schema(ref_template="#/$defs/{model}")}}
+    content.update({other: {"schema": {"type": "string"}} for other in others})
+    return {"requestBody": {"required": True, "content": content}}
+
 
 @router.get("/vocabularies", summary="Every vocabulary")
-async def list_vocabularies(request: Request) -> dict[str, Any]:
-    """Name, version and size of each."""
+async def list_vocabularies(
+    request: Request, page_size: PageSize = 100, page_token: PageToken = None
+) -> dict[str, Any]:
+    """Name, versions and size of each, by name."""
     service: Service = request.app.state.service
-    default = service.catalogue.default_for(service.registry.get(None).contract)
+    catalogue, after = service.catalogue, read_token("vocabularies", page_token)
+    found = [item for item in catalogue.all() if after is None or item.name > str(after)]
+    default = catalogue.default_for(service.registry.get(None).contract)
+    page = found[:page_size]
     return {
         "vocabularies": [
-            {**_facts(vocabulary), "is_default": vocabulary.name == default.name}
-            for vocabulary in service.catalogue.all()
-        ]
+            {**_facts(catalogue, vocabulary), "is_default": vocabulary.name == default.name} for vocabulary in page
+        ],
+        "next_page_token": make_token("vocabularies", page[-1].name) if len(found) > page_size else None,
     }
 
 
-@router.get("/vocabularies/{name}", summary="One vocabulary with its labels")
-async def get_vocabulary(request: Request, name: str) -> dict[str, Any]:
-    """Labels in order, templates where it has its own."""
+@router.get("/vocabularies/{name}/versions", summary="History of a vocabulary")
+async def list_versions(
+    request: Request, name: Name, page_size: PageSize = 100, page_token: PageToken = None
+) -> dict[str, Any]:
+    """Versions that are kept, newest first."""
+    before = read_token(f"versions of {name}", page_token)
+    found = await _catalogue(request).versions(
+        name, before=None if before is None else int(before), limit=page_size + 1
+    )
+    page = found[:page_size]
+    return {
+        "versions": [asdict(item) for item in page],
+        "next_page_token": make_token(f"versions of {name}", page[-1].version) if len(found) > page_size else None,
+    }
+
+
+@router.get("/vocabularies/{name}:diff", summary="What was changed between two versions")
+async def diff_versions(
+    request: Request,
+    name: Name,
+    old: Annotated[int, Query(alias="from", ge=1, description="A version.")],
+    new: Annotated[int, Query(alias="to", ge=1, description="Another.")],
+) -> dict[str, Any]:
+    """Labels added, removed, renamed and changed, by their identity."""
+    catalogue = _catalogue(request)
+    first, second = await catalogue.resolve(f"{name}@{old}"), await catalogue.resolve(f"{name}@{new}")
+    return {"name": name, "from": old, "to": new, **asdict(difference(first, second))}
+
+
+@router.get("/vocabularies/{name}:export", summary="A vocabulary as a file", response_class=PlainTextResponse)
+async def export_vocabulary(
+    request: Request, name: Name, format: Literal["json", "csv", "txt"] = "json"
+) -> PlainTextResponse:
+    """JSON keeps everything and can be PUT again, CSV the phrases of labels, plain text their names."""
+    vocabulary = await _catalogue(request).resolve(name)
+    return PlainTextResponse(
+        formats.write(vocabulary, format),
+        media_type=formats.MEDIA_TYPES[format],
+        headers={"ETag": preconditions.etag(vocabulary.version)},
+    )
+
+
+@router.get("/vocabularies/{name}", summary="One vocabulary with its labels", response_model=None)
+async def get_vocabulary(request: Request, name: Name) -> Response:
+    """NAME at its current version, or NAME@VERSION; `latest` is newer than `current` while a change is encoded."""
+    catalogue = _catalogue(request)
+    vocabulary = await catalogue.resolve(name)
+    headers = {"ETag": preconditions.etag(_latest(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return JSONResponse({**_facts(catalogue, vocabulary), **formats.whole(vocabulary)}, headers=headers)
+
+
+@router.put(
+    "/vocabularies/{name}",
+    summary="Make or replace a vocabulary",
+    response_model=None,
+    openapi_extra=_body(VocabularyInput, "text/csv", "text/plain"),
+)
+async def put_vocabulary(request: Request, name: Name, split_names: bool = False) -> JSONResponse:
+    """`If-None-Match: *` makes a new one, `If-Match` replaces. The body is JSON, CSV (`name,synonyms,negatives`) or
+    plain text with one label a line; `split_names` makes words of `CamelCase` and `snake_case`."""
     service: Service = request.app.state.service
-    vocabulary = service.catalogue.get(name)
-    return {**_facts(vocabulary), "labels": list(vocabulary.labels), "templates": vocabulary.templates}
+    _check_name(name)
+    is_new = preconditions.asks_to_create(request)
+    if not is_new and "if-match" not in request.headers:
+        raise MissingPrecondition("say If-None-Match: * to make a vocabulary, or If-Match with its ETag to replace it")
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await preconditions.counted_body(request, most=service.settings.vocabularies.max_bytes)
+    given = formats.parse(body, media_type, split_names=split_names)
+    expected = None if is_new else _expected(request, name)
+    author = preconditions.author_of(request)
+    made = await service.catalogue.put(name, given, expected=expected, author=author)
+    return await _settled(request, made)
 
 
-def _facts(vocabulary: Vocabulary) -> dict[str, Any]:
+@router.patch(
+    "/vocabularies/{name}", summary="Change parts of a vocabulary", response_model=None,
+    openapi_extra=_body(VocabularyPatch),
+)  # fmt: skip
+async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
+    """Removes, renames, updates and adds labels, in this order; a label is named by its label_id or its name."""
+    service: Service = request.app.state.service
+    expected = _expected(request, name)
+    patch = await _json(request, VocabularyPatch)
+    author = preconditions.author_of(request)
+    return await _settled(request, await service.catalogue.patch(name, patch, expected=expected, author=author))
+
+
+@router.post(
+    "/vocabularies/{name}:rollback", summary="Return to an old version", response_model=None,
+    openapi_extra=_body(Rollback),
+)  # fmt: skip
+async def roll_back(request: Request, name: Name) -> JSONResponse:
+    """Makes a new version that equals the old one; nothing of the history is lost."""
+    service: Service = request.app.state.service
+    expected = _expected(request, name)
+    asked = await _json(request, Rollback)
+    made = await service.catalogue.roll_back(
+        name, asked.version, expected=expected, author=preconditions.author_of(request)
+    )
+    return await _settled(request, made)
+
+
+@router.delete("/vocabularies/{name}", summary="Delete a vocabulary", status_code=204)
+async def delete_vocabulary(request: Request, name: Name) -> Response:
+    """The name and all its versions; requests under way end with what they began with."""
+    await _catalogue(request).delete(name, expected=_expected(request, name))
+    return Response(status_code=204)
+
+
+def _catalogue(request: Request) -> Catalogue:
+    service: Service = request.app.state.service
+    return service.catalogue
+
+
+def _check_name(name: str) -> None:
+    if NAME.fullmatch(name) is None:
+        raise InvalidOption(f"the name {name[:80]!r} of a vocabulary has to match {NAME.pattern}")
+
+
+def _expected(request: Request, name: str) -> int:
+    """The version a change follows."""
+    version = preconditions.required_version(request)
+    catalogue = _catalogue(request)
+    if name not in {vocabulary.name for vocabulary in catalogue.all()} and version is None:
+        raise UnknownVocabulary(f"there is no vocabulary {name!r}")
+    return catalogue.latest(name) if version is None else version
+
+
+async def _json(request: Request, kind: type[BaseModel]) -> Any:
+    service: Service = request.app.state.service
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMedia(f"the body has to be application/json, not {media_type!r}")
+    body = await preconditions.counted_body(request, most=service.settings.vocabularies.max_bytes)
+    return formats.parse_json(body, kind)
+
+
+async def _settled(request: Request, made: Vocabulary) -> JSONResponse:
+    """200 when this gateway uses the version in time, else 202."""
+    catalogue = _catalogue(request)
+    is_current = await catalogue.wait_until_current(made, seconds=preconditions.wait_seconds(request))
+    headers = {"ETag": preconditions.etag(made.version)}
+    if not is_current:
+        headers["Location"] = f"/v1/vocabularies/{made.name}"
+    facts = {**_facts(catalogue, made), "is_current": is_current}
+    return JSONResponse(facts, status_code=200 if is_current else 202, headers=headers)
+
+
+def _latest(catalogue: Catalogue, vocabulary: Vocabulary) -> int:
+    return max(catalogue.latest(vocabulary.name), vocabulary.version)
+
+
+def _facts(catalogue: Catalogue, vocabulary: Vocabulary) -> dict[str, Any]:
+    """A version without its labels, and where its name stands on this gateway."""
+    encoding = catalogue.encodings.get(vocabulary.name)
     return {
         "name": vocabulary.name,
         "version": vocabulary.version,
+        "latest": _latest(catalogue, vocabulary),
+        "current": catalogue.current_version(vocabulary.name),
+        "encoding": None if encoding is None else asdict(encoding),
         "num_labels": len(vocabulary.labels),
         "description": vocabulary.description,
+        "author": vocabulary.author,
+        "note": vocabulary.note,
+        "created_at": vocabulary.created_at,
     }

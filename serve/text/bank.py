@@ -1,29 +1,42 @@
 """The bank: text features of all prompts of a vocabulary, encoded once and kept by prompt.
 
-The memory is keyed by the filled template and belongs to one model version, so a changed label costs one prompt per
-template and labels shared by vocabularies cost nothing. For X-CLIP these are the features before its prompt head.
+Memory and disk are keyed by the filled template and belong to one model version, so a changed label costs one prompt
+per template and labels shared by vocabularies cost nothing. For X-CLIP these are the features before its prompt head.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array
 from serve.engines.base import Engine
-from serve.errors import EngineFailure
+from serve.errors import EngineFailure, InvalidVocabulary
 from serve.text import prompts
+from serve.text.kept_rows import KeptRows
 from serve.text.tokenizer import Tokenizer, pad_rows
+
+Progress = Callable[[int, int], None]  # prompts done, prompts in all
 
 
 class PromptBank:
     """Text features of prompts under one model version; least recently used prompts leave when memory is full."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, *, max_rows_per_run: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        max_rows_per_run: int,
+        max_bytes: int,
+        kept: KeptRows | None = None,
+    ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._kept = kept
+        self._max_bytes = max_bytes
         self._max_rows = max_rows_per_run
         self._max_prompts = max(1, max_bytes // (4 * engine.contract.embed_dim))
         self._rows: OrderedDict[str, Float32Array] = OrderedDict()  # prompt -> [D]
@@ -31,8 +44,28 @@ class PromptBank:
         self._encoding = asyncio.Lock()
         self.encoded_prompts = 0  # so far, for metrics and tests
 
-    async def features(self, labels: Sequence[str], templates: Sequence[str]) -> Float32Array:
-        """Bank [M, K, D] of labels under templates, by the contract's ensembling rule; normalised unless a
+    def check(self, phrases: Sequence[str], templates: Sequence[str]) -> None:
+        """Make sure that phrases can be encoded, before anything depends on it; blocks.
+
+        Raises:
+            InvalidVocabulary: a prompt is longer than the model's context, or the bank would not fit into memory.
+        """
+        is_averaged = self._engine.contract.scoring.ensembling == "mean_embedding"
+        needed = len(phrases) * (1 if is_averaged else len(templates)) * self._engine.contract.embed_dim * 4
+        if needed > self._max_bytes:
+            raise InvalidVocabulary(
+                f"{len(phrases)} phrases under {len(templates)} templates take {needed} bytes of bank, "
+                f"{self._max_bytes} are allowed (SERVE_LIMITS__BANK_CACHE_BYTES)",
+                needed=needed,
+                limit=self._max_bytes,
+            )
+        for template in templates:
+            self._tokenizer.encode(prompts.fill(phrases, [template]))
+
+    async def features(
+        self, labels: Sequence[str], templates: Sequence[str], *, progress: Progress | None = None
+    ) -> Float32Array:
+        """Bank [M, K, D] of labels (or phrases) under templates, by the contract's ensembling rule; normalised unless a
         prompt head follows.
 
         Under `mean_embedding` the templates are averaged: M = 1. Otherwise M is the number of templates.
@@ -43,15 +76,17 @@ class PromptBank:
         key = (tuple(labels), tuple(templates))
         found = self._assembled.get(key)
         if found is None:
-            found = await self._assemble(*key)
+            found = await self._assemble(*key, progress)
             self._remember_assembled(key, found)
         else:
             self._assembled.move_to_end(key)
         return found
 
-    async def _assemble(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> Float32Array:
+    async def _assemble(
+        self, labels: tuple[str, ...], templates: tuple[str, ...], progress: Progress | None
+    ) -> Float32Array:
         filled = await asyncio.to_thread(prompts.fill, labels, templates)  # template-major
-        rows = await self._rows_of(filled)
+        rows = await self._rows_of(filled, progress)
         bank = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
         is_averaged = self._engine.contract.scoring.ensembling == "mean_embedding"
         if self._engine.contract.has_prompt_head:  # which normalises after adding the video's prompt
@@ -61,34 +96,51 @@ class PromptBank:
         bank.flags.writeable = False  # shared by requests
         return bank
 
-    async def _rows_of(self, filled: Sequence[str]) -> Float32Array:
-        """Features [R, D] of prompts, encoding those not yet known; one encoder at a time."""
-        held = {prompt: self._rows[prompt] for prompt in filled if prompt in self._rows}
-        if len(held) < len(set(filled)):
-            async with self._encoding:
-                missing = [prompt for prompt in dict.fromkeys(filled) if prompt not in self._rows]
-                held.update({prompt: self._rows[prompt] for prompt in filled if prompt in self._rows})
-                held.update(await self._encode(missing))
-        for prompt in held:
-            self._remember(prompt, held[prompt])
-        return np.stack([held[prompt] for prompt in filled])
+    async def _rows_of(self, filled: Sequence[str], progress: Progress | None) -> Float32Array:
+        """Features [R, D] of prompts: from memory, then from disk, the rest encoded."""
+        found = {prompt: self._rows[prompt] for prompt in filled if prompt in self._rows}
+        absent = [prompt for prompt in dict.fromkeys(filled) if prompt not in found]
+        if absent and self._kept is not None:
+            found.update(await asyncio.to_thread(self._kept.read, absent))
+            absent = [prompt for prompt in absent if prompt not in found]
+        if absent:
+            await self._encode(absent, found, progress)
+        for prompt, row in found.items():
+            self._remember(prompt, row)
+        return np.stack([found[prompt] for prompt in filled])
 
-    async def _encode(self, texts: Sequence[str]) -> dict[str, Float32Array]:
-        """Prompt -> [D]; prompts of like length share a run, so few padding tokens are computed."""
+    async def _encode(self, texts: Sequence[str], found: dict[str, Float32Array], progress: Progress | None) -> None:
+        """Add the features of texts to `found`; prompts of like length share a run, so little padding is computed.
+
+        The encoder is given up between runs: a short list does not wait for the end of a long one.
+        """
         tokens = await asyncio.to_thread(self._tokenizer.encode, texts)
-        contract = self._engine.contract.text
-        length = None if contract.dynamic_length else contract.context_length
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
-        encoded: dict[str, Float32Array] = {}
         for start in range(0, len(order), self._max_rows):
             part = order[start : start + self._max_rows]
-            rows = pad_rows([tokens[i] for i in part], pad_id=contract.pad_id, length=length)
-            features = await self._engine.encode_text(rows)  # [R, D]
-            if not np.isfinite(features).all():
-                raise EngineFailure("the text graph gave a number that is not finite")
-            encoded.update({texts[i]: features[n].copy() for n, i in enumerate(part)})
+            async with self._encoding:
+                rows = {texts[i]: self._rows[texts[i]] for i in part if texts[i] in self._rows}  # meanwhile by others
+                fresh = [i for i in part if texts[i] not in rows]
+                if fresh:
+                    rows.update(await self._run([texts[i] for i in fresh], [tokens[i] for i in fresh]))
+            found.update(rows)
+            for text, row in rows.items():
+                self._remember(text, row)
+            if progress is not None:
+                progress(start + len(part), len(texts))
+
+    async def _run(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> dict[str, Float32Array]:
+        """Prompt -> [D] of one run of the text graph."""
+        contract = self._engine.contract.text
+        length = None if contract.dynamic_length else contract.context_length
+        features = await self._engine.encode_text(pad_rows(tokens, pad_id=contract.pad_id, length=length))  # [R, D]
+        if not np.isfinite(features).all():
+            raise EngineFailure("the text graph gave a number that is not finite")
+        rows = {text: row.copy() for text, row in zip(texts, features, strict=True)}
+        if self._kept is not None:
+            await asyncio.to_thread(self._kept.write, rows)
         self.encoded_prompts += len(texts)
-        return encoded
+        return rows
 
     def _remember(self, prompt: str, row: Float32Array) -> None:
         self._rows[prompt] = row

@@ -24,6 +24,7 @@ ACTIONCLIP_TEMPLATES = (  # in the published order: the index is the template's 
     "The woman is {}",
 )
 XCLIP_TEMPLATES = ("{}",)
+TURNS_AROUND = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make a label read as another
 
 
 def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -78,5 +79,5 @@ def _check_text(text: str, name: str) -> None:
     if not text.strip():
         raise InvalidVocabulary(f"{name} is empty")
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs"):
+        if unicodedata.category(character) in ("Cc", "Cs") or character in TURNS_AROUND:
             raise InvalidVocabulary(f"{name} holds the control character U+{ord(character):04X}")

@@ -1,65 +1,323 @@
-"""The vocabularies a server offers without being told any: each model's own labels, and Kinetics-400."""
+"""The vocabularies of this gateway: what the store holds, and which version each answers with.
 
-from collections.abc import Iterable
+A change is committed first (`latest`); this gateway answers with it (`current`) once every prompt of it is encoded for
+every loaded model, which happens behind a queue beside classification. Until then the version before goes on answering.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from serve.contract import ModelContract
-from serve.errors import UnknownVocabulary
-from serve.vocabularies.vocabulary import Vocabulary
+from serve.errors import ActserveError, StaleVersion, UnknownVocabulary
+from serve.models.registry import ModelRegistry
+from serve.settings import ServeSettings
+from serve.store.database import Database
+from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
+from serve.vocabularies.store import VersionFacts, VocabularyStore
+from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.watch import ChangeWatcher
+
+logger = logging.getLogger(__name__)
 
 KINETICS = "kinetics400"
+BUILT_IN = "built-in"  # author of the versions this program makes itself
+OLD_VERSIONS_HELD = 16
+
+
+@dataclass
+class Encoding:
+    """How far a new version of a name has come on this gateway."""
+
+    version: int
+    done: int = 0  # prompts, over all loaded models
+    total: int = 0
+    fault: str | None = None  # why it did not become current
 
 
 class Catalogue:
-    """Vocabularies by name."""
+    """Vocabularies by name; everything that changes them goes through here."""
 
-    def __init__(self, vocabularies: Iterable[Vocabulary]) -> None:
-        self._by_name = {vocabulary.name: vocabulary for vocabulary in vocabularies}
+    def __init__(self, database: Database, registry: ModelRegistry, *, settings: ServeSettings) -> None:
+        self._database = database
+        self._registry = registry
+        self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
+        self.store = VocabularyStore(database, keep_versions=settings.vocabularies.keep_versions)
+        self._watcher = ChangeWatcher(
+            database, self.store, poll_seconds=settings.vocabularies.poll_seconds, on_change=self._take_over
+        )
+        self._current: dict[str, Vocabulary] = {}
+        self._latest: dict[str, int] = {}
+        self._old: OrderedDict[tuple[str, int], Vocabulary] = OrderedDict()
+        self.encodings: dict[str, Encoding] = {}
+        self._wanted: asyncio.Queue[str] = asyncio.Queue()
+        self._moved = asyncio.Condition()
+        self._encoder: asyncio.Task[None] | None = None
 
-    def all(self) -> list[Vocabulary]:
-        """Every vocabulary, by name."""
-        return [self._by_name[name] for name in sorted(self._by_name)]
-
-    def get(self, reference: str) -> Vocabulary:
-        """The vocabulary of a `name` or `name@version`.
+    async def start(self) -> None:
+        """Bring the database to its form, add the built-in vocabularies, load all, encode the default one.
 
         Raises:
-            UnknownVocabulary: no such name, or not at that version.
+            StoreUnavailable, ContractError: the database cannot be used.
         """
-        name, _, version = reference.partition("@")
-        found = self._by_name.get(name)
+        await asyncio.to_thread(self._database.migrate)
+        contracts = [runtime.contract for runtime in self._registry.active()]
+        await asyncio.to_thread(self._seed, built_in(contracts))
+        self._latest = await asyncio.to_thread(self.store.latest_versions)
+        for name in self._latest:
+            self._current[name] = await asyncio.to_thread(self.store.load, name)
+        default = self.default_for(self._registry.get(None).contract)
+        await self._encode(default, Encoding(version=default.version))
+        for name in self._latest:
+            self._wanted.put_nowait(name)
+        self._encoder = asyncio.create_task(self._work())
+        self._watcher.start()
+
+    async def close(self) -> None:
+        """Stop encoding and watching; the database is left as it is."""
+        await self._watcher.close()
+        if self._encoder is not None:
+            self._encoder.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._encoder
+
+    @property
+    def store_fault(self) -> str | None:
+        """Why the store does not answer at present; None while it does."""
+        return self._watcher.fault
+
+    def all(self) -> list[Vocabulary]:
+        """The current version of every vocabulary, by name."""
+        return [self._current[name] for name in sorted(self._current)]
+
+    def latest(self, name: str) -> int:
+        """Newest committed version of a name, as far as this gateway knows; 0 of one that is not there."""
+        return self._latest.get(name, 0)
+
+    def current_version(self, name: str) -> int | None:
+        """Number of the version this gateway answers with; None before there is one."""
+        found = self._current.get(name)
+        return None if found is None else found.version
+
+    def current(self, name: str) -> Vocabulary:
+        """The version this gateway answers with.
+
+        Raises:
+            UnknownVocabulary: no such name.
+        """
+        found = self._current.get(name)
         if found is None:
-            raise UnknownVocabulary(f"there is no vocabulary {name!r}", known=sorted(self._by_name))
-        if version and version != str(found.version):
-            raise UnknownVocabulary(f"vocabulary {name!r} has version {found.version}, not {version}")
+            raise UnknownVocabulary(f"there is no vocabulary {name!r}", known=sorted(self._current)[:100])
         return found
 
+    async def resolve(self, reference: str) -> Vocabulary:
+        """The vocabulary of a `name`, at its current version, or `name@version`, as long as that is kept.
+
+        Raises:
+            UnknownVocabulary: no such name or version.
+        """
+        name, at, version = reference.partition("@")
+        if not at:
+            return self.current(name)
+        if not version.isdecimal() or len(version) > 9:
+            raise UnknownVocabulary(f"{reference!r}: a version is a whole number")
+        wanted = (name, int(version))
+        current = self._current.get(name)
+        if current is not None and current.version == wanted[1]:
+            return current
+        if wanted not in self._old:
+            self._old[wanted] = await asyncio.to_thread(self.store.load, *wanted)
+            while len(self._old) > OLD_VERSIONS_HELD:
+                self._old.popitem(last=False)
+        self._old.move_to_end(wanted)
+        return self._old[wanted]
+
     def default_for(self, contract: ModelContract) -> Vocabulary:
-        """What a model is asked when a request names nothing: its own labels, else Kinetics-400."""
-        return self._by_name[contract.name.lower() if contract.name.lower() in self._by_name else KINETICS]
+        """What a model is asked when a request names nothing: its own labels, else Kinetics-400.
+
+        Raises:
+            UnknownVocabulary: somebody deleted both.
+        """
+        own = contract.name.lower()
+        return self.current(own if own in self._current else KINETICS)
+
+    async def put(self, name: str, given: VocabularyInput, *, expected: int | None, author: str) -> Vocabulary:
+        """Make a vocabulary (`expected` None) or replace it whole; committed when this returns.
+
+        Raises:
+            InvalidVocabulary, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = None if expected is None else await self._expected(name, expected)
+        made = await asyncio.to_thread(replaced, name, given, previous, limits=self._limits)
+        return await self._commit(made, previous, author=author, note="" if previous else "created")
+
+    async def patch(self, name: str, patch: VocabularyPatch, *, expected: int, author: str) -> Vocabulary:
+        """Change parts of a vocabulary; committed when this returns.
+
+        Raises:
+            InvalidVocabulary, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self._expected(name, expected)
+        made = await asyncio.to_thread(patched, previous, patch, limits=self._limits)
+        return await self._commit(made, previous, author=author, note="")
+
+    async def roll_back(self, name: str, version: int, *, expected: int, author: str) -> Vocabulary:
+        """Make a new version that equals an old one.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self._expected(name, expected)
+        made = await asyncio.to_thread(self.store.load, name, version)
+        return await self._commit(made, previous, author=author, note=f"rolled back to {version}")
+
+    async def delete(self, name: str, *, expected: int) -> None:
+        """Delete a name and its versions; requests under way end with what they began with.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        await asyncio.to_thread(self.store.delete, name, expected=expected)
+        await self._take_over({key: value for key, value in self._latest.items() if key != name})
+
+    async def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
+        """Versions of a name, newest first."""
+        return await asyncio.to_thread(self.store.versions, name, before=before, limit=limit)
+
+    async def wait_until_current(self, vocabulary: Vocabulary, *, seconds: float) -> bool:
+        """Whether this gateway answers with the version, or a later one, within so many seconds."""
+
+        def is_settled() -> bool:
+            encoding = self.encodings.get(vocabulary.name)
+            return self._is_current(vocabulary) or (encoding is not None and encoding.fault is not None)
+
+        async with self._moved:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait_for(is_settled), seconds)
+        return self._is_current(vocabulary)
+
+    def _is_current(self, vocabulary: Vocabulary) -> bool:
+        found = self._current.get(vocabulary.name)
+        return found is not None and found.version >= vocabulary.version
+
+    async def _expected(self, name: str, expected: int) -> Vocabulary:
+        """The newest version, which has to be `expected`."""
+        found = await asyncio.to_thread(self.store.load, name)
+        if found.version != expected:
+            raise StaleVersion(
+                f"vocabulary {name!r} is at version {found.version} by now, not {expected}",
+                name=name, latest=found.version,
+            )  # fmt: skip
+        return found
+
+    async def _commit(self, made: Vocabulary, previous: Vocabulary | None, *, author: str, note: str) -> Vocabulary:
+        await asyncio.to_thread(self._check_prompts, made, previous)
+        signed = replace(made, author=author, note=note)
+        expected = None if previous is None else previous.version
+        stored = await asyncio.to_thread(self.store.commit, signed, expected=expected)
+        await self._take_over({**self._latest, stored.name: max(stored.version, self._latest.get(stored.name, 0))})
+        return stored
+
+    def _check_prompts(self, made: Vocabulary, previous: Vocabulary | None) -> None:
+        """Refuse what a loaded model could not encode; phrases that were there before are not looked at again."""
+        is_known = previous is not None and previous.templates == made.templates
+        known = set(previous.phrases) if is_known and previous is not None else set()
+        fresh = [phrase for phrase in made.phrases if phrase not in known]
+        for runtime in self._registry.active():
+            runtime.bank.check(made.phrases if not known else fresh, made.templates or runtime.contract.text.templates)
+
+    async def _take_over(self, latest: dict[str, int]) -> None:
+        """Follow the store: encode what is new, forget what is gone."""
+        for name in set(self._latest) - set(latest):
+            self._current.pop(name, None)
+            self.encodings.pop(name, None)
+            for key in [key for key in self._old if key[0] == name]:
+                del self._old[key]
+        changed = [name for name, version in latest.items() if self._latest.get(name) != version]
+        self._latest = dict(latest)
+        for name in changed:
+            self.encodings[name] = Encoding(version=latest[name])
+            self._wanted.put_nowait(name)
+
+    async def _work(self) -> None:
+        """Encode wanted names one after the other; each becomes current when its bank is whole."""
+        while True:
+            name = await self._wanted.get()
+            if name not in self._latest:
+                continue
+            encoding = self.encodings.setdefault(name, Encoding(version=self._latest[name]))
+            try:
+                vocabulary = await asyncio.to_thread(self.store.load, name)
+                await self._encode(vocabulary, encoding)
+            except asyncio.CancelledError:
+                raise
+            except ActserveError as error:
+                logger.warning("vocabulary %s stays at its version: %s", name, error)
+                encoding.fault = error.message
+            except Exception:
+                logger.exception("vocabulary %s could not be encoded", name)
+                encoding.fault = "the server failed; its log has the cause"
+            else:
+                if name in self._latest:
+                    self._current[name] = vocabulary
+                    self.encodings.pop(name, None)
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def _encode(self, vocabulary: Vocabulary, encoding: Encoding) -> None:
+        """Have every prompt of a vocabulary encoded for every loaded model."""
+        started = time.perf_counter()
+        encoding.version = vocabulary.version
+        for runtime in self._registry.active():
+            templates = vocabulary.templates or runtime.contract.text.templates
+            await runtime.bank.features(vocabulary.phrases, templates, progress=_progress(encoding))
+        logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
+
+    def _seed(self, vocabularies: Iterable[Vocabulary]) -> None:
+        """Add the built-in vocabularies that are not there; bring untouched ones to the model's labels."""
+        for vocabulary in vocabularies:
+            with suppress(StaleVersion):  # another gateway did it
+                try:
+                    found = self.store.load(vocabulary.name)
+                except UnknownVocabulary:
+                    self.store.commit(vocabulary, expected=None)
+                    continue
+                if found.author == BUILT_IN and found.label_names != vocabulary.label_names:
+                    self.store.commit(vocabulary, expected=found.version)
 
 
-def built_in(contracts: Iterable[ModelContract]) -> Catalogue:
+def _progress(encoding: Encoding) -> Callable[[int, int], None]:
+    """Counts one model's prompts on top of what was counted before it."""
+    done, total = encoding.done, encoding.total
+
+    def count(prompts_done: int, prompts: int) -> None:
+        encoding.done, encoding.total = done + prompts_done, total + prompts
+
+    return count
+
+
+def built_in(contracts: Iterable[ModelContract]) -> list[Vocabulary]:
     """Kinetics-400 and the labels each model's contract recommends, under the model's name."""
     own = [
-        Vocabulary(
-            name=contract.name.lower(),
-            version=1,
-            labels=contract.default_labels,
-            description=f"labels that the model {contract.name} was made for",
-        )
+        _made(contract.name.lower(), contract.default_labels, f"labels that the model {contract.name} was made for")
         for contract in contracts
         if contract.default_labels
     ]
-    return Catalogue([kinetics400(), *own])
+    text = (resources.files("serve.vocabularies") / f"{KINETICS}.txt").read_text(encoding="utf-8")
+    return [_made(KINETICS, tuple(text.splitlines()), "class names of Kinetics-400, by class id"), *own]
 
 
-def kinetics400() -> Vocabulary:
-    """Class names of Kinetics-400, in the order of its class ids."""
-    text = (resources.files("serve.vocabularies") / "kinetics400.txt").read_text(encoding="utf-8")
+def _made(name: str, labels: tuple[str, ...], description: str) -> Vocabulary:
     return Vocabulary(
-        name=KINETICS,
-        version=1,
-        labels=tuple(text.splitlines()),
-        description="class names of Kinetics-400, by class id",
+        name=name,
+        version=0,
+        labels=tuple(Label(label_id=f"{index:06x}", name=label) for index, label in enumerate(labels)),
+        description=description,
+        author=BUILT_IN,
+        note="built-in",
     )

@@ -1,0 +1,75 @@
+"""What a request's headers ask for: which version it changes, how long it waits, who makes it."""
+
+import re
+
+from fastapi import Request
+
+from serve.errors import InvalidOption, MissingPrecondition, StaleVersion, UploadTooLarge
+
+ETAG = re.compile(r'"(\d{1,9})"')
+WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,5}(?:\.\d+)?)\s*(?:$|[,;])")
+DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 300.0
+MAX_AUTHOR_CHARS = 200
+
+
+def etag(version: int) -> str:
+    """The entity tag of a version."""
+    return f'"{version}"'
+
+
+def required_version(request: Request) -> int | None:
+    """The version `If-Match` names, None for `*` (whatever it is now).
+
+    Raises:
+        MissingPrecondition: there is no `If-Match`.
+        StaleVersion: it names no version.
+    """
+    given = request.headers.get("if-match")
+    if given is None:
+        raise MissingPrecondition(
+            "a change needs the header If-Match with the ETag of the version it changes (GET shows it)"
+        )
+    if given.strip() == "*":
+        return None
+    found = ETAG.fullmatch(given.strip())
+    if found is None:
+        raise StaleVersion(f"If-Match {given!r} is no ETag of this server, which writes them as {etag(3)}")
+    return int(found[1])
+
+
+def asks_to_create(request: Request) -> bool:
+    """Whether `If-None-Match: *` says that the thing must be new."""
+    return request.headers.get("if-none-match", "").strip() == "*"
+
+
+def wait_seconds(request: Request) -> float:
+    """How long the caller waits for a change to be in use: `Prefer: wait=SECONDS`."""
+    found = WAIT.search(request.headers.get("prefer", ""))
+    return min(float(found[1]), LONGEST_WAIT_SECONDS) if found else DEFAULT_WAIT_SECONDS
+
+
+def author_of(request: Request) -> str:
+    """Who changes something, as the caller says in `X-Author`.
+
+    Raises:
+        InvalidOption: longer than a name is.
+    """
+    author = request.headers.get("x-author", "").strip()
+    if len(author) > MAX_AUTHOR_CHARS:
+        raise InvalidOption(f"X-Author has {len(author)} characters, at most {MAX_AUTHOR_CHARS} are allowed")
+    return author
+
+
+async def counted_body(request: Request, *, most: int) -> bytes:
+    """The body, counted while it arrives.
+
+    Raises:
+        UploadTooLarge: it passed `most` bytes.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise UploadTooLarge(f"the body is larger than {most} bytes", limit=most)
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,160 @@
+"""The database of what must outlive the server: SQLite in a file, or PostgreSQL for several gateways.
+
+SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a killed process and power loss. Writers
+begin with `BEGIN IMMEDIATE`, so two of them wait for each other instead of failing halfway.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from serve.errors import ContractError, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+NEWEST_REVISION = "0001"
+BUSY_TIMEOUT_MS = 10_000
+SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": BUSY_TIMEOUT_MS}
+CONNECT_TIMEOUT_SECONDS = 5
+MIGRATION_LOCK = 0x616374736572766 & 0x7FFFFFFF  # of PostgreSQL's advisory locks: one gateway migrates at a time
+
+
+class Database:
+    """Connections to one database; used from worker threads, never from the event loop."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is connected yet.
+
+        Raises:
+            ContractError: the address is of no known kind.
+        """
+        try:
+            parsed = sa.make_url(url)
+        except exc.ArgumentError as error:
+            raise ContractError(f"store_url cannot be read: {error}", field="store_url") from error
+        self.is_postgres = parsed.get_backend_name() == "postgresql"
+        if not self.is_postgres and parsed.get_backend_name() != "sqlite":
+            raise ContractError(
+                f"store_url: sqlite or postgresql is needed, found {parsed.get_backend_name()}", field="store_url"
+            )
+        if self.is_postgres:
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.url = parsed
+        try:
+            self.engine = _postgres(parsed) if self.is_postgres else _sqlite(parsed)
+        except ModuleNotFoundError as error:
+            raise ContractError(
+                f"store_url names PostgreSQL, whose driver is not installed ({error.name}): "
+                "pip install 'actserve[postgres]'",
+                field="store_url",
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        with _translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that is committed at the end, or undone.
+
+        Raises:
+            StoreUnavailable: the database does not answer; nothing was changed.
+        """
+        with _translated(), self.engine.connect() as connection:
+            writer = connection.execution_options(is_writer=True)
+            with writer.begin():
+                yield writer
+
+    def migrate(self) -> None:
+        """Bring the tables to this program's form; one process at a time.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+            ContractError: the database is of a newer program.
+        """
+        if self._revision() == NEWEST_REVISION:
+            return
+        from alembic import command, config, util  # a third of a second that a usual start does without
+
+        settings = config.Config(attributes={})
+        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.writing() as connection:
+            if self.is_postgres:
+                connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            settings.attributes["connection"] = connection
+            try:
+                command.upgrade(settings, "head")
+            except util.CommandError as error:
+                raise ContractError(
+                    f"the database has a form this program does not know: {error}", field="store_url"
+                ) from error
+        logger.info("store migrated to revision %s", NEWEST_REVISION)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _revision(self) -> str | None:
+        with self.reading() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(sa.text("select version_num from alembic_version")).scalar()
+
+
+def sqlite_url(path: Path) -> str:
+    """Address of a SQLite file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgres(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        pool_pre_ping=True,  # a connection the database dropped is replaced before it is used
+        pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
+    )
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """Set what durability and waiting depend on, and make sure that it took."""
+    for name, wanted in SQLITE_PRAGMAS.items():
+        connection.execute(f"PRAGMA {name} = {wanted}")
+        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != wanted:
+            raise ContractError(f"SQLite refuses {name} = {wanted}, it stays {found}", field="store_url")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    is_writer = connection.get_execution_options().get("is_writer", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        raise StoreUnavailable(f"the database does not answer: {error.__class__.__name__}") from error
+    except exc.DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise StoreUnavailable("the database closed the connection") from error

@@ -1,0 +1,97 @@
+"""Text features on disk, by prompt: what was encoded once is not encoded again after a restart.
+
+One SQLite file for each model version and runtime. It is a cache: a row whose checksum is wrong is left out, a file
+that is no database any more is made anew, and a locked or full disk costs time, never an answer.
+"""
+
+import logging
+import sqlite3
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from serve.arrays import Float32Array
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 500  # prompts of one query; SQLite bounds its parameters
+TABLE = "create table if not exists rows (prompt text primary key, features blob not null, crc integer not null)"
+
+
+class KeptRows:
+    """Features [D] by prompt in a file; safe to use from several threads and processes."""
+
+    def __init__(self, path: Path, *, width: int, max_bytes: int) -> None:
+        self._path = path
+        self._width = width  # D
+        self._max_rows = max(1, max_bytes // (4 * width))
+        self._lock = threading.Lock()
+
+    def read(self, prompts: Sequence[str]) -> dict[str, Float32Array]:
+        """The rows that are there and whole."""
+        found: dict[str, Float32Array] = {}
+        with self._lock:
+            try:
+                with closing(self._open()) as connection:
+                    for start in range(0, len(prompts), AT_ONCE):
+                        found.update(self._read_some(connection, prompts[start : start + AT_ONCE]))
+            except sqlite3.Error as error:
+                self._suffer(error)
+        return found
+
+    def write(self, rows: Mapping[str, Float32Array]) -> None:
+        """Keep rows; the oldest leave when the file is full."""
+        values = [
+            (prompt, data := row.astype("<f4").tobytes(), _checksum(prompt, data)) for prompt, row in rows.items()
+        ]
+        with self._lock:
+            try:
+                with closing(self._open()) as connection, connection:
+                    connection.executemany("insert or replace into rows values (?, ?, ?)", values)
+                    excess = connection.execute("select count(*) from rows").fetchone()[0] - self._max_rows
+                    if excess > 0:
+                        connection.execute(
+                            "delete from rows where rowid in (select rowid from rows order by rowid limit ?)", (excess,)
+                        )
+            except sqlite3.Error as error:
+                self._suffer(error)
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=2)
+        try:
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = normal")  # a lost row is encoded again
+            connection.execute(TABLE)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _read_some(self, connection: sqlite3.Connection, prompts: Sequence[str]) -> dict[str, Float32Array]:
+        marks = ",".join("?" * len(prompts))
+        query = f"select prompt, features, crc from rows where prompt in ({marks})"  # noqa: S608 - marks alone
+        found = {}
+        for prompt, data, crc in connection.execute(query, prompts):
+            if isinstance(data, bytes) and len(data) == 4 * self._width and crc == _checksum(prompt, data):
+                found[prompt] = np.frombuffer(data, "<f4").astype(np.float32)
+            else:
+                logger.warning("%s: a kept row is damaged and will be encoded again", self._path.name)
+        return found
+
+    def _suffer(self, error: sqlite3.Error) -> None:
+        """Go on without the cache; a file that is no database is removed."""
+        if isinstance(error, sqlite3.OperationalError):  # locked, full, not permitted
+            logger.warning("kept text features cannot be used now: %s", error)
+            return
+        logger.warning("%s is damaged (%s) and will be made anew", self._path, error)
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _checksum(prompt: str, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(prompt.encode()))

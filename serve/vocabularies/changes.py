@@ -1,0 +1,263 @@
+"""From what a caller sends to the next version of a vocabulary: replaced whole, or changed in parts; and differences.
+
+Plain functions on values; nothing is stored here. Each either returns a whole valid vocabulary or raises.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve.contract import PhraseRule
+from serve.errors import InvalidVocabulary, UnknownVocabulary
+from serve.settings import LimitSettings, VocabularySettings
+from serve.text import prompts
+from serve.vocabularies.vocabulary import Label, Vocabulary
+
+MAX_DESCRIPTION_CHARS, MAX_METADATA_BYTES = 10_000, 65_536
+
+
+class LabelInput(BaseModel):
+    """A label as a caller writes it; a bare string is its name alone."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    label_id: str | None = Field(None, description="Keeps the identity of an existing label.")
+    synonyms: list[str] = Field(default_factory=list)
+    negatives: list[str] = Field(
+        default_factory=list, description="Phrases near the label that are not it; they compete with it."
+    )
+
+
+class VocabularyInput(BaseModel):
+    """A whole vocabulary."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    labels: list[str | LabelInput]
+    templates: list[str] | None = Field(None, description="Templates with one {} each; the model's own where null.")
+    phrase_rule: PhraseRule = Field("best", description="From the phrases of a label to its logit.")
+    background: list[str] = Field(default_factory=list, description="Phrases of what is none of the labels.")
+    description: str = Field("", max_length=MAX_DESCRIPTION_CHARS)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Rename(BaseModel):
+    """A new name for a label, which keeps its identity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    label: str = Field(description="Its label_id, or its name.")
+    to: str
+
+
+class VocabularyPatch(BaseModel):
+    """Changes of parts, made in this order: remove, rename, update, add, the rest."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    remove: list[str] = Field(default_factory=list, description="Labels by label_id or name.")
+    rename: list[Rename] = Field(default_factory=list)
+    update: list[LabelInput] = Field(
+        default_factory=list, description="Labels whose synonyms and negatives become these."
+    )
+    add: list[str | LabelInput] = Field(default_factory=list)
+    templates: list[str] | None = Field(None, description="Empty: the model's own.")
+    phrase_rule: PhraseRule | None = None
+    background: list[str] | None = None
+    description: str | None = Field(None, max_length=MAX_DESCRIPTION_CHARS)
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What lies between two versions."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]  # from, to
+    changed: tuple[str, ...]  # labels with other phrases
+    moved: bool  # the labels that stay are in another order
+    fields: tuple[str, ...]  # templates, phrase_rule, background, description, metadata
+
+
+def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: "Limits") -> Vocabulary:
+    """The vocabulary a caller sends whole; a label of the same name keeps its identity.
+
+    Raises:
+        InvalidVocabulary: with what is wrong and where.
+    """
+    known = {} if previous is None else {prompts.comparable(label.name): label.label_id for label in previous.labels}
+    labels = [_label(item, known) for item in given.labels]
+    return _checked(
+        Vocabulary(
+            name=name,
+            version=0,
+            labels=tuple(labels),
+            templates=_templates(given.templates),
+            phrase_rule=given.phrase_rule,
+            background=tuple(given.background),
+            description=given.description,
+            metadata=given.metadata,
+        ),
+        limits,
+    )
+
+
+def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -> Vocabulary:
+    """The vocabulary with the changes of a patch.
+
+    Raises:
+        InvalidVocabulary: the result would not be valid, or a label is changed twice.
+        UnknownVocabulary: a label that is to be changed is not there.
+    """
+    labels = {label.label_id: label for label in previous.labels}
+    find = _Finder(previous.labels)
+    for key in patch.remove:
+        label = find(key)
+        if labels.pop(label.label_id, None) is None:
+            raise InvalidVocabulary(f"label {key!r} is removed twice")
+    for rename in patch.rename:
+        label_id = _kept(find(rename.label), labels)
+        labels[label_id] = replace(labels[label_id], name=rename.to.strip())
+    for item in patch.update:
+        label_id = _kept(find(item.label_id or item.name), labels)
+        labels[label_id] = replace(
+            labels[label_id],
+            name=item.name.strip(),
+            synonyms=_stripped(item.synonyms),
+            negatives=_stripped(item.negatives),
+        )
+    added = [_label(item, {}) for item in patch.add]
+    plain = {
+        "phrase_rule": patch.phrase_rule,
+        "background": None if patch.background is None else tuple(patch.background),
+        "description": patch.description,
+        "metadata": patch.metadata,
+    }
+    changes: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+    if patch.templates is not None:
+        changes["templates"] = _templates(patch.templates or None)
+    return _checked(replace(previous, labels=(*labels.values(), *added), **changes), limits)
+
+
+def difference(old: Vocabulary, new: Vocabulary) -> Difference:
+    """What was done between two versions, by the identity of labels."""
+    before = {label.label_id: label for label in old.labels}
+    after = {label.label_id: label for label in new.labels}
+    both = [label_id for label_id in before if label_id in after]
+    return Difference(
+        added=tuple(label.name for key, label in after.items() if key not in before),
+        removed=tuple(label.name for key, label in before.items() if key not in after),
+        renamed=tuple((before[key].name, after[key].name) for key in both if before[key].name != after[key].name),
+        changed=tuple(after[key].name for key in both if _other_phrases(before[key], after[key])),
+        moved=both != [label_id for label_id in after if label_id in before],
+        fields=tuple(
+            name
+            for name in ("templates", "phrase_rule", "background", "description", "metadata")
+            if getattr(old, name) != getattr(new, name)
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a vocabulary may hold."""
+
+    vocabularies: VocabularySettings
+    requests: LimitSettings
+
+
+class _Finder:
+    """Labels by id, or by name as a reader sees it."""
+
+    def __init__(self, labels: Iterable[Label]) -> None:
+        self._by_id = {label.label_id: label for label in labels}
+        self._by_name = {prompts.comparable(label.name): label for label in self._by_id.values()}
+
+    def __call__(self, key: str) -> Label:
+        found = self._by_id.get(key) or self._by_name.get(prompts.comparable(key))
+        if found is None:
+            raise UnknownVocabulary(f"there is no label {key!r}", label=key)
+        return found
+
+
+def _kept(label: Label, labels: Mapping[str, Label]) -> str:
+    if label.label_id not in labels:
+        raise InvalidVocabulary(f"label {label.name!r} is removed and changed at once")
+    return label.label_id
+
+
+def _label(item: str | LabelInput, known: Mapping[str, str]) -> Label:
+    given = LabelInput(name=item) if isinstance(item, str) else item
+    name = given.name.strip()
+    identity = given.label_id if given.label_id in known.values() else known.get(prompts.comparable(name))
+    return Label(
+        label_id=identity or secrets.token_hex(6),
+        name=name,
+        synonyms=_stripped(given.synonyms),
+        negatives=_stripped(given.negatives),
+    )
+
+
+def _stripped(phrases: Sequence[str]) -> tuple[str, ...]:
+    return tuple(phrase.strip() for phrase in phrases)
+
+
+def _templates(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    return prompts.check_templates(given) if given else None
+
+
+def _other_phrases(one: Label, other: Label) -> bool:
+    return (one.synonyms, one.negatives) != (other.synonyms, other.negatives)
+
+
+def _checked(vocabulary: Vocabulary, limits: Limits) -> Vocabulary:
+    most = limits.vocabularies.max_labels
+    if len(vocabulary.labels) > most:
+        raise InvalidVocabulary(
+            f"{len(vocabulary.labels)} labels, at most {most} are allowed",
+            num_labels=len(vocabulary.labels),
+            limit=most,
+        )
+    prompts.check_labels(vocabulary.label_names)
+    if len({label.label_id for label in vocabulary.labels}) < len(vocabulary.labels):
+        raise InvalidVocabulary("two labels have the same label_id")
+    if len(vocabulary.templates or ()) > limits.requests.max_templates:
+        raise InvalidVocabulary(
+            f"{len(vocabulary.templates or ())} templates, at most {limits.requests.max_templates} are allowed"
+        )
+    for label in vocabulary.labels:
+        _check_phrases(label, limits)
+    if vocabulary.background:
+        prompts.check_labels(vocabulary.background)
+        if len(vocabulary.background) > limits.requests.max_candidate_labels:
+            raise InvalidVocabulary(
+                f"{len(vocabulary.background)} background phrases, "
+                f"at most {limits.requests.max_candidate_labels} are allowed"
+            )
+        _check_lengths(vocabulary.background, limits)
+    if len(repr(dict(vocabulary.metadata))) > MAX_METADATA_BYTES:
+        raise InvalidVocabulary(f"metadata is larger than {MAX_METADATA_BYTES} bytes")
+    return vocabulary
+
+
+def _check_phrases(label: Label, limits: Limits) -> None:
+    count, most = len(label.synonyms) + len(label.negatives), limits.vocabularies.max_phrases_per_label
+    if count > most:
+        raise InvalidVocabulary(f"label {label.name!r} has {count} further phrases, at most {most} are allowed")
+    if count:
+        prompts.check_labels((*label.phrases, *label.negatives))
+    _check_lengths((*label.phrases, *label.negatives), limits)
+
+
+def _check_lengths(phrases: Iterable[str], limits: Limits) -> None:
+    for phrase in phrases:
+        if len(phrase) > limits.requests.max_label_chars:
+            raise InvalidVocabulary(
+                f"{phrase[:60]!r}... has {len(phrase)} characters, "
+                f"at most {limits.requests.max_label_chars} are allowed"
+            )

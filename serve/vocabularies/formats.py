@@ -1,0 +1,137 @@
+"""Vocabularies as files: JSON, CSV, and plain text with one label a line.
+
+CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are not read. Data sets write
+class names in their own ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` makes words of them, on request alone.
+"""
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from serve.errors import InvalidVocabulary, UnsupportedMedia
+from serve.vocabularies.changes import LabelInput, VocabularyInput
+from serve.vocabularies.vocabulary import Vocabulary
+
+MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "txt": "text/plain"}
+WORD_EDGES = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
+
+
+def parse(body: bytes, media_type: str, *, split_names: bool = False) -> VocabularyInput:
+    """The vocabulary in a body of one of `MEDIA_TYPES`.
+
+    Raises:
+        UnsupportedMedia: another type.
+        InvalidVocabulary: no text, or not of that form; says where.
+    """
+    kind = next((kind for kind, known in MEDIA_TYPES.items() if known == media_type), None)
+    if kind is None:
+        raise UnsupportedMedia(f"a vocabulary comes as {', '.join(MEDIA_TYPES.values())}, not as {media_type!r}")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidVocabulary(f"the text is not UTF-8: byte {error.start} cannot be read") from error
+    given = {"json": _from_json, "csv": _from_csv, "txt": _from_lines}[kind](text)
+    return _with_split_names(given) if split_names else given
+
+
+def parse_json(body: bytes, kind: type[Any]) -> Any:
+    """A pydantic model from a JSON body.
+
+    Raises:
+        InvalidVocabulary: no JSON, or other fields than the model has.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)[:20]
+        words = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:3])
+        raise InvalidVocabulary(words, errors=faults) from error
+
+
+def write(vocabulary: Vocabulary, kind: str) -> str:
+    """The vocabulary as text of a kind; JSON keeps everything, CSV the labels' phrases, plain text their names."""
+    if kind == "json":
+        return json.dumps(whole(vocabulary), ensure_ascii=False, indent=1) + "\n"
+    if kind == "csv":
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("name", "synonyms", "negatives"))
+        writer.writerows(
+            (label.name, "|".join(label.synonyms), "|".join(label.negatives)) for label in vocabulary.labels
+        )
+        return stream.getvalue()
+    return "".join(f"{name}\n" for name in vocabulary.label_names)
+
+
+def whole(vocabulary: Vocabulary) -> dict[str, Any]:
+    """What `parse` takes as JSON."""
+    return {
+        "labels": [
+            {
+                "name": label.name,
+                "label_id": label.label_id,
+                "synonyms": list(label.synonyms),
+                "negatives": list(label.negatives),
+            }
+            for label in vocabulary.labels
+        ],
+        "templates": None if vocabulary.templates is None else list(vocabulary.templates),
+        "phrase_rule": vocabulary.phrase_rule,
+        "background": list(vocabulary.background),
+        "description": vocabulary.description,
+        "metadata": dict(vocabulary.metadata),
+    }
+
+
+def split_name(name: str) -> str:
+    """Words of a class name: `ApplyEyeMakeup` -> `apply eye makeup`, `brush_hair` -> `brush hair`.
+
+    Capitals inside are kept where they stand together (`YoYo` -> `yo yo`, `playing TV` stays).
+    """
+    if " " in name.strip():
+        return name.strip()
+    words = [word for word in WORD_EDGES.split(name) if word]
+    return " ".join(word if word.isupper() and len(word) > 1 else word.lower() for word in words)
+
+
+def _from_json(text: str) -> VocabularyInput:
+    found: VocabularyInput = parse_json(text.encode(), VocabularyInput)
+    return found
+
+
+def _from_csv(text: str) -> VocabularyInput:
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    labels: list[str | LabelInput] = []
+    try:
+        if "name" not in (rows.fieldnames or ()):
+            raise InvalidVocabulary(
+                f"the CSV needs a column `name`, found {', '.join(rows.fieldnames or ()) or 'none'}"
+            )
+        for row in rows:
+            if row["name"] is None:
+                raise InvalidVocabulary(f"line {rows.line_num} has no name")
+            synonyms, negatives = (_phrases(row.get(key)) for key in ("synonyms", "negatives"))
+            labels.append(LabelInput(name=row["name"], synonyms=synonyms, negatives=negatives))
+    except csv.Error as error:
+        raise InvalidVocabulary(f"the CSV cannot be read at line {rows.line_num}: {error}") from error
+    return VocabularyInput(labels=labels)
+
+
+def _phrases(cell: str | None) -> list[str]:
+    return [phrase.strip() for phrase in (cell or "").split("|") if phrase.strip()]
+
+
+def _from_lines(text: str) -> VocabularyInput:
+    return VocabularyInput(labels=[line for line in text.splitlines() if line.strip()])
+
+
+def _with_split_names(given: VocabularyInput) -> VocabularyInput:
+    labels: list[str | LabelInput] = [
+        split_name(item) if isinstance(item, str) else item.model_copy(update={"name": split_name(item.name)})
+        for item in given.labels
+    ]
+    return given.model_copy(update={"labels": labels})

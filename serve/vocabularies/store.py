@@ -1,0 +1,197 @@
+"""Versions of vocabularies in the database: every change is one transaction that either happened or did not.
+
+Deleting a name keeps its count, so a version number never means two things.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from serve.errors import StaleVersion, UnknownVocabulary
+from serve.store.database import Database
+from serve.store.tables import vocabularies, vocabulary_versions
+from serve.vocabularies.vocabulary import Label, Vocabulary
+
+CHANNEL = "actserve_vocabularies"  # of PostgreSQL's LISTEN and NOTIFY
+STORED_APART = ("name", "version", "author", "note", "created_at")  # have columns of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionFacts:
+    """One version without its labels."""
+
+    version: int
+    num_labels: int
+    author: str
+    note: str
+    created_at: str
+
+
+class VocabularyStore:
+    """Reads and writes versions; every method blocks and belongs in a worker thread."""
+
+    def __init__(self, database: Database, *, keep_versions: int) -> None:
+        self._database = database
+        self._keep_versions = keep_versions
+
+    def latest_versions(self) -> dict[str, int]:
+        """Name -> newest version of every vocabulary that is not deleted."""
+        query = sa.select(vocabularies.c.name, vocabularies.c.latest).where(~vocabularies.c.is_deleted)
+        with self._database.reading() as connection:
+            return {row.name: row.latest for row in connection.execute(query)}
+
+    def load(self, name: str, version: int | None = None) -> Vocabulary:
+        """A version, or the newest one.
+
+        Raises:
+            UnknownVocabulary: no such name, or the version does not exist or was given up.
+        """
+        with self._database.reading() as connection:
+            latest = _latest(connection, name)
+            wanted = latest if version is None else version
+            row = connection.execute(_versions_of(name).where(vocabulary_versions.c.version == wanted)).one_or_none()
+        if row is None:
+            raise UnknownVocabulary(
+                f"vocabulary {name!r} has no version {version} any more; the newest is {latest}", latest=latest
+            )
+        return _vocabulary(row)
+
+    def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
+        """Versions, newest first, below `before`.
+
+        Raises:
+            UnknownVocabulary: no such name.
+        """
+        columns = [vocabulary_versions.c[key] for key in VersionFacts.__dataclass_fields__]
+        query = sa.select(*columns).where(vocabulary_versions.c.name == name)
+        if before is not None:
+            query = query.where(vocabulary_versions.c.version < before)
+        query = query.order_by(vocabulary_versions.c.version.desc()).limit(limit)
+        with self._database.reading() as connection:
+            _latest(connection, name)
+            return [VersionFacts(**row._mapping) for row in connection.execute(query)]
+
+    def commit(self, vocabulary: Vocabulary, *, expected: int | None) -> Vocabulary:
+        """Make the next version of a name; `expected` is the version it follows, None when the name must be new.
+
+        Returns the vocabulary as stored, with its version and time.
+
+        Raises:
+            StaleVersion: the newest version is another one, or the name exists already.
+            UnknownVocabulary: it was deleted.
+        """
+        with self._database.writing() as connection:
+            found = connection.execute(
+                sa.select(vocabularies).where(vocabularies.c.name == vocabulary.name).with_for_update()
+            ).one_or_none()
+            _require_expected(found, vocabulary.name, expected)
+            stored = replace(
+                vocabulary,
+                version=1 if found is None else found.latest + 1,
+                created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            )
+            self._put_head(connection, stored, is_new=found is None)
+            connection.execute(vocabulary_versions.insert().values(**_row(stored)))
+            self._give_up_old(connection, stored)
+            self._notify(connection, stored.name)
+        return stored
+
+    def delete(self, name: str, *, expected: int) -> None:
+        """Delete a name and all its versions.
+
+        Raises:
+            StaleVersion: the newest version is another one.
+            UnknownVocabulary: no such name.
+        """
+        with self._database.writing() as connection:
+            found = connection.execute(
+                sa.select(vocabularies).where(vocabularies.c.name == name).with_for_update()
+            ).one_or_none()
+            _require_expected(found, name, expected)
+            connection.execute(vocabulary_versions.delete().where(vocabulary_versions.c.name == name))
+            connection.execute(vocabularies.update().where(vocabularies.c.name == name).values(is_deleted=True))
+            self._notify(connection, name)
+
+    def _put_head(self, connection: sa.Connection, stored: Vocabulary, *, is_new: bool) -> None:
+        values = {"name": stored.name, "latest": stored.version, "is_deleted": False}
+        if not is_new:
+            connection.execute(vocabularies.update().where(vocabularies.c.name == stored.name).values(**values))
+            return
+        try:
+            connection.execute(vocabularies.insert().values(**values))
+        except sa.exc.IntegrityError as error:  # another gateway was first
+            raise StaleVersion(f"vocabulary {stored.name!r} exists already", name=stored.name) from error
+
+    def _give_up_old(self, connection: sa.Connection, stored: Vocabulary) -> None:
+        connection.execute(
+            vocabulary_versions.delete().where(
+                vocabulary_versions.c.name == stored.name,
+                vocabulary_versions.c.version <= stored.version - self._keep_versions,
+            )
+        )
+
+    def _notify(self, connection: sa.Connection, name: str) -> None:
+        if self._database.is_postgres:  # told to the other gateways when the transaction commits
+            connection.execute(sa.text("select pg_notify(:channel, :name)"), {"channel": CHANNEL, "name": name})
+
+
+def _require_expected(found: Any, name: str, expected: int | None) -> None:
+    exists = found is not None and not found.is_deleted
+    if expected is None and exists:
+        raise StaleVersion(f"vocabulary {name!r} exists already", name=name, latest=found.latest)
+    if expected is not None and not exists:
+        raise UnknownVocabulary(f"there is no vocabulary {name!r}")
+    if expected is not None and found.latest != expected:
+        raise StaleVersion(
+            f"vocabulary {name!r} is at version {found.latest} by now, not {expected}", name=name, latest=found.latest
+        )
+
+
+def _latest(connection: sa.Connection, name: str) -> int:
+    query = sa.select(vocabularies.c.latest).where(vocabularies.c.name == name, ~vocabularies.c.is_deleted)
+    latest: int | None = connection.execute(query).scalar()
+    if latest is None:
+        raise UnknownVocabulary(f"there is no vocabulary {name!r}")
+    return latest
+
+
+def _versions_of(name: str) -> sa.Select[Any]:
+    return sa.select(vocabulary_versions).where(vocabulary_versions.c.name == name)
+
+
+def _row(vocabulary: Vocabulary) -> dict[str, Any]:
+    document = asdict(vocabulary)
+    columns = {key: document.pop(key) for key in STORED_APART}
+    return {
+        **columns,
+        "num_labels": len(vocabulary.labels),
+        "document": json.dumps(document, ensure_ascii=False, separators=(",", ":")),
+    }
+
+
+def _vocabulary(row: Any) -> Vocabulary:
+    document = json.loads(row.document)
+    return Vocabulary(
+        name=row.name,
+        version=row.version,
+        labels=tuple(
+            Label(
+                label_id=item["label_id"],
+                name=item["name"],
+                synonyms=tuple(item["synonyms"]),
+                negatives=tuple(item["negatives"]),
+            )
+            for item in document["labels"]
+        ),
+        templates=None if document["templates"] is None else tuple(document["templates"]),
+        phrase_rule=document["phrase_rule"],
+        background=tuple(document["background"]),
+        description=document["description"],
+        metadata=document["metadata"],
+        author=row.author,
+        note=row.note,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,113 @@
+"""The bank with the demo model: what is encoded, what is kept, what survives a damaged file."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.errors import InvalidVocabulary
+from serve.models.runtime import ModelRuntime, load_runtime
+from serve.settings import LimitSettings, ServeSettings
+
+LABELS = tuple(f"a person doing thing number {number}" for number in range(400))
+TEMPLATES = ("{}", "a video of {}")
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[ModelRuntime]:
+    found = await load_runtime(settings(tmp_path), "demo")
+    yield found
+    await found.engine.close()
+
+
+def settings(folder: Path) -> ServeSettings:
+    return ServeSettings(cache_dir=folder / "cache", limits=LimitSettings(bank_cache_bytes=2**20))
+
+
+def kept_file(folder: Path) -> Path:
+    (found,) = (folder / "cache" / "text").glob("*.sqlite")
+    return found
+
+
+async def reloaded(folder: Path) -> ModelRuntime:
+    return await load_runtime(settings(folder), "demo")
+
+
+async def test_one_changed_label_of_400_encodes_one_label(runtime: ModelRuntime) -> None:
+    bank = runtime.bank
+    first = await bank.features(LABELS, TEMPLATES)
+    assert bank.encoded_prompts == 800
+    changed = (*LABELS[:200], "something else", *LABELS[201:])
+    second = await bank.features(changed, TEMPLATES)
+    assert bank.encoded_prompts == 802
+    np.testing.assert_array_equal(np.delete(first, 200, axis=1), np.delete(second, 200, axis=1))
+    assert np.abs(first[:, 200] - second[:, 200]).max() > 1e-3
+
+
+async def test_a_restart_reads_what_was_kept(runtime: ModelRuntime, tmp_path: Path) -> None:
+    first = await runtime.bank.features(LABELS, TEMPLATES)
+    again = await reloaded(tmp_path)
+    np.testing.assert_array_equal(await again.bank.features(LABELS, TEMPLATES), first)
+    assert again.bank.encoded_prompts == 0
+    await again.engine.close()
+
+
+@pytest.mark.parametrize("damage", ["bytes", "checksum", "short", "empty"])
+async def test_a_damaged_file_is_never_trusted(runtime: ModelRuntime, tmp_path: Path, damage: str) -> None:
+    first = await runtime.bank.features(LABELS[:50], TEMPLATES)
+    path = kept_file(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+        if damage == "checksum":
+            connection.execute("update rows set features = zeroblob(512) where rowid <= 10")
+        if damage == "short":
+            connection.execute("update rows set features = x'00' where rowid <= 10")
+    connection.close()
+    if damage == "bytes":
+        path.write_bytes(b"no database" * 1000)
+    if damage == "empty":
+        path.write_bytes(b"")
+    again = await reloaded(tmp_path)
+    np.testing.assert_allclose(await again.bank.features(LABELS[:50], TEMPLATES), first, atol=1e-6)
+    assert again.bank.encoded_prompts == (10 if damage in ("checksum", "short") else 100)
+    await again.engine.close()
+    third = await reloaded(tmp_path)
+    await third.bank.features(LABELS[:50], TEMPLATES)
+    assert third.bank.encoded_prompts == 0, "the file was made whole again"
+    await third.engine.close()
+
+
+async def test_a_locked_file_costs_time_and_no_answer(runtime: ModelRuntime, tmp_path: Path) -> None:
+    await runtime.bank.features(LABELS[:5], TEMPLATES)
+    with closing(sqlite3.connect(kept_file(tmp_path))) as lock:
+        lock.execute("begin exclusive")
+        found = await runtime.bank.features(LABELS[5:9], TEMPLATES)
+    assert found.shape[1] == 4
+    assert runtime.bank.encoded_prompts == 18
+
+
+async def test_a_short_list_does_not_wait_for_a_long_one(runtime: ModelRuntime) -> None:
+    done: list[str] = []
+
+    async def encode(name: str, labels: tuple[str, ...]) -> None:
+        await runtime.bank.features(labels, ("{}",))
+        done.append(name)
+
+    long = asyncio.create_task(encode("long", tuple(f"number {number}" for number in range(1500))))
+    await asyncio.sleep(0.05)
+    await encode("short", ("quick", "brown", "fox"))
+    await long
+    assert done == ["short", "long"]
+
+
+async def test_what_cannot_be_encoded_is_refused_beforehand(runtime: ModelRuntime) -> None:
+    with pytest.raises(InvalidVocabulary, match="tokens"):
+        runtime.bank.check(["word " * 40], TEMPLATES)
+    with pytest.raises(InvalidVocabulary, match="bytes of bank"):
+        runtime.bank.check([f"label {number}" for number in range(2000)], TEMPLATES)
+    runtime.bank.check(LABELS, TEMPLATES)
+    assert runtime.bank.encoded_prompts == 0

@@ -1,0 +1,182 @@
+"""Changes as plain functions: identities, order of a patch, what is refused; files of every kind."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.errors import InvalidVocabulary, UnknownVocabulary, UnsupportedMedia
+from serve.settings import LimitSettings, VocabularySettings
+from serve.vocabularies import formats
+from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, difference, patched, replaced
+from serve.vocabularies.vocabulary import Vocabulary
+from tests.shared_data import LABELS, needs_shared
+
+LIMITS = Limits(vocabularies=VocabularySettings(max_labels=1000), requests=LimitSettings())
+
+
+def make(*labels: Any, previous: Vocabulary | None = None, **fields: Any) -> Vocabulary:
+    given = VocabularyInput.model_validate({"labels": list(labels), **fields})
+    return replaced("test", given, previous, limits=LIMITS)
+
+
+def patch(vocabulary: Vocabulary, **changes: Any) -> Vocabulary:
+    return patched(vocabulary, VocabularyPatch.model_validate(changes), limits=LIMITS)
+
+
+def test_labels_keep_their_identity_through_replacing_and_renaming() -> None:
+    first = make("cat", "dog", "horse")
+    ids = {label.name: label.label_id for label in first.labels}
+    assert len(set(ids.values())) == 3
+    second = make("DOG ", "cow", "cat", previous=first)
+    assert [label.label_id for label in second.labels][::2] == [ids["dog"], ids["cat"]]
+    third = patch(second, rename=[{"label": "cat", "to": "kitten"}])
+    assert third.labels[2].label_id == ids["cat"]
+    found = difference(second, third)
+    assert (found.renamed, found.added, found.removed, found.moved) == ((("cat", "kitten"),), (), (), False)
+
+
+def test_a_patch_removes_before_it_adds() -> None:
+    first = make("cat", "dog")
+    second = patch(
+        first,
+        add=["bird", {"name": "cat", "synonyms": ["kitten"]}],
+        remove=["cat"],
+        update=[{"name": "dog", "negatives": ["wolf"]}],
+        templates=["a {}"],
+        background=["nothing"],
+        phrase_rule="mean",
+    )
+    assert second.label_names == ("dog", "bird", "cat")
+    assert second.phrases == ("dog", "bird", "cat", "kitten", "wolf", "nothing")
+    assert second.phrasing is not None
+    assert second.phrasing.counts == (1, 1, 2)
+    assert second.labels[2].label_id != first.labels[0].label_id
+    found = difference(first, second)
+    assert (found.added, found.removed, found.changed) == (("bird", "cat"), ("cat",), ("dog",))
+    assert found.fields == ("templates", "phrase_rule", "background")
+    assert patch(second, templates=[]).templates is None
+    assert first.phrasing is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], "no label"),
+        (["cat", "Cat "], "the same"),
+        (["ﬁsh", "fish"], "the same"),
+        ([""], "empty"),
+        (["   "], "empty"),
+        (["a\x00b"], "U\\+0000"),
+        (["a\u202eb"], "U\\+202E"),
+        (["x" * 501], "501 characters"),
+        ([f"label {i}" for i in range(1001)], "at most 1000"),
+        ([{"name": "cat", "synonyms": ["CAT"]}], "the same"),
+        ([{"name": "cat", "synonyms": [""]}], "empty"),
+        ([{"name": "cat", "synonyms": [str(i) for i in range(40)]}], "at most 32"),
+    ],
+)
+def test_labels_that_cannot_be_scored_are_refused(labels: list[Any], words: str) -> None:
+    with pytest.raises(InvalidVocabulary, match=words):
+        make(*labels)
+
+
+@pytest.mark.parametrize("templates", [["no place"], ["{} and {}"], ["{}"] * 65, [""]])
+def test_templates_have_one_place(templates: list[str]) -> None:
+    with pytest.raises(InvalidVocabulary):
+        make("cat", templates=templates)
+
+
+def test_ordinary_and_odd_labels_are_taken() -> None:
+    odd = [
+        "🏃‍♀️ laufen",
+        "l'été à la plage",
+        "跑步",
+        "playing <|endoftext|>",
+        "100% / half",
+        "{} braces",
+        "Ωμέγα и кириллица",
+    ]
+    assert make(*odd).label_names == tuple(odd)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"remove": ["bird"]}, UnknownVocabulary),
+        ({"remove": ["cat", "cat"]}, InvalidVocabulary),
+        ({"remove": ["cat"], "rename": [{"label": "cat", "to": "x"}]}, InvalidVocabulary),
+        ({"rename": [{"label": "cat", "to": "dog"}]}, InvalidVocabulary),
+        ({"add": ["dog"]}, InvalidVocabulary),
+        ({"remove": ["cat", "dog"]}, InvalidVocabulary),
+    ],
+)
+def test_a_patch_that_does_not_fit_is_refused(changes: dict[str, Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        patch(make("cat", "dog"), **changes)
+
+
+phrases = st.text(st.characters(categories=["L", "N"], include_characters=" ,\"'/%"), min_size=1, max_size=12).filter(
+    lambda text: text.strip() == text and "|" not in text
+)
+
+
+@given(names=st.lists(phrases, min_size=1, max_size=6, unique_by=lambda text: text.casefold()))
+def test_every_format_reads_what_it_wrote(names: list[str]) -> None:
+    try:
+        vocabulary = make(*({"name": name, "synonyms": [f"{name} again"]} for name in names))
+    except InvalidVocabulary:
+        return  # some letters fold into one another
+    for kind, media_type in formats.MEDIA_TYPES.items():
+        text = formats.write(vocabulary, kind)
+        back = replaced("test", formats.parse(text.encode(), media_type), vocabulary, limits=LIMITS)
+        assert back.label_names == vocabulary.label_names
+        assert [label.label_id for label in back.labels] == [label.label_id for label in vocabulary.labels]
+        if kind != "txt":
+            assert back.phrases == vocabulary.phrases
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "kind"),
+    [
+        (b"{", "application/json", InvalidVocabulary),
+        (b'{"labels": [1]}', "application/json", InvalidVocabulary),
+        (b'{"labels": ["a"], "lables": []}', "application/json", InvalidVocabulary),
+        (b"\xff\xfe", "text/plain", InvalidVocabulary),
+        (b"label\ncat\n", "text/csv", InvalidVocabulary),
+        (b'name\n"cat\n', "text/csv", InvalidVocabulary),
+        (b"cat", "application/xml", UnsupportedMedia),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused(body: bytes, media_type: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        formats.parse(body, media_type)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("brush_hair", "brush hair"),
+        ("TaiChi", "tai chi"),
+        ("YoYo", "yo yo"),
+        ("HTMLEditing", "HTML editing"),
+        ("playing TV games", "playing TV games"),
+    ],
+)
+def test_class_names_become_words_on_request(name: str, words: str) -> None:
+    assert formats.split_name(name) == words
+    given = formats.parse(name.encode(), "text/plain", split_names=True)
+    assert given.labels == [words]
+    assert formats.parse(name.encode(), "text/plain").labels == [name]
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("file", "count"), [("kinetics400", 400), ("kinetics700", 700), ("ucf101", 101), ("hmdb51", 51), ("ntu60", 60)]
+)
+def test_label_lists_of_data_sets_load_as_they_are(file: str, count: int) -> None:
+    body = (LABELS / f"{file}.txt").read_bytes()
+    assert len(replaced("x", formats.parse(body, "text/plain"), None, limits=LIMITS).labels) == count
+    assert len(replaced("x", formats.parse(body, "text/plain", split_names=True), None, limits=LIMITS).labels) == count

@@ -1,0 +1,129 @@
+"""Two gateways on one PostgreSQL: changes of one are used by the other, and an outage leaves both answering."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from tests.running_server import eventually, running_server
+
+TWO = ["a person in red walking to the left", "a person in red walking to the right"]
+
+
+def version(http: httpx.Client, name: str) -> int | None:
+    response = http.get(f"/v1/vocabularies/{name}")
+    return response.json()["version"] if response.status_code == 200 else None
+
+
+def classify(http: httpx.Client, path: Path, **options: Any) -> httpx.Response:
+    with path.open("rb") as stream:
+        return http.post("/v1/classify", files={"video": stream}, data={"options": json.dumps(options)})
+
+
+def test_gateways_share_what_they_know(postgres_url: str, tmp_path: Path, demo_clip: Path) -> None:
+    poll = {"SERVE_STORE_URL": postgres_url, "SERVE_VOCABULARIES__POLL_SECONDS": "30"}  # so that LISTEN has to do it
+    with (
+        running_server(tmp_path / "one", **poll) as one,
+        running_server(tmp_path / "two", **poll) as two,
+        httpx.Client(base_url=one.address, timeout=60) as first,
+        httpx.Client(base_url=two.address, timeout=60) as second,
+    ):
+        assert eventually(lambda: "LISTEN" in _listeners(postgres_url))
+        time.sleep(0.5)
+        first.put("/v1/vocabularies/pets", json={"labels": TWO}, headers={"If-None-Match": "*"})
+        started = time.monotonic()
+        assert eventually(lambda: version(second, "pets") == 1, 10)
+        assert time.monotonic() - started < 1.0
+        assert classify(second, demo_clip, vocabulary="pets").json()["results"][0]["label"] == TWO[0]
+        _race(first, second)
+        first.delete("/v1/vocabularies/pets", headers={"If-Match": "*"})
+        assert eventually(lambda: version(second, "pets") is None, 5)
+    del poll["SERVE_VOCABULARIES__POLL_SECONDS"]
+    with running_server(tmp_path / "one", **poll) as one, httpx.Client(base_url=one.address, timeout=60) as first:
+        _outage(first, postgres_url, demo_clip)
+
+
+def _race(first: httpx.Client, second: httpx.Client) -> None:
+    """Both gateways add ten labels at once, each trying again when it was too late: none is lost."""
+
+    def add(http: httpx.Client, word: str) -> None:
+        for number in range(10):
+            while True:
+                etag = http.get("/v1/vocabularies/pets").headers["etag"]
+                change = {"add": [f"{word} {number}"]}
+                if http.patch("/v1/vocabularies/pets", json=change, headers={"If-Match": etag}).status_code == 200:
+                    break
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(add, (first, second), ("one", "two")))
+    assert eventually(lambda: version(first, "pets") == version(second, "pets") == 21, 10)
+    for http in (first, second):
+        names = {label["name"] for label in http.get("/v1/vocabularies/pets").json()["labels"]}
+        assert names == {*TWO, *(f"{word} {number}" for word in ("one", "two") for number in range(10))}
+
+
+def _outage(http: httpx.Client, url: str, demo_clip: Path) -> None:
+    """The database refuses everybody for a while."""
+    http.put("/v1/vocabularies/pets", json={"labels": TWO}, headers={"If-None-Match": "*"})
+    assert http.get("/readyz").json()["degraded"] == []
+    name = sa.make_url(url).database
+    with _admin(url) as connection:
+        connection.execute(sa.text(f"alter database {name} allow_connections false"))
+        _disconnect_all(connection, name)
+    assert eventually(lambda: bool(http.get("/readyz").json()["degraded"]), 20)
+    assert http.get("/readyz").status_code == 200
+    assert classify(http, demo_clip, vocabulary="pets").json()["results"][0]["label"] == TWO[0]
+    refused = http.patch("/v1/vocabularies/pets", json={"add": ["x"]}, headers={"If-Match": "*"})
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store-unavailable")
+    assert "retry-after" in refused.headers
+    with _admin(url) as connection:
+        connection.execute(sa.text(f"alter database {name} allow_connections true"))
+    assert eventually(lambda: http.get("/readyz").json()["degraded"] == [], 20)
+    again = http.patch("/v1/vocabularies/pets", json={"add": ["x"]}, headers={"If-Match": "*"})
+    assert (again.status_code, again.json()["num_labels"]) == (200, 3)
+
+
+def _admin(url: str) -> Any:
+    address = sa.make_url(url).set(drivername="postgresql+psycopg", database="postgres")
+    return sa.create_engine(address, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect()
+
+
+def _disconnect_all(connection: sa.Connection, name: str | None) -> None:
+    query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = :name"
+    connection.execute(sa.text(query), {"name": name})
+
+
+def _listeners(url: str) -> str:
+    with _admin(url) as connection:
+        rows = connection.execute(
+            sa.text("select query from pg_stat_activity where datname = :name"), {"name": sa.make_url(url).database}
+        )
+        return " ".join(row.query for row in rows)
+
+
+def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
+    """Two servers on one SQLite file, where nobody tells anybody."""
+    shared = {"SERVE_DATA_DIR": str(tmp_path / "data")}
+    with (
+        running_server(tmp_path / "one", **shared) as one,
+        running_server(tmp_path / "two", **shared) as two,
+        httpx.Client(base_url=one.address, timeout=60) as first,
+        httpx.Client(base_url=two.address, timeout=60) as second,
+    ):
+        first.put("/v1/vocabularies/pets", json={"labels": TWO}, headers={"If-None-Match": "*"})
+        started = time.monotonic()
+        assert eventually(lambda: version(second, "pets") == 1, 10)
+        assert time.monotonic() - started < 1.5  # the poll of half a second, and a busy machine
+
+
+def test_a_missing_database_stops_the_start_with_its_reason(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match="database does not answer"),
+        running_server(tmp_path, SERVE_STORE_URL="postgresql://nobody@127.0.0.1:1/none"),
+    ):
+        pass
