@@ -63,8 +63,9 @@ def mean_embedding(bank: Float32Array) -> Float32Array:
 
 def softmax(logits: Float32Array) -> Float32Array:
     """Over the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: Float32Array = raised / raised.sum(axis=-1, keepdims=True)
+    probabilities: Float32Array = logits - logits.max(axis=-1, keepdims=True)
+    np.exp(probabilities, out=probabilities)  # in place: a million labels are bound by memory
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
     return probabilities
 
 
@@ -79,13 +80,17 @@ FUNCTIONS: dict[str, Callable[[Float32Array], Float32Array]] = {"softmax": softm
 
 def mean_probability(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
     """Logits [V, M, K] -> [K]: the function on each view, then the mean over views (X-CLIP's sum of softmax over V)."""
-    averaged: Float32Array = function(logits).mean(axis=(0, 1), dtype=np.float32)
-    return averaged
+    return _mean(function(logits))
 
 
 def mean_logit(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
     """Logits [V, M, K] -> [K]: the mean over views, then the function; probabilities are averaged over templates."""
-    averaged: Float32Array = function(logits.mean(axis=0, dtype=np.float32)).mean(axis=0, dtype=np.float32)
+    return _mean(function(logits if len(logits) == 1 else logits.mean(axis=0, keepdims=True, dtype=np.float32)))
+
+
+def _mean(values: Float32Array) -> Float32Array:
+    """[V, M, K] -> [K]; one view of one template is its own mean."""
+    averaged: Float32Array = values[0, 0] if values.shape[:2] == (1, 1) else values.mean(axis=(0, 1), dtype=np.float32)
     return averaged
 
 
@@ -95,8 +100,10 @@ VIEW_RULES = {"mean_probability": mean_probability, "mean_logit": mean_logit}
 def logits_of(video_features: Float32Array, bank: Float32Array, contract: ScoringContract) -> Float32Array:
     """Video features [V, D] of any length and a normalised bank [M, K, D] -> logits [V, M, K]."""
     num_templates, num_labels, width = bank.shape
-    cosines = unit(video_features) @ bank.reshape(-1, width).T  # [V, M*K]
-    logits = np.float32(contract.logit_scale) * cosines + np.float32(contract.logit_bias)
+    logits: Float32Array = unit(video_features) @ bank.reshape(-1, width).T  # [V, M*K], cosines so far
+    logits *= np.float32(contract.logit_scale)
+    if contract.logit_bias:
+        logits += np.float32(contract.logit_bias)
     return logits.reshape(-1, num_templates, num_labels)
 
 
@@ -122,7 +129,7 @@ def reduce_logits(
     """
     classes = logits if phrasing is None else label_logits(logits, phrasing)
     num_labels = logits.shape[-1] if phrasing is None else len(phrasing.counts)
-    mean_logits = classes[..., :num_labels].mean(axis=(0, 1), dtype=np.float32)  # [K]
+    mean_logits = _mean(classes[..., :num_labels])  # [K]
     cosines = (mean_logits - np.float32(contract.logit_bias)) / np.float32(contract.logit_scale)
     if function == "none":
         return Scores(scores=None, logits=mean_logits, cosines=cosines)

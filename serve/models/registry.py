@@ -63,6 +63,6 @@ class ModelRegistry:
     async def close(self) -> None:
         """Close every engine."""
         for runtime in self.active():
-            await runtime.engine.close()
+            await runtime.close()
         self._active.clear()
         self._default = None

@@ -27,6 +27,11 @@ class ModelRuntime:
     parity: ParityFigures
     passed_over: dict[str, str]  # engine label -> why it was not taken
 
+    async def close(self) -> None:
+        """Close engine and bank."""
+        await self.engine.close()
+        self.bank.close()
+
     @property
     def reference(self) -> str:
         """`name@version`."""

@@ -44,6 +44,11 @@ class PromptBank:
         self._encoding = asyncio.Lock()
         self.encoded_prompts = 0  # so far, for metrics and tests
 
+    def close(self) -> None:
+        """Let go of the file of kept rows."""
+        if self._kept is not None:
+            self._kept.close()
+
     def check(self, phrases: Sequence[str], templates: Sequence[str]) -> None:
         """Make sure that phrases can be encoded, before anything depends on it; blocks.
 

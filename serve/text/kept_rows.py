@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +29,16 @@ class KeptRows:
         self._width = width  # D
         self._max_rows = max(1, max_bytes // (4 * width))
         self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
 
     def read(self, prompts: Sequence[str]) -> dict[str, Float32Array]:
         """The rows that are there and whole."""
         found: dict[str, Float32Array] = {}
         with self._lock:
             try:
-                with closing(self._open()) as connection:
-                    for start in range(0, len(prompts), AT_ONCE):
-                        found.update(self._read_some(connection, prompts[start : start + AT_ONCE]))
+                connection = self._opened()
+                for start in range(0, len(prompts), AT_ONCE):
+                    found.update(self._read_some(connection, prompts[start : start + AT_ONCE]))
             except sqlite3.Error as error:
                 self._suffer(error)
         return found
@@ -50,27 +50,32 @@ class KeptRows:
         ]
         with self._lock:
             try:
-                with closing(self._open()) as connection, connection:
+                with self._opened() as connection:
                     connection.executemany("insert or replace into rows values (?, ?, ?)", values)
-                    excess = connection.execute("select count(*) from rows").fetchone()[0] - self._max_rows
-                    if excess > 0:
-                        connection.execute(
-                            "delete from rows where rowid in (select rowid from rows order by rowid limit ?)", (excess,)
-                        )
+                    connection.execute(
+                        "delete from rows where rowid <= (select max(rowid) from rows) - ?", (self._max_rows,)
+                    )
             except sqlite3.Error as error:
                 self._suffer(error)
 
-    def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=2)
-        try:
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = normal")  # a lost row is encoded again
-            connection.execute(TABLE)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._drop_connection()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._path, timeout=2, check_same_thread=False)  # the lock guards it
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.execute("pragma synchronous = normal")  # a lost row is encoded again
+            self._connection.execute(TABLE)
+        return self._connection
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _read_some(self, connection: sqlite3.Connection, prompts: Sequence[str]) -> dict[str, Float32Array]:
         marks = ",".join("?" * len(prompts))
@@ -85,6 +90,7 @@ class KeptRows:
 
     def _suffer(self, error: sqlite3.Error) -> None:
         """Go on without the cache; a file that is no database is removed."""
+        self._drop_connection()
         if isinstance(error, sqlite3.OperationalError):  # locked, full, not permitted
             logger.warning("kept text features cannot be used now: %s", error)
             return

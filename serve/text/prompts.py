@@ -72,12 +72,15 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 def comparable(label: str) -> str:
     """A label as a reader sees it: Unicode normal form, case and white space folded."""
-    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    folded = label.lower() if label.isascii() else unicodedata.normalize("NFKC", label).casefold()
+    return " ".join(folded.split())
 
 
 def _check_text(text: str, name: str) -> None:
     if not text.strip():
         raise InvalidVocabulary(f"{name} is empty")
+    if text.isascii() and text.isprintable():
+        return
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") or character in TURNS_AROUND:
             raise InvalidVocabulary(f"{name} holds the control character U+{ord(character):04X}")

@@ -55,6 +55,7 @@ class Catalogue:
         self._latest: dict[str, int] = {}
         self._old: OrderedDict[tuple[str, int], Vocabulary] = OrderedDict()
         self.encodings: dict[str, Encoding] = {}
+        self._committed: dict[str, Vocabulary] = {}  # by this gateway, not yet encoded
         self._wanted: asyncio.Queue[str] = asyncio.Queue()
         self._moved = asyncio.Condition()
         self._encoder: asyncio.Task[None] | None = None
@@ -206,7 +207,10 @@ class Catalogue:
         return found is not None and found.version >= vocabulary.version
 
     async def _expected(self, name: str, expected: int) -> Vocabulary:
-        """The newest version, which has to be `expected`."""
+        """The newest version, which has to be `expected`; a version never changes, and the commit asks again."""
+        current = self._current.get(name)
+        if current is not None and current.version == expected == self.latest(name):
+            return current
         found = await asyncio.to_thread(self.store.load, name)
         if found.version != expected:
             raise StaleVersion(
@@ -220,6 +224,7 @@ class Catalogue:
         signed = replace(made, author=author, note=note)
         expected = None if previous is None else previous.version
         stored = await asyncio.to_thread(self.store.commit, signed, expected=expected)
+        self._committed[stored.name] = stored
         await self._take_over({**self._latest, stored.name: max(stored.version, self._latest.get(stored.name, 0))})
         return stored
 
@@ -252,7 +257,7 @@ class Catalogue:
                 continue
             encoding = self.encodings.setdefault(name, Encoding(version=self._latest[name]))
             try:
-                vocabulary = await asyncio.to_thread(self.store.load, name)
+                vocabulary = await self._newest(name)
                 await self._encode(vocabulary, encoding)
             except asyncio.CancelledError:
                 raise
@@ -268,6 +273,13 @@ class Catalogue:
                     self.encodings.pop(name, None)
             async with self._moved:
                 self._moved.notify_all()
+
+    async def _newest(self, name: str) -> Vocabulary:
+        """The newest version: as this gateway committed it, if nobody was after it, else from the store."""
+        own = self._committed.pop(name, None)
+        if own is not None and own.version == self.latest(name):
+            return own
+        return await asyncio.to_thread(self.store.load, name)
 
     async def _encode(self, vocabulary: Vocabulary, encoding: Encoding) -> None:
         """Have every prompt of a vocabulary encoded for every loaded model."""

@@ -97,7 +97,7 @@ def test_served_texts_are_torchs(tmp_path: Path, checkpoint: Checkpoint, tokeniz
             assert runtime.contract.scoring.logit_bias == -3.0
             return np.asarray(await runtime.bank.features(LABELS, ready.text.templates))
         finally:
-            await runtime.engine.close()
+            await runtime.close()
 
     found = asyncio.run(served())
     np.testing.assert_allclose(found[0], expected, atol=1e-5)

@@ -21,7 +21,7 @@ TEMPLATES = ("{}", "a video of {}")
 async def runtime(tmp_path: Path) -> AsyncIterator[ModelRuntime]:
     found = await load_runtime(settings(tmp_path), "demo")
     yield found
-    await found.engine.close()
+    await found.close()
 
 
 def settings(folder: Path) -> ServeSettings:
@@ -53,12 +53,13 @@ async def test_a_restart_reads_what_was_kept(runtime: ModelRuntime, tmp_path: Pa
     again = await reloaded(tmp_path)
     np.testing.assert_array_equal(await again.bank.features(LABELS, TEMPLATES), first)
     assert again.bank.encoded_prompts == 0
-    await again.engine.close()
+    await again.close()
 
 
 @pytest.mark.parametrize("damage", ["bytes", "checksum", "short", "empty"])
 async def test_a_damaged_file_is_never_trusted(runtime: ModelRuntime, tmp_path: Path, damage: str) -> None:
     first = await runtime.bank.features(LABELS[:50], TEMPLATES)
+    runtime.bank.close()
     path = kept_file(tmp_path)
     with sqlite3.connect(path) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
@@ -74,11 +75,11 @@ async def test_a_damaged_file_is_never_trusted(runtime: ModelRuntime, tmp_path: 
     again = await reloaded(tmp_path)
     np.testing.assert_allclose(await again.bank.features(LABELS[:50], TEMPLATES), first, atol=1e-6)
     assert again.bank.encoded_prompts == (10 if damage in ("checksum", "short") else 100)
-    await again.engine.close()
+    await again.close()
     third = await reloaded(tmp_path)
     await third.bank.features(LABELS[:50], TEMPLATES)
     assert third.bank.encoded_prompts == 0, "the file was made whole again"
-    await third.engine.close()
+    await third.close()
 
 
 async def test_a_locked_file_costs_time_and_no_answer(runtime: ModelRuntime, tmp_path: Path) -> None:
