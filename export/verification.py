@@ -9,7 +9,7 @@ import numpy as np
 from export.errors import ExportError
 from export.onnx_files import describe_graph
 from export.parity import RuntimeParity, measure_parity, require_parity
-from serve.contract import ModelContract, contract_path, read_contract, verify_files, versions_of
+from serve.contract import ModelContract, read_version, verify_files, versions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def verify_version(repository: Path, name: str, *, version: int | None = None) -
         raise ExportError(
             f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}"
         )
-    contract = read_contract(contract_path(repository, name, versions[-1] if version is None else version))
+    contract = read_version(repository, name, versions[-1] if version is None else version)
     verify_files(contract, repository)
     for key, graph in contract.graphs.items():
         found = describe_graph(repository / graph.file, file=graph.file, inputs=graph.inputs, outputs=graph.outputs)

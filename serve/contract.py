@@ -205,6 +205,18 @@ def read_contract(path: Path) -> ModelContract:
     return contract
 
 
+def read_version(repository: Path, name: str, version: int) -> ModelContract:
+    """The contract of a version, which has to lie under the name and number it says.
+
+    Raises:
+        ContractError: see `read_contract`, or it is the contract of another version.
+    """
+    contract = read_contract(contract_path(repository, name, version))
+    _expect(contract.name == name, "name", name, contract.name)
+    _expect(contract.version == version, "version", version, contract.version)
+    return contract
+
+
 def contract_document(contract: ModelContract) -> dict[str, Any]:
     """The contract as plain JSON values, in the order of its fields."""
     document: dict[str, Any] = _plain(contract)

@@ -24,7 +24,11 @@ def tiny_checkpoint(family: Family, **parts: Any) -> Checkpoint:
     """A checkpoint of a family; `parts` are further fields of its model configuration."""
     config: dict[str, Any] = {"num_frames": FRAMES, "vision": VISION, "text": TEXT, "logit_scale": 2.5, **parts}
     protocol = fresh_protocol(
-        family, num_frames=FRAMES, image_size=SIZE, context_length=CONTEXT, logit_scale=config["logit_scale"]
+        family,
+        num_frames=config["num_frames"],
+        image_size=config["vision"]["image_size"],
+        context_length=CONTEXT,
+        logit_scale=config["logit_scale"],
     )
     return Checkpoint(family=family, model_config=config, weights=_weights(family, config), **vars(protocol))
 

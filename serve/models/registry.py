@@ -1,6 +1,6 @@
 """The model versions that are loaded, and which of them a request means."""
 
-from serve.contract import ModelContract, contract_path, names_in, read_contract, versions_of
+from serve.contract import ModelContract, names_in, read_version, versions_of
 from serve.errors import ContractError, EngineUnavailable, UnknownModel
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings
@@ -52,9 +52,7 @@ class ModelRegistry:
         for name in names_in(self._settings.repository):
             for version in versions_of(self._settings.repository, name):
                 try:
-                    contract: ModelContract | ContractError = read_contract(
-                        contract_path(self._settings.repository, name, version)
-                    )
+                    contract: ModelContract | ContractError = read_version(self._settings.repository, name, version)
                 except ContractError as error:
                     contract = error
                 found.append((name, version, contract))

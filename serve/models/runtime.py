@@ -5,11 +5,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.contract import ModelContract, contract_path, names_in, read_contract, versions_of
+from serve.contract import ModelContract, names_in, read_version, versions_of
 from serve.engines.embedded import EmbeddedEngine
 from serve.engines.parity import ParityFigures
 from serve.engines.selection import start_engine
-from serve.errors import ContractError, UnknownModel
+from serve.errors import UnknownModel
 from serve.settings import ServeSettings
 from serve.text.bank import PromptBank
 from serve.text.kept_rows import KeptRows
@@ -53,13 +53,7 @@ def find_contract(repository: Path, reference: str) -> ModelContract:
             f"{repository} holds no model {reference!r}; it holds {', '.join(known) or 'none'}", known=known
         )
     version = int(wanted) if wanted else versions[-1]
-    contract = read_contract(contract_path(repository, name, version))
-    if (contract.name, contract.version) != (name, version):
-        raise ContractError(
-            f"the contract of {name}@{version} says it is {contract.name}@{contract.version}",
-            field="name", expected=f"{name}@{version}", found=f"{contract.name}@{contract.version}",
-        )  # fmt: skip
-    return contract
+    return read_version(repository, name, version)
 
 
 async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
