@@ -53,7 +53,8 @@ class Classification(BaseModel):
     none_of_these: NoneOfThese
     sampling: SamplingFacts
     timing_ms: dict[str, float] = Field(
-        description="upload, decode and engine (queues included), preprocess, text, score, total."
+        description="upload, queue (for decoder and engine), decode, preprocess (part of decode), text, engine, score, "
+        "total."
     )
 
 

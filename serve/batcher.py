@@ -20,11 +20,21 @@ Rows = dict[str, Float32Array]
 RunBatch = Callable[[NDArray[Any]], Awaitable[Rows]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batched:
+    """What a call gets back."""
+
+    outputs: Rows
+    queue_seconds: float  # until its first row had its turn
+
+
 @dataclass(eq=False)
 class _Item:
     rows: NDArray[Any]
     deadline: float
     future: asyncio.Future[Rows]
+    queued_at: float  # seconds of the event loop's clock
+    started_at: float = 0.0
 
 
 class MicroBatcher:
@@ -51,7 +61,7 @@ class MicroBatcher:
         """Begin to serve; needs a running event loop."""
         self._task = asyncio.create_task(self._serve(), name="micro-batcher")
 
-    async def submit(self, rows: NDArray[Any], *, deadline: float) -> Rows:
+    async def submit(self, rows: NDArray[Any], *, deadline: float) -> Batched:
         """Rows [n, ...] -> outputs by name, each [n, ...], in order; more than `max_rows` rows take several runs.
 
         Raises:
@@ -69,7 +79,7 @@ class MicroBatcher:
             )
         loop = asyncio.get_running_loop()
         items = [
-            _Item(rows[start : start + self._max_rows], deadline, loop.create_future())
+            _Item(rows[start : start + self._max_rows], deadline, loop.create_future(), loop.time())
             for start in range(0, len(rows), self._max_rows)
         ]
         for item in items:
@@ -82,9 +92,10 @@ class MicroBatcher:
             for item in items:  # the others of this call need not run
                 item.future.cancel()
             raise
-        return (
+        outputs = (
             {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
         )
+        return Batched(outputs=outputs, queue_seconds=items[0].started_at - items[0].queued_at)
 
     async def close(self) -> None:
         """Stop; whoever still waits is told so."""
@@ -123,6 +134,7 @@ class MicroBatcher:
                     DeadlineExceeded("the deadline passed while the request waited for the engine")
                 )
                 continue
+            item.started_at = now
             batch.append(item)
             room -= len(item.rows)
         return batch

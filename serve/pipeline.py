@@ -80,10 +80,11 @@ class Pipeline:
             none_of_these=NoneOfThese(score=scores.rival_score, rejected=not _is_any_accepted(scores, options)),
             sampling=_sampling_facts(decoded, options),
             timing_ms={
-                "decode": round(decode_ms, 2),
+                "queue": round(decoded.queue_ms + features.queue_ms, 2),
+                "decode": round(decode_ms - decoded.queue_ms, 2),
                 "preprocess": round(decoded.preprocess_ms, 2),
                 "text": round(text_ms, 2),
-                "engine": round(engine_ms, 2),
+                "engine": round(engine_ms - features.queue_ms, 2),
                 "score": round(score_ms, 2),
             },
         )

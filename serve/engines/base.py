@@ -14,6 +14,7 @@ class VideoFeatures:
 
     video_features: Float32Array  # [V, D]
     patch_features: Float32Array | None = None  # [V, P, D]
+    queue_ms: float = 0.0  # of the time it took, spent waiting for a turn
 
 
 class Engine(Protocol):

@@ -74,8 +74,12 @@ class EmbeddedEngine:
         self._batcher.start()
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
-        rows = await self._batcher.submit(views, deadline=deadline)
-        return VideoFeatures(video_features=rows["video_features"], patch_features=rows.get("patch_features"))
+        batched = await self._batcher.submit(views, deadline=deadline)
+        return VideoFeatures(
+            video_features=batched.outputs["video_features"],
+            patch_features=batched.outputs.get("patch_features"),
+            queue_ms=1000 * batched.queue_seconds,
+        )
 
     async def encode_text(self, tokens: Int64Array) -> Float32Array:
         return (await self._workers["text"].run({"tokens": tokens}))["text_features"]

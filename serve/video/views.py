@@ -33,3 +33,4 @@ class DecodedViews:
     pts_seconds: Float64Array  # [num_clips, T], from the first shown frame on
     decode_ms: float
     preprocess_ms: float
+    queue_ms: float = 0.0  # waiting for a decoder

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -143,7 +144,9 @@ class DecodePool:
             UnsupportedMedia, VideoError: what the file's fault is; `DecodeLimitExceeded` when it cost too much.
             EngineUnavailable: the pool is closed.
         """
+        asked = time.perf_counter()
         slot = await self._borrow()
+        queue_ms = (time.perf_counter() - asked) * 1000
         if not self._is_open:
             self._free.put_nowait(slot)  # wakes the next who waits
             raise EngineUnavailable("the decoder was closed")
@@ -156,7 +159,7 @@ class DecodePool:
                 is_well = True
                 if isinstance(answer, ActserveError):
                     raise answer
-                return replace(answer, views=await _copy(memory, request.shape))
+                return replace(answer, views=await _copy(memory, request.shape), queue_ms=queue_ms)
         finally:
             self.running -= 1
             slot.jobs += 1

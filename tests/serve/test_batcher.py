@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from serve.batcher import MicroBatcher, Rows
+from serve.batcher import Batched, MicroBatcher, Rows
 from serve.errors import DeadlineExceeded, EngineFailure, EngineUnavailable, Overloaded
 
 NEVER = float("inf")
@@ -49,7 +49,7 @@ async def settled(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def under_way(batcher: MicroBatcher) -> asyncio.Task[Rows]:
+async def under_way(batcher: MicroBatcher) -> asyncio.Task[Batched]:
     """A request of one row that has reached the graph."""
     task = asyncio.create_task(batcher.submit(rows(1), deadline=NEVER))
     await settled(lambda: batcher.queued_rows == 1)
@@ -66,16 +66,28 @@ async def test_concurrent_requests_share_runs_and_get_their_own_rows() -> None:
         graph.gate.set()
         answers = await asyncio.gather(*tasks)
     for i, answer in enumerate(answers):
-        assert answer["video_features"].tolist() == [[2 * i], [2 * (i + 100)]]
+        assert answer.outputs["video_features"].tolist() == [[2 * i], [2 * (i + 100)]]
     assert graph.sizes == [4, 4, 2]
     assert (batcher.runs, batcher.rows) == (3, 10)
+
+
+async def test_the_wait_for_a_turn_is_told() -> None:
+    graph = Doubler()
+    graph.gate.clear()
+    async with running(graph) as batcher:
+        first = await under_way(batcher)
+        second = asyncio.create_task(batcher.submit(rows(2), deadline=NEVER))
+        await asyncio.sleep(0.05)
+        graph.gate.set()
+        assert (await first).queue_seconds < 0.04
+        assert (await second).queue_seconds >= 0.05
 
 
 async def test_a_request_larger_than_a_run_comes_back_in_order() -> None:
     graph = Doubler()
     async with running(graph, max_rows=4, max_queued_rows=4) as batcher:
         answer = await batcher.submit(rows(*range(10)), deadline=NEVER)
-    assert answer["video_features"].ravel().tolist() == [2 * i for i in range(10)]
+    assert answer.outputs["video_features"].ravel().tolist() == [2 * i for i in range(10)]
     assert graph.sizes == [4, 4, 2]
 
 
@@ -107,7 +119,7 @@ async def test_late_and_cancelled_requests_are_not_run() -> None:
         graph.gate.set()
         with pytest.raises(DeadlineExceeded):
             await late
-        assert (await good)["video_features"].tolist() == [[8]]
+        assert (await good).outputs["video_features"].tolist() == [[8]]
         await first
     assert graph.sizes == [1, 1]
 
@@ -117,7 +129,7 @@ async def test_a_failed_run_fails_its_requests_and_the_next_goes_on() -> None:
     async with running(graph) as batcher:
         with pytest.raises(EngineFailure, match="negative"):
             await batcher.submit(rows(-1), deadline=NEVER)
-        assert (await batcher.submit(rows(1), deadline=NEVER))["video_features"].tolist() == [[2]]
+        assert (await batcher.submit(rows(1), deadline=NEVER)).outputs["video_features"].tolist() == [[2]]
 
 
 async def test_closing_ends_every_wait() -> None:
