@@ -109,3 +109,12 @@ def test_the_page_fits_a_phone(page: Page, demo_clip: Path) -> None:
     choose(page, demo_clip)
     expect(page.locator(".result")).to_have_count(5, timeout=20_000)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_api_is_documented_without_other_hosts(page: Page, demo_server: RunningServer) -> None:
+    page.goto(f"{demo_server.address}/docs")
+    expect(page.locator(".opblock-summary-path", has_text="/v1/classify").first).to_be_visible()
+    page.locator("#operations-classify-classify_v1_classify_post .opblock-summary").or_(
+        page.locator(".opblock-summary", has_text="/v1/classify")
+    ).first.click()
+    expect(page.get_by_text("candidate_labels").first).to_be_visible()
