@@ -109,6 +109,7 @@ async function run() {
 function clearAnswer() {
   $("results").replaceChildren();
   $("axis").replaceChildren();
+  $("none").hidden = true;
   $("timing").textContent = "";
   $("empty").hidden = false;
 }
@@ -123,12 +124,20 @@ function showError(problem) {
 function showAnswer(answer) {
   $("empty").hidden = true;
   $("results").replaceChildren(...answer.results.map((result) => resultRow(result, answer.results)));
+  showNone(answer.none_of_these);
   showAxis(answer.sampling);
   const sampling = answer.sampling;
   $("facts").textContent = `${state.file.name}: ${sampling.num_frames} frames, ${sampling.width} × ${sampling.height}, ${sampling.fps.toFixed(2)} per second, ${sampling.duration_seconds.toFixed(2)} s`;
   const { total, ...stages } = answer.timing_ms;
   const told = Object.entries(stages).map(([stage, value]) => `${stage} ${value.toFixed(1)}`).join(", ");
   $("timing").textContent = `${answer.model.name}@${answer.model.version} on ${answer.model.engine}, ${answer.vocabulary ?? "labels of this request"}: ${total.toFixed(0)} ms (${told})`;
+}
+
+function showNone(none) {
+  $("none").hidden = none.score === null && !none.rejected;
+  const score = none.score === null ? "" : ` (${(none.score * 100).toFixed(1)} %)`;
+  $("none").textContent = none.rejected ? `None of these${score}: no label is accepted.` : `None of these${score}`;
+  $("none").classList.toggle("rejected", none.rejected);
 }
 
 function resultRow(result, all) {

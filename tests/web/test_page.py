@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.running_server import RunningServer
 
@@ -118,3 +118,65 @@ def test_the_api_is_documented_without_other_hosts(page: Page, demo_server: Runn
         page.locator(".opblock-summary", has_text="/v1/classify")
     ).first.click()
     expect(page.get_by_text("candidate_labels").first).to_be_visible()
+
+
+def test_none_of_these_is_shown(page: Page, demo_clip: Path, http: httpx.Client) -> None:
+    document = {
+        "labels": ["a person in red walking to the right"],
+        "background": ["a person in red walking to the left"],
+    }
+    http.put("/v1/vocabularies/page-none", json=document, headers={"If-None-Match": "*"}).raise_for_status()
+    page.reload()
+    expect(page.locator("#model")).to_contain_text("demo@", timeout=20_000)
+    choose(page, demo_clip)
+    expect(page.locator("#none")).to_be_hidden()
+    page.locator("#vocabulary").select_option("page-none")
+    expect(page.locator("#none")).to_contain_text("no label is accepted", timeout=20_000)
+    expect(page.locator(".result")).to_have_count(1)
+
+
+def test_a_busy_server_is_asked_again(page: Page, demo_clip: Path) -> None:
+    refusals = iter([True, True])
+
+    def refuse_twice(route: Route) -> None:
+        if next(refusals, False):
+            problem = {"title": "Overloaded", "detail": "the queue is full"}
+            route.fulfill(status=503, json=problem, headers={"Retry-After": "1"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/classify", refuse_twice)
+    choose(page, demo_clip)
+    expect(page.locator("#error")).to_contain_text("the queue is full; trying again")
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator("#error")).to_be_hidden()
+
+
+def test_a_request_can_be_cancelled(page: Page, demo_clip: Path) -> None:
+    held: list[Route] = []
+    page.route("**/v1/classify", lambda route: held.append(route))
+    choose(page, demo_clip)
+    expect(page.locator("#progress")).to_be_visible()
+    page.locator("#cancel").click()
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.locator("#error")).to_be_hidden()
+    expect(page.locator(".result")).to_have_count(0)
+    page.unroute("**/v1/classify")
+    page.locator("#labels").fill("bowing\nkicking")
+    expect(page.locator(".result")).to_have_count(2, timeout=20_000)
+
+
+def test_everything_is_reached_by_keyboard(page: Page, demo_clip: Path) -> None:
+    choose(page, demo_clip)
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    reached: list[str] = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
+    marks = [name for name in reached if name and name.startswith("frame ")]
+    assert len(set(marks)) == 8
+    assert {"another", "vocabulary", "labels"} <= set(reached)
+    page.get_by_role("button", name=marks[3]).focus()
+    page.keyboard.press("Enter")
+    expected = float(page.get_by_role("button", name=marks[3]).get_attribute("data-pts") or "nan")
+    assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(expected, abs=0.05)
