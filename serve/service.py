@@ -38,9 +38,7 @@ class Service:
         self.readiness = Readiness()
         self.pool = DecodePool(settings.decode)
         self.registry = ModelRegistry(settings)
-        self.database = Database(
-            settings.store_url.get_secret_value() or sqlite_url(settings.data_dir.expanduser() / "actserve.db")
-        )
+        self._database: Database | None = None
         self._catalogue: Catalogue | None = None
         self._pipeline: Pipeline | None = None
         self.in_flight = 0  # classifications under way
@@ -71,7 +69,9 @@ class Service:
         await self.registry.start()
         runtime = self.registry.get(None)
         self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")
-        catalogue = Catalogue(self.database, self.registry, settings=self.settings)
+        url = self.settings.store_url.get_secret_value()
+        self._database = Database(url or sqlite_url(self.settings.data_dir.expanduser() / "actserve.db"))
+        catalogue = Catalogue(self._database, self.registry, settings=self.settings)
         await catalogue.start()
         self._catalogue = catalogue
         self._pipeline = Pipeline(self.pool, self.registry, catalogue, settings=self.settings)
@@ -114,5 +114,6 @@ class Service:
         if self._catalogue is not None:
             await self._catalogue.close()
         await self.registry.close()
-        await asyncio.to_thread(self.database.close)
+        if self._database is not None:
+            await asyncio.to_thread(self._database.close)
         await asyncio.to_thread(shutil.rmtree, self.uploads.folder, ignore_errors=True)

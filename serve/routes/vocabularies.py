@@ -49,14 +49,14 @@ async def list_vocabularies(
     """Name, versions and size of each, by name."""
     service: Service = request.app.state.service
     catalogue, after = service.catalogue, read_token("vocabularies", page_token)
-    found = [item for item in catalogue.all() if after is None or item.name > str(after)]
+    found = [name for name in catalogue.names() if after is None or name > str(after)]
     default = catalogue.default_for(service.registry.get(None).contract)
     page = found[:page_size]
     return {
         "vocabularies": [
-            {**_facts(catalogue, vocabulary), "is_default": vocabulary.name == default.name} for vocabulary in page
+            {**_facts(catalogue, await catalogue.look_up(name)), "is_default": name == default.name} for name in page
         ],
-        "next_page_token": make_token("vocabularies", page[-1].name) if len(found) > page_size else None,
+        "next_page_token": make_token("vocabularies", page[-1]) if len(found) > page_size else None,
     }
 
 
@@ -85,7 +85,7 @@ async def diff_versions(
 ) -> dict[str, Any]:
     """Labels added, removed, renamed and changed, by their identity."""
     catalogue = _catalogue(request)
-    first, second = await catalogue.resolve(f"{name}@{old}"), await catalogue.resolve(f"{name}@{new}")
+    first, second = await catalogue.look_up(f"{name}@{old}"), await catalogue.look_up(f"{name}@{new}")
     return {"name": name, "from": old, "to": new, **asdict(difference(first, second))}
 
 
@@ -94,7 +94,7 @@ async def export_vocabulary(
     request: Request, name: Name, format: Literal["json", "csv", "txt"] = "json"
 ) -> PlainTextResponse:
     """JSON keeps everything and can be PUT again, CSV the phrases of labels, plain text their names."""
-    vocabulary = await _catalogue(request).resolve(name)
+    vocabulary = await _catalogue(request).look_up(name)
     return PlainTextResponse(
         formats.write(vocabulary, format),
         media_type=formats.MEDIA_TYPES[format],
@@ -106,7 +106,7 @@ async def export_vocabulary(
 async def get_vocabulary(request: Request, name: Name) -> Response:
     """NAME at its current version, or NAME@VERSION; `latest` is newer than `current` while a change is encoded."""
     catalogue = _catalogue(request)
-    vocabulary = await catalogue.resolve(name)
+    vocabulary = await catalogue.look_up(name)
     headers = {"ETag": preconditions.etag(_latest(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -185,7 +185,7 @@ def _expected(request: Request, name: str) -> int:
     """The version a change follows."""
     version = preconditions.required_version(request)
     catalogue = _catalogue(request)
-    if name not in {vocabulary.name for vocabulary in catalogue.all()} and version is None:
+    if version is None and not catalogue.latest(name):
         raise UnknownVocabulary(f"there is no vocabulary {name!r}")
     return catalogue.latest(name) if version is None else version
 

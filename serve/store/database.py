@@ -113,8 +113,15 @@ class Database:
 
 
 def sqlite_url(path: Path) -> str:
-    """Address of a SQLite file; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Address of a SQLite file; its folder is made.
+
+    Raises:
+        ContractError: the folder cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ContractError(f"data_dir {path.parent} cannot be made: {error}", field="data_dir") from error
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 

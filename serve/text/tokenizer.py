@@ -127,6 +127,8 @@ def canonicalize(text: str) -> str:
 
 
 def _mended(text: str) -> str:
+    if text.isascii() and text.isprintable() and "&" not in text:  # nothing there that could be broken
+        return text.strip()
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 

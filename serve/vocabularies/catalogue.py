@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 
 from serve.contract import ModelContract
-from serve.errors import ActserveError, StaleVersion, UnknownVocabulary
+from serve.errors import ActserveError, EngineUnavailable, StaleVersion, UnknownVocabulary
 from serve.models.registry import ModelRegistry
 from serve.settings import ServeSettings
 from serve.store.database import Database
@@ -92,9 +92,19 @@ class Catalogue:
         """Why the store does not answer at present; None while it does."""
         return self._watcher.fault
 
-    def all(self) -> list[Vocabulary]:
-        """The current version of every vocabulary, by name."""
-        return [self._current[name] for name in sorted(self._current)]
+    def names(self) -> list[str]:
+        """Every vocabulary, those that are encoded for the first time included; sorted."""
+        return sorted(self._latest)
+
+    async def look_up(self, reference: str) -> Vocabulary:
+        """As `resolve`, but to be shown: a name that is encoded for the first time is its newest version.
+
+        Raises:
+            UnknownVocabulary: no such name or version.
+        """
+        if reference in self._latest and reference not in self._current:
+            return await asyncio.to_thread(self.store.load, reference)
+        return await self.resolve(reference)
 
     def latest(self, name: str) -> int:
         """Newest committed version of a name, as far as this gateway knows; 0 of one that is not there."""
@@ -110,8 +120,13 @@ class Catalogue:
 
         Raises:
             UnknownVocabulary: no such name.
+            EngineUnavailable: it is encoded for the first time, or could not be.
         """
         found = self._current.get(name)
+        if found is None and name in self._latest:
+            encoding = self.encodings.get(name, Encoding(version=self._latest[name]))
+            state = encoding.fault or f"{encoding.done} of {encoding.total} prompts are encoded"
+            raise EngineUnavailable(f"vocabulary {name!r} is not in use yet: {state}", name=name)
         if found is None:
             raise UnknownVocabulary(f"there is no vocabulary {name!r}", known=sorted(self._current)[:100])
         return found
@@ -121,6 +136,7 @@ class Catalogue:
 
         Raises:
             UnknownVocabulary: no such name or version.
+            EngineUnavailable: see `current`.
         """
         name, at, version = reference.partition("@")
         if not at:

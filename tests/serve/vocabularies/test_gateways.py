@@ -121,9 +121,16 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
         assert time.monotonic() - started < 1.5  # the poll of half a second, and a busy machine
 
 
-def test_a_missing_database_stops_the_start_with_its_reason(tmp_path: Path) -> None:
-    with (
-        pytest.raises(RuntimeError, match="database does not answer"),
-        running_server(tmp_path, SERVE_STORE_URL="postgresql://nobody@127.0.0.1:1/none"),
-    ):
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("SERVE_STORE_URL", "postgresql://nobody@127.0.0.1:1/none", "database does not answer"),
+        ("SERVE_STORE_URL", "mysql://localhost/x", "sqlite or postgresql is needed"),
+        ("SERVE_DATA_DIR", "/proc/none/here", "cannot be made"),
+    ],
+)
+def test_a_store_that_cannot_be_used_stops_the_start_with_its_reason(
+    tmp_path: Path, variable: str, value: str, words: str
+) -> None:
+    with pytest.raises(RuntimeError, match=words), running_server(tmp_path, **{variable: value}):
         pass

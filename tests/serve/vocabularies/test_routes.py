@@ -180,11 +180,23 @@ def test_lists_come_in_pages(http: httpx.Client, name: str) -> None:
     assert http.get(f"/v1/vocabularies/{name}-1/versions", params=query).status_code == 422
 
 
-def test_a_change_that_takes_long_is_accepted_and_progress_is_seen(http: httpx.Client, name: str) -> None:
+def test_a_change_that_takes_long_is_accepted_and_progress_is_seen(
+    http: httpx.Client, name: str, demo_clip: Path
+) -> None:
     labels = [f"a person in red doing thing number {number}" for number in range(4000)]
     made = put(http, name, labels, {**NEW, "Prefer": "respond-async, wait=0"})
     assert (made.status_code, made.headers["location"]) == (202, f"/v1/vocabularies/{name}")
     assert made.json()["is_current"] is False
+    listed = {
+        item["name"]: item for item in http.get("/v1/vocabularies", params={"page_size": 1000}).json()["vocabularies"]
+    }
+    shown = http.get(f"/v1/vocabularies/{name}").json()
+    for facts in (listed[name], shown):
+        assert (facts["latest"], facts["num_labels"]) == (1, 4000)
+        assert facts["current"] == 1 or facts["encoding"]["version"] == 1
+    early = http.post("/v1/classify", files={"video": demo_clip.read_bytes()}, data={"vocabulary": name})
+    assert early.status_code in (200, 503)  # 200 on a machine that encoded 4,000 prompts meanwhile
+    assert "retry-after" in early.headers or early.json()["vocabulary"] == f"{name}@1"
     seen = http.patch(
         f"/v1/vocabularies/{name}", json={"add": ["one more"]}, headers={"If-Match": '"1"', "Prefer": "wait=120"}
     ).json()
