@@ -14,14 +14,12 @@ import typer
 
 from serve import vocabulary_commands
 from serve.errors import ActserveError
+from serve.server_calls import DEFAULT_SERVER, Call, Server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
 models = typer.Typer(no_args_is_help=True, help="Models of a running server.")
 app.add_typer(vocabulary_commands.app, name="vocab")
 app.add_typer(models, name="models")
-
-Server = vocabulary_commands.Server
-DEFAULT_SERVER = vocabulary_commands.DEFAULT_SERVER
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,7 +86,7 @@ def classify(
 @models.command("list")
 def models_list(server: Server = DEFAULT_SERVER) -> None:
     """Versions on disk, and the engine of those that are loaded."""
-    call = vocabulary_commands.Call(method="GET", url=f"{server.rstrip('/')}/v1/models")
+    call = Call(method="GET", url=f"{server.rstrip('/')}/v1/models")
     for item in call.send().json()["models"]:
         state = item.get("engine") or item.get("fault") or "not loaded"
         typer.echo(f"{item['name']}@{item['version']}\t{state}")

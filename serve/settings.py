@@ -85,7 +85,8 @@ class ServeSettings(BaseSettings):
     engine: EngineChoice = Field("auto", description="Runtime; auto takes the fastest that passes the parity check.")
     threads: int = Field(0, ge=0, le=1024, description="Threads of a graph on a CPU; 0 lets the runtime choose.")
     cache_dir: Path = Field(
-        Path("~/.cache/actserve"), description="Folder for compiled graphs and parity results; safe to delete."
+        Path("~/.cache/actserve"),
+        description="Folder for compiled graphs, parity results and text features; safe to delete.",
     )
     upload_dir: Path = Field(
         Path(tempfile.gettempdir()), description="Folder in which each server makes its own for uploads under way."

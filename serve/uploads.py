@@ -139,6 +139,21 @@ async def _receive_raw(request: Request, path: Path, limits: LimitSettings) -> U
     return Upload(path, count, (time.perf_counter() - started) * 1000, fields)
 
 
+async def received_body(request: Request, *, limit: int) -> bytes:
+    """A body that fits into memory, counted while it arrives.
+
+    Raises:
+        UploadTooLarge: it passed `limit` bytes.
+        InvalidOption: the client went away.
+    """
+    _refuse_declared(request, limit)
+    body = bytearray()
+    async for chunk in _chunks(request):
+        body += chunk
+        _refuse_beyond(len(body), limit)
+    return bytes(body)
+
+
 async def _receive_form(request: Request, path: Path, limits: LimitSettings) -> Upload:
     started = time.perf_counter()
     limit = limits.max_upload_bytes + limits.max_field_bytes

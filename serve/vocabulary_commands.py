@@ -6,9 +6,7 @@ actserve vocab history sports
 """
 
 import json
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -16,59 +14,16 @@ from urllib.parse import quote
 import typer
 
 from serve.errors import ActserveError
+from serve.server_calls import DEFAULT_SERVER, Call, Server
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 
-DEFAULT_SERVER = "http://127.0.0.1:8080"
-TIMEOUT_SECONDS = 320  # beyond the longest wait a server grants
 TYPES_BY_SUFFIX = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 
-Server = Annotated[str, typer.Option("--server", help="Address of the server.")]
 PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Show the request as a curl command; do not send it.")]
 Author = Annotated[str, typer.Option(help="Who makes the change; stands in the history.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until the server uses the change.")]
 Name = Annotated[str, typer.Argument(help="Name of the vocabulary.")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One request, to be sent or shown."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-
-    def curl(self) -> str:
-        """The same request for a shell."""
-        words = ["curl", "-X", self.method, self.url]
-        for name, value in self.headers.items():
-            words += ["-H", f"{name}: {value}"]
-        if self.body is not None:
-            words += ["--data-binary", self.body.decode()]
-        return shlex.join(words)
-
-    def send(self) -> Any:
-        """The response.
-
-        Raises:
-            ActserveError: the server does not answer, or answers with a problem.
-        """
-        import httpx
-
-        try:
-            response = httpx.request(
-                self.method, self.url, headers=dict(self.headers), content=self.body, timeout=TIMEOUT_SECONDS
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ActserveError(f"{self.url} does not answer: {error}") from error
-        if response.is_error:
-            try:
-                told = response.json()["detail"]
-            except (ValueError, KeyError):
-                told = response.text[:200]
-            raise ActserveError(f"{response.status_code}: {told}")
-        return response
 
 
 @app.command("list")

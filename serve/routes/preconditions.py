@@ -1,10 +1,10 @@
-"""What a request's headers ask for: which version it changes, how long it waits, who makes it."""
+"""What a request's headers ask for: which version it changes, how long it waits, who makes it, of what type."""
 
 import re
 
 from fastapi import Request
 
-from serve.errors import InvalidOption, MissingPrecondition, StaleVersion, UploadTooLarge
+from serve.errors import InvalidOption, MissingPrecondition, StaleVersion
 
 ETAG = re.compile(r'"(\d{1,9})"')
 WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,5}(?:\.\d+)?)\s*(?:$|[,;])")
@@ -60,16 +60,6 @@ def author_of(request: Request) -> str:
     return author
 
 
-async def counted_body(request: Request, *, most: int) -> bytes:
-    """The body, counted while it arrives.
-
-    Raises:
-        UploadTooLarge: it passed `most` bytes.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise UploadTooLarge(f"the body is larger than {most} bytes", limit=most)
-        parts.append(part)
-    return b"".join(parts)
+def media_type_of(request: Request) -> str:
+    """`Content-Type` without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

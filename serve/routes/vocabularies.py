@@ -16,6 +16,7 @@ from serve.errors import InvalidOption, MissingPrecondition, UnknownVocabulary, 
 from serve.routes import preconditions
 from serve.routes.paging import PageSize, PageToken, make_token, read_token
 from serve.service import Service
+from serve.uploads import received_body
 from serve.vocabularies import formats
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
@@ -110,7 +111,7 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
     headers = {"ETag": preconditions.etag(_latest(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return JSONResponse({**_facts(catalogue, vocabulary), **formats.whole(vocabulary)}, headers=headers)
+    return JSONResponse({**_facts(catalogue, vocabulary), **vocabulary.content()}, headers=headers)
 
 
 @router.put(
@@ -122,18 +123,14 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
 async def put_vocabulary(request: Request, name: Name, split_names: bool = False) -> JSONResponse:
     """`If-None-Match: *` makes a new one, `If-Match` replaces. The body is JSON, CSV (`name,synonyms,negatives`) or
     plain text with one label a line; `split_names` makes words of `CamelCase` and `snake_case`."""
-    service: Service = request.app.state.service
     _check_name(name)
     is_new = preconditions.asks_to_create(request)
     if not is_new and "if-match" not in request.headers:
         raise MissingPrecondition("say If-None-Match: * to make a vocabulary, or If-Match with its ETag to replace it")
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await preconditions.counted_body(request, most=service.settings.vocabularies.max_bytes)
-    given = formats.parse(body, media_type, split_names=split_names)
+    given = formats.parse(await _received(request), preconditions.media_type_of(request), split_names=split_names)
     expected = None if is_new else _expected(request, name)
     author = preconditions.author_of(request)
-    made = await service.catalogue.put(name, given, expected=expected, author=author)
-    return await _settled(request, made)
+    return await _settled(request, await _catalogue(request).put(name, given, expected=expected, author=author))
 
 
 @router.patch(
@@ -142,11 +139,10 @@ async def put_vocabulary(request: Request, name: Name, split_names: bool = False
 )  # fmt: skip
 async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
     """Removes, renames, updates and adds labels, in this order; a label is named by its label_id or its name."""
-    service: Service = request.app.state.service
     expected = _expected(request, name)
     patch = await _json(request, VocabularyPatch)
     author = preconditions.author_of(request)
-    return await _settled(request, await service.catalogue.patch(name, patch, expected=expected, author=author))
+    return await _settled(request, await _catalogue(request).patch(name, patch, expected=expected, author=author))
 
 
 @router.post(
@@ -155,13 +151,10 @@ async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
 )  # fmt: skip
 async def roll_back(request: Request, name: Name) -> JSONResponse:
     """Makes a new version that equals the old one; nothing of the history is lost."""
-    service: Service = request.app.state.service
     expected = _expected(request, name)
-    asked = await _json(request, Rollback)
-    made = await service.catalogue.roll_back(
-        name, asked.version, expected=expected, author=preconditions.author_of(request)
-    )
-    return await _settled(request, made)
+    version = (await _json(request, Rollback)).version
+    author = preconditions.author_of(request)
+    return await _settled(request, await _catalogue(request).roll_back(name, version, expected=expected, author=author))
 
 
 @router.delete("/vocabularies/{name}", summary="Delete a vocabulary", status_code=204)
@@ -191,12 +184,15 @@ def _expected(request: Request, name: str) -> int:
 
 
 async def _json(request: Request, kind: type[BaseModel]) -> Any:
-    service: Service = request.app.state.service
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = preconditions.media_type_of(request)
     if media_type != "application/json":
         raise UnsupportedMedia(f"the body has to be application/json, not {media_type!r}")
-    body = await preconditions.counted_body(request, most=service.settings.vocabularies.max_bytes)
-    return formats.parse_json(body, kind)
+    return formats.parse_json(await _received(request), kind)
+
+
+async def _received(request: Request) -> bytes:
+    service: Service = request.app.state.service
+    return await received_body(request, limit=service.settings.vocabularies.max_bytes)
 
 
 async def _settled(request: Request, made: Vocabulary) -> JSONResponse:

@@ -21,7 +21,7 @@ NEWEST_REVISION = "0001"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": BUSY_TIMEOUT_MS}
 CONNECT_TIMEOUT_SECONDS = 5
-MIGRATION_LOCK = 0x616374736572766 & 0x7FFFFFFF  # of PostgreSQL's advisory locks: one gateway migrates at a time
+MIGRATION_LOCK = 1_633_907_827  # of PostgreSQL's advisory locks, any number: one gateway migrates at a time
 
 
 class Database:
@@ -87,12 +87,11 @@ class Database:
             return
         from alembic import command, config, util  # a third of a second that a usual start does without
 
-        settings = config.Config(attributes={})
-        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.writing() as connection:
             if self.is_postgres:
                 connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            settings.attributes["connection"] = connection
+            settings = config.Config(attributes={"connection": connection})
+            settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             try:
                 command.upgrade(settings, "head")
             except util.CommandError as error:

@@ -55,7 +55,7 @@ def parse_json(body: bytes, kind: type[Any]) -> Any:
 def write(vocabulary: Vocabulary, kind: str) -> str:
     """The vocabulary as text of a kind; JSON keeps everything, CSV the labels' phrases, plain text their names."""
     if kind == "json":
-        return json.dumps(whole(vocabulary), ensure_ascii=False, indent=1) + "\n"
+        return json.dumps(vocabulary.content(), ensure_ascii=False, indent=1) + "\n"
     if kind == "csv":
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -65,26 +65,6 @@ def write(vocabulary: Vocabulary, kind: str) -> str:
         )
         return stream.getvalue()
     return "".join(f"{name}\n" for name in vocabulary.label_names)
-
-
-def whole(vocabulary: Vocabulary) -> dict[str, Any]:
-    """What `parse` takes as JSON."""
-    return {
-        "labels": [
-            {
-                "name": label.name,
-                "label_id": label.label_id,
-                "synonyms": list(label.synonyms),
-                "negatives": list(label.negatives),
-            }
-            for label in vocabulary.labels
-        ],
-        "templates": None if vocabulary.templates is None else list(vocabulary.templates),
-        "phrase_rule": vocabulary.phrase_rule,
-        "background": list(vocabulary.background),
-        "description": vocabulary.description,
-        "metadata": dict(vocabulary.metadata),
-    }
 
 
 def split_name(name: str) -> str:

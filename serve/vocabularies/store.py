@@ -162,23 +162,6 @@ def _versions_of(name: str) -> sa.Select[Any]:
 
 
 def _row(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Columns of a version; labels are written out by hand, since `asdict` takes longer than the disk."""
-    document = {
-        "labels": [
-            {
-                "label_id": label.label_id,
-                "name": label.name,
-                "synonyms": label.synonyms,
-                "negatives": label.negatives,
-            }
-            for label in vocabulary.labels
-        ],
-        "templates": vocabulary.templates,
-        "phrase_rule": vocabulary.phrase_rule,
-        "background": vocabulary.background,
-        "description": vocabulary.description,
-        "metadata": vocabulary.metadata,
-    }
     return {
         "name": vocabulary.name,
         "version": vocabulary.version,
@@ -186,7 +169,7 @@ def _row(vocabulary: Vocabulary) -> dict[str, Any]:
         "note": vocabulary.note,
         "created_at": vocabulary.created_at,
         "num_labels": len(vocabulary.labels),
-        "document": json.dumps(document, ensure_ascii=False, separators=(",", ":")),
+        "document": json.dumps(vocabulary.content(), ensure_ascii=False, separators=(",", ":")),
     }
 
 

@@ -48,6 +48,25 @@ class Vocabulary:
         """`name@version`, as answers name it."""
         return f"{self.name}@{self.version}"
 
+    def content(self) -> dict[str, Any]:
+        """What a caller sends and the store keeps, as plain JSON values; written out, since `asdict` copies deeply."""
+        return {
+            "labels": [
+                {
+                    "name": label.name,
+                    "label_id": label.label_id,
+                    "synonyms": list(label.synonyms),
+                    "negatives": list(label.negatives),
+                }
+                for label in self.labels
+            ],
+            "templates": None if self.templates is None else list(self.templates),
+            "phrase_rule": self.phrase_rule,
+            "background": list(self.background),
+            "description": self.description,
+            "metadata": dict(self.metadata),
+        }
+
     @cached_property
     def label_names(self) -> tuple[str, ...]:
         """Names of the labels [K], in order."""

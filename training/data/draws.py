@@ -25,10 +25,13 @@ class Draws:
         return Draws(python=copy.copy(self.python), numpy=copy.deepcopy(self.numpy), torch=self.torch.clone_state())
 
 
-def seeded(seed: int) -> Draws:
-    """All three from one seed below 2**32, as `random.seed`, `np.random.seed` and `torch.manual_seed` would."""
+def seeded(seed: int, *, numpy_seed: int | None = None) -> Draws:
+    """All three from one seed below 2**32, as `random.seed`, `np.random.seed` and `torch.manual_seed` would.
+
+    NumPy's may have a seed of its own.
+    """
     return Draws(
         python=random.Random(seed),
-        numpy=np.random.RandomState(seed),
+        numpy=np.random.RandomState(seed if numpy_seed is None else numpy_seed),
         torch=torch.Generator().manual_seed(seed),
     )

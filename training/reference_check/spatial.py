@@ -15,7 +15,7 @@ from serve.video.preprocess import crop_frame, join_views, normalise
 from training.checkpoints.systems import actionclip_protocol, xclip_protocol
 from training.data.augmentations import Frames, flip_label
 from training.data.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
-from training.data.draws import Draws, seeded
+from training.data.draws import seeded
 from training.data.randaugment import OPERATIONS, RandAugment
 from training.data.views import ActionClipViews, XClipViews, flip_by_chance
 from training.reference_check.frames import synthetic_frame
@@ -68,46 +68,46 @@ def views_of(frames: Frames, rule: PreprocessContract, *, num_crops: int) -> UIn
 
 
 def _actionclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
-    rule = actionclip_rule(case["input_size"])
-    frames = [synthetic_frame(case["h"], case["w"], seed) for seed in case["frame_seeds"]]
-    views = views_of(frames, rule, num_crops=1)[0]  # [T, 3, S, S]
-    _check_pixels("actionclip", case, views, case["uint8_crop_sha256"], report)
-    floats = normalise(views, rule)
-    stacked = floats.reshape(-1, *floats.shape[2:])  # [T*3, S, S], channels of a frame together
-    _check_floats("actionclip", case, stacked, floats, arrays, report)
-    if f"{case['key']}_uint8" in arrays:
-        expected = arrays[f"{case['key']}_uint8"]
-        report.compare(
-            "spatial actionclip validation bytes", case["key"], views.transpose(0, 2, 3, 1), expected, tolerance=0
-        )
+    views = _case_views(case, actionclip_rule(case["input_size"]), num_crops=1)
+    _check_pixels("actionclip", case, views, case["uint8_crop_sha256"], arrays, report)
+    floats = normalise(views, actionclip_rule(case["input_size"]))
+    _check_floats("actionclip", case, floats.reshape(-1, *floats.shape[2:]), arrays, report)  # [T*3, S, S]
 
 
 def _xclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
     rule = xclip_rule(case["input_size"])
+    views = _case_views(case, rule, num_crops=3 if case["mode"] == "three" else 1)
+    _check_pixels("xclip", case, views, case["uint8_sha256"], arrays, report)
+    _check_floats("xclip", case, normalise(views, rule), arrays, report)
+
+
+def _case_views(case: Mapping[str, Any], rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
+    """Every picture a case expects [M, 3, S, S], crop-major."""
     frames = [synthetic_frame(case["h"], case["w"], seed) for seed in case["frame_seeds"]]
-    views = views_of(frames, rule, num_crops=3 if case["mode"] == "three" else 1)
-    views = views.reshape(-1, *views.shape[2:])  # [M, 3, S, S], crop-major
-    _check_pixels("xclip", case, views, case["uint8_sha256"], report)
-    floats = normalise(views, rule)
-    _check_floats("xclip", case, floats, floats, arrays, report)
-    if f"{case['key']}_uint8" in arrays:
-        expected = arrays[f"{case['key']}_uint8"]
-        report.compare(
-            "spatial xclip validation bytes", case["key"], views.transpose(0, 2, 3, 1), expected, tolerance=0
-        )
+    views = views_of(frames, rule, num_crops=num_crops)
+    return views.reshape(-1, *views.shape[2:])
 
 
-def _check_pixels(system: str, case: Mapping[str, Any], views: UInt8Array, hashes: list[str], report: Report) -> None:
+def _check_pixels(
+    system: str,
+    case: Mapping[str, Any],
+    views: UInt8Array,
+    hashes: list[str],
+    arrays: Mapping[str, NDArray[Any]],
+    report: Report,
+) -> None:
     found = [hashlib.sha256(np.ascontiguousarray(view.transpose(1, 2, 0)).tobytes()).hexdigest() for view in views]
     differing = sum(one != other for one, other in zip(found, hashes, strict=True))
     report.compare(f"spatial {system} validation hashes", case["key"], differing, 0, tolerance=0)
+    if f"{case['key']}_uint8" in arrays:
+        expected, pictures = arrays[f"{case['key']}_uint8"], views.transpose(0, 2, 3, 1)
+        report.compare(f"spatial {system} validation bytes", case["key"], pictures, expected, tolerance=0)
 
 
 def _check_floats(
     system: str,
     case: Mapping[str, Any],
     output: Float32Array,
-    frames: Float32Array,
     arrays: Mapping[str, NDArray[Any]],
     report: Report,
 ) -> None:
@@ -148,8 +148,7 @@ def _check_actionclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDA
 def _check_xclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
     expected = arrays[case["key"]]
     views = XClipViews(size=expected.shape[1])
-    python, numpy = seeded(case["py_seed"]), seeded(case["np_seed"])
-    draws = Draws(python=python.python, numpy=numpy.numpy, torch=numpy.torch)
+    draws = seeded(case["py_seed"], numpy_seed=case["np_seed"])
     frames = views.crop(_training_frames(case), draws=draws, short_side=TRAIN_SHORT)
     frames, _ = views.flip_by_chance(frames, 0, draws=draws)
     report.compare("spatial xclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
@@ -160,11 +159,7 @@ def _training_frames(case: Mapping[str, Any]) -> Frames:
 
 
 def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
-    draws = Draws(
-        python=seeded(case["py_seed"]).python,
-        numpy=seeded(case["np_seed"]).numpy,
-        torch=seeded(case["py_seed"]).torch,
-    )
+    draws = seeded(case["py_seed"], numpy_seed=case["np_seed"])
     if "op" in case:
         augment = RandAugment(num_operations=1, strength=case["M"])
         value = OPERATIONS[case["op"]].value(case["M"])

@@ -105,8 +105,7 @@ def _sampler(record: dict[str, Any]) -> SampleFrames:
 
 def _draws(record: dict[str, Any]) -> Draws:
     """The generators a record names a seed of; the others are not drawn from."""
-    numpy, python = seeded(record.get("np_seed") or 0), seeded(record.get("py_seed") or 0)
-    return Draws(python=python.python, numpy=numpy.numpy, torch=numpy.torch)
+    return seeded(record.get("py_seed") or 0, numpy_seed=record.get("np_seed") or 0)
 
 
 def _records(path: Path, report: Report) -> list[dict[str, Any]]:

@@ -203,7 +203,7 @@ def test_a_change_that_takes_long_is_accepted_and_progress_is_seen(
     assert (seen["is_current"], seen["current"], seen["num_labels"]) == (True, 2, 4001)
 
 
-def test_a_restart_finds_everything_and_encodes_nothing_twice(tmp_path: Path, demo_clip: Path) -> None:
+def test_a_killed_server_starts_with_everything_it_acknowledged(tmp_path: Path, demo_clip: Path) -> None:
     answers = []
     for start in range(2):
         with (
