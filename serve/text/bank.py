@@ -49,17 +49,19 @@ class PromptBank:
         if self._kept is not None:
             self._kept.close()
 
-    def check(self, phrases: Sequence[str], templates: Sequence[str]) -> None:
-        """Make sure that phrases can be encoded, before anything depends on it; blocks.
+    def check(self, phrases: Sequence[str], templates: Sequence[str], *, num_phrases: int) -> None:
+        """Make sure that phrases can be encoded, and a bank of `num_phrases` be held, before anything depends on it.
+
+        Blocks; `phrases` are those of the bank that nobody has looked at yet.
 
         Raises:
             InvalidVocabulary: a prompt is longer than the model's context, or the bank would not fit into memory.
         """
         is_averaged = self._engine.contract.scoring.ensembling == "mean_embedding"
-        needed = len(phrases) * (1 if is_averaged else len(templates)) * self._engine.contract.embed_dim * 4
+        needed = num_phrases * (1 if is_averaged else len(templates)) * self._engine.contract.embed_dim * 4
         if needed > self._max_bytes:
             raise InvalidVocabulary(
-                f"{len(phrases)} phrases under {len(templates)} templates take {needed} bytes of bank, "
+                f"{num_phrases} phrases under {len(templates)} templates take {needed} bytes of bank, "
                 f"{self._max_bytes} are allowed (SERVE_LIMITS__BANK_CACHE_BYTES)",
                 needed=needed,
                 limit=self._max_bytes,

@@ -49,8 +49,9 @@ class Catalogue:
         self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
         self.store = VocabularyStore(database, keep_versions=settings.vocabularies.keep_versions)
         self._watcher = ChangeWatcher(
-            database, self.store, poll_seconds=settings.vocabularies.poll_seconds, on_change=self._take_over
+            database, poll_seconds=settings.vocabularies.poll_seconds, follow=self._follow_store
         )
+        self._touched: set[str] = set()  # names this gateway changed since the store was last asked for all of them
         self._current: dict[str, Vocabulary] = {}
         self._latest: dict[str, int] = {}
         self._old: OrderedDict[tuple[str, int], Vocabulary] = OrderedDict()
@@ -200,7 +201,8 @@ class Catalogue:
             StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         await asyncio.to_thread(self.store.delete, name, expected=expected)
-        await self._take_over({key: value for key, value in self._latest.items() if key != name})
+        self._touched.add(name)
+        self._take_over({key: value for key, value in self._latest.items() if key != name})
 
     async def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
         """Versions of a name, newest first."""
@@ -241,18 +243,37 @@ class Catalogue:
         expected = None if previous is None else previous.version
         stored = await asyncio.to_thread(self.store.commit, signed, expected=expected)
         self._committed[stored.name] = stored
-        await self._take_over({**self._latest, stored.name: max(stored.version, self._latest.get(stored.name, 0))})
+        self._touched.add(stored.name)
+        self._take_over({**self._latest, stored.name: max(stored.version, self.latest(stored.name))})
         return stored
 
     def _check_prompts(self, made: Vocabulary, previous: Vocabulary | None) -> None:
         """Refuse what a loaded model could not encode; phrases that were there before are not looked at again."""
-        is_known = previous is not None and previous.templates == made.templates
-        known = set(previous.phrases) if is_known and previous is not None else set()
+        known: set[str] = set()
+        if previous is not None and previous.templates == made.templates:
+            known.update(previous.phrases)
         fresh = [phrase for phrase in made.phrases if phrase not in known]
         for runtime in self._registry.active():
-            runtime.bank.check(made.phrases if not known else fresh, made.templates or runtime.contract.text.templates)
+            templates = made.templates or runtime.contract.text.templates
+            runtime.bank.check(fresh, templates, num_phrases=len(made.phrases))
 
-    async def _take_over(self, latest: dict[str, int]) -> None:
+    async def _follow_store(self) -> None:
+        """Take over what the store holds; names changed here while it was asked are newer than its answer.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        self._touched.clear()
+        latest = await asyncio.to_thread(self.store.latest_versions)
+        for name in self._touched:
+            own = self.latest(name)
+            if own == 0:
+                latest.pop(name, None)
+            else:
+                latest[name] = max(own, latest.get(name, 0))
+        self._take_over(latest)
+
+    def _take_over(self, latest: dict[str, int]) -> None:
         """Follow the store: encode what is new, forget what is gone."""
         for name in set(self._latest) - set(latest):
             self._current.pop(name, None)

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from serve.errors import StoreUnavailable
 from serve.store.database import Database
-from serve.vocabularies.store import CHANNEL, VocabularyStore
+from serve.vocabularies.store import CHANNEL
 
 logger = logging.getLogger(__name__)
 
@@ -15,20 +15,18 @@ RECONNECT_SECONDS = 2.0
 
 
 class ChangeWatcher:
-    """Hands the newest versions of all names to `on_change` whenever they may have changed."""
+    """Calls `follow` whenever versions in the store may have changed, one call after the other."""
 
     def __init__(
         self,
         database: Database,
-        store: VocabularyStore,
         *,
         poll_seconds: float,
-        on_change: Callable[[dict[str, int]], Awaitable[None]],
+        follow: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
-        self._store = store
         self._poll_seconds = poll_seconds
-        self._on_change = on_change
+        self._follow = follow
         self._told = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.fault: str | None = None  # why the store cannot be asked at present
@@ -51,9 +49,8 @@ class ChangeWatcher:
                 await asyncio.wait_for(self._told.wait(), self._poll_seconds)
             self._told.clear()
             try:
-                latest = await asyncio.to_thread(self._store.latest_versions)
+                await self._follow()
                 self.fault = None
-                await self._on_change(latest)
             except StoreUnavailable as error:
                 if self.fault is None:
                     logger.warning("vocabularies stay as they are: %s", error)

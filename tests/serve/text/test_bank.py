@@ -107,8 +107,8 @@ async def test_a_short_list_does_not_wait_for_a_long_one(runtime: ModelRuntime) 
 
 async def test_what_cannot_be_encoded_is_refused_beforehand(runtime: ModelRuntime) -> None:
     with pytest.raises(InvalidVocabulary, match="tokens"):
-        runtime.bank.check(["word " * 40], TEMPLATES)
+        runtime.bank.check(["word " * 40], TEMPLATES, num_phrases=1)
     with pytest.raises(InvalidVocabulary, match="bytes of bank"):
-        runtime.bank.check([f"label {number}" for number in range(2000)], TEMPLATES)
-    runtime.bank.check(LABELS, TEMPLATES)
+        runtime.bank.check(LABELS, TEMPLATES, num_phrases=2000)
+    runtime.bank.check(LABELS, TEMPLATES, num_phrases=len(LABELS))
     assert runtime.bank.encoded_prompts == 0
