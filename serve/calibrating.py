@@ -49,9 +49,9 @@ async def calibrate(
         function_to_apply=options.function_to_apply,
         model=options.model,
     )
-    question = await pipeline.question(asked)
-    _check_size(question, len(clips), options)
-    measured = await _measured(pipeline, question, clips, asked, deadline=deadline)
+    async with pipeline.asking(asked) as question:
+        _check_size(question, len(clips), options)
+        measured = await _measured(pipeline, question, clips, asked, deadline=deadline)
 
     def score(clip: int, scale: Scale) -> Scores:
         return reduced(question, measured[clip], scale=scale)

@@ -12,14 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from serve import vocabulary_commands
+from serve import model_commands, vocabulary_commands
 from serve.errors import ActserveError
-from serve.server_calls import DEFAULT_SERVER, Call, Server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
-models = typer.Typer(no_args_is_help=True, help="Models of a running server.")
 app.add_typer(vocabulary_commands.app, name="vocab")
-app.add_typer(models, name="models")
+app.add_typer(model_commands.app, name="models")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,15 +79,6 @@ def classify(
         as_json=as_json,
     )
     sys.exit(classify_files(order))
-
-
-@models.command("list")
-def models_list(server: Server = DEFAULT_SERVER) -> None:
-    """Versions on disk, and the engine of those that are loaded."""
-    call = Call(method="GET", url=f"{server.rstrip('/')}/v1/models")
-    for item in call.send().json()["models"]:
-        state = item.get("engine") or item.get("fault") or "not loaded"
-        typer.echo(f"{item['name']}@{item['version']}\t{state}")
 
 
 def set_up_logging(level: str) -> None:

@@ -9,6 +9,8 @@ ActserveError
 │   ├── InvalidVocabulary           labels or templates that cannot be scored
 │   ├── MissingPrecondition         a change that does not say which version it changes
 │   ├── StaleVersion                it was changed meanwhile, or exists already
+│   ├── ActivationUnderWay          another model is being activated
+│   ├── ModelRefused                a model that cannot be served; the running one goes on
 │   └── VideoError                  readable request, unusable content
 │       ├── UndecodableVideo        broken, truncated or encrypted
 │       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
@@ -80,6 +82,14 @@ class MissingPrecondition(RequestError):
 
 class StaleVersion(RequestError):
     """The thing was changed since the caller saw it, or exists already; nothing was changed."""
+
+
+class ActivationUnderWay(RequestError):
+    """Another model is being activated; one at a time."""
+
+
+class ModelRefused(RequestError):
+    """A model that cannot be served here; the running one goes on."""
 
 
 class VideoError(RequestError):

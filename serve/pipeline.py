@@ -9,7 +9,8 @@ scoring     -> logits [V, M, P], what examples add [V, K] -> scores, logits, cos
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,8 +90,8 @@ class Pipeline:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        question = await self.question(options)
-        measured = await self.measure(path, question, options, deadline=deadline)
+        async with self.asking(options) as question:
+            measured = await self.measure(path, question, options, deadline=deadline)
         scores, score_ms = await _timed(_reduced(question, measured))
         accepted = question.rule.accepted(scores)
         mixture = None if question.prototypes is None else question.prototypes.mixture
@@ -134,15 +135,19 @@ class Pipeline:
             },
         )
 
-    async def question(self, options: ClassifyOptions) -> Question:
-        """Resolve names and check labels and templates.
+    @asynccontextmanager
+    async def asking(self, options: ClassifyOptions) -> AsyncIterator[Question]:
+        """Resolve names and check labels and templates; the model is not closed inside the block.
 
         Raises:
             UnknownModel, UnknownVocabulary, InvalidVocabulary, InvalidOption: with what is allowed.
         """
+        with self._registry.use(options.model) as runtime:
+            yield await self._question(runtime, options)
+
+    async def _question(self, runtime: ModelRuntime, options: ClassifyOptions) -> Question:
         if options.num_clips > self._limits.max_num_clips:
             raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
-        runtime = self._registry.get(options.model)
         contract = runtime.contract
         if options.candidate_labels is not None:
             self._check_labels(options.candidate_labels)

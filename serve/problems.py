@@ -27,6 +27,8 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.InvalidVocabulary: 422,
     errors.MissingPrecondition: 428,
     errors.StaleVersion: 412,
+    errors.ActivationUnderWay: 409,
+    errors.ModelRefused: 422,
     errors.VideoError: 422,
     errors.UndecodableVideo: 422,
     errors.DecodeLimitExceeded: 422,

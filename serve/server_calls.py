@@ -14,6 +14,7 @@ from serve.errors import ActserveError
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 320  # beyond the longest wait a server grants
 
+PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Show the request as a curl command; do not send it.")]
 Server = Annotated[str, typer.Option("--server", help="Address of the server.")]
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from serve.errors import EngineUnavailable
 from serve.metrics import Metrics
+from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
+from serve.models.routes import RouteStore
 from serve.pipeline import Pipeline
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
@@ -40,6 +42,7 @@ class Service:
         self.registry = ModelRegistry(settings)
         self._database: Database | None = None
         self._catalogue: Catalogue | None = None
+        self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self.in_flight = 0  # classifications under way
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
@@ -66,15 +69,17 @@ class Service:
         self.readiness.done.append("decode children started")
 
     async def _start_models(self) -> None:
-        await self.registry.start()
+        url = self.settings.store_url.get_secret_value()
+        database = self._database = Database(url or sqlite_url(self.settings.data_dir.expanduser() / "actserve.db"))
+        await asyncio.to_thread(database.migrate)
+        catalogue = Catalogue(database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings)
+        store = RouteStore(database, configured=self.settings.model)
+        self._activation = Activation(self.registry, store, settings=self.settings, catalogue=catalogue)
+        await self._activation.start()
         runtime = self.registry.get(None)
         self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")
-        url = self.settings.store_url.get_secret_value()
-        self._database = Database(url or sqlite_url(self.settings.data_dir.expanduser() / "actserve.db"))
-        catalogue = Catalogue(
-            self._database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings
-        )
         await catalogue.start()
+        self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._catalogue = catalogue
         self._pipeline = Pipeline(self.pool, self.registry, catalogue, settings=self.settings)
         self.readiness.done.append(f"vocabulary {catalogue.default_for(runtime.contract).reference} encoded")
@@ -101,9 +106,30 @@ class Service:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._catalogue
 
+    @property
+    def activation(self) -> Activation:
+        """What moves names to models.
+
+        Raises:
+            EngineUnavailable: the start has not come to its end.
+        """
+        if self._activation is None or not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._activation
+
+    @property
+    def degraded(self) -> list[str]:
+        """What does not work at present, though classifying does."""
+        faults = []
+        if self._catalogue is not None and self._catalogue.store_fault is not None:
+            faults.append(f"vocabularies answer but cannot be changed: {self._catalogue.store_fault}")
+        if self._activation is not None and self._activation.fault is not None:
+            faults.append(self._activation.fault)
+        return faults
+
     def refresh_gauges(self) -> None:
         """Bring the gauges of `/metrics` up to date."""
-        engines = [runtime.engine for runtime in self.registry.active()]
+        engines = [runtime.engine for runtime in self.registry.loaded()]
         self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
         self.metrics.decode_restarts.set(self.pool.restarts)
         self.metrics.batches.set(sum(engine.batches[0] for engine in engines))
@@ -112,6 +138,8 @@ class Service:
     async def close(self) -> None:
         """Stop everything; uploads under way are deleted."""
         self.readiness.is_ready = False
+        if self._activation is not None:
+            await self._activation.close()
         await self.pool.close()
         if self._catalogue is not None:
             await self._catalogue.close()

@@ -15,14 +15,13 @@ from urllib.parse import quote
 import typer
 
 from serve.errors import ActserveError
-from serve.server_calls import DEFAULT_SERVER, Call, Server
+from serve.server_calls import DEFAULT_SERVER, Call, PrintCurl, Server
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 
 CALIBRATION_TIMEOUT_SECONDS = 3700
 TYPES_BY_SUFFIX = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 
-PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Show the request as a curl command; do not send it.")]
 Author = Annotated[str, typer.Option(help="Who makes the change; stands in the history.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until the server uses the change.")]
 Name = Annotated[str, typer.Argument(help="Name of the vocabulary.")]

@@ -28,9 +28,7 @@ async def readyz(request: Request) -> dict[str, Any] | JSONResponse:
     is_pool_alive = bool(service.pool.pids)
     if readiness.is_ready and is_pool_alive:
         engines = {runtime.reference: runtime.engine.label for runtime in service.registry.active()}
-        fault = service.catalogue.store_fault
-        degraded = [] if fault is None else [f"vocabularies answer but cannot be changed: {fault}"]
-        return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": degraded}
+        return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
     detail = readiness.fault or ("the decode children are gone" if readiness.is_ready else "the server is starting")
     return problems.problem_response(
         problems.request_id_of(request),

@@ -1,30 +1,89 @@
-"""`GET /v1/models`: the versions on disk, which of them are loaded, and what they know."""
+"""`/v1/models`: the versions on disk, which of them answer, and changing that under load."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from serve.contract import ModelContract, contract_document
 from serve.errors import ContractError
 from serve.models.runtime import ModelRuntime
+from serve.routes import preconditions
 from serve.service import Service
 
 router = APIRouter(prefix="/v1", tags=["models"])
+Name = Annotated[str, Path(max_length=200, description="A model.")]
+
+
+class ActivationInput(BaseModel):
+    """Which version is to answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int | None = Field(None, ge=1, description="A version on disk; the newest without it.")
+    alias: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="A name that is to mean this model from then on; `default` is what requests without `model` get.",
+    )
 
 
 @router.get("/models", summary="Models and their versions")
 async def list_models(request: Request) -> dict[str, Any]:
     """Every version of the repository folder; loaded ones with engine and parity figures."""
     service: Service = request.app.state.service
-    loaded = {runtime.reference: runtime for runtime in service.registry.active()}
-    default = service.registry.get(None).reference
+    loaded = {runtime.reference: runtime for runtime in service.registry.loaded()}
+    active = {runtime.reference for runtime in service.registry.active()}
+    staging = service.activation.staging
     return {
-        "default": default,
+        "default": service.registry.get(None).reference,
+        "aliases": dict(service.registry.routes.aliases),
+        "previous": {name: str(version) for name, version in service.registry.routes.previous.items()},
+        "staging": None if staging is None else asdict(staging),
         "models": [
-            _facts(name, version, contract, loaded.get(f"{name}@{version}"))
+            {
+                **_facts(name, version, contract, loaded.get(f"{name}@{version}")),
+                "active": f"{name}@{version}" in active,
+            }
             for name, version, contract in service.registry.on_disk()
         ],
     }
+
+
+@router.post("/models/{name}:activate", summary="Have a version answer", response_model=None)
+async def activate(request: Request, name: Name, given: ActivationInput | None = None) -> JSONResponse:
+    """Stages it beside the running one: contract, parity, warm-up, every vocabulary encoded; then swaps in one step.
+
+    200 when it answers, 202 when that takes longer than `Prefer: wait=SECONDS`; `GET /v1/models` shows how far it is.
+    """
+    service: Service = request.app.state.service
+    wanted = given or ActivationInput()
+    seconds = preconditions.wait_seconds(request)
+    is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=seconds)
+    return _moved(service, is_done=is_done)
+
+
+@router.post("/models/{name}:rollback", summary="Return to the version before", response_model=None)
+async def roll_back(request: Request, name: Name) -> JSONResponse:
+    """Of a model's name, or of an alias to the model before; that version is still loaded, so it is one step."""
+    service: Service = request.app.state.service
+    is_done = await service.activation.roll_back(name, seconds=preconditions.wait_seconds(request))
+    return _moved(service, is_done=is_done)
+
+
+def _moved(service: Service, *, is_done: bool) -> JSONResponse:
+    staging = service.activation.staging
+    told = {
+        "default": service.registry.get(None).reference,
+        "active": sorted(runtime.reference for runtime in service.registry.active()),
+        "is_done": is_done,
+        "staging": None if staging is None else asdict(staging),
+    }
+    return JSONResponse(
+        told, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}
+    )
 
 
 def _facts(

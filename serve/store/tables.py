@@ -56,3 +56,19 @@ vocabulary_clips = Table(
         ["name", "version"], ["vocabulary_versions.name", "vocabulary_versions.version"], ondelete="CASCADE"
     ),
 )
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("configured", String(200), primary_key=True),  # the operator's SERVE_MODEL, under which this holds
+    Column("name", String(200), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+)
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    Column("configured", String(200), primary_key=True),
+    Column("alias", String(200), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("previous", String(200)),
+)

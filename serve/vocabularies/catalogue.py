@@ -58,7 +58,6 @@ class Catalogue:
         folder: UploadFolder,
         settings: ServeSettings,
     ) -> None:
-        self._database = database
         self._registry = registry
         self._settings = settings
         self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
@@ -79,19 +78,19 @@ class Catalogue:
         self._encoder: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Bring the database to its form, add the built-in vocabularies, load all, encode the default one.
+        """Add the built-in vocabularies, load all, encode the default one.
 
         Raises:
-            StoreUnavailable, ContractError: the database cannot be used.
+            StoreUnavailable: the database does not answer.
         """
-        await asyncio.to_thread(self._database.migrate)
         contracts = [runtime.contract for runtime in self._registry.active()]
         await asyncio.to_thread(seed, self.store, built_in(contracts))
         self._latest = await asyncio.to_thread(self.store.latest_versions)
         for name in self._latest:
             self._current[name] = await asyncio.to_thread(self.store.load, name)
-        default = self.default_for(self._registry.get(None).contract)
-        await self._encode(default, Encoding(version=default.version))
+        runtime = self._registry.get(None)
+        default = self.default_for(runtime.contract)
+        await runtime.bank.features(default.phrases, default.templates or runtime.contract.text.templates)
         for name in self._latest:
             self._wanted.put_nowait(name)
         self._encoder = asyncio.create_task(self._work())
@@ -236,8 +235,9 @@ class Catalogue:
         previous = await self._expected(name, expected)
         made, examples = with_examples(previous, label_id, clips, settings=self._settings)
         files = {clip.sha256: clip.path for clip in clips}
-        for runtime in self._registry.active():
-            await self._examples.features(runtime, list(files), files=files)
+        with self._registry.use_all() as runtimes:
+            for runtime in runtimes:
+                await self._examples.features(runtime, list(files), files=files)
         stored = await self._commit(made, previous, author=author, note="examples added", new_clips=files)
         return stored, examples
 
@@ -283,6 +283,31 @@ class Catalogue:
     async def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
         """Versions of a name, newest first."""
         return await asyncio.to_thread(self.store.versions, name, before=before, limit=limit)
+
+    async def prepare(self, runtime: ModelRuntime, progress: Callable[[int, int], None]) -> None:
+        """Encode every current vocabulary for a model that is to be used; `progress` counts vocabularies.
+
+        When this returns, no vocabulary has changed since it was encoded.
+
+        Raises:
+            InvalidVocabulary: a prompt is too long for the model.
+            ActserveError: an example clip cannot be read.
+        """
+        done: set[str] = set()
+        while waiting := [item for item in self._current.values() if item.reference not in done]:
+            for vocabulary in waiting:
+                await self._encode_for(runtime, vocabulary)
+                done.add(vocabulary.reference)
+                progress(len(done), max(len(self._current), len(done)))
+
+    async def adopt(self, contracts: Sequence[ModelContract]) -> None:
+        """Take over the labels that models which answer from now on were made for.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        await asyncio.to_thread(seed, self.store, built_in(contracts))
+        await self._follow_store()
 
     async def wait_until_current(self, vocabulary: Vocabulary, *, seconds: float) -> bool:
         """Whether this gateway answers with the version, or a later one, within so many seconds."""
@@ -337,7 +362,7 @@ class Catalogue:
         if previous is not None and previous.templates == made.templates:
             known.update(previous.phrases)
         fresh = [phrase for phrase in made.phrases if phrase not in known]
-        for runtime in self._registry.active():
+        for runtime in self._registry.loaded():
             templates = made.templates or runtime.contract.text.templates
             runtime.bank.check(fresh, templates, num_phrases=len(made.phrases))
 
@@ -380,8 +405,6 @@ class Catalogue:
             try:
                 vocabulary = await self._newest(name)
                 await self._encode(vocabulary, encoding)
-                for runtime in self._registry.active():
-                    await self.prototypes(vocabulary, runtime)
             except asyncio.CancelledError:
                 raise
             except ActserveError as error:
@@ -405,13 +428,24 @@ class Catalogue:
         return await asyncio.to_thread(self.store.load, name)
 
     async def _encode(self, vocabulary: Vocabulary, encoding: Encoding) -> None:
-        """Have every prompt of a vocabulary encoded for every loaded model."""
+        """Have everything of a vocabulary encoded for every loaded model, those that are loaded meanwhile included."""
         started = time.perf_counter()
         encoding.version = vocabulary.version
-        for runtime in self._registry.active():
-            templates = vocabulary.templates or runtime.contract.text.templates
-            await runtime.bank.features(vocabulary.phrases, templates, progress=_progress(encoding))
+        done: set[str] = set()
+        while fresh := {runtime.reference for runtime in self._registry.loaded()} - done:
+            with self._registry.use_all() as runtimes:
+                for runtime in runtimes:
+                    if runtime.reference in fresh:
+                        await self._encode_for(runtime, vocabulary, progress=_progress(encoding))
+            done |= fresh
         logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
+
+    async def _encode_for(
+        self, runtime: ModelRuntime, vocabulary: Vocabulary, *, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        templates = vocabulary.templates or runtime.contract.text.templates
+        await runtime.bank.features(vocabulary.phrases, templates, progress=progress)
+        await self.prototypes(vocabulary, runtime)
 
 
 def _progress(encoding: Encoding) -> Callable[[int, int], None]:

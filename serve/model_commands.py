@@ -1,0 +1,76 @@
+"""`actserve models ...`: the models of a running server from the command line.
+
+actserve models list
+actserve models activate demo@2
+actserve models rollback demo
+"""
+
+import json
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from serve.server_calls import DEFAULT_SERVER, Call, PrintCurl, Server
+
+app = typer.Typer(no_args_is_help=True, help="Models of a running server.")
+
+Wait = Annotated[float, typer.Option(min=0, max=300, help="Seconds to wait until it answers.")]
+
+
+@app.command("list")
+def list_all(server: Server = DEFAULT_SERVER) -> None:
+    """Versions on disk: which answer, on which engine, and why others cannot."""
+    found = Call(method="GET", url=_url(server)).send().json()
+    for item in found["models"]:
+        state = item.get("engine") or item.get("fault") or "not loaded"
+        typer.echo(f"{item['name']}@{item['version']}\t{'active' if item['active'] else '-'}\t{state}")
+    for alias, name in found["aliases"].items():
+        typer.echo(f"{alias} -> {name}")
+
+
+@app.command()
+def activate(
+    model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
+    alias: Annotated[
+        str | None, typer.Option(help="A name that is to mean it; `default`: requests that name no model.")
+    ] = None,
+    wait: Wait = 300,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Stage a version beside the running one and have it answer; a version that fails changes nothing."""
+    name, _, version = model.partition("@")
+    given: dict[str, Any] = {"version": int(version)} if version.isdecimal() else {}
+    if alias is not None:
+        given["alias"] = alias
+    _move(f"{_url(server)}/{quote(name)}:activate", given, wait=wait, print_curl=print_curl)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="A model, or an alias.")],
+    wait: Wait = 300,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Return to the version before."""
+    _move(f"{_url(server)}/{quote(name)}:rollback", {}, wait=wait, print_curl=print_curl)
+
+
+def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> None:
+    headers = {"Content-Type": "application/json", "Prefer": f"wait={wait:g}"}
+    call = Call(method="POST", url=url, headers=headers, body=json.dumps(given).encode())
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    found = call.send().json()
+    if found["is_done"]:
+        typer.echo(f"active: {', '.join(found['active'])}; default: {found['default']}")
+    else:
+        staging = found["staging"]
+        typer.echo(f"{staging['reference']} is {staging['stage']}; actserve models list tells when it answers")
+
+
+def _url(server: str) -> str:
+    return f"{server.rstrip('/')}/v1/models"
