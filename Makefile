@@ -14,7 +14,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-slow check bench demo-model serving everything model browser clean
+.PHONY: run test test-slow check bench demo-model serving everything model browser triton clean
 
 run: serving model
 	@$(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
@@ -27,7 +27,7 @@ model:
 		$(BIN)/python -m export model --arch $(MODEL) $(if $(PRETRAINED),--pretrained $(PRETRAINED)) --name $(MODEL) --repository $(REPOSITORY); \
 	fi
 
-test: everything browser
+test: everything browser triton
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-slow: everything browser
@@ -72,5 +72,15 @@ browser:
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	} || echo "no chromium here: the tests of the page will be skipped"
 
+# a real Triton core for tests, in an environment of its own; elsewhere than on Linux x86-64 its tests skip and say so
+triton: .venv-triton/ready
+.venv-triton/ready: tests/triton/requirements.txt
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+		echo "installing the Triton core for tests (once)"; \
+		$(PYTHON) -m venv .venv-triton && \
+		.venv-triton/bin/pip install --quiet --disable-pip-version-check -r tests/triton/requirements.txt && \
+		touch .venv-triton/ready; \
+	else echo "no Triton core for this platform: its tests will be skipped"; fi
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-triton .mypy_cache .ruff_cache .pytest_cache

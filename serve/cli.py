@@ -35,12 +35,16 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     model: Annotated[str | None, typer.Option(help="Default model, NAME or NAME@VERSION.")] = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of the models.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Runtime: auto, openvino-f32, onnxruntime-cpu, ...")] = None,
+    engine: Annotated[str | None, typer.Option(help="Runtime: auto, openvino-f32, triton, ... (see settings).")] = None,
+    triton_url: Annotated[str | None, typer.Option(help="Host and port of a Triton server's gRPC.")] = None,
 ) -> None:
     """Run the server. Every other setting comes from SERVE_* variables (see the README's table)."""
     from serve.server import run  # the server's libraries are not loaded for other commands
 
-    given = {"host": host, "port": port, "model": model, "repository": repository, "engine": engine}
+    triton = None if triton_url is None else {"url": triton_url}
+    given = {
+        "host": host, "port": port, "model": model, "repository": repository, "engine": engine, "triton": triton,
+    }  # fmt: skip
     sys.exit(run({name: value for name, value in given.items() if value is not None}))
 
 

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from serve.video.limits import DecodeSettings
 
 EngineChoice = Literal[
-    "auto", "openvino-bf16", "openvino-f32", "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt"
+    "auto", "openvino-bf16", "openvino-f32", "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "triton"
 ]
 
 
@@ -83,6 +83,22 @@ class VocabularySettings(BaseModel):
     )
 
 
+class TritonSettings(BaseModel):
+    """A Triton server that runs the graphs, with engine `triton`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field("127.0.0.1:8001", description="Host and port of the server's gRPC.")
+    shared_memory: Literal["auto", "always", "never"] = Field(
+        "auto", description="Views through shared memory; auto: where the server is on this host and takes it."
+    )
+    max_in_flight: int = Field(16, ge=1, le=1024, description="Shared regions, each for batch.max_views views.")
+    request_timeout_seconds: float = Field(
+        60.0, gt=0, le=3600, description="A run without a deadline of its own ends by then."
+    )
+    load_timeout_seconds: float = Field(120.0, gt=0, le=3600, description="A version is ready by then, or refused.")
+
+
 class ServeSettings(BaseSettings):
     """Everything an operator may choose."""
 
@@ -113,4 +129,5 @@ class ServeSettings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
     decode: DecodeSettings = DecodeSettings()
+    triton: TritonSettings = TritonSettings()
     vocabularies: VocabularySettings = VocabularySettings()

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.running_server import RunningServer, running_server
+from tests.small_repository import write_small_repository
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 
@@ -37,6 +38,14 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
     """A server with the bundled demo model."""
     with running_server(tmp_path_factory.mktemp("cache")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small models; see `write_small_repository`."""
+    folder = tmp_path_factory.mktemp("repository")
+    write_small_repository(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

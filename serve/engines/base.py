@@ -23,6 +23,18 @@ class Engine(Protocol):
     contract: ModelContract
     label: str  # runtime and precision, e.g. "openvino-bf16"
 
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be used at present; None while it can."""
+
+    @property
+    def queued_views(self) -> int:
+        """Views that wait for the video graph."""
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """(runs, views) of the video graph so far."""
+
     async def start(self) -> None:
         """Load, check against the contract and parity clips, warm up.
 
@@ -44,6 +56,9 @@ class Engine(Protocol):
 
     async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
         """X-CLIP's prompt head: V views and K classes [K, D] -> logits [V, K], scale included."""
+
+    async def let_go(self) -> None:
+        """Called before `close` when the version is not needed any more: give up what others hold for it."""
 
     async def close(self) -> None:
         """Release the graphs; running work is finished first."""

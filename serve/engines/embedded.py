@@ -11,6 +11,7 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.batcher import MicroBatcher, Rows
 from serve.contract import ModelContract
 from serve.engines.base import Session, VideoFeatures
+from serve.engines.head import PromptHead
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession
 from serve.engines.worker import GraphWorker
@@ -42,20 +43,21 @@ class EmbeddedEngine:
         self.label = label
         self._batch = batch
         self._workers = {
-            name: GraphWorker(
-                name,
-                graph,
-                lambda path=repository / graph.file: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir),  # type: ignore[misc]
-            )
-            for name, graph in contract.graphs.items()
-            if name in ("video", "text", "head")
+            name: graph_worker(name, contract, repository, label=label, threads=threads, cache_dir=cache_dir)
+            for name in ("video", "text")
         }
+        self._head = embedded_head(contract, repository, label=label, batch=batch, threads=threads, cache_dir=cache_dir)
         self._batcher = MicroBatcher(
             self._run_video,
             max_rows=batch.max_views,
             max_delay_ms=batch.max_delay_ms,
             max_queued_rows=batch.max_queued_views,
         )
+
+    @property
+    def fault(self) -> str | None:
+        """None: what runs in this process is here as long as the process."""
+        return None
 
     @property
     def queued_views(self) -> int:
@@ -70,6 +72,8 @@ class EmbeddedEngine:
     async def start(self) -> None:
         for worker in self._workers.values():
             await worker.start()
+        if self._head is not None:
+            await self._head.start()
         await self._warm_up()
         self._batcher.start()
 
@@ -85,21 +89,18 @@ class EmbeddedEngine:
         return (await self._workers["text"].run({"tokens": tokens}))["text_features"]
 
     async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
-        assert features.patch_features is not None, "only X-CLIP has a head, and its video graph gives patch features"
-        inputs = {"video_features": features.video_features, "patch_features": features.patch_features}
-        step = self._batch.max_head_classes
-        parts = [
-            (await self._workers["head"].run({**inputs, "text_features": text_features[start : start + step]}))[
-                "logits"
-            ]
-            for start in range(0, len(text_features), step)
-        ]
-        return np.concatenate(parts, axis=1)  # [V, K]
+        assert self._head is not None, "only X-CLIP has a head"
+        return await self._head.logits(features, text_features)
+
+    async def let_go(self) -> None:
+        """Nothing of it is held by others."""
 
     async def close(self) -> None:
         await self._batcher.close()
         for worker in self._workers.values():
             await worker.close()
+        if self._head is not None:
+            await self._head.close()
 
     async def _warm_up(self) -> None:
         """One run of each tower, so that no request pays for lazy initialisation."""
@@ -111,3 +112,22 @@ class EmbeddedEngine:
 
     async def _run_video(self, views: NDArray[Any]) -> Rows:
         return await self._workers["video"].run({"frames": np.ascontiguousarray(views)})
+
+
+def graph_worker(
+    name: str, contract: ModelContract, repository: Path, *, label: str, threads: int, cache_dir: Path
+) -> GraphWorker:
+    """A graph of a version on a runtime of this process; nothing is loaded yet."""
+    graph = contract.graphs[name]
+    path = repository / graph.file
+    return GraphWorker(name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir))
+
+
+def embedded_head(
+    contract: ModelContract, repository: Path, *, label: str, batch: BatchSettings, threads: int, cache_dir: Path
+) -> PromptHead | None:
+    """The prompt head of a version on a runtime of this process; None where the family has none."""
+    if not contract.has_prompt_head:
+        return None
+    worker = graph_worker("head", contract, repository, label=label, threads=threads, cache_dir=cache_dir)
+    return PromptHead(worker, max_classes=batch.max_head_classes)

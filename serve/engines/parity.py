@@ -41,16 +41,19 @@ class ParityFigures:
     is_passed: bool
 
 
-async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, runtime: str) -> ParityFigures:
+async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, runtime: str | None) -> ParityFigures:
     """Run the parity clips, or take the remembered result for the same files, processor and runtime.
+
+    Nothing is remembered where `runtime` is None.
 
     Raises:
         ContractError: the numbers are not the model's.
     """
-    memory = cache_dir / "parity" / f"{_key(engine, runtime)}.json"
-    figures = _remembered(memory)
+    memory = None if runtime is None else cache_dir / "parity" / f"{_key(engine, runtime)}.json"
+    figures = None if memory is None else _remembered(memory)
     if figures is None:
         figures = await measure_parity(engine, repository / engine.contract.parity_file.file)
+    if memory is not None and not memory.exists():
         memory.parent.mkdir(parents=True, exist_ok=True)
         partial = memory.with_suffix(".part")
         partial.write_text(json.dumps(asdict(figures)))

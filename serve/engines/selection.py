@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.contract import ModelContract, verify_files
-from serve.engines import ort, ov
-from serve.engines.embedded import EmbeddedEngine
+from serve.engines import ort, ov, triton
+from serve.engines.base import Engine
+from serve.engines.embedded import EmbeddedEngine, embedded_head
 from serve.engines.parity import ParityFigures, check_parity
 from serve.errors import ContractError
 from serve.settings import ServeSettings
@@ -22,13 +23,14 @@ RUNTIME_VERSION: dict[str, Callable[[], str]] = {
     "onnxruntime": ort.runtime_version,
     "openvino": ov.runtime_version,
 }
+HEAD_BESIDE_TRITON = "onnxruntime-cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartedEngine:
     """An engine that is loaded, checked and warm, and why it was chosen."""
 
-    engine: EmbeddedEngine
+    engine: Engine
     parity: ParityFigures
     passed_over: dict[str, str]  # label -> reason
 
@@ -61,12 +63,10 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
     cache_dir = settings.cache_dir.expanduser()
     last_error: ContractError | None = None
     for label in labels:
-        engine = EmbeddedEngine(
-            contract, repository, label=label, batch=settings.batch, threads=settings.threads, cache_dir=cache_dir
-        )
+        engine = _engine(contract, repository, label, settings)
         try:
             await engine.start()
-            runtime = RUNTIME_VERSION[label.partition("-")[0]]()
+            runtime = _runtime_version(label)
             figures = await check_parity(engine, repository, cache_dir=cache_dir, runtime=runtime)
             return StartedEngine(engine=engine, parity=figures, passed_over=passed_over)
         except ContractError as error:
@@ -81,3 +81,17 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
     if len(labels) == 1:
         raise last_error
     raise ContractError(f"no runtime gives the numbers of {contract.name}@{contract.version}: {passed_over}")
+
+
+def _engine(contract: ModelContract, repository: Path, label: str, settings: ServeSettings) -> Engine:
+    cache_dir = settings.cache_dir.expanduser()
+    here = {"batch": settings.batch, "threads": settings.threads, "cache_dir": cache_dir}
+    if label != triton.LABEL:
+        return EmbeddedEngine(contract, repository, label=label, **here)  # type: ignore[arg-type]
+    head = embedded_head(contract, repository, label=HEAD_BESIDE_TRITON, **here)  # type: ignore[arg-type]
+    return triton.TritonEngine(contract, repository, settings=settings.triton, batch=settings.batch, head=head)
+
+
+def _runtime_version(label: str) -> str | None:
+    """What a parity result is remembered by; None of a server that may change behind its address."""
+    return None if label == triton.LABEL else RUNTIME_VERSION[label.partition("-")[0]]()

@@ -93,6 +93,7 @@ class ModelRegistry:
         while self._users[reference]:
             self._freed.clear()
             await self._freed.wait()
+        await runtime.engine.let_go()
         await runtime.close()
 
     def on_disk(self) -> list[tuple[str, int, ModelContract | ContractError]]:

@@ -10,8 +10,7 @@ import numpy as np
 from serve import scoring
 from serve.arrays import Float32Array
 from serve.contract import ModelContract, names_in, read_version, versions_of
-from serve.engines.base import VideoFeatures
-from serve.engines.embedded import EmbeddedEngine
+from serve.engines.base import Engine, VideoFeatures
 from serve.engines.parity import ParityFigures
 from serve.engines.selection import start_engine
 from serve.errors import UnknownModel
@@ -28,7 +27,7 @@ class ModelRuntime:
     """Everything a request needs of a model; immutable, so a request keeps what it began with."""
 
     contract: ModelContract
-    engine: EmbeddedEngine
+    engine: Engine
     tokenizer: Tokenizer
     bank: PromptBank
     kept_clips: KeptRows  # features of example clips, patch features behind them where the family has any

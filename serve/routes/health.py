@@ -26,10 +26,12 @@ async def readyz(request: Request) -> dict[str, Any] | JSONResponse:
     service: Service = request.app.state.service
     readiness = service.readiness
     is_pool_alive = bool(service.pool.pids)
-    if readiness.is_ready and is_pool_alive:
+    faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
+    if readiness.is_ready and is_pool_alive and not faults:
         engines = {runtime.reference: runtime.engine.label for runtime in service.registry.active()}
         return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
-    detail = readiness.fault or ("the decode children are gone" if readiness.is_ready else "the server is starting")
+    lost = faults[0] if faults else "the decode children are gone"
+    detail = readiness.fault or (lost if readiness.is_ready else "the server is starting")
     return problems.problem_response(
         problems.request_id_of(request),
         status=503,
@@ -55,6 +57,7 @@ async def limits(request: Request) -> dict[str, Any]:
     service: Service = request.app.state.service
     return {
         **service.settings.limits.model_dump(mode="json"),
+        "vocabularies": service.settings.vocabularies.model_dump(mode="json"),
         "decode": service.settings.decode.model_dump(mode="json"),
         "containers": DEMUXERS.split(","),
         "codecs": sorted(CODECS),

@@ -54,10 +54,18 @@ def author_of(request: Request) -> str:
     Raises:
         InvalidOption: longer than a name is.
     """
-    author = request.headers.get("x-author", "").strip()
+    author = _utf8(request.headers.get("x-author", "")).strip()
     if len(author) > MAX_AUTHOR_CHARS:
         raise InvalidOption(f"X-Author has {len(author)} characters, at most {MAX_AUTHOR_CHARS} are allowed")
     return author
+
+
+def _utf8(header: str) -> str:
+    """A header's text, which arrives as Latin-1, as the UTF-8 that most clients send; as it is where it is none."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def media_type_of(request: Request) -> str:

@@ -104,7 +104,10 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
     catalogue = catalogue_of(request)
     vocabulary = await catalogue.look_up(name)
     headers = {"ETag": preconditions.etag(latest_of(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    is_behind = "@" not in name and latest_of(catalogue, vocabulary) != vocabulary.version
+    if is_behind:  # the tag is that of the version to come, for changes to follow; the content must not be kept
+        headers["Cache-Control"] = "no-store"
+    elif request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return JSONResponse({**facts_of(catalogue, vocabulary), **vocabulary.content()}, headers=headers)
 

@@ -41,7 +41,7 @@ class Encoding:
     """How far a new version of a name has come on this gateway."""
 
     version: int
-    done: int = 0  # prompts, over all loaded models
+    done: int = 0  # prompts and example clips, over all loaded models
     total: int = 0
     fault: str | None = None  # why it did not become current
 
@@ -253,7 +253,9 @@ class Catalogue:
         made = without_examples(previous, label_id, example_id)
         return await self._commit(made, previous, author=author, note="examples removed")
 
-    async def prototypes(self, vocabulary: Vocabulary, runtime: ModelRuntime) -> Prototypes | None:
+    async def prototypes(
+        self, vocabulary: Vocabulary, runtime: ModelRuntime, *, progress: Callable[[int, int], None] | None = None
+    ) -> Prototypes | None:
         """What the examples of a version are to a model; None where it has none.
 
         Raises:
@@ -262,7 +264,8 @@ class Catalogue:
         if not vocabulary.examples:
             return None
         key = (vocabulary.reference, runtime.reference)
-        found = self._prototypes.get(key) or await self._examples.prototypes(vocabulary, runtime)
+        found = self._prototypes.get(key)
+        found = found or await self._examples.prototypes(vocabulary, runtime, progress=progress)
         assert found is not None, "there are examples"
         self._prototypes[key] = found
         self._prototypes.move_to_end(key)
@@ -296,7 +299,7 @@ class Catalogue:
         done: set[str] = set()
         while waiting := [item for item in self._current.values() if item.reference not in done]:
             for vocabulary in waiting:
-                await self._encode_for(runtime, vocabulary)
+                await self._encode_for(runtime, vocabulary, Encoding(version=vocabulary.version))
                 done.add(vocabulary.reference)
                 progress(len(done), max(len(self._current), len(done)))
 
@@ -436,20 +439,18 @@ class Catalogue:
             with self._registry.use_all() as runtimes:
                 for runtime in runtimes:
                     if runtime.reference in fresh:
-                        await self._encode_for(runtime, vocabulary, progress=_progress(encoding))
+                        await self._encode_for(runtime, vocabulary, encoding)
             done |= fresh
         logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
 
-    async def _encode_for(
-        self, runtime: ModelRuntime, vocabulary: Vocabulary, *, progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    async def _encode_for(self, runtime: ModelRuntime, vocabulary: Vocabulary, encoding: Encoding) -> None:
         templates = vocabulary.templates or runtime.contract.text.templates
-        await runtime.bank.features(vocabulary.phrases, templates, progress=progress)
-        await self.prototypes(vocabulary, runtime)
+        await runtime.bank.features(vocabulary.phrases, templates, progress=_progress(encoding))
+        await self.prototypes(vocabulary, runtime, progress=_progress(encoding))
 
 
 def _progress(encoding: Encoding) -> Callable[[int, int], None]:
-    """Counts one model's prompts on top of what was counted before it."""
+    """Counts one model's prompts or clips on top of what was counted before."""
     done, total = encoding.done, encoding.total
 
     def count(prompts_done: int, prompts: int) -> None:

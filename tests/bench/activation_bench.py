@@ -19,8 +19,8 @@ import numpy as np
 
 from tests.models import tiny_checkpoint
 from tests.running_server import running_server
-from tests.serve.models.conftest import publish, shifted
 from tests.serve.models.test_activation import LABELS, classify, is_of_its_version, offline_logits
+from tests.small_repository import publish, shifted
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 

@@ -245,3 +245,9 @@ def test_the_command_line_does_all_of_it(demo_server: RunningServer, name: str, 
     missing = run(demo_server, "show", name)
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "404" in missing.stderr
+
+
+def test_authors_of_any_script_stand_in_the_history(http: httpx.Client, name: str) -> None:
+    put(http, name, TWO, {**NEW, "X-Author": "Zoë 🐈".encode()})  # type: ignore[dict-item]
+    assert http.get(f"/v1/vocabularies/{name}").json()["author"] == "Zoë 🐈"
+    assert http.get("/v1/limits").json()["vocabularies"]["max_labels"] == 100_000

@@ -1,0 +1,179 @@
+"""A real Triton server for tests: the core of the nvidia-pytriton wheel, with a stand-in for the onnxruntime backend.
+
+`make triton` makes the environment it runs in. The stand-in checks a configuration against its graph as strictly as
+the native backend, and knows a CPU only.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ROOT / ".venv-triton"
+BACKENDS = Path(__file__).parent / "backends"
+READY_SECONDS, STOP_SECONDS = 90, 10  # a stub that dies while it loads makes the server wait for ever
+EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
+PYTHON_BACKEND = ("libtriton_python.so", "triton_python_backend_utils.py")
+
+
+def needs_triton() -> pytest.MarkDecorator:
+    """Skips where the environment is absent, and fails where REQUIRE_TRITON=1 promised it."""
+    is_absent = not (ENVIRONMENT / "bin" / "python").exists()
+    if is_absent and os.environ.get("REQUIRE_TRITON") == "1":
+        raise RuntimeError(f"REQUIRE_TRITON=1 and no {ENVIRONMENT.name}: run `make triton`")
+    return pytest.mark.skipif(is_absent, reason="no Triton core here: `make triton` makes its environment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where a server listens."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(kw_only=True)
+class TritonCore:
+    """A server that is ready."""
+
+    grpc: str
+    http: str
+    ports: Ports
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """As a crash: no handler runs."""
+        self.process.kill()
+        self.process.wait()
+
+
+def free_ports() -> Ports:
+    """Ports nobody listens on now."""
+    sockets = [socket.socket() for _ in range(3)]
+    for item in sockets:
+        item.bind(("127.0.0.1", 0))
+    numbers = [item.getsockname()[1] for item in sockets]
+    for item in sockets:
+        item.close()
+    return Ports(http=numbers[0], grpc=numbers[1], metrics=numbers[2])
+
+
+@contextmanager
+def triton_core(
+    repository: Path, folder: Path, *, options: Sequence[str] = EXPLICIT, ports: Ports | None = None
+) -> Iterator[TritonCore]:
+    """A server on a repository folder; `folder` is for its backends and its log.
+
+    Raises:
+        RuntimeError: it ended or did not become ready; with what it said.
+    """
+    chosen, prefix = ports or free_ports(), f"actserve{uuid.uuid4().hex[:8]}_"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "triton.log"
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            _command(repository, _backends(folder), chosen, prefix, options),
+            env=_variables(), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    core = TritonCore(
+        grpc=f"127.0.0.1:{chosen.grpc}", http=f"http://127.0.0.1:{chosen.http}", ports=chosen, process=process, log=log
+    )
+    try:
+        _wait_until_ready(core)
+        yield core
+    finally:
+        _stop(process)
+        for left in Path("/dev/shm").glob(f"{prefix}*"):
+            left.unlink(missing_ok=True)
+
+
+def _site() -> Path:
+    return next((ENVIRONMENT / "lib").glob("python3.*")) / "site-packages"
+
+
+def _tritonserver() -> Path:
+    return _site() / "pytriton" / "tritonserver"
+
+
+def _backends(folder: Path) -> Path:
+    """The Python backend with its stub, copied since links are refused, and ours beside it."""
+    found, version = folder / "backends", (ENVIRONMENT / "lib").glob("python3.*")
+    if not found.exists():
+        (found / "python").mkdir(parents=True)
+        stub = _tritonserver() / "python_backend_stubs" / next(version).name.removeprefix("python")
+        for path in (*(_tritonserver() / "backends" / "python" / name for name in PYTHON_BACKEND),
+                     stub / "triton_python_backend_stub"):  # fmt: skip
+            shutil.copy2(path, found / "python" / path.name)
+        shutil.copytree(BACKENDS, found, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return found
+
+
+def _variables() -> dict[str, str]:
+    """The stub takes the Python it finds first on PATH, and its library from the base of that Python."""
+    ask = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
+    libraries = subprocess.run(
+        [ENVIRONMENT / "bin" / "python", "-c", ask], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return {
+        **kept,
+        "PATH": f"{ENVIRONMENT}/bin:/usr/bin:/bin",
+        "LD_LIBRARY_PATH": f"{libraries}:{_site()}/nvidia_pytriton.libs",
+    }
+
+
+def _command(repository: Path, backends: Path, ports: Ports, prefix: str, options: Sequence[str]) -> list[str]:
+    return [
+        str(_tritonserver() / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        *(
+            f"--{kind}-{what}={value}"
+            for kind, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))
+            for what, value in (("address", "127.0.0.1"), ("port", port))
+        ),
+        "--exit-timeout-secs=3",
+        *(f"--backend-config={name},shm-region-prefix-name={prefix}" for name in ("python", "onnxruntime")),
+        *options,
+    ]
+
+
+def _wait_until_ready(core: TritonCore) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if core.process.poll() is not None:
+            raise RuntimeError(f"tritonserver ended with {core.process.returncode}: {_told(core.log)}")
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{core.http}/v2/health/ready", timeout=1).status_code == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"tritonserver is not ready after {READY_SECONDS} s: {_told(core.log)}")
+
+
+def _told(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    faults = [line for line in lines if line.startswith(("E", "error")) or "UNAVAIL" in line]
+    return "\n".join(faults[-20:] or lines[-20:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # a session of its own: the server and its stubs alone
+    process.wait()

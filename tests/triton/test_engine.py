@@ -1,0 +1,168 @@
+"""The Triton engine against a real core: the embedded engine's numbers, shared memory, limits, versions, faults."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from serve.errors import ContractError, DeadlineExceeded, EngineUnavailable, Overloaded
+from serve.models.runtime import ModelRuntime, load_runtime
+from serve.settings import BatchSettings, ServeSettings, TritonSettings
+from tests.triton.core import TritonCore, needs_triton
+
+pytestmark = [pytest.mark.triton, needs_triton()]
+
+LABELS = ("clapping", "playing drums", "swimming", "yawning")
+Load = Callable[..., Any]
+
+
+@pytest.fixture
+async def load(core: TritonCore, triton_repository: Path, tmp_path: Path) -> AsyncIterator[Load]:
+    """Loads a model on Triton, or embedded; closed at the end."""
+    opened: list[ModelRuntime] = []
+
+    async def load(reference: str, *, engine: str = "triton", batch: BatchSettings | None = None, **triton: Any) -> Any:
+        settings = ServeSettings(
+            repository=triton_repository, cache_dir=tmp_path / "cache", engine=engine,  # type: ignore[arg-type]
+            batch=batch or BatchSettings(), triton=TritonSettings(**{"url": core.grpc, **triton}),
+        )  # fmt: skip
+        runtime = await load_runtime(settings, reference)
+        opened.append(runtime)
+        return runtime
+
+    yield load
+    for runtime in opened:
+        await runtime.close()
+
+
+def shared_regions() -> list[Path]:
+    return list(Path("/dev/shm").glob("actserve-triton-*"))
+
+
+def soon(seconds: float = 60) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def views(runtime: ModelRuntime, count: int, *, seed: int = 0) -> np.ndarray:
+    contract = runtime.contract
+    size = contract.preprocess.image_size
+    shape = (count, contract.sampling.num_segments, 3, size, size)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+async def logits(runtime: ModelRuntime, asked: np.ndarray) -> np.ndarray:
+    features = await runtime.engine.encode_video(asked, deadline=soon())
+    return await runtime.logits(features, await runtime.bank.features(LABELS, runtime.contract.text.templates))
+
+
+@pytest.mark.parametrize("name", ["demo", "other", "fused", "tiny"])
+async def test_every_family_gives_the_numbers_of_the_embedded_engine(load: Load, name: str) -> None:
+    remote, local = await load(name), await load(name, engine="onnxruntime-cpu")
+    asked = views(remote, 11)  # more than a run of eight
+    np.testing.assert_allclose(await logits(remote, asked), await logits(local, asked), atol=2e-4)
+    assert remote.engine.label == "triton" and remote.parity.is_passed
+
+
+async def test_views_go_through_shared_memory_or_as_messages_with_equal_numbers(load: Load) -> None:
+    shared, plain = await load("demo", shared_memory="always"), await load("demo", shared_memory="never")
+    assert len(shared_regions()) == 16
+    asked = views(shared, 3)
+    np.testing.assert_array_equal(await logits(shared, asked), await logits(plain, asked))
+    await shared.engine.close()
+    assert not shared_regions()
+
+
+async def test_the_server_joins_concurrent_requests(load: Load, core: TritonCore) -> None:
+    runtime = await load("tiny@1")
+
+    def counts() -> tuple[int, int]:
+        told = httpx.get(f"{core.http}/v2/models/tiny_video/versions/1/stats").json()["model_stats"][0]
+        return told["inference_count"], told["execution_count"]
+
+    before = counts()
+    asked = [views(runtime, 1, seed=seed) for seed in range(60)]
+    found = await asyncio.gather(*(runtime.engine.encode_video(one, deadline=soon()) for one in asked))
+    inferences, executions = (after - earlier for after, earlier in zip(counts(), before, strict=True))
+    assert inferences == 60
+    assert executions < 60
+    alone = [await runtime.engine.encode_video(one, deadline=soon()) for one in asked[::20]]
+    for one, joined in zip(alone, found[::20], strict=True):
+        np.testing.assert_allclose(one.video_features, joined.video_features, atol=1e-5)
+
+
+async def test_limits_and_deadlines_are_told_as_such(load: Load) -> None:
+    runtime = await load("demo", batch=BatchSettings(max_queued_views=4))
+    asked = views(runtime, 2)
+    answers = await asyncio.gather(
+        *(runtime.engine.encode_video(asked, deadline=soon()) for _ in range(8)), return_exceptions=True
+    )
+    assert {type(answer) for answer in answers} - {Overloaded} and any(isinstance(a, Overloaded) for a in answers)
+    with pytest.raises(DeadlineExceeded):
+        await runtime.engine.encode_video(asked, deadline=soon(0.001))
+    with pytest.raises(DeadlineExceeded):
+        await runtime.engine.encode_video(asked, deadline=soon(-1))
+    assert runtime.engine.queued_views == 0
+
+
+async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Load, core: TritonCore) -> None:
+    first, second = await load("tiny@1"), await load("tiny@2")
+    asked = views(first, 2)
+    one, two = await logits(first, asked), await logits(second, asked)
+    assert np.abs(one - two).max() > 0.01
+    np.testing.assert_array_equal(await logits(first, asked), one)
+    await first.engine.let_go()
+
+    def ready() -> set[str]:
+        index = httpx.post(f"{core.http}/v2/repository/index").json()
+        return {item["version"] for item in index if item["name"] == "tiny_video" and item.get("state") == "READY"}
+
+    for _ in range(100):
+        if ready() == {"2"}:
+            break
+        await asyncio.sleep(0.1)
+    assert ready() == {"2"}
+    np.testing.assert_array_equal(await logits(second, asked), two)
+    again = await load("tiny@1")  # after the server was told to keep the other alone
+    np.testing.assert_array_equal(await logits(again, asked), one)
+
+
+async def test_a_server_with_another_model_under_the_name_is_refused(
+    load: Load, core: TritonCore, triton_repository: Path
+) -> None:
+    path = triton_repository / "fused_video" / "1" / "contract.json"
+    document = json.loads(path.read_text())
+    document["graphs"]["video"]["outputs"][0]["axes"][1] = 48
+    document["embed_dim"] = 48
+    original = path.read_text()
+    path.write_text(json.dumps(document))
+    try:
+        with pytest.raises(ContractError, match="video_features"):
+            await load("fused")
+    finally:
+        path.write_text(original)
+
+
+async def test_a_server_that_is_not_there_is_told_in_time(load: Load) -> None:
+    with pytest.raises(ContractError, match=r"within 2 s.*(connect|refused|unavailable|UNAVAILABLE)"):
+        await load("demo", url="127.0.0.1:9", load_timeout_seconds=2)
+
+
+async def test_a_model_the_server_lost_is_unavailable_and_comes_back(load: Load, core: TritonCore) -> None:
+    runtime = await load("demo")
+    unload = f"{core.http}/v2/repository/models/demo_video/unload"
+    (await asyncio.to_thread(httpx.post, unload)).raise_for_status()
+    asked = views(runtime, 1)
+    with pytest.raises(EngineUnavailable):
+        for _ in range(50):
+            await runtime.engine.encode_video(asked, deadline=soon())
+            await asyncio.sleep(0.05)
+    for _ in range(200):
+        if runtime.engine.fault is None:
+            break
+        await asyncio.sleep(0.1)
+    assert (await runtime.engine.encode_video(asked, deadline=soon())).video_features.shape == (1, 128)
