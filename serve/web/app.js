@@ -2,11 +2,14 @@
 import { clearAnswer, showError } from "/web/answer.js";
 import { getJson } from "/web/api.js";
 import { run, soon, stop, wireCancel } from "/web/classification.js";
-import { $, element } from "/web/dom.js";
-import { showCurl, wireCurl } from "/web/question.js";
-import { play, wirePlayer } from "/web/video.js";
+import { $ } from "/web/dom.js";
+import { openEditor, openNew, wireEditor } from "/web/editor.js";
+import { ownLabels, showCurl, wireCurl } from "/web/question.js";
+import { chosen, play, wirePlayer } from "/web/video.js";
+import { factsOf, start, subscribe } from "/web/vocabularies.js";
 
 const server = { limits: null };
+const asked = { name: null, current: null }; // the vocabulary of the answer that is shown
 
 function take(file) {
   if (!file) return;
@@ -27,8 +30,7 @@ async function connect() {
   try {
     const [limits, { models }] = await Promise.all([getJson("/v1/limits"), getJson("/v1/models")]);
     server.limits = limits;
-    const { vocabularies } = await getJson("/v1/vocabularies");
-    $("vocabulary").replaceChildren(...vocabularies.map(choiceOf));
+    await start();
     const active = models.find((model) => model.loaded);
     $("model").textContent = active ? `${active.name}@${active.version} on ${active.engine}` : "no model is loaded";
     $("notice").textContent = (active?.contract?.card ?? "").split("\n\n")[0];
@@ -40,11 +42,22 @@ async function connect() {
   }
 }
 
-function choiceOf(item) {
-  const choice = element("option", "", `${item.name} (${item.num_labels} labels)`);
-  choice.value = item.name;
-  choice.selected = item.is_default;
-  return choice;
+// A new version of the chosen vocabulary is in use, made here or elsewhere: the video is scored again.
+function hearOfVocabularies() {
+  const name = $("vocabulary").value;
+  const current = factsOf(name)?.current ?? null;
+  const isNews = name === asked.name && current !== asked.current;
+  Object.assign(asked, { name, current });
+  if (isNews && chosen.file && !ownLabels().length) run();
+}
+
+function showOwn() {
+  $("own-hint").hidden = !ownLabels().length;
+}
+
+function clearOwn() {
+  $("labels").value = "";
+  showOwn();
 }
 
 function wireDrops() {
@@ -56,9 +69,10 @@ function wireDrops() {
   }
   document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => {
+    const isTaken = event.defaultPrevented; // by a part of the page that takes files of its own
     event.preventDefault();
     $("drop").classList.remove("over");
-    take(event.dataTransfer.files[0]);
+    if (!isTaken) take(event.dataTransfer.files[0]);
   });
 }
 
@@ -69,7 +83,12 @@ $("another").addEventListener("click", () => {
 });
 for (const id of ["labels", "template", "top_k", "num_clips"]) $(id).addEventListener("input", soon);
 for (const id of ["vocabulary", "num_crops", "function_to_apply"]) $(id).addEventListener("change", soon);
-$("vocabulary").addEventListener("change", () => { $("labels").value = ""; });
+$("vocabulary").addEventListener("change", clearOwn);
+$("labels").addEventListener("input", showOwn);
+$("edit-vocabulary").addEventListener("click", () => openEditor($("vocabulary").value));
+$("make-vocabulary").addEventListener("click", () => openNew(ownLabels()));
+subscribe(hearOfVocabularies);
+wireEditor({ created: clearOwn });
 wirePlayer();
 wireCurl();
 wireCancel();

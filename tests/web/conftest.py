@@ -1,14 +1,17 @@
 """A real Chromium, and the page of the demo server in it."""
 
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.running_server import RunningServer
 
+NEW = {"If-None-Match": "*"}
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
@@ -64,3 +67,19 @@ def opened_page(browser: Browser, server: RunningServer) -> Iterator[Page]:
     context.close()
     assert not faults
     assert not elsewhere
+
+
+@pytest.fixture
+def make_vocabulary(http: httpx.Client) -> Iterator[Callable[..., str]]:
+    """Makes a vocabulary under a name of its own; gone after the test."""
+    made: list[str] = []
+
+    def make(*labels: str | dict[str, object], **rest: object) -> str:
+        made.append(f"page-{secrets.token_hex(4)}")
+        document = {"labels": list(labels), **rest}
+        http.put(f"/v1/vocabularies/{made[-1]}", json=document, headers=NEW).raise_for_status()
+        return made[-1]
+
+    yield make
+    for name in made:
+        http.delete(f"/v1/vocabularies/{name}", headers={"If-Match": "*"})

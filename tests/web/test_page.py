@@ -7,12 +7,9 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.running_server import RunningServer
+from tests.web.editing import choose
 
 pytestmark = pytest.mark.browser
-
-
-def choose(page: Page, path: Path) -> None:
-    page.locator("#file").set_input_files(str(path))
 
 
 def test_a_video_gives_bars_marks_and_facts(page: Page, demo_clip: Path, demo_server: RunningServer) -> None:
