@@ -44,11 +44,14 @@ async function connect() {
 
 // A new version of the chosen vocabulary is in use, made here or elsewhere: the video is scored again.
 function hearOfVocabularies() {
-  const name = $("vocabulary").value;
-  const current = factsOf(name)?.current ?? null;
-  const isNews = name === asked.name && current !== asked.current;
-  Object.assign(asked, { name, current });
-  if (isNews && chosen.file && !ownLabels().length) run();
+  const { name, current } = asked;
+  noteAsked();
+  if (asked.name === name && asked.current !== current && chosen.file && !ownLabels().length) run();
+}
+
+function noteAsked() {
+  asked.name = $("vocabulary").value;
+  asked.current = factsOf(asked.name)?.current ?? null;
 }
 
 function showOwn() {
@@ -84,6 +87,7 @@ $("another").addEventListener("click", () => {
 for (const id of ["labels", "template", "top_k", "num_clips"]) $(id).addEventListener("input", soon);
 for (const id of ["vocabulary", "num_crops", "function_to_apply"]) $(id).addEventListener("change", soon);
 $("vocabulary").addEventListener("change", clearOwn);
+$("vocabulary").addEventListener("change", noteAsked);
 $("labels").addEventListener("input", showOwn);
 $("edit-vocabulary").addEventListener("click", () => openEditor($("vocabulary").value));
 $("make-vocabulary").addEventListener("click", () => openNew(ownLabels()));

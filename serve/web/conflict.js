@@ -19,30 +19,48 @@ export function wordsOf(item) {
   return words;
 }
 
-// `undoing`: an undo or redo was among what was asked for.
-export async function showConflict({ name, seen, made, waiting, undoing, again, discard }) {
-  const noun = waiting.length === 1 ? "edit" : "edits";
-  const who = element("ul");
-  who.append(...made.map((item) => wrapped(wordsOf(item))));
-  $("conflict").replaceChildren(element("strong", "", "Somebody else changed this vocabulary"), who);
-  if (undoing) {
-    const words = "Going a step back or forth would take that back too, so it was not done.";
-    $("conflict").append(element("p", "", `${words} The history reaches every version.`));
-  }
-  if (waiting.length) {
-    $("conflict").append(element("p", "", `Not saved yet: ${waiting.map((edit) => edit.what).join("; ")}.`));
-    $("conflict").append(button(`Save my ${noun} on top`, again, "main"), button(`Discard my ${noun}`, discard));
-  } else {
-    $("conflict").append(button("All right", discard));
-  }
-  $("conflict").hidden = false;
-  const found = await diff(name, seen, made[0]?.version ?? seen).catch(() => null); // the seen version may be gone
-  if (found && !$("conflict").hidden) who.after(diffView(found));
+const shown = { told: null, difference: null };
+
+// `told`: {name, seen, made, waiting, undoing, again, discard}; `waiting` may grow while the question stands, `undoing`
+// says that an undo or redo was among what was asked for.
+export async function showConflict(told) {
+  Object.assign(shown, { told, difference: null });
+  draw();
+  const newest = told.made[0]?.version ?? told.seen;
+  const found = await diff(told.name, told.seen, newest).catch(() => null); // the seen version may be gone
+  if (!found || shown.told !== told) return;
+  shown.difference = diffView(found);
+  draw();
 }
 
 export function hideConflict() {
-  $("conflict").hidden = true;
-  $("conflict").replaceChildren();
+  shown.told = null;
+  draw();
+}
+
+// Once more, since another edit waits by now.
+export function redrawConflict() {
+  if (shown.told) draw();
+}
+
+function draw() {
+  $("conflict").hidden = !shown.told;
+  $("conflict").replaceChildren(...(shown.told ? parts(shown.told) : []));
+}
+
+function parts({ made, waiting, undoing, again, discard }) {
+  const noun = waiting.length === 1 ? "edit" : "edits";
+  const who = element("ul");
+  who.append(...made.map((item) => wrapped(wordsOf(item))));
+  const found = [element("strong", "", "Somebody else changed this vocabulary"), who];
+  if (shown.difference) found.push(shown.difference);
+  if (undoing) {
+    const words = "Going a step back or forth would take that back too, so it was not done.";
+    found.push(element("p", "", `${words} The history reaches every version.`));
+  }
+  if (!waiting.length) return [...found, button("All right", discard)];
+  found.push(element("p", "", `Not saved yet: ${waiting.map((edit) => edit.what).join("; ")}.`));
+  return [...found, button(`Save my ${noun} on top`, again, "main"), button(`Discard my ${noun}`, discard)];
 }
 
 function wrapped(node) {

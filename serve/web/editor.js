@@ -1,7 +1,7 @@
 // The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and tells how it went.
 import { problemOf } from "/web/api.js";
 import { authorOf, wireAuthor } from "/web/author.js";
-import { hideConflict, madeSince, showConflict } from "/web/conflict.js";
+import { hideConflict, madeSince, redrawConflict, showConflict } from "/web/conflict.js";
 import { closeCreation, openCreation, takeFile, wireCreation } from "/web/creation.js";
 import { $, showProblem } from "/web/dom.js";
 import { Edits } from "/web/edits.js";
@@ -19,6 +19,7 @@ const EXPORTS = ["json", "csv", "txt"];
 const open = { name: null, edits: null, content: null, turn: 0, reveals: false, tab: "tab-labels" };
 const submit = (edit) => {
   open.edits.submit(edit);
+  redrawConflict();
   showUndo();
 };
 const labels = new LabelList({ submit, say });
@@ -59,6 +60,7 @@ function showEditor(isOpen) {
 
 function begin(name, version) {
   open.name = name;
+  open.content = null;
   open.edits = new Edits(name, version, { saved, failed, settled, stopped });
   for (const part of [labels, settings, history]) part.clear(name);
   closeOffer();
@@ -134,6 +136,7 @@ async function stopped() {
     await Promise.all([
       showConflict({ name, seen, made, waiting: edits.waiting, undoing, again, discard }),
       load({ reveal: false }),
+      refresh(),
     ]);
   } catch (error) {
     showProblem($("editor-problem"), problemOf(error), stopped);
@@ -177,13 +180,13 @@ function showState() {
   if (!open.edits) return;
   const facts = factsOf(open.name);
   showUndo();
-  $("editor-version").textContent = stateWords(facts, open.edits.version);
+  $("editor-version").textContent = stateWords(facts, open.content?.version ?? open.edits.version);
   showEncoding(facts);
 }
 
 function stateWords(facts, version) {
   if (!facts) return "deleted elsewhere";
-  const newer = facts.latest > version ? `, ${facts.latest} was made elsewhere` : "";
+  const newer = facts.latest > open.edits.version ? `, ${facts.latest} was made elsewhere` : "";
   return `version ${version}${facts.current === version ? ", in use" : ""}${newer}`;
 }
 

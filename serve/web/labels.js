@@ -61,7 +61,7 @@ export class LabelList {
     const focus = this.#focusAfter(shown);
     arrange($("label-list"), shown.map((label) => this.#rowOf(label).node));
     this.#prune(new Set(shown.map((label) => label.label_id)));
-    focus?.();
+    focus();
     this.#showCounts(found.length, first, shown.length);
   }
 
@@ -133,18 +133,16 @@ export class LabelList {
     setTimeout(() => node?.classList.remove("fresh"), FRESH_MS);
   }
 
-  // Where the focus goes when its row leaves: the same part of the row that takes its place.
+  // When the row with the focus leaves, the same part of the row that takes its place gets it.
   #focusAfter(shown) {
-    const node = document.activeElement?.closest?.("#label-list > li");
-    const rows = [...$("label-list").children];
-    const left = [...this.rows.values()].find((row) => row.node === node);
-    if (!node || !left || shown.some((label) => label.label_id === left.id)) return null;
-    const index = Math.min(rows.indexOf(node), shown.length - 1);
-    const part = document.activeElement === left.remove ? "remove" : "name";
+    const part = document.activeElement;
+    const node = part?.closest("#label-list > li");
+    const index = Math.min([...$("label-list").children].indexOf(node), shown.length - 1);
     return () => {
+      if (!node || node.isConnected) return;
       const row = this.rows.get(shown[index]?.label_id);
       if (!row) $("add").focus();
-      else (part === "remove" ? row.remove : row.name.input).focus();
+      else (part.matches(".remove") ? row.remove : row.name.input).focus();
     };
   }
 
