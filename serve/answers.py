@@ -1,6 +1,10 @@
 """The answers of the server, as documented in OpenAPI. Score, logit and cosine never share a name."""
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
+
+from serve.vocabularies.acceptance import Criterion
 
 
 class ModelFacts(BaseModel):
@@ -16,10 +20,12 @@ class LabelResult(BaseModel):
 
     label: str
     score: float | None = Field(description="After `function_to_apply`; null under `none`.")
-    logit: float = Field(description="Before it, scale included: mean over views and templates.")
+    logit: float = Field(
+        description="Before it, the model's scale and what examples add included: mean over views and templates."
+    )
     cosine: float = Field(description="Between video and prompt: mean over views and templates.")
     accepted: bool = Field(
-        description="The score reaches the threshold and is above `none_of_these`; each where there is one."
+        description="The threshold is reached, and the score above that of `none_of_these`; each where there is one."
     )
 
 
@@ -28,6 +34,33 @@ class NoneOfThese(BaseModel):
 
     score: float | None = Field(description="Of the vocabulary's background and negative phrases; null without any.")
     rejected: bool = Field(description="No label is accepted.")
+
+
+class AcceptanceFacts(BaseModel):
+    """How the vocabulary decides which labels are accepted."""
+
+    applied: bool = Field(description="Whether this answer was decided so; `obstacle` says why not.")
+    obstacle: str | None
+    criterion: Criterion = Field(description="What thresholds are compared with.")
+    threshold: float | None = Field(description="Of labels without one of their own.")
+    temperature: float = Field(description="score = function((logit - bias) / temperature).")
+    bias: float
+    false_accept_rate: float | None = Field(description="Fitted for this share of clips that show none of the labels.")
+    false_accept_interval: tuple[float, float] | None = Field(description="95 % interval of the true share.")
+    caveats: list[str] = Field(description="What changed since the fit, so that the share need not hold.")
+
+
+class ExampleFacts(BaseModel):
+    """How example clips count beside text."""
+
+    num_examples: int
+    weight: float = Field(description="Logits a video equal to the mean of a label's examples gains for it.")
+    sharpness: float = Field(description="Gain falls as exp(-sharpness * (1 - cosine)).")
+    chosen_by: Literal["leave_one_out", "assumed_affinity"] = Field(
+        description="How the weight was found; the latter where no label has two examples to leave one out of."
+    )
+    accuracy_by_text: float | None = Field(description="Of left-out examples; null where none could be left out.")
+    accuracy: float | None = Field(description="Of left-out examples, with the others' help.")
 
 
 class SamplingFacts(BaseModel):
@@ -51,6 +84,8 @@ class Classification(BaseModel):
     vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
     results: list[LabelResult] = Field(description="Best first, at most `top_k`.")
     none_of_these: NoneOfThese
+    acceptance: AcceptanceFacts | None = Field(description="Null where the vocabulary has none.")
+    examples: ExampleFacts | None = Field(description="Null where the vocabulary has none.")
     sampling: SamplingFacts
     timing_ms: dict[str, float] = Field(
         description="upload, queue (for decoder and engine), decode, preprocess (part of decode), text, engine, score, "

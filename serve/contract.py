@@ -162,6 +162,12 @@ class ModelContract:
         """Whether logits come of a graph that changes each text by the video (X-CLIP with prompts)."""
         return "head" in self.graphs
 
+    @property
+    def num_patches(self) -> int:
+        """P of `patch_features`; 0 where the video graph gives none."""
+        axes = [item.axes for item in self.graphs["video"].outputs if item.name == "patch_features"]
+        return int(axes[0][1]) if axes else 0
+
     def files(self) -> dict[str, str]:
         """Path relative to the repository folder -> sha256, of every file the numbers depend on."""
         found = {item.file: item.sha256 for item in (self.tokenizer_file, self.parity_file)}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,6 +11,7 @@ from serve.errors import InvalidOption
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
 LIST_FIELDS = ("candidate_labels", "templates")
+NUMBER_FIELDS = ("num_crops",)  # a Literal is not converted from text by itself
 
 
 def _as_list(value: Any) -> Any:
@@ -71,19 +72,39 @@ class ClassifyOptions(BaseModel):
         return self.function_to_apply or default
 
 
+Options = TypeVar("Options", bound=BaseModel)
+
+
+def gather(fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Raw values of a form or a query as one document; single fields go over those of the `options` document.
+
+    Raises:
+        InvalidOption: `options` is no JSON object.
+    """
+    found: dict[str, Any] = _json_object(fields["options"][-1]) if "options" in fields else {}
+    for name, values in fields.items():
+        if name != "options":
+            found[name] = list(values) if name in LIST_FIELDS and len(values) > 1 else values[-1]
+    return found
+
+
 def parse_options(document: Mapping[str, Any]) -> ClassifyOptions:
+    """Options of a classification; see `checked`."""
+    return checked(ClassifyOptions, document)
+
+
+def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
     """Options from plain values; text is read as a number where a number is meant.
 
     Raises:
         InvalidOption: names each field and what is wrong with it.
     """
-    numbers = {"num_crops"}  # a Literal is not converted from text by itself
     prepared = {
-        key: int(value) if key in numbers and isinstance(value, str) and value.isdecimal() else value
+        key: int(value) if key in NUMBER_FIELDS and isinstance(value, str) and value.isdecimal() else value
         for key, value in document.items()
     }
     try:
-        return ClassifyOptions.model_validate(prepared)
+        return kind.model_validate(prepared)
     except ValidationError as error:
         faults = [
             {
@@ -96,12 +117,7 @@ def parse_options(document: Mapping[str, Any]) -> ClassifyOptions:
         raise InvalidOption(f"these options cannot be used: {words}", errors=faults) from error
 
 
-def parse_options_json(text: str) -> dict[str, Any]:
-    """The `options` part: a JSON object.
-
-    Raises:
-        InvalidOption: it is no JSON object.
-    """
+def _json_object(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -4,31 +4,41 @@ options     -> model, labels, templates        (refused before any work)
 bank        -> text features [M, K, D]         (cached; encoded beside the decoding)
 decode pool -> views [V, T, 3, S, S] uint8
 engine      -> video features [V, D]           (micro-batched with other requests)
-scoring     -> scores, logits, cosines [K] -> top-k
+scoring     -> logits [V, M, P], what examples add [V, K] -> scores, logits, cosines [K] -> top-k, accepted or not
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve import scoring
-from serve.answers import Classification, LabelResult, ModelFacts, NoneOfThese, SamplingFacts
+from serve.answers import (
+    AcceptanceFacts,
+    Classification,
+    ExampleFacts,
+    LabelResult,
+    ModelFacts,
+    NoneOfThese,
+    SamplingFacts,
+)
 from serve.arrays import Float32Array
-from serve.engines.base import VideoFeatures
 from serve.errors import InvalidOption, InvalidVocabulary
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
-from serve.options import ClassifyOptions
+from serve.options import ClassifyOptions, FunctionToApply
 from serve.settings import ServeSettings
 from serve.text import prompts
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
+from serve.vocabularies.acceptance import Rule
 from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.prototypes import Prototypes
+from serve.vocabularies.vocabulary import Vocabulary
 
 Result = TypeVar("Result")
 First = TypeVar("First")
@@ -38,14 +48,28 @@ INLINE_SCORES = 100_000  # views x templates x labels; below it a thread costs m
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A request's options, resolved: which model, which labels under which templates."""
+    """A request's options, resolved: which model, which labels under which templates, and when one is accepted."""
 
     runtime: ModelRuntime
-    vocabulary: str | None  # `name@version`
+    vocabulary: Vocabulary | None
     labels: tuple[str, ...]
     phrases: tuple[str, ...]  # what is compared with the video; the labels themselves where they have no other phrase
     phrasing: scoring.Phrasing | None
     templates: tuple[str, ...]
+    function: FunctionToApply
+    prototypes: Prototypes | None  # of the vocabulary's examples
+    rule: Rule
+    acceptance: AcceptanceFacts | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a question gives for one video, before it is scored."""
+
+    logits: Float32Array  # [V, M, P]
+    gained: Float32Array | None  # [V, K], by examples
+    decoded: DecodedViews
+    timing_ms: dict[str, float]
 
 
 class Pipeline:
@@ -58,7 +82,6 @@ class Pipeline:
         self._registry = registry
         self._catalogue = catalogue
         self._limits = settings.limits
-        self._scoring = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scoring")
 
     async def classify(self, path: Path, options: ClassifyOptions, *, deadline: float) -> Classification:
         """Classify the video at `path`; `deadline` in seconds of the event loop's clock.
@@ -66,30 +89,52 @@ class Pipeline:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        question = await self._question(options)
-        (bank, text_ms), (decoded, decode_ms) = await _together(
-            _timed(question.runtime.bank.features(question.phrases, question.templates)),
-            _timed(self._pool.views(path, _view_request(question.runtime, options))),
-        )
-        features, engine_ms = await _timed(question.runtime.engine.encode_video(decoded.views, deadline=deadline))
-        scores, score_ms = await _timed(self._score(question, features, bank, options))
+        question = await self.question(options)
+        measured = await self.measure(path, question, options, deadline=deadline)
+        scores, score_ms = await _timed(_reduced(question, measured))
+        accepted = question.rule.accepted(scores)
+        mixture = None if question.prototypes is None else question.prototypes.mixture
+        timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
         return Classification(
             model=_model_facts(question.runtime),
-            vocabulary=question.vocabulary,
-            results=_results(question.labels, scores, options),
-            none_of_these=NoneOfThese(score=scores.rival_score, rejected=not _is_any_accepted(scores, options)),
-            sampling=_sampling_facts(decoded, options),
+            vocabulary=None if question.vocabulary is None else question.vocabulary.reference,
+            results=_results(question.labels, scores, accepted, top_k=options.top_k),
+            none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
+            acceptance=question.acceptance,
+            examples=None if mixture is None else ExampleFacts(**asdict(mixture)),
+            sampling=_sampling_facts(measured.decoded, options),
+            timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
+        )
+
+    async def measure(self, path: Path, question: Question, options: ClassifyOptions, *, deadline: float) -> Measured:
+        """The logits of the video at `path`.
+
+        Raises:
+            RequestError, ServiceError: see `serve.errors`.
+        """
+        runtime = question.runtime
+        (bank, text_ms), (decoded, decode_ms) = await _together(
+            _timed(runtime.bank.features(question.phrases, question.templates)),
+            _timed(self._pool.views(path, _view_request(runtime, options))),
+        )
+        features, engine_ms = await _timed(runtime.engine.encode_video(decoded.views, deadline=deadline))
+        logits, score_ms = await _timed(runtime.logits(features, bank))
+        prototypes = question.prototypes
+        return Measured(
+            logits=logits,
+            gained=None if prototypes is None else prototypes.logits(features.video_features),
+            decoded=decoded,
             timing_ms={
-                "queue": round(decoded.queue_ms + features.queue_ms, 2),
-                "decode": round(decode_ms - decoded.queue_ms, 2),
-                "preprocess": round(decoded.preprocess_ms, 2),
-                "text": round(text_ms, 2),
-                "engine": round(engine_ms - features.queue_ms, 2),
-                "score": round(score_ms, 2),
+                "queue": decoded.queue_ms + features.queue_ms,
+                "decode": decode_ms - decoded.queue_ms,
+                "preprocess": decoded.preprocess_ms,
+                "text": text_ms,
+                "engine": engine_ms - features.queue_ms,
+                "score": score_ms,
             },
         )
 
-    async def _question(self, options: ClassifyOptions) -> Question:
+    async def question(self, options: ClassifyOptions) -> Question:
         """Resolve names and check labels and templates.
 
         Raises:
@@ -111,16 +156,21 @@ class Pipeline:
             )
             labels, phrases = vocabulary.label_names, vocabulary.phrases
         own_templates = vocabulary.templates if vocabulary is not None else None
-        templates = options.chosen_templates(own_templates or contract.text.templates)
+        templates = prompts.check_templates(options.chosen_templates(own_templates or contract.text.templates))
         if len(templates) > self._limits.max_templates:
             raise InvalidVocabulary(f"{len(templates)} templates, at most {self._limits.max_templates} are allowed")
+        rule, acceptance = _rule(vocabulary, runtime, options, templates)
         return Question(
             runtime=runtime,
-            vocabulary=None if vocabulary is None else vocabulary.reference,
+            vocabulary=vocabulary,
             labels=labels,
             phrases=phrases,
             phrasing=None if vocabulary is None else vocabulary.phrasing,
-            templates=prompts.check_templates(templates),
+            templates=templates,
+            function=options.chosen_function(contract.scoring.activation),
+            prototypes=None if vocabulary is None else await self._catalogue.prototypes(vocabulary, runtime),
+            rule=rule,
+            acceptance=acceptance,
         )
 
     def _check_labels(self, labels: Sequence[str]) -> None:
@@ -137,21 +187,50 @@ class Pipeline:
                     index=index,
                 )
 
-    async def _score(
-        self, question: Question, features: VideoFeatures, bank: Float32Array, options: ClassifyOptions
-    ) -> scoring.Scores:
-        contract, phrasing = question.runtime.contract.scoring, question.phrasing
-        function = options.chosen_function(contract.activation)
-        if question.runtime.contract.has_prompt_head:
-            per_template = [await question.runtime.engine.prompted_logits(features, rows) for rows in bank]
-            logits = np.stack(per_template, axis=1)  # [V, M, K]
-            return scoring.reduce_logits(logits, contract, function=function, phrasing=phrasing)
-        if len(features.video_features) * bank.shape[0] * bank.shape[1] <= INLINE_SCORES:
-            return scoring.score(features.video_features, bank, contract, function=function, phrasing=phrasing)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._scoring,
-            lambda: scoring.score(features.video_features, bank, contract, function=function, phrasing=phrasing),
+
+async def _reduced(question: Question, measured: Measured) -> scoring.Scores:
+    """Scores of labels; a large bank is reduced beside the event loop."""
+    if measured.logits.size <= INLINE_SCORES:
+        return reduced(question, measured, scale=question.rule.scale)
+    return await asyncio.to_thread(reduced, question, measured, scale=question.rule.scale)
+
+
+def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> scoring.Scores:
+    """What was measured, as scores of labels under a scale."""
+    return scoring.reduce_logits(
+        measured.logits,
+        question.runtime.contract.scoring,
+        function=question.function,
+        phrasing=question.phrasing,
+        gained=measured.gained,
+        scale=scale,
+    )
+
+
+def _rule(
+    vocabulary: Vocabulary | None, runtime: ModelRuntime, options: ClassifyOptions, templates: Sequence[str]
+) -> tuple[Rule, AcceptanceFacts | None]:
+    """When a label is accepted, and what the answer tells of it; a threshold of the request goes over the others."""
+    function = options.chosen_function(runtime.contract.scoring.activation)
+    own = None if vocabulary is None else vocabulary.acceptance
+    rule, facts = Rule(), None
+    if vocabulary is not None and own is not None:
+        obstacle = own.obstacle(model=runtime.reference, function=function, templates=templates)
+        caveats = own.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
+        rule = vocabulary.rule() if obstacle is None else rule
+        facts = AcceptanceFacts(
+            applied=obstacle is None,
+            obstacle=obstacle,
+            caveats=caveats if obstacle is None else [],
+            false_accept_rate=None if own.fitted is None else own.fitted.false_accept_rate,
+            false_accept_interval=None if own.fitted is None else own.fitted.false_accept_interval,
+            **own.model_dump(include={"criterion", "threshold", "temperature", "bias"}),
         )
+    elif vocabulary is not None and function != "none":
+        rule = vocabulary.rule()  # thresholds of labels alone
+    if options.threshold is not None:
+        rule = Rule(thresholds=options.threshold, scale=rule.scale)
+    return rule, facts
 
 
 async def _timed(work: Awaitable[Result]) -> tuple[Result, float]:
@@ -186,28 +265,19 @@ def _model_facts(runtime: ModelRuntime) -> ModelFacts:
     return ModelFacts(name=contract.name, version=str(contract.version), engine=runtime.engine.label)
 
 
-def _results(labels: Sequence[str], scores: scoring.Scores, options: ClassifyOptions) -> list[LabelResult]:
+def _results(
+    labels: Sequence[str], scores: scoring.Scores, accepted: NDArray[np.bool_], *, top_k: int
+) -> list[LabelResult]:
     return [
         LabelResult(
             label=labels[k],
             score=None if scores.scores is None else float(scores.scores[k]),
             logit=float(scores.logits[k]),
             cosine=float(scores.cosines[k]),
-            accepted=_is_accepted(None if scores.scores is None else float(scores.scores[k]), scores, options),
+            accepted=bool(accepted[k]),
         )
-        for k in scoring.top_k(scores, options.top_k)
+        for k in scoring.top_k(scores, top_k)
     ]
-
-
-def _is_accepted(score: float | None, scores: scoring.Scores, options: ClassifyOptions) -> bool:
-    """Whether a label's score reaches the threshold and is above that of the rivals; each where there is one."""
-    if score is None:
-        return options.threshold is None
-    return score >= (options.threshold or 0.0) and (scores.rival_score is None or score > scores.rival_score)
-
-
-def _is_any_accepted(scores: scoring.Scores, options: ClassifyOptions) -> bool:
-    return _is_accepted(None if scores.scores is None else scores.best, scores, options)
 
 
 def _sampling_facts(decoded: DecodedViews, options: ClassifyOptions) -> SamplingFacts:

@@ -35,11 +35,22 @@ class Phrasing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How a logit becomes a score: function((logit - bias) / temperature)."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+
+PLAIN = Scale()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """What one video gets for each label [K], and for what is none of them."""
 
     scores: Float32Array | None  # after the function; None where there is none
-    logits: Float32Array  # mean over views and templates, scale included
+    logits: Float32Array  # mean over views and templates, the model's scale and examples included
     cosines: Float32Array  # mean over views and templates
     rival_score: float | None = None  # of the rivals together; None where there are none, or no function
 
@@ -121,35 +132,40 @@ def label_logits(logits: Float32Array, phrasing: Phrasing) -> Float32Array:
 
 
 def reduce_logits(
-    logits: Float32Array, contract: ScoringContract, *, function: str, phrasing: Phrasing | None = None
+    logits: Float32Array,
+    contract: ScoringContract,
+    *,
+    function: str,
+    phrasing: Phrasing | None = None,
+    gained: Float32Array | None = None,
+    scale: Scale = PLAIN,
 ) -> Scores:
     """Logits [V, M, P] -> scores of each label by the contract's view rule; without `phrasing` each column is a label.
 
-    Under softmax the rivals' score is the sum of theirs, under sigmoid that of the best of them.
+    `function` is softmax, sigmoid or none; `gained` [V, K] is what examples add to the logits of labels. Under softmax
+    the rivals' score is the sum of theirs, under sigmoid that of the best of them.
     """
     classes = logits if phrasing is None else label_logits(logits, phrasing)
     num_labels = logits.shape[-1] if phrasing is None else len(phrasing.counts)
+    cosines = (_mean(classes[..., :num_labels]) - np.float32(contract.logit_bias)) / np.float32(contract.logit_scale)
+    if gained is not None:
+        classes = classes.copy()
+        classes[..., :num_labels] += gained[:, None, :]
     mean_logits = _mean(classes[..., :num_labels])  # [K]
-    cosines = (mean_logits - np.float32(contract.logit_bias)) / np.float32(contract.logit_scale)
     if function == "none":
         return Scores(scores=None, logits=mean_logits, cosines=cosines)
-    scores = VIEW_RULES[contract.view_rule](classes, FUNCTIONS[function])  # [K + R]
+    scores = VIEW_RULES[contract.view_rule](_scaled(classes, scale), FUNCTIONS[function])  # [K + R]
     rivals = scores[num_labels:]
     together = np.sum if function == "softmax" else np.max
     rival_score = float(together(rivals)) if len(rivals) else None
     return Scores(scores=scores[:num_labels], logits=mean_logits, cosines=cosines, rival_score=rival_score)
 
 
-def score(
-    video_features: Float32Array,
-    bank: Float32Array,
-    contract: ScoringContract,
-    *,
-    function: str,
-    phrasing: Phrasing | None = None,
-) -> Scores:
-    """Video features [V, D] against a normalised bank [M, P, D]; `function` is softmax, sigmoid or none."""
-    return reduce_logits(logits_of(video_features, bank, contract), contract, function=function, phrasing=phrasing)
+def _scaled(logits: Float32Array, scale: Scale) -> Float32Array:
+    if scale == PLAIN:
+        return logits
+    scaled: Float32Array = (logits - np.float32(scale.bias)) / np.float32(scale.temperature)
+    return scaled
 
 
 def top_k(scores: Scores, k: int) -> Int64Array:

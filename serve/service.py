@@ -71,7 +71,9 @@ class Service:
         self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")
         url = self.settings.store_url.get_secret_value()
         self._database = Database(url or sqlite_url(self.settings.data_dir.expanduser() / "actserve.db"))
-        catalogue = Catalogue(self._database, self.registry, settings=self.settings)
+        catalogue = Catalogue(
+            self._database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings
+        )
         await catalogue.start()
         self._catalogue = catalogue
         self._pipeline = Pipeline(self.pool, self.registry, catalogue, settings=self.settings)

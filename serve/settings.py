@@ -53,6 +53,9 @@ class LimitSettings(BaseModel):
     kept_text_bytes: int = Field(
         1024 * 2**20, ge=2**20, description="Disk for text features of prompts, each model version and runtime."
     )
+    kept_clip_bytes: int = Field(
+        1024 * 2**20, ge=2**20, description="Disk for features of example clips, each model version and runtime."
+    )
 
 
 class VocabularySettings(BaseModel):
@@ -66,6 +69,15 @@ class VocabularySettings(BaseModel):
     )
     max_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes of the body that brings a vocabulary or a change.")
     keep_versions: int = Field(100, ge=1, le=10_000, description="Versions that stay usable by name; older ones go.")
+    max_examples_per_label: int = Field(64, ge=0, le=1000, description="Example clips of a label.")
+    max_examples: int = Field(1000, ge=0, le=10_000, description="Example clips of a vocabulary.")
+    max_example_bytes: int = Field(
+        32 * 2**20, ge=1024, le=512 * 2**20, description="Bytes of an example clip; all of them lie in the store."
+    )
+    max_calibration_clips: int = Field(1000, ge=1, le=10_000, description="Clips of one calibration.")
+    calibration_deadline_seconds: float = Field(
+        600.0, gt=0, le=86_400, description="A calibration, or a set of examples, ends by then, with 504 if need be."
+    )
     poll_seconds: float = Field(
         0.5, gt=0, le=60, description="How often changes made through other gateways are looked for."
     )

@@ -7,7 +7,7 @@ a path. The caller's block ends, the file is gone.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,43 +20,63 @@ from streaming_form_data.targets import BaseTarget, ValueTarget
 from streaming_form_data.validators import MaxSizeValidator, ValidationError
 
 from serve.errors import InvalidOption, UnsupportedMedia, UploadTooLarge
-from serve.options import LIST_FIELDS, ClassifyOptions, parse_options_json
 from serve.settings import LimitSettings
 
 RAW_TYPES = ("video/", "image/gif", "application/octet-stream", "application/mp4", "application/x-matroska")
-OPTION_FIELDS = tuple(ClassifyOptions.model_fields)
 
 
-@dataclass
-class Upload:
-    """A file that has arrived whole, and what came beside it."""
+@dataclass(kw_only=True)
+class ReceivedFile:
+    """A file of a form that lies in the upload folder."""
 
     path: Path
-    num_bytes: int
+    filename: str  # as the client says; never used as a path
+    num_bytes: int = 0
+
+
+@dataclass(kw_only=True)
+class Upload:
+    """What has arrived whole: files, and the fields beside them."""
+
+    files: list[ReceivedFile]
     upload_ms: float
-    fields: dict[str, Any] = field(default_factory=dict)  # raw option values by name
+    fields: dict[str, list[str]] = field(default_factory=dict)  # raw values by name
+
+    @property
+    def path(self) -> Path:
+        """Where the only file lies."""
+        return self.files[0].path
 
 
-class _CountedFile(BaseTarget):  # type: ignore[misc]  # the library has no type hints
-    """Writes the part named `video` to disk; a second one is refused."""
+class _Files(BaseTarget):  # type: ignore[misc]  # the library has no type hints
+    """Writes the parts of one name to disk, each to a file of its own, up to a number of them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: "UploadFolder", *, part: str, max_files: int) -> None:
         super().__init__()
-        self._path = path
-        self.num_bytes = 0
-        self.num_parts = 0
+        self._folder = folder
+        self._part = part
+        self._max_files = max_files
+        self.files: list[ReceivedFile] = []
         self._stream: IO[bytes] | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all files so far."""
+        return sum(file.num_bytes for file in self.files)
+
     def on_start(self) -> None:
-        self.num_parts += 1
-        if self.num_parts > 1:
-            raise InvalidOption("the form holds more than one part named `video`; send one video for each request")
-        self._stream = self._path.open("wb")
+        if len(self.files) == self._max_files:
+            raise InvalidOption(
+                f"the form holds more than {self._max_files} part{'s' * (self._max_files > 1)} named `{self._part}`",
+                limit=self._max_files,
+            )
+        self.files.append(ReceivedFile(path=self._folder.new(), filename=self.multipart_filename or ""))
+        self._stream = self.files[-1].path.open("wb")
 
     def on_data_received(self, chunk: bytes) -> None:
         assert self._stream is not None, "on_start() comes first"
         self._stream.write(chunk)
-        self.num_bytes += len(chunk)
+        self.files[-1].num_bytes += len(chunk)
 
     def on_finish(self) -> None:
         self.close()
@@ -65,6 +85,12 @@ class _CountedFile(BaseTarget):  # type: ignore[misc]  # the library has no type
         """Close the file, whether or not the part came to its end."""
         if self._stream is not None:
             self._stream.close()
+
+    def unlink(self) -> None:
+        """Delete every file."""
+        self.close()
+        for file in self.files:
+            file.path.unlink(missing_ok=True)
 
 
 class _Values(ValueTarget):  # type: ignore[misc]
@@ -97,46 +123,51 @@ class UploadFolder:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: UploadFolder, limits: LimitSettings) -> AsyncIterator[Upload]:
-    """Receive the request's video; inside the block it lies at `upload.path`.
+async def received(
+    request: Request,
+    folder: UploadFolder,
+    limits: LimitSettings,
+    *,
+    fields: Sequence[str] = (),
+    part: str = "video",
+    max_files: int = 1,
+) -> AsyncIterator[Upload]:
+    """Receive the request's files, parts of a form named `part` or one raw video body; they live as long as the block.
+
+    `fields` may stand beside them in the form, and be query parameters of a raw body.
 
     Raises:
         UploadTooLarge: the limit was passed; the rest is not read.
         UnsupportedMedia: neither a multipart form nor a raw video body.
-        InvalidOption: the form is broken, holds unknown fields or no part named `video`.
+        InvalidOption: the form is broken, holds other parts, too many or no files.
     """
     kind = request.headers.get("content-type", "").lower()
-    path = folder.new()
+    files = _Files(folder, part=part, max_files=max_files)
+    started = time.perf_counter()
     try:
         if kind.startswith("multipart/form-data"):
-            upload = await _receive_form(request, path, limits)
+            found = await _receive_form(request, files, limits, part=part, fields=fields)
         elif kind.startswith(RAW_TYPES):
-            upload = await _receive_raw(request, path, limits)
+            found = await _receive_raw(request, files, limits)
         else:
             raise UnsupportedMedia(
                 f"content type {kind or '(none)'}: "
-                "send multipart/form-data with a part named `video`, or a raw video/* body",
+                f"send multipart/form-data with a part named `{part}`, or a raw video/* body",
                 content_type=kind,
             )
-        yield upload
+        yield Upload(files=files.files, upload_ms=(time.perf_counter() - started) * 1000, fields=found)
     finally:
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(files.unlink)
 
 
-async def _receive_raw(request: Request, path: Path, limits: LimitSettings) -> Upload:
-    started = time.perf_counter()
+async def _receive_raw(request: Request, files: _Files, limits: LimitSettings) -> dict[str, list[str]]:
     _refuse_declared(request, limits.max_upload_bytes)
-    count = 0
-    with path.open("wb") as stream:
-        async for chunk in _chunks(request):
-            count += len(chunk)
-            _refuse_beyond(count, limits.max_upload_bytes)
-            await _written(stream.write, chunk)
-    fields: dict[str, Any] = {}
-    for name in request.query_params:
-        values = request.query_params.getlist(name)
-        fields[name] = values if name in LIST_FIELDS and len(values) > 1 else values[-1]
-    return Upload(path, count, (time.perf_counter() - started) * 1000, fields)
+    files.on_start()
+    async for chunk in _chunks(request):
+        _refuse_beyond(files.num_bytes + len(chunk), limits.max_upload_bytes)
+        await _written(files.on_data_received, chunk)
+    files.close()
+    return {name: request.query_params.getlist(name) for name in request.query_params}
 
 
 async def received_body(request: Request, *, limit: int) -> bytes:
@@ -154,16 +185,16 @@ async def received_body(request: Request, *, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _receive_form(request: Request, path: Path, limits: LimitSettings) -> Upload:
-    started = time.perf_counter()
+async def _receive_form(
+    request: Request, files: _Files, limits: LimitSettings, *, part: str, fields: Sequence[str]
+) -> dict[str, list[str]]:
     limit = limits.max_upload_bytes + limits.max_field_bytes
     _refuse_declared(request, limit)
     budget = MaxSizeValidator(limits.max_field_bytes)
-    video = _CountedFile(path)
-    values = {name: _Values(budget) for name in ("options", *OPTION_FIELDS)}
+    values = {name: _Values(budget) for name in fields}
     try:
         parser = StreamingFormDataParser(dict(request.headers), strict=True)
-        parser.register("video", video)
+        parser.register(part, files)
         for name, target in values.items():
             parser.register(name, target)
         ending = b"--" + parse_content_boundary(dict(request.headers)) + b"--"
@@ -172,32 +203,22 @@ async def _receive_form(request: Request, path: Path, limits: LimitSettings) -> 
             count += len(chunk)
             _refuse_beyond(count, limit)
             await _written(parser.data_received, chunk)
-            _refuse_beyond(video.num_bytes, limits.max_upload_bytes)
+            _refuse_beyond(files.num_bytes, limits.max_upload_bytes)
             tail = (tail + chunk)[-len(ending) - 256 :]
     except ValidationError as error:
         raise InvalidOption(f"the form's fields together pass {limits.max_field_bytes} bytes") from error
     except ParseFailedException as error:
-        raise InvalidOption(_form_fault(error), allowed=["video", *values]) from error
+        raise InvalidOption(_form_fault(error), allowed=[part, *values]) from error
     finally:
-        video.close()
+        files.close()
     if ending not in tail:
         raise InvalidOption("the form ends before its closing boundary: the upload was cut")
-    if video.num_parts == 0:
-        raise InvalidOption("the form holds no part named `video`")
-    found = {name: target.values for name, target in values.items() if target.values}
-    return Upload(path, video.num_bytes, (time.perf_counter() - started) * 1000, _form_fields(found))
-
-
-def _form_fields(found: dict[str, list[bytes]]) -> dict[str, Any]:
-    """Option values of a form; single fields go over the `options` document."""
+    if not files.files:
+        raise InvalidOption(f"the form holds no part named `{part}`")
     try:
-        texts = {name: [value.decode() for value in values] for name, values in found.items()}
+        return {name: [value.decode() for value in target.values] for name, target in values.items() if target.values}
     except UnicodeDecodeError as error:
         raise InvalidOption(f"a field of the form is not UTF-8: {error}") from error
-    fields = parse_options_json(texts.pop("options")[-1]) if "options" in texts else {}
-    for name, values in texts.items():
-        fields[name] = values if name in LIST_FIELDS and len(values) > 1 else values[-1]
-    return fields
 
 
 def _form_fault(error: ParseFailedException) -> str:

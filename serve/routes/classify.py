@@ -10,12 +10,13 @@ from fastapi import APIRouter, Request
 
 from serve.answers import Classification, Problem
 from serve.errors import DeadlineExceeded, InvalidOption, Overloaded
-from serve.options import ClassifyOptions, parse_options
+from serve.options import ClassifyOptions, gather, parse_options
 from serve.service import Service
 from serve.uploads import received
 
 router = APIRouter(prefix="/v1", tags=["classify"])
 Answer = TypeVar("Answer")
+OPTION_FIELDS = ("options", *ClassifyOptions.model_fields)
 
 
 def _form_schema() -> dict[str, Any]:
@@ -62,8 +63,11 @@ async def classify(request: Request) -> Classification:
     async with _admitted(service):
         deadline = asyncio.get_running_loop().time() + limits.request_deadline_seconds
         try:
-            async with asyncio.timeout_at(deadline), received(request, service.uploads, limits) as upload:
-                options = parse_options(upload.fields)
+            async with (
+                asyncio.timeout_at(deadline),
+                received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+            ):
+                options = parse_options(gather(upload.fields))
                 work = pipeline.classify(upload.path, options, deadline=deadline)
                 answer = await _unless_disconnected(request, work)
         except TimeoutError as error:

@@ -4,28 +4,23 @@ Every change names the version it changes (`If-Match`) and makes the next one. I
 202 when encoding takes longer than `Prefer: wait=SECONDS`; GET tells how far it has come.
 """
 
-import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
-from serve.errors import InvalidOption, MissingPrecondition, UnknownVocabulary, UnsupportedMedia
+from serve.errors import MissingPrecondition, UnsupportedMedia
 from serve.routes import preconditions
+from serve.routes.changes import Name, catalogue_of, check_name, expected_version, facts_of, latest_of, settled
 from serve.routes.paging import PageSize, PageToken, make_token, read_token
 from serve.service import Service
 from serve.uploads import received_body
 from serve.vocabularies import formats
-from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
-from serve.vocabularies.vocabulary import Vocabulary
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
-
-NAME = re.compile(r"[a-z0-9._-]{1,64}")
-Name = Annotated[str, Path(description="`[a-z0-9._-]`, 1 to 64 characters.")]
 
 
 class Rollback(BaseModel):
@@ -55,7 +50,7 @@ async def list_vocabularies(
     page = found[:page_size]
     return {
         "vocabularies": [
-            {**_facts(catalogue, await catalogue.look_up(name)), "is_default": name == default.name} for name in page
+            {**facts_of(catalogue, await catalogue.look_up(name)), "is_default": name == default.name} for name in page
         ],
         "next_page_token": make_token("vocabularies", page[-1]) if len(found) > page_size else None,
     }
@@ -67,7 +62,7 @@ async def list_versions(
 ) -> dict[str, Any]:
     """Versions that are kept, newest first."""
     before = read_token(f"versions of {name}", page_token)
-    found = await _catalogue(request).versions(
+    found = await catalogue_of(request).versions(
         name, before=None if before is None else int(before), limit=page_size + 1
     )
     page = found[:page_size]
@@ -85,7 +80,7 @@ async def diff_versions(
     new: Annotated[int, Query(alias="to", ge=1, description="Another.")],
 ) -> dict[str, Any]:
     """Labels added, removed, renamed and changed, by their identity."""
-    catalogue = _catalogue(request)
+    catalogue = catalogue_of(request)
     first, second = await catalogue.look_up(f"{name}@{old}"), await catalogue.look_up(f"{name}@{new}")
     return {"name": name, "from": old, "to": new, **asdict(difference(first, second))}
 
@@ -95,7 +90,7 @@ async def export_vocabulary(
     request: Request, name: Name, format: Literal["json", "csv", "txt"] = "json"
 ) -> PlainTextResponse:
     """JSON keeps everything and can be PUT again, CSV the phrases of labels, plain text their names."""
-    vocabulary = await _catalogue(request).look_up(name)
+    vocabulary = await catalogue_of(request).look_up(name)
     return PlainTextResponse(
         formats.write(vocabulary, format),
         media_type=formats.MEDIA_TYPES[format],
@@ -106,12 +101,12 @@ async def export_vocabulary(
 @router.get("/vocabularies/{name}", summary="One vocabulary with its labels", response_model=None)
 async def get_vocabulary(request: Request, name: Name) -> Response:
     """NAME at its current version, or NAME@VERSION; `latest` is newer than `current` while a change is encoded."""
-    catalogue = _catalogue(request)
+    catalogue = catalogue_of(request)
     vocabulary = await catalogue.look_up(name)
-    headers = {"ETag": preconditions.etag(_latest(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
+    headers = {"ETag": preconditions.etag(latest_of(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return JSONResponse({**_facts(catalogue, vocabulary), **vocabulary.content()}, headers=headers)
+    return JSONResponse({**facts_of(catalogue, vocabulary), **vocabulary.content()}, headers=headers)
 
 
 @router.put(
@@ -123,14 +118,14 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
 async def put_vocabulary(request: Request, name: Name, split_names: bool = False) -> JSONResponse:
     """`If-None-Match: *` makes a new one, `If-Match` replaces. The body is JSON, CSV (`name,synonyms,negatives`) or
     plain text with one label a line; `split_names` makes words of `CamelCase` and `snake_case`."""
-    _check_name(name)
+    check_name(name)
     is_new = preconditions.asks_to_create(request)
     if not is_new and "if-match" not in request.headers:
         raise MissingPrecondition("say If-None-Match: * to make a vocabulary, or If-Match with its ETag to replace it")
     given = formats.parse(await _received(request), preconditions.media_type_of(request), split_names=split_names)
-    expected = None if is_new else _expected(request, name)
+    expected = None if is_new else expected_version(request, name)
     author = preconditions.author_of(request)
-    return await _settled(request, await _catalogue(request).put(name, given, expected=expected, author=author))
+    return await settled(request, await catalogue_of(request).put(name, given, expected=expected, author=author))
 
 
 @router.patch(
@@ -139,10 +134,10 @@ async def put_vocabulary(request: Request, name: Name, split_names: bool = False
 )  # fmt: skip
 async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
     """Removes, renames, updates and adds labels, in this order; a label is named by its label_id or its name."""
-    expected = _expected(request, name)
+    expected = expected_version(request, name)
     patch = await _json(request, VocabularyPatch)
     author = preconditions.author_of(request)
-    return await _settled(request, await _catalogue(request).patch(name, patch, expected=expected, author=author))
+    return await settled(request, await catalogue_of(request).patch(name, patch, expected=expected, author=author))
 
 
 @router.post(
@@ -151,36 +146,19 @@ async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
 )  # fmt: skip
 async def roll_back(request: Request, name: Name) -> JSONResponse:
     """Makes a new version that equals the old one; nothing of the history is lost."""
-    expected = _expected(request, name)
+    expected = expected_version(request, name)
     version = (await _json(request, Rollback)).version
     author = preconditions.author_of(request)
-    return await _settled(request, await _catalogue(request).roll_back(name, version, expected=expected, author=author))
+    return await settled(
+        request, await catalogue_of(request).roll_back(name, version, expected=expected, author=author)
+    )
 
 
 @router.delete("/vocabularies/{name}", summary="Delete a vocabulary", status_code=204)
 async def delete_vocabulary(request: Request, name: Name) -> Response:
     """The name and all its versions; requests under way end with what they began with."""
-    await _catalogue(request).delete(name, expected=_expected(request, name))
+    await catalogue_of(request).delete(name, expected=expected_version(request, name))
     return Response(status_code=204)
-
-
-def _catalogue(request: Request) -> Catalogue:
-    service: Service = request.app.state.service
-    return service.catalogue
-
-
-def _check_name(name: str) -> None:
-    if NAME.fullmatch(name) is None:
-        raise InvalidOption(f"the name {name[:80]!r} of a vocabulary has to match {NAME.pattern}")
-
-
-def _expected(request: Request, name: str) -> int:
-    """The version a change follows."""
-    version = preconditions.required_version(request)
-    catalogue = _catalogue(request)
-    if version is None and not catalogue.latest(name):
-        raise UnknownVocabulary(f"there is no vocabulary {name!r}")
-    return catalogue.latest(name) if version is None else version
 
 
 async def _json(request: Request, kind: type[BaseModel]) -> Any:
@@ -193,35 +171,3 @@ async def _json(request: Request, kind: type[BaseModel]) -> Any:
 async def _received(request: Request) -> bytes:
     service: Service = request.app.state.service
     return await received_body(request, limit=service.settings.vocabularies.max_bytes)
-
-
-async def _settled(request: Request, made: Vocabulary) -> JSONResponse:
-    """200 when this gateway uses the version in time, else 202."""
-    catalogue = _catalogue(request)
-    is_current = await catalogue.wait_until_current(made, seconds=preconditions.wait_seconds(request))
-    headers = {"ETag": preconditions.etag(made.version)}
-    if not is_current:
-        headers["Location"] = f"/v1/vocabularies/{made.name}"
-    facts = {**_facts(catalogue, made), "is_current": is_current}
-    return JSONResponse(facts, status_code=200 if is_current else 202, headers=headers)
-
-
-def _latest(catalogue: Catalogue, vocabulary: Vocabulary) -> int:
-    return max(catalogue.latest(vocabulary.name), vocabulary.version)
-
-
-def _facts(catalogue: Catalogue, vocabulary: Vocabulary) -> dict[str, Any]:
-    """A version without its labels, and where its name stands on this gateway."""
-    encoding = catalogue.encodings.get(vocabulary.name)
-    return {
-        "name": vocabulary.name,
-        "version": vocabulary.version,
-        "latest": _latest(catalogue, vocabulary),
-        "current": catalogue.current_version(vocabulary.name),
-        "encoding": None if encoding is None else asdict(encoding),
-        "num_labels": len(vocabulary.labels),
-        "description": vocabulary.description,
-        "author": vocabulary.author,
-        "note": vocabulary.note,
-        "created_at": vocabulary.created_at,
-    }

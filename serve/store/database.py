@@ -17,7 +17,7 @@ from serve.errors import ContractError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0001"
+NEWEST_REVISION = "0002"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": BUSY_TIMEOUT_MS}
 CONNECT_TIMEOUT_SECONDS = 5

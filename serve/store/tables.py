@@ -1,8 +1,25 @@
 """Tables of the store. A change of them is a migration beside this file; a test compares the two."""
 
-from sqlalchemy import Boolean, Column, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
-metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s", "fk": "fk_%(table_name)s_%(referred_table_name)s"})
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
 
 vocabularies = Table(
     "vocabularies",
@@ -21,4 +38,21 @@ vocabulary_versions = Table(
     Column("author", String(200), nullable=False),
     Column("note", Text, nullable=False),
     Column("created_at", String(40), nullable=False),  # ISO 8601, UTC
+)
+clips = Table(
+    "clips",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("num_bytes", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the file as it was sent
+)
+vocabulary_clips = Table(
+    "vocabulary_clips",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("sha256", String(64), ForeignKey("clips.sha256"), primary_key=True, index=True),
+    ForeignKeyConstraint(
+        ["name", "version"], ["vocabulary_versions.name", "vocabulary_versions.version"], ondelete="CASCADE"
+    ),
 )

@@ -14,8 +14,8 @@ from serve import scoring
 from serve.arrays import Float32Array
 from serve.engines.base import Engine
 from serve.errors import EngineFailure, InvalidVocabulary
+from serve.store.kept_rows import KeptRows
 from serve.text import prompts
-from serve.text.kept_rows import KeptRows
 from serve.text.tokenizer import Tokenizer, pad_rows
 
 Progress = Callable[[int, int], None]  # prompts done, prompts in all

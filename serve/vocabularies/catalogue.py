@@ -8,26 +8,32 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import resources
+from pathlib import Path
 
 from serve.contract import ModelContract
 from serve.errors import ActserveError, EngineUnavailable, StaleVersion, UnknownVocabulary
 from serve.models.registry import ModelRegistry
+from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.store.database import Database
+from serve.uploads import UploadFolder
+from serve.video.workers import DecodePool
+from serve.vocabularies.acceptance import Acceptance
+from serve.vocabularies.built_in import KINETICS, built_in, seed
 from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
+from serve.vocabularies.examples import ExampleEncoder, NewClip, with_examples, without_examples
+from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.store import VersionFacts, VocabularyStore
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.vocabulary import Example, Vocabulary
 from serve.vocabularies.watch import ChangeWatcher
 
 logger = logging.getLogger(__name__)
 
-KINETICS = "kinetics400"
-BUILT_IN = "built-in"  # author of the versions this program makes itself
 OLD_VERSIONS_HELD = 16
+PROTOTYPES_HELD = 64  # versions of vocabularies with examples, each under a model
 
 
 @dataclass
@@ -43,11 +49,22 @@ class Encoding:
 class Catalogue:
     """Vocabularies by name; everything that changes them goes through here."""
 
-    def __init__(self, database: Database, registry: ModelRegistry, *, settings: ServeSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: ModelRegistry,
+        *,
+        pool: DecodePool,
+        folder: UploadFolder,
+        settings: ServeSettings,
+    ) -> None:
         self._database = database
         self._registry = registry
+        self._settings = settings
         self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
         self.store = VocabularyStore(database, keep_versions=settings.vocabularies.keep_versions)
+        self._examples = ExampleEncoder(pool, self.store, folder=folder, settings=settings)
+        self._prototypes: OrderedDict[tuple[str, str], Prototypes] = OrderedDict()  # by vocabulary and model reference
         self._watcher = ChangeWatcher(
             database, poll_seconds=settings.vocabularies.poll_seconds, follow=self._follow_store
         )
@@ -69,7 +86,7 @@ class Catalogue:
         """
         await asyncio.to_thread(self._database.migrate)
         contracts = [runtime.contract for runtime in self._registry.active()]
-        await asyncio.to_thread(self._seed, built_in(contracts))
+        await asyncio.to_thread(seed, self.store, built_in(contracts))
         self._latest = await asyncio.to_thread(self.store.latest_versions)
         for name in self._latest:
             self._current[name] = await asyncio.to_thread(self.store.load, name)
@@ -194,6 +211,65 @@ class Catalogue:
         made = await asyncio.to_thread(self.store.load, name, version)
         return await self._commit(made, previous, author=author, note=f"rolled back to {version}")
 
+    async def accept(
+        self, name: str, acceptance: Acceptance, thresholds: Mapping[str, float], *, expected: int, author: str
+    ) -> Vocabulary:
+        """Store a fitted acceptance, with thresholds of labels by label_id; others have none of their own any more.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self._expected(name, expected)
+        labels = tuple(replace(label, threshold=thresholds.get(label.label_id)) for label in previous.labels)
+        made = replace(previous, labels=labels, acceptance=acceptance)
+        return await self._commit(made, previous, author=author, note="calibrated")
+
+    async def add_examples(
+        self, name: str, label_id: str, clips: Sequence[NewClip], *, expected: int, author: str
+    ) -> tuple[Vocabulary, tuple[Example, ...]]:
+        """Add clips to a label, each decoded and encoded before anything is committed.
+
+        Raises:
+            InvalidVocabulary, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+            VideoError, UnsupportedMedia: a clip cannot be used; nothing was changed.
+        """
+        previous = await self._expected(name, expected)
+        made, examples = with_examples(previous, label_id, clips, settings=self._settings)
+        files = {clip.sha256: clip.path for clip in clips}
+        for runtime in self._registry.active():
+            await self._examples.features(runtime, list(files), files=files)
+        stored = await self._commit(made, previous, author=author, note="examples added", new_clips=files)
+        return stored, examples
+
+    async def remove_examples(
+        self, name: str, label_id: str, example_id: str | None, *, expected: int, author: str
+    ) -> Vocabulary:
+        """Remove one example of a label, or all of them.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self._expected(name, expected)
+        made = without_examples(previous, label_id, example_id)
+        return await self._commit(made, previous, author=author, note="examples removed")
+
+    async def prototypes(self, vocabulary: Vocabulary, runtime: ModelRuntime) -> Prototypes | None:
+        """What the examples of a version are to a model; None where it has none.
+
+        Raises:
+            ActserveError: a clip cannot be read.
+        """
+        if not vocabulary.examples:
+            return None
+        key = (vocabulary.reference, runtime.reference)
+        found = self._prototypes.get(key) or await self._examples.prototypes(vocabulary, runtime)
+        assert found is not None, "there are examples"
+        self._prototypes[key] = found
+        self._prototypes.move_to_end(key)
+        while len(self._prototypes) > PROTOTYPES_HELD:
+            self._prototypes.popitem(last=False)
+        return found
+
     async def delete(self, name: str, *, expected: int) -> None:
         """Delete a name and its versions; requests under way end with what they began with.
 
@@ -237,11 +313,19 @@ class Catalogue:
             )  # fmt: skip
         return found
 
-    async def _commit(self, made: Vocabulary, previous: Vocabulary | None, *, author: str, note: str) -> Vocabulary:
+    async def _commit(
+        self,
+        made: Vocabulary,
+        previous: Vocabulary | None,
+        *,
+        author: str,
+        note: str,
+        new_clips: Mapping[str, Path] | None = None,
+    ) -> Vocabulary:
         await asyncio.to_thread(self._check_prompts, made, previous)
         signed = replace(made, author=author, note=note)
         expected = None if previous is None else previous.version
-        stored = await asyncio.to_thread(self.store.commit, signed, expected=expected)
+        stored = await asyncio.to_thread(self.store.commit, signed, expected=expected, new_clips=new_clips)
         self._committed[stored.name] = stored
         self._touched.add(stored.name)
         self._take_over({**self._latest, stored.name: max(stored.version, self.latest(stored.name))})
@@ -296,6 +380,8 @@ class Catalogue:
             try:
                 vocabulary = await self._newest(name)
                 await self._encode(vocabulary, encoding)
+                for runtime in self._registry.active():
+                    await self.prototypes(vocabulary, runtime)
             except asyncio.CancelledError:
                 raise
             except ActserveError as error:
@@ -327,18 +413,6 @@ class Catalogue:
             await runtime.bank.features(vocabulary.phrases, templates, progress=_progress(encoding))
         logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
 
-    def _seed(self, vocabularies: Iterable[Vocabulary]) -> None:
-        """Add the built-in vocabularies that are not there; bring untouched ones to the model's labels."""
-        for vocabulary in vocabularies:
-            with suppress(StaleVersion):  # another gateway did it
-                try:
-                    found = self.store.load(vocabulary.name)
-                except UnknownVocabulary:
-                    self.store.commit(vocabulary, expected=None)
-                    continue
-                if found.author == BUILT_IN and found.label_names != vocabulary.label_names:
-                    self.store.commit(vocabulary, expected=found.version)
-
 
 def _progress(encoding: Encoding) -> Callable[[int, int], None]:
     """Counts one model's prompts on top of what was counted before it."""
@@ -348,25 +422,3 @@ def _progress(encoding: Encoding) -> Callable[[int, int], None]:
         encoding.done, encoding.total = done + prompts_done, total + prompts
 
     return count
-
-
-def built_in(contracts: Iterable[ModelContract]) -> list[Vocabulary]:
-    """Kinetics-400 and the labels each model's contract recommends, under the model's name."""
-    own = [
-        _made(contract.name.lower(), contract.default_labels, f"labels that the model {contract.name} was made for")
-        for contract in contracts
-        if contract.default_labels
-    ]
-    text = (resources.files("serve.vocabularies") / f"{KINETICS}.txt").read_text(encoding="utf-8")
-    return [_made(KINETICS, tuple(text.splitlines()), "class names of Kinetics-400, by class id"), *own]
-
-
-def _made(name: str, labels: tuple[str, ...], description: str) -> Vocabulary:
-    return Vocabulary(
-        name=name,
-        version=0,
-        labels=tuple(Label(label_id=f"{index:06x}", name=label) for index, label in enumerate(labels)),
-        description=description,
-        author=BUILT_IN,
-        note="built-in",
-    )

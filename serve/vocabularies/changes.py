@@ -14,9 +14,19 @@ from serve.contract import PhraseRule
 from serve.errors import InvalidVocabulary, UnknownVocabulary
 from serve.settings import LimitSettings, VocabularySettings
 from serve.text import prompts
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.acceptance import Acceptance
+from serve.vocabularies.vocabulary import Example, Label, Vocabulary
 
 MAX_DESCRIPTION_CHARS, MAX_METADATA_BYTES = 10_000, 65_536
+FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description", "metadata")
+
+
+class ExampleInput(BaseModel):
+    """An example the label has already, as GET shows it; clips themselves come by POST."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    example_id: str
 
 
 class LabelInput(BaseModel):
@@ -30,6 +40,10 @@ class LabelInput(BaseModel):
     negatives: list[str] = Field(
         default_factory=list, description="Phrases near the label that are not it; they compete with it."
     )
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="Of this label, by the criterion of `acceptance`."
+    )
+    examples: list[ExampleInput] | None = Field(None, description="Examples to keep; all of them where null.")
 
 
 class VocabularyInput(BaseModel):
@@ -41,6 +55,7 @@ class VocabularyInput(BaseModel):
     templates: list[str] | None = Field(None, description="Templates with one {} each; the model's own where null.")
     phrase_rule: PhraseRule = Field("best", description="From the phrases of a label to its logit.")
     background: list[str] = Field(default_factory=list, description="Phrases of what is none of the labels.")
+    acceptance: Acceptance | None = Field(None, description="When a label is accepted; `:calibrate` fits it.")
     description: str = Field("", max_length=MAX_DESCRIPTION_CHARS)
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -62,12 +77,13 @@ class VocabularyPatch(BaseModel):
     remove: list[str] = Field(default_factory=list, description="Labels by label_id or name.")
     rename: list[Rename] = Field(default_factory=list)
     update: list[LabelInput] = Field(
-        default_factory=list, description="Labels whose synonyms and negatives become these."
+        default_factory=list, description="Labels whose synonyms and negatives become these, and threshold if given."
     )
     add: list[str | LabelInput] = Field(default_factory=list)
     templates: list[str] | None = Field(None, description="Empty: the model's own.")
     phrase_rule: PhraseRule | None = None
     background: list[str] | None = None
+    acceptance: Acceptance | None = Field(None, description="Null, where given: none, and no threshold of any label.")
     description: str | None = Field(None, max_length=MAX_DESCRIPTION_CHARS)
     metadata: dict[str, Any] | None = None
 
@@ -79,9 +95,9 @@ class Difference:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...]  # from, to
-    changed: tuple[str, ...]  # labels with other phrases
+    changed: tuple[str, ...]  # labels with other phrases, threshold or examples
     moved: bool  # the labels that stay are in another order
-    fields: tuple[str, ...]  # templates, phrase_rule, background, description, metadata
+    fields: tuple[str, ...]  # of FIELDS
 
 
 def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: "Limits") -> Vocabulary:
@@ -90,8 +106,9 @@ def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, 
     Raises:
         InvalidVocabulary: with what is wrong and where.
     """
-    known = {} if previous is None else {prompts.comparable(label.name): label.label_id for label in previous.labels}
-    labels = [_label(item, known) for item in given.labels]
+    known = {} if previous is None else {label.label_id: label for label in previous.labels}
+    names = {prompts.comparable(label.name): label for label in known.values()}
+    labels = [_label(item, known, names) for item in given.labels]
     return _checked(
         Vocabulary(
             name=name,
@@ -100,6 +117,7 @@ def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, 
             templates=_templates(given.templates),
             phrase_rule=given.phrase_rule,
             background=tuple(given.background),
+            acceptance=given.acceptance,
             description=given.description,
             metadata=given.metadata,
         ),
@@ -130,8 +148,10 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -
             name=item.name.strip(),
             synonyms=_stripped(item.synonyms),
             negatives=_stripped(item.negatives),
+            threshold=item.threshold if "threshold" in item.model_fields_set else labels[label_id].threshold,
+            examples=_kept_examples(item, labels[label_id]),
         )
-    added = [_label(item, {}) for item in patch.add]
+    added = [_label(item, {}, {}) for item in patch.add]
     plain = {
         "phrase_rule": patch.phrase_rule,
         "background": None if patch.background is None else tuple(patch.background),
@@ -141,7 +161,11 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -
     changes: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
     if patch.templates is not None:
         changes["templates"] = _templates(patch.templates or None)
-    return _checked(replace(previous, labels=(*labels.values(), *added), **changes), limits)
+    kept: Iterable[Label] = labels.values()
+    if "acceptance" in patch.model_fields_set:
+        changes["acceptance"] = patch.acceptance
+        kept = kept if patch.acceptance is not None else [replace(label, threshold=None) for label in kept]
+    return _checked(replace(previous, labels=(*kept, *added), **changes), limits)
 
 
 def difference(old: Vocabulary, new: Vocabulary) -> Difference:
@@ -153,13 +177,9 @@ def difference(old: Vocabulary, new: Vocabulary) -> Difference:
         added=tuple(label.name for key, label in after.items() if key not in before),
         removed=tuple(label.name for key, label in before.items() if key not in after),
         renamed=tuple((before[key].name, after[key].name) for key in both if before[key].name != after[key].name),
-        changed=tuple(after[key].name for key in both if _other_phrases(before[key], after[key])),
+        changed=tuple(after[key].name for key in both if _is_changed(before[key], after[key])),
         moved=both != [label_id for label_id in after if label_id in before],
-        fields=tuple(
-            name
-            for name in ("templates", "phrase_rule", "background", "description", "metadata")
-            if getattr(old, name) != getattr(new, name)
-        ),
+        fields=tuple(name for name in FIELDS if getattr(old, name) != getattr(new, name)),
     )
 
 
@@ -191,16 +211,31 @@ def _kept(label: Label, labels: Mapping[str, Label]) -> str:
     return label.label_id
 
 
-def _label(item: str | LabelInput, known: Mapping[str, str]) -> Label:
+def _label(item: str | LabelInput, known: Mapping[str, Label], names: Mapping[str, Label]) -> Label:
+    """A label that is sent; `known` by label_id and `names` by comparable name are those it may continue."""
     given = LabelInput(name=item) if isinstance(item, str) else item
     name = given.name.strip()
-    identity = given.label_id if given.label_id in known.values() else known.get(prompts.comparable(name))
+    before = known.get(given.label_id or "") or names.get(prompts.comparable(name))
     return Label(
-        label_id=identity or secrets.token_hex(6),
+        label_id=secrets.token_hex(6) if before is None else before.label_id,
         name=name,
         synonyms=_stripped(given.synonyms),
         negatives=_stripped(given.negatives),
+        threshold=given.threshold,
+        examples=_kept_examples(given, before),
     )
+
+
+def _kept_examples(given: LabelInput, before: Label | None) -> tuple[Example, ...]:
+    known = {} if before is None else {example.example_id: example for example in before.examples}
+    if given.examples is None:
+        return tuple(known.values())
+    unknown = [item.example_id for item in given.examples if item.example_id not in known]
+    if unknown:
+        raise InvalidVocabulary(
+            f"label {given.name!r} has no example {unknown[0]!r}; example clips are added by POST", label=given.name
+        )
+    return tuple(known[key] for key in dict.fromkeys(item.example_id for item in given.examples))
 
 
 def _stripped(phrases: Sequence[str]) -> tuple[str, ...]:
@@ -211,8 +246,13 @@ def _templates(given: Sequence[str] | None) -> tuple[str, ...] | None:
     return prompts.check_templates(given) if given else None
 
 
-def _other_phrases(one: Label, other: Label) -> bool:
-    return (one.synonyms, one.negatives) != (other.synonyms, other.negatives)
+def _is_changed(one: Label, other: Label) -> bool:
+    return (one.synonyms, one.negatives, one.threshold, one.examples) != (
+        other.synonyms,
+        other.negatives,
+        other.threshold,
+        other.examples,
+    )
 
 
 def _checked(vocabulary: Vocabulary, limits: Limits) -> Vocabulary:

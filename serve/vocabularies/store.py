@@ -1,19 +1,27 @@
 """Versions of vocabularies in the database: every change is one transaction that either happened or did not.
 
-Deleting a name keeps its count, so a version number never means two things.
+Deleting a name keeps its count, so a version number never means two things. Example clips lie beside the versions,
+once each, and go with the last version that uses them.
 """
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from serve.errors import StaleVersion, UnknownVocabulary
 from serve.store.database import Database
-from serve.store.tables import vocabularies, vocabulary_versions
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.store.tables import clips, vocabularies, vocabulary_clips, vocabulary_versions
+from serve.vocabularies.acceptance import Acceptance
+from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+
+logger = logging.getLogger(__name__)
 
 CHANNEL = "actserve_vocabularies"  # of PostgreSQL's LISTEN and NOTIFY
 
@@ -73,10 +81,25 @@ class VocabularyStore:
             _latest(connection, name)
             return [VersionFacts(**row._mapping) for row in connection.execute(query)]
 
-    def commit(self, vocabulary: Vocabulary, *, expected: int | None) -> Vocabulary:
+    def clip(self, sha256: str) -> bytes:
+        """The bytes of an example clip.
+
+        Raises:
+            UnknownVocabulary: no kept version uses such a clip.
+        """
+        with self._database.reading() as connection:
+            body: bytes | None = connection.execute(sa.select(clips.c.body).where(clips.c.sha256 == sha256)).scalar()
+        if body is None:
+            raise UnknownVocabulary(f"the store holds no clip {sha256}")
+        return body
+
+    def commit(
+        self, vocabulary: Vocabulary, *, expected: int | None, new_clips: Mapping[str, Path] | None = None
+    ) -> Vocabulary:
         """Make the next version of a name; `expected` is the version it follows, None when the name must be new.
 
-        Returns the vocabulary as stored, with its version and time.
+        `new_clips`: hash -> file of examples that may not be in the store yet. Returns the vocabulary as stored, with
+        its version and time.
 
         Raises:
             StaleVersion: the newest version is another one, or the name exists already.
@@ -94,8 +117,13 @@ class VocabularyStore:
             )
             self._put_head(connection, stored, is_new=found is None)
             connection.execute(vocabulary_versions.insert().values(**_row(stored)))
-            self._give_up_old(connection, stored)
+            for sha256, path in (new_clips or {}).items():
+                self._put_clip(connection, sha256, path.read_bytes())
+            self._use_clips(connection, stored)
+            has_less = self._give_up_old(connection, stored)
             self._notify(connection, stored.name)
+        if has_less:
+            self._collect_clips()
         return stored
 
     def delete(self, name: str, *, expected: int) -> None:
@@ -113,6 +141,7 @@ class VocabularyStore:
             connection.execute(vocabulary_versions.delete().where(vocabulary_versions.c.name == name))
             connection.execute(vocabularies.update().where(vocabularies.c.name == name).values(is_deleted=True))
             self._notify(connection, name)
+        self._collect_clips()
 
     def _put_head(self, connection: sa.Connection, stored: Vocabulary, *, is_new: bool) -> None:
         values = {"name": stored.name, "latest": stored.version, "is_deleted": False}
@@ -124,13 +153,36 @@ class VocabularyStore:
         except sa.exc.IntegrityError as error:  # another gateway was first
             raise StaleVersion(f"vocabulary {stored.name!r} exists already", name=stored.name) from error
 
-    def _give_up_old(self, connection: sa.Connection, stored: Vocabulary) -> None:
-        connection.execute(
+    def _put_clip(self, connection: sa.Connection, sha256: str, body: bytes) -> None:
+        """Insert a clip or, where it is there, touch it: its row is locked against `_collect_clips` until the end."""
+        dialect = postgresql if self._database.is_postgres else sqlite
+        insert = dialect.insert(clips).values(sha256=sha256, num_bytes=len(body), body=body)
+        connection.execute(insert.on_conflict_do_update(index_elements=["sha256"], set_={"num_bytes": len(body)}))
+
+    def _use_clips(self, connection: sa.Connection, stored: Vocabulary) -> None:
+        used = sorted({example.sha256 for _, example in stored.examples})
+        rows = [{"name": stored.name, "version": stored.version, "sha256": sha256} for sha256 in used]
+        if rows:
+            connection.execute(vocabulary_clips.insert(), rows)
+
+    def _give_up_old(self, connection: sa.Connection, stored: Vocabulary) -> bool:
+        """Delete versions that are kept no longer; whether there were any."""
+        deleted = connection.execute(
             vocabulary_versions.delete().where(
                 vocabulary_versions.c.name == stored.name,
                 vocabulary_versions.c.version <= stored.version - self._keep_versions,
             )
         )
+        return deleted.rowcount > 0
+
+    def _collect_clips(self) -> None:
+        """Delete clips no version uses; one that comes into use meanwhile stays, and the rest go next time."""
+        unused = ~sa.exists().where(vocabulary_clips.c.sha256 == clips.c.sha256)
+        try:
+            with self._database.writing() as connection:
+                connection.execute(clips.delete().where(unused))
+        except sa.exc.IntegrityError:
+            logger.info("unused clips are deleted with the next change")
 
     def _notify(self, connection: sa.Connection, name: str) -> None:
         if self._database.is_postgres:  # told to the other gateways when the transaction commits
@@ -184,15 +236,22 @@ def _vocabulary(row: Any) -> Vocabulary:
                 name=item["name"],
                 synonyms=tuple(item["synonyms"]),
                 negatives=tuple(item["negatives"]),
+                threshold=item.get("threshold"),  # absent in versions from before there were any
+                examples=tuple(Example(**example) for example in item.get("examples", ())),
             )
             for item in document["labels"]
         ),
         templates=None if document["templates"] is None else tuple(document["templates"]),
         phrase_rule=document["phrase_rule"],
         background=tuple(document["background"]),
+        acceptance=_acceptance(document.get("acceptance")),
         description=document["description"],
         metadata=document["metadata"],
         author=row.author,
         note=row.note,
         created_at=row.created_at,
     )
+
+
+def _acceptance(document: dict[str, Any] | None) -> Acceptance | None:
+    return None if document is None else Acceptance.model_validate(document)

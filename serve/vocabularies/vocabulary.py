@@ -3,13 +3,29 @@
 A version never changes once it exists; every change makes the next one.
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from serve.arrays import Float32Array
 from serve.contract import PhraseRule
-from serve.scoring import Phrasing
+from serve.scoring import Phrasing, Scale
+from serve.vocabularies.acceptance import Acceptance, Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A clip that shows a label; its bytes lie in the store under their hash."""
+
+    example_id: str
+    sha256: str
+    filename: str  # as the caller named it; to be shown, never a path
+    num_bytes: int
+    created_at: str  # ISO 8601, UTC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +36,8 @@ class Label:
     name: str
     synonyms: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()  # their probability counts as none of the labels
+    threshold: float | None = None  # of its own; the vocabulary's where None
+    examples: tuple[Example, ...] = ()
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -37,6 +55,7 @@ class Vocabulary:
     templates: tuple[str, ...] | None = None
     phrase_rule: PhraseRule = "best"
     background: tuple[str, ...] = ()  # phrases of what is none of the labels
+    acceptance: Acceptance | None = None  # when a label is accepted; without it every label that beats the background
     description: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     author: str = ""
@@ -57,12 +76,15 @@ class Vocabulary:
                     "label_id": label.label_id,
                     "synonyms": list(label.synonyms),
                     "negatives": list(label.negatives),
+                    "threshold": label.threshold,
+                    "examples": [asdict(example) for example in label.examples],
                 }
                 for label in self.labels
             ],
             "templates": None if self.templates is None else list(self.templates),
             "phrase_rule": self.phrase_rule,
             "background": list(self.background),
+            "acceptance": None if self.acceptance is None else self.acceptance.model_dump(mode="json"),
             "description": self.description,
             "metadata": dict(self.metadata),
         }
@@ -85,3 +107,29 @@ class Vocabulary:
         if len(self.phrases) == len(self.labels):
             return None
         return Phrasing(counts=tuple(len(label.phrases) for label in self.labels), rule=self.phrase_rule)
+
+    @cached_property
+    def thresholds(self) -> Float32Array:
+        """Least value at which each label is accepted [K]; -inf where there is none."""
+        common = None if self.acceptance is None else self.acceptance.threshold
+        least = [common if label.threshold is None else label.threshold for label in self.labels]
+        return np.array([-np.inf if value is None else value for value in least], np.float32)
+
+    def rule(self) -> Rule:
+        """Acceptance of this version, where it applies."""
+        acceptance = self.acceptance or Acceptance()
+        scale = Scale(temperature=acceptance.temperature, bias=acceptance.bias)
+        return Rule(criterion=acceptance.criterion, thresholds=self.thresholds, scale=scale)
+
+    @cached_property
+    def examples(self) -> tuple[tuple[int, Example], ...]:
+        """(place of the label, example) of every example, in order."""
+        return tuple((place, example) for place, label in enumerate(self.labels) for example in label.examples)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that scores depend on but the templates: phrases and their labels, rivals, rule, examples."""
+        counts = [len(label.phrases) for label in self.labels]
+        clips = [(place, example.sha256) for place, example in self.examples]
+        told = repr((self.phrases, counts, self.phrase_rule, clips))
+        return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()[:16]

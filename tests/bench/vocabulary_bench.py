@@ -16,7 +16,7 @@ import numpy as np
 
 from serve.contract import ScoringContract
 from serve.models.runtime import load_runtime
-from serve.scoring import score, top_k, unit
+from serve.scoring import logits_of, reduce_logits, top_k, unit
 from serve.settings import ServeSettings
 from tests.running_server import running_server
 from training.demo.captions import Combination
@@ -125,7 +125,7 @@ def _million() -> float:
     bank = unit(random.standard_normal((1, 1_000_000, 512), dtype=np.float32))
     video = random.standard_normal((1, 512), dtype=np.float32)
     contract = ScoringContract(logit_scale=100.0, ensembling="mean_embedding", view_rule="mean_logit")
-    return _best(lambda: top_k(score(video, bank, contract, function="softmax"), 5))
+    return _best(lambda: top_k(reduce_logits(logits_of(video, bank, contract), contract, function="softmax"), 5))
 
 
 def _best(work: Callable[[], object]) -> float:

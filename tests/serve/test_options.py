@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from serve.errors import InvalidOption
-from serve.options import parse_options, parse_options_json
+from serve.options import gather, parse_options
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_options_that_cannot_be_used_are_named(document: dict[str, Any], words: 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000], ids=["empty", "list", "number", "cut", "deep"])
 def test_an_options_part_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(InvalidOption):
-        parse_options_json(text)
+        gather({"options": [text]})

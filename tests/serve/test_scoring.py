@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serve.contract import ScoringContract
-from serve.scoring import mean_embedding, reduce_logits, score, softmax, top_k, unit
+from serve.scoring import Scores, logits_of, mean_embedding, reduce_logits, softmax, top_k, unit
 
 RANDOM = np.random.default_rng(0)
 VIDEO = RANDOM.normal(size=(3, 16)).astype(np.float32)
@@ -15,8 +15,12 @@ def contract(view_rule: str, *, bias: float = 0.0) -> ScoringContract:
     return ScoringContract(logit_scale=20.0, logit_bias=bias, ensembling="mean_probability", view_rule=view_rule)  # type: ignore[arg-type]
 
 
+def score(rules: ScoringContract, *, function: str) -> Scores:
+    return reduce_logits(logits_of(VIDEO, BANK, rules), rules, function=function)
+
+
 def test_mean_probability_averages_softmax_over_views_and_templates() -> None:
-    found = score(VIDEO, BANK, contract("mean_probability"), function="softmax")
+    found = score(contract("mean_probability"), function="softmax")
     expected = np.zeros(5)
     for view in VIDEO.astype(np.float64):
         for rows in BANK.astype(np.float64):
@@ -27,7 +31,7 @@ def test_mean_probability_averages_softmax_over_views_and_templates() -> None:
 
 
 def test_mean_logit_averages_views_first() -> None:
-    found = score(VIDEO, BANK, contract("mean_logit"), function="softmax")
+    found = score(contract("mean_logit"), function="softmax")
     logits = 20 * np.einsum("vd,mkd->vmk", unit(VIDEO), BANK).mean(axis=0)
     assert found.scores is not None
     np.testing.assert_allclose(found.scores, softmax(logits).mean(axis=0), atol=1e-6)
@@ -35,7 +39,7 @@ def test_mean_logit_averages_views_first() -> None:
 
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
 def test_logits_and_cosines_do_not_depend_on_the_function(function: str) -> None:
-    found = score(VIDEO, BANK, contract("mean_probability", bias=-3.0), function=function)
+    found = score(contract("mean_probability", bias=-3.0), function=function)
     cosines = np.einsum("vd,mkd->vmk", unit(VIDEO), BANK).mean(axis=(0, 1))
     np.testing.assert_allclose(found.cosines, cosines, atol=1e-6)
     np.testing.assert_allclose(found.logits, 20 * cosines - 3, atol=1e-5)

@@ -11,6 +11,8 @@ from httpx import ASGITransport, AsyncClient
 
 from serve import problems
 from serve.middleware import RequestFacts
+from serve.options import gather
+from serve.routes.classify import OPTION_FIELDS
 from serve.settings import LimitSettings
 from serve.uploads import UploadFolder, received
 
@@ -27,9 +29,19 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
 
     @app.post("/upload")
     async def upload(request: Request) -> dict[str, Any]:
-        async with received(request, UploadFolder(tmp_path), limits) as arrived:
+        async with received(request, UploadFolder(tmp_path), limits, fields=OPTION_FIELDS) as arrived:
             content = await asyncio.to_thread(arrived.path.read_bytes)
-            return {"is_same": content == VIDEO, "num_bytes": arrived.num_bytes, "fields": arrived.fields}
+            (file,) = arrived.files
+            return {"is_same": content == VIDEO, "num_bytes": file.num_bytes, "fields": gather(arrived.fields)}
+
+    @app.post("/uploads")
+    async def uploads(request: Request) -> list[Any]:
+        async with received(request, UploadFolder(tmp_path), limits, part="clip", max_files=3) as arrived:
+            paths = [file.path for file in arrived.files]
+            contents = [await asyncio.to_thread(path.read_bytes) for path in paths]
+            assert all(path.parent == tmp_path for path in paths)
+            names = [(file.filename, file.num_bytes) for file in arrived.files]
+            return [[*item, content.decode()] for item, content in zip(names, contents, strict=True)]
 
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         yield client
@@ -47,6 +59,19 @@ async def test_a_form_arrives_with_its_fields(client: AsyncClient) -> None:
     assert answer["is_same"]
     assert answer["num_bytes"] == len(VIDEO)
     assert answer["fields"] == {"top_k": 3, "model": "b", "candidate_labels": ["x", "y, z"]}
+
+
+async def test_several_files_arrive_in_their_order_and_no_more_than_allowed(client: AsyncClient) -> None:
+    files = [("clip", (name, name * 3)) for name in ("b.mp4", "../a.mp4", "b.mp4")]
+    answer = (await client.post("/uploads", files=files)).json()
+    assert [(Path(name).name, text) for name, _, text in answer] == [
+        (Path(name).name, text) for _, (name, text) in files
+    ]
+    assert [size for _, size, _ in answer] == [15, 24, 15]
+    refused = await client.post("/uploads", files=[*files, files[0]])
+    assert (refused.status_code, refused.json()["limit"]) == (422, 3)
+    large = [("clip", ("x", b"x" * 80_000))] * 3
+    assert (await client.post("/uploads", files=large)).status_code == 413
 
 
 async def test_a_raw_body_arrives_with_its_query(client: AsyncClient) -> None:
@@ -86,7 +111,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
         ("multipart/form-data; boundary=b", PART % (b"video", b"v"), 422, "cut"),
         ("multipart/form-data; boundary=b", PART % (b"top_k", b"3") + b"--b--\r\n", 422, "no part named `video`"),
         ("multipart/form-data; boundary=b", PART % (b"vidoe", b"v") + b"--b--\r\n", 422, "vidoe"),
-        ("multipart/form-data; boundary=b", PART % (b"video", b"v") * 2 + b"--b--\r\n", 422, "more than one"),
+        ("multipart/form-data; boundary=b", PART % (b"video", b"v") * 2 + b"--b--\r\n", 422, "more than 1 part named"),
         ("multipart/form-data; boundary=b", PART % (b"model", b"\xff") + PART % (b"video", b"v") + b"--b--", 422, "UTF-8"),  # noqa: E501
         ("multipart/form-data; boundary=b", PART % (b"model", b"x" * 5000) + PART % (b"video", b"v") + b"--b--", 422, "2048"),  # noqa: E501
         ("multipart/form-data; boundary=b", PART % (b"options", b"[]") + PART % (b"video", b"v") + b"--b--", 422, "object"),  # noqa: E501

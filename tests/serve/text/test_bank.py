@@ -64,9 +64,9 @@ async def test_a_damaged_file_is_never_trusted(runtime: ModelRuntime, tmp_path: 
     with sqlite3.connect(path) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
         if damage == "checksum":
-            connection.execute("update rows set features = zeroblob(512) where rowid <= 10")
+            connection.execute("update kept set features = zeroblob(512) where rowid <= 10")
         if damage == "short":
-            connection.execute("update rows set features = x'00' where rowid <= 10")
+            connection.execute("update kept set features = x'00' where rowid <= 10")
     connection.close()
     if damage == "bytes":
         path.write_bytes(b"no database" * 1000)

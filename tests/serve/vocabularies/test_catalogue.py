@@ -9,6 +9,8 @@ import pytest
 from serve.models.registry import ModelRegistry
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
+from serve.uploads import UploadFolder
+from serve.video.workers import DecodePool
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import VocabularyInput
 
@@ -19,7 +21,13 @@ async def test_a_change_made_while_the_store_is_asked_is_not_taken_back(
     settings = ServeSettings()
     database = Database(sqlite_url(tmp_path / "store.db"))
     await asyncio.to_thread(database.migrate)
-    catalogue = Catalogue(database, ModelRegistry(settings), settings=settings)
+    catalogue = Catalogue(
+        database,
+        ModelRegistry(settings),
+        pool=DecodePool(settings.decode),
+        folder=UploadFolder(tmp_path),
+        settings=settings,
+    )
     await catalogue.put("pets", VocabularyInput(labels=["dog"]), expected=None, author="")
     asked, go_on = threading.Event(), threading.Event()
     ask = catalogue.store.latest_versions

@@ -1,5 +1,6 @@
 """The store on SQLite and on PostgreSQL: versions, conflicts, what survives."""
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from serve.errors import ContractError, StaleVersion, StoreUnavailable, UnknownV
 from serve.store.database import SQLITE_PRAGMAS, Database, sqlite_url
 from serve.store.tables import metadata
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.vocabulary import Example, Label, Vocabulary
 from tests.running_server import ROOT
 
 PETS = Vocabulary(
@@ -117,6 +118,36 @@ def test_writers_that_follow_each_other_lose_nothing(store: VocabularyStore) -> 
         thread.join()
     assert len({label.label_id for label in store.load("pets").labels}) == 40
     assert store.load("pets").version == 41
+
+
+def test_clips_are_kept_once_and_go_with_the_last_version_that_uses_them(
+    store: VocabularyStore, tmp_path: Path
+) -> None:
+    def with_clip(name: str, body: bytes) -> tuple[Vocabulary, dict[str, Path]]:
+        path = tmp_path / hashlib.sha256(body).hexdigest()
+        path.write_bytes(body)
+        example = Example(
+            example_id="e1", sha256=path.name, filename="a / 🐈.mp4", num_bytes=len(body), created_at="2026-11-23"
+        )
+        labels = (replace(PETS.labels[0], examples=(example,), threshold=0.25), PETS.labels[1])
+        return replace(PETS, name=name, labels=labels), {path.name: path}
+
+    pets, clips = with_clip("pets", b"one")
+    (one,) = clips
+    assert store.commit(pets, expected=None, new_clips=clips) == store.load("pets")
+    more, same = with_clip("more", b"one")
+    store.commit(more, expected=None, new_clips=same)
+    assert store.clip(one) == b"one"
+    for expected in range(1, 6):  # the version with the clip is given up with the last of these
+        store.commit(PETS, expected=expected)
+        assert store.clip(one) == b"one"
+    store.commit(PETS, expected=6)
+    assert store.clip(one) == b"one", "the other vocabulary uses it"
+    store.delete("more", expected=1)
+    with pytest.raises(UnknownVocabulary):
+        store.clip(one)
+    store.commit(pets, expected=7, new_clips=clips)
+    assert store.clip(one) == b"one"
 
 
 def test_tables_and_migrations_agree(database: Database) -> None:

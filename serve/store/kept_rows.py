@@ -1,6 +1,6 @@
-"""Text features on disk, by prompt: what was encoded once is not encoded again after a restart.
+"""Features on disk, by what they are of (a prompt, a clip): what was encoded once is not encoded again after a restart.
 
-One SQLite file for each model version and runtime. It is a cache: a row whose checksum is wrong is left out, a file
+One SQLite file for each graph and runtime. It is a cache: a row whose checksum is wrong is left out, a file
 that is no database any more is made anew, and a locked or full disk costs time, never an answer.
 """
 
@@ -17,12 +17,12 @@ from serve.arrays import Float32Array
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 500  # prompts of one query; SQLite bounds its parameters
-TABLE = "create table if not exists rows (prompt text primary key, features blob not null, crc integer not null)"
+AT_ONCE = 500  # keys of one query; SQLite bounds its parameters
+TABLE = "create table if not exists kept (key text primary key, features blob not null, crc integer not null)"
 
 
 class KeptRows:
-    """Features [D] by prompt in a file; safe to use from several threads and processes."""
+    """Features [D] by key in a file; safe to use from several threads and processes."""
 
     def __init__(self, path: Path, *, width: int, max_bytes: int) -> None:
         self._path = path
@@ -31,29 +31,27 @@ class KeptRows:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
-    def read(self, prompts: Sequence[str]) -> dict[str, Float32Array]:
+    def read(self, keys: Sequence[str]) -> dict[str, Float32Array]:
         """The rows that are there and whole."""
         found: dict[str, Float32Array] = {}
         with self._lock:
             try:
                 connection = self._opened()
-                for start in range(0, len(prompts), AT_ONCE):
-                    found.update(self._read_some(connection, prompts[start : start + AT_ONCE]))
+                for start in range(0, len(keys), AT_ONCE):
+                    found.update(self._read_some(connection, keys[start : start + AT_ONCE]))
             except sqlite3.Error as error:
                 self._suffer(error)
         return found
 
     def write(self, rows: Mapping[str, Float32Array]) -> None:
         """Keep rows; the oldest leave when the file is full."""
-        values = [
-            (prompt, data := row.astype("<f4").tobytes(), _checksum(prompt, data)) for prompt, row in rows.items()
-        ]
+        values = [(key, data := row.astype("<f4").tobytes(), _checksum(key, data)) for key, row in rows.items()]
         with self._lock:
             try:
                 with self._opened() as connection:
-                    connection.executemany("insert or replace into rows values (?, ?, ?)", values)
+                    connection.executemany("insert or replace into kept values (?, ?, ?)", values)
                     connection.execute(
-                        "delete from rows where rowid <= (select max(rowid) from rows) - ?", (self._max_rows,)
+                        "delete from kept where rowid <= (select max(rowid) from kept) - ?", (self._max_rows,)
                     )
             except sqlite3.Error as error:
                 self._suffer(error)
@@ -77,13 +75,13 @@ class KeptRows:
             self._connection.close()
             self._connection = None
 
-    def _read_some(self, connection: sqlite3.Connection, prompts: Sequence[str]) -> dict[str, Float32Array]:
-        marks = ",".join("?" * len(prompts))
-        query = f"select prompt, features, crc from rows where prompt in ({marks})"  # noqa: S608 - marks alone
+    def _read_some(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Float32Array]:
+        marks = ",".join("?" * len(keys))
+        query = f"select key, features, crc from kept where key in ({marks})"  # noqa: S608 - marks alone
         found = {}
-        for prompt, data, crc in connection.execute(query, prompts):
-            if isinstance(data, bytes) and len(data) == 4 * self._width and crc == _checksum(prompt, data):
-                found[prompt] = np.frombuffer(data, "<f4").astype(np.float32)
+        for key, data, crc in connection.execute(query, keys):
+            if isinstance(data, bytes) and len(data) == 4 * self._width and crc == _checksum(key, data):
+                found[key] = np.frombuffer(data, "<f4").astype(np.float32)
             else:
                 logger.warning("%s: a kept row is damaged and will be encoded again", self._path.name)
         return found
@@ -92,12 +90,12 @@ class KeptRows:
         """Go on without the cache; a file that is no database is removed."""
         self._drop_connection()
         if isinstance(error, sqlite3.OperationalError):  # locked, full, not permitted
-            logger.warning("kept text features cannot be used now: %s", error)
+            logger.warning("kept features cannot be used now: %s", error)
             return
         logger.warning("%s is damaged (%s) and will be made anew", self._path, error)
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
-def _checksum(prompt: str, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(prompt.encode()))
+def _checksum(key: str, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(key.encode()))

@@ -1,0 +1,48 @@
+"""Vocabularies this program brings along: Kinetics-400, and the labels each model was made for."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import resources
+
+from serve.contract import ModelContract
+from serve.errors import StaleVersion, UnknownVocabulary
+from serve.vocabularies.store import VocabularyStore
+from serve.vocabularies.vocabulary import Label, Vocabulary
+
+KINETICS = "kinetics400"
+BUILT_IN = "built-in"  # author of the versions this program makes itself
+
+
+def seed(store: VocabularyStore, vocabularies: Iterable[Vocabulary]) -> None:
+    """Add vocabularies that are not in the store; bring those nobody touched to their present labels. Blocks."""
+    for vocabulary in vocabularies:
+        with suppress(StaleVersion):  # another gateway did it
+            try:
+                found = store.load(vocabulary.name)
+            except UnknownVocabulary:
+                store.commit(vocabulary, expected=None)
+                continue
+            if found.author == BUILT_IN and found.label_names != vocabulary.label_names:
+                store.commit(vocabulary, expected=found.version)
+
+
+def built_in(contracts: Iterable[ModelContract]) -> list[Vocabulary]:
+    """Kinetics-400 and the labels each model's contract recommends, under the model's name."""
+    own = [
+        _made(contract.name.lower(), contract.default_labels, f"labels that the model {contract.name} was made for")
+        for contract in contracts
+        if contract.default_labels
+    ]
+    text = (resources.files("serve.vocabularies") / f"{KINETICS}.txt").read_text(encoding="utf-8")
+    return [_made(KINETICS, tuple(text.splitlines()), "class names of Kinetics-400, by class id"), *own]
+
+
+def _made(name: str, labels: tuple[str, ...], description: str) -> Vocabulary:
+    return Vocabulary(
+        name=name,
+        version=0,
+        labels=tuple(Label(label_id=f"{index:06x}", name=label) for index, label in enumerate(labels)),
+        description=description,
+        author=BUILT_IN,
+        note="built-in",
+    )

@@ -1,0 +1,239 @@
+"""Example clips of labels: adding and removing them, and their features under each loaded model.
+
+A clip is kept as it was sent, so a model that comes later can look at it in its own way.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from serve import scoring
+from serve.arrays import Float32Array
+from serve.engines.base import VideoFeatures
+from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownVocabulary
+from serve.models.runtime import ModelRuntime
+from serve.settings import ServeSettings
+from serve.text import prompts
+from serve.uploads import UploadFolder
+from serve.video.workers import DecodePool, ViewRequest
+from serve.vocabularies.prototypes import Prototypes, fit_prototypes
+from serve.vocabularies.store import VocabularyStore
+from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+
+MAX_FILENAME_CHARS = 200
+TEXT_LOGITS_AT_ONCE = 64  # examples whose logits are held with patches, templates and phrases apart
+
+Progress = Callable[[int, int], None]  # clips done, clips in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewClip:
+    """A file that is to become an example."""
+
+    path: Path
+    filename: str
+    sha256: str
+    num_bytes: int
+
+
+def new_clip(path: Path, filename: str) -> NewClip:
+    """Hash a file; blocks. Control characters of its name are dropped, for names are shown to others."""
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    shown = "".join(letter for letter in filename if letter.isprintable())[:MAX_FILENAME_CHARS]
+    return NewClip(path=path, filename=shown, sha256=sha256, num_bytes=path.stat().st_size)
+
+
+def label_of(vocabulary: Vocabulary, label_id: str) -> Label:
+    """A label by its label_id, or by its name.
+
+    Raises:
+        UnknownVocabulary: there is none.
+    """
+    for label in vocabulary.labels:
+        if label.label_id == label_id:
+            return label
+    name = prompts.comparable(label_id)
+    for label in vocabulary.labels:  # a name is taken too, where it can stand in a path
+        if prompts.comparable(label.name) == name:
+            return label
+    raise UnknownVocabulary(f"vocabulary {vocabulary.name!r} has no label {label_id!r}", label=label_id)
+
+
+def with_examples(
+    previous: Vocabulary, label_id: str, clips: Sequence[NewClip], *, settings: ServeSettings
+) -> tuple[Vocabulary, tuple[Example, ...]]:
+    """The vocabulary with clips added to a label, and the examples that were made of them.
+
+    Raises:
+        UnknownVocabulary: there is no such label.
+        InvalidVocabulary: the label has one of the clips already, or there would be too many.
+    """
+    label = label_of(previous, label_id)
+    known = {example.sha256: example.filename for example in label.examples}
+    made = []
+    for clip in clips:
+        if clip.sha256 in known:
+            raise InvalidVocabulary(
+                f"{clip.filename!r} is an example of {label.name!r} already, as {known[clip.sha256]!r}",
+                filename=clip.filename,
+            )
+        known[clip.sha256] = clip.filename
+        made.append(_example(clip))
+    limits = settings.vocabularies
+    for count, most, of in (
+        (len(known), limits.max_examples_per_label, "a label"),
+        (len(previous.examples) + len(made), limits.max_examples, "a vocabulary"),
+    ):
+        if count > most:
+            raise InvalidVocabulary(f"{count} examples, at most {most} of {of} are allowed", limit=most)
+    changed = replace(label, examples=(*label.examples, *made))
+    return _with_label(previous, changed), tuple(made)
+
+
+def without_examples(previous: Vocabulary, label_id: str, example_id: str | None) -> Vocabulary:
+    """The vocabulary without one example of a label, or without all of them.
+
+    Raises:
+        UnknownVocabulary: there is no such label or example.
+    """
+    label = label_of(previous, label_id)
+    kept = tuple(example for example in label.examples if example_id not in (None, example.example_id))
+    if len(kept) == len(label.examples):
+        raise UnknownVocabulary(
+            f"label {label.name!r} has no example {example_id!r}" if example_id else f"{label.name!r} has no examples"
+        )
+    return _with_label(previous, replace(label, examples=kept))
+
+
+class ExampleEncoder:
+    """Features of example clips under loaded models: kept ones, else decoded and encoded."""
+
+    def __init__(
+        self, pool: DecodePool, store: VocabularyStore, *, folder: UploadFolder, settings: ServeSettings
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._folder = folder
+        self._settings = settings
+
+    async def prototypes(
+        self, vocabulary: Vocabulary, runtime: ModelRuntime, *, progress: Progress | None = None
+    ) -> Prototypes | None:
+        """The examples of a vocabulary as a model sees them; None where it has none.
+
+        Raises:
+            ActserveError: a clip cannot be read any more; names it.
+        """
+        if not vocabulary.examples:
+            return None
+        hashes = [example.sha256 for _, example in vocabulary.examples]
+        features = await self.features(runtime, hashes, progress=progress)
+        templates = vocabulary.templates or runtime.contract.text.templates
+        bank = await runtime.bank.features(vocabulary.phrases, templates)
+        text_logits = await self._text_logits(runtime, features, bank, vocabulary)
+        return await asyncio.to_thread(
+            fit_prototypes,
+            features.video_features,
+            np.array([place for place, _ in vocabulary.examples], np.int64),
+            text_logits,
+            num_labels=len(vocabulary.labels),
+            logit_scale=runtime.contract.scoring.logit_scale,
+        )
+
+    async def features(
+        self,
+        runtime: ModelRuntime,
+        hashes: Sequence[str],
+        *,
+        files: Mapping[str, Path] | None = None,
+        progress: Progress | None = None,
+    ) -> VideoFeatures:
+        """Features of clips, one view each, by hash; `files` holds those that are not in the store yet.
+
+        Raises:
+            VideoError, UnsupportedMedia: a clip cannot be decoded.
+            UnknownVocabulary: the store does not hold a clip.
+        """
+        found = await asyncio.to_thread(runtime.kept_clips.read, list(dict.fromkeys(hashes)))
+        absent = [sha256 for sha256 in dict.fromkeys(hashes) if sha256 not in found]
+        for done, sha256 in enumerate(absent, start=1):
+            found[sha256] = await self._encode(runtime, sha256, (files or {}).get(sha256))
+            if progress is not None:
+                progress(done, len(absent))
+        return _features(np.stack([found[sha256] for sha256 in hashes]), runtime)
+
+    async def _encode(self, runtime: ModelRuntime, sha256: str, file: Path | None) -> Float32Array:
+        """One clip's row: video features, then patch features where the family has any."""
+        contract = runtime.contract
+        request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
+        path = file or self._folder.new()
+        try:
+            if file is None:
+                body = await asyncio.to_thread(self._store.clip, sha256)
+                await asyncio.to_thread(path.write_bytes, body)
+            decoded = await self._pool.views(path, request)
+        except ActserveError as error:
+            raise type(error)(f"example clip {sha256[:12]}: {error.message}", **error.facts) from error
+        finally:
+            if file is None:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+        deadline = asyncio.get_running_loop().time() + self._settings.limits.request_deadline_seconds
+        features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
+        parts = [features.video_features.ravel()]
+        if features.patch_features is not None:
+            parts.append(features.patch_features.ravel())
+        row = np.concatenate(parts).astype(np.float32)
+        if not np.isfinite(row).all():
+            raise EngineFailure("the video graph gave a number that is not finite")
+        await asyncio.to_thread(runtime.kept_clips.write, {sha256: row})
+        return row
+
+    async def _text_logits(
+        self, runtime: ModelRuntime, features: VideoFeatures, bank: Float32Array, vocabulary: Vocabulary
+    ) -> Float32Array:
+        """Logits of examples by text alone [E, K + R], mean over templates."""
+        found = []
+        for start in range(0, len(features.video_features), TEXT_LOGITS_AT_ONCE):
+            logits = await runtime.logits(_part(features, start, start + TEXT_LOGITS_AT_ONCE), bank)  # [e, M, P]
+            classes = logits if vocabulary.phrasing is None else scoring.label_logits(logits, vocabulary.phrasing)
+            found.append(classes.mean(axis=1, dtype=np.float32))
+        return np.concatenate(found)
+
+
+def _features(rows: Float32Array, runtime: ModelRuntime) -> VideoFeatures:
+    """Rows [E, D + P*D] as they are kept -> features."""
+    width, patches = runtime.contract.embed_dim, runtime.contract.num_patches
+    return VideoFeatures(
+        video_features=rows[:, :width],
+        patch_features=rows[:, width:].reshape(len(rows), patches, width) if patches else None,
+    )
+
+
+def _part(features: VideoFeatures, start: int, stop: int) -> VideoFeatures:
+    patches = features.patch_features
+    return VideoFeatures(
+        video_features=features.video_features[start:stop],
+        patch_features=None if patches is None else patches[start:stop],
+    )
+
+
+def _with_label(previous: Vocabulary, changed: Label) -> Vocabulary:
+    labels = tuple(changed if label.label_id == changed.label_id else label for label in previous.labels)
+    return replace(previous, labels=labels)
+
+
+def _example(clip: NewClip) -> Example:
+    return Example(
+        example_id=secrets.token_hex(6),
+        sha256=clip.sha256,
+        filename=clip.filename,
+        num_bytes=clip.num_bytes,
+        created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
