@@ -4,11 +4,11 @@ import { getJson } from "/web/api.js";
 import { run, soon, stop, wireCancel } from "/web/classification.js";
 import { $ } from "/web/dom.js";
 import { openEditor, openNew, wireEditor } from "/web/editor.js";
+import { limits, readLimits } from "/web/limits.js";
 import { ownLabels, showCurl, wireCurl } from "/web/question.js";
 import { chosen, play, wirePlayer } from "/web/video.js";
 import { factsOf, start, subscribe } from "/web/vocabularies.js";
 
-const server = { limits: null };
 const asked = { name: null, current: null }; // the vocabulary of the answer that is shown
 
 function take(file) {
@@ -18,7 +18,7 @@ function take(file) {
   clearAnswer();
   play(file);
   showCurl();
-  const limit = server.limits?.max_upload_bytes;
+  const limit = limits.max_upload_bytes;
   if (limit && file.size > limit) {
     showError({ title: "Upload too large", detail: `This file has ${file.size} bytes, the server takes ${limit}.` });
     return;
@@ -28,8 +28,7 @@ function take(file) {
 
 async function connect() {
   try {
-    const [limits, { models }] = await Promise.all([getJson("/v1/limits"), getJson("/v1/models")]);
-    server.limits = limits;
+    const [{ models }] = await Promise.all([getJson("/v1/models"), readLimits()]);
     await start();
     const active = models.find((model) => model.loaded);
     $("model").textContent = active ? `${active.name}@${active.version} on ${active.engine}` : "no model is loaded";

@@ -11,7 +11,7 @@ export function openCreation(typed) {
   $("new-vocabulary").reset();
   chosen.file = null;
   $("new-labels").value = typed.join("\n");
-  $("new-copy").replaceChildren(element("option", "", "nothing"), ...names().map((name) => element("option", "", name)));
+  $("new-copy").replaceChildren(...["nothing", ...names()].map((name) => element("option", "", name)));
   $("new-copy").options[0].value = "";
   showProblem($("new-problem"), null);
   showFile();
@@ -59,15 +59,22 @@ function showFile() {
   $("new-split-line").hidden = !file;
 }
 
-// Labels of the copied vocabulary, then of the file, then the typed ones; what else they hold, the file's before the copy's.
+// Labels of the copied vocabulary, then of the file, then the typed ones; what else they hold, of the file if it says.
 async function documentOf() {
   const copy = $("new-copy").value ? contentOf(await read($("new-copy").value)) : {};
   const file = chosen.file?.found ?? { labels: [] };
   const fromFile = $("new-split").checked ? withSplitNames(file.labels) : file.labels;
-  return { ...copy, ...file, labels: [...(copy.labels ?? []), ...fromFile, ...lines($("new-labels").value)] };
+  const labels = [...(copy.labels ?? []), ...fromFile, ...lines($("new-labels").value)];
+  return { ...copy, ...file, labels: labels.map(plain) };
 }
 
-function contentOf({ labels, templates, phrase_rule, background, description, metadata }) {
-  const plain = labels.map(({ name, synonyms, negatives }) => ({ name, synonyms, negatives }));
-  return { labels: plain, templates, phrase_rule, background, description, metadata };
+function contentOf({ labels, templates, phrase_rule, background, acceptance, description, metadata }) {
+  return { labels, templates, phrase_rule, background, acceptance, description, metadata };
+}
+
+// A label without its identity and its clips, which stay with the vocabulary they came from.
+function plain(label) {
+  if (typeof label === "string") return label;
+  const { label_id, examples, ...kept } = label;
+  return kept;
 }

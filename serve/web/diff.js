@@ -6,6 +6,7 @@ const FIELDS = {
   templates: "templates",
   phrase_rule: "phrase rule",
   background: "background phrases",
+  acceptance: "thresholds",
   description: "description",
   metadata: "metadata",
 };
@@ -20,7 +21,8 @@ export function diffView(diff) {
   ];
   for (const [kind, items, write] of parts) if (items.length) view.append(partOf(kind, items, write));
   if (diff.moved) view.append(element("li", "", "labels in another order"));
-  if (diff.fields.length) view.append(element("li", "", `other ${diff.fields.map((key) => FIELDS[key] ?? key).join(", ")}`));
+  const fields = diff.fields.map((key) => FIELDS[key] ?? key);
+  if (fields.length) view.append(element("li", "", `other ${fields.join(", ")}`));
   if (!view.children.length) view.append(element("li", "", "no difference"));
   return view;
 }

@@ -1,8 +1,8 @@
 // The edits of this visit to one vocabulary: sent one after the other, each on the version the one before made.
 //
-// An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. One that finds another version
-// than expected (412) waits, with all after it, until somebody decides. Undo rolls back to the state before an edit,
-// which makes a new version; `states` holds the newest version that equals each state.
+// An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. One that finds another
+// version than expected (412) waits, with all after it, until somebody decides. Undo rolls back to the state before an
+// edit, which makes a new version; `states` holds the newest version that equals each state.
 import { rollBack } from "/web/vocabulary.js";
 
 export class Edits {

@@ -61,9 +61,9 @@ function addAll(list) {
 
 // A file of phrases replaces the labels; JSON that holds more than labels replaces that too.
 function replaceAll(list, content) {
-  const { templates, phrase_rule, background, description, metadata } = content;
-  const kept = { templates, phrase_rule, background, description, metadata };
-  const document = { ...kept, ...chosen.found, labels: labels() };
+  const { templates, phrase_rule, background, acceptance, description, metadata } = content;
+  const kept = { templates, phrase_rule, background, acceptance, description, metadata };
+  const document = { ...kept, ...chosen.found, labels: labels().map((label) => continued(label, content.labels)) };
   list.submit({
     what: `replace all labels by ${chosen.name}`,
     reveals: true,
@@ -83,6 +83,16 @@ function reopening() {
     for (const id of ["import-add", "import-replace", "import-options"]) $(id).hidden = false;
   };
   return { failed: (error) => back(problemOf(error)), dropped: () => back(null) };
+}
+
+// A label as PUT takes it: what the file does not say of a label that is there stays, and only clips that are there do.
+function continued(label, before) {
+  const given = typeof label === "string" ? { name: label } : label;
+  const same = before.find(({ label_id, name }) => label_id === given.label_id || name === given.name.trim());
+  const { examples, threshold = same?.threshold ?? null, ...rest } = given;
+  const here = new Set((same?.examples ?? []).map((example) => example.example_id));
+  const clips = examples?.filter((example) => here.has(example.example_id));
+  return { ...rest, threshold, ...(clips ? { examples: clips } : {}) };
 }
 
 // A label as PATCH adds it: its identity is of another vocabulary.

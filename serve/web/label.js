@@ -1,6 +1,7 @@
-// One label as a row: name, synonyms, negative phrases, removal; its problem stands under it.
+// One label as a row: name, synonyms, negative phrases, example clips, removal; its problem stands under it.
 import { problemOf } from "/web/api.js";
-import { $, lines, showProblem } from "/web/dom.js";
+import { $, count, lines, showProblem } from "/web/dom.js";
+import { LabelExamples } from "/web/examples.js";
 import { Field } from "/web/field.js";
 import { patch } from "/web/vocabulary.js";
 
@@ -11,6 +12,7 @@ export class LabelRow {
   constructor(label, list) {
     this.id = label.label_id;
     this.list = list;
+    this.waiting = 0; // edits under way
     this.node = $("label-row").content.firstElementChild.cloneNode(true);
     const find = (selector) => this.node.querySelector(selector);
     [this.more, this.panel, this.problem] = [find(".more"), find(".phrases"), find(".problem")];
@@ -20,6 +22,7 @@ export class LabelRow {
     this.negatives = new Field(find(".negatives"), LINES);
     this.panel.id = `label-panel-${(made += 1)}`;
     this.more.setAttribute("aria-controls", this.panel.id);
+    this.examples = new LabelExamples(this);
     this.#wire();
     this.show(label);
   }
@@ -37,28 +40,29 @@ export class LabelRow {
     this.name.show(label.name);
     this.synonyms.show(label.synonyms);
     this.negatives.show(label.negatives);
+    this.examples.show(label);
     this.node.classList.remove("leaving");
     this.name.input.setAttribute("aria-label", `Name of label ${label.name}`);
     this.remove.setAttribute("aria-label", `Remove label ${label.name}`);
     this.more.textContent = summaryOf(label);
     this.more.setAttribute("aria-label", `Phrases of ${label.name}: ${summaryOf(label)}`);
-    if (!this.isTyped && !this.isSaving) this.#tell(null);
+    if (!this.isTyped && !this.isSaving) this.tell(null);
   }
 
   get isSaving() {
-    return this.node.classList.contains("saving");
+    return this.waiting > 0;
   }
 
   revert() {
     for (const field of this.fields) field.revert();
-    this.node.classList.remove("leaving", "saving");
-    this.#tell(null);
+    this.node.classList.remove("leaving");
+    this.tell(null);
   }
 
   rename() {
     const to = this.name.value;
-    if (!this.name.isTyped) return this.#tell(null);
-    return this.#submit(this.name, {
+    if (!this.name.isTyped) return this.tell(null);
+    return this.submit(this.name, {
       what: `rename “${this.label.name}” to “${to}”`,
       request: (version) => patch(this.list.vocabulary, version, { rename: [{ label: this.id, to }] }),
       done: () => {
@@ -70,10 +74,10 @@ export class LabelRow {
 
   // Synonyms and negative phrases travel together, under the name that is saved by then.
   rephrase(field) {
-    if (!field.isTyped) return this.#tell(null);
+    if (!field.isTyped) return this.tell(null);
     const phrases = { synonyms: this.synonyms.value, negatives: this.negatives.value };
     const update = (name) => ({ update: [{ label_id: this.id, name, ...phrases }] });
-    return this.#submit(field, {
+    return this.submit(field, {
       what: `phrases of “${this.label.name}”`,
       request: (version) => patch(this.list.vocabulary, version, update(this.label.name)),
       done: () => {
@@ -85,7 +89,7 @@ export class LabelRow {
 
   leave() {
     this.node.classList.add("leaving");
-    this.#submit(null, {
+    this.submit(null, {
       what: `remove “${this.label.name}”`,
       request: (version) => patch(this.list.vocabulary, version, { remove: [this.id] }),
     });
@@ -96,29 +100,39 @@ export class LabelRow {
     this.more.setAttribute("aria-expanded", String(isOpen));
   }
 
-  #submit(field, edit) {
-    this.node.classList.add("saving");
-    this.#tell(null);
+  submit(field, edit) {
+    this.#count(1);
+    this.tell(null);
     this.list.submit({
       ...edit,
       done: (facts) => {
-        this.node.classList.remove("saving");
+        this.#count(-1);
         edit.done?.(facts);
       },
       failed: (error) => this.#failed(error, field, edit),
-      dropped: () => this.revert(),
+      dropped: () => {
+        this.#count(-1);
+        this.revert();
+      },
     });
   }
 
-  #failed(error, field, edit) {
-    this.node.classList.remove("saving", "leaving");
-    this.list.say(`Not saved: ${edit.what}.`);
-    if (!this.list.has(this.id)) return this.list.lost(this, problemOf(error));
-    field?.mark(true);
-    return this.#tell(problemOf(error), () => this.#submit(field, edit));
+  #count(by) {
+    this.waiting += by;
+    this.node.classList.toggle("saving", this.isSaving);
   }
 
-  #tell(problem, again) {
+  #failed(error, field, edit) {
+    this.#count(-1);
+    this.node.classList.remove("leaving");
+    this.list.say(`Not saved: ${edit.what}.`);
+    if (error.name === "AbortError") return this.tell(null);
+    if (!this.list.has(this.id)) return this.list.lost(this, problemOf(error));
+    field?.mark(true);
+    return this.tell(problemOf(error), () => this.submit(field, edit));
+  }
+
+  tell(problem, again) {
     if (!problem) for (const field of this.fields) field.mark(false);
     showProblem(this.problem, problem, again);
   }
@@ -143,5 +157,6 @@ function summaryOf(label) {
   const parts = [];
   if (label.synonyms.length) parts.push(`also ${label.synonyms.join(", ")}`);
   if (label.negatives.length) parts.push(`not ${label.negatives.join(", ")}`);
-  return parts.join(" · ") || "phrases";
+  if (label.examples?.length) parts.push(count(label.examples.length, "clip"));
+  return parts.join(" · ") || "phrases, clips";
 }
