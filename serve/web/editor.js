@@ -6,7 +6,7 @@ import { closeCreation, openCreation, takeFile, wireCreation } from "/web/creati
 import { $, showProblem } from "/web/dom.js";
 import { Edits } from "/web/edits.js";
 import { VersionHistory } from "/web/history.js";
-import { closeOffer, offer, wireImports } from "/web/imports.js";
+import { closeOffer, offer, refreshOffer, wireImports } from "/web/imports.js";
 import { LABEL_FILE } from "/web/label_files.js";
 import { LabelList } from "/web/labels.js";
 import { wireTabs } from "/web/tabs.js";
@@ -100,6 +100,7 @@ async function load({ reveal }) {
     labels.set(content.labels, { reveal });
     settings.set(content, edits.version);
     showExports(name, edits.version);
+    refreshOffer(labels);
     if (open.tab === "tab-history") await history.show();
   } catch (error) {
     showProblem($("editor-problem"), problemOf(error), () => load({ reveal }));
@@ -121,13 +122,14 @@ function failed(error, edit) {
 async function settled() {
   const reveal = open.reveals;
   open.reveals = false;
-  await load({ reveal });
+  if (open.content?.version !== open.edits.version) await load({ reveal });
 }
 
 // 412: show the newest version; what is typed stays, what waits is asked about.
 async function stopped() {
   const { name, edits } = open;
   const seen = edits.version;
+  say("");
   try {
     const made = await madeSince(name, seen);
     edits.version = made[0]?.version ?? seen;

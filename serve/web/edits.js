@@ -28,11 +28,11 @@ export class Edits {
   }
 
   get undone() {
-    return this.at > 0 ? this.states[this.at].what : null;
+    return this.at > 0 && !this.isStopped ? this.states[this.at].what : null;
   }
 
   get redone() {
-    return this.at + 1 < this.states.length ? this.states[this.at + 1].what : null;
+    return this.at + 1 < this.states.length && !this.isStopped ? this.states[this.at + 1].what : null;
   }
 
   submit(edit) {
@@ -71,6 +71,7 @@ export class Edits {
   }
 
   #step(by, word) {
+    if (this.isStopped) return;
     this.submit({
       what: word,
       by,

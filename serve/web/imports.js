@@ -29,6 +29,11 @@ export async function offer(file, list) {
   $(chosen.found ? "import-add" : "import-cancel").focus();
 }
 
+// The labels it is compared with changed.
+export function refreshOffer(list) {
+  if (chosen.found && !$("import").hidden) showOffer(list);
+}
+
 export function closeOffer() {
   if (!$("import").hidden && $("import").contains(document.activeElement)) $("add").focus();
   $("import").hidden = true;

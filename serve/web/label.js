@@ -46,7 +46,6 @@ export class LabelRow {
     this.remove.setAttribute("aria-label", `Remove label ${label.name}`);
     this.more.textContent = summaryOf(label);
     this.more.setAttribute("aria-label", `Phrases of ${label.name}: ${summaryOf(label)}`);
-    if (!this.isTyped && !this.isSaving) this.tell(null);
   }
 
   get isSaving() {

@@ -41,6 +41,7 @@ def test_an_edit_on_an_old_version_is_told_and_saved_on_top_when_asked(
     expect(conflict).to_contain_text("Not saved yet: rename “kicking” to “kicking a ball”.")
     assert shown_names(page) == ["bowing deeply", "kicking a ball"]
     assert names_of(stored(http, name)) == ["bowing deeply", "kicking"]
+    expect(page.locator("#undo")).to_be_disabled()
     page.get_by_role("button", name="Save my edit on top").click()
     expect_version(page, 3)
     expect(conflict).to_be_hidden()

@@ -91,7 +91,7 @@ def test_everything_is_done_by_keyboard(page: Page, make_vocabulary: MakeVocabul
     page.keyboard.press("Enter")
     expect_version(page, 3)
     assert focused(page) == "Name of label bowing deeply"
-    tab_to(page, "Phrases of kicking: phrases")
+    tab_to(page, "Phrases of kicking: phrases, clips")
     page.keyboard.press("Enter")
     tab_to(page, "synonyms")
     page.keyboard.type("a kick")

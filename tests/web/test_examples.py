@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.web.editing import PATIENCE_MS, choose, expect_version, label_row, open_editor, stored
+from tests.web.editing import PATIENCE_MS, choose, expect_version, label_row, open_editor, rename, stored
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 
@@ -103,8 +103,11 @@ def test_what_is_wrong_with_a_clip_is_told_at_its_row(
     expect(row.locator(".problem")).to_contain_text("HTML page, not a video", timeout=PATIENCE_MS)
     expect(row.locator(".chip")).to_have_count(0)
     expect(label_row(page, NEW_WORDS[1]).locator(".problem")).to_be_hidden()
-    drop(page, row, [clips[0]])
+    rename(page, NEW_WORDS[1], "zorping")
     expect_version(page, 2)
+    expect(row.locator(".problem")).to_be_visible()
+    drop(page, row, [clips[0]])
+    expect_version(page, 3)
     expect(row.locator(".problem")).to_be_hidden()
     drop(page, row, [clips[0]])
     expect(row.locator(".problem")).to_contain_text("already", timeout=PATIENCE_MS)
@@ -166,4 +169,39 @@ def test_thresholds_are_told_in_words(page: Page, demo_clip: Path, make_vocabula
     page.locator("#function_to_apply").select_option("none")
     expect(words).to_contain_text(
         "Thresholds set by hand were not applied: thresholds are of scores", timeout=PATIENCE_MS
+    )
+
+
+def test_a_calibration_is_told_in_words_with_its_promise(
+    page: Page, demo_clip: Path, make_vocabulary: MakeVocabulary, http: httpx.Client
+) -> None:
+    [model] = [model for model in http.get("/v1/models").json()["models"] if model["loaded"]]
+    fitted = {
+        "model": f"{model['name']}@{model['version']}",
+        "function": "softmax",
+        "templates": model["contract"]["text"]["templates"],
+        "num_clips": 1,
+        "num_crops": 1,
+        "vocabulary_version": 1,
+        "vocabulary_digest": "of other labels",
+        "num_known": 100,
+        "num_unknown": 100,
+        "false_accept_rate": 0.05,
+        "false_accept_interval": [0.016, 0.113],
+        "true_accept_rate": 0.9,
+        "accuracy": 0.9,
+        "auroc": 0.9,
+        "fpr_at_95_tpr": 0.2,
+        "calibration_error_before": 0.1,
+        "calibration_error_after": 0.05,
+        "fitted_at": "2026-11-23T12:00:00+00:00",
+    }
+    acceptance = {"criterion": "logit", "threshold": 12.5, "fitted": fitted}
+    open_editor(page, make_vocabulary("bowing", "kicking", acceptance=acceptance))
+    choose(page, demo_clip)
+    expect(page.locator("#acceptance")).to_have_text(
+        "A calibration was applied: accepted from logit 12.500; of clips that show none of the labels 5.0 % may be "
+        "accepted (95 % interval 1.6 % to 11.3 %). It need not hold: labels, phrases or examples "
+        "changed since version 1.",
+        timeout=PATIENCE_MS,
     )
