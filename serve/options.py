@@ -10,7 +10,7 @@ from serve.contract import Activation
 from serve.errors import InvalidOption
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
-LIST_FIELDS = ("candidate_labels", "templates")
+LIST_FIELDS = ("candidate_labels", "templates")  # of which a form may hold several
 NUMBER_FIELDS = ("num_crops",)  # a Literal is not converted from text by itself
 
 
@@ -70,6 +70,32 @@ class ClassifyOptions(BaseModel):
     def chosen_function(self, default: Activation) -> FunctionToApply:
         """Function of this request, or the model's."""
         return self.function_to_apply or default
+
+
+class CalibrateOptions(BaseModel):
+    """How to fit a vocabulary's temperature and thresholds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
+        description="What each clip shows, in their order: a label's name or label_id, null for none of them."
+    )
+    false_accept_rate: float = Field(
+        0.05, ge=0.001, le=0.5, description="Share of clips that show none of the labels which may be accepted."
+    )
+    function_to_apply: Literal["softmax", "sigmoid"] | None = Field(
+        None, description="As classifications will use it; the model's own without it."
+    )
+    num_clips: int = Field(1, ge=1, le=10, description="As classifications will use it.")
+    num_crops: Literal[1, 3] = Field(1, description="As classifications will use it.")
+    criterion: Literal["score", "logit"] | None = Field(
+        None, description="What thresholds are compared with; the better one without it."
+    )
+    per_label: bool = Field(
+        False, description="Thresholds of their own for labels that many unknown clips look like; needs twice as many."
+    )
+    model: str | None = Field(None, description="A model; the server's default without it.")
+    dry_run: bool = Field(False, description="Tell what would be fitted, change nothing.")
 
 
 Options = TypeVar("Options", bound=BaseModel)

@@ -1,8 +1,10 @@
 """One request of a command to a running server: sent, or shown as a curl command."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +25,10 @@ class Call:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    files: Sequence[tuple[str, Path]] = ()  # parts of a form, by name
+    fields: Mapping[str, str] = field(default_factory=dict)  # beside the files
+
+    timeout_seconds: float = TIMEOUT_SECONDS
 
     def curl(self) -> str:
         """The same request for a shell."""
@@ -31,6 +37,10 @@ class Call:
             words += ["-H", f"{name}: {value}"]
         if self.body is not None:
             words += ["--data-binary", self.body.decode()]
+        for name, path in self.files:
+            words += ["-F", f"{name}=@{path}"]
+        for name, value in self.fields.items():
+            words += ["--form-string", f"{name}={value}"]
         return shlex.join(words)
 
     def send(self) -> Any:
@@ -41,10 +51,17 @@ class Call:
         """
         import httpx
 
+        sent: dict[str, Any] = {"content": self.body}
         try:
-            response = httpx.request(
-                self.method, self.url, headers=dict(self.headers), content=self.body, timeout=TIMEOUT_SECONDS
-            )
+            with ExitStack() as streams:
+                if self.files:
+                    parts = [(name, (path.name, streams.enter_context(path.open("rb")))) for name, path in self.files]
+                    sent = {"files": parts, "data": dict(self.fields)}
+                response = httpx.request(
+                    self.method, self.url, headers=dict(self.headers), timeout=self.timeout_seconds, **sent
+                )
+        except OSError as error:
+            raise ActserveError(f"{error.filename} cannot be read: {error.strerror}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ActserveError(f"{self.url} does not answer: {error}") from error
         if response.is_error:

@@ -5,6 +5,7 @@ actserve vocab add sports "playing padel" --synonym "paddle tennis"
 actserve vocab history sports
 """
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from serve.server_calls import DEFAULT_SERVER, Call, Server
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 
+CALIBRATION_TIMEOUT_SECONDS = 3700
 TYPES_BY_SUFFIX = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 
 PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Show the request as a curl command; do not send it.")]
@@ -168,6 +170,144 @@ def delete(name: Name, print_curl: PrintCurl = False, server: Server = DEFAULT_S
         return
     call.send()
     typer.echo(f"{name} deleted")
+
+
+@app.command("examples")
+def list_examples(
+    name: Name,
+    label: Annotated[str | None, typer.Argument(help="A label, by name or label_id; all of them without it.")] = None,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Example clips, a line each: label, example_id, file name."""
+    found = Call(method="GET", url=_url(server, name)).send().json()["labels"]
+    for item in found if label is None else [_label(server, name, label)]:
+        for example in item["examples"]:
+            typer.echo(f"{item['name']}\t{example['example_id']}\t{example['filename']}")
+
+
+@app.command()
+def add_examples(
+    name: Name,
+    label: Annotated[str, typer.Argument(help="A label, by name or label_id.")],
+    clips: Annotated[list[Path], typer.Argument(help="Video files that show it.", exists=True, dir_okay=False)],
+    author: Author = "",
+    wait: Wait = 10,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Add example clips to a label."""
+    headers = {"If-Match": _required(server, name), **_common(author, wait)}
+    url = f"{_url(server, name)}/labels/{_label(server, name, label)['label_id']}/examples"
+    call = Call(method="POST", url=url, headers=headers, files=[("video", clip) for clip in clips])
+    _change(call, print_curl=print_curl)
+
+
+@app.command()
+def remove_examples(
+    name: Name,
+    label: Annotated[str, typer.Argument(help="A label, by name or label_id.")],
+    example: Annotated[str | None, typer.Argument(help="An example_id; all of the label without it.")] = None,
+    author: Author = "",
+    wait: Wait = 10,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Remove example clips of a label."""
+    url = f"{_url(server, name)}/labels/{_label(server, name, label)['label_id']}/examples"
+    headers = {"If-Match": _required(server, name), **_common(author, wait)}
+    _change(
+        Call(method="DELETE", url=url if example is None else f"{url}/{quote(example)}", headers=headers),
+        print_curl=print_curl,
+    )
+
+
+@app.command()
+def calibrate(
+    name: Name,
+    index: Annotated[
+        Path, typer.Argument(help="CSV with columns file,label; no label: none of them.", exists=True, dir_okay=False)
+    ],
+    false_accept_rate: Annotated[float, typer.Option(help="Share of unknown clips that may be accepted.")] = 0.05,
+    function: Annotated[str | None, typer.Option(help="softmax or sigmoid; the model's own without it.")] = None,
+    clips: Annotated[int, typer.Option(help="Clips sampled from each video, as classifications will.")] = 1,
+    crops: Annotated[int, typer.Option(help="1 or 3 crops, as classifications will.")] = 1,
+    criterion: Annotated[str | None, typer.Option(help="score or logit; the better one without it.")] = None,
+    per_label: Annotated[bool, typer.Option(help="Thresholds of their own for labels that attract clips.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Tell what would be fitted, change nothing.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Folder for reliability.png and open_set.png.")] = None,
+    author: Author = "",
+    wait: Wait = 10,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Fit "none of these" from clips: temperature and thresholds for a chosen false-accept rate."""
+    files, labels = _read_index(index)
+    options = {
+        "labels": labels, "false_accept_rate": false_accept_rate, "num_clips": clips, "num_crops": crops,
+        "per_label": per_label, "dry_run": dry_run,
+        **({"function_to_apply": function} if function else {}), **({"criterion": criterion} if criterion else {}),
+    }  # fmt: skip
+    call = Call(
+        method="POST",
+        url=f"{_url(server, name)}:calibrate",
+        headers={"If-Match": _required(server, name), **_common(author, wait)},
+        files=[("clip", file) for file in files],
+        fields={"options": json.dumps(options, ensure_ascii=False)},
+        timeout_seconds=CALIBRATION_TIMEOUT_SECONDS,
+    )
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    answer = call.send().json()
+    typer.echo(_told(answer))
+    if plot is not None:
+        from serve.plots import draw_calibration  # the extra `plots`
+
+        for path in draw_calibration(answer, plot):
+            typer.echo(f"drawn: {path}")
+
+
+def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
+    """Files, relative to the index, and their labels."""
+    with index.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.DictReader(stream)
+        if not {"file", "label"} <= set(rows.fieldnames or ()):
+            raise ActserveError(f"{index}: columns file and label are needed, found {', '.join(rows.fieldnames or ())}")
+        pairs = [(index.parent / row["file"], (row["label"] or "").strip() or None) for row in rows]
+    return [file for file, _ in pairs], [label for _, label in pairs]
+
+
+def _told(answer: Mapping[str, Any]) -> str:
+    """A calibration in words."""
+    acceptance, found = answer["acceptance"], answer["calibration"]
+    fit, (low, high) = acceptance["fitted"], acceptance["fitted"]["false_accept_interval"]
+    lines = [
+        f"{answer['name']}@{answer['version']}" + (" (dry run: nothing was changed)" if answer.get("dry_run") else ""),
+        f"  clips                {fit['num_known']} known, {fit['num_unknown']} unknown",
+        f"  temperature, bias    {acceptance['temperature']:.4g}, {acceptance['bias']:.4g}",
+        f"  threshold            {_number(acceptance['threshold'])} of the {acceptance['criterion']}"
+        + (f", {len(answer['label_thresholds'])} labels have their own" if answer["label_thresholds"] else ""),
+        f"  false accepts        {found['false_accepts']} of {found['num_unknown_used']}; asked for "
+        f"{fit['false_accept_rate']:.3g}, true rate with 95 % between {low:.3f} and {high:.3f}",
+        f"  known accepted       {_number(fit['true_accept_rate'])}, top-1 {_number(fit['accuracy'])}",
+        f"  AUROC, FPR at 95 %   {_number(fit['auroc'])}, {_number(fit['fpr_at_95_tpr'])}",
+        f"  calibration error    {_number(fit['calibration_error_before'])} before, "
+        f"{_number(fit['calibration_error_after'])} after",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+def _label(server: str, name: str, key: str) -> dict[str, Any]:
+    """A label of a vocabulary's current version, by name or label_id."""
+    for label in Call(method="GET", url=_url(server, name)).send().json()["labels"]:
+        if key in (label["label_id"], label["name"]):
+            found: dict[str, Any] = label
+            return found
+    raise ActserveError(f"vocabulary {name!r} has no label {key!r}")
 
 
 def _patch(server: str, name: str, document: Mapping[str, Any], *, author: str, wait: float, print_curl: bool) -> None:

@@ -15,7 +15,8 @@ from serve.routes import preconditions
 from serve.routes.changes import Name, catalogue_of, expected_version, settled
 from serve.service import Service
 from serve.uploads import Upload, received
-from serve.vocabularies.examples import label_of, new_clip
+from serve.vocabularies.examples import new_clip
+from serve.vocabularies.vocabulary import LabelFinder
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
@@ -42,7 +43,7 @@ VIDEOS = {
 async def list_examples(request: Request, name: Name, label_id: LabelId) -> dict[str, Any]:
     """Those of NAME's current version, or of NAME@VERSION."""
     vocabulary = await catalogue_of(request).look_up(name)
-    label = label_of(vocabulary, label_id)
+    label = LabelFinder(vocabulary)(label_id)
     return {"label_id": label.label_id, "label": label.name, "examples": [asdict(item) for item in label.examples]}
 
 

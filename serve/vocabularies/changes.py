@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.contract import PhraseRule
-from serve.errors import InvalidVocabulary, UnknownVocabulary
+from serve.errors import InvalidVocabulary
 from serve.settings import LimitSettings, VocabularySettings
 from serve.text import prompts
 from serve.vocabularies.acceptance import Acceptance
-from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+from serve.vocabularies.vocabulary import Example, Label, LabelFinder, Vocabulary
 
 MAX_DESCRIPTION_CHARS, MAX_METADATA_BYTES = 10_000, 65_536
 FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description", "metadata")
@@ -133,7 +133,7 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -
         UnknownVocabulary: a label that is to be changed is not there.
     """
     labels = {label.label_id: label for label in previous.labels}
-    find = _Finder(previous.labels)
+    find = LabelFinder(previous)
     for key in patch.remove:
         label = find(key)
         if labels.pop(label.label_id, None) is None:
@@ -189,20 +189,6 @@ class Limits:
 
     vocabularies: VocabularySettings
     requests: LimitSettings
-
-
-class _Finder:
-    """Labels by id, or by name as a reader sees it."""
-
-    def __init__(self, labels: Iterable[Label]) -> None:
-        self._by_id = {label.label_id: label for label in labels}
-        self._by_name = {prompts.comparable(label.name): label for label in self._by_id.values()}
-
-    def __call__(self, key: str) -> Label:
-        found = self._by_id.get(key) or self._by_name.get(prompts.comparable(key))
-        if found is None:
-            raise UnknownVocabulary(f"there is no label {key!r}", label=key)
-        return found
 
 
 def _kept(label: Label, labels: Mapping[str, Label]) -> str:

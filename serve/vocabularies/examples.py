@@ -19,12 +19,11 @@ from serve.engines.base import VideoFeatures
 from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownVocabulary
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
-from serve.text import prompts
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
 from serve.vocabularies.prototypes import Prototypes, fit_prototypes
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+from serve.vocabularies.vocabulary import Example, Label, LabelFinder, Vocabulary
 
 MAX_FILENAME_CHARS = 200
 TEXT_LOGITS_AT_ONCE = 64  # examples whose logits are held with patches, templates and phrases apart
@@ -50,22 +49,6 @@ def new_clip(path: Path, filename: str) -> NewClip:
     return NewClip(path=path, filename=shown, sha256=sha256, num_bytes=path.stat().st_size)
 
 
-def label_of(vocabulary: Vocabulary, label_id: str) -> Label:
-    """A label by its label_id, or by its name.
-
-    Raises:
-        UnknownVocabulary: there is none.
-    """
-    for label in vocabulary.labels:
-        if label.label_id == label_id:
-            return label
-    name = prompts.comparable(label_id)
-    for label in vocabulary.labels:  # a name is taken too, where it can stand in a path
-        if prompts.comparable(label.name) == name:
-            return label
-    raise UnknownVocabulary(f"vocabulary {vocabulary.name!r} has no label {label_id!r}", label=label_id)
-
-
 def with_examples(
     previous: Vocabulary, label_id: str, clips: Sequence[NewClip], *, settings: ServeSettings
 ) -> tuple[Vocabulary, tuple[Example, ...]]:
@@ -75,7 +58,7 @@ def with_examples(
         UnknownVocabulary: there is no such label.
         InvalidVocabulary: the label has one of the clips already, or there would be too many.
     """
-    label = label_of(previous, label_id)
+    label = LabelFinder(previous)(label_id)
     known = {example.sha256: example.filename for example in label.examples}
     made = []
     for clip in clips:
@@ -103,7 +86,7 @@ def without_examples(previous: Vocabulary, label_id: str, example_id: str | None
     Raises:
         UnknownVocabulary: there is no such label or example.
     """
-    label = label_of(previous, label_id)
+    label = LabelFinder(previous)(label_id)
     kept = tuple(example for example in label.examples if example_id not in (None, example.example_id))
     if len(kept) == len(label.examples):
         raise UnknownVocabulary(

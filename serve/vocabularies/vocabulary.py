@@ -13,7 +13,9 @@ import numpy as np
 
 from serve.arrays import Float32Array
 from serve.contract import PhraseRule
+from serve.errors import UnknownVocabulary
 from serve.scoring import Phrasing, Scale
+from serve.text import prompts
 from serve.vocabularies.acceptance import Acceptance, Rule
 
 
@@ -133,3 +135,23 @@ class Vocabulary:
         clips = [(place, example.sha256) for place, example in self.examples]
         told = repr((self.phrases, counts, self.phrase_rule, clips))
         return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+class LabelFinder:
+    """Labels of a vocabulary by label_id, or by name as a reader sees it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary.name
+        self._by_id = {label.label_id: label for label in vocabulary.labels}
+        self._by_name = {prompts.comparable(label.name): label for label in vocabulary.labels}
+
+    def __call__(self, key: str) -> Label:
+        """The label a caller means.
+
+        Raises:
+            UnknownVocabulary: there is none.
+        """
+        found = self._by_id.get(key) or self._by_name.get(prompts.comparable(key))
+        if found is None:
+            raise UnknownVocabulary(f"vocabulary {self._vocabulary!r} has no label {key!r}", label=key)
+        return found

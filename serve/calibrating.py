@@ -1,0 +1,156 @@
+"""A calibration from clips: each is measured as a classification would be, then thresholds are fitted to them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from serve.errors import InvalidOption, RequestError
+from serve.options import CalibrateOptions, ClassifyOptions
+from serve.pipeline import Measured, Pipeline, Question, reduced
+from serve.scoring import Scale, Scores
+from serve.uploads import ReceivedFile
+from serve.vocabularies import calibration
+from serve.vocabularies.acceptance import Acceptance, Fit
+from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
+
+CLIPS_AT_ONCE = 4
+MAX_LOGIT_BYTES = 2**30  # of all clips together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a calibration found, ready to be stored."""
+
+    acceptance: Acceptance
+    label_thresholds: Mapping[str, float]  # by label_id
+    found: calibration.Calibration
+
+
+async def calibrate(
+    pipeline: Pipeline,
+    vocabulary: Vocabulary,
+    clips: Sequence[ReceivedFile],
+    options: CalibrateOptions,
+    *,
+    deadline: float,
+) -> Fitted:
+    """Measure each clip and fit; `deadline` in seconds of the event loop's clock.
+
+    Raises:
+        InvalidOption: labels and clips do not match, or there are too few unknown clips.
+        RequestError, ServiceError: a clip cannot be used; names it.
+    """
+    known = _places(vocabulary, clips, options)
+    asked = ClassifyOptions(
+        vocabulary=vocabulary.reference,
+        num_clips=options.num_clips,
+        num_crops=options.num_crops,
+        function_to_apply=options.function_to_apply,
+        model=options.model,
+    )
+    question = await pipeline.question(asked)
+    _check_size(question, len(clips), options)
+    measured = await _measured(pipeline, question, clips, asked, deadline=deadline)
+
+    def score(clip: int, scale: Scale) -> Scores:
+        return reduced(question, measured[clip], scale=scale)
+
+    found = await asyncio.to_thread(
+        calibration.fit,
+        score,
+        known,
+        function=question.function,
+        false_accept_rate=options.false_accept_rate,
+        criterion=options.criterion,
+        per_label=options.per_label,
+    )
+    thresholds = {vocabulary.labels[place].label_id: value for place, value in found.label_thresholds.items()}
+    return Fitted(
+        acceptance=_acceptance(question, vocabulary, options, found, known),
+        label_thresholds=thresholds,
+        found=found,
+    )
+
+
+def _places(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: CalibrateOptions) -> list[int]:
+    """Each clip's label by its place, -1 for none."""
+    if len(options.labels) != len(clips):
+        raise InvalidOption(f"{len(clips)} clips came with {len(options.labels)} labels; one each is needed")
+    find = LabelFinder(vocabulary)
+    place = {label.label_id: number for number, label in enumerate(vocabulary.labels)}
+    return [-1 if label is None else place[find(label).label_id] for label in options.labels]
+
+
+def _check_size(question: Question, num_clips: int, options: CalibrateOptions) -> None:
+    views = options.num_clips * options.num_crops
+    needed = 4 * num_clips * views * len(question.templates) * len(question.phrases)
+    if needed > MAX_LOGIT_BYTES:
+        raise InvalidOption(
+            f"the logits of {num_clips} clips would take {needed} bytes, {MAX_LOGIT_BYTES} are allowed: "
+            "send fewer clips, or ask for fewer views",
+            needed=needed,
+            limit=MAX_LOGIT_BYTES,
+        )
+
+
+async def _measured(
+    pipeline: Pipeline,
+    question: Question,
+    clips: Sequence[ReceivedFile],
+    asked: ClassifyOptions,
+    *,
+    deadline: float,
+) -> list[Measured]:
+    """Every clip, a few at a time; the first that fails ends all."""
+    turns = asyncio.Semaphore(CLIPS_AT_ONCE)
+
+    async def one(clip: ReceivedFile) -> Measured:
+        async with turns:
+            try:
+                return await pipeline.measure(clip.path, question, asked, deadline=deadline)
+            except RequestError as error:
+                raise type(error)(f"{clip.filename!r}: {error.message}", **error.facts) from error
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(clip)) for clip in clips]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _acceptance(
+    question: Question,
+    vocabulary: Vocabulary,
+    options: CalibrateOptions,
+    found: calibration.Calibration,
+    known: Sequence[int],
+) -> Acceptance:
+    assert question.function != "none", "the options allow softmax and sigmoid"
+    return Acceptance(
+        criterion=found.criterion,
+        threshold=found.threshold,
+        temperature=found.scale.temperature,
+        bias=found.scale.bias,
+        fitted=Fit(
+            model=question.runtime.reference,
+            function=question.function,
+            templates=question.templates,
+            num_clips=options.num_clips,
+            num_crops=options.num_crops,
+            vocabulary_version=vocabulary.version,
+            vocabulary_digest=vocabulary.digest,
+            num_known=sum(place >= 0 for place in known),
+            num_unknown=sum(place < 0 for place in known),
+            false_accept_rate=options.false_accept_rate,
+            false_accept_interval=found.false_accept_interval,
+            true_accept_rate=found.true_accept_rate,
+            accuracy=found.accuracy,
+            auroc=found.auroc,
+            fpr_at_95_tpr=found.fpr_at_95_tpr,
+            calibration_error_before=found.calibration_error_before,
+            calibration_error_after=found.calibration_error_after,
+            fitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )

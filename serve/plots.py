@@ -1,0 +1,69 @@
+"""Pictures of a calibration: the reliability diagram, and known against unknown clips over all thresholds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serve.errors import ActserveError
+
+INCHES, DOTS_PER_INCH = (5.0, 5.0), 150
+
+
+def draw_calibration(answer: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw the answer of `:calibrate` into a folder; the files that were written.
+
+    Raises:
+        ActserveError: the extra `plots` is not installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {"reliability.png": _reliability(answer), "open_set.png": _open_set(answer)}
+    for name, figure in drawn.items():
+        figure.savefig(folder / name, dpi=DOTS_PER_INCH)
+    return [folder / name for name in drawn]
+
+
+def _reliability(answer: Mapping[str, Any]) -> Any:
+    found, fit = answer["calibration"], answer["acceptance"]["fitted"]
+    figure, axes = _square("Reliability", "score of the best label", "share that is right")
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfect")
+    for key, name, colour in (("before", "before", "tab:orange"), ("after", "after", "tab:blue")):
+        bins: Sequence[Mapping[str, float]] = found[f"reliability_{key}"]
+        error = fit[f"calibration_error_{key}"]
+        if bins:
+            axes.plot(
+                [item["confidence"] for item in bins], [item["accuracy"] for item in bins],
+                color=colour, linewidth=1, label=f"{name}, error {error:.3f}",
+            )  # fmt: skip
+            axes.scatter(
+                [item["confidence"] for item in bins], [item["accuracy"] for item in bins],
+                s=[10 + 200 * item["count"] / fit["num_known"] for item in bins], color=colour, alpha=0.6,
+            )  # fmt: skip
+    axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def _open_set(answer: Mapping[str, Any]) -> Any:
+    found, fit = answer["calibration"], answer["acceptance"]["fitted"]
+    figure, axes = _square("Known or none of these", "share of unknown clips accepted", "share of known clips accepted")
+    low, high = fit["false_accept_interval"]
+    axes.axvspan(low, high, color="tab:green", alpha=0.15, label="95 % interval of the false-accept rate")
+    axes.axvline(fit["false_accept_rate"], color="tab:green", linewidth=1)
+    if found["curve"]:
+        wrong, right = zip(*found["curve"], strict=True)
+        told = f"AUROC {fit['auroc']:.3f}, FPR at 95 % {fit['fpr_at_95_tpr']:.3f}"
+        axes.step(wrong, right, where="post", color="tab:blue", label=told)
+    axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def _square(title: str, x: str, y: str) -> tuple[Any, Any]:
+    """A figure with both axes from 0 to 1; drawn without a screen."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ActserveError("pictures need the extra `plots`: pip install 'actserve[plots]'") from error
+    figure = Figure(figsize=INCHES, layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.grid(visible=True, color="0.92")
+    return figure, axes

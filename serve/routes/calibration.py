@@ -1,0 +1,66 @@
+"""`POST /v1/vocabularies/{name}:calibrate`: from clips to a threshold for "none of these"."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from serve.calibrating import calibrate
+from serve.errors import DeadlineExceeded, StaleVersion
+from serve.options import CalibrateOptions, checked, gather
+from serve.routes import preconditions
+from serve.routes.changes import Name, catalogue_of, expected_version, latest_of, settled
+from serve.service import Service
+from serve.uploads import received
+
+router = APIRouter(prefix="/v1", tags=["vocabularies"])
+
+
+def _form_schema() -> dict[str, Any]:
+    clips = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Clips, known and not."}
+    document = {"type": "string", "description": "The options as one JSON object; fields of the form go over it."}
+    options = CalibrateOptions.model_json_schema()["properties"]
+    return {"type": "object", "required": ["clip"], "properties": {"clip": clips, "options": document, **options}}
+
+
+FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}}
+FIELDS = ("options", *CalibrateOptions.model_fields)
+
+
+@router.post(
+    "/vocabularies/{name}:calibrate", summary="Fit temperature and thresholds from clips", response_model=None,
+    openapi_extra=FORM,
+)  # fmt: skip
+async def calibrate_vocabulary(request: Request, name: Name) -> JSONResponse:
+    """Parts named `clip`, and `labels` that say what each shows (null: none of the labels). Makes a new version."""
+    service: Service = request.app.state.service
+    pipeline, catalogue = service.pipeline, catalogue_of(request)
+    expected, author = expected_version(request, name), preconditions.author_of(request)
+    limits = service.settings.vocabularies
+    deadline = asyncio.get_running_loop().time() + limits.calibration_deadline_seconds
+    try:
+        async with (
+            asyncio.timeout_at(deadline),
+            received(
+                request, service.uploads, service.settings.limits,
+                fields=FIELDS, part="clip", max_files=limits.max_calibration_clips,
+            ) as upload,
+        ):  # fmt: skip
+            options = checked(CalibrateOptions, gather(upload.fields))
+            vocabulary = await catalogue.resolve(f"{name}@{expected}")
+            if latest_of(catalogue, vocabulary) != expected:  # told before the work, and once more when it is stored
+                raise StaleVersion(f"vocabulary {name!r} is at version {catalogue.latest(name)} by now, not {expected}")
+            fitted = await calibrate(pipeline, vocabulary, upload.files, options, deadline=deadline)
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"not done within {limits.calibration_deadline_seconds} s") from error
+    told = {
+        "acceptance": fitted.acceptance.model_dump(mode="json"),
+        "label_thresholds": dict(fitted.label_thresholds),
+        "calibration": asdict(fitted.found),
+    }
+    if options.dry_run:
+        return JSONResponse({"name": name, "version": expected, "dry_run": True, **told})
+    made = await catalogue.accept(name, fitted.acceptance, fitted.label_thresholds, expected=expected, author=author)
+    return await settled(request, made, **told)

@@ -1,0 +1,304 @@
+"""Fitting "none of these" from clips: temperature, thresholds, and how good they are.
+
+Known clips show a label of the vocabulary, unknown ones none. Thresholds are order statistics of the unknown clips, so
+the share of further such clips that will be accepted follows a beta distribution whatever the scores look like, and its
+interval is exact (Wilks 1941; as in split conformal prediction, arXiv:2107.07511).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.arrays import Float32Array, Float64Array, Int64Array
+from serve.errors import InvalidOption
+from serve.scoring import PLAIN, Scale, Scores, top_k
+from serve.vocabularies.acceptance import Criterion, Rule
+
+BINS = 15  # of the reliability diagram and of the expected calibration error
+CURVE_POINTS = 200
+SEARCH = 1 / 50, 50.0  # temperatures
+LEAST_CLIPS_OF_LABEL = 20  # unknown clips that have to look most like a label before it gets a threshold of its own
+CONFIDENCE = 0.95
+
+Score = Callable[[int, Scale], Scores]  # of clip i under a scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Known clips whose best score lies in a range."""
+
+    confidence: float  # mean score
+    accuracy: float  # share whose best label is theirs
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was fitted, and what it does to the clips it was fitted on."""
+
+    criterion: Criterion
+    scale: Scale
+    threshold: float | None  # of every label; those of `label_thresholds` have their own; None: none is needed
+    label_thresholds: dict[int, float]  # by place
+    false_accept_interval: tuple[float, float]  # of the true rate
+    false_accepts: int  # of the unknown clips used for the threshold
+    num_unknown_used: int
+    true_accept_rate: float | None
+    accuracy: float | None
+    auroc: float | None
+    fpr_at_95_tpr: float | None
+    calibration_error_before: float | None
+    calibration_error_after: float | None
+    reliability_before: tuple[Bin, ...]
+    reliability_after: tuple[Bin, ...]
+    curve: tuple[tuple[float, float], ...]  # share of unknown accepted, share of known accepted
+
+
+def fit(
+    score: Score,
+    known: Sequence[int],
+    *,
+    function: str,
+    false_accept_rate: float,
+    criterion: Criterion | None = None,
+    per_label: bool = False,
+) -> Calibration:
+    """Fit temperature and thresholds.
+
+    `score` gives the scores of a clip under a scale; `known` holds each clip's label, -1 where it shows none. Without
+    `criterion` the one that tells known from unknown better is taken.
+
+    Raises:
+        InvalidOption: there are too few unknown clips for such a rate.
+    """
+    labels = np.asarray(known, np.int64)
+    shows, unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
+    least = (math.ceil(1 / false_accept_rate) - 1) * (2 if per_label else 1)
+    if len(unknown) < least:
+        raise InvalidOption(
+            f"{len(unknown)} clips show none of the labels; a false-accept rate of {false_accept_rate:g} needs {least}",
+            num_unknown=len(unknown),
+            needed=least,
+        )
+    scale = _fitted_scale(score, labels, function)
+    scored = [score(clip, scale) for clip in range(len(labels))]
+    chosen = criterion or _better_criterion(scored, labels)
+    values = np.stack([_values(item, chosen) for item in scored])  # [n, K]
+    offsets, used = np.zeros(values.shape[1]), unknown
+    if per_label:  # offsets from one half, the common threshold from the other: each clip is used once
+        offsets, used = _label_offsets(values[unknown[::2]], false_accept_rate), unknown[1::2]
+    best = (values - offsets).max(axis=1)  # [n]; accepted is what reaches the threshold with any label
+    threshold, accepted = _threshold(best[used], false_accept_rate)
+    before = _reliability([score(int(clip), PLAIN) for clip in shows], labels[shows])
+    after = _reliability([scored[clip] for clip in shows], labels[shows])
+    return Calibration(
+        criterion=chosen,
+        scale=scale,
+        threshold=threshold,
+        label_thresholds={} if threshold is None else {int(k): threshold + offsets[k] for k in np.flatnonzero(offsets)},
+        false_accept_interval=beta_interval(max(accepted, 1), len(used) + 1 - max(accepted, 1)),
+        false_accepts=accepted,
+        num_unknown_used=len(used),
+        true_accept_rate=_share(best[shows], -math.inf if threshold is None else threshold) if len(shows) else None,
+        accuracy=_accuracy([scored[clip] for clip in shows], labels[shows]) if len(shows) else None,
+        auroc=auroc(best[shows], best[unknown]) if len(shows) else None,
+        fpr_at_95_tpr=fpr_at_tpr(best[shows], best[unknown], tpr=0.95) if len(shows) else None,
+        calibration_error_before=_calibration_error(before),
+        calibration_error_after=_calibration_error(after),
+        reliability_before=before,
+        reliability_after=after,
+        curve=_curve(best[shows], best[unknown]),
+    )
+
+
+def auroc(known: Float64Array, unknown: Float64Array) -> float:
+    """Chance that a known clip has a higher value than an unknown one, equal ones counting half."""
+    lower = np.searchsorted(np.sort(unknown), known, side="left")
+    equal_or_lower = np.searchsorted(np.sort(unknown), known, side="right")
+    return float((lower + equal_or_lower).mean() / (2 * len(unknown)))
+
+
+def fpr_at_tpr(known: Float64Array, unknown: Float64Array, *, tpr: float) -> float:
+    """Share of unknown clips accepted at the highest threshold that accepts a share `tpr` of the known ones."""
+    threshold = np.sort(known)[::-1][math.ceil(tpr * len(known)) - 1]
+    return float((unknown >= threshold).mean())
+
+
+def beta_interval(a: int, b: int) -> tuple[float, float]:
+    """Central 95 % interval of a beta distribution with whole parameters, by its binomial tail."""
+    tail = (1 - CONFIDENCE) / 2
+    return _beta_quantile(a, b, tail), _beta_quantile(a, b, 1 - tail)
+
+
+def _beta_quantile(a: int, b: int, share: float) -> float:
+    """x with P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a) = share."""
+    n = a + b - 1
+    counts = np.arange(a, n + 1)
+    log_ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts])
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        x = (low + high) / 2
+        below = float(np.exp(log_ways + counts * math.log(x) + (n - counts) * math.log1p(-x)).sum())
+        low, high = (x, high) if below < share else (low, x)
+    return (low + high) / 2
+
+
+def _fitted_scale(score: Score, labels: Int64Array, function: str) -> Scale:
+    known = np.flatnonzero(labels >= 0)
+    if function == "sigmoid":
+        return _platt(np.stack([score(clip, PLAIN).logits for clip in range(len(labels))]), labels)
+    if not len(known):
+        return PLAIN
+
+    def loss(log_temperature: float) -> float:
+        scale = Scale(temperature=math.exp(log_temperature))
+        return _smoothed_loss([score(int(clip), scale) for clip in known], labels[known])
+
+    return Scale(temperature=math.exp(_lowest(loss, math.log(SEARCH[0]), math.log(SEARCH[1]))))
+
+
+def _smoothed_loss(scored: Sequence[Scores], labels: Int64Array) -> float:
+    """Mean cross entropy with targets a little off 0 and 1 (Platt 1999), or right answers alone would ask for ever
+    sharper scores."""
+    off = 1 / (len(labels) + 2)
+    losses = []
+    for item, label in zip(scored, labels, strict=True):
+        assert item.scores is not None
+        probability = min(max(float(item.scores[label]), 1e-12), 1 - 1e-12)
+        losses.append(-(1 - off) * math.log(probability) - off * math.log1p(-probability))
+    return float(np.mean(losses))
+
+
+def _lowest(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function with one valley is lowest, by golden section."""
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(30):
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
+
+
+def _platt(logits: Float32Array, labels: Int64Array) -> Scale:
+    """Temperature and bias of a sigmoid: logistic regression of "shows this label" on the logit, over all pairs.
+
+    Newton's method on the slope and intercept with Platt's targets (1999); logits [n, K], -1 labels are unknown clips.
+    """
+    shows = np.zeros(logits.shape, np.bool_)
+    known = np.flatnonzero(labels >= 0)
+    shows[known, labels[known]] = True
+    positives, negatives = int(shows.sum()), int((~shows).sum())
+    if positives == 0:
+        return PLAIN
+    x, centre, spread = logits.astype(np.float64).ravel(), float(logits.mean()), float(logits.std()) or 1.0
+    x = (x - centre) / spread
+    target = np.where(shows.ravel(), (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    slope, intercept = 1.0, 0.0
+    for _ in range(100):
+        p = 0.5 * (1 + np.tanh(0.5 * (slope * x + intercept)))
+        weight = np.maximum(p * (1 - p), 1e-12)
+        gradient = np.array([((p - target) * x).sum() + 1e-6 * slope, (p - target).sum()])
+        hessian = np.array([[(weight * x * x).sum() + 1e-6, (weight * x).sum()], [(weight * x).sum(), weight.sum()]])
+        step = np.linalg.solve(hessian, gradient)
+        step *= min(1.0, 2.0 / float(np.abs(step).max()))  # far from the end a whole step may overshoot
+        slope, intercept = slope - step[0], intercept - step[1]
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    slope = float(np.clip(slope / spread, 1 / 1e6, 1e6))  # logits that fall with the label are of no use: nearly flat
+    return Scale(temperature=1 / slope, bias=centre - intercept / slope)
+
+
+def _better_criterion(scored: Sequence[Scores], labels: Int64Array) -> Criterion:
+    """The criterion with the larger area under the curve; scores where they are equal, or nothing is known."""
+    if not (labels >= 0).any():
+        return "score"
+    areas = {}
+    for criterion in ("logit", "score"):
+        best = np.array([_values(item, criterion).max() for item in scored])
+        areas[criterion] = auroc(best[labels >= 0], best[labels < 0])
+    return "logit" if areas["logit"] > areas["score"] else "score"
+
+
+def _values(scores: Scores, criterion: Criterion) -> Float64Array:
+    """What thresholds are compared with [K]; -inf of labels that do not beat the rivals anyway."""
+    found = scores.scores if criterion == "score" else scores.logits
+    assert found is not None
+    return np.where(Rule().accepted(scores), found.astype(np.float64), -np.inf)
+
+
+def _label_offsets(values: Float64Array, false_accept_rate: float) -> Float64Array:
+    """How much higher than the others a label's threshold is, where enough unknown clips look most like it [K]."""
+    best, of = values.max(axis=1), values.argmax(axis=1)
+    common = float(np.quantile(best, 1 - false_accept_rate))
+    offsets = np.zeros(values.shape[1])
+    for label in np.unique(of[np.isfinite(best)]):
+        own = best[of == label]
+        if len(own) >= LEAST_CLIPS_OF_LABEL and math.isfinite(common):
+            offsets[label] = float(np.quantile(own, 1 - false_accept_rate)) - common
+    return offsets
+
+
+def _threshold(best: Float64Array, false_accept_rate: float) -> tuple[float | None, int]:
+    """(lowest threshold that keeps the expected rate, unknown clips it accepts)."""
+    falling = np.sort(best)[::-1]
+    if not math.isfinite(falling[0]):
+        return None, 0  # the rivals refuse every one
+    allowed = math.floor(false_accept_rate * (len(best) + 1) + 1e-9)
+    accepted = int((falling > falling[allowed]).sum())  # the first that has to be refused, and its equals
+    if accepted:
+        return float(falling[accepted - 1]), accepted
+    return float(np.nextafter(np.float32(falling[0]), np.float32(np.inf))), 0
+
+
+def _accuracy(scored: Sequence[Scores], labels: Int64Array) -> float:
+    return float((_best_labels(scored) == labels).mean())
+
+
+def _best_labels(scored: Sequence[Scores]) -> Int64Array:
+    return np.array([int(top_k(item, 1)[0]) for item in scored], np.int64)
+
+
+def _reliability(scored: Sequence[Scores], labels: Int64Array) -> tuple[Bin, ...]:
+    """Known clips by their best score, in bins of equal width that hold any."""
+    if not len(labels):
+        return ()
+    best = np.array([item.best for item in scored], np.float64)
+    is_right = _best_labels(scored) == labels
+    place = np.minimum((best * BINS).astype(np.int64), BINS - 1)
+    return tuple(
+        Bin(
+            confidence=float(best[place == number].mean()),
+            accuracy=float(is_right[place == number].mean()),
+            count=int((place == number).sum()),
+        )
+        for number in np.unique(place)
+    )
+
+
+def _calibration_error(bins: Sequence[Bin]) -> float | None:
+    """Expected calibration error: mean distance of accuracy from confidence, each clip counting the same."""
+    total = sum(item.count for item in bins)
+    return sum(item.count * abs(item.accuracy - item.confidence) for item in bins) / total if total else None
+
+
+def _curve(known: Float64Array, unknown: Float64Array) -> tuple[tuple[float, float], ...]:
+    """(share of unknown accepted, share of known accepted) over thresholds, from none to all."""
+    if not len(known):
+        return ()
+    values = np.unique(np.concatenate((known, unknown)))[::-1]
+    picked = values[np.unique(np.linspace(0, len(values) - 1, CURVE_POINTS).astype(np.int64))]
+    return ((0.0, 0.0), *((_share(unknown, value), _share(known, value)) for value in picked))
+
+
+def _share(values: NDArray[np.float64], threshold: float) -> float:
+    return float((values >= threshold).mean())

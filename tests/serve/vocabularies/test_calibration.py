@@ -1,0 +1,159 @@
+"""Fitted thresholds, temperatures and curves, against simulation and other people's arithmetic."""
+
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+import pytest
+
+from serve.contract import ScoringContract
+from serve.errors import InvalidOption
+from serve.scoring import PLAIN, Phrasing, Scale, Scores, reduce_logits
+from serve.vocabularies.acceptance import Acceptance, Fit
+from serve.vocabularies.calibration import auroc, beta_interval, fit, fpr_at_tpr
+from serve.vocabularies.vocabulary import Label, Vocabulary
+
+RULES = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_probability", view_rule="mean_probability")
+FIT = Fit(
+    model="demo@1", function="softmax", templates=("{}",), num_clips=1, num_crops=1, vocabulary_version=1,
+    vocabulary_digest="x", num_known=1, num_unknown=19, false_accept_rate=0.05, false_accept_interval=(0.0, 0.2),
+    true_accept_rate=None, accuracy=None, auroc=None, fpr_at_95_tpr=None, calibration_error_before=None,
+    calibration_error_after=None, fitted_at="2026-11-23T00:00:00+00:00",
+)  # fmt: skip
+
+
+def scorer(logits: np.ndarray, function: str, phrasing: Phrasing | None = None) -> Callable[[int, Scale], Scores]:
+    def score(clip: int, scale: Scale) -> Scores:
+        one = logits[clip][None, None].astype(np.float32)
+        return reduce_logits(one, RULES, function=function, phrasing=phrasing, scale=scale)
+
+    return score
+
+
+def world(seed: int, *, known: int, unknown: int, labels: int = 5, sharp: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of clips that follow softmax(logits * sharp) exactly, and of clips that show nothing."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(known + unknown, labels)) * 2
+    probabilities = np.exp(logits * sharp) / np.exp(logits * sharp).sum(axis=1, keepdims=True)
+    shown = (probabilities.cumsum(axis=1) > random.random((len(logits), 1))).argmax(axis=1)
+    shown[known:] = -1
+    logits[:known] += 4  # what is known stands out from what is not
+    return logits, shown
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (5, 96), (1, 19), (50, 951), (20, 3)])
+def test_intervals_are_those_of_the_beta_distribution(a: int, b: int) -> None:
+    for value, share in zip(beta_interval(a, b), (0.025, 0.975), strict=True):
+        assert float(mpmath.betainc(a, b, 0, value, regularized=True)) == pytest.approx(share, abs=1e-9)
+
+
+def test_the_area_under_the_curve_is_the_chance_of_being_higher() -> None:
+    random = np.random.default_rng(0)
+    known, unknown = random.integers(0, 9, 60).astype(float), random.integers(0, 7, 80).astype(float)
+    pairs = [(a > b) + 0.5 * (a == b) for a in known for b in unknown]
+    assert auroc(known, unknown) == pytest.approx(np.mean(pairs))
+    assert fpr_at_tpr(np.arange(100.0), np.array([4.0, 5.0, 6.0, 50.0]), tpr=0.95) == 0.75
+
+
+def test_the_temperature_of_the_world_is_found() -> None:
+    logits, shown = world(1, known=3000, unknown=100, sharp=0.5)
+    found = fit(scorer(logits, "softmax"), shown.tolist(), function="softmax", false_accept_rate=0.05)
+    assert found.scale.temperature == pytest.approx(2.0, rel=0.08)
+    assert found.calibration_error_before is not None and found.calibration_error_after is not None
+    assert found.calibration_error_after < 0.03 < found.calibration_error_before
+    assert sum(item.count for item in found.reliability_after) == 3000
+
+
+def test_the_slope_and_place_of_a_sigmoid_are_found() -> None:
+    random = np.random.default_rng(2)
+    logits = random.normal(25, 3, size=(4000, 1))
+    shows = random.random((4000, 1)) < 1 / (1 + np.exp(-(logits - 26) / 1.5))
+    found = fit(
+        scorer(logits, "sigmoid"), np.where(shows[:, 0], 0, -1).tolist(), function="sigmoid", false_accept_rate=0.05
+    )
+    assert found.scale.temperature == pytest.approx(1.5, rel=0.1)
+    assert found.scale.bias == pytest.approx(26, abs=0.3)
+
+
+def test_sigmoids_of_separable_clips_stay_finite() -> None:
+    logits = np.array([[20.0]] * 30 + [[10.0]] * 30)
+    found = fit(scorer(logits, "sigmoid"), [0] * 30 + [-1] * 30, function="sigmoid", false_accept_rate=0.05)
+    assert 0.1 < found.scale.temperature < 10
+    assert 10 < found.scale.bias < 20
+    assert found.auroc == 1.0
+
+
+@pytest.mark.parametrize("per_label", [False, True])
+@pytest.mark.parametrize("criterion", ["score", "logit"])
+def test_the_true_rate_lies_in_its_interval_as_often_as_promised(criterion: str, per_label: bool) -> None:
+    """Over many worlds: fitted on one half, counted on a large other half."""
+    inside, rates = 0, []
+    for seed in range(60):
+        logits, shown = world(seed, known=20, unknown=4200)
+        used = np.r_[0:220]
+        found = fit(
+            scorer(logits, "softmax"), shown[used].tolist(), function="softmax", false_accept_rate=0.05,
+            criterion=criterion, per_label=per_label,  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert found.threshold is not None
+        thresholds = np.array([found.label_thresholds.get(k, found.threshold) for k in range(5)], np.float32)
+        score = scorer(logits, "softmax")
+        new = [score(clip, found.scale) for clip in range(220, 4220, 4)]
+        values = np.stack([item.scores if criterion == "score" else item.logits for item in new])  # type: ignore[arg-type]
+        rate = float((values >= thresholds).any(axis=1).mean())
+        rates.append(rate)
+        inside += found.false_accept_interval[0] <= rate <= found.false_accept_interval[1]
+    assert inside >= 51  # 95 % of 60 are 57; fewer than 52 happen once in a thousand times
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.012)
+
+
+def test_too_few_unknown_clips_for_a_rate_are_told() -> None:
+    logits, shown = world(0, known=5, unknown=18)
+    with pytest.raises(InvalidOption, match="needs 19"):
+        fit(scorer(logits, "softmax"), shown.tolist(), function="softmax", false_accept_rate=0.05)
+    enough = fit(scorer(logits, "softmax"), shown.tolist(), function="softmax", false_accept_rate=0.06)
+    assert enough.false_accepts == 1
+
+
+def test_equal_values_are_refused_together_rather_than_passed() -> None:
+    logits = np.zeros((45, 2))
+    logits[:40, 0] = 5  # unknown clips the model is equally sure about
+    logits[40:, 0] = 3
+    found = fit(scorer(logits, "softmax"), [-1] * 40 + [0] * 5, function="softmax", false_accept_rate=0.1)
+    assert found.false_accepts == 0
+    assert found.true_accept_rate == 0.0
+
+
+def test_clips_the_background_wins_need_no_threshold() -> None:
+    logits = np.array([[1.0, 9.0]] * 30 + [[9.0, 1.0]] * 10)  # one label, one rival
+    score = scorer(logits, "softmax", Phrasing(counts=(1,), rule="best"))
+    found = fit(score, [-1] * 30 + [0] * 10, function="softmax", false_accept_rate=0.05)
+    assert found.threshold is None
+    assert found.true_accept_rate == 1.0
+
+
+def test_without_known_clips_only_the_threshold_is_fitted() -> None:
+    logits, shown = world(3, known=0, unknown=100)
+    found = fit(scorer(logits, "softmax"), shown.tolist(), function="softmax", false_accept_rate=0.05)
+    assert found.scale == PLAIN
+    assert (found.auroc, found.accuracy, found.curve) == (None, None, ())
+
+
+def test_labels_have_thresholds_of_their_own_and_an_acceptance_of_another_model_is_not_applied() -> None:
+    acceptance = Acceptance(criterion="logit", threshold=1.0, temperature=2.0)
+    vocabulary = Vocabulary(
+        name="v",
+        version=1,
+        labels=(Label(label_id="a", name="a"), Label(label_id="b", name="b", threshold=3.0)),
+        acceptance=acceptance,
+    )
+    scores = Scores(scores=None, logits=np.array([2.0, 2.0], np.float32), cosines=np.zeros(2, np.float32))
+    assert vocabulary.rule().accepted(scores).tolist() == [True, False]
+    same = {"model": "demo@1", "function": "softmax", "templates": ["{}"]}
+    assert acceptance.obstacle(**same) is None  # type: ignore[arg-type]
+    fitted = acceptance.model_copy(update={"fitted": FIT})
+    assert fitted.obstacle(**same) is None  # type: ignore[arg-type]
+    for change in ({"model": "demo@2"}, {"function": "sigmoid"}, {"templates": ["a {}"]}):
+        assert fitted.obstacle(**{**same, **change}) is not None  # type: ignore[arg-type]
+    assert fitted.caveats(digest="x", num_clips=1, num_crops=1) == []
+    assert len(fitted.caveats(digest="y", num_clips=1, num_crops=3)) == 2
