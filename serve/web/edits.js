@@ -91,24 +91,30 @@ export class Edits {
   }
 
   async #send(edit) {
+    let facts;
     try {
-      const facts = await edit.request(this.version);
-      this.waiting.shift();
-      if (facts === null) return;
-      this.version = facts.version;
-      this.#record(edit, facts.version);
-      edit.done?.(facts);
-      this.told.saved(facts, edit);
+      facts = await edit.request(this.version);
     } catch (error) {
-      if (error.problem?.status === 412) {
-        this.isStopped = true;
-        this.told.stopped();
-        return;
-      }
-      this.waiting.shift();
-      if (edit.failed) edit.failed(error);
-      else this.told.failed(error, edit);
+      this.#refused(edit, error);
+      return;
     }
+    this.waiting.shift();
+    if (facts === null) return; // nothing to undo
+    this.version = facts.version;
+    this.#record(edit, facts.version);
+    edit.done?.(facts);
+    this.told.saved(facts, edit);
+  }
+
+  #refused(edit, error) {
+    if (error.problem?.status === 412) {
+      this.isStopped = true;
+      this.told.stopped();
+      return;
+    }
+    this.waiting.shift();
+    if (edit.failed) edit.failed(error);
+    else this.told.failed(error, edit);
   }
 
   #record(edit, version) {

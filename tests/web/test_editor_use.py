@@ -134,10 +134,8 @@ def test_every_input_has_a_name(page: Page, make_vocabulary: MakeVocabulary) -> 
                 ), field.evaluate("field => field.outerHTML")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_editor_fits_a_phone(page: Page, make_vocabulary: MakeVocabulary, *, scheme: str) -> None:
+def test_the_editor_fits_a_phone(page: Page, make_vocabulary: MakeVocabulary) -> None:
     page.set_viewport_size({"width": 375, "height": 740})
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     name = make_vocabulary("a" * 60, {"name": "bowing", "synonyms": ["b" * 60]}, *(f"label {n}" for n in range(150)))
     open_editor(page, name)
     expect(page.locator("#editor-heading")).to_be_in_viewport()
@@ -150,3 +148,31 @@ def test_the_editor_fits_a_phone(page: Page, make_vocabulary: MakeVocabulary, *,
         )
         assert not outside, tab
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), tab
+
+
+def test_text_stands_out_in_light_and_in_dark(page: Page, make_vocabulary: MakeVocabulary) -> None:
+    open_editor(page, make_vocabulary("bowing"))
+    rename(page, "bowing", "x" * 501)
+    expect(label_row(page, "bowing").locator(".problem")).to_be_visible(timeout=PATIENCE_MS)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        for part in ("#editor-name", ".label-name", ".label .more", ".label .problem", "#tab-settings", "#add-button"):
+            assert contrast(page, part) >= 4.5, (scheme, part)
+
+
+def contrast(page: Page, part: str) -> float:
+    """Contrast of a part's text with what lies behind it, as WCAG 2 measures it."""
+    colours: list[list[int]] = page.locator(part).first.evaluate(
+        "part => { const numbers = text => text.match(/[0-9.]+/g).map(Number);"
+        "const text = numbers(getComputedStyle(part).color);"
+        "let at = part; const ground = () => numbers(getComputedStyle(at).backgroundColor);"
+        "while (ground()[3] === 0) at = at.parentElement;"
+        "return [text, ground()].map(colour => colour.slice(0, 3)); }"
+    )
+    dark, light = sorted(luminance(colour) for colour in colours)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: list[int]) -> float:
+    linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in colour]
+    return float(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])

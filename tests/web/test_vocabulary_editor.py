@@ -219,23 +219,22 @@ def test_a_file_replaces_the_labels_and_keeps_the_rest(
     assert document["labels"][1]["label_id"] == identity
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "told"),
-    [
+def test_a_file_that_cannot_be_read_is_told_before_anything_is_sent(
+    page: Page, make_vocabulary: MakeVocabulary
+) -> None:
+    open_editor(page, make_vocabulary("bowing"))
+    for file, text, told in [
         ("a.csv", 'name\n"open', "cannot be read at line 2"),
         ("a.csv", "label\nbowing", "column `name`"),
         ("a.json", "{", "the JSON cannot be read"),
         ("a.json", "[1]", "label 0 of the JSON"),
         ("a.txt", "\n \n", "there is no label in it"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_told_before_anything_is_sent(
-    page: Page, make_vocabulary: MakeVocabulary, *, file: str, text: str, told: str
-) -> None:
-    open_editor(page, make_vocabulary("bowing"))
-    page.locator("#import-file").set_input_files(text_file(file, text))
-    expect(page.locator("#import-problem")).to_contain_text(told)
-    expect(page.locator("#import-add")).to_be_hidden()
+    ]:
+        page.locator("#import-file").set_input_files(text_file(file, text))
+        expect(page.locator("#import-problem")).to_contain_text(told)
+        expect(page.locator("#import-add")).to_be_hidden()
+        page.locator("#import-cancel").click()
+        expect(page.locator("#import")).to_be_hidden()
     expect_version(page, 1)
 
 
