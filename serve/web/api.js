@@ -8,30 +8,53 @@ export class ProblemError extends Error {
   }
 }
 
-export async function getJson(path) {
-  const response = await fetch(path);
-  const body = await response.json();
-  if (!response.ok) throw new ProblemError(body, Number(response.headers.get("retry-after")));
-  return body;
+// What to tell a reader about any error; `isPassing` where the same request may well succeed later.
+export function problemOf(error) {
+  if (error instanceof ProblemError) return { ...error.problem, isPassing: error.problem.status >= 500 };
+  return { title: "The server does not answer", detail: String(error.message ?? error), isPassing: true };
+}
+
+export function getJson(path) {
+  return send("GET", path);
+}
+
+// `no-store`: while a change is encoded, the version before is answered under the ETag of the newer one.
+export async function send(method, path, { headers = {}, body } = {}) {
+  const response = await fetch(path, { method, headers, body, cache: "no-store" });
+  if (response.status === 204) return null;
+  const answer = await response.json().catch(() => null);
+  if (response.ok && answer !== null) return answer;
+  throw problemError(answer, response.status, response.statusText, response.headers.get("retry-after"));
+}
+
+export function classify(file, options, { signal, onProgress }) {
+  const form = new FormData();
+  form.append("options", JSON.stringify(options));
+  form.append("video", file);
+  return upload("/v1/classify", form, { signal, onProgress });
 }
 
 // XMLHttpRequest, since fetch does not tell how much of an upload has gone.
-export function classify(file, options, { signal, onProgress }) {
+export function upload(path, form, { headers = {}, signal, onProgress }) {
   return new Promise((resolve, reject) => {
-    const form = new FormData();
-    form.append("options", JSON.stringify(options));
-    form.append("video", file);
     const request = new XMLHttpRequest();
-    request.open("POST", "/v1/classify");
+    request.open("POST", path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => onProgress(event.total ? event.loaded / event.total : 0));
     request.addEventListener("load", () => {
-      if (request.status === 200) resolve(request.response);
-      else reject(new ProblemError(request.response ?? { title: `Status ${request.status}`, detail: request.statusText }, Number(request.getResponseHeader("retry-after"))));
+      const { status, statusText, response } = request;
+      if (status >= 200 && status < 300 && response) resolve(response);
+      else reject(problemError(response, status, statusText, request.getResponseHeader("retry-after")));
     });
-    request.addEventListener("error", () => reject(new Error("The connection was lost; is the server running, and the file still there?")));
+    const lost = "The connection was lost; is the server running, and the file still there?";
+    request.addEventListener("error", () => reject(new Error(lost)));
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
-    signal.addEventListener("abort", () => request.abort());
+    signal?.addEventListener("abort", () => request.abort());
     request.send(form);
   });
+}
+
+function problemError(answer, status, statusText, retryAfter) {
+  return new ProblemError(answer ?? { title: `Status ${status}`, detail: statusText, status }, Number(retryAfter));
 }

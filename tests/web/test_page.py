@@ -1,57 +1,15 @@
-"""The page in a real Chromium, against a real server."""
+"""The page in a real Chromium, against a real server: a video, its labels, its answer."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
 from tests.running_server import RunningServer
+from tests.web.editing import choose
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Browser, demo_server: RunningServer) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    opened = context.new_page()
-    faults: list[str] = []
-    elsewhere: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on(
-        "request",
-        lambda request: (
-            elsewhere.append(request.url) if not request.url.startswith((demo_server.address, "blob:")) else None
-        ),
-    )
-    opened.goto(demo_server.address)
-    expect(opened.locator("#model")).to_contain_text("demo@", timeout=20_000)
-    yield opened
-    context.close()
-    assert not faults
-    assert not elsewhere
-
-
-def choose(page: Page, path: Path) -> None:
-    page.locator("#file").set_input_files(str(path))
+pytestmark = pytest.mark.browser
 
 
 def test_a_video_gives_bars_marks_and_facts(page: Page, demo_clip: Path, demo_server: RunningServer) -> None:

@@ -1,0 +1,87 @@
+// The answer: labels as bars, "none of these", how long it took; or the problem.
+import { $, element } from "/web/dom.js";
+import { clearSampling, showSampling } from "/web/video.js";
+
+export function clearAnswer() {
+  $("results").replaceChildren();
+  clearSampling();
+  for (const id of ["none", "acceptance", "example-facts"]) $(id).hidden = true;
+  $("timing").textContent = "";
+  $("empty").hidden = false;
+}
+
+export function showError(problem) {
+  $("error").hidden = !problem;
+  $("error").replaceChildren();
+  if (!problem) return;
+  $("error").append(element("strong", "", problem.title ?? "Error"), element("span", "", problem.detail ?? ""));
+}
+
+export function showAnswer(answer) {
+  $("empty").hidden = true;
+  $("results").replaceChildren(...answer.results.map((result) => resultRow(result, answer.results)));
+  showNone(answer.none_of_these);
+  tell($("acceptance"), answer.acceptance && acceptanceWords(answer.acceptance));
+  tell($("example-facts"), answer.examples && exampleWords(answer.examples));
+  showSampling(answer.sampling);
+  const { total, ...stages } = answer.timing_ms;
+  const told = Object.entries(stages).map(([stage, value]) => `${stage} ${value.toFixed(1)}`).join(", ");
+  const { name, version, engine } = answer.model;
+  const asked = answer.vocabulary ?? "labels of this request";
+  $("timing").textContent = `${name}@${version} on ${engine}, ${asked}: ${total.toFixed(0)} ms (${told})`;
+}
+
+function showNone(none) {
+  $("none").hidden = none.score === null && !none.rejected;
+  const score = none.score === null ? "" : ` (${percent(none.score)})`;
+  $("none").textContent = none.rejected ? `None of these${score}: no label is accepted.` : `None of these${score}`;
+  $("none").classList.toggle("rejected", none.rejected);
+}
+
+function tell(place, words) {
+  place.hidden = !words;
+  place.textContent = words ?? "";
+}
+
+// Whether thresholds decided this answer, and what they promise.
+function acceptanceWords(acceptance) {
+  const { applied, obstacle, criterion, threshold, false_accept_rate: rate, false_accept_interval: range } = acceptance;
+  const what = rate === null ? "Thresholds set by hand were" : "A calibration was";
+  if (!applied) return `${what} not applied: ${obstacle}.`;
+  const common = threshold === null ? "" : `accepted from ${criterion} ${threshold.toFixed(3)}`;
+  const from = common || "labels have thresholds of their own";
+  if (rate === null) return `${what} applied: ${from}.`;
+  const [low, high] = range ?? [];
+  const within = range ? ` (95 % interval ${percent(low)} to ${percent(high)})` : "";
+  const promise = `of clips that show none of the labels ${percent(rate)} may be accepted${within}`;
+  const caveats = acceptance.caveats.length ? `. It need not hold: ${acceptance.caveats.join("; ")}` : "";
+  return `${what} applied: ${from}; ${promise}${caveats}.`;
+}
+
+function exampleWords(examples) {
+  const { num_examples: number, weight, accuracy, accuracy_by_text: byText } = examples;
+  const gain = weight ? `up to ${weight.toFixed(2)} logits by nearness` : "nothing, since they would not help";
+  const found = accuracy === null ? "" : `${percent(accuracy)} of them are found, by text alone ${percent(byText)}`;
+  const measured = found && `; left out in turn, ${found}`;
+  return `${number} example clip${number === 1 ? "" : "s"} add ${gain}${measured}.`;
+}
+
+function percent(share) {
+  return `${(share * 100).toFixed(1)} %`;
+}
+
+function resultRow(result, all) {
+  const row = element("li", "result");
+  const logits = all.map((other) => other.logit);
+  const span = Math.max(...logits) - Math.min(...logits) || 1;
+  const share = result.score ?? (result.logit - Math.min(...logits)) / span;
+  const fill = element("div", "fill");
+  fill.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  const shown = result.score === null ? result.logit.toFixed(2) : percent(result.score);
+  const head = element("div", "row");
+  head.append(element("span", "name", result.label), element("span", "score", shown));
+  const score = result.score === null ? "no score" : `score ${result.score.toFixed(4)}`;
+  const numbers = `${score} · logit ${result.logit.toFixed(3)} · cosine ${result.cosine.toFixed(4)}`;
+  row.append(fill, head, element("div", "numbers", numbers));
+  return row;
+}

@@ -1,0 +1,38 @@
+// Who edits: a name kept in this browser, sent as X-Author.
+import { $ } from "/web/dom.js";
+
+const KEY = "actserve-author";
+
+export function wireAuthor() {
+  try {
+    $("author").value = localStorage.getItem(KEY) ?? "";
+    $("author").addEventListener("input", () => localStorage.setItem(KEY, $("author").value.trim()));
+  } catch {
+    // a browser that keeps nothing: the name lasts as long as the page
+  }
+}
+
+// Headers hold bytes: a name outside Latin-1 goes as UTF-8.
+export function authorHeader() {
+  const name = $("author").value.trim();
+  return name ? { "X-Author": String.fromCharCode(...new TextEncoder().encode(name)) } : {};
+}
+
+export function authorOf(facts) {
+  const bytes = Uint8Array.from(facts.author, (character) => character.charCodeAt(0));
+  if ([...facts.author].some((character) => character.codePointAt(0) > 255)) return facts.author;
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes) || "somebody";
+  } catch {
+    return facts.author;
+  }
+}
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+export function timeOf(facts) {
+  const made = document.createElement("time");
+  made.dateTime = facts.created_at;
+  made.textContent = CLOCK.format(new Date(facts.created_at));
+  return made;
+}

@@ -1,0 +1,70 @@
+// Somebody else was faster (412): who, when, what; and what becomes of the edits that wait.
+import { authorOf, timeOf } from "/web/author.js";
+import { diffView } from "/web/diff.js";
+import { $, button, element } from "/web/dom.js";
+import { diff, versions } from "/web/vocabulary.js";
+
+const MOST_VERSIONS = 20;
+
+// What happened to `name` since version `seen`, newest first.
+export async function madeSince(name, seen) {
+  const found = await versions(name, { size: MOST_VERSIONS });
+  return found.versions.filter((item) => item.version > seen);
+}
+
+export function wordsOf(item) {
+  const words = element("span");
+  words.append(`version ${item.version} was made by ${authorOf(item)}, `, timeOf(item));
+  if (item.note) words.append(` (${item.note})`);
+  return words;
+}
+
+const shown = { told: null, difference: null };
+
+// `told`: {name, seen, made, waiting, undoing, again, discard}; `waiting` may grow while the question stands, `undoing`
+// says that an undo or redo was among what was asked for.
+export async function showConflict(told) {
+  Object.assign(shown, { told, difference: null });
+  draw();
+  const newest = told.made[0]?.version ?? told.seen;
+  const found = await diff(told.name, told.seen, newest).catch(() => null); // the seen version may be gone
+  if (!found || shown.told !== told) return;
+  shown.difference = diffView(found);
+  draw();
+}
+
+export function hideConflict() {
+  shown.told = null;
+  draw();
+}
+
+// Once more, since another edit waits by now.
+export function redrawConflict() {
+  if (shown.told) draw();
+}
+
+function draw() {
+  $("conflict").hidden = !shown.told;
+  $("conflict").replaceChildren(...(shown.told ? parts(shown.told) : []));
+}
+
+function parts({ made, waiting, undoing, again, discard }) {
+  const noun = waiting.length === 1 ? "edit" : "edits";
+  const who = element("ul");
+  who.append(...made.map((item) => wrapped(wordsOf(item))));
+  const found = [element("strong", "", "Somebody else changed this vocabulary"), who];
+  if (shown.difference) found.push(shown.difference);
+  if (undoing) {
+    const words = "Going a step back or forth would take that back too, so it was not done.";
+    found.push(element("p", "", `${words} The history reaches every version.`));
+  }
+  if (!waiting.length) return [...found, button("All right", discard)];
+  found.push(element("p", "", `Not saved yet: ${waiting.map((edit) => edit.what).join("; ")}.`));
+  return [...found, button(`Save my ${noun} on top`, again, "main"), button(`Discard my ${noun}`, discard)];
+}
+
+function wrapped(node) {
+  const item = element("li");
+  item.append(node);
+  return item;
+}

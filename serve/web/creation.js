@@ -1,0 +1,80 @@
+// A new vocabulary: a name, and labels that are typed, from a file, or those of another vocabulary.
+import { problemOf } from "/web/api.js";
+import { $, count, element, lines, showProblem } from "/web/dom.js";
+import { readLabelFile, withSplitNames } from "/web/label_files.js";
+import { names, took } from "/web/vocabularies.js";
+import { create, read } from "/web/vocabulary.js";
+
+const chosen = { file: null };
+
+export function openCreation(typed) {
+  $("new-vocabulary").reset();
+  chosen.file = null;
+  $("new-labels").value = typed.join("\n");
+  $("new-copy").replaceChildren(...["nothing", ...names()].map((name) => element("option", "", name)));
+  $("new-copy").options[0].value = "";
+  showProblem($("new-problem"), null);
+  showFile();
+  $("new-vocabulary").hidden = false;
+  $("new-name").focus();
+}
+
+export function closeCreation() {
+  $("new-vocabulary").hidden = true;
+}
+
+export function wireCreation(made) {
+  $("new-file").addEventListener("change", (event) => takeFile(event.target.files[0]));
+  $("new-vocabulary").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    $("new-create").disabled = true;
+    try {
+      const facts = await create($("new-name").value.trim(), await documentOf());
+      took(facts);
+      made(facts);
+    } catch (error) {
+      showProblem($("new-problem"), problemOf(error));
+      if (error.problem?.status === 412) $("new-name").focus();
+    } finally {
+      $("new-create").disabled = false;
+    }
+  });
+}
+
+export async function takeFile(file) {
+  if (!file) return;
+  showProblem($("new-problem"), null);
+  try {
+    chosen.file = { name: file.name, found: await readLabelFile(file) };
+  } catch (error) {
+    chosen.file = null;
+    showProblem($("new-problem"), { title: `${file.name} cannot be used`, detail: error.message });
+  }
+  showFile();
+}
+
+function showFile() {
+  const { file } = chosen;
+  $("new-file-text").textContent = file ? `${file.name}: ${count(file.found.labels.length, "label")}` : "";
+  $("new-split-line").hidden = !file;
+}
+
+// Labels of the copied vocabulary, then of the file, then the typed ones; what else they hold, of the file if it says.
+async function documentOf() {
+  const copy = $("new-copy").value ? contentOf(await read($("new-copy").value)) : {};
+  const file = chosen.file?.found ?? { labels: [] };
+  const fromFile = $("new-split").checked ? withSplitNames(file.labels) : file.labels;
+  const labels = [...(copy.labels ?? []), ...fromFile, ...lines($("new-labels").value)];
+  return { ...copy, ...file, labels: labels.map(plain) };
+}
+
+function contentOf({ labels, templates, phrase_rule, background, acceptance, description, metadata }) {
+  return { labels, templates, phrase_rule, background, acceptance, description, metadata };
+}
+
+// A label without its identity and its clips, which stay with the vocabulary they came from.
+function plain(label) {
+  if (typeof label === "string") return label;
+  const { label_id, examples, ...kept } = label;
+  return kept;
+}

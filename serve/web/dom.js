@@ -1,0 +1,45 @@
+// Elements of the page. Every text from outside goes in as text, never as HTML.
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+export function button(text, act, className = "quiet") {
+  const made = element("button", className, text);
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}
+
+export function count(number, noun) {
+  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+export function lines(text) {
+  return text.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean);
+}
+
+// Writes a problem (or none) where it arose; `again` offers the same once more where that may help.
+export function showProblem(place, problem, again) {
+  place.hidden = !problem;
+  place.replaceChildren();
+  if (!problem) return;
+  place.append(element("strong", "", problem.title ?? "Error"), element("span", "", problem.detail ?? ""));
+  if (again && problem.isPassing) place.append(button("Try again", again));
+}
+
+// Makes the children of a place these nodes, moving none that stands right: a moved field loses the focus.
+export function arrange(place, nodes) {
+  const wanted = new Set(nodes);
+  for (const child of [...place.children]) if (!wanted.has(child)) child.remove();
+  let next = place.firstElementChild;
+  for (const node of nodes) {
+    if (node === next) next = next.nextElementSibling;
+    else place.insertBefore(node, next);
+  }
+}

@@ -1,0 +1,278 @@
+// The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and tells how it went.
+import { problemOf } from "/web/api.js";
+import { authorOf, wireAuthor } from "/web/author.js";
+import { hideConflict, madeSince, redrawConflict, showConflict } from "/web/conflict.js";
+import { closeCreation, openCreation, takeFile, wireCreation } from "/web/creation.js";
+import { $, showProblem } from "/web/dom.js";
+import { Edits } from "/web/edits.js";
+import { VersionHistory } from "/web/history.js";
+import { closeOffer, offer, refreshOffer, wireImports } from "/web/imports.js";
+import { LABEL_FILE } from "/web/label_files.js";
+import { LabelList } from "/web/labels.js";
+import { wireTabs } from "/web/tabs.js";
+import { choose, factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "/web/vocabularies.js";
+import { exportAddress, read } from "/web/vocabulary.js";
+import { VocabularySettings } from "/web/vocabulary_settings.js";
+
+const NARROW = matchMedia("(max-width: 60rem)"); // as in editor.css: the editor stands under the answer
+const EXPORTS = ["json", "csv", "txt"];
+const open = { name: null, edits: null, content: null, turn: 0, reveals: false, tab: "tab-labels" };
+const submit = (edit) => {
+  open.edits.submit(edit);
+  redrawConflict();
+  showUndo();
+};
+const labels = new LabelList({ submit, say });
+const settings = new VocabularySettings({ submit, erased });
+const history = new VersionHistory({ submit, seen: () => open.edits.version });
+const showTab = wireTabs($("editor-tabs"), (tab) => {
+  open.tab = tab;
+  if (tab === "tab-history" && open.edits) history.show();
+});
+
+export async function openEditor(name) {
+  if (!isFree(name)) return;
+  closeCreation();
+  if (open.name !== name) {
+    begin(name, factsOf(name)?.latest ?? 1);
+    await load({ reveal: false });
+  }
+  showEditor(true);
+  watch(name);
+  if (NARROW.matches) $("editor").scrollIntoView();
+  $("editor-heading").focus();
+}
+
+export function openNew(typed) {
+  if (!isFree(null)) return;
+  open.name = open.edits = null;
+  watch(null);
+  showEditor(true);
+  openCreation(typed);
+}
+
+function showEditor(isOpen) {
+  document.body.classList.toggle("editing", isOpen);
+  $("editor").hidden = !isOpen;
+  $("editor-body").hidden = !open.name;
+  $("editor-name").textContent = open.name ?? "new";
+}
+
+function begin(name, version) {
+  open.name = name;
+  open.content = null;
+  open.edits = new Edits(name, version, { saved, failed, settled, stopped });
+  for (const part of [labels, settings, history]) part.clear(name);
+  closeOffer();
+  hideConflict();
+  showProblem($("editor-problem"), null);
+  say("");
+  showTab("tab-labels");
+}
+
+function close() {
+  watch(null);
+  showEditor(false);
+  $("edit-vocabulary").focus();
+}
+
+// Whether nothing unsaved of another vocabulary would be lost.
+function isFree(name) {
+  if (!open.edits || open.name === name || (open.edits.isIdle && !isTyped())) return true;
+  showEditor(true);
+  say(`Something of ${open.name} is not saved yet.`);
+  $("editor-heading").focus();
+  return false;
+}
+
+function isTyped() {
+  return labels.isTyped || settings.isTyped;
+}
+
+// Shows the newest version as it is stored, whether or not it is in use yet.
+async function load({ reveal }) {
+  const turn = (open.turn += 1);
+  const { name, edits } = open;
+  try {
+    const content = await read(name, edits.version);
+    if (turn !== open.turn || name !== open.name) return;
+    open.content = content;
+    labels.set(content.labels, { reveal });
+    settings.set(content, edits.version);
+    showExports(name, edits.version);
+    refreshOffer(labels);
+    if (open.tab === "tab-history") await history.show();
+  } catch (error) {
+    showProblem($("editor-problem"), problemOf(error), () => load({ reveal }));
+  }
+  showState();
+}
+
+function saved(facts, edit) {
+  open.reveals ||= Boolean(edit.reveals || edit.by);
+  showProblem($("editor-problem"), null);
+  say(`Saved as version ${facts.version}: ${edit.what}.`);
+  took(facts);
+}
+
+function failed(error, edit) {
+  showProblem($("editor-problem"), { ...problemOf(error), title: `Not done: ${edit.what}` });
+}
+
+async function settled() {
+  const reveal = open.reveals;
+  open.reveals = false;
+  if (open.content?.version !== open.edits.version) await load({ reveal });
+}
+
+// 412: show the newest version; what is typed stays, what waits is asked about.
+async function stopped() {
+  const { name, edits } = open;
+  const seen = edits.version;
+  say("");
+  try {
+    const made = await madeSince(name, seen);
+    edits.version = made[0]?.version ?? seen;
+    const undoing = edits.dropSteps();
+    const [again, discard] = [decided(() => edits.applyAgain()), decided(() => edits.discard())];
+    await Promise.all([
+      showConflict({ name, seen, made, waiting: edits.waiting, undoing, again, discard }),
+      load({ reveal: false }),
+      refresh(),
+    ]);
+  } catch (error) {
+    showProblem($("editor-problem"), problemOf(error), stopped);
+  }
+}
+
+function decided(act) {
+  return () => {
+    hideConflict();
+    act();
+    showState();
+    $("editor-heading").focus();
+  };
+}
+
+// Somebody made a version while nothing was typed here: it is followed.
+async function followOther(facts) {
+  const { edits, name } = open;
+  edits.follow(facts.latest);
+  await load({ reveal: false });
+  const [newest] = await madeSince(name, facts.latest - 1).catch(() => []);
+  if (newest && open.name === name) say(`Version ${newest.version} by ${authorOf(newest)} was taken over.`);
+}
+
+function erased(name) {
+  forget(name);
+  open.name = open.edits = null;
+  close();
+  refresh().catch(() => {});
+}
+
+function hear() {
+  if (!open.edits) return;
+  const facts = factsOf(open.name);
+  const isQuiet = open.edits.isIdle && !open.edits.isBusy && !labels.isRowTyped && !settings.isTyped;
+  if (facts && facts.latest > open.edits.version && isQuiet) followOther(facts);
+  showState();
+}
+
+function showState() {
+  if (!open.edits) return;
+  const facts = factsOf(open.name);
+  showUndo();
+  $("editor-version").textContent = stateWords(facts, open.content?.version ?? open.edits.version);
+  showEncoding(facts);
+}
+
+function stateWords(facts, version) {
+  if (!facts) return "deleted elsewhere";
+  const newer = facts.latest > open.edits.version ? `, ${facts.latest} was made elsewhere` : "";
+  return `version ${version}${facts.current === version ? ", in use" : ""}${newer}`;
+}
+
+function showEncoding(facts) {
+  showFault(facts);
+  $("encoding").hidden = !isEncoding(facts);
+  if (!isEncoding(facts)) return;
+  const { done = 0, total = 0 } = facts.encoding ?? {};
+  if (total) Object.assign($("encoding-bar"), { max: total, value: done });
+  else $("encoding-bar").removeAttribute("value");
+  const [told, all] = [done, total].map((number) => number.toLocaleString("en"));
+  const far = total ? `encoding ${told} of ${all} prompts` : "waiting to be encoded";
+  const until = facts.current ? `version ${facts.current} answers until then` : "not in use before that";
+  $("encoding-text").textContent = `version ${facts.latest}: ${far}; ${until}`;
+}
+
+function showFault(facts) {
+  const fault = facts?.encoding?.fault;
+  const until = facts?.current ? `Version ${facts.current} goes on answering.` : "";
+  const problem = { title: "The newest version is not in use", detail: `${fault}. ${until}` };
+  showProblem($("encoding-problem"), fault ? problem : null);
+}
+
+function showUndo() {
+  const { undone, redone } = open.edits;
+  for (const [id, word, what] of [["undo", "Undo", undone], ["redo", "Redo", redone]]) {
+    if (what === null && document.activeElement === $(id)) $("editor-heading").focus();
+    $(id).disabled = what === null;
+    $(id).title = what === null ? `Nothing to ${id}` : `${word}: ${what}`;
+  }
+}
+
+function showExports(name, version) {
+  for (const format of EXPORTS) {
+    $(`export-${format}`).href = exportAddress(name, version, format);
+    $(`export-${format}`).download = `${name}.${format}`;
+  }
+}
+
+function say(words) {
+  $("editor-status").textContent = words;
+}
+
+function wireKeys() {
+  document.addEventListener("keydown", (event) => {
+    const isShortcut = (event.ctrlKey || event.metaKey) && !event.altKey;
+    if (!isShortcut || $("editor").hidden || !open.edits || isTextField(event.target)) return;
+    const key = event.key.toLowerCase();
+    if (key !== "z" && key !== "y") return;
+    event.preventDefault();
+    if (key === "y" || event.shiftKey) open.edits.redo();
+    else open.edits.undo();
+  });
+}
+
+function isTextField(target) {
+  return target.matches("textarea, input:not([type=radio], [type=checkbox], [type=file])");
+}
+
+function wireDrops() {
+  $("editor").addEventListener("drop", (event) => {
+    const file = event.dataTransfer.files[0];
+    if (!file || !LABEL_FILE.test(file.name)) return;
+    event.preventDefault();
+    if (open.name) offer(file, labels);
+    else takeFile(file);
+  });
+}
+
+export function wireEditor({ created }) {
+  wireAuthor();
+  wireKeys();
+  wireDrops();
+  wireImports(labels, () => open.content);
+  wireCreation((facts) => {
+    created();
+    choose(facts.name);
+    openEditor(facts.name);
+  });
+  subscribe(hear);
+  $("undo").addEventListener("click", () => open.edits.undo());
+  $("redo").addEventListener("click", () => open.edits.redo());
+  $("editor-close").addEventListener("click", close);
+  window.addEventListener("beforeunload", (event) => {
+    if (open.edits && (!open.edits.isIdle || isTyped())) event.preventDefault();
+  });
+}

@@ -1,0 +1,131 @@
+// The edits of this visit to one vocabulary: sent one after the other, each on the version the one before made.
+//
+// An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. One that finds another
+// version than expected (412) waits, with all after it, until somebody decides. Undo rolls back to the state before an
+// edit, which makes a new version; `states` holds the newest version that equals each state.
+import { rollBack } from "/web/vocabulary.js";
+
+export class Edits {
+  // `told`: saved(facts, edit), failed(error, edit), settled() once none waits, stopped() at a 412.
+  constructor(name, version, told) {
+    this.name = name;
+    this.told = told;
+    this.waiting = [];
+    this.isBusy = false;
+    this.isStopped = false;
+    this.follow(version);
+  }
+
+  // Take a version made elsewhere as the one that is seen; what came before cannot be undone without undoing it too.
+  follow(version) {
+    this.version = version;
+    this.states = [{ version, what: "" }];
+    this.at = 0;
+  }
+
+  get isIdle() {
+    return !this.waiting.length;
+  }
+
+  get undone() {
+    return this.at > 0 && !this.isStopped ? this.states[this.at].what : null;
+  }
+
+  get redone() {
+    return this.at + 1 < this.states.length && !this.isStopped ? this.states[this.at + 1].what : null;
+  }
+
+  submit(edit) {
+    this.waiting.push(edit);
+    this.#work();
+  }
+
+  undo() {
+    this.#step(-1, "undo");
+  }
+
+  redo() {
+    this.#step(1, "redo");
+  }
+
+  // After 412: do the waiting edits on the newest version, or give them up.
+  applyAgain() {
+    this.follow(this.version);
+    this.isStopped = false;
+    this.#work();
+  }
+
+  discard() {
+    const dropped = this.waiting.splice(0);
+    this.follow(this.version);
+    this.isStopped = false;
+    for (const edit of dropped) edit.dropped?.();
+  }
+
+  // Undo and redo that met another version cannot be done on top of it; whether there were any.
+  dropSteps() {
+    const kept = this.waiting.filter((edit) => !edit.by);
+    const hadSteps = kept.length < this.waiting.length;
+    this.waiting = kept;
+    return hadSteps;
+  }
+
+  #step(by, word) {
+    if (this.isStopped) return;
+    this.submit({
+      what: word,
+      by,
+      request: (version) => {
+        const wanted = this.states[this.at + by];
+        return wanted ? rollBack(this.name, version, wanted.version) : null;
+      },
+    });
+  }
+
+  async #work() {
+    if (this.isBusy || this.isStopped) return;
+    this.isBusy = true;
+    while (this.waiting.length && !this.isStopped) await this.#send(this.waiting[0]);
+    this.isBusy = false;
+    if (!this.isStopped) this.told.settled();
+  }
+
+  async #send(edit) {
+    let facts;
+    try {
+      facts = await edit.request(this.version);
+    } catch (error) {
+      this.#refused(edit, error);
+      return;
+    }
+    this.waiting.shift();
+    if (facts === null) return; // nothing to undo
+    this.version = facts.version;
+    this.#record(edit, facts.version);
+    edit.done?.(facts);
+    this.told.saved(facts, edit);
+  }
+
+  #refused(edit, error) {
+    if (error.problem?.status === 412) {
+      this.isStopped = true;
+      this.told.stopped();
+      return;
+    }
+    this.waiting.shift();
+    if (edit.failed) edit.failed(error);
+    else this.told.failed(error, edit);
+  }
+
+  #record(edit, version) {
+    if (edit.by) {
+      edit.what = `${edit.what}: ${this.states[Math.max(this.at, this.at + edit.by)].what}`;
+      this.at += edit.by;
+      this.states[this.at].version = version;
+      return;
+    }
+    this.states.splice(this.at + 1);
+    this.states.push({ version, what: edit.what });
+    this.at += 1;
+  }
+}

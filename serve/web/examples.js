@@ -1,0 +1,129 @@
+// The example clips of one label: dropped on its row or chosen, uploaded with progress, shown as chips with removal.
+import { send, upload } from "/web/api.js";
+import { arrange, button, count, element } from "/web/dom.js";
+import { limits } from "/web/limits.js";
+import { LABEL_FILE } from "/web/label_files.js";
+import { address, changeHeaders, ifMatch } from "/web/vocabulary.js";
+
+export class LabelExamples {
+  // `row`: the label's row, where problems are told.
+  constructor(row) {
+    this.row = row;
+    this.chips = new Map(); // example_id -> node
+    const find = (selector) => row.node.querySelector(selector);
+    [this.list, this.file, this.progress] = [find(".chips"), find(".clip-file"), find(".upload")];
+    this.removeAll = find(".remove-clips");
+    const parts = ["progress", "span", "button"];
+    [this.bar, this.stage, this.cancel] = parts.map((part) => this.progress.querySelector(part));
+    this.removeAll.addEventListener("click", () => this.#remove(null));
+    this.file.addEventListener("change", () => {
+      this.add([...this.file.files]);
+      this.file.value = "";
+    });
+    this.#wireDrops();
+  }
+
+  show(label) {
+    const { examples = [] } = label;
+    this.file.setAttribute("aria-label", `Add clips that show ${label.name}`);
+    this.removeAll.setAttribute("aria-label", `Remove all clips of ${label.name}`);
+    this.removeAll.hidden = examples.length < 2;
+    const hadFocus = this.list.contains(document.activeElement);
+    const made = new Map(examples.map((example) => [example.example_id, this.#chipOf(example, label)]));
+    this.chips = made;
+    arrange(this.list, [...made.values()]);
+    if (hadFocus && !this.list.contains(document.activeElement)) {
+      (this.list.querySelector("button") ?? this.file).focus();
+    }
+  }
+
+  add(files) {
+    if (!files.length) return;
+    this.row.open(true);
+    const fault = tooLarge(files);
+    if (fault) return this.row.tell(fault);
+    const names = files.length === 1 ? `clip ${files[0].name}` : count(files.length, "clip");
+    return this.row.submit(null, {
+      what: `add ${names} to “${this.row.label.name}”`,
+      request: (version) => this.#send(files, version),
+    });
+  }
+
+  async #send(files, version) {
+    const form = new FormData();
+    for (const file of files) form.append("video", file);
+    const abort = new AbortController();
+    this.cancel.onclick = () => abort.abort();
+    this.#showProgress(0, files);
+    try {
+      return await upload(this.#address(), form, {
+        headers: changeHeaders(ifMatch(version)),
+        signal: abort.signal,
+        onProgress: (share) => this.#showProgress(share, files),
+      });
+    } finally {
+      this.progress.hidden = true;
+    }
+  }
+
+  #showProgress(share, files) {
+    this.progress.hidden = false;
+    if (share < 1) this.bar.value = share;
+    else this.bar.removeAttribute("value");
+    const what = count(files.length, "clip");
+    this.stage.textContent = share < 1 ? `uploading ${what}, ${Math.round(share * 100)} %` : `looking at ${what}`;
+  }
+
+  #remove(example) {
+    const what = example ? `remove clip ${example.filename}` : "remove all clips";
+    const path = this.#address(example ? `/${encodeURIComponent(example.example_id)}` : "");
+    this.row.submit(null, {
+      what: `${what} of “${this.row.label.name}”`,
+      request: (version) => send("DELETE", path, { headers: changeHeaders(ifMatch(version)) }),
+    });
+  }
+
+  #address(rest = "") {
+    return address(this.row.list.vocabulary, `/labels/${encodeURIComponent(this.row.id)}/examples${rest}`);
+  }
+
+  #chipOf(example, label) {
+    const known = this.chips.get(example.example_id);
+    if (known) return known;
+    const chip = element("li", "chip");
+    chip.title = `${(example.num_bytes / 1e6).toFixed(2)} MB, added ${example.created_at}`;
+    const remove = button("×", () => this.#remove(example), "remove");
+    remove.setAttribute("aria-label", `Remove clip ${example.filename} of ${label.name}`);
+    chip.append(element("span", "", example.filename || "clip"), remove);
+    return chip;
+  }
+
+  #wireDrops() {
+    const { node } = this.row;
+    node.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      event.stopPropagation(); // the place of the video to ask about does not offer itself
+      node.classList.add("over");
+    });
+    node.addEventListener("dragleave", (event) => {
+      if (!node.contains(event.relatedTarget)) node.classList.remove("over");
+    });
+    node.addEventListener("drop", (event) => {
+      node.classList.remove("over");
+      const files = [...event.dataTransfer.files].filter((file) => !LABEL_FILE.test(file.name));
+      if (!files.length) return;
+      event.preventDefault();
+      this.add(files);
+    });
+  }
+}
+
+function tooLarge(files) {
+  const each = limits.vocabularies?.max_example_bytes ?? limits.max_upload_bytes;
+  const large = files.find((file) => file.size > each);
+  const words = `${large?.name} has ${large?.size} bytes, a clip may have ${each}.`;
+  if (large) return { title: "Clip too large", detail: words };
+  const all = files.reduce((sum, file) => sum + file.size, 0);
+  if (all <= limits.max_upload_bytes) return null;
+  return { title: "Too much at once", detail: `${all} bytes; one upload may have ${limits.max_upload_bytes}.` };
+}

@@ -1,0 +1,131 @@
+// The versions of the open vocabulary: who made them and when, what lies between any two, and the way back to any.
+import { problemOf } from "/web/api.js";
+import { authorOf, timeOf } from "/web/author.js";
+import { diffView } from "/web/diff.js";
+import { $, button, count, element, showProblem } from "/web/dom.js";
+import { diff, rollBack, versions } from "/web/vocabulary.js";
+
+const VERSIONS_PER_PAGE = 20;
+
+export class VersionHistory {
+  constructor({ submit, seen }) {
+    this.submit = submit;
+    this.seen = seen; // the version that is open
+    this.clear("");
+    $("older").addEventListener("click", () => this.#more());
+    $("history-list").addEventListener("change", () => this.#compare());
+  }
+
+  clear(vocabulary) {
+    this.vocabulary = vocabulary;
+    this.items = [];
+    this.token = null;
+    this.turn = (this.turn ?? 0) + 1;
+    $("history-list").replaceChildren();
+    $("history-diff").replaceChildren();
+    showProblem($("history-problem"), null);
+  }
+
+  // Newest first, from the start; the last change is the one that is compared.
+  async show() {
+    this.clear(this.vocabulary);
+    await this.#more();
+    this.#check("to", this.items[0]);
+    this.#check("from", this.items[1] ?? this.items[0]);
+    await this.#compare();
+  }
+
+  async #more() {
+    const turn = this.turn;
+    try {
+      const page = await versions(this.vocabulary, { token: this.token, size: VERSIONS_PER_PAGE });
+      if (turn !== this.turn) return;
+      this.token = page.next_page_token;
+      this.items.push(...page.versions);
+      $("history-list").append(...page.versions.map((item) => this.#rowOf(item)));
+    } catch (error) {
+      showProblem($("history-problem"), problemOf(error), () => this.show());
+    }
+    $("older").hidden = !this.token;
+  }
+
+  #rowOf(item) {
+    const row = element("li", "version");
+    const facts = element("span", "facts");
+    facts.append(element("strong", "", `Version ${item.version}`), ` by ${authorOf(item)}, `, timeOf(item));
+    facts.append(`, ${count(item.num_labels, "label")}${item.note ? `, ${item.note}` : ""}`);
+    row.append(this.#choice("from", item), this.#choice("to", item), facts);
+    if (item.version !== this.seen()) {
+      const back = button("Roll back …", () => this.#confirm(row, item, back));
+      back.setAttribute("aria-label", `Roll back to version ${item.version} …`);
+      row.append(back);
+    }
+    return row;
+  }
+
+  #choice(side, item) {
+    const label = element("label", "side", side);
+    const radio = element("input");
+    Object.assign(radio, { type: "radio", name: `history-${side}`, value: String(item.version) });
+    radio.setAttribute("aria-label", `Compare ${side} version ${item.version}`);
+    label.prepend(radio);
+    return label;
+  }
+
+  #check(side, item) {
+    const radio = $("history-list").querySelector(`input[name="history-${side}"][value="${item?.version}"]`);
+    if (radio) radio.checked = true;
+  }
+
+  #checked(side) {
+    return $("history-list").querySelector(`input[name="history-${side}"]:checked`)?.value;
+  }
+
+  async #compare() {
+    const [from, to, turn] = [this.#checked("from"), this.#checked("to"), this.turn];
+    if (!from || !to) return;
+    try {
+      const found = await diff(this.vocabulary, from, to);
+      if (turn !== this.turn || from !== this.#checked("from") || to !== this.#checked("to")) return;
+      $("history-diff").replaceChildren(element("h3", "", `From version ${from} to ${to}`), diffView(found));
+      showProblem($("history-problem"), null);
+    } catch (error) {
+      showProblem($("history-problem"), problemOf(error), () => this.#compare());
+    }
+  }
+
+  // Asks in the page, showing what going back would do.
+  async #confirm(row, item, back) {
+    const box = element("div", "confirm");
+    const close = () => {
+      box.remove();
+      back.hidden = false;
+      back.focus();
+    };
+    const act = button(`Make version ${item.version} the newest`, () => this.#rollBack(item), "main");
+    box.append(element("p", "", "This makes a new version; nothing of the history is lost. Going back does:"));
+    box.append(act, button("Keep what is", close));
+    box.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") close();
+    });
+    back.hidden = true;
+    row.append(box);
+    act.focus();
+    try {
+      const found = await diff(this.vocabulary, this.seen(), item.version);
+      box.firstElementChild.after(diffView(found));
+    } catch (error) {
+      showProblem($("history-problem"), problemOf(error));
+    }
+  }
+
+  #rollBack(item) {
+    $("history-heading").focus();
+    this.submit({
+      what: `roll back to version ${item.version}`,
+      reveals: true,
+      request: (version) => rollBack(this.vocabulary, version, item.version),
+      failed: (error) => showProblem($("history-problem"), problemOf(error)),
+    });
+  }
+}

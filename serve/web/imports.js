@@ -1,0 +1,107 @@
+// A file of labels for the open vocabulary: shown as a count first, then added or put in place of all.
+import { problemOf } from "/web/api.js";
+import { $, count, showProblem } from "/web/dom.js";
+import { readLabelFile, withSplitNames } from "/web/label_files.js";
+import { replace } from "/web/vocabulary.js";
+
+const chosen = { name: "", found: null };
+
+export function wireImports(list, content) {
+  $("import-file").addEventListener("change", (event) => offer(event.target.files[0], list));
+  $("import-split").addEventListener("change", () => showOffer(list));
+  $("import-cancel").addEventListener("click", () => closeOffer());
+  $("import-add").addEventListener("click", () => addAll(list));
+  $("import-replace").addEventListener("click", () => replaceAll(list, content()));
+}
+
+export async function offer(file, list) {
+  if (!file) return;
+  chosen.name = file.name;
+  chosen.found = null;
+  showProblem($("import-problem"), null);
+  $("import").hidden = false;
+  try {
+    chosen.found = await readLabelFile(file);
+  } catch (error) {
+    showProblem($("import-problem"), { title: `${file.name} cannot be used`, detail: error.message });
+  }
+  showOffer(list);
+  $(chosen.found ? "import-add" : "import-cancel").focus();
+}
+
+// The labels it is compared with changed.
+export function refreshOffer(list) {
+  if (chosen.found && !$("import").hidden) showOffer(list);
+}
+
+export function closeOffer() {
+  if (!$("import").hidden && $("import").contains(document.activeElement)) $("add").focus();
+  $("import").hidden = true;
+  $("import-file").value = "";
+  chosen.found = null;
+}
+
+function labels() {
+  return $("import-split").checked ? withSplitNames(chosen.found.labels) : chosen.found.labels;
+}
+
+function showOffer(list) {
+  for (const id of ["import-add", "import-replace", "import-options"]) $(id).hidden = !chosen.found;
+  $("import-text").textContent = "";
+  if (!chosen.found) return;
+  const [all, missing] = [labels(), list.missing(labels())];
+  const here = all.length - missing.length;
+  const known = here ? `, ${here.toLocaleString("en")} of them here already or twice` : "";
+  const example = all.slice(0, 3).map((label) => `“${label.name ?? label}”`).join(", ");
+  $("import-text").textContent = `${chosen.name}: ${count(all.length, "label")}${known} (${example} …)`;
+  $("import-add").disabled = !missing.length;
+  $("import-add").textContent = `Add ${count(missing.length, "label")}`;
+}
+
+function addAll(list) {
+  const added = list.missing(labels()).map(plain);
+  list.add(added, `add ${count(added.length, "label")} of ${chosen.name}`, reopening());
+  closeOffer();
+}
+
+// A file of phrases replaces the labels; JSON that holds more than labels replaces that too.
+function replaceAll(list, content) {
+  const { templates, phrase_rule, background, acceptance, description, metadata } = content;
+  const kept = { templates, phrase_rule, background, acceptance, description, metadata };
+  const document = { ...kept, ...chosen.found, labels: labels().map((label) => continued(label, content.labels)) };
+  list.submit({
+    what: `replace all labels by ${chosen.name}`,
+    reveals: true,
+    request: (version) => replace(list.vocabulary, version, document),
+    ...reopening(),
+  });
+  closeOffer();
+}
+
+// The offer as it stands comes back when its edit fails or is given up.
+function reopening() {
+  const { name, found } = chosen;
+  const back = (problem) => {
+    Object.assign(chosen, { name, found });
+    $("import").hidden = false;
+    showProblem($("import-problem"), problem);
+    for (const id of ["import-add", "import-replace", "import-options"]) $(id).hidden = false;
+  };
+  return { failed: (error) => back(problemOf(error)), dropped: () => back(null) };
+}
+
+// A label as PUT takes it: what the file does not say of a label that is there stays, and only clips that are there do.
+function continued(label, before) {
+  const given = typeof label === "string" ? { name: label } : label;
+  const same = before.find(({ label_id, name }) => label_id === given.label_id || name === given.name.trim());
+  const { examples, threshold = same?.threshold ?? null, ...rest } = given;
+  const here = new Set((same?.examples ?? []).map((example) => example.example_id));
+  const clips = examples?.filter((example) => here.has(example.example_id));
+  return { ...rest, threshold, ...(clips ? { examples: clips } : {}) };
+}
+
+// A label as PATCH adds it: its identity is of another vocabulary.
+function plain(label) {
+  if (typeof label === "string") return label;
+  return { name: label.name, synonyms: label.synonyms ?? [], negatives: label.negatives ?? [] };
+}

@@ -1,0 +1,94 @@
+// Labels from files: JSON, CSV (`name,synonyms,negatives`, phrases separated by `|`), plain text with one a line.
+import { lines } from "/web/dom.js";
+
+const WORD_EDGES = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_/;
+export const LABEL_FILE = /\.(txt|csv|json)$/i;
+
+// The vocabulary in a file, as PUT takes it; throws an Error that says what cannot be read.
+export async function readLabelFile(file) {
+  const text = decoded(await file.arrayBuffer());
+  const kind = LABEL_FILE.exec(file.name)?.[1].toLowerCase() ?? "txt";
+  const found = { txt: fromLines, csv: fromCsv, json: fromJson }[kind](text);
+  if (!found.labels.length) throw new Error("there is no label in it");
+  return found;
+}
+
+// Words of a class name: `ApplyEyeMakeup` -> `apply eye makeup`, `brush_hair` -> `brush hair`.
+export function splitName(name) {
+  if (name.trim().includes(" ")) return name.trim();
+  const words = name.split(WORD_EDGES).filter(Boolean);
+  return words.map((word) => (isUpper(word) && word.length > 1 ? word : word.toLowerCase())).join(" ");
+}
+
+export function withSplitNames(labels) {
+  return labels.map((label) =>
+    typeof label === "string" ? splitName(label) : { ...label, name: splitName(label.name) },
+  );
+}
+
+function isUpper(word) {
+  return word === word.toUpperCase() && word !== word.toLowerCase();
+}
+
+function decoded(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("the text is not UTF-8");
+  }
+}
+
+function fromLines(text) {
+  return { labels: lines(text) };
+}
+
+function fromJson(text) {
+  const found = parsed(text);
+  const labels = Array.isArray(found) ? found : found?.labels;
+  if (!Array.isArray(labels)) throw new Error("the JSON has to be a list of labels, or an object with `labels`");
+  const wrong = labels.findIndex((label) => typeof label !== "string" && typeof label?.name !== "string");
+  if (wrong >= 0) throw new Error(`label ${wrong} of the JSON is neither text nor an object with a name`);
+  return Array.isArray(found) ? { labels } : found;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`the JSON cannot be read: ${error.message}`);
+  }
+}
+
+function fromCsv(text) {
+  const [head, ...rows] = csvRows(text);
+  const columns = Object.fromEntries((head ?? []).map((name, index) => [name, index]));
+  if (!("name" in columns)) throw new Error(`the CSV needs a column \`name\`, found ${head?.join(", ") || "none"}`);
+  const phrases = (row, column) => (row[columns[column]] ?? "").split("|").map((one) => one.trim()).filter(Boolean);
+  const filled = rows.filter((row) => row.length > 1 || row[0] !== "");
+  return {
+    labels: filled.map((row) => ({
+      name: row[columns.name] ?? "",
+      synonyms: phrases(row, "synonyms"),
+      negatives: phrases(row, "negatives"),
+    })),
+  };
+}
+
+// RFC 4180: a cell in quotes may hold commas, line breaks and doubled quotes.
+function csvRows(text) {
+  const rows = [];
+  let row = [];
+  const cells = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\n|\r|$)/y;
+  while (cells.lastIndex < text.length || row.length) {
+    const at = cells.lastIndex;
+    const found = cells.exec(text);
+    if (!found) throw new Error(`the CSV cannot be read at line ${text.slice(0, at).split("\n").length}`);
+    row.push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
+    if (found[3] !== ",") {
+      rows.push(row);
+      row = [];
+    }
+    if (found[3] === "") break;
+  }
+  return rows;
+}

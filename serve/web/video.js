@@ -1,0 +1,53 @@
+// The chosen video: its player, its facts, and the frames the server looked at on its time axis.
+import { $, element } from "/web/dom.js";
+
+export const chosen = { file: null, url: null };
+
+export function play(file) {
+  if (chosen.url) URL.revokeObjectURL(chosen.url);
+  chosen.file = file;
+  chosen.url = URL.createObjectURL(file);
+  $("drop").hidden = true;
+  $("player").hidden = false;
+  $("unplayable").hidden = true;
+  $("video").hidden = false;
+  $("video").src = chosen.url;
+  $("axis").replaceChildren();
+  $("facts").textContent = `${file.name}, ${(file.size / 1e6).toFixed(2)} MB`;
+}
+
+export function showSampling(sampling) {
+  const { num_frames: frames, width, height, fps, duration_seconds: seconds } = sampling;
+  const rate = `${fps.toFixed(2)} per second, ${seconds.toFixed(2)} s`;
+  $("facts").textContent = `${chosen.file.name}: ${frames} frames, ${width} × ${height}, ${rate}`;
+  const duration = Math.max(seconds, 1e-3);
+  const marks = sampling.pts_seconds.flatMap((clip, c) =>
+    clip.map((pts, i) => markOf(pts, sampling.frame_indices[c][i], duration)),
+  );
+  $("axis").replaceChildren(...marks);
+}
+
+export function clearSampling() {
+  $("axis").replaceChildren();
+}
+
+function markOf(pts, frame, duration) {
+  const mark = element("button");
+  mark.type = "button";
+  mark.style.left = `${Math.min(1, pts / duration) * 100}%`;
+  mark.title = `frame ${frame} at ${pts.toFixed(2)} s`;
+  mark.setAttribute("aria-label", mark.title);
+  mark.dataset.pts = String(pts);
+  mark.addEventListener("click", () => {
+    $("video").pause();
+    $("video").currentTime = pts;
+  });
+  return mark;
+}
+
+export function wirePlayer() {
+  $("video").addEventListener("error", () => {
+    $("unplayable").hidden = false;
+    $("video").hidden = true;
+  });
+}
