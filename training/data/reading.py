@@ -46,10 +46,10 @@ def decode_settings(data: DataConfig) -> DecodeSettings:
 class ClipReader:
     """Makes clips of entries; owns the decode process of whoever calls it."""
 
-    def __init__(self, rule: ClipRule, settings: DecodeSettings) -> None:
+    def __init__(self, rule: ClipRule, settings: DecodeSettings, *, decoder: DecodeProcess | None = None) -> None:
         self.rule = rule
         self._settings = settings
-        self._decoder = DecodeProcess(settings)
+        self._decoder = decoder or DecodeProcess(settings)
 
     def training_clip(self, entry: Entry, seed: Seed) -> tuple[UInt8Array, int]:
         """(clip [T, 3, S, S], label of what it shows now), by the system's random sampling and augmentation.

@@ -52,13 +52,24 @@ class PackedSample:
     number: tuple[int, int]  # shard, place in it
     fields: dict[str, Any]
 
+    def label(self) -> int:
+        """The number in the field `cls`.
+
+        Raises:
+            BadVideoError: there is none.
+        """
+        try:
+            return int(self.fields["cls"])
+        except (KeyError, ValueError) as error:
+            raise BadVideoError("the sample holds no label: a field `cls` with a number") from error
+
     def entry(self, scratch: Path) -> Entry:
         """What a reader takes; a video is written to `scratch` first.
 
         Raises:
             BadVideoError: it holds no label, or no video.
         """
-        label = _label(self.fields)
+        label = self.label()
         pictures = [self.fields[name] for name in sorted(self.fields) if _PICTURE.fullmatch(name)]
         if pictures:
             return Entry(path=Path(self.name), label=label, num_frames=len(pictures), packed=pictures)
@@ -249,13 +260,6 @@ class PackedTestClips(IterableDataset[Sample]):
         except BadVideoError as error:
             return Sample(None, 0, (Failure(sample.name, str(error)),))
         return Sample(torch.from_numpy(views), entry.label)
-
-
-def _label(fields: dict[str, Any]) -> int:
-    try:
-        return int(fields["cls"])
-    except (KeyError, ValueError) as error:
-        raise BadVideoError("the sample holds no label: a field `cls` with a number") from error
 
 
 def _count(path: Path) -> int:
