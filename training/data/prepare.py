@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from serve.video.limits import DecodeSettings
 from training.data.annotations import AnnotationError
 from training.data.decode_process import DISK_IS_FULL, BadVideoError, DecodeProcess
+from training.data.failure_file import FailureFile, origin_of, write_lines
 from training.data.listings import Row, class_names, labelled, read_rows
 from training.data.many import for_each
 from training.data.progress import progress_bar
@@ -83,7 +84,7 @@ def prepare(
     with _alone(out):
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
         placed = [Video(path=row.path, folder=folder_name(row.path, base)) for row in rows]
-        failures = _Failures(out / FAILURES, retry=retry_failed)
+        failures = FailureFile(out / FAILURES, retry=retry_failed)
         counts = {"videos": len({video.path for video in placed}), "prepared": 0, "kept": 0}
         if pictures is not None:
             counts |= _extract(placed, out, pictures, failures, workers=workers, deadline_seconds=deadline_seconds)
@@ -126,7 +127,7 @@ def _extract(
     placed: Sequence[Video],
     out: Path,
     pictures: Pictures,
-    failures: "_Failures",
+    failures: FailureFile,
     *,
     workers: int,
     deadline_seconds: float,
@@ -180,7 +181,8 @@ def extract_video(decoder: DecodeProcess, video: Video, out: Path, pictures: Pic
     partial.mkdir(parents=True)
     try:
         facts = decoder.extract(video.path, partial, quality=pictures.quality, short_side=pictures.short_side)
-        (partial / NOTE).write_text(json.dumps({**facts, **_origin(video.path), **asdict(pictures)}), encoding="utf-8")
+        note = {**facts, **origin_of(video.path), **asdict(pictures)}
+        (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
         final = out / FRAMES / video.folder
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # made of another file, or with other options
@@ -195,15 +197,10 @@ def frame_count(folder: Path, video: Path, pictures: Pictures) -> int | None:
     """Number of frames that were made of this very video with these options; None where there are none."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        expected = {**_origin(video), **asdict(pictures)}
+        expected = {**origin_of(video), **asdict(pictures)}
         return int(note["num_frames"]) if all(note.get(name) == value for name, value in expected.items()) else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
-
-
-def _origin(video: Path) -> dict[str, int]:
-    facts = video.stat()
-    return {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
 
 
 def _unlistable(video: Video) -> str:
@@ -215,55 +212,6 @@ def _unlistable(video: Video) -> str:
     return "a line break in the file name" if set(video.folder + str(video.path)) & set("\r\n") else ""
 
 
-class _Failures:
-    """Videos that cannot be used, by path; kept on disk while they are found."""
-
-    def __init__(self, path: Path, *, retry: bool) -> None:
-        self._path = path
-        self.reasons: dict[str, dict[str, Any]] = {}
-        if path.exists() and not retry:
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(
-                    ValueError, KeyError, TypeError
-                ):  # a line that was cut when the run was killed
-                    record = json.loads(line)
-                    self.reasons[record["path"]] = record
-        self._known = frozenset(name for name, record in self.reasons.items() if record["origin"] == _safe_origin(name))
-        self.reasons = {name: record for name, record in self.reasons.items() if name in self._known}
-
-    def knows(self, video: Path) -> bool:
-        """It failed, and is still the same file."""
-        return _text(video) in self.reasons
-
-    def knew(self, video: Path) -> bool:
-        """It failed in an earlier run."""
-        return _text(video) in self._known
-
-    def add(self, video: Path, reason: str) -> None:
-        name = _text(video)
-        if name not in self.reasons:
-            self.reasons[name] = {"path": name, "reason": reason, "origin": _safe_origin(video)}
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(self.reasons[name], ensure_ascii=False) + "\n")
-
-    def finish(self, videos: Iterable[Path]) -> None:
-        """Leave only videos of the set in the file."""
-        present = {_text(video) for video in videos}
-        self.reasons = {name: record for name, record in sorted(self.reasons.items()) if name in present}
-        _write(self._path, [json.dumps(record, ensure_ascii=False) for record in self.reasons.values()])
-
-
-def _text(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
-
-
-def _safe_origin(path: Path | str) -> dict[str, int] | None:
-    try:
-        return _origin(Path(path))
-    except (OSError, ValueError):
-        return None
-
-
 def _write_lists(
     rows: Sequence[Row],
     placed: Sequence[Video],
@@ -271,7 +219,7 @@ def _write_lists(
     names: Sequence[str],
     *,
     parts: Sequence[str],
-    failures: _Failures,
+    failures: FailureFile,
     pictures: Pictures | None,
 ) -> None:
     lines: dict[str, list[str]] = {f"{kind}_{part}.txt": [] for part in PARTS for kind in ("frames", "videos")}
@@ -284,7 +232,7 @@ def _write_lists(
             lines[f"frames_{part}.txt"].append(f"{FRAMES}/{video.folder} {count} {row.label}")
     for name, content in lines.items():
         if content:
-            _write(out / name, content)
+            write_lines(out / name, content)
         else:
             (out / name).unlink(missing_ok=True)
     with (out / CLASSES).open("w", encoding="utf-8", newline="") as stream:
@@ -300,12 +248,6 @@ def _from(out: Path, video: Path) -> str:
 def _part_sizes(out: Path) -> dict[str, int]:
     lists = {part: out / f"videos_{part}.txt" for part in PARTS}
     return {part: len(path.read_text().splitlines()) if path.exists() else 0 for part, path in lists.items()}
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
 
 
 @contextlib.contextmanager
