@@ -17,6 +17,8 @@ import typer
 
 from training.config import ConfigError
 from training.data import command_line as data
+from training.data.annotations import AnnotationError
+from training.data.bad_videos import TooManyBadVideosError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -86,7 +88,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, AnnotationError, TooManyBadVideosError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

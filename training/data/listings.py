@@ -170,12 +170,13 @@ def _folder_rows(path: Path, root: Path | None) -> Iterator[Row]:
             yield from (replace(row, split=SPLITS[top.name]) for row in _folder_rows(top, root))
         return
     for top in tops:
+        name = os.fsencode(top.name).decode("utf-8", errors="backslashreplace")
         for place, folders, files in os.walk(top):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(each for each in folders if not each.startswith("."))
             for file in sorted(files):
                 found = Path(place) / file
                 if not file.startswith(".") and found.suffix.lower() in SUFFIXES:
-                    yield Row(path=found, name=top.name, place=str(found.relative_to(path)))
+                    yield Row(path=found, name=name, place=str(found.relative_to(path)))
 
 
 KINDS: dict[str, Callable[[Path, Path | None], Iterator[Row]]] = {

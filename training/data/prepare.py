@@ -241,13 +241,13 @@ def _write_lists(
 
 def _from(out: Path, video: Path) -> str:
     """A video's path as seen from the data set, where lists start; never with a space in front."""
-    relative = os.path.relpath(video, out)
+    relative = os.path.relpath(video, os.path.realpath(out))  # `..` leads out of the folder a link points to
     return relative if not relative[:1].isspace() else f"./{relative}"
 
 
 def _part_sizes(out: Path) -> dict[str, int]:
     lists = {part: out / f"videos_{part}.txt" for part in PARTS}
-    return {part: len(path.read_text().splitlines()) if path.exists() else 0 for part, path in lists.items()}
+    return {part: path.read_text(encoding="utf-8").count("\n") if path.exists() else 0 for part, path in lists.items()}
 
 
 @contextlib.contextmanager

@@ -129,6 +129,22 @@ def test_an_index_gives_labels_parts_and_groups(class_folders: Path, tmp_path: P
     assert not list(tmp_path.glob("lists/frames*"))
 
 
+def test_lists_lead_to_the_videos_from_behind_a_link_and_odd_names(class_folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "deep")
+    odd = tmp_path / "videos" / os.fsdecode(b"caf\xe9 class")
+    odd.mkdir(parents=True)
+    shutil.copy(class_folders / "waving" / "clip 0.mp4", odd / "a.mp4")
+    shutil.copytree(class_folders / "waving", tmp_path / "videos" / "waving")
+    counts = prepare(tmp_path / "videos", tmp_path / "out")
+    assert (counts["failed"], counts["classes"]) == (1, 2)  # a path that is no UTF-8 cannot stand in a list
+    names = read_class_names(tmp_path / "out" / "classes.csv")
+    assert names == ["caf\\xe9 class", "waving"]
+    assert all(
+        entry.path.is_file() for entry in entries_of(read_rows("videos", tmp_path / "out/videos_train.txt"), names)
+    )
+
+
 def test_nothing_to_prepare_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no video in class folders"):
