@@ -19,9 +19,23 @@ LIGHT = [
     "text/tokenizer",
     "text/prompts",
 ]
+# Decoding as serving does it, for training: light enough too, but for the decoders' own libraries.
+DECODING = [
+    "video/child",
+    "video/containers",
+    "video/decode",
+    "video/decode_decord",
+    "video/decode_pyav",
+    "video/limits",
+    "video/metadata",
+    "video/pictures",
+    "video/views",
+]
+LIGHT += DECODING
 LIGHT_MODULES = {f"serve.{name.replace('/', '.')}" for name in LIGHT} | {"serve"}
 LIGHT_LIBRARIES = {"numpy"}
 EXTRA_LIBRARIES = {"video/preprocess": {"cv2", "PIL"}, "text/tokenizer": {"tokenizers", "ftfy", "regex"}}
+EXTRA_LIBRARIES |= {name: {"av", "decord", "pydantic"} for name in DECODING}
 
 
 def imported_names(path: Path) -> set[str]:

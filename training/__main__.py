@@ -1,6 +1,9 @@
 """The command line of training.
 
 python -m training train training/configs/demo.yaml --set run.steps=500
+python -m training prepare videos/ dataset/
+python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
+python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
 python -m training demo-data clips --count 20 --split heldout
 python -m training evaluate --server http://127.0.0.1:8080
 """
@@ -13,6 +16,9 @@ from typing import Annotated
 import typer
 
 from training.config import ConfigError
+from training.data import command_line as data
+from training.data.annotations import AnnotationError
+from training.data.bad_videos import TooManyBadVideosError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -34,6 +40,11 @@ def train(
     resolved = load_config(config, changes or ())
     typer.echo(str(plain(resolved)))
     typer.echo(f"checkpoint: {run(resolved)}")
+
+
+app.command()(data.prepare)
+app.command()(data.shard)
+app.command()(data.check)
 
 
 @app.command("reference-check")
@@ -77,7 +88,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, AnnotationError, TooManyBadVideosError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -28,13 +28,44 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What it is trained on."""
+    """What it is trained on; `training.data.sources` and `training.data.systems` hold the names that are known."""
 
+    source: str = "demo"  # demo, frames, videos, csv, folder, shards
+    train: str = ""  # list, CSV, folder of class folders, or shards (braces and * expand)
+    val: str = ""  # the same, to evaluate on
+    root: str = ""  # folder that relative paths in lists start from; the list's own where empty
+    classes: str = ""  # CSV `id,name`; lists of numbers need it
+    templates: tuple[str, ...] = ("{}",)  # prompts of a class name, one of them drawn at each step
+    system: str = "plain"  # plain, actionclip, xclip: sampling, cuts and augmentation
     image_size: int = 80  # S, pixels
     num_frames: int = 8  # T
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.25, 0.25, 0.25)
-    workers: int = 1  # rendering processes
+    mean: tuple[float, ...] = ()  # of RGB in 0..1; the system's where empty
+    std: tuple[float, ...] = ()
+    randaugment: tuple[float, ...] = ()  # N, M; none where empty (ActionCLIP on Kinetics-400: 2, 9)
+    directional: bool = False  # labels know left from right: never mirror
+    mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> what its mirror image shows (X-CLIP)
+    jitter: Literal["frame", "clip"] = "frame"  # how far one draw of colours reaches
+    workers: int = 1  # loading processes
+    shuffle_buffer: int = 64  # samples of shards that wait to be drawn, each worker
+    deadline_seconds: float = 30.0  # of one video; past it the decode process is killed
+    max_bad_share: float = 0.05  # of the entries; training stops past it
+
+    def __post_init__(self) -> None:
+        for name, size in (("mean", (0, 3)), ("std", (0, 3)), ("randaugment", (0, 2))):
+            if len(getattr(self, name)) not in size:
+                raise ConfigError(f"data.{name}: {size[1]} numbers or none are needed, found {getattr(self, name)}")
+        for name in ("image_size", "num_frames", "shuffle_buffer"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name}: at least 1 is needed, found {getattr(self, name)}")
+        if not 0 <= self.max_bad_share < 1:
+            raise ConfigError(f"data.max_bad_share: 0 to below 1 is needed, found {self.max_bad_share}")
+        if self.workers < 0 or not 0 < self.deadline_seconds <= 3600:
+            raise ConfigError(
+                f"data.workers: 0 or more, data.deadline_seconds: above 0 to 3600 are needed, "
+                f"found {self.workers}, {self.deadline_seconds}"
+            )
+        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
+            raise ConfigError(f"data.templates: texts with one {{}} each are needed, found {list(self.templates)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +153,15 @@ def _build(kind: Any, value: Any, name: str) -> Any:
 
 
 def _checked(kind: Any, value: Any, name: str) -> Any:
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(float(item) for item in value)
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_checked(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value))
+    if origin is Literal and value not in parts:
+        raise ConfigError(f"{name}: one of {', '.join(parts)} is needed, found {value!r}")
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
+    if origin in (tuple, Mapping) and not isinstance(value, origin):
+        raise ConfigError(f"{name}: a {'list' if origin is tuple else 'mapping'} is needed, found {value!r}")
     if isinstance(kind, type) and type(value) is not kind:
         raise ConfigError(f"{name}: {kind.__name__} is needed, found {value!r}")
     return value

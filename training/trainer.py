@@ -11,7 +11,6 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
+from serve.contract import ScoringContract, TextContract
 from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import TrainConfig, plain
-from training.demo.captions import combinations
-from training.demo.card import demo_card
-from training.demo.dataset import RenderedClips
-from training.demo.phrases import PhraseBank
-from training.demo.proof import measure_in_process
+from training.data.sources import Source, make_source
+from training.data.systems import preprocess_of, sampling_of
 from training.losses import phrase_cross_entropy
 from training.models.base import VideoTextModel
 from training.models.registry import build_model
 
 logger = logging.getLogger(__name__)
 
-LOSS_WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
 HIGHEST_SCALE = 100.0
 
 
@@ -53,21 +47,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return optim.lr * (step + 1) / optim.warmup_steps
     progress = (step - optim.warmup_steps) / max(steps - optim.warmup_steps, 1)
     return optim.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def preprocess_of(config: TrainConfig) -> PreprocessContract:
-    """How frames become squares, in training as in serving."""
-    data = config.data
-    return PreprocessContract(
-        image_size=data.image_size,
-        resize="shortest_side",
-        short_side=data.image_size,
-        interpolation="pillow_bicubic",
-        size_rounding="truncate",
-        crop_rounding="half_even",
-        mean=data.mean,  # type: ignore[arg-type]
-        std=data.std,  # type: ignore[arg-type]
-    )
 
 
 @dataclass
@@ -88,13 +67,15 @@ def train(config: TrainConfig) -> Path:
     set_seeds(config.run.seed)
     path = Path(config.run.out) / "checkpoint.pt"
     state = start(config, path)
-    bank = PhraseBank(seed=config.run.seed)
+    source = make_source(config)
     started = time.perf_counter() - state.seconds
-    for clips, indices in batches(config, first_step=state.step):
+    for clips, indices in source.batches(first_step=state.step):
+        if state.step >= config.run.steps:
+            break
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(state.step, config)
-        losses = forward(state.model, clips, indices, bank=bank, config=config, step=state.step)
-        loss = sum(LOSS_WEIGHTS[name] * value for name, value in losses.items())
+        losses = forward(state.model, clips, indices, source=source, config=config, step=state.step)
+        loss = sum(source.weights[name] * value for name, value in losses.items())
         assert isinstance(loss, Tensor)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -105,9 +86,9 @@ def train(config: TrainConfig) -> Path:
         follow_(state.average, state.model, decay=min(config.optim.ema, (state.step + 1) / (state.step + 10)))
         state.step += 1
         state.seconds = time.perf_counter() - started
-        report(state, {name: value.item() for name, value in losses.items()}, config)
+        report(state, {name: value.item() for name, value in losses.items()}, config, source)
         if state.step % config.run.save_every == 0 or state.step == config.run.steps:
-            save(path, state, config)
+            save(path, state, config, source)
     return path
 
 
@@ -145,43 +126,25 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas[:2])  # type: ignore[arg-type]
 
 
-def batches(config: TrainConfig, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(clips uint8 [B, T, 3, S, S], indices [B]) for every step that is left."""
-    clips = RenderedClips(
-        num_frames=config.data.num_frames,
-        rule=preprocess_of(config),
-        first_seed=config.run.seed * 10**9 + first_step * config.run.batch_size,
-    )
-    loader = DataLoader(
-        clips,
-        batch_size=config.run.batch_size,
-        num_workers=config.data.workers,
-        prefetch_factor=4 if config.data.workers else None,
-    )
-    for step, batch in enumerate(loader, start=first_step):
-        if step >= config.run.steps:
-            return
-        yield batch
-
-
 def forward(
-    model: VideoTextModel, clips: Tensor, indices: Tensor, *, bank: PhraseBank, config: TrainConfig, step: int
+    model: VideoTextModel, clips: Tensor, indices: Tensor, *, source: Source, config: TrainConfig, step: int
 ) -> dict[str, Tensor]:
-    """Losses of one batch against all labels, all activities and all colours."""
+    """Losses of one batch, one of each task of the source."""
     frames = normalised(clips, config)
     video = model.encode_video(frames).video_features  # [B, D]
-    phrases = model.encode_text(bank.tokens(step))  # [R, D]
+    phrases = model.encode_text(source.tokens(step))  # [R, D]
     scale = model.logit_scale.exp()
     return {
         name: phrase_cross_entropy(video, phrases[rows], targets[indices], scale=scale)
-        for name, (rows, targets) in bank.tasks.items()
+        for name, (rows, targets) in source.tasks.items()
     }
 
 
 def normalised(clips: Tensor, config: TrainConfig) -> Tensor:
     """Clips uint8 [B, T, 3, S, S] -> float as the exported graph normalises them."""
-    mean = torch.tensor(config.data.mean).view(3, 1, 1)
-    std = torch.tensor(config.data.std).view(3, 1, 1)
+    rule = preprocess_of(config.data)
+    mean = torch.tensor(rule.mean).view(3, 1, 1)
+    std = torch.tensor(rule.std).view(3, 1, 1)
     return (clips.float() / 255 - mean) / std
 
 
@@ -196,7 +159,7 @@ def follow_(average: nn.Module, model: nn.Module, *, decay: float) -> None:
         value.copy_(statistics[name])
 
 
-def report(state: State, losses: dict[str, float], config: TrainConfig) -> None:
+def report(state: State, losses: dict[str, float], config: TrainConfig, source: Source) -> None:
     """Log every so often; evaluate the averaged weights now and then."""
     run = config.run
     if state.step % run.log_every == 0:
@@ -204,12 +167,12 @@ def report(state: State, losses: dict[str, float], config: TrainConfig) -> None:
         rate = state.step * run.batch_size / max(state.seconds, 1e-9)
         logger.info("step %d/%d %s %.1f clips/s", state.step, run.steps, told, rate)
     if state.step % run.evaluate_every == 0 or state.step == run.steps:
-        figures = {"step": state.step, **measure_in_process(state.average, preprocess_of(config), per_group=96)}
+        figures = {"step": state.step, **source.measure(state.average)}
         state.history.append(figures)
         print(json.dumps(figures), flush=True)
 
 
-def save(path: Path, state: State, config: TrainConfig) -> None:
+def save(path: Path, state: State, config: TrainConfig, source: Source) -> None:
     """Write the checkpoint in one step."""
     scale = min(state.average.logit_scale.detach().exp().item(), HIGHEST_SCALE)
     provenance = {
@@ -224,12 +187,18 @@ def save(path: Path, state: State, config: TrainConfig) -> None:
         family="actionclip",
         model_config=dict(config.model.model),
         weights=state.average.state_dict(),
-        sampling=SamplingContract(rule="actionclip", num_segments=config.data.num_frames),
-        preprocess=preprocess_of(config),
-        text=TextContract(tokenizer="clip", context_length=state.model.context_length, dynamic_length=True, pad_id=0),
+        sampling=sampling_of(config.data),
+        preprocess=preprocess_of(config.data),
+        text=TextContract(
+            tokenizer="clip",
+            context_length=state.model.context_length,
+            dynamic_length=True,
+            pad_id=0,
+            templates=source.templates,
+        ),
         scoring=ScoringContract(logit_scale=scale, ensembling="mean_probability", view_rule="mean_probability"),
-        labels=tuple(item.label for item in combinations()),
-        card=demo_card(state.history, seconds=state.seconds, clips=state.step * config.run.batch_size),
+        labels=source.labels,
+        card=source.card(state.history, seconds=state.seconds, clips=state.step * config.run.batch_size),
         provenance=provenance,
         training_state={
             "weights": state.model.state_dict(),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.errors import DecodeLimitExceeded
+from serve.errors import DecodeLimitExceeded, UndecodableVideo
 from serve.video.limits import DecodeSettings
 from serve.video.views import DecodedViews, ViewRequest
 
@@ -49,7 +49,7 @@ def decode_job(path: Path, request: ViewRequest, *, settings: DecodeSettings, me
     """Decode into the shared memory of that name; the answer itself carries no views."""
     from serve.video.decode import load_views
 
-    _raise_processor_limit(settings.max_cpu_seconds)
+    raise_processor_limit(settings.max_cpu_seconds)
     block = SharedMemory(memory)  # the parent made it and removes it
     try:
         views = np.ndarray(request.shape, dtype=np.uint8, buffer=block.buf)
@@ -65,6 +65,19 @@ def decode_job(path: Path, request: ViewRequest, *, settings: DecodeSettings, me
             block.close()
 
 
+def death(exitcode: int) -> UndecodableVideo:
+    """Why a child died, in words."""
+    try:
+        name = signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
+    except ValueError:
+        name = f"signal {-exitcode}"
+    if name == "SIGXCPU":
+        return DecodeLimitExceeded("decoding took more processor time than allowed", reason=name)
+    if name == "SIGKILL":
+        return DecodeLimitExceeded("the decoder was killed, as happens when it takes too much memory", reason=name)
+    return UndecodableVideo(f"the decoder crashed on this file ({name})", reason=name)
+
+
 def _limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
@@ -72,7 +85,7 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, hard))
 
 
-def _raise_processor_limit(seconds: int) -> None:
+def raise_processor_limit(seconds: int) -> None:
     """The soft limit counts from the processor time used so far, so a healthy child does not die of age."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)

@@ -30,7 +30,6 @@ from serve.errors import (
     EngineFailure,
     EngineUnavailable,
     Overloaded,
-    UndecodableVideo,
 )
 from serve.video import child
 from serve.video.limits import DecodeSettings
@@ -224,7 +223,7 @@ class DecodePool:
         except ProcessExpired as error:
             if not self._is_open:
                 raise EngineUnavailable("the decoder was closed") from error
-            raise _death(error.exitcode) from error
+            raise child.death(error.exitcode) from error
         except asyncio.CancelledError:
             if not self._is_open and not asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise EngineUnavailable("the decoder was closed") from None
@@ -267,19 +266,6 @@ class DecodePool:
         self.restarts += 1
         await asyncio.to_thread(slot.replace_pool)
         await slot.greet()
-
-
-def _death(exitcode: int) -> UndecodableVideo:
-    """Why a child died, in words."""
-    try:
-        name = signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
-    except ValueError:
-        name = f"signal {-exitcode}"
-    if name == "SIGXCPU":
-        return DecodeLimitExceeded("decoding took more processor time than allowed", reason=name)
-    if name == "SIGKILL":
-        return DecodeLimitExceeded("the decoder was killed, as happens when it takes too much memory", reason=name)
-    return UndecodableVideo(f"the decoder crashed on this file ({name})", reason=name)
 
 
 @contextlib.contextmanager

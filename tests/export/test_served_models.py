@@ -23,8 +23,8 @@ from tests.models import FUSION_HEADS, tiny_actionclip, tiny_checkpoint, tiny_xc
 from tests.running_server import running_server
 from tests.serve.video.independent import ffmpeg_frames
 from training.checkpoints.own import Checkpoint
+from training.data.prompts import clip_tokenizer
 from training.demo.captions import combinations
-from training.demo.phrases import clip_tokenizer
 from training.demo.videos import render_video, write_video
 from training.models.base import VideoTextModel
 

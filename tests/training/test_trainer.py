@@ -43,8 +43,7 @@ def test_a_wrong_configuration_is_named(change: str, words: str) -> None:
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        trainer,
-        "measure_in_process",
+        "training.demo.source.measure_in_process",
         lambda *_, **__: {"seen": 0.0, "held_out": 0.0, "direction": 0.0, "direction_shuffled": 0.0},
     )
     whole = load_checkpoint(trainer.train(small(tmp_path / "whole", 4)))
@@ -55,11 +54,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
 
     report, seen_steps = trainer.report, []
 
-    def stop_after_two(state, losses, config) -> None:  # type: ignore[no-untyped-def]
+    def stop_after_two(state, losses, config, source) -> None:  # type: ignore[no-untyped-def]
         seen_steps.append(state.step)
         if state.step == 3:
             raise Stop
-        report(state, losses, config)
+        report(state, losses, config, source)
 
     monkeypatch.setattr(trainer, "report", stop_after_two)
     with pytest.raises(Stop):

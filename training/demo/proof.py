@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from serve.contract import PreprocessContract
 from serve.text.tokenizer import pad_rows
+from training.data.prompts import clip_tokenizer
 from training.demo.captions import Combination, combinations, held_out, seen
 from training.demo.dataset import render_clip
-from training.demo.phrases import clip_tokenizer
+from training.demo.phrases import DEMO_TEXT
 from training.demo.scenes import make_scene
 from training.models.base import VideoTextModel
 
@@ -26,7 +27,7 @@ def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_g
     """Top-1 over the whole vocabulary (seen, held out), among directions only, and with shuffled frames."""
     model.eval()
     labels = [item.label for item in combinations()]
-    rows = pad_rows(clip_tokenizer().encode(labels), pad_id=0)
+    rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(labels), pad_id=0)
     text = functional.normalize(model.encode_text(torch.from_numpy(rows)), dim=-1)  # [K, D]
     figures: dict[str, float] = {}
     for name, group in (("seen", seen()), ("held_out", sorted(held_out()))):

@@ -11,7 +11,7 @@ from serve.errors import InvalidVocabulary
 from serve.text.prompts import ACTIONCLIP_TEMPLATES, fill
 from serve.text.tokenizer import Tokenizer, pad_rows
 from training.data.annotations import read_class_names
-from training.demo.phrases import clip_tokenizer
+from training.data.prompts import clip_tokenizer
 from training.reference_check.report import Report
 
 TOO_LONG = [-1]  # stands for the error of a text that does not fit

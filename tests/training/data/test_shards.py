@@ -1,0 +1,151 @@
+"""Shards: an epoch is every sample once, over ranks and workers; what is broken is told and replaced."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tests.training.conftest import CLASSES
+from training.data.annotations import AnnotationError
+from training.data.clips import Sample, TestClips, collate
+from training.data.listings import Entry
+from training.data.reading import ClipReader
+from training.data.shard_writing import write_shards
+from training.data.shards import PackedClips, PackedTestClips, Shard, find_shards, samples_of
+
+Reader = Callable[..., ClipReader]
+
+
+@pytest.fixture(scope="module")
+def folder(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve videos in six shards."""
+    out = tmp_path_factory.mktemp("set") / "my shards {0}"
+    index = write_shards(entries, CLASSES, out, samples_per_shard=2, seed=0)
+    assert index["samples"] == 12
+    return out
+
+
+class Numbered(ClipReader):
+    """Makes of each sample a clip that holds nothing but its place, so that samples can be counted."""
+
+    def training_clip(self, entry: Entry, seed: tuple[int, ...]) -> tuple:  # type: ignore[type-arg]
+        return torch.tensor(seed[1:]).numpy(), entry.label
+
+
+@pytest.fixture
+def numbered(make_reader: Reader) -> ClipReader:
+    reader = make_reader()
+    return Numbered(reader.rule, reader._settings)
+
+
+def test_the_same_entries_give_the_same_shards(entries: list[Entry], folder: Path, tmp_path: Path) -> None:
+    write_shards(entries, CLASSES, tmp_path / "again", samples_per_shard=2, seed=0)
+    for path in folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+    with pytest.raises(AnnotationError, match="not empty"):
+        write_shards(entries, CLASSES, folder, samples_per_shard=2, seed=0)
+
+
+def test_a_sample_is_the_video_itself(entries: list[Entry], folder: Path, tmp_path: Path) -> None:
+    contents = set()
+    for number, shard in enumerate(find_shards(str(folder))):
+        for sample in samples_of(shard, number, []):
+            entry = sample.entry(tmp_path)
+            contents.add((entry.path.read_bytes(), entry.label))
+    assert contents == {(entry.path.read_bytes(), entry.label) for entry in entries}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # three workers on two processors, on purpose
+@pytest.mark.parametrize(("num_ranks", "workers"), [(1, 0), (1, 3), (2, 2), (3, 1), (4, 0)])
+def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_ranks: int, workers: int) -> None:
+    shards = find_shards(str(folder))
+    seen: Counter[tuple[int, ...]] = Counter()
+    for rank in range(num_ranks):
+        clips = PackedClips(shards, numbered, seed=5, buffer=3, rank=rank, num_ranks=num_ranks, num_epochs=2)
+        for batch in DataLoader(clips, batch_size=2, num_workers=workers, collate_fn=collate):
+            seen.update(tuple(place) for place in batch.clips.tolist())
+    assert seen == {(epoch, shard, place): 1 for epoch in (0, 1) for shard in range(6) for place in (0, 1)}
+
+
+def test_epochs_are_in_another_order_and_a_run_goes_on_where_it_stopped(folder: Path, numbered: ClipReader) -> None:
+    shards = find_shards(str(folder))
+
+    def places(first_step: int, count: int, *, workers: int) -> list[list[int]]:
+        clips = PackedClips(shards, numbered, seed=1, buffer=4, batch_size=3, first_step=first_step)
+        loader = DataLoader(clips, batch_size=3, num_workers=workers, collate_fn=collate)
+        return [place for batch in islice(loader, count) for place in batch.clips.tolist()]
+
+    whole = places(0, 8, workers=0)
+    assert [place[1:] for place in whole[:12]] != [place[1:] for place in whole[12:]]
+    assert sorted(place[1:] for place in whole[:12]) == sorted(place[1:] for place in whole[12:])
+    for workers in (0, 2):
+        assert places(3, 4, workers=workers) == places(0, 7, workers=workers)[9:]
+
+
+def test_clips_are_those_of_the_list(entries: list[Entry], folder: Path, make_reader: Reader) -> None:
+    reader, packed = make_reader(), {label: [] for label in range(len(CLASSES))}
+    for sample in PackedTestClips(find_shards(str(folder)), reader):
+        packed[sample.label].append(sample.clip)
+    listed = TestClips(entries, reader)
+    for index, entry in enumerate(entries):
+        assert any(torch.equal(listed[index].clip, clip) for clip in packed[entry.label])  # type: ignore[arg-type]
+
+
+def test_folders_of_frames_become_pictures_in_a_shard(tmp_path: Path, make_reader: Reader) -> None:
+    from PIL import Image
+
+    frames = tmp_path / "a folder"
+    frames.mkdir()
+    for number in range(1, 13):
+        Image.new("RGB", (40, 32), (10 * number, 0, 0)).save(frames / f"img_{number:05d}.jpg", quality=95)
+    entry = Entry(path=frames, label=2, num_frames=12)
+    write_shards([entry], CLASSES, tmp_path / "out", samples_per_shard=8, seed=0)
+    (sample,) = PackedTestClips(find_shards(str(tmp_path / "out")), make_reader())
+    direct = TestClips([entry], make_reader())[0]
+    assert torch.equal(sample.clip, direct.clip)  # type: ignore[arg-type]
+    assert sample.label == 2
+
+
+def test_broken_samples_and_shards_are_told_and_replaced(
+    entries: list[Entry], tmp_path: Path, make_reader: Reader
+) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"not a video" * 99)
+    mixed = [*entries[:3], Entry(path=tmp_path / "bad.mp4", label=0)]
+    write_shards(
+        [*mixed, Entry(path=tmp_path / "gone.mp4", label=0)], CLASSES, tmp_path / "a", samples_per_shard=8, seed=0
+    )
+    (shard,) = find_shards(str(tmp_path / "a"))
+    assert shard.num_samples == 4
+    clips = PackedClips([shard], make_reader(), seed=0, buffer=1, num_epochs=1)
+    samples = list(clips)
+    assert len(samples) == 4
+    assert all(isinstance(sample, Sample) and sample.clip is not None for sample in samples)
+    assert len({failure.name for sample in samples for failure in sample.failures}) == 1
+    data = shard.path.read_bytes()
+    shard.path.chmod(0o644)
+    shard.path.write_bytes(data[: len(data) // 2])
+    told: list = []
+    found = list(samples_of(shard, 0, told))
+    assert len(found) + len(told) >= 4
+    assert told
+    whole = Shard(path=tmp_path / "gone.tar", num_samples=3)
+    told.clear()
+    assert not list(samples_of(whole, 0, told))
+    assert len(told) == 3
+    assert "FileNotFoundError" in told[0].reason
+
+
+def test_shards_of_other_makers_are_counted(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("*.tar"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert [shard.num_samples for shard in find_shards(str(tmp_path / "shard-{000000..000002}.tar"))] == [2, 2, 2]
+    assert len(find_shards(str(tmp_path / "shard-*.tar"))) == 6
+    (tmp_path / "shard-000000.tar").write_bytes(b"no archive")
+    with pytest.raises(AnnotationError, match="cannot be read as a shard"):
+        find_shards(str(tmp_path))
+    with pytest.raises(AnnotationError, match="no shard"):
+        find_shards(str(tmp_path / "nosuch-*.tar"))

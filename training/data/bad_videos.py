@@ -1,0 +1,45 @@
+"""The account of entries that could not be read: each is logged once, and too many of them stop the run."""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+logger = logging.getLogger(__name__)
+
+
+class Failure(NamedTuple):
+    """An entry that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+class TooManyBadVideosError(Exception):
+    """More of the data than allowed cannot be read; the message counts and names some."""
+
+
+class BadVideos:
+    """Kept by the process that trains; workers send what they met along with their samples."""
+
+    def __init__(self, *, num_entries: int, max_share: float) -> None:
+        self._num_entries = num_entries
+        self._max_share = max_share
+        self.reasons: dict[str, str] = {}  # by entry
+
+    def note(self, failures: Iterable[Failure]) -> None:
+        """Log entries that are new here.
+
+        Raises:
+            TooManyBadVideosError: their share of all entries passes the limit.
+        """
+        for failure in failures:
+            if failure.name in self.reasons:
+                continue
+            self.reasons[failure.name] = failure.reason
+            logger.warning("%s cannot be used: %s", failure.name, failure.reason)
+            if len(self.reasons) > self._max_share * self._num_entries:
+                told = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
+                raise TooManyBadVideosError(
+                    f"{len(self.reasons)} of {self._num_entries} videos cannot be used, "
+                    f"{self._max_share:.1%} are allowed (data.max_bad_share); the first: {told}"
+                )

@@ -1,0 +1,197 @@
+"""Reads every entry of some lists as training would, before an hour is lost.
+
+    python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
+
+Every entry is decoded to its test clip; some are cut and augmented as in training and drawn on a sheet, where a wrong
+label shows to the eye. The only mislabelling that is claimed is one that can be proven: the same content under two
+labels. The last line is one JSON document.
+"""
+
+import json
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from training.config import DataConfig
+from training.data.annotations import AnnotationError
+from training.data.contact_sheet import SheetRow, draw_sheet
+from training.data.decode_process import BadVideoError
+from training.data.inspection import Found, Item, read_all, units_of
+from training.data.reading import ClipReader, decode_settings
+from training.data.systems import clip_rule
+
+TOLD = 5  # examples of each finding in the printed report; the JSON line holds them all
+
+
+@dataclass
+class Report:
+    """Findings by kind, each with the entries it is about; which of them break training is `breaking`."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # list -> class -> entries
+    findings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    breaking: list[str] = field(default_factory=list)
+    num_entries: int = 0
+
+    def add(self, kind: str, what: str) -> None:
+        """Note one entry."""
+        self.findings[kind].append(what)
+
+
+def check_lists(
+    lists: Sequence[Path],
+    data: DataConfig,
+    *,
+    kind: str,
+    classes: Path | None,
+    root: Path | None,
+    samples: int,
+    sheet: Path,
+    seed: int,
+    workers: int,
+) -> bool:
+    """Check the lists, print a report and a JSON line; whether they are fit to train on."""
+    report = Report()
+    try:
+        names, units = units_of(lists, kind=kind, classes=classes, root=root)
+    except AnnotationError as error:
+        report.breaking.append(str(error))
+        return _told(report, sheet=None)
+    rule = clip_rule(data, tuple(names))
+    read = read_all(units, rule, data, workers=workers)
+    items = [item for item, _ in read]
+    report.num_entries = len(items)
+    _count_classes(lists, items, names, report)
+    for item, found in read:
+        _judge(item, found, report, num_frames=data.num_frames)
+    readable = [item for item, found in read if found.digest and not found.reason]
+    _compare_contents(read, report)
+    _compare_classes(names, report)
+    _decide(report, data, num_read=len(readable))
+    drawn = None
+    if samples and readable:
+        reader = ClipReader(rule, decode_settings(data))
+        try:
+            draw_sheet(sheet, _sheet_rows(readable, names, reader, samples=samples, seed=seed))
+        finally:
+            reader.close()
+        drawn = sheet
+    return _told(report, sheet=drawn)
+
+
+def _count_classes(lists: Sequence[Path], items: Sequence[Item], names: Sequence[str], report: Report) -> None:
+    for listing in map(str, lists):
+        here = [item.entry.label for item in items if item.listing == listing and item.entry is not None]
+        counts = Counter(here)
+        report.counts[listing] = {name: counts[number] for number, name in enumerate(names)}
+        if not here:
+            report.breaking.append(f"{listing} holds no video with a class")
+
+
+def _judge(item: Item, found: Found, report: Report, *, num_frames: int) -> None:
+    if found.is_outside:
+        label = item.name if item.entry is None else item.entry.label
+        report.add("label_outside_classes", f"{item.place}: {label}")
+    elif found.reason:
+        report.add("unreadable", f"{item.place}: {item.path}: {found.reason}")
+    elif found.num_frames < num_frames:
+        report.add("short", f"{item.place}: {item.path}: {found.num_frames} frames for a clip of {num_frames}")
+    if found.extra_frames:
+        report.add("more_frames_than_listed", f"{item.place}: {item.path}: {found.extra_frames} more")
+
+
+def _compare_contents(read: Sequence[tuple[Item, Found]], report: Report) -> None:
+    """The same content twice: in one list, in several, under several labels."""
+    alike: dict[str, list[Item]] = defaultdict(list)
+    for item, found in read:
+        if found.digest:
+            alike[found.digest].append(item)
+    for group in alike.values():
+        if len(group) == 1:
+            continue
+        told = " = ".join(f"{item.path} ({item.place})" for item in group)
+        labels = {item.entry.label for item in group if item.entry is not None}
+        lists = Counter(item.listing for item in group)
+        if len(labels) > 1:
+            report.add("same_content_other_label", told)
+        if len(lists) > 1:
+            report.add("same_content_in_several_lists", told)
+        if max(lists.values()) > 1:
+            report.add("duplicate", told)
+
+
+def _compare_classes(names: Sequence[str], report: Report) -> None:
+    for here, counts in report.counts.items():
+        others = [other for place, other in report.counts.items() if place != here]
+        for name in names:
+            if not counts[name] and any(other[name] for other in others):
+                report.add("class_missing_in_list", f"{name}: not in {here}")
+    for name in names:
+        if not any(counts[name] for counts in report.counts.values()):
+            report.add("class_without_videos", name)
+
+
+def _decide(report: Report, data: DataConfig, *, num_read: int) -> None:
+    outside, bad = len(report.findings["label_outside_classes"]), len(report.findings["unreadable"])
+    if outside:
+        report.breaking.append(f"{outside} labels lie outside the class list")
+    if report.num_entries and bad > data.max_bad_share * report.num_entries:
+        report.breaking.append(
+            f"{bad} of {report.num_entries} entries cannot be read, {data.max_bad_share:.1%} are allowed"
+        )
+    if not num_read:
+        report.breaking.append("no entry can be read")
+
+
+def _sheet_rows(
+    readable: Sequence[Item], names: Sequence[str], reader: ClipReader, *, samples: int, seed: int
+) -> Iterator[SheetRow]:
+    """Training clips of some entries, spread over the classes as evenly as they go."""
+    by_class: dict[int, list[Item]] = defaultdict(list)
+    for index in np.random.default_rng(seed).permutation(len(readable)).tolist():
+        entry = readable[index].entry
+        assert entry is not None
+        by_class[entry.label].append(readable[index])
+    turns = max(len(group) for group in by_class.values())
+    chosen = [group[turn] for turn in range(turns) for _, group in sorted(by_class.items()) if turn < len(group)]
+    with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
+        for number, item in enumerate(sorted(chosen[:samples], key=lambda item: item.entry.label if item.entry else 0)):
+            entry = item.content(Path(scratch))
+            try:
+                clip, label = reader.training_clip(entry, (seed, 0, number, 0))
+            except BadVideoError as error:  # read a moment ago; said rather than left out
+                yield SheetRow(title=names[entry.label], subtitle=f"{item.path}: {error}", clip=None)
+                continue
+            yield SheetRow(title=names[label], subtitle=item.path, clip=clip)
+
+
+def _told(report: Report, *, sheet: Path | None) -> bool:
+    """Print the report; whether nothing in it breaks training."""
+    for listing, counts in report.counts.items():
+        sizes = [count for count in counts.values() if count]
+        print(f"{listing}: {sum(sizes)} videos of {len(sizes)} classes", end="")
+        print(f", {min(sizes)} to {max(sizes)} each" if sizes else "")
+    for kind, entries in report.findings.items():
+        if entries:
+            print(f"{kind.replace('_', ' ')}: {len(entries)}")
+            for entry in entries[:TOLD]:
+                print(f"    {entry}")
+            if len(entries) > TOLD:
+                print(f"    and {len(entries) - TOLD} more")
+    for reason in report.breaking:
+        print(f"training would break: {reason}")
+    if sheet is not None:
+        print(f"contact sheet: {sheet}")
+    document = {
+        "is_fit": not report.breaking,
+        "breaking": report.breaking,
+        "entries": report.num_entries,
+        "classes": report.counts,
+        "findings": {kind: entries for kind, entries in report.findings.items() if entries},
+        "contact_sheet": str(sheet) if sheet else None,
+    }
+    print(json.dumps(document), flush=True)
+    return not report.breaking

@@ -1,0 +1,141 @@
+"""Lists of videos as datasets of torch: a sample is a clip, its label, and the entries that failed on the way.
+
+What a sample looks like depends on (seed, epoch, index) alone, so the number of workers changes nothing. The sampler
+says which (epoch, index) comes next and can begin anywhere, which is all a resumed run needs.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from training.data.bad_videos import Failure, TooManyBadVideosError
+from training.data.decode_process import BadVideoError
+from training.data.listings import Entry
+from training.data.reading import ClipReader
+
+MOST_ATTEMPTS = 20  # entries tried for one sample
+
+
+class Batch(NamedTuple):
+    """Samples side by side."""
+
+    clips: Tensor  # uint8 [B, T, 3, S, S]; [B, V, T, 3, S, S] when testing
+    labels: Tensor  # int64 [B]
+    failures: tuple[Failure, ...]  # entries that could not be read while these were made
+
+
+class Sample(NamedTuple):
+    """One clip."""
+
+    clip: Tensor | None  # uint8 [T, 3, S, S]; [V, T, 3, S, S] when testing, None where the entry cannot be read
+    label: int
+    failures: tuple[Failure, ...] = ()
+
+
+class TrainingClips(Dataset[Sample]):
+    """(epoch, index) -> training clip.
+
+    An entry that cannot be read is replaced by another one, drawn from (seed, epoch, index, attempt); a worker does not
+    try it a second time.
+    """
+
+    def __init__(self, entries: Sequence[Entry], reader: ClipReader, *, seed: int) -> None:
+        self._entries = entries
+        self._reader = reader
+        self._seed = seed
+        self._bad: dict[int, Failure] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """The sample of an epoch and an index.
+
+        Raises:
+            TooManyBadVideosError: no entry out of many could be read.
+        """
+        single_threaded()
+        epoch, index = key
+        failures: list[Failure] = []
+        for attempt in range(MOST_ATTEMPTS):
+            chosen = index if attempt == 0 else self._substitute(epoch, index, attempt)
+            if chosen not in self._bad:
+                try:
+                    clip, label = self._reader.training_clip(self._entries[chosen], (self._seed, epoch, index, attempt))
+                    return Sample(torch.from_numpy(clip), label, tuple(failures))
+                except BadVideoError as error:
+                    self._bad[chosen] = Failure(str(self._entries[chosen].path), str(error))
+            failures.append(self._bad[chosen])
+        told = "; ".join(f"{name}: {reason}" for name, reason in failures[:3])
+        raise TooManyBadVideosError(f"{MOST_ATTEMPTS} videos in a row cannot be used; the first: {told}")
+
+    def _substitute(self, epoch: int, index: int, attempt: int) -> int:
+        words = np.random.SeedSequence((self._seed, epoch, index, attempt, 1)).generate_state(1)
+        return int(words[0]) % len(self._entries)
+
+
+class TestClips(Dataset[Sample]):
+    """index -> test views; an entry that cannot be read gives a sample without clip, so that none is counted twice."""
+
+    __test__ = False  # no test class, whatever its name
+
+    def __init__(self, entries: Sequence[Entry], reader: ClipReader, *, num_clips: int = 1, num_crops: int = 1) -> None:
+        self._entries = entries
+        self._reader = reader
+        self._views = {"num_clips": num_clips, "num_crops": num_crops}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        single_threaded()
+        entry = self._entries[index]
+        try:
+            views, _ = self._reader.test_views(entry, **self._views)
+        except BadVideoError as error:
+            return Sample(None, entry.label, (Failure(str(entry.path), str(error)),))
+        return Sample(torch.from_numpy(views), entry.label)
+
+
+class Epochs(Sampler[tuple[int, int]]):
+    """(epoch, index) without end: each epoch every entry once, in an order of its own.
+
+    Of the endless row of samples, rank r of n takes the positions r, r + n, ... from `first` on; epochs follow each
+    other without a gap, so no sample is left out at their ends.
+    """
+
+    def __init__(self, num_entries: int, *, seed: int, first: int = 0, rank: int = 0, num_ranks: int = 1) -> None:
+        self._num_entries = num_entries
+        self._seed = seed
+        self._first = first
+        self._rank = rank
+        self._num_ranks = num_ranks
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        position = self._first + self._rank
+        epoch = -1
+        while True:
+            if position // self._num_entries != epoch:
+                epoch = position // self._num_entries
+                order = np.random.default_rng((self._seed, epoch)).permutation(self._num_entries)
+            yield epoch, int(order[position % self._num_entries])
+            position += self._num_ranks
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples -> batch; those without clip leave only their failures."""
+    whole = [sample for sample in samples if sample.clip is not None]
+    clips = torch.stack([sample.clip for sample in whole]) if whole else torch.empty(0)  # type: ignore[misc]
+    labels = torch.tensor([sample.label for sample in whole], dtype=torch.int64)
+    return Batch(clips, labels, tuple(failure for sample in samples for failure in sample.failures))
+
+
+def single_threaded() -> None:
+    """In a worker, leave the processors to the other workers."""
+    if get_worker_info() is not None:
+        cv2.setNumThreads(1)

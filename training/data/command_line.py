@@ -1,0 +1,134 @@
+"""The commands that make and check data sets: prepare, shard, check."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.config import ConfigError
+from training.data.annotations import AnnotationError
+from training.data.many import processors
+
+Workers = Annotated[int, typer.Option(min=0, max=256, help="Decode processes; 0: one for each processor.")]
+Deadline = Annotated[float, typer.Option(min=0.1, max=36000, help="Seconds one video may take.")]
+Classes = Annotated[
+    Path | None, typer.Option(help="CSV `id,name`; lists of numbers need it.", exists=True, dir_okay=False)
+]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that relative paths start from; the list's own without it.", file_okay=False)
+]
+KindOf = Annotated[str, typer.Option(help="frames, videos, csv, folder or shards; found out where empty.")]
+
+
+def prepare(
+    videos: Annotated[Path, typer.Argument(help="Class folders, a folder with index.csv, or a CSV.", exists=True)],
+    out: Annotated[Path, typer.Argument(help="Folder of the data set.", file_okay=False)],
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality of the frames.")] = 95,
+    short_side: Annotated[int, typer.Option(min=0, max=4320, help="Shorter side, pixels; 0 keeps the size.")] = 256,
+    lists_only: Annotated[bool, typer.Option("--lists-only", help="No frames: the lists of videos alone.")] = False,
+    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class kept to evaluate on.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class kept to test on.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    workers: Workers = 0,
+    deadline: Deadline = 600.0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+) -> None:
+    """Extract frames, split, and write the lists of both systems; a run that was stopped goes on."""
+    from training.data.prepare import Parts, Pictures, PrepareError
+    from training.data.prepare import prepare as run
+
+    if val + test > 0.9:
+        raise ConfigError(f"--val and --test: at most 0.9 together, found {val + test:g}")
+    try:
+        counts = run(
+            videos,
+            out,
+            pictures=None if lists_only else Pictures(quality=quality, short_side=short_side),
+            parts=Parts(val=val, test=test, seed=seed),
+            workers=workers or processors(),
+            deadline_seconds=deadline,
+            retry_failed=retry_failed,
+        )
+    except (PrepareError, AnnotationError) as error:
+        raise ConfigError(str(error)) from error
+    if counts["failed"]:
+        typer.echo(f"{counts['failed']} videos cannot be used: {out / 'failures.jsonl'}", err=True)
+    typer.echo(json.dumps(counts))
+
+
+def shard(
+    listing: Annotated[Path, typer.Argument(metavar="LIST", help="Any kind of list.", exists=True)],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards, empty or absent.", file_okay=False)],
+    kind: KindOf = "",
+    classes: Classes = None,
+    root: Root = None,
+    split: Annotated[str, typer.Option(help="Of a list that names parts, only this one.")] = "",
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples of a tar file.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order.")] = 0,
+) -> None:
+    """Write WebDataset shards."""
+    from training.data.listings import class_names, entries_of, kind_of, read_rows
+    from training.data.shard_writing import write_shards
+
+    try:
+        rows = read_rows(kind or kind_of(listing, root=root), listing, root=root)
+        names = class_names(rows, classes)
+        entries = entries_of([row for row in rows if split in ("", row.split)], names)
+        index = write_shards(entries, names, out, samples_per_shard=samples_per_shard, seed=seed)
+    except AnnotationError as error:
+        raise ConfigError(str(error)) from error
+    for failure in index["failures"]:
+        typer.echo(f"{failure['path']}: {failure['reason']}", err=True)
+    typer.echo(
+        json.dumps({"shards": len(index["shards"]), "samples": index["samples"], "failed": len(index["failures"])})
+    )
+
+
+def check(
+    lists: Annotated[list[Path], typer.Argument(metavar="LIST...", help="Lists, CSV files, folders, shards.")],
+    kind: KindOf = "",
+    classes: Classes = None,
+    root: Root = None,
+    system: Annotated[str, typer.Option(help="plain, actionclip or xclip: sampling and cuts.")] = "actionclip",
+    config: Annotated[
+        Path | None, typer.Option(help="YAML of a run: its data section decides instead.", exists=True, dir_okay=False)
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=16, max=1024, help="S, pixels.")] = 224,
+    num_frames: Annotated[int, typer.Option(min=1, max=256, help="T.")] = 8,
+    samples: Annotated[int, typer.Option(min=0, max=400, help="Rows of the contact sheet.")] = 16,
+    sheet: Annotated[Path, typer.Option(help="PNG to draw.", dir_okay=False)] = Path("contact_sheet.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn and of their augmentation.")] = 0,
+    max_bad_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of unreadable entries that is let pass.")
+    ] = 0.05,
+    workers: Workers = 0,
+    deadline: Deadline = 30.0,
+) -> None:
+    """Read every entry as training would, before an hour is lost; exit status 1 when training would break."""
+    from training.config import DataConfig, load_config
+    from training.data.check import check_lists
+
+    data = (
+        load_config(config).data
+        if config is not None
+        else DataConfig(
+            system=system,
+            image_size=image_size,
+            num_frames=num_frames,
+            deadline_seconds=deadline,
+            max_bad_share=min(max_bad_share, 0.999),
+        )
+    )
+    is_fit = check_lists(
+        lists,
+        data,
+        kind=kind,
+        classes=classes,
+        root=root,
+        samples=samples,
+        sheet=sheet,
+        seed=seed,
+        workers=workers or processors(),
+    )
+    raise typer.Exit(0 if is_fit else 1)

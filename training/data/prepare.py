@@ -1,0 +1,260 @@
+"""From a folder of videos to a data set: frames, both systems' lists, class names, parts to train and evaluate on.
+
+    python -m training prepare videos/ dataset/
+
+Each video's frames appear in one step, with a note of what they were made of, so a run that was stopped anywhere goes
+on with what is missing. What cannot be used is told in `failures.jsonl` and left out.
+"""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from serve.video.limits import DecodeSettings
+from training.data.annotations import AnnotationError
+from training.data.decode_process import DISK_IS_FULL, BadVideoError, DecodeProcess
+from training.data.failure_file import FailureFile, origin_of, write_lines
+from training.data.listings import Row, class_names, labelled, read_rows
+from training.data.many import for_each
+from training.data.progress import progress_bar
+from training.data.splits import PARTS, split_rows
+
+FRAMES, PARTIAL, NOTE, FAILURES, CLASSES = "frames", ".partial", "source.json", "failures.jsonl", "classes.csv"
+LARGEST_PICTURE_BYTES = 64 * 2**20
+
+
+class PrepareError(Exception):
+    """The data set cannot be made at all; no single video is to blame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """How frames are kept; others are made anew when it changes."""
+
+    quality: int = 95  # of JPEG
+    short_side: int = 256  # pixels; 0 keeps the size, and no frame is enlarged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Shares of the classes that are kept for evaluation."""
+
+    val: float = 0.1
+    test: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One video of the set and where its frames go."""
+
+    path: Path
+    folder: str  # below `frames`
+
+
+def prepare(
+    videos: Path,
+    out: Path,
+    *,
+    pictures: Pictures | None,
+    parts: Parts,
+    workers: int,
+    deadline_seconds: float,
+    retry_failed: bool,
+) -> dict[str, Any]:
+    """Make or complete the data set; without `pictures` the lists of videos alone. Returns counts.
+
+    Raises:
+        PrepareError: another run is at work on the same data set, or the disk is full.
+        AnnotationError: there is nothing to prepare, or its index cannot be read.
+    """
+    base, rows = find_videos(videos)
+    names = class_names(rows, None)
+    rows = labelled(rows, names)
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        shutil.rmtree(out / PARTIAL, ignore_errors=True)
+        placed = [Video(path=row.path, folder=folder_name(row.path, base)) for row in rows]
+        failures = FailureFile(out / FAILURES, retry=retry_failed)
+        counts = {"videos": len({video.path for video in placed}), "prepared": 0, "kept": 0}
+        if pictures is not None:
+            counts |= _extract(placed, out, pictures, failures, workers=workers, deadline_seconds=deadline_seconds)
+        for video in placed:
+            if reason := _unlistable(video):
+                failures.add(video.path, reason)
+        _write_lists(rows, placed, out, names, parts=split_rows(rows, asdict(parts), seed=parts.seed, base=base),
+                     failures=failures, pictures=pictures)  # fmt: skip
+        failures.finish({video.path for video in placed})
+        shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    return counts | {"failed": len(failures.reasons), "classes": len(names)} | _part_sizes(out)
+
+
+def find_videos(videos: Path) -> tuple[Path, list[Row]]:
+    """(folder the videos are named from, rows) of a CSV, a folder with an `index.csv`, or a folder of class folders.
+
+    Raises:
+        AnnotationError: it is none of these, or holds no video.
+    """
+    videos = Path(os.path.abspath(videos))  # noqa: PTH100  # without `..`, and symlinks stay what they are
+    index = videos / "index.csv" if (videos / "index.csv").is_file() else videos
+    if index.is_dir():
+        base, rows = index, read_rows("folder", index)
+    else:
+        base, rows = index.parent, read_rows("csv", index)
+    if not rows:
+        raise AnnotationError(f"{videos}: no video in class folders, and no index.csv")
+    return base, rows
+
+
+def folder_name(path: Path, base: Path) -> str:
+    """Where a video's frames go: its own name below the base, so two videos never share one."""
+    inside = Path(os.path.normpath(path))
+    if inside.is_relative_to(base):
+        return inside.relative_to(base).as_posix()
+    return f"elsewhere/{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]} {path.name}"
+
+
+def _extract(
+    placed: Sequence[Video],
+    out: Path,
+    pictures: Pictures,
+    failures: FailureFile,
+    *,
+    workers: int,
+    deadline_seconds: float,
+) -> dict[str, int]:
+    distinct = list({video.folder: video for video in placed}.values())
+    todo = [
+        video
+        for video in distinct
+        if not failures.knows(video.path) and frame_count(out / FRAMES / video.folder, video.path, pictures) is None
+    ]
+    settings = DecodeSettings.model_validate(
+        {
+            "threads": 1,
+            "deadline_seconds": deadline_seconds,
+            "max_cpu_seconds": max(1, round(2 * deadline_seconds)),
+            "max_file_bytes": LARGEST_PICTURE_BYTES,
+        }
+    )
+
+    def job(decoder: DecodeProcess, video: Video) -> str:
+        try:
+            extract_video(decoder, video, out, pictures)
+        except BadVideoError as error:
+            return str(error)
+        except OSError as error:
+            if error.errno in DISK_IS_FULL:
+                raise PrepareError(f"{out}: {error.strerror}; what is done is kept, start again with room") from error
+            return f"{error.strerror or error} ({type(error).__name__})"
+        return ""
+
+    prepared = 0
+    with progress_bar("extracting", total=len(todo)) as bar:
+        for video, reason in for_each(todo, job, settings=settings, workers=workers):
+            prepared += not reason
+            if reason:
+                failures.add(video.path, reason)
+            bar.advance(is_failure=bool(reason))
+    return {"prepared": prepared, "kept": len(distinct) - len(todo) - sum(failures.knew(v.path) for v in distinct)}
+
+
+def extract_video(decoder: DecodeProcess, video: Video, out: Path, pictures: Pictures) -> None:
+    """Write a video's frames and move them into place in one step.
+
+    Raises:
+        BadVideoError: the video's fault.
+        OSError: the frames cannot be written.
+    """
+    if reason := _unlistable(video):
+        raise BadVideoError(reason)
+    partial = out / PARTIAL / secrets.token_hex(8)
+    partial.mkdir(parents=True)
+    try:
+        facts = decoder.extract(video.path, partial, quality=pictures.quality, short_side=pictures.short_side)
+        note = {**facts, **origin_of(video.path), **asdict(pictures)}
+        (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
+        final = out / FRAMES / video.folder
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():  # made of another file, or with other options
+            final.rename(partial.with_suffix(".old"))
+        partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
+
+
+def frame_count(folder: Path, video: Path, pictures: Pictures) -> int | None:
+    """Number of frames that were made of this very video with these options; None where there are none."""
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        expected = {**origin_of(video), **asdict(pictures)}
+        return int(note["num_frames"]) if all(note.get(name) == value for name, value in expected.items()) else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _unlistable(video: Video) -> str:
+    """Why a name cannot stand in a list of lines; empty where it can."""
+    try:
+        video.folder.encode(), str(video.path).encode()
+    except UnicodeEncodeError:
+        return "the file name is no UTF-8"
+    return "a line break in the file name" if set(video.folder + str(video.path)) & set("\r\n") else ""
+
+
+def _write_lists(
+    rows: Sequence[Row],
+    placed: Sequence[Video],
+    out: Path,
+    names: Sequence[str],
+    *,
+    parts: Sequence[str],
+    failures: FailureFile,
+    pictures: Pictures | None,
+) -> None:
+    lines: dict[str, list[str]] = {f"{kind}_{part}.txt": [] for part in PARTS for kind in ("frames", "videos")}
+    for row, video, part in zip(rows, placed, parts, strict=True):
+        if failures.knows(video.path):
+            continue
+        lines[f"videos_{part}.txt"].append(f"{_from(out, video.path)} {row.label}")
+        if pictures is not None:
+            count = frame_count(out / FRAMES / video.folder, video.path, pictures)
+            lines[f"frames_{part}.txt"].append(f"{FRAMES}/{video.folder} {count} {row.label}")
+    for name, content in lines.items():
+        if content:
+            write_lines(out / name, content)
+        else:
+            (out / name).unlink(missing_ok=True)
+    with (out / CLASSES).open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("id", "name"), *enumerate(names)])
+
+
+def _from(out: Path, video: Path) -> str:
+    """A video's path as seen from the data set, where lists start; never with a space in front."""
+    relative = os.path.relpath(video, os.path.realpath(out))  # `..` leads out of the folder a link points to
+    return relative if not relative[:1].isspace() else f"./{relative}"
+
+
+def _part_sizes(out: Path) -> dict[str, int]:
+    lists = {part: out / f"videos_{part}.txt" for part in PARTS}
+    return {part: path.read_text(encoding="utf-8").count("\n") if path.exists() else 0 for part, path in lists.items()}
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PrepareError(f"{out}: another run is at work on it") from error
+        yield

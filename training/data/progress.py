@@ -1,0 +1,43 @@
+"""A progress bar with rate and time left, on standard error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "  -/s")
+
+
+class Bar:
+    """Counts what is done and tells how much of it failed."""
+
+    def __init__(self, progress: Progress, *, label: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=total, failed="")
+        self._failed = 0
+
+    def advance(self, *, is_failure: bool = False) -> None:
+        """One more is done."""
+        self._failed += is_failure
+        self._progress.update(self._task, advance=1, failed=f"{self._failed} failed" if self._failed else "")
+
+
+@contextmanager
+def progress_bar(label: str, *, total: int) -> Iterator[Bar]:
+    """A bar for as long as the context lasts."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Bar(progress, label=label, total=total)

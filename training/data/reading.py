@@ -1,0 +1,127 @@
+"""From an entry to a clip: the pictures of a folder or of a video file, sampled and cut by a `ClipRule`.
+
+A training clip depends on the entry and its seed alone, so any worker, in any order, makes the same one.
+"""
+
+import io
+import stat
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.video.limits import DecodeSettings
+from serve.video.preprocess import crop_frame, opencv_bilinear
+from serve.video.sampling import clip_indices
+from serve.video.views import ViewRequest
+from training.config import DataConfig
+from training.data.annotations import FRAME_TEMPLATE, first_file_number
+from training.data.augmentations import Frames
+from training.data.decode_process import BadVideoError, DecodeProcess
+from training.data.draws import Draws, seeded
+from training.data.listings import Entry
+from training.data.systems import ClipRule
+
+Seed = tuple[int, ...]  # run's seed, epoch, index, attempt
+
+
+def draws_of(seed: Seed) -> Draws:
+    """The three generators of one sample."""
+    words = np.random.SeedSequence(seed).generate_state(2)
+    return seeded(int(words[0]), numpy_seed=int(words[1]))
+
+
+def decode_settings(data: DataConfig) -> DecodeSettings:
+    """What decoding one video may cost; one thread each, since every worker decodes."""
+    return DecodeSettings.model_validate(
+        {
+            "threads": 1,
+            "deadline_seconds": data.deadline_seconds,
+            "max_cpu_seconds": max(1, round(2 * data.deadline_seconds)),
+        }
+    )
+
+
+class ClipReader:
+    """Makes clips of entries; owns the decode process of whoever calls it."""
+
+    def __init__(self, rule: ClipRule, settings: DecodeSettings, *, decoder: DecodeProcess | None = None) -> None:
+        self.rule = rule
+        self._settings = settings
+        self._decoder = decoder or DecodeProcess(settings)
+
+    def training_clip(self, entry: Entry, seed: Seed) -> tuple[UInt8Array, int]:
+        """(clip [T, 3, S, S], label of what it shows now), by the system's random sampling and augmentation.
+
+        Raises:
+            BadVideoError: the entry cannot be read; the message is the reason.
+        """
+        self._check_label(entry)
+        draws = draws_of(seed)
+
+        def choose(num_frames: int) -> Int64Array:
+            nonlocal draws
+            draws = draws_of(seed)  # a decoder that counts anew asks anew
+            return self.rule.training_indices(num_frames, self.rule.sampling.num_segments, draws)
+
+        frames = self._frames(entry, choose)
+        clip, label = self.rule.training_views(frames, entry.label, draws)  # [T, S, S, 3]
+        return np.ascontiguousarray(clip.transpose(0, 3, 1, 2)), label  # [T, 3, S, S]
+
+    def test_views(self, entry: Entry, *, num_clips: int = 1, num_crops: int = 1) -> tuple[UInt8Array, int]:
+        """(views [V, T, 3, S, S], number of frames of the video), exactly those serving computes.
+
+        Raises:
+            BadVideoError: the entry cannot be read; the message is the reason.
+        """
+        self._check_label(entry)
+        sampling, preprocess = self.rule.sampling, self.rule.preprocess
+        if entry.num_frames is None:
+            request = ViewRequest(sampling=sampling, preprocess=preprocess, num_clips=num_clips, num_crops=num_crops)
+            return self._decoder.views(entry.path, request)
+        if entry.num_frames < 1:
+            raise BadVideoError("the list says 0 frames")
+        indices = clip_indices(
+            sampling.rule, entry.num_frames, num_segments=sampling.num_segments, num_clips=num_clips
+        )  # [num_clips, T]
+        pictures = {int(i): self._picture(entry, int(i)) for i in np.unique(indices)}
+        crops = {i: crop_frame(picture, preprocess, num_crops=num_crops) for i, picture in pictures.items()}
+        rows = [np.stack([crops[int(i)] for i in row], axis=1) for row in indices]  # each [num_crops, T, 3, S, S]
+        return np.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:]), entry.num_frames
+
+    def close(self) -> None:
+        """End the decode process."""
+        self._decoder.close()
+
+    def _check_label(self, entry: Entry) -> None:
+        if not 0 <= entry.label < self.rule.num_classes:
+            raise BadVideoError(f"label {entry.label} lies outside the class list of {self.rule.num_classes}")
+
+    def _frames(self, entry: Entry, choose: Callable[[int], Int64Array]) -> Frames:
+        """The chosen frames, all of the first one's size: one cut has to serve them all."""
+        if entry.num_frames is None:
+            frames, _ = self._decoder.frames(entry.path, choose)
+        elif entry.num_frames < 1:
+            raise BadVideoError("the list says 0 frames")
+        else:
+            frames = [self._picture(entry, int(index)) for index in choose(entry.num_frames)]
+        height, width = frames[0].shape[:2]
+        return [opencv_bilinear(frame, width, height) for frame in frames]
+
+    def _picture(self, entry: Entry, index: int) -> UInt8Array:
+        """One picture of an entry, RGB [H, W, 3]."""
+        path = entry.path / FRAME_TEMPLATE.format(index + first_file_number())
+        try:
+            if not entry.packed and not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep the worker for ever
+                raise BadVideoError(f"{path.name} is no file")
+            with Image.open(io.BytesIO(entry.packed[index]) if entry.packed else path) as picture:
+                if picture.width * picture.height > self._settings.max_picture_pixels:
+                    raise BadVideoError(f"{path.name} has {picture.width}x{picture.height} pixels")
+                return np.asarray(picture.convert("RGB"))
+        except BadVideoError:
+            raise
+        except FileNotFoundError as error:
+            raise BadVideoError(f"{path.name} is missing") from error
+        except Exception as error:  # Pillow raises what its plugins raise: OSError, SyntaxError, struct.error, ...
+            raise BadVideoError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error

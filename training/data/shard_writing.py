@@ -1,0 +1,101 @@
+"""From any list to WebDataset shards: videos as they are, folders of frames as their pictures.
+
+    python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
+
+Samples are written in an order drawn from the seed, since readers can only draw from a buffer. Each shard appears in
+one step, and `shards.json`, which counts them and names the classes, last of all.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from webdataset.writer import TarWriter
+
+from training.data.annotations import FRAME_TEMPLATE, AnnotationError, first_file_number
+from training.data.listings import SUFFIXES, Entry
+from training.data.progress import progress_bar
+from training.data.shards import INDEX, OTHER_VIDEO
+
+
+def write_shards(
+    entries: Sequence[Entry], names: Sequence[str], out: Path, *, samples_per_shard: int, seed: int
+) -> dict[str, Any]:
+    """Write all entries that can be read into `out`, a folder that is empty or absent. Returns what the index says.
+
+    Files are copied, not decoded: what is wrong inside them shows when they are checked or read.
+
+    Raises:
+        AnnotationError: the folder holds something already, or nothing can be read.
+        OSError: the shards cannot be written.
+    """
+    if out.exists() and any(path.name != ".partial" for path in out.iterdir()):
+        raise AnnotationError(f"{out} is not empty: shards are written once, into a folder of their own")
+    shutil.rmtree(out / ".partial", ignore_errors=True)
+    (out / ".partial").mkdir(parents=True)
+    order = np.random.default_rng(seed).permutation(len(entries)).tolist()
+    failures: list[dict[str, str]] = []
+    shards: list[dict[str, Any]] = []
+    with progress_bar("writing", total=len(entries)) as bar:
+        for number, start in enumerate(range(0, len(order), samples_per_shard)):
+            partial = out / ".partial" / f"shard-{number:06d}.tar"
+            count = 0
+            with partial.open("wb") as stream:
+                writer = TarWriter(stream, encoder=False, mtime=0)  # the same samples give the same bytes
+                for index in order[start : start + samples_per_shard]:
+                    sample = _sample(index, entries[index], names, failures)
+                    if sample is not None:
+                        writer.write(sample)
+                        count += 1
+                    bar.advance(is_failure=sample is None)
+                writer.close()
+            if count:
+                partial.rename(out / partial.name)
+                shards.append({"name": partial.name, "samples": count})
+            else:
+                partial.unlink()
+    if not shards:
+        raise AnnotationError(f"not one of {len(entries)} entries can be read; the first: {failures[0]['reason']}")
+    index = {
+        "shards": shards,
+        "samples": sum(shard["samples"] for shard in shards),
+        "classes": list(names),
+        "failures": failures,
+    }
+    partial = out / ".partial" / INDEX
+    partial.write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+    partial.rename(out / INDEX)
+    (out / ".partial").rmdir()
+    return index
+
+
+def _sample(index: int, entry: Entry, names: Sequence[str], failures: list[dict[str, str]]) -> dict[str, Any] | None:
+    """One sample under a key without dots, since what follows the first dot names the field."""
+    try:
+        contents = _video(entry.path) if entry.num_frames is None else _pictures(entry.path, entry.num_frames)
+    except OSError as error:
+        failures.append({"path": str(entry.path), "reason": f"{error.strerror} ({type(error).__name__})"})
+        return None
+    origin = {"file": entry.path.name, "label": entry.label, "name": names[entry.label]}
+    return {
+        "__key__": f"{index:09d}",
+        "cls": str(entry.label).encode(),
+        "json": json.dumps(origin).encode(),
+        **contents,
+    }
+
+
+def _video(path: Path) -> dict[str, bytes]:
+    suffix = path.suffix.lower()
+    return {suffix[1:] if suffix in SUFFIXES else OTHER_VIDEO: path.read_bytes()}
+
+
+def _pictures(folder: Path, num_frames: int) -> dict[str, bytes]:
+    first = first_file_number()
+    return {
+        f"{number:05d}.jpg": (folder / FRAME_TEMPLATE.format(number)).read_bytes()
+        for number in range(first, first + num_frames)
+    }

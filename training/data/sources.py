@@ -1,0 +1,66 @@
+"""What a run can be trained on, by name; the trainer knows a source by these methods and nothing else."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from training.config import ConfigError, TrainConfig
+from training.data.listings import KINDS
+from training.models.base import VideoTextModel
+
+
+class Source(Protocol):
+    """Clips to train on, the phrases they are told apart by, and how to tell whether it worked."""
+
+    labels: tuple[str, ...]  # the vocabulary a model trained on it is for
+    templates: tuple[str, ...]  # prompts it is to be used with
+    tasks: Mapping[str, tuple[slice, Tensor]]  # name -> (rows of the phrases, index of a clip -> row within them)
+    weights: Mapping[str, float]  # of each task's loss
+
+    def tokens(self, step: int) -> Tensor:
+        """Tokens [R, L] of all phrases at a step."""
+        ...
+
+    def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(clips uint8 [B, T, 3, S, S], indices [B]) of every step from `first_step` on, without end."""
+        ...
+
+    def measure(self, model: VideoTextModel) -> dict[str, Any]:
+        """Figures of a model on what is kept for evaluation."""
+        ...
+
+    def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
+        """What a model trained on it knows, for people."""
+        ...
+
+
+def _demo(config: TrainConfig) -> Source:
+    from training.demo.source import DemoSource
+
+    return DemoSource(config)
+
+
+def _labelled(config: TrainConfig) -> Source:
+    from training.data.labelled import LabelledSource
+
+    return LabelledSource(config)
+
+
+SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
+    "demo": _demo,
+    **dict.fromkeys(KINDS, _labelled),
+    "shards": _labelled,
+}
+
+
+def make_source(config: TrainConfig) -> Source:
+    """The source a configuration names.
+
+    Raises:
+        ConfigError: there is none of that name, or its options do not fit it.
+        AnnotationError: its lists cannot be read.
+    """
+    if config.data.source not in SOURCES:
+        raise ConfigError(f"data.source: one of {', '.join(SOURCES)} is needed, found {config.data.source!r}")
+    return SOURCES[config.data.source](config)

@@ -1,0 +1,195 @@
+"""How each system makes a clip of a video: which frames and which cuts, in training and in testing.
+
+The training rules are the published recipes; the test rules are serving's own, so what is measured is what is served.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.contract import PreprocessContract, SamplingContract
+from training.config import ConfigError, DataConfig
+from training.data.augmentations import Frames, Scope
+from training.data.draws import Draws
+from training.data.randaugment import RandAugment
+from training.data.sampling import SampleFrames, actionclip_training
+from training.data.views import ActionClipViews, XClipViews
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What training may do to a clip, beyond what its system always does."""
+
+    randaugment: RandAugment | None = None  # ActionCLIP
+    is_directional: bool = False  # never mirror: labels know left from right (ActionCLIP)
+    mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # mirror with the label (X-CLIP)
+    jitter_scope: Scope = "frame"
+
+
+def _actionclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
+    return actionclip_training(num_frames, num_segments, draws=draws)
+
+
+def _xclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
+    return SampleFrames(clip_len=1, num_clips=num_segments).indices(num_frames, draws=draws)
+
+
+def _actionclip_views(
+    frames: Frames, label: int, draws: Draws, *, size: int, chosen: Augmentation
+) -> tuple[UInt8Array, int]:
+    views = ActionClipViews(
+        size=size,
+        randaugment=chosen.randaugment,
+        is_directional=chosen.is_directional,
+        jitter_scope=chosen.jitter_scope,
+    )
+    return views(frames, draws=draws), label
+
+
+def _xclip_views(
+    frames: Frames, label: int, draws: Draws, *, size: int, chosen: Augmentation
+) -> tuple[UInt8Array, int]:
+    views = XClipViews(size=size, mirrored_labels=chosen.mirrored_labels, jitter_scope=chosen.jitter_scope)
+    return views(frames, label=label, draws=draws)
+
+
+def _plain_preprocess(data: DataConfig) -> PreprocessContract:
+    """The shorter side straight to S."""
+    return _pillow_preprocess(data, short_side=data.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def _actionclip_preprocess(data: DataConfig) -> PreprocessContract:
+    return _pillow_preprocess(data, short_side=data.image_size * 256 // 224, mean=CLIP_MEAN, std=CLIP_STD)
+
+
+def _pillow_preprocess(
+    data: DataConfig, *, short_side: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> PreprocessContract:
+    return PreprocessContract(
+        image_size=data.image_size,
+        resize="shortest_side",
+        short_side=short_side,
+        interpolation="pillow_bicubic",
+        size_rounding="truncate",
+        crop_rounding="half_even",
+        mean=data.mean or mean,  # type: ignore[arg-type]
+        std=data.std or std,  # type: ignore[arg-type]
+    )
+
+
+def _xclip_preprocess(data: DataConfig) -> PreprocessContract:
+    return PreprocessContract(
+        image_size=data.image_size,
+        resize="shortest_side",
+        short_side=data.image_size * 256 // 224,
+        interpolation="opencv_bilinear",
+        size_rounding="half_up",
+        crop_rounding="floor",
+        mean=data.mean or IMAGENET_MEAN,  # type: ignore[arg-type]
+        std=data.std or IMAGENET_STD,  # type: ignore[arg-type]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """The rules of one system; `sampling` names the test rule of `serve.video.sampling`."""
+
+    sampling: str
+    preprocess: Callable[[DataConfig], PreprocessContract]
+    training_indices: Callable[[int, int, Draws], Int64Array]  # frames of the video, T -> [T]
+    training_views: Callable[..., tuple[UInt8Array, int]]
+    options: frozenset[str]  # of DataConfig's augmentation, those it knows
+
+
+_PILLOW_OPTIONS = frozenset({"randaugment", "directional"})
+SYSTEMS: dict[str, System] = {
+    "plain": System(  # small models: nothing is cut away around the centre square
+        sampling="actionclip",
+        preprocess=_plain_preprocess,
+        training_indices=_actionclip_indices,
+        training_views=_actionclip_views,
+        options=_PILLOW_OPTIONS,
+    ),
+    "actionclip": System(
+        sampling="actionclip",
+        preprocess=_actionclip_preprocess,
+        training_indices=_actionclip_indices,
+        training_views=_actionclip_views,
+        options=_PILLOW_OPTIONS,
+    ),
+    "xclip": System(
+        sampling="centres",
+        preprocess=_xclip_preprocess,
+        training_indices=_xclip_indices,
+        training_views=_xclip_views,
+        options=frozenset({"mirrored"}),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRule:
+    """Everything that decides what a clip looks like: system, T, S, augmentation."""
+
+    num_classes: int  # K
+    sampling: SamplingContract  # of testing, and T
+    preprocess: PreprocessContract  # of testing, and S
+    training_indices: Callable[[int, int, Draws], Int64Array]
+    training_views: Callable[[Frames, int, Draws], tuple[UInt8Array, int]]  # -> ([T, S, S, 3], label)
+
+
+def system_of(data: DataConfig) -> System:
+    """The system a configuration names.
+
+    Raises:
+        ConfigError: there is none of that name, or it does not know an option that is set.
+    """
+    if data.system not in SYSTEMS:
+        raise ConfigError(f"data.system: one of {', '.join(SYSTEMS)} is needed, found {data.system!r}")
+    system = SYSTEMS[data.system]
+    for option in ("randaugment", "directional", "mirrored"):
+        if getattr(data, option) and option not in system.options:
+            known = ", ".join(sorted(system.options))
+            raise ConfigError(f"data.{option}: the system {data.system} has no such option; it has {known}")
+    return system
+
+
+def preprocess_of(data: DataConfig) -> PreprocessContract:
+    """How frames become squares in testing and serving."""
+    return system_of(data).preprocess(data)
+
+
+def sampling_of(data: DataConfig) -> SamplingContract:
+    """Which frames testing and serving look at."""
+    return SamplingContract(rule=system_of(data).sampling, num_segments=data.num_frames)  # type: ignore[arg-type]
+
+
+def clip_rule(data: DataConfig, names: tuple[str, ...]) -> ClipRule:
+    """The rule of a configuration; class names tell which labels are each other's mirror image.
+
+    Raises:
+        ConfigError: options that do not fit the system, or mirror names that are no classes.
+    """
+    system = system_of(data)
+    if unknown := sorted({*data.mirrored, *data.mirrored.values()} - set(names)):
+        raise ConfigError(f"data.mirrored: no class is called {', '.join(unknown)}")
+    strength = data.randaugment
+    chosen = Augmentation(
+        randaugment=RandAugment(num_operations=int(strength[0]), strength=strength[1], scope=data.jitter)
+        if strength
+        else None,
+        is_directional=data.directional,
+        mirrored_labels={names.index(here): names.index(there) for here, there in data.mirrored.items()},
+        jitter_scope=data.jitter,
+    )
+    return ClipRule(
+        num_classes=len(names),
+        sampling=sampling_of(data),
+        preprocess=preprocess_of(data),
+        training_indices=system.training_indices,
+        training_views=partial(system.training_views, size=data.image_size, chosen=chosen),
+    )

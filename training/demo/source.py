@@ -1,0 +1,61 @@
+"""The demo world as a source of the trainer: clips rendered as it goes, no step sees the same one twice."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.config import ConfigError, TrainConfig
+from training.data.systems import preprocess_of
+from training.demo.captions import combinations
+from training.demo.card import demo_card
+from training.demo.dataset import RenderedClips
+from training.demo.phrases import PhraseBank
+from training.demo.proof import measure_in_process
+from training.models.base import VideoTextModel
+
+WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
+OF_LISTS = ("train", "val", "root", "classes", "randaugment", "directional", "mirrored")
+
+
+class DemoSource:
+    """Rendered combinations, told apart by label, by activity and by colour."""
+
+    weights: Mapping[str, float] = WEIGHTS
+    templates = ("{}",)
+
+    def __init__(self, config: TrainConfig) -> None:
+        if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name)]:
+            raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and takes no such key")
+        self._config = config
+        self._bank = PhraseBank(seed=config.run.seed)
+        self.labels = tuple(item.label for item in combinations())
+        self.tasks = self._bank.tasks
+
+    def tokens(self, step: int) -> Tensor:
+        """Tokens [R, L] of all phrases, each under a template drawn by the step."""
+        return self._bank.tokens(step)
+
+    def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(clips uint8 [B, T, 3, S, S], indices [B]) without end."""
+        config = self._config
+        clips = RenderedClips(
+            num_frames=config.data.num_frames,
+            rule=preprocess_of(config.data),
+            first_seed=config.run.seed * 10**9 + first_step * config.run.batch_size,
+        )
+        yield from DataLoader(
+            clips,
+            batch_size=config.run.batch_size,
+            num_workers=config.data.workers,
+            prefetch_factor=4 if config.data.workers else None,
+        )
+
+    def measure(self, model: VideoTextModel) -> dict[str, Any]:
+        """Top-1 on clips of the test world."""
+        return dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96))
+
+    def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
+        """What the model knows, for people."""
+        return demo_card(history, seconds=seconds, clips=clips)
