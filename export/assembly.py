@@ -158,6 +158,7 @@ def _described(plan: GraphPlan, site: Building) -> GraphContract:
     return describe_graph(
         _folder(site, plan.part) / plan.file,
         file=site.published_path(plan.part, plan.file),
+        opset=OPSET,
         inputs=plan.inputs,
         outputs=plan.outputs,
     )

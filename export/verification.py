@@ -37,7 +37,13 @@ def verify_version(repository: Path, name: str, *, version: int | None = None) -
     contract = read_version(repository, name, versions[-1] if version is None else version)
     verify_files(contract, repository)
     for key, graph in contract.graphs.items():
-        found = describe_graph(repository / graph.file, file=graph.file, inputs=graph.inputs, outputs=graph.outputs)
+        found = describe_graph(
+            repository / graph.file,
+            file=graph.file,
+            opset=contract.opset,
+            inputs=graph.inputs,
+            outputs=graph.outputs,
+        )
         if found != graph:
             raise ExportError(
                 f"the {key} graph of {name}@{contract.version} is described as {graph}, on disk it is {found}"

@@ -4,9 +4,6 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 import export.publication as publication
@@ -17,6 +14,7 @@ from export.sources import tokenizer_bytes
 from export.verification import verify_version
 from serve.contract import contract_path, names_in, read_contract, versions_of
 from serve.errors import ContractError
+from tests.export.conftest import Exported as Repositories
 from tests.models import VISION, tiny_actionclip
 from training.checkpoints.own import Checkpoint
 
@@ -26,57 +24,14 @@ def export_tiny(repository: Path, checkpoint: Checkpoint | None = None) -> Expor
     return export_checkpoint(made, tokenizer_bytes(made, None), name="tiny", repository=repository)
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with tiny@1."""
-    repository = tmp_path_factory.mktemp("models")
-    export_tiny(repository)
-    return repository
-
-
 @pytest.fixture
-def repository(published: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may damage."""
-    shutil.copytree(published, tmp_path / "models")
-    return tmp_path / "models"
+def repository(copied: Repositories) -> Path:
+    """A repository with tiny@1 that a test may damage."""
+    return copied("actionclip")
 
 
 def leftovers(repository: Path) -> list[str]:
     return [path.name for path in repository.rglob(f"{publication.BUILDING}*")]
-
-
-def test_nothing_of_the_build_stays_in_a_file(published: Path) -> None:
-    home = str(Path(__file__).resolve().parents[2])
-    for path in published.rglob("*"):
-        if path.is_file():
-            data = path.read_bytes()
-            for told in (home, "site-packages", publication.BUILDING):
-                assert told.encode() not in data, f"{path.name} holds {told}"
-    for name in ("model.onnx", "frames.onnx", "fusion.onnx"):
-        graph = onnx.load(str(published / "tiny_video" / "1" / name), load_external_data=False)
-        assert [item.version for item in graph.opset_import if not item.domain] == [18]
-        onnx.checker.check_model(str(published / "tiny_video" / "1" / name))
-        assert not any(node.doc_string or node.metadata_props for node in graph.graph.node)
-
-
-def test_a_batch_gives_what_its_rows_give_alone(published: Path) -> None:
-    session = onnxruntime.InferenceSession(str(published / "tiny_video" / "1" / "model.onnx"))
-    frames = np.random.default_rng(0).integers(0, 256, (4, 4, 3, 32, 32), dtype=np.uint8)
-    (together,) = session.run(["video_features"], {"frames": frames})
-    alone = np.concatenate([session.run(["video_features"], {"frames": row[None]})[0] for row in frames])
-    np.testing.assert_allclose(together, alone, atol=1e-5 * np.abs(alone).max())
-
-
-def test_the_halves_give_what_the_whole_gives(published: Path) -> None:
-    folder = published / "tiny_video" / "1"
-    whole, frames_graph, fusion = (
-        onnxruntime.InferenceSession(str(folder / name)) for name in ("model.onnx", "frames.onnx", "fusion.onnx")
-    )
-    frames = np.random.default_rng(1).integers(0, 256, (2, 4, 3, 32, 32), dtype=np.uint8)
-    (expected,) = whole.run(["video_features"], {"frames": frames})
-    (features,) = frames_graph.run(["frame_features"], {"frames": frames.reshape(8, 3, 32, 32)})
-    (found,) = fusion.run(["video_features"], {"frame_features": features.reshape(2, 4, -1)})
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_crash_before_the_last_rename_leaves_no_version(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,16 +82,6 @@ def test_two_exports_of_one_name_do_not_meet(repository: Path) -> None:
 def test_names_are_plain(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match="model name"), building(tmp_path, name):
         pass
-
-
-@pytest.mark.parametrize("file", ["tiny_video/1/model.onnx", "tiny_text/1/tokenizer.json", "tiny_video/1/parity.npz"])
-def test_a_flipped_bit_is_found(repository: Path, file: str) -> None:
-    path = repository / file
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ContractError, match="sha256"):
-        verify_version(repository, "tiny", version=None)
 
 
 def test_a_contract_under_another_name_is_refused(repository: Path) -> None:
