@@ -158,6 +158,8 @@ def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
     print(f"  {'runtime':<18}{'array':<17}{'relative':>10}{'largest':>11}{'cosine':>10}{'other top-1':>13}")
     for label, item in parity.items():
         verdict = "" if item.is_passed else "  not passed: this runtime is not for this model"
+        if item.failure:
+            print(f"  {label:<18}{item.failure.splitlines()[0]}{verdict}")
         for array, figures in item.arrays.items():
             print(
                 f"  {label:<18}{array:<17}{figures.relative_difference:>10.1e}{figures.largest_difference:>11.1e}"

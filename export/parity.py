@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class RuntimeParity:
     """One runtime against torch; `is_passed` by the rule of its precision."""
 
     is_passed: bool
-    top1_disagreements: int  # clips whose best prompt differs although torch's margin is clear
-    arrays: Mapping[str, Figures]
+    top1_disagreements: int = 0  # clips whose best prompt differs although torch's margin is clear
+    arrays: Mapping[str, Figures] = field(default_factory=dict)
+    failure: str = ""  # why the runtime could not run the graphs at all
 
 
 def measure_parity(graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: float) -> dict[str, RuntimeParity]:
@@ -48,13 +49,16 @@ def require_parity(found: Mapping[str, RuntimeParity]) -> None:
         ParityError: names the runtime and its figures.
     """
     for label, parity in found.items():
-        if label not in HALF_PRECISION and not parity.is_passed:
-            shown = ", ".join(f"{name} {item.relative_difference:.2e}" for name, item in parity.arrays.items())
-            raise ParityError(
-                f"{label} does not give torch's numbers: "
-                f"relative differences {shown} (allowed {FULL_PRECISION_TOLERANCE:.0e}), "
-                f"{parity.top1_disagreements} other top-1 (allowed 0)"
-            )
+        if label in HALF_PRECISION or parity.is_passed:
+            continue
+        if parity.failure:
+            raise ParityError(f"{label} cannot run the graphs: {parity.failure}")
+        shown = ", ".join(f"{name} {item.relative_difference:.2e}" for name, item in parity.arrays.items())
+        raise ParityError(
+            f"{label} does not give torch's numbers: "
+            f"relative differences {shown} (allowed {FULL_PRECISION_TOLERANCE:.0e}), "
+            f"{parity.top1_disagreements} other top-1 (allowed 0)"
+        )
 
 
 def parity_document(found: Mapping[str, RuntimeParity]) -> dict[str, Any]:
@@ -74,8 +78,11 @@ def parity_document(found: Mapping[str, RuntimeParity]) -> dict[str, Any]:
 def _measure(
     label: str, load: Load, graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: float
 ) -> RuntimeParity:
-    runs = {name: load(path) for name, path in graphs.items()}
-    found, expected = _outputs(runs, golden, logit_scale=logit_scale)
+    try:
+        runs = {name: load(path) for name, path in graphs.items()}
+        found, expected = _outputs(runs, golden, logit_scale=logit_scale)
+    except Exception as error:  # the libraries raise bare and pybind exceptions
+        return RuntimeParity(is_passed=False, failure=str(error).strip())
     arrays = {name: compare(found[name], expected[name]) for name in expected}
     disagreements = clear_disagreements(found["logits"], expected["logits"])
     features = [item for name, item in arrays.items() if name != "logits"]
