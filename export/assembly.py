@@ -14,7 +14,7 @@ from export.errors import ExportError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
 from export.parity import RuntimeParity, measure_parity, parity_document, require_parity
-from export.publication import Building, building, check_signature, publish
+from export.publication import Accelerator, Building, building, check_accelerator, check_signature, publish
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
 from serve.contract import FileContract, GraphContract, ModelContract, file_sha256
@@ -42,17 +42,24 @@ class Exported:
 
 
 def export_checkpoint(
-    checkpoint: Checkpoint, tokenizer_json: bytes, *, name: str, repository: Path, weights: Weights = "fp32"
+    checkpoint: Checkpoint,
+    tokenizer_json: bytes,
+    *,
+    name: str,
+    repository: Path,
+    weights: Weights = "fp32",
+    accelerator: Accelerator = "none",
 ) -> Exported:
     """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
 
     Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the
-    parity figures are those of the rounded weights.
+    parity figures are those of the rounded weights. `accelerator` is for the `config.pbtxt` of a new name.
 
     Raises:
         ExportError, CheckpointError, ModelConfigError: what stands in the way.
     """
     started = time.perf_counter()
+    check_accelerator(repository, name, accelerator)
     model = checkpoint.build()
     if weights == "fp16":
         halve_parameters_(model)
@@ -71,7 +78,7 @@ def export_checkpoint(
         seconds["parity"] = time.perf_counter() - begun
         contract = _contract(checkpoint, plans, site, parity=parity, weights=weights)
         num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(site, part).iterdir())
-        contract_file = publish(site, contract)
+        contract_file = publish(site, contract, accelerator=accelerator)
     seconds["total"] = time.perf_counter() - started
     return Exported(contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes)
 

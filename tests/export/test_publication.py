@@ -1,7 +1,11 @@
 """A version exists whole or not at all; versions of a name share a signature; files tell nothing of the build."""
 
 import dataclasses
+import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,10 +13,10 @@ import pytest
 import export.publication as publication
 from export.assembly import Exported, export_checkpoint
 from export.errors import ExportError, SignatureError
-from export.publication import building
+from export.publication import Building, building, publish
 from export.sources import tokenizer_bytes
 from export.verification import verify_version
-from serve.contract import contract_path, names_in, read_contract, versions_of
+from serve.contract import ModelContract, contract_document, contract_path, names_in, read_contract, versions_of
 from serve.errors import ContractError
 from tests.export.conftest import Exported as Repositories
 from tests.models import VISION, tiny_actionclip
@@ -34,23 +38,80 @@ def leftovers(repository: Path) -> list[str]:
     return [path.name for path in repository.rglob(f"{publication.BUILDING}*")]
 
 
-def test_a_crash_before_the_last_rename_leaves_no_version(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = publication._write_durably
+@contextmanager
+def site_with_copy(repository: Path) -> Iterator[tuple[Building, ModelContract]]:
+    """The next version of tiny under construction, with tiny@1's files, and its contract."""
+    first = read_contract(contract_path(repository, "tiny", 1))
+    with building(repository, "tiny") as site:
+        for part, folder in (("text", site.text), ("video", site.video)):
+            shutil.copytree(repository / f"tiny_{part}" / "1", folder, dirs_exist_ok=True)
+        (site.video / "contract.json").unlink()
+        moved = json.dumps(contract_document(first)).replace("tiny_text/1/", f"tiny_text/{site.version}/")
+        document = json.loads(moved.replace("tiny_video/1/", f"tiny_video/{site.version}/"))
+        (site.folder / "moved.json").write_text(json.dumps({**document, "version": site.version}))
+        yield site, read_contract(site.folder / "moved.json")
 
-    def fail_at_contract(path: Path, text: str, *, aside: Path) -> None:
-        if path.name == "contract.json":
-            raise OSError("the disk went away")
-        write(path, text, aside=aside)
 
-    monkeypatch.setattr(publication, "_write_durably", fail_at_contract)
-    with pytest.raises(OSError, match="went away"):
-        export_tiny(repository)
-    assert versions_of(repository, "tiny") == [1]
+def stop_at(step: int, stop: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Let `stop` happen before the step-th change of the disk: each folder or file made, renamed or synchronised."""
+    left = iter(range(step))
+
+    def before(original: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            if next(left, None) is None:
+                stop()
+            return original(*arguments, **options)
+
+        return call
+
+    for name in ("rename", "mkdir", "write_text"):
+        patch.setattr(Path, name, before(getattr(Path, name)))
+    patch.setattr(publication, "sync_to_disk", before(publication.sync_to_disk))
+
+
+def publish_copy(repository: Path, stop: Callable[[], None], *, step: int) -> None:
+    with site_with_copy(repository) as (site, contract), pytest.MonkeyPatch.context() as patch:
+        stop_at(step, stop, patch)
+        publish(site, contract)
+
+
+def fail() -> None:
+    raise OSError("the disk went away")
+
+
+def test_an_error_at_any_step_leaves_no_version(repository: Path) -> None:
+    (repository / "tiny_text" / "config.pbtxt").unlink()  # so that writing it is one of the steps
+    for step in range(100):
+        try:
+            publish_copy(repository, fail, step=step)
+        except OSError:
+            # the very last step comes after the rename that makes the version: synchronising its folder
+            if versions_of(repository, "tiny") == [1]:
+                assert leftovers(repository) == []
+                continue
+        break
+    assert step > 20, "every file is synchronised, every folder renamed"
+    (made,) = set(versions_of(repository, "tiny")) - {1}
+    numbers = [int(path.name) for path in repository.glob("tiny_*/*") if path.name.isdecimal()]
+    assert made == max(numbers), "the number of a failed publication is not used again"
+    verify_version(repository, "tiny", version=made)
+
+
+def test_a_killed_process_leaves_no_version_and_the_next_export_cleans_up(repository: Path) -> None:
+    for step in (0, 3, 9, 15, 20):
+        child = os.fork()
+        if child == 0:
+            try:
+                publish_copy(repository, lambda: os._exit(9), step=step)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, "it was killed before the end"
+        assert versions_of(repository, "tiny") == [1]
+        assert leftovers(repository) != []
+    publish_copy(repository, fail, step=1000)
     assert leftovers(repository) == []
-    monkeypatch.undo()
-    assert export_tiny(repository).contract.version == 3, "the number of the failed one is not used again"
-    assert versions_of(repository, "tiny") == [1, 3]
-    verify_version(repository, "tiny", version=3)
+    assert len(versions_of(repository, "tiny")) == 2
+    verify_version(repository, "tiny", version=None)
 
 
 def test_a_failed_export_of_a_new_name_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
