@@ -41,6 +41,7 @@ check: everything
 bench: everything
 	$(BIN)/python -m tests.bench.decode_bench
 	$(BIN)/python -m tests.bench.vocabulary_bench
+	$(BIN)/python -m tests.bench.export_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

@@ -1,11 +1,15 @@
 """Tiny models of every family with random weights in which each part counts, and their published protocols."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
+from tokenizers import Tokenizer as TokenizerFile
+from tokenizers import models, pre_tokenizers, processors, trainers
 
 from serve.contract import Family, TextContract
 from training.checkpoints.own import Checkpoint
@@ -85,9 +89,29 @@ def tiny_siglip() -> Checkpoint:
     return tiny_open_clip("ViT-B-16-SigLIP2", changes, dynamic_length=False)
 
 
-def tiny_open_clip(arch: str, changes: dict[str, Any], *, dynamic_length: bool) -> Checkpoint:
-    """A frame-averaged open_clip architecture with changes that make it small, two frames a clip."""
-    config = open_clip_model_config(arch, num_frames=2, changes=changes)
+FAMILIES: dict[str, Callable[[], Checkpoint]] = {
+    "clip": lambda: tiny_checkpoint("clip"),
+    "actionclip": lambda: tiny_actionclip("Transf"),
+    "xclip": tiny_xclip,
+    "rotary": tiny_rotary,  # PE-Core
+    "siglip": tiny_siglip,  # SigLIP2
+}
+
+
+def write_tokenizer(path: Path) -> Path:
+    """A byte-pair tokenizer of 400 tokens, trained on a few sentences, that ends texts with <eos>."""
+    file = TokenizerFile(models.BPE(unk_token="<unk>"))
+    file.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
+    file.train_from_iterator(["a video of riding a bike", "clapping hands", "playing the drums", "été plage"], trainer)
+    file.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    file.save(str(path))
+    return path
+
+
+def tiny_open_clip(arch: str, changes: dict[str, Any], *, dynamic_length: bool, num_frames: int = 2) -> Checkpoint:
+    """A frame-averaged open_clip architecture with changes that make it small."""
+    config = open_clip_model_config(arch, num_frames=num_frames, changes=changes)
     model = build_model("clip", config)
     text = TextContract(
         tokenizer="clip" if dynamic_length else "tokenizers",
@@ -98,7 +122,7 @@ def tiny_open_clip(arch: str, changes: dict[str, Any], *, dynamic_length: bool) 
         templates=VIDEO_TEMPLATES,
     )
     protocol = clip_protocol(
-        num_frames=2,
+        num_frames=num_frames,
         preprocess=clip_preprocess(model.image_size),
         text=text,
         logit_scale=config["logit_scale"],

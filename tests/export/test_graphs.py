@@ -15,7 +15,8 @@ from export.errors import ExportError
 from export.onnx_files import DATA_FILE, OPSET, describe_graph
 from export.trt.operators import obstacles
 from serve.contract import GraphContract
-from tests.export.conftest import FAMILIES, FRAME_WISE, Exported, contract_of
+from tests.export.conftest import FRAME_WISE, Exported, contract_of
+from tests.models import FAMILIES
 
 RELATIVE = 1e-5  # fp32 sums in another order
 CAUSAL = [name for name in FAMILIES if name != "siglip"]

@@ -90,7 +90,7 @@ def test_an_error_at_any_step_leaves_no_version(repository: Path) -> None:
                 assert leftovers(repository) == []
                 continue
         break
-    assert step > 20, "every file is synchronised, every folder renamed"
+    assert step > 15, "every file is synchronised, every folder renamed"
     (made,) = set(versions_of(repository, "tiny")) - {1}
     numbers = [int(path.name) for path in repository.glob("tiny_*/*") if path.name.isdecimal()]
     assert made == max(numbers), "the number of a failed publication is not used again"
@@ -98,7 +98,7 @@ def test_an_error_at_any_step_leaves_no_version(repository: Path) -> None:
 
 
 def test_a_killed_process_leaves_no_version_and_the_next_export_cleans_up(repository: Path) -> None:
-    for step in (0, 3, 9, 15, 20):
+    for step in (0, 4, 9, 14, 17):
         child = os.fork()
         if child == 0:
             try:

@@ -17,7 +17,8 @@ from serve.contract import contract_path, file_sha256
 from serve.errors import ContractError
 from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings
-from tests.export.conftest import FAMILIES, NAME, Exported, contract_of
+from tests.export.conftest import NAME, Exported, contract_of
+from tests.models import FAMILIES
 
 FILES = [
     ("actionclip", "video/1/model.onnx"),

@@ -28,7 +28,8 @@ from export.trt.sidecar import (
 )
 from serve.contract import file_sha256
 from serve.parity import Figures
-from tests.export.conftest import FAMILIES, NAME, Exported, contract_of
+from tests.export.conftest import NAME, Exported, contract_of
+from tests.models import FAMILIES
 
 ELSEWHERE = Machine(gpu="NVIDIA L4", compute_capability="8.9", tensorrt="10.9.0.34")
 HAS_GPU = torch.cuda.is_available()
@@ -110,9 +111,9 @@ def test_each_difference_is_told(copied: Exported) -> None:
     ):
         with pytest.raises(ForeignEngine, match="this machine is NVIDIA"):
             check_engine(plan, graph, other)
-    with pytest.raises(ForeignEngine, match="another .*onnx than the contract"):
+    with pytest.raises(ForeignEngine, match=r"another .*onnx than the contract"):
         check_engine(plan, replace(graph, sha256="0" * 64), ELSEWHERE)
-    with pytest.raises(ForeignEngine, match="another .*onnx than the contract"):
+    with pytest.raises(ForeignEngine, match=r"another .*onnx than the contract"):
         check_engine(plan, replace(graph, external_sha256=("0" * 64,)), ELSEWHERE)
     plan.write_bytes(b"an engine of another machinf")
     with pytest.raises(ForeignEngine, match="not the one that was built"):
