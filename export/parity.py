@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from export.errors import ParityError
-from export.runtimes import Arrays, Load, Run, available_runtimes
+from export.runtimes import Arrays, Load, available_runtimes
 from serve.arrays import Float32Array
 from serve.parity import (
     CLEAR_MARGIN,
@@ -79,8 +79,7 @@ def _measure(
     label: str, load: Load, graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: float
 ) -> RuntimeParity:
     try:
-        runs = {name: load(path) for name, path in graphs.items()}
-        found, expected = _outputs(runs, golden, logit_scale=logit_scale)
+        found, expected = _outputs(load, graphs, golden, logit_scale=logit_scale)
     except Exception as error:  # the libraries raise bare and pybind exceptions
         return RuntimeParity(is_passed=False, failure=str(error).strip())
     arrays = {name: compare(found[name], expected[name]) for name in expected}
@@ -94,28 +93,33 @@ def _measure(
 
 
 def _outputs(
-    runs: Mapping[str, Run], golden: Arrays, *, logit_scale: float
+    load: Load, graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: float
 ) -> tuple[dict[str, Float32Array], dict[str, Float32Array]]:
-    """(found, expected) by name; X-CLIP's head and the fusion half are fed with what their own runtime computed."""
-    video = runs["video"]({"frames": golden["frames"]})
-    text = runs["text"]({"tokens": golden["tokens"]})
+    """(found, expected) by name; X-CLIP's head and the fusion half are fed with what their own runtime computed.
+
+    Graphs are loaded one after the other, so that a large model is in memory once.
+    """
+    video = load(graphs["video"])({"frames": golden["frames"]})
+    text = load(graphs["text"])({"tokens": golden["tokens"]})
     found = {**video, **text}
     expected = {name: golden[name] for name in found}
-    if "head" in runs:
-        found["logits"] = runs["head"]({**video, **text})["logits"]
+    if "head" in graphs:
+        found["logits"] = load(graphs["head"])({**video, **text})["logits"]
         expected["logits"] = golden["logits"]
     else:
         found["logits"], expected["logits"] = (
             cosine_logits(item["video_features"], item["text_features"], logit_scale=logit_scale)
             for item in (found, expected)
         )
-    if "frames" in runs:
-        found["halves"] = _through_halves(runs, golden["frames"])
+    if "frames" in graphs:
+        found["halves"] = _through_halves(load, graphs, golden["frames"])
         expected["halves"] = golden["video_features"]
     return found, expected
 
 
-def _through_halves(runs: Mapping[str, Run], frames: NDArray[Any]) -> Float32Array:
+def _through_halves(load: Load, graphs: Mapping[str, Path], frames: NDArray[Any]) -> Float32Array:
     num_clips, num_frames = frames.shape[:2]
-    single = runs["frames"]({"frames": frames.reshape(num_clips * num_frames, *frames.shape[2:])})["frame_features"]
-    return runs["fusion"]({"frame_features": single.reshape(num_clips, num_frames, -1)})["video_features"]  # [n, D]
+    rows = frames.reshape(num_clips * num_frames, *frames.shape[2:])
+    single = load(graphs["frames"])({"frames": rows})["frame_features"]  # [n*T, D]
+    features = single.reshape(num_clips, num_frames, -1)
+    return load(graphs["fusion"])({"frame_features": features})["video_features"]  # [n, D]
