@@ -45,6 +45,7 @@ bench: everything
 	$(BIN)/python -m tests.bench.open_set_bench
 	$(BIN)/python -m tests.bench.activation_bench
 	$(BIN)/python -m tests.bench.loader_bench
+	$(BIN)/python -m tests.bench.export_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

@@ -4,6 +4,7 @@ python -m export model --arch PE-Core-B-16 --pretrained meta
 python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
 python -m export import-checkpoint k400_vitb16.pth --name xclip-b16
 python -m export verify demo
+python -m export tensorrt demo
 """
 
 import logging
@@ -17,7 +18,9 @@ import typer
 from export.assembly import Exported, Weights, export_checkpoint
 from export.errors import ExportError
 from export.parity import RuntimeParity
+from export.publication import Accelerator
 from export.sources import from_file, from_open_clip, override, tokenizer_bytes
+from export.trt.commands import tensorrt
 from export.verification import verify_version
 from serve.errors import ContractError
 from training.checkpoints.overrides import Overrides
@@ -27,6 +30,7 @@ from training.models.base import ModelConfigError
 DEFAULT_REPOSITORY = Path("model_repository")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Checkpoints into served models.")
+app.command()(tensorrt)
 
 Repository = Annotated[Path, typer.Option(help="Folder of the served models.")]
 Templates = Annotated[
@@ -37,6 +41,9 @@ TokenizerOption = Annotated[
 ]
 WeightsOption = Annotated[
     Weights, typer.Option(help="How matrices are stored; they are computed with in fp32 either way.")
+]
+AcceleratorOption = Annotated[
+    Accelerator, typer.Option(help="tensorrt: Triton's onnxruntime backend makes fp16 engines; needs a GPU.")
 ]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where not a 64th of the width.")]
 # X-CLIP's messages and prompts would be random: weights without them are a start for training, nothing to serve
@@ -59,6 +66,7 @@ def model(
     templates: Templates = None,
     tokenizer: TokenizerOption = None,
     weights: WeightsOption = "fp32",
+    accelerator: AcceleratorOption = "none",
 ) -> None:
     """Serve an open_clip model, or a checkpoint of our own training."""
     if (arch is None) == (checkpoint is None):
@@ -73,7 +81,15 @@ def model(
     served_name = name or arch
     if served_name is None:
         raise ExportError("--checkpoint needs --name")
-    _export(source, name=served_name, repository=repository, templates=templates, tokenizer=tokenizer, weights=weights)
+    _export(
+        source,
+        name=served_name,
+        repository=repository,
+        templates=templates,
+        tokenizer=tokenizer,
+        weights=weights,
+        accelerator=accelerator,
+    )
 
 
 @app.command()
@@ -86,6 +102,7 @@ def import_checkpoint(
     templates: Templates = None,
     tokenizer: TokenizerOption = None,
     weights: WeightsOption = "fp32",
+    accelerator: AcceleratorOption = "none",
     num_frames: Annotated[
         int | None, typer.Option(min=1, max=256, help="Frames of a clip, where the file does not say.")
     ] = None,
@@ -115,7 +132,15 @@ def import_checkpoint(
         prompt_heads=prompt_heads,
     )
     checkpoint = from_file(source, told)
-    _export(checkpoint, name=name, repository=repository, templates=templates, tokenizer=tokenizer, weights=weights)
+    _export(
+        checkpoint,
+        name=name,
+        repository=repository,
+        templates=templates,
+        tokenizer=tokenizer,
+        weights=weights,
+        accelerator=accelerator,
+    )
 
 
 @app.command()
@@ -138,10 +163,16 @@ def _export(
     templates: list[str] | None,
     tokenizer: Path | None,
     weights: Weights,
+    accelerator: Accelerator,
 ) -> None:
     checkpoint = override(source, templates=templates, tokenizer=tokenizer)
     exported = export_checkpoint(
-        checkpoint, tokenizer_bytes(checkpoint, tokenizer), name=name, repository=repository, weights=weights
+        checkpoint,
+        tokenizer_bytes(checkpoint, tokenizer),
+        name=name,
+        repository=repository,
+        weights=weights,
+        accelerator=accelerator,
     )
     _print_exported(exported)
 
@@ -158,6 +189,8 @@ def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
     print(f"  {'runtime':<18}{'array':<17}{'relative':>10}{'largest':>11}{'cosine':>10}{'other top-1':>13}")
     for label, item in parity.items():
         verdict = "" if item.is_passed else "  not passed: this runtime is not for this model"
+        if item.failure:
+            print(f"  {label:<18}{item.failure.splitlines()[0]}{verdict}")
         for array, figures in item.arrays.items():
             print(
                 f"  {label:<18}{array:<17}{figures.relative_difference:>10.1e}{figures.largest_difference:>11.1e}"

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from export.errors import ExportError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
 from export.parity import RuntimeParity, measure_parity, parity_document, require_parity
-from export.publication import Building, building, check_signature, publish
+from export.publication import Accelerator, Building, building, check_accelerator, check_signature, publish
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
 from serve.contract import FileContract, GraphContract, ModelContract, file_sha256
@@ -42,17 +42,24 @@ class Exported:
 
 
 def export_checkpoint(
-    checkpoint: Checkpoint, tokenizer_json: bytes, *, name: str, repository: Path, weights: Weights = "fp32"
+    checkpoint: Checkpoint,
+    tokenizer_json: bytes,
+    *,
+    name: str,
+    repository: Path,
+    weights: Weights = "fp32",
+    accelerator: Accelerator = "none",
 ) -> Exported:
     """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
 
     Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the
-    parity figures are those of the rounded weights.
+    parity figures are those of the rounded weights. `accelerator` is for the `config.pbtxt` of a new name.
 
     Raises:
         ExportError, CheckpointError, ModelConfigError: what stands in the way.
     """
     started = time.perf_counter()
+    check_accelerator(repository, name, accelerator)
     model = checkpoint.build()
     if weights == "fp16":
         halve_parameters_(model)
@@ -64,6 +71,8 @@ def export_checkpoint(
         seconds = _write_graphs(plans, site, halve_weights=weights == "fp16")
         golden = _golden(model, checkpoint, plans, site)
         np.savez_compressed(site.video / PARITY_FILE, **golden)
+        del model  # its weights are on disk now; a large one is in memory once more with each runtime
+        plans = {key: replace(plan, module=torch.nn.Identity()) for key, plan in plans.items()}
         begun = time.perf_counter()
         paths = {key: _folder(site, plan.part) / plan.file for key, plan in plans.items()}
         parity = measure_parity(paths, golden, logit_scale=checkpoint.scoring.logit_scale)
@@ -71,7 +80,7 @@ def export_checkpoint(
         seconds["parity"] = time.perf_counter() - begun
         contract = _contract(checkpoint, plans, site, parity=parity, weights=weights)
         num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(site, part).iterdir())
-        contract_file = publish(site, contract)
+        contract_file = publish(site, contract, accelerator=accelerator)
     seconds["total"] = time.perf_counter() - started
     return Exported(contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes)
 
@@ -158,6 +167,7 @@ def _described(plan: GraphPlan, site: Building) -> GraphContract:
     return describe_graph(
         _folder(site, plan.part) / plan.file,
         file=site.published_path(plan.part, plan.file),
+        opset=OPSET,
         inputs=plan.inputs,
         outputs=plan.outputs,
     )

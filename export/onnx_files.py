@@ -2,10 +2,15 @@
 
 All graphs of one folder keep their weights in one file, `model.onnx.data`; equal tensors are stored once, so that the
 halves of a video graph cost no second copy. Graphs over 2 GB need nothing else.
+
+A graph's name ends in a digest of everything it computes with. onnxruntime's TensorRT provider finds its cached engines
+by the names in a graph and not by the weights (onnxruntime issues 6455 and 32254): without it version 2 of a model
+would be answered with version 1's weights.
 """
 
 import hashlib
 import logging
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +20,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -51,8 +57,8 @@ class WeightFile:
         if not self._places:
             self.path.unlink()
 
-    def place(self, array: NDArray[Any]) -> tuple[int, int]:
-        """(offset, length) in bytes of the array's contents, written if they are new."""
+    def place(self, array: NDArray[Any]) -> tuple[int, int, bytes]:
+        """(offset, length, sha256) of the array's contents in bytes, written if they are new."""
         assert self._stream is not None, "use as a context"
         data = np.ascontiguousarray(array).tobytes()  # little-endian on every platform we run on
         digest = hashlib.sha256(data).digest()
@@ -61,7 +67,7 @@ class WeightFile:
             self._stream.write(b"\0" * (-self._stream.tell() % alignment))
             self._places[digest] = (self._stream.tell(), len(data))
             self._stream.write(data)
-        return self._places[digest]
+        return (*self._places[digest], digest)
 
 
 def write_graph(
@@ -85,26 +91,39 @@ def write_graph(
     """
     model = _export(module, example=example, inputs=inputs, outputs=outputs, bounds=bounds)
     _strip(model)
+    _measure_after_cast(model.graph)
     if halve_weights:
         _halve(model.graph)
-    _move_weights(model.graph, weight_file)
+    digests = _move_weights(model.graph, weight_file)
+    _name_by_content(model, digests)
     ir.save(model, path)
 
 
 def describe_graph(
-    path: Path, *, file: str, inputs: tuple[TensorContract, ...], outputs: tuple[TensorContract, ...]
+    path: Path,
+    *,
+    file: str,
+    opset: int,
+    inputs: tuple[TensorContract, ...],
+    outputs: tuple[TensorContract, ...],
 ) -> GraphContract:
     """Read a graph back from disk, assert that it is what was promised, and describe it for the contract.
 
-    `file` is the path the contract gives it, relative to the repository folder.
+    `file` is the path the contract gives it, relative to the repository folder. The file is a whole and valid ONNX
+    model (onnx's full check, with inference of all shapes) of `opset`, takes and gives these tensors, and has its large
+    weights in `model.onnx.data` beside it.
 
     Raises:
-        ExportError: opset, tensors or external data differ.
+        ExportError: any of this does not hold.
     """
-    model = onnx.load(path, load_external_data=False)
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(str(path), full_check=True)  # by its path, or 2 GB would be the limit
+    except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, OSError) as error:
+        raise ExportError(f"{path.name} is no valid ONNX model: {error}") from error
     opsets = {item.domain: item.version for item in model.opset_import}
-    if opsets != {"": OPSET}:
-        raise ExportError(f"{path.name}: expected opset {OPSET} of the standard domain alone, found {opsets}")
+    if opsets != {"": opset}:
+        raise ExportError(f"{path.name}: expected opset {opset} of the standard domain alone, found {opsets}")
     _check_tensors(path.name, "input", model.graph.input, inputs)
     _check_tensors(path.name, "output", model.graph.output, outputs)
     locations = sorted(_external_locations(path, model))
@@ -179,6 +198,20 @@ def _strip(model: ir.Model) -> None:
                 value.const_value.metadata_props.clear()
 
 
+def _measure_after_cast(graph: ir.Graph) -> None:
+    """Whatever else looks at a uint8 input (its Shape, for the batch) looks at its Cast: TensorRT takes uint8 there
+    alone."""
+    for value in graph.inputs:
+        if value.dtype != ir.DataType.UINT8:
+            continue
+        cast = next(node for node in value.consumers() if node.op_type == "Cast")
+        graph.remove(cast)
+        graph.insert_before(graph[0], cast)
+        for node, index in list(value.uses()):
+            if node is not cast:
+                node.replace_input_with(index, cast.outputs[0])
+
+
 def _halve(graph: ir.Graph) -> None:
     first = graph[0]
     for name, value in list(graph.initializers.items()):
@@ -205,14 +238,17 @@ def _halve(graph: ir.Graph) -> None:
         graph.insert_before(first, cast)
 
 
-def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> None:
+def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> list[bytes]:
+    """Put every large weight into the file; returns the sha256 of each."""
+    digests = []
     for name, value in graph.initializers.items():
         tensor = value.const_value
         assert tensor is not None, "an initializer has a value"
         if tensor.nbytes < EXTERNAL_FROM_BYTES:
             continue
         array = tensor.numpy()
-        offset, length = weight_file.place(array)
+        offset, length, digest = weight_file.place(array)
+        digests.append(digest)
         value.const_value = ir.ExternalTensor(
             weight_file.path.name,
             offset,
@@ -222,6 +258,13 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> None:
             name=name,
             base_dir=weight_file.path.parent,
         )
+    return digests
+
+
+def _name_by_content(model: ir.Model, digests: list[bytes]) -> None:
+    model.graph.name = "graph"
+    told = ir.to_proto(model).SerializeToString(deterministic=True)
+    model.graph.name = f"graph_{hashlib.sha256(told + b''.join(digests)).hexdigest()[:16]}"
 
 
 def _check_tensors(file: str, kind: str, found: Any, expected: tuple[TensorContract, ...]) -> None:
@@ -242,17 +285,20 @@ def _check_tensors(file: str, kind: str, found: Any, expected: tuple[TensorContr
 
 
 def _external_locations(path: Path, model: onnx.ModelProto) -> set[str]:
-    """Names of the data files, each asserted to hold every tensor that the graph takes from it."""
-    found = set()
+    """Names of the data files: none or `model.onnx.data`, asserted to hold every tensor the graph takes from it."""
+    data = path.parent / DATA_FILE
     for tensor in model.graph.initializer:
+        size = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            if size >= EXTERNAL_FROM_BYTES:
+                raise ExportError(f"{path.name}: {tensor.name} of {size} bytes lies in the graph, not in {DATA_FILE}")
             continue
         place = {item.key: item.value for item in tensor.external_data}
-        data = path.parent / place["location"]
         end = int(place["offset"]) + int(place["length"])
-        if place["location"] != data.name or not data.is_file() or data.stat().st_size < end:
+        if place["location"] != DATA_FILE or int(place["length"]) != size or data.stat().st_size < end:
             raise ExportError(
-                f"{path.name}: {tensor.name} ends at byte {end} of {place['location']}, which does not reach it"
+                f"{path.name}: {tensor.name} of {size} bytes lies in {place['location']} up to byte {end}; "
+                f"expected {DATA_FILE}, which holds {data.stat().st_size} bytes"
             )
-        found.add(place["location"])
-    return found
+    has_external = any(item.data_location == onnx.TensorProto.EXTERNAL for item in model.graph.initializer)
+    return {DATA_FILE} if has_external else set()

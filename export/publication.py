@@ -15,9 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from export.errors import ExportError, SignatureError
 from export.triton_config import config_text, graph_config
+from export.trt.serving import accelerator_config
 from serve.contract import (
     MODEL_NAME,
     ModelContract,
@@ -30,6 +32,8 @@ from serve.contract import (
 from training.checkpoints.own import sync_to_disk
 
 Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
+
+Accelerator = Literal["none", "tensorrt"]  # of Triton's onnxruntime backend
 
 BUILDING = ".building-"
 MAX_VIDEO_BATCH = 64  # views of one run
@@ -125,7 +129,20 @@ def check_signature(repository: Path, name: str, signature: Signature) -> None:
                 )
 
 
-def publish(site: Building, contract: ModelContract) -> Path:
+def check_accelerator(repository: Path, name: str, accelerator: Accelerator) -> None:
+    """An accelerator goes into the `config.pbtxt` of a new name; one that is there is the operator's, and stays.
+
+    Raises:
+        ExportError: there is one without the accelerator.
+    """
+    for path in repository.glob(f"{name}_*/config.pbtxt") if accelerator != "none" else ():
+        if path.parent.name in (f"{name}_text", f"{name}_video") and f'name: "{accelerator}"' not in path.read_text():
+            raise ExportError(
+                f"{path} is there and has no {accelerator} accelerator: remove it, and it is written anew"
+            )
+
+
+def publish(site: Building, contract: ModelContract, *, accelerator: Accelerator = "none") -> Path:
     """Move a built version into the repository; returns the path of its contract.
 
     Raises:
@@ -140,8 +157,8 @@ def publish(site: Building, contract: ModelContract) -> Path:
         if (
             not config.exists()
         ):  # of an older version otherwise: the signature is the same, and an operator may have tuned it
-            typed = graph_config(home.name, contract.graphs[part], max_batch_size=max_batch_size)
-            _write_durably(config, config_text(typed), aside=site.folder)
+            text = _config(home.name, contract, part=part, max_batch_size=max_batch_size, accelerator=accelerator)
+            _write_durably(config, text, aside=site.folder)
         _sync_tree(built)
         built.rename(home / str(site.version))
         sync_to_disk(home)
@@ -150,6 +167,13 @@ def publish(site: Building, contract: ModelContract) -> Path:
     _write_durably(final, document, aside=site.folder)
     logger.info("published %s@%s", contract.name, contract.version)
     return final
+
+
+def _config(name: str, contract: ModelContract, *, part: str, max_batch_size: int, accelerator: Accelerator) -> str:
+    graph = contract.graphs[part]
+    if accelerator == "tensorrt":
+        return accelerator_config(name, graph, contract=contract, max_batch_size=max_batch_size)
+    return config_text(graph_config(name, graph, max_batch_size=max_batch_size))
 
 
 def _write_durably(path: Path, text: str, *, aside: Path) -> None:

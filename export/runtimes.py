@@ -3,6 +3,7 @@
 OpenVINO's precision is always asked for: its own default is bf16 on processors that have it.
 """
 
+import ctypes
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,13 @@ Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], dict[str, Float32Array]]
 Load = Callable[[Path], Run]
 
+GPU_PROVIDERS = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
+PROVIDER_SETTINGS = {
+    "CUDAExecutionProvider": {"use_tf32": "0"},  # TF32 keeps 10 bits of a product
+    "TensorrtExecutionProvider": {"trt_fp16_enable": "1", "trt_layer_norm_fp32_fallback": "1"},  # as it is served
+}
+TENSORRT_LIBRARY = "libnvinfer.so.10"
+
 
 def available_runtimes() -> tuple[dict[str, Load], dict[str, str]]:
     """(label -> loader, label -> why it is not there) on this machine; labels are those of serve's engines."""
@@ -31,17 +39,33 @@ def available_runtimes() -> tuple[dict[str, Load], dict[str, str]]:
         loaders["openvino-bf16"] = partial(_load_openvino, precision="bf16")
     else:
         absent["openvino-bf16"] = "the exporting processor has no bf16"
-    if Path("/dev/nvidia0").exists() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        loaders["onnxruntime-cuda"] = partial(_load_onnxruntime, provider="CUDAExecutionProvider")
-    else:
-        absent["onnxruntime-cuda"] = "the exporting machine has no NVIDIA device"
+    for label, provider in GPU_PROVIDERS.items():
+        reason = _missing(provider)
+        if reason:
+            absent[label] = reason
+        else:
+            loaders[label] = partial(_load_onnxruntime, provider=provider)
     return loaders, absent
+
+
+def _missing(provider: str) -> str:
+    """Why a provider cannot be measured here; empty where it can."""
+    if not Path("/dev/nvidia0").exists():
+        return "the exporting machine has no NVIDIA device"
+    if provider not in onnxruntime.get_available_providers():
+        return f"this onnxruntime was built without {provider}"
+    if provider == "TensorrtExecutionProvider":
+        try:
+            ctypes.CDLL(TENSORRT_LIBRARY)
+        except OSError as error:
+            return f"TensorRT is not installed: {error}"
+    return ""
 
 
 def _load_onnxruntime(path: Path, *, provider: str) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}  # TF32 keeps 10 bits of a product
+    settings = PROVIDER_SETTINGS.get(provider, {})
     session = onnxruntime.InferenceSession(str(path), options, providers=[(provider, settings)])
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"asked onnxruntime for {provider}, it took {session.get_providers()[0]}")

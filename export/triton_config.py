@@ -1,9 +1,11 @@
 """`config.pbtxt` of Triton from typed values: what export needs of the format, nothing else of it.
 
-No `instance_group` is written: Triton then takes a GPU where there is one and a CPU where there is none.
+No `instance_group` is written: Triton then takes a GPU where there is one and a CPU where there is none. The two texts
+for TensorRT, at the end, are for servers with a GPU alone.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +41,7 @@ class TritonConfig:
     inputs: tuple[TritonTensor, ...]
     outputs: tuple[TritonTensor, ...]
     dynamic_batching: DynamicBatching | None
-    backend: Literal["onnxruntime"] = "onnxruntime"
+    backend: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
 
     def __post_init__(self) -> None:
         if not MODEL_NAME.fullmatch(self.name):
@@ -100,3 +102,78 @@ def _batching_lines(batching: DynamicBatching) -> list[str]:
 
 def _block(name: str, lines: list[str]) -> str:
     return "\n".join([f"{name} {{", *(f"  {line}" for line in lines), "}"])
+
+
+# of what Triton's onnxruntime backend takes for its "tensorrt" accelerator (table of parameters in its README), what
+# export may write, with the values that are allowed; the core itself accepts any name in silence
+TENSORRT_PARAMETERS = {
+    "precision_mode": re.compile("FP32|FP16"),
+    "max_workspace_size_bytes": re.compile(r"\d+"),
+    "trt_engine_cache_enable": re.compile("0|1"),
+    "trt_engine_cache_path": re.compile(r'[^"\\]+'),
+    "trt_timing_cache_enable": re.compile("0|1"),
+    "trt_timing_cache_path": re.compile(r'[^"\\]+'),
+    "trt_layer_norm_fp32_fallback": re.compile("0|1"),
+    "trt_builder_optimization_level": re.compile("[0-5]"),
+    "trt_profile_min_shapes": re.compile(r"\w+:\d+(x\d+)*(,\w+:\d+(x\d+)*)*"),
+    "trt_profile_opt_shapes": re.compile(r"\w+:\d+(x\d+)*(,\w+:\d+(x\d+)*)*"),
+    "trt_profile_max_shapes": re.compile(r"\w+:\d+(x\d+)*(,\w+:\d+(x\d+)*)*"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRtAccelerator:
+    """TensorRT inside the onnxruntime backend; `parameters` are names and values of `TENSORRT_PARAMETERS`."""
+
+    parameters: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        for name, value in self.parameters.items():
+            if name not in TENSORRT_PARAMETERS:
+                raise ValueError(f"accelerator parameter {name}: allowed are {', '.join(TENSORRT_PARAMETERS)}")
+            if not TENSORRT_PARAMETERS[name].fullmatch(value):
+                raise ValueError(f"{name} {value!r}: allowed is {TENSORRT_PARAMETERS[name].pattern}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """A run with zeros before a model counts as ready; `inputs` have the sizes of its dynamic axes filled in."""
+
+    name: str
+    batch_size: int
+    inputs: tuple[TritonTensor, ...]
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"warm-up {self.name}: batch_size {self.batch_size}, allowed is 1 or more")
+        for item in self.inputs:
+            if any(size < 1 for size in item.dims):
+                raise ValueError(f"warm-up {self.name}: {item.name} has dims {item.dims}, allowed is 1 or more")
+
+
+def accelerated_text(config: TritonConfig, accelerator: TensorRtAccelerator, warm_ups: Sequence[WarmUp]) -> str:
+    """`config_text` with TensorRT inside the onnxruntime backend; needs a GPU."""
+    lines = ['name: "tensorrt"']
+    lines += [f'parameters {{ key: "{name}" value: "{value}" }}' for name, value in accelerator.parameters.items()]
+    block = _block("gpu_execution_accelerator", lines)
+    for outer in ("execution_accelerators", "optimization"):
+        block = _block(outer, block.splitlines())
+    return config_text(config) + "\n".join([block, *map(_warm_up_text, warm_ups)]) + "\n"
+
+
+def plan_text(config: TritonConfig, warm_ups: Sequence[WarmUp], *, file: str) -> str:
+    """The configuration of the same model as a TensorRT plan `file` with one profile, on every GPU of the server."""
+    if config.backend != "tensorrt":
+        raise ValueError(f"a plan needs the backend tensorrt, found {config.backend}")
+    group = _block("instance_group", ["count: 1", "kind: KIND_GPU", 'profile: ["0"]'])
+    head = ['platform: "tensorrt_plan"', f'default_model_filename: "{file}"', group]
+    return config_text(config) + "\n".join([*head, *map(_warm_up_text, warm_ups)]) + "\n"
+
+
+def _warm_up_text(item: WarmUp) -> str:
+    lines = [f'name: "{item.name}"', f"batch_size: {item.batch_size}"]
+    for tensor in item.inputs:
+        dims = f"dims: [{', '.join(map(str, tensor.dims))}]"
+        value = _block("value", [f"data_type: {tensor.data_type}", dims, "zero_data: true"])
+        lines += _block("inputs", [f'key: "{tensor.name}"', *value.splitlines()]).splitlines()
+    return _block("model_warmup", lines)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.errors import ExportError
 from export.onnx_files import describe_graph
@@ -20,6 +22,28 @@ class Verified:
     parity: Mapping[str, RuntimeParity]
 
 
+def find_version(repository: Path, name: str, version: int | None) -> ModelContract:
+    """The contract of a version, or of the newest without a number.
+
+    Raises:
+        ExportError: no such version.
+        ContractError: the contract cannot be honoured.
+    """
+    versions = versions_of(repository, name)
+    if not versions or (version is not None and version not in versions):
+        wanted = name if version is None else f"{name}@{version}"
+        raise ExportError(
+            f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}"
+        )
+    return read_version(repository, name, versions[-1] if version is None else version)
+
+
+def read_golden(repository: Path, contract: ModelContract) -> dict[str, NDArray[Any]]:
+    """The arrays of `parity.npz`."""
+    with np.load(repository / contract.parity_file.file, allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
+
+
 def verify_version(repository: Path, name: str, *, version: int | None = None) -> Verified:
     """Check a version (the newest without a number) of a model repository.
 
@@ -28,22 +52,21 @@ def verify_version(repository: Path, name: str, *, version: int | None = None) -
         ExportError: no such version, or a graph differs from its description.
         ParityError: the numbers are not the stored ones on this machine.
     """
-    versions = versions_of(repository, name)
-    if not versions or (version is not None and version not in versions):
-        wanted = name if version is None else f"{name}@{version}"
-        raise ExportError(
-            f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}"
-        )
-    contract = read_version(repository, name, versions[-1] if version is None else version)
+    contract = find_version(repository, name, version)
     verify_files(contract, repository)
     for key, graph in contract.graphs.items():
-        found = describe_graph(repository / graph.file, file=graph.file, inputs=graph.inputs, outputs=graph.outputs)
+        found = describe_graph(
+            repository / graph.file,
+            file=graph.file,
+            opset=contract.opset,
+            inputs=graph.inputs,
+            outputs=graph.outputs,
+        )
         if found != graph:
             raise ExportError(
                 f"the {key} graph of {name}@{contract.version} is described as {graph}, on disk it is {found}"
             )
-    with np.load(repository / contract.parity_file.file, allow_pickle=False) as stored:
-        golden = {key: stored[key] for key in stored.files}
+    golden = read_golden(repository, contract)
     paths = {key: repository / graph.file for key, graph in contract.graphs.items()}
     parity = measure_parity(paths, golden, logit_scale=contract.scoring.logit_scale)
     require_parity(parity)

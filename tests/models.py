@@ -1,12 +1,20 @@
 """Tiny models of every family with random weights in which each part counts, and their published protocols."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from tokenizers import Tokenizer as TokenizerFile
+from tokenizers import models, pre_tokenizers, processors, trainers
 
-from serve.contract import Family
+from serve.contract import Family, TextContract
 from training.checkpoints.own import Checkpoint
-from training.checkpoints.systems import fresh_protocol
+from training.checkpoints.systems import VIDEO_TEMPLATES, clip_preprocess, clip_protocol, fresh_protocol
+from training.models.open_clip_towers import open_clip_model_config
 from training.models.registry import build_model
 
 FRAMES, SIZE, CONTEXT, WIDTH = 4, 32, 77, 32  # T, S, L, D
@@ -43,6 +51,84 @@ def tiny_xclip(*, prompts: bool = True) -> Checkpoint:
     """X-CLIP, with or without its prompt generator."""
     heads = {"layers": 2, "heads": 2}
     return tiny_checkpoint("xclip", mit={"layers": 1, "heads": 2}, prompts=heads if prompts else None)
+
+
+SMALL_OPEN_CLIP_TEXT = {"width": 64, "heads": 2, "layers": 2}
+SMALL_TOWER = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 2, "num_heads": 2, "global_pool": "map"}
+
+
+@timm.models.register_model
+def actserve_tiny_pe(*, num_classes: int, **_: Any) -> Eva:
+    """PE-Core's vision tower in small: rotary positions, pooling by attention."""
+    rotary = {"attn_type": "rope", "use_rot_pos_emb": True, "ref_feat_shape": (4, 4), "rope_grid_offset": 1.0}
+    parts = {"use_pre_transformer_norm": True, "rope_grid_indexing": "xy", "attn_pool_num_heads": 2}
+    return Eva(num_classes=num_classes, attn_pool_mlp_ratio=4.0, **SMALL_TOWER, **rotary, **parts)
+
+
+@timm.models.register_model
+def actserve_tiny_siglip(**_: Any) -> VisionTransformer:
+    """SigLIP's vision tower in small: no class token, pooling by attention."""
+    return VisionTransformer(num_classes=0, class_token=False, **SMALL_TOWER)
+
+
+def tiny_rotary() -> Checkpoint:
+    """PE-Core in small: rotary vision tower, causal text tower."""
+    vision = {"timm_model_name": "actserve_tiny_pe", "image_size": SMALL_TOWER["img_size"]}
+    changes = {"embed_dim": 48, "vision_cfg": vision, "text_cfg": SMALL_OPEN_CLIP_TEXT}
+    return tiny_open_clip("PE-Core-T-16-384", changes, dynamic_length=True)
+
+
+def tiny_siglip() -> Checkpoint:
+    """SigLIP2 in small: text tower without a causal mask, read at its last token; logit bias.
+
+    Its tokens are those of a tokenizer file of 400.
+    """
+    vision = {"timm_model_name": "actserve_tiny_siglip", "image_size": SMALL_TOWER["img_size"]}
+    text = {**SMALL_OPEN_CLIP_TEXT, "vocab_size": 400}
+    changes = {"embed_dim": SMALL_TOWER["embed_dim"], "vision_cfg": vision, "text_cfg": text}
+    return tiny_open_clip("ViT-B-16-SigLIP2", changes, dynamic_length=False)
+
+
+FAMILIES: dict[str, Callable[[], Checkpoint]] = {
+    "clip": lambda: tiny_checkpoint("clip"),
+    "actionclip": lambda: tiny_actionclip("Transf"),
+    "xclip": tiny_xclip,
+    "rotary": tiny_rotary,  # PE-Core
+    "siglip": tiny_siglip,  # SigLIP2
+}
+
+
+def write_tokenizer(path: Path) -> Path:
+    """A byte-pair tokenizer of 400 tokens, trained on a few sentences, that ends texts with <eos>."""
+    file = TokenizerFile(models.BPE(unk_token="<unk>"))
+    file.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
+    file.train_from_iterator(["a video of riding a bike", "clapping hands", "playing the drums", "été plage"], trainer)
+    file.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    file.save(str(path))
+    return path
+
+
+def tiny_open_clip(arch: str, changes: dict[str, Any], *, dynamic_length: bool, num_frames: int = 2) -> Checkpoint:
+    """A frame-averaged open_clip architecture with changes that make it small."""
+    config = open_clip_model_config(arch, num_frames=num_frames, changes=changes)
+    model = build_model("clip", config)
+    text = TextContract(
+        tokenizer="clip" if dynamic_length else "tokenizers",
+        context_length=model.context_length,
+        dynamic_length=dynamic_length,
+        pad_id=0,
+        cleaning="none" if dynamic_length else "canonicalize",
+        templates=VIDEO_TEMPLATES,
+    )
+    protocol = clip_protocol(
+        num_frames=num_frames,
+        preprocess=clip_preprocess(model.image_size),
+        text=text,
+        logit_scale=config["logit_scale"],
+        logit_bias=config.get("logit_bias"),
+    )
+    return Checkpoint(family="clip", model_config=config, weights=_weights("clip", config), **vars(protocol))
 
 
 def _weights(family: str, config: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -9,7 +9,6 @@ import open_clip
 import pytest
 import torch
 from tokenizers import Tokenizer as TokenizerFile
-from tokenizers import models, pre_tokenizers, processors, trainers
 
 from export.assembly import export_checkpoint
 from export.errors import ExportError
@@ -25,19 +24,6 @@ from training.models.registry import build_model
 
 ARCH = "ViT-B-16-SigLIP2"
 LABELS = ("Riding a bike!", "clapping_hands", "playing drums", "l'été à la plage")
-
-
-@pytest.fixture(scope="module")
-def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-pair tokenizer of 400 tokens, trained on a few sentences, that ends texts with <eos>."""
-    file = TokenizerFile(models.BPE(unk_token="<unk>"))
-    file.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
-    file.train_from_iterator(["a video of riding a bike", "clapping hands", "playing the drums", "été plage"], trainer)
-    file.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    file.save(str(path))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,47 @@
+"""What this machine has of what TensorRT needs, or what exactly is missing."""
+
+import importlib
+from typing import Any
+
+import torch
+
+from export.trt.sidecar import Machine
+
+MAJOR_VERSION = 10  # 11 took the fp16 flag of weakly typed networks away
+
+
+def load_tensorrt() -> tuple[Any, str]:
+    """(the module, "") or (None, why there is none that is used here)."""
+    try:
+        tensorrt = importlib.import_module("tensorrt")
+    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: the installer's stub without its libraries
+        return None, f"the package tensorrt: {error} (pip install 'tensorrt>=10,<11')"
+    version = str(getattr(tensorrt, "__version__", "0"))
+    if version.partition(".")[0] != str(MAJOR_VERSION):
+        return None, f"TensorRT {MAJOR_VERSION}: found {version} (pip install 'tensorrt>=10,<11')"
+    return tensorrt, ""
+
+
+def missing_gpu() -> str:
+    """Why torch sees no NVIDIA GPU; empty where it sees one."""
+    if torch.cuda.is_available():
+        return ""
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    return f"an NVIDIA GPU: torch {torch.__version__}, built for {built}, sees none"
+
+
+def this_machine() -> tuple[Machine | None, list[str]]:
+    """(what a plan built here is bound to, nothing) or (None, each missing thing in words)."""
+    tensorrt, no_tensorrt = load_tensorrt()
+    missing = [reason for reason in (no_tensorrt, missing_gpu()) if reason]
+    if missing:
+        return None, missing
+    major, minor = torch.cuda.get_device_capability(0)
+    return (
+        Machine(
+            gpu=torch.cuda.get_device_name(0),
+            compute_capability=f"{major}.{minor}",
+            tensorrt=tensorrt.__version__,
+        ),
+        [],
+    )

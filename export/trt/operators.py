@@ -1,0 +1,115 @@
+"""Which ONNX operators TensorRT 10 takes, with which data types, and what of that our graphs can hit.
+
+The table holds facts of `docs/operators.md` of onnx-tensorrt for TensorRT 10.15 (opsets 9 to 24); operators it lists as
+unsupported are left out. UINT8 is taken as an input or output of the network alone, next to a Cast. The names of data
+types are that document's.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import onnx
+
+SOURCE = "onnx-tensorrt docs/operators.md, TensorRT 10.15"
+OPSETS = range(9, 25)
+
+# data types: operators that take them
+TABLE = """
+FP32 FP16 BF16:
+    Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Clip Conv ConvTranspose Cos Cosh CumSum
+    Dropout Einsum Elu Erf Exp Floor Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GroupNormalization GRU
+    HardSigmoid HardSwish Hardmax ImageScaler InstanceNormalization IsInf LayerNormalization LeakyRelu Log LogSoftmax
+    LRN LSTM LpNormalization LpPool MatMul MaxPool MeanVarianceNormalization ParametricSoftplus PRelu QuantizeLinear
+    RandomNormal RandomNormalLike RandomUniform RandomUniformLike Reciprocal Resize RMSNormalization RNN RotaryEmbedding
+    Round ScaledTanh Scan Selu Sigmoid Sin Sinh Softmax Softplus Softsign Sqrt Tan Tanh ThresholdedRelu Upsample
+FP32 FP16 BF16 INT32 INT64:
+    Abs Add ArgMax ArgMin DepthToSpace Div Equal Greater GreaterOrEqual IsNaN Less LessOrEqual Max Min Mod Mul Neg Pad
+    Pow Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Scatter ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK
+FP32 FP16 BF16 INT32 INT64 BOOL:
+    Concat Expand EyeLike Flatten Gather GatherElements GatherND Identity If Loop OneHot Reshape ReverseSequence Shape
+    Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where
+FP32 FP16:
+    BlackmanWindow DeformConv GridSample HammingWindow HannWindow Mish NonMaxSuppression NonZero RoiAlign
+BOOL: And Not Or Xor
+FP32 FP16 BF16 INT32 INT64 UINT8 BOOL: Cast CastLike
+FP32 FP16 BF16 FP8 FP4 INT4 INT32 INT64 BOOL: Constant ConstantOfShape
+FP32 FP16 BF16 INT8 FP8: Attention
+FP32 FP16 BF16 INT8 INT32 INT64: Gelu
+FP32 FP16 BF16 FP8 INT32 INT64: Mean
+FP32 FP16 BF16 INT32: TensorScatter
+INT8 FP8 FP4 INT4: DequantizeLinear
+FP32: STFT
+"""
+
+
+def _read(table: str) -> dict[str, frozenset[str]]:
+    rows = table.replace("\n    ", " ").strip().splitlines()
+    pairs = [row.split(":") for row in rows]
+    return {name: frozenset(types.split()) for types, names in pairs for name in names.split()}
+
+
+SUPPORTED: Mapping[str, frozenset[str]] = _read(TABLE)
+
+# restrictions of that document which an operator of an exported model could meet
+CONSTANT_AXES = frozenset(name for name in SUPPORTED if name.startswith("Reduce")) | {"Squeeze", "Unsqueeze"}
+ONE_OUTPUT = frozenset({"LayerNormalization", "MaxPool"})
+ZERO_ATTRIBUTES = {"LSTM": ("layout", "input_forget")}
+
+TYPE_NAMES = {
+    onnx.TensorProto.FLOAT: "FP32",
+    onnx.TensorProto.FLOAT16: "FP16",
+    onnx.TensorProto.BFLOAT16: "BF16",
+    onnx.TensorProto.INT32: "INT32",
+    onnx.TensorProto.INT64: "INT64",
+    onnx.TensorProto.INT8: "INT8",
+    onnx.TensorProto.UINT8: "UINT8",
+    onnx.TensorProto.BOOL: "BOOL",
+}
+
+
+def count_operators(model: onnx.ModelProto) -> Counter[str]:
+    """How often each operator occurs."""
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def obstacles(model: onnx.ModelProto) -> list[str]:
+    """What in a graph TensorRT does not take, one sentence each; external weights need not be loaded."""
+    found = [
+        f"opset {item.version} of {item.domain or 'the standard domain'}"
+        for item in model.opset_import
+        if item.domain or item.version not in OPSETS
+    ]
+    types = _types(model)
+    constants = {item.name for item in model.graph.initializer}
+    constants.update(node.output[0] for node in model.graph.node if node.op_type == "Constant")
+    for node in model.graph.node:
+        found += [f"{node.op_type} ({node.name}): {reason}" for reason in _reasons(node, types, constants)]
+    return found
+
+
+def _reasons(node: onnx.NodeProto, types: dict[str, str], constants: set[str]) -> Iterator[str]:
+    if node.domain or node.op_type not in SUPPORTED:
+        yield "not supported"
+        return
+    for name in (*node.input, *(node.output if node.op_type == "Cast" else ())):
+        if name and types[name] not in SUPPORTED[node.op_type]:
+            yield f"{name} is {types[name]}, taken are {', '.join(sorted(SUPPORTED[node.op_type]))}"
+    if node.op_type in CONSTANT_AXES and len(node.input) > 1 and node.input[1] not in constants:
+        yield "its axes are computed, taken are constant ones"
+    if node.op_type in ONE_OUTPUT and any(node.output[1:]):
+        yield "more than its first output is used"
+    for attribute in node.attribute:
+        if attribute.name in ZERO_ATTRIBUTES.get(node.op_type, ()) and attribute.i != 0:
+            yield f"{attribute.name} is {attribute.i}, taken is 0"
+
+
+def _types(model: onnx.ModelProto) -> dict[str, str]:
+    """Data type of every value by name."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = [*graph.input, *graph.output, *graph.value_info]
+    numbers = {item.name: item.type.tensor_type.elem_type for item in values}
+    numbers.update((item.name, item.data_type) for item in graph.initializer)
+    return {
+        name: TYPE_NAMES.get(number, onnx.TensorProto.DataType.Name(number).lower()) for name, number in numbers.items()
+    }
