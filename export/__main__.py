@@ -5,6 +5,7 @@ python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weight
 python -m export import-checkpoint k400_vitb16.pth --name xclip-b16
 python -m export verify demo
 python -m export tensorrt demo
+python -m export promote demo@2 --clips held_out.csv
 """
 
 import logging
@@ -18,11 +19,12 @@ import typer
 from export.assembly import Exported, Weights, export_checkpoint
 from export.errors import ExportError
 from export.parity import RuntimeParity
+from export.promotion_command import promote
 from export.publication import Accelerator
 from export.sources import from_file, from_open_clip, override, tokenizer_bytes
 from export.trt.commands import tensorrt
 from export.verification import verify_version
-from serve.errors import ContractError
+from serve.errors import ActserveError
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError
 from training.models.base import ModelConfigError
@@ -31,6 +33,7 @@ DEFAULT_REPOSITORY = Path("model_repository")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Checkpoints into served models.")
 app.command()(tensorrt)
+app.command()(promote)
 
 Repository = Annotated[Path, typer.Option(help="Folder of the served models.")]
 Templates = Annotated[
@@ -204,7 +207,7 @@ def main(run: Callable[[], None] = app) -> None:
     logging.getLogger("export").setLevel(logging.INFO)
     try:
         run()
-    except (ExportError, ContractError, CheckpointError, ModelConfigError, FileNotFoundError) as error:
+    except (ExportError, ActserveError, CheckpointError, ModelConfigError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,8 +71,6 @@ def export_checkpoint(
         seconds = _write_graphs(plans, site, halve_weights=weights == "fp16")
         golden = _golden(model, checkpoint, plans, site)
         np.savez_compressed(site.video / PARITY_FILE, **golden)
-        del model  # its weights are on disk now; a large one is in memory once more with each runtime
-        plans = {key: replace(plan, module=torch.nn.Identity()) for key, plan in plans.items()}
         begun = time.perf_counter()
         paths = {key: _folder(site, plan.part) / plan.file for key, plan in plans.items()}
         parity = measure_parity(paths, golden, logit_scale=checkpoint.scoring.logit_scale)

@@ -52,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="full-size ActionCLIP and X-CLIP too; minutes")
     chosen = parser.parse_args()
-    found: dict[str, Any] = {"processor": processor().splitlines()[0], "cores": os.cpu_count(), "tools": toolchain()}
+    name = processor().splitlines()[0].partition(":")[2].strip()
+    found: dict[str, Any] = {"processor": name, "cores": os.cpu_count(), "tools": toolchain()}
     with tempfile.TemporaryDirectory() as folder:
         found["parity"] = list(_parity(Path(folder), {**FAMILIES, **(LARGE if chosen.large else {})}))
         found["export"] = _middle(Path(folder))

@@ -29,7 +29,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
 from tests.shared_data import VIDEOS
 from training.config import DataConfig
-from training.data.clips import Epochs, Sample, TestClips, TrainingClips, collate
+from training.data.clips import Epochs, Sample, TestClips, TrainingClips, collate, workers_start
 from training.data.listings import Entry
 from training.data.many import processors
 from training.data.reading import ClipReader, decode_settings
@@ -65,7 +65,16 @@ def bare_decoding(paths: Sequence[Path], *, processes: int) -> float:
 def loading(dataset: Dataset[Sample], num_entries: int, *, processes: int, is_training: bool) -> float:
     """Clips a second of a loader; each of its workers decodes in a process of its own and waits meanwhile."""
     order = Epochs(num_entries, seed=0) if is_training else list(range(num_entries)) * (COPIES + WARM_UP * processes)
-    loader = DataLoader(dataset, batch_size=BATCH, sampler=order, num_workers=processes, collate_fn=collate)
+    loader = DataLoader(
+        dataset,
+        batch_size=BATCH,
+        sampler=order,
+        num_workers=processes,
+        collate_fn=collate,
+        
+        multiprocessing_context=workers_start(processes),
+,
+    )
     batches = iter(loader)
     for _ in range(WARM_UP * processes):
         next(batches)

@@ -13,7 +13,7 @@ from export.verification import verify_version
 from tests.models import VISION, tiny_checkpoint
 from training.models.registry import build_model
 
-WIDE = {**VISION, "width": 4096, "layers": 3, "heads": 32, "patch_size": 32}  # 604 million weights, few operations
+WIDE = {**VISION, "width": 3840, "layers": 3, "heads": 30, "patch_size": 32}  # 543 million weights, few operations
 PROTOBUF_LIMIT = 2**31
 PEAK_BYTES = 10 * 2**30
 

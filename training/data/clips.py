@@ -21,6 +21,12 @@ from training.data.reading import ClipReader
 MOST_ATTEMPTS = 20  # entries tried for one sample
 
 
+def workers_start(workers: int) -> str | None:
+    """How a DataLoader's worker processes begin: not as forks of a process whose libraries run threads, which may wait
+    for each other's locks for ever; None without workers."""
+    return "forkserver" if workers else None
+
+
 class Batch(NamedTuple):
     """Samples side by side."""
 

@@ -13,7 +13,7 @@ from serve.contract import TextContract
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
-from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate
+from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, workers_start
 from training.data.listings import Entry, Row, class_names, entries_of, read_rows
 from training.data.prompts import TemplatedPhrases
 from training.data.reading import ClipReader, decode_settings
@@ -182,6 +182,7 @@ def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> Da
         dataset,  # type: ignore[arg-type]
         batch_size=config.run.batch_size,
         num_workers=config.data.workers,
+        multiprocessing_context=workers_start(config.data.workers),
         collate_fn=collate,
         generator=torch.Generator(),  # of its own: what the loader draws for its workers must not move the run's stream
         **options,

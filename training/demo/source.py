@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.config import ConfigError, TrainConfig
+from training.data.clips import workers_start
 from training.data.systems import preprocess_of
 from training.demo.captions import combinations
 from training.demo.card import demo_card
@@ -49,6 +50,7 @@ class DemoSource:
             clips,
             batch_size=config.run.batch_size,
             num_workers=config.data.workers,
+            multiprocessing_context=workers_start(config.data.workers),
             prefetch_factor=4 if config.data.workers else None,
         )
 

@@ -11,6 +11,7 @@ from export.triton_config import TENSORRT_PARAMETERS, TensorRtAccelerator, Trito
 from export.trt.profiles import Profile, graph_profiles
 from export.trt.serving import ENGINE_CACHE, accelerator_config, plan_config
 from tests.export.conftest import NAME, Exported, contract_of
+from tests.export.test_publication import site_with_copy
 
 
 def parse(text: str) -> model_config_pb2.ModelConfig:
@@ -76,9 +77,7 @@ def test_by_default_a_folder_works_everywhere(copied: Exported) -> None:
         check_accelerator(repository, NAME, "tensorrt")
 
 
-def test_publication_writes_the_accelerator_for_a_new_name(exported: Exported, copied: Exported) -> None:
-    from tests.export.test_publication import site_with_copy
-
+def test_publication_writes_the_accelerator_for_a_new_name(copied: Exported) -> None:
     repository = copied("clip")
     for part in ("text", "video"):
         (repository / f"{NAME}_{part}" / "config.pbtxt").unlink()

@@ -17,7 +17,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from tests.synthetic_video import index_of
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
-from training.data.clips import Batch, Epochs, TestClips, TrainingClips, collate
+from training.data.clips import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
 from training.data.draws import Draws
 from training.data.listings import Entry
 from training.data.reading import ClipReader
@@ -27,8 +27,9 @@ Reader = Callable[..., ClipReader]
 
 def batches(clips: TrainingClips, *, workers: int, count: int, **order: int) -> list[Batch]:
     loader = DataLoader(
-        clips, batch_size=5, sampler=Epochs(len(clips), seed=0, **order), num_workers=workers, collate_fn=collate
-    )
+        clips, batch_size=5, sampler=Epochs(len(clips), seed=0, **order), num_workers=workers, collate_fn=collate,
+        multiprocessing_context=workers_start(workers),
+    )  # fmt: skip
     return list(islice(loader, count))
 
 

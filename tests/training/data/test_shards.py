@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from tests.training.conftest import CLASSES
 from training.data.annotations import AnnotationError
-from training.data.clips import Sample, TestClips, collate
+from training.data.clips import Sample, TestClips, collate, workers_start
 from training.data.listings import Entry
 from training.data.reading import ClipReader
 from training.data.shard_writing import write_shards
@@ -66,7 +66,13 @@ def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_r
     seen: Counter[tuple[int, ...]] = Counter()
     for rank in range(num_ranks):
         clips = PackedClips(shards, numbered, seed=5, buffer=3, rank=rank, num_ranks=num_ranks, num_epochs=2)
-        for batch in DataLoader(clips, batch_size=2, num_workers=workers, collate_fn=collate):
+        for batch in DataLoader(
+            clips,
+            batch_size=2,
+            num_workers=workers,
+            collate_fn=collate,
+            multiprocessing_context=workers_start(workers),
+        ):
             seen.update(tuple(place) for place in batch.clips.tolist())
     assert seen == {(epoch, shard, place): 1 for epoch in (0, 1) for shard in range(6) for place in (0, 1)}
 
@@ -76,7 +82,13 @@ def test_epochs_are_in_another_order_and_a_run_goes_on_where_it_stopped(folder: 
 
     def places(first_step: int, count: int, *, workers: int) -> list[list[int]]:
         clips = PackedClips(shards, numbered, seed=1, buffer=4, batch_size=3, first_step=first_step)
-        loader = DataLoader(clips, batch_size=3, num_workers=workers, collate_fn=collate)
+        loader = DataLoader(
+            clips,
+            batch_size=3,
+            num_workers=workers,
+            collate_fn=collate,
+            multiprocessing_context=workers_start(workers),
+        )
         return [place for batch in islice(loader, count) for place in batch.clips.tolist()]
 
     whole = places(0, 8, workers=0)

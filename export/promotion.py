@@ -1,0 +1,185 @@
+"""The promotion gate: is a candidate at least as good as the version that answers, on clips with labels?
+
+Both versions see the same clips, so their hits are compared in pairs: the interval of the difference in top-1 comes of
+drawing clips with replacement (paired bootstrap). A candidate whose interval reaches below the margin is refused.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.runtimes import Run, available_runtimes
+from serve.arrays import Float32Array
+from serve.contract import ModelContract
+from serve.scoring import logits_of, mean_embedding, reduce_logits, unit
+from serve.text import prompts
+from serve.text.tokenizer import load_tokenizer, pad_rows
+from serve.video.limits import DecodeSettings
+from serve.video.views import ViewRequest
+from training.data.decode_process import DecodeProcess
+
+DRAWS, CONFIDENCE, SEED = 10_000, 0.95, 0
+ROWS_AT_ONCE = 64
+RUNTIME = "onnxruntime-cpu"  # both versions on the same one
+
+
+class PromotionRefused(ExportError):
+    """The candidate may be worse by more than the margin; nothing was activated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledClip:
+    """A video and the place of its label."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What was compared and what came of it; one line of the record."""
+
+    candidate: str
+    active: str
+    num_clips: int
+    num_labels: int
+    candidate_top1: float
+    active_top1: float
+    difference: float
+    interval: tuple[float, float]  # 95 %, of the difference
+    margin: float
+    is_promoted: bool
+    decided_at: str
+
+
+def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
+    """Clips and the vocabulary of a CSV with columns `file` (or `path`) and `label`; files are relative to it.
+
+    Raises:
+        ExportError: no such columns, an empty label, fewer than two clips or labels.
+    """
+    with index.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.DictReader(stream)
+        columns = rows.fieldnames or ()
+        where = next((name for name in ("file", "path") if name in columns), None)
+        if where is None or "label" not in columns:
+            raise ExportError(f"{index}: columns file and label are needed, found {', '.join(columns)}")
+        pairs = [(index.parent / row[where], (row["label"] or "").strip()) for row in rows]
+    labels = tuple(dict.fromkeys(label for _, label in pairs))
+    if "" in labels:
+        raise ExportError(f"{index}: every clip needs a label")
+    if len(pairs) < 2 or len(labels) < 2:
+        raise ExportError(f"{index}: {len(pairs)} clips of {len(labels)} labels, at least 2 of each are needed")
+    return [LabelledClip(path=path, label=labels.index(label)) for path, label in pairs], labels
+
+
+def compare(
+    repository: Path,
+    candidate: ModelContract,
+    active: ModelContract,
+    *,
+    clips: Sequence[LabelledClip],
+    labels: Sequence[str],
+    margin: float,
+) -> Decision:
+    """Evaluate both versions on the clips and decide.
+
+    Raises:
+        ActserveError: a clip cannot be decoded, or a prompt is too long; a gate decides on whole lists alone.
+    """
+    hits = [evaluate(repository, contract, clips, labels) for contract in (candidate, active)]
+    difference, interval = paired_bootstrap(*hits)
+    return Decision(
+        candidate=_reference(candidate),
+        active=_reference(active),
+        num_clips=len(clips),
+        num_labels=len(labels),
+        candidate_top1=float(hits[0].mean()),
+        active_top1=float(hits[1].mean()),
+        difference=difference,
+        interval=interval,
+        margin=margin,
+        is_promoted=interval[0] >= -margin,
+        decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def record(decision: Decision, path: Path) -> None:
+    """Add a decision to a file, one JSON line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(decision)) + "\n")
+
+
+def paired_bootstrap(candidate: NDArray[np.bool_], active: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
+    """Hits [n] of both on the same clips -> difference in top-1 and its interval."""
+    pairs = candidate.astype(np.float64) - active.astype(np.float64)
+    random = np.random.default_rng(SEED)
+    drawn = np.array([pairs[random.integers(0, len(pairs), len(pairs))].mean() for _ in range(DRAWS)])
+    low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return float(pairs.mean()), (float(low), float(high))
+
+
+def evaluate(
+    repository: Path, contract: ModelContract, clips: Sequence[LabelledClip], labels: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Whether each clip's best label is its own [n], as a server would answer with one view."""
+    load = available_runtimes()[0][RUNTIME]
+    graphs = {
+        name: load(repository / contract.graphs[name].file)
+        for name in ("video", "text", "head")
+        if name in contract.graphs
+    }
+    bank = _bank(repository, contract, graphs["text"], labels)
+    request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
+    decoder, hits = DecodeProcess(DecodeSettings()), []
+    try:
+        for clip in clips:
+            views, _ = decoder.views(clip.path, request)
+            logits = _logits(contract, graphs, graphs["video"]({"frames": views}), bank)
+            scores = reduce_logits(logits, contract.scoring, function=contract.scoring.activation)
+            assert scores.scores is not None, "an activation is softmax or sigmoid"
+            hits.append(int(scores.scores.argmax()) == clip.label)
+    finally:
+        decoder.close()
+    return np.array(hits)
+
+
+def _bank(repository: Path, contract: ModelContract, text: Run, labels: Sequence[str]) -> Float32Array:
+    """Text features [M, K, D] by the contract's rules, normalised unless a head follows."""
+    tokenizer = load_tokenizer(repository / contract.tokenizer_file.file, contract.text)
+    templates = contract.text.templates
+    tokens = tokenizer.encode(prompts.fill(prompts.check_labels(labels), templates))
+    length = None if contract.text.dynamic_length else contract.text.context_length
+    parts = [
+        text({"tokens": pad_rows(tokens[start : start + ROWS_AT_ONCE], pad_id=contract.text.pad_id, length=length)})
+        for start in range(0, len(tokens), ROWS_AT_ONCE)
+    ]
+    bank = np.concatenate([part["text_features"] for part in parts]).reshape(len(templates), len(labels), -1)
+    is_averaged = contract.scoring.ensembling == "mean_embedding"
+    if contract.has_prompt_head:
+        return bank.mean(axis=0, keepdims=True) if is_averaged else bank
+    return mean_embedding(bank) if is_averaged else unit(bank)
+
+
+def _logits(
+    contract: ModelContract, graphs: Mapping[str, Run], features: Mapping[str, Any], bank: Float32Array
+) -> Float32Array:
+    """Logits [V, M, K] by the family's head or by cosine."""
+    if not contract.has_prompt_head:
+        return logits_of(features["video_features"], bank, contract.scoring)
+    inputs = {name: features[name] for name in ("video_features", "patch_features")}
+    per_template = [graphs["head"]({**inputs, "text_features": rows})["logits"] for rows in bank]
+    return np.stack(per_template, axis=1)
+
+
+def _reference(contract: ModelContract) -> str:
+    return f"{contract.name}@{contract.version}"

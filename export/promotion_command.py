@@ -1,0 +1,86 @@
+"""`python -m export promote`: a candidate that is not worse takes over on a running server."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from export import promotion
+from export.errors import ExportError
+from export.promotion import Decision, PromotionRefused
+from export.verification import find_version
+from serve.contract import ModelContract
+
+ACTIVATION_SECONDS = 300
+
+
+def promote(
+    candidate: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
+    clips: Annotated[Path, typer.Option(help="CSV with columns file,label.", exists=True, dir_okay=False)],
+    server: Annotated[str, typer.Option(help="The server whose model is to change.")] = "http://127.0.0.1:8080",
+    against: Annotated[
+        str | None, typer.Option(help="The version to compare with; the server's default without it.")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="Loss of top-1 that the 95 % interval may reach.")] = 0.01,
+    alias: Annotated[str | None, typer.Option(help="A name to mean the candidate from then on, e.g. default.")] = None,
+    repository: Annotated[Path, typer.Option(help="Folder of the served models.")] = Path("model_repository"),
+    record: Annotated[Path, typer.Option(help="File that keeps the decisions.")] = Path("runs/promotions.jsonl"),
+    dry_run: Annotated[bool, typer.Option(help="Decide and record; activate nothing.")] = False,
+) -> None:
+    """Compare a candidate with the version that answers on labelled clips; activate it unless it may be worse."""
+    contract = _found(repository, candidate)
+    running = against or str(_asked(server, "GET", "/v1/models")["default"])
+    listed, labels = promotion.read_clips(clips)
+    decision = promotion.compare(
+        repository, contract, _found(repository, running), clips=listed, labels=labels, margin=margin
+    )
+    promotion.record(decision, record)
+    typer.echo(_told(decision))
+    if not decision.is_promoted:
+        raise PromotionRefused(
+            f"{decision.candidate} may be worse than {decision.active} by {-decision.interval[0]:.3f}, "
+            f"the margin is {margin:g}; more clips narrow the interval"
+        )
+    if dry_run:
+        return
+    wanted = {"version": contract.version, **({"alias": alias} if alias else {})}
+    moved = _asked(server, "POST", f"/v1/models/{contract.name}:activate", wanted)
+    typer.echo(f"active: {', '.join(moved['active'])}; default: {moved['default']}")
+
+
+def _found(repository: Path, reference: str) -> ModelContract:
+    name, at, version = reference.partition("@")
+    if at and not version.isdecimal():
+        raise ExportError(f"{reference!r}: a version is a whole number")
+    return find_version(repository, name, int(version) if at else None)
+
+
+def _asked(server: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A server's answer.
+
+    Raises:
+        ExportError: it does not answer, or with a problem.
+    """
+    try:
+        response = httpx.request(
+            method, server.rstrip("/") + path, json=body, timeout=ACTIVATION_SECONDS + 20,
+            headers={"Prefer": f"wait={ACTIVATION_SECONDS}"},
+        )  # fmt: skip
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ExportError(f"{server} does not answer: {error}") from error
+    document: dict[str, Any] = response.json()
+    if response.is_error:
+        raise ExportError(f"{server}: {document.get('detail', response.status_code)}")
+    return document
+
+
+def _told(decision: Decision) -> str:
+    low, high = decision.interval
+    return (
+        f"{decision.num_clips} clips, {decision.num_labels} labels\n"
+        f"  {decision.candidate:<24} top-1 {decision.candidate_top1:.3f}\n"
+        f"  {decision.active:<24} top-1 {decision.active_top1:.3f}\n"
+        f"  difference {decision.difference:+.3f}, with 95 % between {low:+.3f} and {high:+.3f}; "
+        f"margin {decision.margin:g}: {'promoted' if decision.is_promoted else 'refused'}"
+    )
