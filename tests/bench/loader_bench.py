@@ -71,9 +71,7 @@ def loading(dataset: Dataset[Sample], num_entries: int, *, processes: int, is_tr
         sampler=order,
         num_workers=processes,
         collate_fn=collate,
-        
         multiprocessing_context=workers_start(processes),
-,
     )
     batches = iter(loader)
     for _ in range(WARM_UP * processes):
