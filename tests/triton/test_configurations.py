@@ -3,9 +3,12 @@
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.triton.core import needs_triton, triton_core
+from serve.contract import read_version
+from serve.engines.triton_server import configuration_on_disk
+from tests.triton.core import ROOT, needs_triton, triton_core
 
 pytestmark = [pytest.mark.triton, needs_triton()]
 STRICT = ("--model-control-mode=none", "--exit-on-error=true", "--strict-readiness=true")
@@ -34,6 +37,24 @@ def test_the_core_refuses_what_differs_from_the_graph(
         pass
 
 
-def test_the_core_takes_every_family_as_it_was_exported(triton_repository: Path, tmp_path: Path) -> None:
-    with triton_core(triton_repository, tmp_path / "core", options=STRICT) as core:
+def test_the_core_takes_the_bundled_model_as_it_lies_there(tmp_path: Path) -> None:
+    """The other families' configurations are read by the core wherever an engine has it load them."""
+    with triton_core(ROOT / "model_repository", tmp_path / "core", options=STRICT) as core:
         assert core.process.poll() is None
+        index = httpx.post(f"{core.http}/v2/repository/index").json()
+        assert {(item["name"], item["state"]) for item in index} >= {("demo_text", "READY"), ("demo_video", "READY")}
+
+
+@pytest.mark.parametrize("name", ["demo", "tiny", "other", "fused"])
+def test_configurations_read_back_as_the_contract_says(triton_repository: Path, name: str) -> None:
+    contract = read_version(triton_repository, name, 1)
+    for part in ("text", "video"):
+        read = configuration_on_disk(triton_repository / f"{name}_{part}", "")
+        assert read["name"] == f"{name}_{part}"
+        assert read["version_policy"] == {"all": {}}
+        for kind in ("input", "output"):
+            tensors = getattr(contract.graphs[part], f"{kind}s")
+            dims = {item["name"]: [int(size) for size in item["dims"]] for item in read[kind]}
+            assert dims == {
+                tensor.name: [axis if isinstance(axis, int) else -1 for axis in tensor.axes[1:]] for tensor in tensors
+            }
