@@ -239,7 +239,8 @@ class TritonEngine:
                 calls = (self._call(tower, rows[start : start + step], deadline) for start in starts)
                 tasks = [group.create_task(call) for call in calls]
         except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            first = failures.exceptions[0]
+            raise first from first.__cause__  # what the server said, for `reason_of`
         parts = [task.result() for task in tasks]
         if len(parts) == 1:
             return parts[0]

@@ -1,12 +1,16 @@
 """The region in which views wait for a Triton server: blocks that never overlap, and nothing left of it."""
 
 import contextlib
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from serve.engines.triton_memory import MEMORY_FOLDER, SharedRegion
+from tests.running_server import eventually
 
 PAGES = 4096
 
@@ -59,3 +63,17 @@ def test_memory_that_is_not_there_is_refused_at_once_and_leaves_nothing() -> Non
     with pytest.raises(OSError, match="No space left"):
         SharedRegion(2**40)
     assert set(MEMORY_FOLDER.iterdir()) <= before
+
+
+def test_a_process_that_is_killed_leaves_nothing() -> None:
+    """Python's resource tracker outlives the process and removes the region."""
+    program = (
+        "import sys, time; from serve.engines.triton_memory import SharedRegion; "
+        f"print(SharedRegion({PAGES}).name, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        path = MEMORY_FOLDER / process.stdout.readline().strip()
+        assert path.exists()
+        process.send_signal(signal.SIGKILL)
+    assert eventually(lambda: not path.exists(), 10)

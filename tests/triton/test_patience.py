@@ -143,6 +143,14 @@ async def test_a_version_that_cannot_be_loaded_is_told_at_once_and_the_other_ser
     assert configuration["max_batch_size"] == BATCH, "the variant the server was started with"
 
 
+async def test_a_model_the_server_does_not_have_is_told_at_once(
+    settings: ServeSettings, triton_repository: Path
+) -> None:
+    async with asyncio.timeout(settings.triton.load_timeout_seconds / 4):
+        with pytest.raises(ContractError, match="Triton cannot load demo_text version 1"):
+            await load_runtime(settings.model_copy(update={"repository": triton_repository}), "demo@1")
+
+
 async def test_a_configuration_with_fp16_is_held_to_that_precision(runtime: ModelRuntime) -> None:
     assert runtime.engine.label == "triton-fp16"
     assert runtime.parity.engine == "triton-fp16"
