@@ -8,7 +8,7 @@ from serve.arrays import Float32Array
 
 FULL_PRECISION_TOLERANCE = 1e-4  # largest difference over largest value: rounding of fp32 sums in another order
 HALF_PRECISION_COSINE = 0.999  # bf16 and fp16 keep 8 and 11 bits
-HALF_PRECISION = frozenset({"openvino-bf16", "onnxruntime-tensorrt"})
+HALF_PRECISION = frozenset({"openvino-bf16", "onnxruntime-tensorrt", "triton-fp16"})
 CLEAR_MARGIN = 0.2  # logits; below it two labels are as good as tied and rounding may swap them
 MINUTE_VALUE = 1e-30  # stands for the largest of values that are all zero
 

@@ -90,9 +90,14 @@ class TritonSettings(BaseModel):
 
     url: str = Field("127.0.0.1:8001", description="Host and port of the server's gRPC.")
     shared_memory: Literal["auto", "always", "never"] = Field(
-        "auto", description="Views through shared memory; auto: where the server is on this host and takes it."
+        "auto", description="Views through shared memory; auto: where the server can open ours."
     )
-    max_in_flight: int = Field(16, ge=1, le=1024, description="Shared regions, each for batch.max_views views.")
+    shared_memory_bytes: int = Field(
+        64 * 2**20, ge=2**16, description="Shared memory of a loaded version; views beyond it go in the message."
+    )
+    config_name: str = Field(
+        "", pattern=r"^[\w.-]*$", description="What the server was given as --model-config-name, if anything."
+    )
     request_timeout_seconds: float = Field(
         60.0, gt=0, le=3600, description="A run without a deadline of its own ends by then."
     )

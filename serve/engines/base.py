@@ -24,6 +24,10 @@ class Engine(Protocol):
     label: str  # runtime and precision, e.g. "openvino-bf16"
 
     @property
+    def facts(self) -> Mapping[str, str]:
+        """What the label does not say, for operators: where and how the graphs run."""
+
+    @property
     def fault(self) -> str | None:
         """Why it cannot be used at present; None while it can."""
 

@@ -55,6 +55,11 @@ class EmbeddedEngine:
         )
 
     @property
+    def facts(self) -> dict[str, str]:
+        """Nothing the label does not say."""
+        return {}
+
+    @property
     def fault(self) -> str | None:
         """None: what runs in this process is here as long as the process."""
         return None

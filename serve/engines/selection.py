@@ -70,12 +70,12 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
             figures = await check_parity(engine, repository, cache_dir=cache_dir, runtime=runtime)
             return StartedEngine(engine=engine, parity=figures, passed_over=passed_over)
         except ContractError as error:
-            await engine.close()
+            await _discard(engine)
             logger.warning("%s passed over for %s@%s: %s", label, contract.name, contract.version, error)
             passed_over[label] = error.message
             last_error = error
         except BaseException:
-            await engine.close()
+            await _discard(engine)
             raise
     assert last_error is not None, "candidates() never returns an empty list"
     if len(labels) == 1:
@@ -90,6 +90,13 @@ def _engine(contract: ModelContract, repository: Path, label: str, settings: Ser
         return EmbeddedEngine(contract, repository, label=label, **here)  # type: ignore[arg-type]
     head = embedded_head(contract, repository, label=HEAD_BESIDE_TRITON, **here)  # type: ignore[arg-type]
     return triton.TritonEngine(contract, repository, settings=settings.triton, batch=settings.batch, head=head)
+
+
+async def _discard(engine: Engine) -> None:
+    """Close a candidate that is not taken; what a Triton server loaded for it alone goes too."""
+    if isinstance(engine, triton.TritonEngine) and engine.has_loaded:
+        await engine.let_go()
+    await engine.close()
 
 
 def _runtime_version(label: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from serve.arrays import Float32Array
 from serve.contract import GraphContract
 from serve.engines.base import Session
-from serve.errors import ContractError
+from serve.engines.signature import check_names, check_tensors
 
 
 class GraphWorker:
@@ -32,7 +32,8 @@ class GraphWorker:
             ContractError: it cannot be loaded, or its inputs and outputs are not those of the contract.
         """
         self._session = await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
-        check_tensors(self.name, self.graph, self._session)
+        check_tensors(self.name, "input", self.graph.inputs, self._session.input_shapes())
+        check_names(self.name, "output", self.graph.outputs, dict.fromkeys(self._session.output_names()))
 
     async def run(self, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
         """Run once in the worker's thread; callers take turns."""
@@ -43,31 +44,3 @@ class GraphWorker:
         """Finish the run under way and release the graph."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
         self._session = None
-
-
-def check_tensors(name: str, graph: GraphContract, session: Session) -> None:
-    """Compare the loaded graph's tensors with the contract's.
-
-    Raises:
-        ContractError: names the graph, the tensor, what was expected and what was found.
-    """
-    found = session.input_shapes()
-    for tensor in graph.inputs:
-        if tensor.name not in found:
-            raise ContractError(f"{name} graph: expected an input {tensor.name}, found {', '.join(sorted(found))}")
-        dtype, shape = found[tensor.name]
-        fixed = tuple(axis if isinstance(axis, int) else None for axis in tensor.axes)
-        if dtype != tensor.dtype or len(shape) != len(fixed) or not _agree(fixed, shape):
-            raise ContractError(
-                f"{name} graph, input {tensor.name}: "
-                f"expected {tensor.dtype} {list(tensor.axes)}, found {dtype} {list(shape)}"
-            )
-    outputs = set(session.output_names())
-    for tensor in graph.outputs:
-        if tensor.name not in outputs:
-            raise ContractError(f"{name} graph: expected an output {tensor.name}, found {', '.join(sorted(outputs))}")
-
-
-def _agree(expected: tuple[int | None, ...], found: tuple[int | None, ...]) -> bool:
-    """Axes agree when a dynamic one is dynamic and a fixed one has its size."""
-    return all(a == b for a, b in zip(expected, found, strict=True))

@@ -29,7 +29,7 @@ PYTHON_BACKEND = ("libtriton_python.so", "triton_python_backend_utils.py")
 
 def needs_triton() -> pytest.MarkDecorator:
     """Skips where the environment is absent, and fails where REQUIRE_TRITON=1 promised it."""
-    is_absent = not (ENVIRONMENT / "bin" / "python").exists()
+    is_absent = not (ENVIRONMENT / "ready").exists()  # written last: an install that failed half-way does not count
     if is_absent and os.environ.get("REQUIRE_TRITON") == "1":
         raise RuntimeError(f"REQUIRE_TRITON=1 and no {ENVIRONMENT.name}: run `make triton`")
     return pytest.mark.skipif(is_absent, reason="no Triton core here: `make triton` makes its environment")

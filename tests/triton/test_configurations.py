@@ -1,11 +1,19 @@
 """Configurations are read by the real core as strictly as in production, and a wrong one is found."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 
-from tests.triton.core import needs_triton, triton_core
+from serve.contract import read_version
+from serve.engines.triton_server import configuration_on_disk
+from serve.errors import ContractError
+from serve.models.runtime import ModelRuntime, load_runtime
+from serve.settings import ServeSettings, TritonSettings
+from tests.triton.core import ROOT, needs_triton, triton_core
 
 pytestmark = [pytest.mark.triton, needs_triton()]
 STRICT = ("--model-control-mode=none", "--exit-on-error=true", "--strict-readiness=true")
@@ -34,6 +42,42 @@ def test_the_core_refuses_what_differs_from_the_graph(
         pass
 
 
-def test_the_core_takes_every_family_as_it_was_exported(triton_repository: Path, tmp_path: Path) -> None:
-    with triton_core(triton_repository, tmp_path / "core", options=STRICT) as core:
+async def test_the_core_takes_the_bundled_model_as_it_lies_there(triton_repository: Path, tmp_path: Path) -> None:
+    """The other families' configurations are read by the core wherever an engine has it load them.
+
+    This server takes no orders: an engine waits for what it has, and cannot have it load or drop anything.
+    """
+    with triton_core(ROOT / "model_repository", tmp_path / "core", options=STRICT) as core:
         assert core.process.poll() is None
+        index = (await asyncio.to_thread(httpx.post, f"{core.http}/v2/repository/index")).json()
+        assert {(item["name"], item["state"]) for item in index} >= {("demo_text", "READY"), ("demo_video", "READY")}
+        settings = ServeSettings(
+            repository=triton_repository, cache_dir=tmp_path / "cache", engine="triton",
+            triton=TritonSettings(url=core.grpc, load_timeout_seconds=2),
+        )  # fmt: skip
+        runtime = await load_runtime(settings, "demo")
+        await runtime.engine.let_go()
+        assert await _answers(runtime)
+        await runtime.close()
+        with pytest.raises(ContractError, match="within 2 s: of tiny_text it has nothing"):
+            await load_runtime(settings, "tiny@1")
+
+
+async def _answers(runtime: ModelRuntime) -> bool:
+    features = await runtime.engine.encode_text(np.full((1, 2), runtime.contract.text.pad_id, np.int64))
+    return features.shape == (1, runtime.contract.embed_dim)
+
+
+@pytest.mark.parametrize("name", ["demo", "tiny", "other", "fused"])
+def test_configurations_read_back_as_the_contract_says(triton_repository: Path, name: str) -> None:
+    contract = read_version(triton_repository, name, 1)
+    for part in ("text", "video"):
+        read = configuration_on_disk(triton_repository / f"{name}_{part}", "")
+        assert read["name"] == f"{name}_{part}"
+        assert read["version_policy"] == {"all": {}}
+        for kind in ("input", "output"):
+            tensors = getattr(contract.graphs[part], f"{kind}s")
+            dims = {item["name"]: [int(size) for size in item["dims"]] for item in read[kind]}
+            assert dims == {
+                tensor.name: [axis if isinstance(axis, int) else -1 for axis in tensor.axes[1:]] for tensor in tensors
+            }

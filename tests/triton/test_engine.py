@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,42 @@ async def test_every_family_gives_the_numbers_of_the_embedded_engine(load: Load,
 
 async def test_views_go_through_shared_memory_or_as_messages_with_equal_numbers(load: Load) -> None:
     shared, plain = await load("demo", shared_memory="always"), await load("demo", shared_memory="never")
-    assert len(shared_regions()) == 16
+    assert len(shared_regions()) == 1
+    assert (shared.engine.facts["views"], plain.engine.facts["views"]) == ("shared memory", "message")
     asked = views(shared, 3)
     np.testing.assert_array_equal(await logits(shared, asked), await logits(plain, asked))
     await shared.engine.close()
     assert not shared_regions()
+
+
+async def test_without_room_for_shared_memory_views_go_as_messages_and_that_is_told(load: Load) -> None:
+    huge = 2**44
+    fallen = await load("demo", shared_memory_bytes=huge)
+    assert fallen.engine.facts["views"].startswith("message (no shared memory: ")
+    assert len(await logits(fallen, views(fallen, 1))) == 1
+    with pytest.raises(ContractError, match="cannot use shared memory"):
+        await load("demo", shared_memory="always", shared_memory_bytes=huge)
+    assert not shared_regions()
+
+
+async def test_views_beyond_the_shared_memory_go_as_messages(load: Load) -> None:
+    runtime = await load("demo")
+    tight = await load("demo", shared_memory="always", shared_memory_bytes=2**18)  # room for one view
+    asked = views(runtime, 12)
+    many = await asyncio.gather(*(logits(tight, asked[i : i + 1]) for i in range(12)))
+    np.testing.assert_allclose(np.concatenate(many), await logits(runtime, asked), atol=2e-4)
+
+
+async def test_a_frozen_server_ends_requests_at_their_deadline(load: Load, core: TritonCore) -> None:
+    runtime = await load("demo")
+    asked = views(runtime, 1)
+    core.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(DeadlineExceeded):
+            await runtime.engine.encode_video(asked, deadline=soon(0.5))
+    finally:
+        core.process.send_signal(signal.SIGCONT)
+    assert (await runtime.engine.encode_video(asked, deadline=soon())).video_features.shape == (1, 128)
 
 
 async def test_the_server_joins_concurrent_requests(load: Load, core: TritonCore) -> None:
@@ -115,7 +147,9 @@ async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Lo
     one, two = await logits(first, asked), await logits(second, asked)
     assert np.abs(one - two).max() > 0.01
     np.testing.assert_array_equal(await logits(first, asked), one)
+    stays = asyncio.create_task(_ask_on(second, asked))
     await first.engine.let_go()
+    await first.engine.close()  # its watch would have it loaded again
 
     def ready() -> set[str]:
         index = httpx.post(f"{core.http}/v2/repository/index").json()
@@ -129,6 +163,20 @@ async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Lo
     np.testing.assert_array_equal(await logits(second, asked), two)
     again = await load("tiny@1")  # after the server was told to keep the other alone
     np.testing.assert_array_equal(await logits(again, asked), one)
+    stays.cancel()
+    for answer in await stays:
+        np.testing.assert_array_equal(answer, two)
+
+
+async def _ask_on(runtime: ModelRuntime, asked: np.ndarray) -> list[np.ndarray]:
+    """Answers to one request after the other, until cancelled."""
+    answers = []
+    try:
+        while True:
+            answers.append(await logits(runtime, asked))
+    except asyncio.CancelledError:
+        assert len(answers) > 10
+        return answers
 
 
 async def test_a_server_with_another_model_under_the_name_is_refused(

@@ -37,6 +37,7 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
         running_server(tmp_path / "cache", **environment) as gateway,
         httpx.Client(base_url=gateway.address, timeout=60) as through,
     ):
+        assert list(Path("/dev/shm").glob(f"actserve-triton-{gateway.process.pid}-*")), "views go through shared memory"
         for views in ({}, {"num_clips": 4, "num_crops": 3}):
             here = classify(http, demo_clip, top_k=192, **views).json()
             there = classify(through, demo_clip, top_k=192, **views).json()
@@ -48,6 +49,7 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
             assert eventually(lambda: through.get("/readyz").status_code == 200, 60)
             again = classify(through, demo_clip, top_k=192).json()
             assert logits(again) == pytest.approx(logits(classify(http, demo_clip, top_k=192).json()), abs=2e-4)
+    assert not list(Path("/dev/shm").glob(f"actserve-triton-{gateway.process.pid}-*"))
 
 
 def _lose(core: TritonCore, http: httpx.Client, clip: Path) -> None:
