@@ -25,11 +25,29 @@ class TritonTensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueuePolicy:
+    """What waits at most, and how long; beyond either a request is rejected, not delayed.
+
+    A request may ask for a shorter wait: the gateway names the time its own caller has left.
+    """
+
+    max_queue_size: int = 512  # requests
+    default_timeout_microseconds: int = 60_000_000
+
+    def __post_init__(self) -> None:
+        if self.max_queue_size < 1:
+            raise ValueError(f"max_queue_size {self.max_queue_size}: allowed is 1 or more")
+        if self.default_timeout_microseconds < 1:
+            raise ValueError(f"queue timeout {self.default_timeout_microseconds} us: allowed is 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DynamicBatching:
     """Requests that wait are joined up to `max_batch_size`; a lone request never waits."""
 
     preferred_batch_size: tuple[int, ...] = ()
     max_queue_delay_microseconds: int = 0
+    queue_policy: QueuePolicy = QueuePolicy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +115,13 @@ def _batching_lines(batching: DynamicBatching) -> list[str]:
     if batching.preferred_batch_size:
         lines.append(f"preferred_batch_size: [{', '.join(map(str, batching.preferred_batch_size))}]")
     lines.append(f"max_queue_delay_microseconds: {batching.max_queue_delay_microseconds}")
-    return lines
+    policy = [
+        "timeout_action: REJECT",
+        f"default_timeout_microseconds: {batching.queue_policy.default_timeout_microseconds}",
+        "allow_timeout_override: true",
+        f"max_queue_size: {batching.queue_policy.max_queue_size}",
+    ]
+    return [*lines, *_block("default_queue_policy", policy).splitlines()]
 
 
 def _block(name: str, lines: list[str]) -> str:

@@ -1,12 +1,23 @@
 """`config.pbtxt` is written from typed values and read back through Triton's own protobuf."""
 
+from pathlib import Path
+
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.triton_config import DynamicBatching, TritonConfig, TritonTensor, config_text, graph_config
-from serve.contract import GraphContract, TensorContract
+from export.publication import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
+from export.triton_config import (
+    DynamicBatching,
+    QueuePolicy,
+    TritonConfig,
+    TritonTensor,
+    config_text,
+    graph_config,
+)
+from serve.contract import GraphContract, TensorContract, read_version, versions_of
 
+REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 VIDEO = GraphContract(
     file="some_video/1/model.onnx",
     sha256="",
@@ -38,7 +49,10 @@ def test_video_configuration_reads_back_as_it_was_meant() -> None:
         ("video_features", model_config_pb2.TYPE_FP32, [512]),
         ("patch_features", model_config_pb2.TYPE_FP32, [49, 512]),
     ]
-    assert read.HasField("dynamic_batching")
+    policy = read.dynamic_batching.default_queue_policy
+    assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert policy.allow_timeout_override  # the gateway's deadline is shorter
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (512, 60_000_000)
     assert read.version_policy.HasField("all")
     assert not read.instance_group  # Triton then picks GPU or CPU itself
 
@@ -55,11 +69,30 @@ def test_batching_values_are_written() -> None:
         max_batch_size=16,
         inputs=(TritonTensor(name="frames", data_type="TYPE_UINT8", dims=(3,)),),
         outputs=(TritonTensor(name="video_features", data_type="TYPE_FP32", dims=(-1,)),),
-        dynamic_batching=DynamicBatching(preferred_batch_size=(4, 8), max_queue_delay_microseconds=2000),
+        dynamic_batching=DynamicBatching(
+            preferred_batch_size=(4, 8),
+            max_queue_delay_microseconds=2000,
+            queue_policy=QueuePolicy(max_queue_size=7, default_timeout_microseconds=500),
+        ),
     )
     read = parse(config_text(config)).dynamic_batching
     assert list(read.preferred_batch_size) == [4, 8]
     assert read.max_queue_delay_microseconds == 2000
+    assert read.default_queue_policy.max_queue_size == 7
+    assert read.default_queue_policy.default_timeout_microseconds == 500
+
+
+@pytest.mark.parametrize(("part", "max_batch_size"), [("text", MAX_TEXT_BATCH), ("video", MAX_VIDEO_BATCH)])
+def test_the_bundled_configurations_are_what_export_writes(part: str, max_batch_size: int) -> None:
+    graph = read_version(REPOSITORY, "demo", versions_of(REPOSITORY, "demo")[-1]).graphs[part]
+    written = config_text(graph_config(f"demo_{part}", graph, max_batch_size=max_batch_size))
+    assert (REPOSITORY / f"demo_{part}" / "config.pbtxt").read_text() == written
+
+
+@pytest.mark.parametrize("wrong", [{"max_queue_size": 0}, {"default_timeout_microseconds": 0}], ids=str)
+def test_a_queue_without_end_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="allowed"):
+        QueuePolicy(**wrong)
 
 
 @pytest.mark.parametrize(
