@@ -9,6 +9,7 @@ python -m training evaluate --server http://127.0.0.1:8080
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from training.config import ConfigError
 from training.data import command_line as data
 from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
+from training.stopping import StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -33,13 +35,22 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change one value: a.b=value.")] = None,
 ) -> None:
-    """Train a model; a run that was stopped goes on."""
+    """Train a model; a run that was stopped goes on. Under torchrun its processes train as one."""
+    from training.checkpoints.own import CheckpointError
     from training.config import load_config, plain
+    from training.models.base import ModelConfigError
     from training.trainer import train as run
 
     resolved = load_config(config, changes or ())
-    typer.echo(str(plain(resolved)))
-    typer.echo(f"checkpoint: {run(resolved)}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(str(plain(resolved)))
+    try:
+        typer.echo(f"checkpoint: {run(resolved)}")
+    except StoppedError as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(128 + stopped.number) from stopped
+    except (CheckpointError, ModelConfigError) as error:
+        raise ConfigError(str(error)) from error
 
 
 app.command()(data.prepare)

@@ -35,3 +35,7 @@ class PhraseBank:
     def tokens(self, step: int) -> Tensor:
         """Tokens [R, L] of all phrases, each under a template drawn by the step."""
         return self._phrases.tokens(step)
+
+    def of_samples(self, indices: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        return self._phrases.of_samples(indices, step)
