@@ -19,7 +19,11 @@ from training.schedules import Clock, schedule_of
 from training.trainer import train
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
-RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("*/*.yaml"))
+RECIPES = sorted(
+    str(path.relative_to(CONFIGS))
+    for part in ("actionclip", "xclip", "open_clip")
+    for path in CONFIGS.glob(f"{part}/*.yaml")
+)
 
 # patch, frames, size, samples of a step, epochs, rate, RandAugment, frames of testing; ActionCLIP's own configurations
 ACTIONCLIP: dict[str, tuple[Any, ...]] = {

@@ -24,6 +24,7 @@ from training.models.registry import build_model
 logger = logging.getLogger(__name__)
 
 HUB = "open_clip:"
+SHIFTED = ".block."  # of a block under temporal shift, which has no weights of its own
 
 
 def starting_model(config: ModelConfig) -> VideoTextModel:
@@ -57,6 +58,8 @@ def fill_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
         CheckpointError: a weight of the towers is missing, unknown or of another shape.
     """
     own = model.state_dict()
+    plain = {name.replace(SHIFTED, "."): name for name in own}
+    weights = {plain.get(name.replace(SHIFTED, "."), name): item for name, item in weights.items()}
     left = {
         name for name, item in weights.items() if _is_added(name) and (name not in own or own[name].shape != item.shape)
     }

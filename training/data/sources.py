@@ -47,6 +47,12 @@ def _demo(config: TrainConfig) -> Source:
     return DemoSource(config)
 
 
+def _order(config: TrainConfig) -> Source:
+    from training.demo.order import OrderSource
+
+    return OrderSource(config)
+
+
 def _labelled(config: TrainConfig) -> Source:
     from training.data.labelled import LabelledSource
 
@@ -55,6 +61,7 @@ def _labelled(config: TrainConfig) -> Source:
 
 SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
     "demo": _demo,
+    "order": _order,
     **dict.fromkeys(KINDS, _labelled),
     "shards": _labelled,
 }
