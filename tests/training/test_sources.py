@@ -97,7 +97,7 @@ def test_too_many_bad_videos_stop_training_with_their_names(data_set: Path, tmp_
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data.source=nosuch"], "data.source: one of demo, frames"),
+        (["data.source=nosuch"], "data.source: one of demo, order, frames"),
         (["data.source=videos"], "data.train"),
         (["data.train=list.txt"], "data.train: the demo source"),
         (["data.system=nosuch"], "data.system: one of plain"),
