@@ -61,7 +61,7 @@ async def _one_label(folder: Path) -> float:
 
 
 def _change_of_400(folder: Path) -> tuple[float, float]:
-    """Milliseconds until the next request uses what is new: of a PUT of 400 labels, of a PATCH that adds one (median)."""
+    """Milliseconds until the next request uses it: of a PUT of 400 labels, of a PATCH that adds one (median)."""
     with (
         running_server(folder / "server") as server,
         httpx.Client(base_url=server.address, timeout=60) as http,
