@@ -19,14 +19,14 @@ from export.errors import ExportError
 from export.runtimes import Run, available_runtimes
 from serve.arrays import Float32Array
 from serve.contract import ModelContract
-from serve.scoring import logits_of, mean_embedding, reduce_logits, unit
+from serve.scoring import bank_of, logits_of, reduce_logits
 from serve.text import prompts
 from serve.text.tokenizer import load_tokenizer, pad_rows
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from training.data.decode_process import DecodeProcess
+from training.evaluation.bootstrap import paired_bootstrap
 
-DRAWS, CONFIDENCE, SEED = 10_000, 0.95, 0
 ROWS_AT_ONCE = 64
 RUNTIME = "onnxruntime-cpu"  # both versions on the same one
 
@@ -119,15 +119,6 @@ def record(decision: Decision, path: Path) -> None:
         stream.write(json.dumps(asdict(decision)) + "\n")
 
 
-def paired_bootstrap(candidate: NDArray[np.bool_], active: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
-    """Hits [n] of both on the same clips -> difference in top-1 and its interval."""
-    pairs = candidate.astype(np.float64) - active.astype(np.float64)
-    random = np.random.default_rng(SEED)
-    drawn = np.array([pairs[random.integers(0, len(pairs), len(pairs))].mean() for _ in range(DRAWS)])
-    low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return float(pairs.mean()), (float(low), float(high))
-
-
 def evaluate(
     repository: Path, contract: ModelContract, clips: Sequence[LabelledClip], labels: Sequence[str]
 ) -> NDArray[np.bool_]:
@@ -163,11 +154,8 @@ def _bank(repository: Path, contract: ModelContract, text: Run, labels: Sequence
         text({"tokens": pad_rows(tokens[start : start + ROWS_AT_ONCE], pad_id=contract.text.pad_id, length=length)})
         for start in range(0, len(tokens), ROWS_AT_ONCE)
     ]
-    bank = np.concatenate([part["text_features"] for part in parts]).reshape(len(templates), len(labels), -1)
-    is_averaged = contract.scoring.ensembling == "mean_embedding"
-    if contract.has_prompt_head:
-        return bank.mean(axis=0, keepdims=True) if is_averaged else bank
-    return mean_embedding(bank) if is_averaged else unit(bank)
+    features = np.concatenate([part["text_features"] for part in parts]).reshape(len(templates), len(labels), -1)
+    return bank_of(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
 
 
 def _logits(

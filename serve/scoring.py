@@ -72,6 +72,17 @@ def mean_embedding(bank: Float32Array) -> Float32Array:
     return unit(unit(bank).mean(axis=0, keepdims=True))
 
 
+def bank_of(features: Float32Array, contract: ScoringContract, *, has_prompt_head: bool) -> Float32Array:
+    """The bank [M, K, D], M = 1 once averaged, from text features [M, K, D] of all prompts, by the ensembling rule.
+
+    A prompt head normalises after adding the video's prompt, so its bank keeps the features' lengths.
+    """
+    is_averaged = contract.ensembling == "mean_embedding"
+    if has_prompt_head:
+        return features.mean(axis=0, keepdims=True) if is_averaged else features
+    return mean_embedding(features) if is_averaged else unit(features)
+
+
 def softmax(logits: Float32Array) -> Float32Array:
     """Over the last axis."""
     probabilities: Float32Array = logits - logits.max(axis=-1, keepdims=True)

@@ -5,7 +5,9 @@ python -m training prepare videos/ dataset/
 python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
 python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
 python -m training demo-data clips --count 20 --split heldout
-python -m training evaluate --server http://127.0.0.1:8080
+python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
+python -m training evaluate --compare one.json other.json
+python -m training demo-proof --server http://127.0.0.1:8080
 """
 
 import logging
@@ -20,6 +22,8 @@ from training.config import ConfigError
 from training.data import command_line as data
 from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
+from training.evaluation import command_line as evaluation
+from training.evaluation.errors import EvaluationError
 from training.stopping import StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
@@ -82,8 +86,11 @@ def demo_data(
     typer.echo(str(write_videos(folder, count=count, split=split, seed=seed, size=size)))
 
 
-@app.command()
-def evaluate(
+app.command()(evaluation.evaluate)
+
+
+@app.command("demo-proof")
+def demo_proof(
     server: Annotated[str, typer.Option(help="A running server with the demo model.")] = "http://127.0.0.1:8080",
     per_group: Annotated[int, typer.Option(min=1, help="Videos in each group.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the test world.")] = 7_000_000,
@@ -99,7 +106,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         app()
-    except (ConfigError, AnnotationError, TooManyBadVideosError) as error:
+    except (ConfigError, AnnotationError, TooManyBadVideosError, EvaluationError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -94,12 +94,9 @@ class PromptBank:
     ) -> Float32Array:
         filled = await asyncio.to_thread(prompts.fill, labels, templates)  # template-major
         rows = await self._rows_of(filled, progress)
-        bank = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
-        is_averaged = self._engine.contract.scoring.ensembling == "mean_embedding"
-        if self._engine.contract.has_prompt_head:  # which normalises after adding the video's prompt
-            bank = bank.mean(axis=0, keepdims=True) if is_averaged else bank
-        else:
-            bank = scoring.mean_embedding(bank) if is_averaged else scoring.unit(bank)  # averaged: [1, K, D]
+        features = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
+        contract = self._engine.contract
+        bank = scoring.bank_of(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
         bank.flags.writeable = False  # shared by requests
         return bank
 

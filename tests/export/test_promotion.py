@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from export.errors import ExportError
-from export.promotion import evaluate, paired_bootstrap, read_clips
+from export.promotion import evaluate, read_clips
 from serve.contract import read_version
 from tests.running_server import ROOT, running_server
 from training.demo.captions import Combination
@@ -82,19 +81,6 @@ def test_every_family_is_evaluated(both: Path, index: Path, name: str) -> None:
     clips, labels = read_clips(index)
     hits = evaluate(both, read_version(both, name, 1), clips[:2], labels)
     assert hits.shape == (2,) and hits.dtype == bool
-
-
-def test_the_interval_is_that_of_paired_differences() -> None:
-    random = np.random.default_rng(0)
-    active = random.random(400) < 0.7
-    same = paired_bootstrap(active, active)
-    assert same == (0.0, (0.0, 0.0))  # the same hits on the same clips leave nothing to doubt
-    better = active | (random.random(400) < 0.2)
-    difference, (low, high) = paired_bootstrap(better, active)
-    spread = np.std(better.astype(float) - active) / 20
-    assert low == pytest.approx(difference - 1.96 * spread, abs=0.006)
-    assert high == pytest.approx(difference + 1.96 * spread, abs=0.006)
-    assert low > 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The demo model's proof, through a server, on encoded MP4 files of seeds, textures and bodies training never used.
 
-python -m training evaluate --server http://127.0.0.1:8080 --per-group 200
+python -m training demo-proof --server http://127.0.0.1:8080 --per-group 200
 """
 
 import json

@@ -1,0 +1,156 @@
+"""A pass over a list: the views serving would make, every video once, whoever reads it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from serve.video.decode import load_views
+from serve.video.limits import DecodeSettings
+from serve.video.views import ViewRequest
+from tests.synthetic_video import make_picture
+from tests.training.conftest import CLASSES
+from training.data.annotations import AnnotationError
+from training.demo.captions import combinations
+from training.demo.videos import write_videos
+from training.evaluation.checkpoints import read_evaluated, tokenizer_of
+from training.evaluation.protocol import Protocol, protocol_of
+from training.evaluation.running import Pace, evaluate_list
+from training.evaluation.tally import Tally
+from training.evaluation.videos import VideoList, read_list
+from training.evaluation.zero_shot import ClassSubset
+from training.models.base import VideoTextModel
+
+PACE = Pace(workers=0, batch_size=5)
+
+
+def run(path: Path, listed: VideoList, **options: object) -> tuple[VideoTextModel, Protocol, list[Tally]]:
+    checkpoint, _ = read_evaluated(path)
+    views = {name: options.pop(name) for name in ("num_clips", "num_crops") if name in options}
+    protocol = protocol_of(checkpoint, **views)  # type: ignore[arg-type]
+    model = checkpoint.build()
+    tokenizer = tokenizer_of(protocol.text, None)
+    return model, protocol, evaluate_list(model, protocol, listed, tokenizer=tokenizer, pace=PACE, **options)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_rows_hold_what_the_views_of_serving_give(checkpoints: Path, video_list: Path) -> None:
+    listed = read_list(str(video_list), classes=video_list.parent / "classes.csv")
+    model, protocol, (tally,) = run(checkpoints / "xclip.pt", listed, num_clips=2, num_crops=3)
+    request = ViewRequest(sampling=protocol.sampling, preprocess=protocol.preprocess, num_clips=2, num_crops=3)
+    tokenizer = tokenizer_of(protocol.text, None)
+    texts = torch.cat([model.encode_text(torch.tensor(tokenizer.encode([name]))) for name in CLASSES])
+    mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (protocol.preprocess.mean, protocol.preprocess.std))
+    assert [row.index for row in tally.rows] == [0, 1, 2, 3, 4, *range(6, 13)]
+    for row in tally.rows:
+        views = torch.from_numpy(load_views(video_list.parent / row.path, request, settings=DecodeSettings()).views)
+        video = model.encode_video((views / 255 - mean) / std)
+        sums = model.head(video.video_features, video.patch_features, texts).softmax(dim=-1).sum(dim=0)
+        assert row.label_probability == pytest.approx(float(sums[row.label]) / 6, abs=1e-5)
+        assert row.top[0] == int(sums.argmax())
+    (lost,) = tally.unreadable
+    assert (lost.index, lost.path, lost.label) == (5, "broken.mp4", 1)
+    assert tally.figures().num_videos == 13
+
+
+@pytest.fixture(scope="module")
+def tallies(checkpoints: Path, video_list: Path, shards: Path) -> dict[str, tuple[VideoList, Tally]]:
+    """What one process makes of the list and of the shards."""
+    lists = {
+        "list": read_list(str(video_list), classes=video_list.parent / "classes.csv"),
+        "shards": read_list(str(shards)),
+    }
+    return {name: (each, run(checkpoints / "actionclip.pt", each)[2][0]) for name, each in lists.items()}
+
+
+@pytest.mark.parametrize("source", ["list", "shards"])
+def test_two_ranks_together_are_one(
+    source: str, checkpoints: Path, tallies: dict[str, tuple[VideoList, Tally]]
+) -> None:
+    listed, whole = tallies[source]
+    (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, num_ranks=2)[2] for rank in range(2))
+    assert 0 < len(first.rows) < len(whole.rows)
+    first.merge(second)
+    assert [(row.index, row.path, row.label) for row in first.rows] == [
+        (row.index, row.path, row.label) for row in whole.rows
+    ]
+    assert first.figures().top1 == whole.figures().top1
+    np.testing.assert_allclose(
+        [row.label_probability for row in first.rows], [row.label_probability for row in whole.rows], atol=1e-5
+    )
+
+
+def test_shards_and_lists_hold_the_same_videos(tallies: dict[str, tuple[VideoList, Tally]]) -> None:
+    packed, _ = tallies["shards"]
+    assert packed.class_names == CLASSES and packed.num_videos == 12
+    found = {
+        name: sorted((row.label, row.label_probability) for row in tally.rows) for name, (_, tally) in tallies.items()
+    }
+    np.testing.assert_allclose(found["list"], found["shards"], atol=1e-5)
+    assert all(":" in row.path for row in tallies["shards"][1].rows)
+
+
+def test_a_shard_that_lost_its_end_is_told_sample_by_sample(checkpoints: Path, shards: Path, tmp_path: Path) -> None:
+    for path in shards.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    first = min(tmp_path.glob("*.tar"))
+    first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
+    _, _, (tally,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path)))
+    figures = tally.figures()
+    assert figures.num_videos == 12 and figures.num_unreadable > 0
+    assert sorted(row.index for row in (*tally.rows, *tally.unreadable)) == list(range(12))
+    assert all(item.reason for item in tally.unreadable)
+
+
+def test_a_subset_of_classes_is_told_apart_from_itself_alone(checkpoints: Path, video_list: Path) -> None:
+    listed = read_list(str(video_list), classes=video_list.parent / "classes.csv")
+    subsets = [ClassSubset(name="a", classes=(0, 2)), ClassSubset(name="b", classes=(1, 2))]
+    _, _, (other, tally) = run(checkpoints / "xclip.pt", listed, subsets=subsets)
+    lines = [line for line in video_list.read_text().splitlines() if line[-1] in "12"]
+    only, classes = video_list.parent / "only two.txt", video_list.parent / "two classes.csv"
+    only.write_text("\n".join(f"{line[:-1]}{int(line[-1]) - 1}" for line in lines))
+    classes.write_text("id,name\n" + "\n".join(f"{k},{name}" for k, name in enumerate(CLASSES[1:])))
+    _, _, (alone,) = run(checkpoints / "xclip.pt", read_list(str(only), classes=classes))
+    assert [(row.path, row.label) for row in tally.rows] == [(row.path, row.label) for row in alone.rows]
+    np.testing.assert_allclose(
+        [row.label_probability for row in tally.rows], [row.label_probability for row in alone.rows], atol=1e-5
+    )
+    assert (len(tally.unreadable), len(alone.unreadable), len(other.unreadable)) == (1, 1, 0)
+
+
+def test_the_demo_worlds_index_is_a_list(tmp_path: Path) -> None:
+    write_videos(tmp_path / "clips", count=2, split="heldout", seed=0, size=64)
+    listed = read_list(str(tmp_path / "clips" / "index.csv"), classes=[item.label for item in combinations()])
+    assert listed.num_videos == 2 and len(listed.class_names) == len(combinations())
+
+
+def test_lists_without_names_or_with_other_numbers_are_refused(video_list: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="class names"):
+        read_list(str(video_list))
+    (tmp_path / "few.csv").write_text("id,name\n0,waving\n")
+    with pytest.raises(AnnotationError, match="outside the class list of 1"):
+        read_list(str(video_list), classes=tmp_path / "few.csv")
+
+
+def test_folders_of_pictures_are_read_and_gaps_are_told(checkpoints: Path, tmp_path: Path) -> None:
+    for folder, count in (("a clip", 6), ("b clip", 6), ("c clip", 2)):
+        (tmp_path / folder).mkdir()
+        for number in range(1, count + 1):
+            make_picture(tmp_path / folder / f"img_{number:05d}.jpg")
+    (tmp_path / "list.txt").write_text("a clip 6 0\nb clip 6 1\nc clip 6 2\n")
+    listed = read_list(str(tmp_path / "list.txt"), kind="frames", classes=CLASSES)
+    _, _, (tally,) = run(checkpoints / "actionclip.pt", listed, num_crops=3)
+    assert [row.path for row in tally.rows] == ["a clip", "b clip"]
+    assert [(item.path, item.label) for item in tally.unreadable] == [("c clip", 2)]
+    assert "img_" in tally.unreadable[0].reason and "missing" in tally.unreadable[0].reason
+
+
+def test_of_a_list_with_splits_one_is_chosen_and_all_classes_stay(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label,split\na.mp4,bowing,train\nb.mp4,waving,val\nc.mp4,jumping,\n")
+    with pytest.raises(AnnotationError, match="splits train, val: choose one with --split"):
+        read_list(str(tmp_path / "list.csv"))
+    chosen = read_list(str(tmp_path / "list.csv"), split="val")
+    assert chosen.paths == ("b.mp4", "c.mp4")
+    assert chosen.class_names == ("bowing", "jumping", "waving")
+    assert [entry.label for entry in chosen.entries] == [2, 1]

@@ -1,0 +1,140 @@
+"""Probabilities of several views and templates against both systems' rules written out, for every family."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from serve.scoring import reduce_logits
+from serve.text.tokenizer import pad_rows
+from tests.models import FAMILIES, tiny_actionclip, tiny_xclip, write_tokenizer
+from training.checkpoints.own import Checkpoint
+from training.config import ConfigError
+from training.evaluation.checkpoints import tokenizer_of
+from training.evaluation.errors import EvaluationError
+from training.evaluation.protocol import Protocol, protocol_of
+from training.evaluation.scoring import Scorer, make_scorer
+from training.models.base import VideoTextModel
+
+LABELS = ("riding a bike", "clapping", "playing drums", "waving", "bowing", "jumping")
+VIEWS = 6
+
+
+def scorer_of(checkpoint: Checkpoint, protocol: Protocol, tmp_path: Path) -> Scorer:
+    file = write_tokenizer(tmp_path / "tokenizer.json") if protocol.text.tokenizer == "tokenizers" else None
+    tokenizer = tokenizer_of(protocol.text, file)
+    return make_scorer(checkpoint.build(), protocol, LABELS, tokenizer=tokenizer, batch_size=4)
+
+
+def some_views(checkpoint: Checkpoint, num_videos: int = 2) -> torch.Tensor:
+    size, frames = checkpoint.preprocess.image_size, checkpoint.sampling.num_segments
+    random = torch.Generator().manual_seed(0)
+    shape = (num_videos, VIEWS, frames, 3, size, size)
+    return torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+
+
+def normal_frames(checkpoint: Checkpoint, views: torch.Tensor) -> torch.Tensor:
+    mean, std = (
+        torch.tensor(values).reshape(3, 1, 1) for values in (checkpoint.preprocess.mean, checkpoint.preprocess.std)
+    )
+    return (views / 255 - mean) / std
+
+
+def text_features(model: VideoTextModel, checkpoint: Checkpoint, scorer: Scorer, tmp_path: Path) -> torch.Tensor:
+    """[M, K, D], one template after the other."""
+    text = scorer.protocol.text
+    file = tmp_path / "tokenizer.json" if text.tokenizer == "tokenizers" else None
+    tokenizer = tokenizer_of(text, file)
+    rows = [tokenizer.encode([template.replace("{}", label) for label in LABELS]) for template in text.templates]
+    length = None if text.dynamic_length else text.context_length
+    return torch.stack([model.encode_text(torch.from_numpy(pad_rows(r, pad_id=0, length=length))) for r in rows])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_views_and_templates_are_averaged_by_the_rules(family: str, tmp_path: Path) -> None:
+    checkpoint = FAMILIES[family]()
+    templates = ("{}", "a video of {}", "{} on a stage")
+    protocol = protocol_of(checkpoint, num_clips=2, num_crops=3, templates=templates)
+    scorer = scorer_of(checkpoint, protocol, tmp_path)
+    model, views = scorer.model, some_views(checkpoint)
+    texts = text_features(model, checkpoint, scorer, tmp_path)
+    if protocol.scoring.ensembling == "mean_embedding":
+        texts = functional.normalize(functional.normalize(texts, dim=-1).mean(dim=0, keepdim=True), dim=-1)
+    logits = torch.stack([logits_of_video(model, protocol, normal_frames(checkpoint, video), texts) for video in views])
+    found = scorer.logits(views)
+    np.testing.assert_allclose(found, logits, atol=2e-4)
+    for rule, shown in (("mean_probability", logits), ("mean_logit", logits.mean(dim=1, keepdim=True))):
+        probabilities = shown.sigmoid() if protocol.scoring.activation == "sigmoid" else shown.softmax(dim=-1)
+        expected = probabilities.mean(dim=(1, 2)).numpy()  # [B, K]
+        chosen = replace(scorer, protocol=protocol_of(checkpoint, templates=templates, view_rule=rule))
+        scores = [chosen.scores(each).scores for each in found]
+        np.testing.assert_allclose(scores, expected, atol=2e-5, rtol=5e-3)  # serving's sigmoid has 3e-8 to spare
+        first, second = np.log(expected)
+        assert np.abs(first - second).max() > 0.02  # the two videos differ, so something was compared
+
+
+def logits_of_video(
+    model: VideoTextModel, protocol: Protocol, frames: torch.Tensor, texts: torch.Tensor
+) -> torch.Tensor:
+    """[V, M, K] of a video's views [V, T, 3, S, S], one view and one template after the other."""
+    found = []
+    for view in frames:
+        output = model.encode_video(view[None])
+        if model.has_prompt_head:
+            each = [model.head(output.video_features, output.patch_features, rows)[0] for rows in texts]
+        else:
+            unit = functional.normalize(output.video_features, dim=-1)[0]
+            scale, bias = protocol.scoring.logit_scale, protocol.scoring.logit_bias
+            each = [scale * functional.normalize(rows, dim=-1) @ unit + bias for rows in texts]
+        found.append(torch.stack(each))
+    return torch.stack(found)
+
+
+def test_the_two_rules_differ_and_the_contract_chooses() -> None:
+    checkpoint = tiny_actionclip("meanP")
+    assert protocol_of(checkpoint).scoring == checkpoint.scoring
+    assert protocol_of(checkpoint).text.templates == checkpoint.text.templates
+    assert protocol_of(checkpoint, view_rule="mean_logit").scoring.view_rule == "mean_logit"
+    logits = np.array([[[4.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]], np.float32)
+    sums = reduce_logits(logits, checkpoint.scoring, function="softmax").scores
+    means = reduce_logits(logits, replace(checkpoint.scoring, view_rule="mean_logit"), function="softmax").scores
+    assert sums is not None and means is not None and not np.allclose(sums, means, atol=0.05)
+
+
+def test_another_system_changes_cuts_and_never_the_normalisation() -> None:
+    checkpoint = tiny_actionclip("meanP")
+    own, other = protocol_of(checkpoint), protocol_of(checkpoint, system="xclip")
+    assert other.sampling.rule == "centres" and own.sampling.rule == "actionclip"
+    assert other.preprocess.interpolation == "opencv_bilinear"
+    assert (other.preprocess.mean, other.preprocess.std) == (own.preprocess.mean, own.preprocess.std)
+    assert other.preprocess.image_size == own.preprocess.image_size
+    with pytest.raises(ConfigError, match="system"):
+        protocol_of(checkpoint, system="nosuch")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"num_crops": 2}, "1 or 3 crops"), ({"num_clips": 0}, "1 to 64 clips"), ({"view_rule": "max"}, "found 'max'")],
+)
+def test_protocols_nobody_can_follow_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        protocol_of(tiny_actionclip("meanP"), **changes)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    checkpoint = tiny_xclip()
+    checkpoint.weights["mit.positional_embedding"] = torch.full_like(
+        checkpoint.weights["mit.positional_embedding"], torch.nan
+    )
+    scorer = scorer_of(checkpoint, protocol_of(checkpoint), tmp_path)
+    with pytest.raises(EvaluationError, match="not finite"):
+        scorer.logits(some_views(checkpoint)[:, :1])
+
+
+def test_a_foreign_tokenizer_has_to_be_given() -> None:
+    with pytest.raises(EvaluationError, match="--tokenizer"):
+        tokenizer_of(FAMILIES["siglip"]().text, None)

@@ -1,0 +1,112 @@
+"""Rows of several ranks make the figures of one; what cannot be read is counted and never dropped."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from serve.contract import ScoringContract
+from serve.scoring import reduce_logits, top_k
+from training.evaluation.errors import EvaluationError
+from training.evaluation.metrics import mean_class_accuracy, top_k_hits
+from training.evaluation.tally import Tally, Unreadable, row_of
+
+NUM_CLASSES = 7
+
+
+def made(num_videos: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(num_videos, NUM_CLASSES)).astype(np.float32)
+    labels = random.integers(0, NUM_CLASSES, num_videos)
+    logits[np.arange(num_videos), labels] += 1
+    probabilities = np.exp(logits)
+    return probabilities / probabilities.sum(axis=1, keepdims=True), labels
+
+
+def unreadable(index: int, label: int = 3) -> Unreadable:
+    return Unreadable(index=index, path=f"{index}.mp4", label=label, reason="broken")
+
+
+def add(tally: Tally, chosen: np.ndarray) -> None:
+    probabilities, labels = made()
+    tally.add_batch(
+        chosen.tolist(), labels[chosen], probabilities[chosen], paths=[f"{index}.mp4" for index in chosen.tolist()]
+    )
+
+
+def test_ranks_merge_to_the_very_figures_of_one_process() -> None:
+    whole = Tally(NUM_CLASSES)
+    add(whole, np.arange(60))
+    whole.add(unreadable(60))
+    parts = [Tally(NUM_CLASSES) for _ in range(3)]
+    for rank, part in enumerate(parts):
+        add(part, np.arange(rank, 60, 3))
+    parts[1].add(unreadable(60))
+    merged = parts[2]
+    for part in pickle.loads(pickle.dumps(parts[:2])):
+        merged.merge(part)
+    assert merged.figures() == whole.figures()
+    assert merged.intervals() == whole.intervals()
+    assert merged.rows == whole.rows
+
+
+def test_figures_are_those_of_the_metric_functions() -> None:
+    probabilities, labels = made()
+    tally = Tally(NUM_CLASSES)
+    add(tally, np.arange(60))
+    figures, hits = tally.figures(), top_k_hits(probabilities, labels, 1)
+    assert figures.top1 == hits.mean() == figures.top1_all
+    assert figures.top5 == top_k_hits(probabilities, labels, 5).mean()
+    assert figures.mean_class_accuracy == mean_class_accuracy(hits, labels)
+    assert figures.negative_log_likelihood == pytest.approx(-np.log(probabilities[np.arange(60), labels]).mean())
+    assert sum(item.count for item in figures.bins) == 60
+    assert [item.count for item in figures.classes] == np.bincount(labels).tolist()
+    for name, (low, high) in tally.intervals().items():
+        assert low < getattr(figures, name) < high
+
+
+def test_unreadable_videos_are_misses_of_all_and_no_part_of_the_rest() -> None:
+    tally = Tally(2)
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    tally.add_batch([0, 2, 3], np.array([0, 1, 1]), scores, paths=["a", "c", "d"])
+    tally.add(unreadable(1, label=1))
+    tally.add(unreadable(4, label=-1))
+    figures = tally.figures()
+    assert (figures.num_videos, figures.num_readable, figures.num_unreadable) == (5, 3, 2)
+    assert figures.top1 == pytest.approx(2 / 3) and figures.top1_all == pytest.approx(2 / 5)
+    assert figures.top5_k == 2 and figures.top5 == 1
+    second = figures.classes[1]
+    assert (second.count, second.unreadable, second.top1) == (2, 1, 0.5)
+    assert (second.confused_with, second.confused_count) == (0, 1)
+    assert figures.classes[0].confused_with is None
+    assert [row.margin for row in tally.rows] == pytest.approx([0.8, 0.6, -0.4])
+
+
+def test_a_row_is_ordered_as_serving_answers() -> None:
+    contract = ScoringContract(
+        logit_scale=1.0, ensembling="mean_probability", view_rule="mean_probability", activation="sigmoid"
+    )
+    logits = np.array([[[60.0, 70.0, 65.0, -3.0]]], np.float32)  # three sigmoids that round to one
+    scores = reduce_logits(logits, contract, function="sigmoid")
+    row = row_of(scores, index=0, path="a", label=2)
+    assert row.top == tuple(top_k(scores, 4)) == (1, 2, 0, 3)
+    assert row.rank == 1
+
+
+def test_no_video_counts_twice_and_labels_are_classes() -> None:
+    tally, other = Tally(NUM_CLASSES), Tally(NUM_CLASSES)
+    add(tally, np.arange(3))
+    add(other, np.arange(2, 4))
+    with pytest.raises(ValueError, match=r"video 2 \(2.mp4\) is counted twice"):
+        tally.merge(other)
+    with pytest.raises(ValueError, match="label 7 lies outside the 7"):
+        tally.add(unreadable(9, label=7))
+    with pytest.raises(ValueError, match="7 and 8 classes"):
+        tally.merge(Tally(8))
+
+
+def test_a_list_of_unreadable_videos_is_an_error_with_reasons() -> None:
+    tally = Tally(NUM_CLASSES)
+    tally.add(unreadable(0))
+    with pytest.raises(EvaluationError, match=r"none of 1 videos can be read \(0.mp4: broken\)"):
+        tally.figures()

@@ -1,0 +1,77 @@
+"""The checkpoint under evaluation: read whatever its kind, and told apart from every other one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serve.contract import TextContract, file_sha256
+from serve.text.tokenizer import Tokenizer, load_tokenizer
+from training.checkpoints.own import Checkpoint
+from training.checkpoints.reading import read_checkpoint
+from training.data.prompts import clip_tokenizer
+from training.evaluation.errors import EvaluationError
+from training.evaluation.results import CheckpointIdentity
+
+
+def read_evaluated(path: Path, *, num_frames: int | None = None) -> tuple[Checkpoint, CheckpointIdentity]:
+    """A checkpoint of any readable kind; `num_frames` is T where a foreign file does not say it.
+
+    Raises:
+        CheckpointError, ModelConfigError: it cannot be read, or its weights do not make a model.
+    """
+    checkpoint = read_checkpoint(path, overrides={} if num_frames is None else {"num_frames": num_frames})
+    sha256 = file_sha256(path) if path.is_file() else str(checkpoint.provenance.get("sha256", ""))
+    config = _mapping(checkpoint.provenance.get("config"))
+    step = checkpoint.training_state.get("step", checkpoint.provenance.get("steps"))
+    identity = CheckpointIdentity(
+        file=path.name,
+        sha256=sha256,
+        family=checkpoint.family,
+        step=step if isinstance(step, int) else None,
+        run=str(_mapping(config.get("run")).get("out", "")),
+        few_shot=_few_shot(config),
+    )
+    return checkpoint, identity
+
+
+def tokenizer_of(text: TextContract, file: Path | None) -> Tokenizer:
+    """The tokenizer of a model: CLIP's own, or the file it was given.
+
+    Raises:
+        EvaluationError: the model needs a file.
+        ContractError: the file cannot be read.
+    """
+    if file is not None:
+        return load_tokenizer(file, text)
+    if text.tokenizer != "clip":
+        raise EvaluationError("the tokenizer of this model is not CLIP's: give its tokenizer.json with --tokenizer")
+    return clip_tokenizer(text)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name; `auto` is a GPU where there is one.
+
+    Raises:
+        EvaluationError: there is none such.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EvaluationError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _few_shot(config: Mapping[str, Any]) -> dict[str, int]:
+    """K and seed of the training list, where the run's configuration says that it was drawn so."""
+    data = _mapping(config.get("data"))
+    shots, seed = data.get("shots"), data.get("shots_seed", 0)
+    return {"shots": shots, "seed": seed} if isinstance(shots, int) and shots > 0 else {}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

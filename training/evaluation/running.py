@@ -1,0 +1,95 @@
+"""One pass over a list: views through the model, logits through the rules, rows into tallies."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from serve.arrays import Float32Array
+from serve.text.tokenizer import Tokenizer
+from training.data.progress import progress_bar
+from training.evaluation.protocol import Protocol
+from training.evaluation.scoring import Scorer, make_scorer
+from training.evaluation.tally import Tally, Unreadable, row_of
+from training.evaluation.videos import VideoList, Viewed, loader_of, view_reader
+from training.evaluation.zero_shot import ClassSubset
+from training.models.base import VideoTextModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What a pass may use."""
+
+    batch_size: int = 16  # views the model sees at a time
+    workers: int = 1  # loading processes; 0: this one
+    deadline_seconds: float = 30.0  # of one video
+
+
+def evaluate_list(
+    model: VideoTextModel,
+    protocol: Protocol,
+    listed: VideoList,
+    *,
+    tokenizer: Tokenizer,
+    pace: Pace,
+    subsets: Sequence[ClassSubset] = (),
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> list[Tally]:
+    """One tally of the whole class list, or one of each subset: its videos told apart from its classes alone.
+
+    Of several ranks each takes its own videos; their tallies are merged afterwards.
+
+    Raises:
+        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+        EvaluationError: the model gives something that is no number.
+    """
+    model.eval()
+    scorer = make_scorer(model, protocol, listed.class_names, tokenizer=tokenizer, batch_size=pace.batch_size)
+    chosen = [np.array(subset.classes) for subset in subsets] or [np.arange(len(listed.class_names))]
+    is_distribution = protocol.scoring.activation == "softmax"
+    tallies = [Tally(len(classes), is_distribution=is_distribution) for classes in chosen]
+    reader = view_reader(protocol, listed.class_names, deadline_seconds=pace.deadline_seconds)
+    loader = loader_of(listed, reader, protocol, workers=pace.workers, rank=rank, num_ranks=num_ranks)
+    with closing(reader), progress_bar("videos", total=listed.num_videos) as bar:
+        for video, logits in _scored(loader, scorer, num_views=protocol.num_views):
+            for tally, classes in zip(tallies, chosen, strict=True):
+                _add(tally, video, logits, classes=classes, scorer=scorer)
+            bar.advance(is_failure=logits is None)
+    return tallies
+
+
+def _scored(
+    videos: Iterable[Viewed], scorer: Scorer, *, num_views: int
+) -> Iterator[tuple[Viewed, Float32Array | None]]:
+    """(video, logits [V, M, K]), None where it has no views; as many at a time as make up a batch of views."""
+    waiting: list[Viewed] = []
+    for video in videos:
+        if video.views is None:
+            yield video, None
+            continue
+        waiting.append(video)
+        if len(waiting) * num_views >= scorer.batch_size:
+            yield from _through_model(waiting, scorer)
+            waiting = []
+    yield from _through_model(waiting, scorer)
+
+
+def _through_model(videos: Sequence[Viewed], scorer: Scorer) -> Iterator[tuple[Viewed, Float32Array]]:
+    if videos:
+        views = torch.stack([video.views for video in videos if video.views is not None])  # [B, V, T, 3, S, S]
+        yield from zip(videos, scorer.logits(views), strict=True)
+
+
+def _add(tally: Tally, video: Viewed, logits: Float32Array | None, *, classes: np.ndarray, scorer: Scorer) -> None:
+    """Note a video among some classes; one of another class is none of theirs."""
+    label = int(np.searchsorted(classes, video.label)) if video.label in classes else -1
+    if label < 0 and video.label >= 0:
+        return
+    if logits is None:
+        tally.add(Unreadable(index=video.place, path=video.path, label=label, reason=video.reason))
+        return
+    scores = scorer.scores(np.ascontiguousarray(logits[..., classes]))
+    tally.add(row_of(scores, index=video.place, path=video.path, label=label))

@@ -1,0 +1,101 @@
+"""From views to probabilities with a model in torch, by the very rules serving uses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serve.arrays import Float32Array
+from serve.contract import PreprocessContract
+from serve.scoring import Scores, bank_of, logits_of, reduce_logits
+from serve.text import prompts
+from serve.text.tokenizer import Tokenizer, pad_rows
+from training.evaluation.errors import EvaluationError
+from training.evaluation.protocol import Protocol
+from training.models.base import VideoTextModel
+
+ROWS_AT_ONCE = 64  # prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """A model, the bank of a class list and the rules between them."""
+
+    model: VideoTextModel
+    protocol: Protocol
+    bank: Float32Array  # [M, K, D]
+    batch_size: int  # views the model sees at a time
+
+    @torch.inference_mode()
+    def logits(self, views: Tensor) -> Float32Array:
+        """Views uint8 [B, V, T, 3, S, S] of videos -> logits [B, V, M, K].
+
+        Raises:
+            EvaluationError: the model gives something that is no number.
+        """
+        found = np.concatenate([self._of_views(part) for part in torch.split(views.flatten(0, 1), self.batch_size)])
+        if not np.isfinite(found).all():
+            raise EvaluationError("the model's logits are not finite: its weights are no use for an evaluation")
+        return found.reshape(*views.shape[:2], *found.shape[1:])
+
+    def scores(self, logits: Float32Array) -> Scores:
+        """Logits [V, M, K] of a video -> its scores, as serving reduces them."""
+        scoring = self.protocol.scoring
+        return reduce_logits(logits, scoring, function=scoring.activation)
+
+    def _of_views(self, views: Tensor) -> Float32Array:
+        """Views uint8 [N, T, 3, S, S] -> logits [N, M, K]."""
+        device = self.model.logit_scale.device
+        output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
+        if not self.model.has_prompt_head:
+            return logits_of(_numpy(output.video_features), self.bank, self.protocol.scoring)
+        texts = torch.from_numpy(self.bank).to(device)
+        of_template = [self.model.head(output.video_features, output.patch_features, rows) for rows in texts]
+        return _numpy(torch.stack(of_template, dim=1))  # [N, M, K]
+
+
+def make_scorer(
+    model: VideoTextModel, protocol: Protocol, labels: Sequence[str], *, tokenizer: Tokenizer, batch_size: int
+) -> Scorer:
+    """A scorer of a class list.
+
+    Raises:
+        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+    """
+    bank = text_bank(model, protocol, labels, tokenizer=tokenizer)
+    return Scorer(model=model, protocol=protocol, bank=bank, batch_size=batch_size)
+
+
+@torch.inference_mode()
+def text_bank(
+    model: VideoTextModel, protocol: Protocol, labels: Sequence[str], *, tokenizer: Tokenizer
+) -> Float32Array:
+    """Text features [M, K, D] of labels under the protocol's templates, by its ensembling rule.
+
+    Raises:
+        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+    """
+    text = protocol.text
+    rows = tokenizer.encode(prompts.fill(prompts.check_labels(labels), text.templates))  # template-major
+    length = None if text.dynamic_length else text.context_length
+    device = model.logit_scale.device
+    parts = [
+        _numpy(model.encode_text(torch.from_numpy(pad_rows(part, pad_id=text.pad_id, length=length)).to(device)))
+        for part in (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
+    ]
+    features = np.concatenate(parts).reshape(len(text.templates), len(labels), -1)
+    return bank_of(features, protocol.scoring, has_prompt_head=model.has_prompt_head)
+
+
+def normalised(clips: Tensor, preprocess: PreprocessContract) -> Tensor:
+    """Clips uint8 [..., 3, S, S] -> float, as the exported graph normalises them."""
+    mean = 255 * torch.tensor(preprocess.mean, device=clips.device).reshape(3, 1, 1)
+    std = 255 * torch.tensor(preprocess.std, device=clips.device).reshape(3, 1, 1)
+    return (clips.to(torch.float32) - mean) / std
+
+
+def _numpy(values: Tensor) -> Float32Array:
+    found: Float32Array = values.to(torch.float32).cpu().numpy()
+    return found

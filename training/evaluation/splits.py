@@ -1,0 +1,74 @@
+"""Splits of a benchmark: several lists, or random choices of the classes of a list, each with figures of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.text.tokenizer import Tokenizer
+from training.evaluation.protocol import Protocol
+from training.evaluation.results import SplitResult, split_result
+from training.evaluation.running import Pace, evaluate_list
+from training.evaluation.videos import VideoList
+from training.evaluation.zero_shot import ClassSubset, Disjointness, check_disjoint, random_subsets
+from training.models.base import VideoTextModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot:
+    """What is asked of the classes."""
+
+    train_classes: Path | None = None  # names that must not be among them
+    is_overlap_allowed: bool = False
+    num_draws: int = 0  # random choices of classes; 0: all of them at once
+    classes_per_draw: int = 0
+    seed: int = 0
+
+
+def evaluate_splits(
+    model: VideoTextModel,
+    protocol: Protocol,
+    lists: Sequence[VideoList],
+    *,
+    tokenizer: Tokenizer,
+    pace: Pace,
+    zero_shot: ZeroShot,
+) -> tuple[SplitResult, ...]:
+    """Results of every list; everything that can be refused is refused before the first video.
+
+    Raises:
+        EvaluationError: classes were trained on, there are too few of them, or no video of a split can be read.
+        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+    """
+    plans = [(listed, _disjointness(listed, zero_shot), _subsets(listed, zero_shot)) for listed in lists]
+    results = []
+    for listed, disjointness, subsets in plans:
+        tallies = evaluate_list(model, protocol, listed, tokenizer=tokenizer, pace=pace, subsets=subsets)
+        parts = subsets or (ClassSubset(name="", classes=tuple(range(len(listed.class_names)))),)
+        for tally, part in zip(tallies, parts, strict=True):
+            results.append(
+                split_result(
+                    tally,
+                    [listed.class_names[number] for number in part.classes],
+                    name=f"{listed.path}: {part.name}" if part.name else listed.path,
+                    path=listed.path,
+                    sha256=listed.sha256(),
+                    zero_shot=disjointness,
+                )
+            )
+    return tuple(results)
+
+
+def _disjointness(listed: VideoList, asked: ZeroShot) -> Disjointness | None:
+    if asked.train_classes is None:
+        return None
+    return check_disjoint(listed.class_names, asked.train_classes, is_overlap_allowed=asked.is_overlap_allowed)
+
+
+def _subsets(listed: VideoList, asked: ZeroShot) -> tuple[ClassSubset, ...]:
+    return (
+        random_subsets(
+            len(listed.class_names), num_subsets=asked.num_draws, num_chosen=asked.classes_per_draw, seed=asked.seed
+        )
+        if asked.num_draws
+        else ()
+    )

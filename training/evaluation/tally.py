@@ -1,0 +1,268 @@
+"""What was found for each video, collected by one process or by several, and the figures of it all.
+
+Each rank of a run adds its videos to a tally of its own; tallies are small, can be pickled, and are merged by the
+places of the videos in the list. Figures come of all rows in that order, so the number of ranks changes no digit.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve.arrays import Float64Array, Int64Array
+from serve.scoring import Scores, top_k
+from training.evaluation.bootstrap import Interval, class_mean_interval, mean_interval
+from training.evaluation.errors import EvaluationError
+from training.evaluation.metrics import (
+    Bin,
+    Reals,
+    class_accuracies,
+    confusion,
+    expected_calibration_error,
+    mean_class_accuracy,
+    negative_log_likelihoods,
+    reliability,
+)
+
+TOP = 5  # labels kept of each video, and the larger k of the top-k figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One video that was read, and what the model made of it."""
+
+    index: int  # place in the list
+    path: str
+    label: int
+    rank: int  # of the label, 0 the best
+    label_probability: float
+    top: tuple[int, ...]  # the best classes, best first
+    top_probabilities: tuple[float, ...]
+    margin: float  # probability of the label less the best of the others; below 0 where another is better
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """One video that could not be read."""
+
+    index: int
+    path: str
+    label: int  # -1 where not even that is known
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFigures:
+    """One class."""
+
+    number: int
+    count: int  # readable videos
+    unreadable: int
+    top1: float | None  # None without readable videos
+    confused_with: int | None  # the class its misses were most often taken for
+    confused_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Over the readable videos, but for `top1_all`, where an unreadable one is a miss."""
+
+    num_videos: int  # in the list
+    num_readable: int
+    num_unreadable: int
+    top1: float
+    top5: float  # among the `top5_k` best
+    top5_k: int  # 5, or K where there are fewer classes
+    top1_all: float
+    mean_class_accuracy: float  # over the classes that have readable videos
+    num_classes_seen: int
+    calibration_error: float
+    negative_log_likelihood: float | None  # None under sigmoid, where probabilities of classes do not compete
+    bins: tuple[Bin, ...]
+    classes: tuple[ClassFigures, ...]
+
+
+def row_of(scores: Scores, *, index: int, path: str, label: int) -> Row:
+    """The row of a video from its scores, ordered as serving orders them.
+
+    Raises:
+        ValueError: the scores are no probabilities.
+    """
+    if scores.scores is None:
+        raise ValueError("logits alone make no row: an activation is needed")
+    order, probabilities = top_k(scores, len(scores.scores)), scores.scores
+    rank = int(np.flatnonzero(order == label)[0])
+    rival = order[1 if rank == 0 else 0] if len(order) > 1 else None
+    own = float(probabilities[label])
+    return Row(
+        index=index,
+        path=path,
+        label=label,
+        rank=rank,
+        label_probability=own,
+        top=tuple(order[:TOP].tolist()),
+        top_probabilities=tuple(probabilities[order[:TOP]].tolist()),
+        margin=own - (float(probabilities[rival]) if rival is not None else 0.0),
+    )
+
+
+class Tally:
+    """Rows of videos, each at most once."""
+
+    def __init__(self, num_classes: int, *, is_distribution: bool = True) -> None:
+        self.num_classes = num_classes
+        self.is_distribution = is_distribution  # probabilities of a video sum to one (softmax)
+        self._rows: dict[int, Row] = {}
+        self._unreadable: dict[int, Unreadable] = {}
+
+    def add(self, row: Row | Unreadable) -> None:
+        """Note one video.
+
+        Raises:
+            ValueError: it was counted before, or its label is no class.
+        """
+        if row.index in self._rows or row.index in self._unreadable:
+            raise ValueError(f"video {row.index} ({row.path}) is counted twice")
+        if not (-1 if isinstance(row, Unreadable) else 0) <= row.label < self.num_classes:
+            raise ValueError(f"{row.path}: label {row.label} lies outside the {self.num_classes} classes")
+        if isinstance(row, Unreadable):
+            self._unreadable[row.index] = row
+        else:
+            self._rows[row.index] = row
+
+    def add_batch(
+        self, indices: Iterable[int], labels: Int64Array, probabilities: Reals, *, paths: Sequence[str]
+    ) -> None:
+        """Note videos from probabilities [B, K]."""
+        for index, label, values, path in zip(indices, labels.tolist(), probabilities, paths, strict=True):
+            found = values.astype(np.float32)
+            scores = Scores(scores=found, logits=found, cosines=found)
+            self.add(row_of(scores, index=int(index), path=path, label=label))
+
+    def merge(self, other: "Tally") -> None:
+        """Take over the rows of another tally of the same list.
+
+        Raises:
+            ValueError: a video is in both, or the other's classes are not these.
+        """
+        if (other.num_classes, other.is_distribution) != (self.num_classes, self.is_distribution):
+            raise ValueError(f"tallies of {self.num_classes} and {other.num_classes} classes do not go together")
+        rows: tuple[Row | Unreadable, ...] = (*other.rows, *other.unreadable)
+        for row in rows:
+            self.add(row)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Readable videos in the order of the list."""
+        return tuple(row for _, row in sorted(self._rows.items()))
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """The others in the order of the list."""
+        return tuple(row for _, row in sorted(self._unreadable.items()))
+
+    def figures(self) -> Figures:
+        """All figures.
+
+        Raises:
+            EvaluationError: no video could be read.
+        """
+        rows, lost = self._readable_rows(), self.unreadable
+        ranks, labels = _ranks(rows), _labels(rows)
+        hits, confidences = ranks == 0, _confidences(rows)
+        own = np.array([row.label_probability for row in rows])
+        return Figures(
+            num_videos=len(rows) + len(lost),
+            num_readable=len(rows),
+            num_unreadable=len(lost),
+            top1=float(hits.mean()),
+            top5=float((ranks < self.top5_k).mean()),
+            top5_k=self.top5_k,
+            top1_all=float(hits.sum() / (len(rows) + len(lost))),
+            mean_class_accuracy=mean_class_accuracy(hits, labels),
+            num_classes_seen=len(np.unique(labels)),
+            calibration_error=expected_calibration_error(confidences, hits),
+            negative_log_likelihood=float(negative_log_likelihoods(own).mean()) if self.is_distribution else None,
+            bins=reliability(confidences, hits),
+            classes=self._classes(rows),
+        )
+
+    def intervals(self) -> dict[str, Interval]:
+        """95 % bootstrap intervals by the names of `Figures`.
+
+        The calibration error has none: it is a sum of distances, which drawing again makes larger, not just uncertain.
+
+        Raises:
+            EvaluationError: no video could be read.
+        """
+        rows = self._readable_rows()
+        ranks, labels = _ranks(rows), _labels(rows)
+        hits = ranks == 0
+        found = {
+            "top1": mean_interval(hits),
+            "top5": mean_interval(ranks < self.top5_k),
+            "top1_all": mean_interval(np.concatenate((hits, np.zeros(len(self._unreadable), np.bool_)))),
+            "mean_class_accuracy": class_mean_interval(hits, labels),
+        }
+        if self.is_distribution:
+            losses = negative_log_likelihoods(np.array([row.label_probability for row in rows]))
+            found["negative_log_likelihood"] = mean_interval(losses)
+        return found
+
+    def confusion(self) -> Int64Array:
+        """How many readable videos of class i were taken for class j [K, K]."""
+        return confusion(_labels(self.rows), _predictions(self.rows), self.num_classes)
+
+    def ranks(self) -> Int64Array:
+        """Rank of each readable video's label, in the order of the list."""
+        return _ranks(self.rows)
+
+    @property
+    def top5_k(self) -> int:
+        """5, or K where there are fewer classes."""
+        return min(TOP, self.num_classes)
+
+    def _readable_rows(self) -> tuple[Row, ...]:
+        rows = self.rows
+        if not rows:
+            told = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[:3])
+            raise EvaluationError(
+                f"none of {len(self._unreadable)} videos can be read" + (f" ({told})" if told else "")
+            )
+        return rows
+
+    def _classes(self, rows: Sequence[Row]) -> tuple[ClassFigures, ...]:
+        labels, hits = _labels(rows), _ranks(rows) == 0
+        accuracies = class_accuracies(hits, labels, self.num_classes)
+        counts = np.bincount(labels, minlength=self.num_classes).tolist()
+        lost = [item.label for item in self.unreadable if item.label >= 0]
+        unreadable = np.bincount(np.array(lost, np.int64), minlength=self.num_classes).tolist()
+        mistaken = self.confusion()
+        np.fill_diagonal(mistaken, 0)
+        return tuple(
+            ClassFigures(
+                number=number,
+                count=counts[number],
+                unreadable=unreadable[number],
+                top1=float(accuracies[number]) if counts[number] else None,
+                confused_with=int(row.argmax()) if row.any() else None,
+                confused_count=int(row.max()),
+            )
+            for number, row in enumerate(mistaken)
+        )
+
+
+def _ranks(rows: Sequence[Row]) -> Int64Array:
+    return np.array([row.rank for row in rows], np.int64)
+
+
+def _labels(rows: Sequence[Row]) -> Int64Array:
+    return np.array([row.label for row in rows], np.int64)
+
+
+def _predictions(rows: Sequence[Row]) -> Int64Array:
+    return np.array([row.top[0] for row in rows], np.int64)
+
+
+def _confidences(rows: Sequence[Row]) -> Float64Array:
+    return np.array([row.top_probabilities[0] for row in rows], np.float64)

@@ -1,0 +1,214 @@
+"""Every video of a list once, with its test views: what cannot be read keeps its place and its reason."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+from serve.contract import file_sha256
+from training.config import DataConfig
+from training.data.annotations import AnnotationError, read_class_names
+from training.data.bad_videos import Failure
+from training.data.clips import single_threaded, workers_start
+from training.data.decode_process import BadVideoError
+from training.data.listings import Entry, class_names, entries_of, kind_of, read_rows
+from training.data.reading import ClipReader, decode_settings
+from training.data.shards import PackedSample, Shard, find_shards, read_index, samples_of
+from training.data.systems import clip_rule
+from training.evaluation.protocol import Protocol
+
+
+class Viewed(NamedTuple):
+    """One video, read or not."""
+
+    place: int  # in the list
+    path: str  # from the list's root on
+    label: int  # -1 where it is not known
+    views: Tensor | None  # uint8 [V, T, 3, S, S]
+    reason: str = ""  # why there are no views
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoList:
+    """A list that was read: its videos are entries or shards, its labels numbers within the class names."""
+
+    path: str
+    kind: str
+    class_names: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+    paths: tuple[str, ...] = ()  # of the entries, from the root on
+    shards: tuple[Shard, ...] = ()
+
+    @property
+    def num_videos(self) -> int:
+        """Of the whole list, readable or not."""
+        return len(self.entries) or sum(shard.num_samples for shard in self.shards)
+
+    def sha256(self) -> str | None:
+        """Of the list's file; None of folders and shards."""
+        return file_sha256(Path(self.path)) if Path(self.path).is_file() and not self.shards else None
+
+
+def read_list(
+    path: str,
+    *,
+    kind: str = "",
+    classes: Path | Sequence[str] | None = None,
+    root: Path | None = None,
+    split: str = "",
+) -> VideoList:
+    """A list of any kind; of one that names splits, the rows of `split` alone.
+
+    `classes` are the names or a CSV of them; without them those of the list.
+
+    Raises:
+        AnnotationError: it cannot be read, names several splits and none is chosen, holds no video, or its labels do
+            not fit the class names.
+    """
+    kind = kind or kind_of(Path(path), root=root)
+    if kind == "shards":
+        return _packed(path, classes)
+    everything = read_rows(kind, Path(path), root=root)
+    named = sorted({row.split for row in everything} - {""})
+    if len(named) > 1 and not split:
+        raise AnnotationError(f"{path} names the splits {', '.join(named)}: choose one with --split")
+    # of all splits: a class the chosen one lacks is told apart all the same
+    names = class_names(everything, classes) if isinstance(classes, Path | None) else tuple(classes)
+    rows = [row for row in everything if not split or row.split in ("", split)]
+    entries = entries_of(rows, names)
+    start = root or (Path(path) if kind == "folder" else Path(path).parent)
+    paths = tuple(_shown(entry.path, start) for entry in entries)
+    return VideoList(path=path, kind=kind, class_names=names, entries=tuple(entries), paths=paths)
+
+
+class ListedVideos(Dataset[Viewed]):
+    """Place in the list -> video."""
+
+    def __init__(self, listed: VideoList, reader: ClipReader, *, num_clips: int, num_crops: int) -> None:
+        self._listed = listed
+        self._reader = reader
+        self._views = {"num_clips": num_clips, "num_crops": num_crops}
+
+    def __len__(self) -> int:
+        return len(self._listed.entries)
+
+    def __getitem__(self, index: int) -> Viewed:
+        single_threaded()
+        entry, path = self._listed.entries[index], self._listed.paths[index]
+        try:
+            views, _ = self._reader.test_views(entry, **self._views)
+        except BadVideoError as error:
+            return Viewed(index, path, entry.label, None, str(error))
+        return Viewed(index, path, entry.label, torch.from_numpy(views))
+
+
+class PackedVideos(IterableDataset[Viewed]):
+    """Every sample of some shards once, each shard read by one worker of one rank."""
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        reader: ClipReader,
+        *,
+        num_clips: int,
+        num_crops: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        self._shards = shards
+        self._reader = reader
+        self._views = {"num_clips": num_clips, "num_crops": num_crops}
+        self._rank = rank
+        self._num_ranks = num_ranks
+
+    def __iter__(self) -> Iterator[Viewed]:
+        single_threaded()
+        worker = get_worker_info()
+        place, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        mine = range(len(self._shards))[self._rank :: self._num_ranks][place::num_workers]
+        with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
+            for number in mine:
+                yield from self._of_shard(number, Path(scratch))
+
+    def _of_shard(self, number: int, scratch: Path) -> Iterator[Viewed]:
+        first = sum(shard.num_samples for shard in self._shards[:number])
+        failures: list[Failure] = []
+        found = 0
+        for found, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
+            yield self._viewed(first + found - 1, sample, scratch)
+        for place, failure in enumerate(failures, start=found):  # what the index counts and the shard lacks
+            yield Viewed(first + place, _text(failure.name), -1, None, failure.reason)
+
+    def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> Viewed:
+        label, path = -1, _text(sample.name)
+        try:
+            told = sample.label()
+            label = told if 0 <= told < self._reader.rule.num_classes else -1
+            views, _ = self._reader.test_views(sample.entry(scratch), **self._views)
+        except BadVideoError as error:
+            return Viewed(index, path, label, None, str(error))
+        return Viewed(index, path, label, torch.from_numpy(views))
+
+
+def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:
+    """What makes the views of a protocol; it owns a decode process."""
+    data = DataConfig(
+        image_size=protocol.preprocess.image_size,
+        num_frames=protocol.sampling.num_segments,
+        deadline_seconds=deadline_seconds,
+    )
+    rule = replace(clip_rule(data, class_names), sampling=protocol.sampling, preprocess=protocol.preprocess)
+    return ClipReader(rule, decode_settings(data))
+
+
+def loader_of(
+    listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
+) -> DataLoader[Viewed]:
+    """The videos of a list, of several ranks each its own; every video is in exactly one of them."""
+    views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
+    dataset: Dataset[Viewed]
+    sampler: range | None = None
+    if listed.shards:
+        dataset = PackedVideos(listed.shards, reader, rank=rank, num_ranks=num_ranks, **views)
+    else:
+        dataset, sampler = ListedVideos(listed, reader, **views), range(rank, listed.num_videos, num_ranks)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        multiprocessing_context=workers_start(workers),
+        generator=torch.Generator(),  # of its own: the caller's stream does not move
+    )
+
+
+def _packed(pattern: str, classes: Path | Sequence[str] | None) -> VideoList:
+    shards = find_shards(pattern)
+    if isinstance(classes, Path):
+        classes = read_class_names(classes)
+    names = tuple(classes or read_index(shards[0].path.parent).get("classes", ()))
+    if not names:
+        raise AnnotationError("these shards do not name their classes: a CSV `id,name` is needed (--classes)")
+    if not sum(shard.num_samples for shard in shards):
+        raise AnnotationError(f"{pattern}: the shards hold no sample")
+    return VideoList(path=pattern, kind="shards", class_names=names, shards=tuple(shards))
+
+
+def _as_it_is(video: Viewed) -> Viewed:
+    return video
+
+
+def _shown(path: Path, start: Path) -> str:
+    return _text(path.relative_to(start) if path.is_relative_to(start) else path)
+
+
+def _text(path: Path | str) -> str:
+    """A file name that survives JSON, whatever its bytes are."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

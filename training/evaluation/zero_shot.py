@@ -1,0 +1,109 @@
+"""Zero-shot protocols: classes training never saw, and random halves of a class list.
+
+Whether two names mean the same class is told from the letters alone: `ride_bike` is `Ride bike`, but `riding a bike` is
+another name. What only reads differently has to be found by eye.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serve.contract import file_sha256
+from training.data.annotations import AnnotationError, read_class_names
+from training.evaluation.errors import EvaluationError
+
+SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disjointness:
+    """What became of the comparison with the classes of training."""
+
+    train_classes: str  # file
+    train_classes_sha256: str
+    num_train_classes: int
+    overlap: tuple[tuple[str, str], ...]  # (class evaluated, class of training) that are one
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSubset:
+    """Some classes of a list, and a name for the split they make."""
+
+    name: str
+    classes: tuple[int, ...]  # rising
+
+
+def comparable_name(name: str) -> str:
+    """Letters and digits of a class name, without case: what is left of it is compared."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(character for character in folded if character.isalnum()) or folded
+
+
+def overlap(evaluated: Sequence[str], trained: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(evaluated, trained) names that are the same once normalised."""
+    known = {comparable_name(name): name for name in trained}
+    return tuple((name, known[comparable_name(name)]) for name in evaluated if comparable_name(name) in known)
+
+
+def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_allowed: bool) -> Disjointness:
+    """Compare with the class names of training: a CSV `id,name`, or a text file with one a line.
+
+    Raises:
+        AnnotationError: the file cannot be read.
+        EvaluationError: classes are in both, and that is not allowed.
+    """
+    trained = read_names(train_classes)
+    both = overlap(evaluated, trained)
+    if both and not is_overlap_allowed:
+        told = ", ".join(here if here == there else f"{here} ({there})" for here, there in both[:SHOWN])
+        more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
+        raise EvaluationError(
+            f"{len(both)} of {len(evaluated)} classes were trained on, so this is not zero-shot: {told}{more}; "
+            "take them out of the class list, or say --allow-overlap"
+        )
+    return Disjointness(
+        train_classes=str(train_classes),
+        train_classes_sha256=file_sha256(train_classes),
+        num_train_classes=len(trained),
+        overlap=both,
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names of a CSV `id,name`, or of a text file with one a line.
+
+    Raises:
+        AnnotationError: it cannot be read, or names nothing.
+    """
+    try:
+        if path.suffix == ".csv":
+            names = read_class_names(path)
+        else:
+            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path} cannot be read: {error}") from error
+    if not names:
+        raise AnnotationError(f"{path}: no class is named in it")
+    return names
+
+
+def random_subsets(num_classes: int, *, num_subsets: int, num_chosen: int, seed: int) -> tuple[ClassSubset, ...]:
+    """Subsets of a class list, independent of each other, as X-CLIP tests on three times 160 of Kinetics-600's 220.
+
+    Raises:
+        EvaluationError: there are not so many classes.
+    """
+    if not 2 <= num_chosen <= num_classes:
+        raise EvaluationError(f"2 to {num_classes} classes can be drawn of this list, found {num_chosen}")
+    return tuple(
+        ClassSubset(
+            name=f"{num_chosen} classes, draw {number + 1}, seed {seed}",
+            classes=tuple(
+                sorted(np.random.default_rng((seed, number)).choice(num_classes, num_chosen, replace=False).tolist())
+            ),
+        )
+        for number in range(num_subsets)
+    )
