@@ -179,6 +179,7 @@ WRITER = textwrap.dedent("""
 
 def test_a_killed_writer_loses_nothing_it_acknowledged_and_no_row_lacks_its_clip(tmp_path: Path) -> None:
     kept: set[str] = set()
+    erased: set[str] = set()
     for turn in range(6):
         command = [sys.executable, "-c", WRITER, str(tmp_path), str(turn)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -189,7 +190,9 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_no_row_lacks_its_clip
         process.wait()
         process.stdout.close()
         kept |= {line.split()[1] for line in lines if line.startswith("+") and line.endswith("\n")}
+        erased |= {line.split()[1] for line in lines if line.startswith("-") and line.endswith("\n")}
         rows, _ = read_index(tmp_path / "feedback")
+        assert not erased & {row.feedback_id for row in rows}
         assert all(clip_path(tmp_path / "feedback", row).is_file() for row in rows)
         assert kept <= {row.feedback_id for row in rows}
     folder = opened(tmp_path / "feedback", max_bytes=10**9, max_clips=10**6)
