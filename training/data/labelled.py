@@ -1,5 +1,6 @@
 """Labelled videos as a source of the trainer: lists, CSV files, class folders and shards, told apart by class name."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
 from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, workers_start
-from training.data.listings import Entry, Row, class_names, entries_of, read_rows
+from training.data.listings import Entry, Row, class_names, entries_of, in_known_words, names_of, read_rows
 from training.data.prompts import TemplatedPhrases
 from training.data.reading import ClipReader, decode_settings
 from training.data.shards import PackedClips, PackedTestClips, Shard, find_shards, read_index
 from training.data.systems import clip_rule, preprocess_of
 from training.models.base import VideoTextModel
+
+logger = logging.getLogger(__name__)
 
 CARD = """\
 Trained on {num_entries:,} labelled videos of {num_classes} classes ({clips:,} clips, {minutes:.0f} minutes).
@@ -193,6 +196,10 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
     """What is trained on, and the class names."""
     classes = Path(data.classes) if data.classes else None
     if data.source == "shards":
+        if data.extra:
+            raise ConfigError(
+                "data.extra: shards are read in their own order; a list or folder can be joined by others"
+            )
         shards = find_shards(data.train)
         names = (
             tuple(read_class_names(classes)) if classes else tuple(read_index(shards[0].path.parent).get("classes", ()))
@@ -202,7 +209,15 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
         return Shards(shards), names
     rows = _rows(data, data.train, split="train")
     names = class_names(rows, classes)
-    return Listed(entries_of(rows, names)), names
+    entries = entries_of(rows, names)
+    for extra in data.extra:
+        found = read_rows(extra.source, Path(extra.train), root=Path(extra.root) if extra.root else None)
+        group = in_known_words([row for row in found if row.split in ("", "train")], names)
+        new = tuple(name for name in names_of(group) if name not in names)
+        names += new  # at the end: the numbers of the others stay
+        entries += entries_of(group, names) * extra.repeat if group else []
+        logger.info("%d videos of %s %s, %d classes are new", len(group), extra.source, extra.train, len(new))
+    return Listed(entries), names
 
 
 def _evaluation_part(data: DataConfig, names: tuple[str, ...]) -> Listed | Shards | None:

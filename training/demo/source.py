@@ -17,7 +17,7 @@ from training.demo.proof import measure_in_process
 from training.models.base import VideoTextModel
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-OF_LISTS = ("train", "val", "root", "classes", "randaugment", "directional", "mirrored")
+OF_LISTS = ("train", "val", "root", "classes", "extra", "randaugment", "directional", "mirrored")
 
 
 class DemoSource:
