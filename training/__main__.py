@@ -4,6 +4,7 @@ python -m training train training/configs/demo.yaml --set run.steps=500
 python -m training prepare videos/ dataset/
 python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
 python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
+python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2 4 8 16 --seeds 0 1 2
 python -m training demo-data clips --count 20 --split heldout
 python -m training evaluate --server http://127.0.0.1:8080
 """
@@ -19,6 +20,7 @@ from training.config import ConfigError
 from training.data import command_line as data
 from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
+from training.few_shot.command_line import FewShotCommand, few_shot
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -45,6 +47,7 @@ def train(
 app.command()(data.prepare)
 app.command()(data.shard)
 app.command()(data.check)
+app.command("few-shot", cls=FewShotCommand)(few_shot)
 
 
 @app.command("reference-check")
