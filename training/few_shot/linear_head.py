@@ -1,11 +1,12 @@
 """A linear head on unit video features that begins at the text features.
 
-    logit_k = text logit_k + features . weights_k
+    logit_k = text logit_k + (features - centre) / spread . weights_k
 
 The weights are what is learned beside the text, so weights of zero, to which L2 draws them and which no shots leave,
 are the zero-shot classifier, for models with a prompt head too. It is multinomial logistic regression with an offset:
-cross entropy, each class counting the same, plus `l2` times the squared weights. `l2` is the strongest of those under
-which shots that were left out in turn are told nearly best; leaving the weights at zero is among the choices.
+cross entropy, each class counting the same, plus `l2` times the squared weights. Centre and spread are those of the
+shots. `l2` is the strongest of those under which shots that were left out in turn are told nearly best; leaving the
+weights at zero is among the choices.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from serve import scoring
-from serve.arrays import Float32Array, Int64Array
+from serve.arrays import Float32Array, Float64Array, Int64Array
 
-STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of L2, strongest first
+STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)  # of L2, strongest first
 MOST_FOLDS = 4
 TOLERANCE = 0.01  # nats; of strengths that are nearly as good the strongest is taken
-ASSUMED_STRENGTH = 0.01  # where no class has two shots, so that none can be left out
+ASSUMED_STRENGTH = 1e-5  # where no class has two shots to leave one out of; chosen on rendered clips
 STEPS = 60  # of L-BFGS
 
 
@@ -31,31 +32,40 @@ class LinearHead:
     """What shots add to the logits, and how strongly they were held back."""
 
     weights: Float32Array  # [D, K], in logits
+    bias: Float32Array  # [K]
     l2: float | None  # None: the weights stay at zero
     chosen_by: str
 
     def logits(self, video_features: Float32Array) -> Float32Array:
         """What videos [N, D] gain for each class: [N, K]."""
-        gained: Float32Array = scoring.unit(video_features) @ self.weights
+        gained: Float32Array = scoring.unit(video_features) @ self.weights + self.bias
         return gained
 
 
 def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Float32Array) -> LinearHead:
     """Shots [E, D] of classes [E], each class in its order of drawing, with text logits [E, K] -> the head."""
     num_labels = text_logits.shape[1]
-    if not len(features):
-        return LinearHead(weights=np.zeros((features.shape[1], num_labels), np.float32), l2=None, chosen_by="no_shots")
-    # the weights lie in the span of the shots: rotated into it, the problem has at most E rows however large D is
-    span = np.linalg.qr(scoring.unit(features).astype(np.float64).T)[0]  # [D, r]
-    shots = torch.from_numpy(scoring.unit(features).astype(np.float64) @ span)  # [E, r]
-    targets, offsets = torch.from_numpy(labels), torch.from_numpy(text_logits.astype(np.float64))
-    l2, chosen_by = _best_strength(shots, targets, offsets)
-    if l2 is None:
-        weights = torch.zeros(shots.shape[1], num_labels, dtype=torch.float64)
-    else:
+    weights = np.zeros((features.shape[1], num_labels))
+    if len(features) < 2:
+        return _head(weights, np.zeros(features.shape[1]), l2=None, chosen_by="too_few_shots")
+    normalized = scoring.unit(features).astype(np.float64)
+    centre = normalized.mean(axis=0)
+    spread = np.sqrt(np.square(normalized - centre).sum(axis=1).mean()) or 1.0
+    shots = (normalized - centre) / spread  # so that the same strengths suit models whose features lie close together
+    # the weights lie in the span of the shots: turned into it, the problem has at most E rows however large D is
+    span = np.linalg.qr(shots.T)[0]  # [D, r]
+    turned, targets = torch.from_numpy(shots @ span), torch.from_numpy(labels)
+    offsets = torch.from_numpy(text_logits.astype(np.float64))
+    l2, chosen_by = _best_strength(turned, targets, offsets)
+    if l2 is not None:
         path = STRENGTHS[: STRENGTHS.index(l2) + 1]
-        weights = _fitted(shots, targets, offsets, strengths=path)[-1]
-    return LinearHead(weights=(span @ weights.numpy()).astype(np.float32), l2=l2, chosen_by=chosen_by)
+        weights = span @ _fitted(turned, targets, offsets, strengths=path)[-1].numpy() / spread
+    return _head(weights, centre, l2=l2, chosen_by=chosen_by)
+
+
+def _head(weights: Float64Array, centre: Float64Array, *, l2: float | None, chosen_by: str) -> LinearHead:
+    bias = -(centre @ weights)
+    return LinearHead(weights=weights.astype(np.float32), bias=bias.astype(np.float32), l2=l2, chosen_by=chosen_by)
 
 
 def _best_strength(shots: Tensor, targets: Tensor, offsets: Tensor) -> tuple[float | None, str]:
