@@ -38,7 +38,7 @@ def joined(words: Sequence[str]) -> list[str]:
 
 
 def few_shot(
-    checkpoint: Annotated[Path, typer.Argument(help="Any checkpoint that can be imported.", exists=True)],
+    model: Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")],
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to draw from.", exists=True)],
     shots: Annotated[str, typer.Option(help="Examples of each class, e.g. `2 4 8 16` or `2,4`.")] = "2 4 8 16",
     seeds: Annotated[str, typer.Option(help="Seeds of the draws, e.g. `0 1 2`.")] = "0 1 2",
@@ -48,6 +48,9 @@ def few_shot(
     kind: KindOf = "",
     classes: Classes = None,
     root: Root = None,
+    repository: Annotated[
+        Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
     ] = None,
@@ -69,7 +72,8 @@ def few_shot(
     from training.models.base import ModelConfigError
 
     order = Order(
-        checkpoint=checkpoint,
+        model=model,
+        repository=repository,
         listing=listing,
         shots=_numbers(shots),
         seeds=_numbers(seeds),

@@ -1,8 +1,8 @@
-"""Features of videos under a checkpoint, each video encoded once and kept on disk.
+"""Features of videos under a model, each video encoded once and kept on disk.
 
 One view a video (one clip, centre crop), as the server looks at examples. A row is the video's features, then those of
 its patches where the model has a prompt head; prototypes and linear heads use the video features, which X-CLIP has
-before its prompt head. Rows are kept by the hash of the video's content, in a file for this checkpoint and these rules
+before its prompt head. Rows are kept by the hash of the video's content, in a file for these weights and these rules
 of sampling and cutting; a damaged row is left out of what is read, so the video is encoded again.
 """
 
@@ -14,25 +14,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from serve import scoring
 from serve.arrays import Float32Array, UInt8Array
-from serve.contract import file_sha256
 from serve.store.kept_rows import KeptRows
-from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_rows
-from training.checkpoints.own import Checkpoint
-from training.config import ConfigError, DataConfig
+from serve.text import prompts
+from serve.text.tokenizer import pad_rows
+from training.config import DataConfig
 from training.data.bad_videos import BadVideos, Failure
 from training.data.decode_process import BadVideoError, DecodeProcess
 from training.data.inspection import digest_of
 from training.data.listings import Entry
 from training.data.many import for_each
 from training.data.progress import progress_bar
-from training.data.prompts import clip_tokenizer
 from training.data.reading import ClipReader, decode_settings
 from training.data.systems import ClipRule, clip_rule
-from training.models.base import VideoTextModel
+from training.few_shot.towers import Towers
 
 logger = logging.getLogger(__name__)
 
@@ -53,24 +50,13 @@ class Encoded:
 
 
 class VideoEncoder:
-    """A checkpoint that looks at videos and reads class names."""
+    """Looks at videos and reads class names through the towers of a model."""
 
-    def __init__(self, checkpoint: Checkpoint, *, identity: str, cache: Path, tokenizer: Path | None = None) -> None:
-        """`identity` is a hash of the weights' file.
-
-        Raises:
-            ConfigError: the checkpoint's texts need a tokenizer file.
-        """
-        self.model: VideoTextModel = checkpoint.build()
-        self.scoring = checkpoint.scoring
-        self.templates = checkpoint.text.templates
-        self._text = checkpoint.text
-        self._tokenizer = _tokenizer(checkpoint, tokenizer)
-        self._rule = _test_rule(checkpoint)
-        self._mean = torch.tensor(checkpoint.preprocess.mean).view(3, 1, 1)
-        self._std = torch.tensor(checkpoint.preprocess.std).view(3, 1, 1)
-        plan = "\n".join((identity, repr(checkpoint.sampling), repr(checkpoint.preprocess), "1 clip, 1 crop"))
-        self.width = self._width()
+    def __init__(self, towers: Towers, *, cache: Path) -> None:
+        self.towers = towers
+        self._rule = _test_rule(towers)
+        plan = "\n".join((towers.identity, repr(towers.sampling), repr(towers.preprocess), "1 clip, 1 crop"))
+        self.width = towers.embed_dim * (1 + towers.num_patches)
         self._kept = KeptRows(
             cache.expanduser() / f"{hashlib.sha256(plan.encode()).hexdigest()[:32]}.sqlite",
             width=self.width,
@@ -106,37 +92,34 @@ class VideoEncoder:
             num_encoded=len(absent),
         )
 
-    @torch.no_grad()
     def bank(self, names: Sequence[str]) -> Float32Array:
-        """Text features [M, K, D] of class names under the checkpoint's templates, by its ensembling rule."""
-        found = []
-        for template in self.templates:
-            rows = self._tokenizer.encode([template.replace("{}", name) for name in names])
-            length = None if self._text.dynamic_length else self._text.context_length
-            tokens = torch.from_numpy(pad_rows(rows, pad_id=self._text.pad_id, length=length))
-            found.append(self.model.encode_text(tokens).numpy())
+        """Text features [M, K, D] of class names under the model's templates, by its ensembling rule."""
+        text, found = self.towers.text, []
+        for template in text.templates:
+            rows = self.towers.tokenizer.encode(prompts.fill(names, [template]))
+            length = None if text.dynamic_length else text.context_length
+            found.append(self.towers.texts(pad_rows(rows, pad_id=text.pad_id, length=length)))
         bank: Float32Array = np.stack(found)
-        is_averaged = self.scoring.ensembling == "mean_embedding"
-        if self.model.has_prompt_head:  # which normalises after adding the video's prompt
+        is_averaged = self.towers.scoring.ensembling == "mean_embedding"
+        if self.towers.num_patches:  # a prompt head normalises after adding the video's prompt
             return bank.mean(axis=0, keepdims=True) if is_averaged else bank
         return scoring.mean_embedding(bank) if is_averaged else scoring.unit(bank)
 
-    @torch.no_grad()
     def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
         """Rows [N, D + P*D] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""
-        if not self.model.has_prompt_head:
-            return scoring.logits_of(self.video_features(rows), bank, self.scoring)
+        towers = self.towers
+        if not towers.num_patches:
+            return scoring.logits_of(self.video_features(rows), bank, towers.scoring)
         found = []
-        for part in torch.from_numpy(rows).split(HEAD_AT_ONCE):
-            video, patches = part[:, : self.model.embed_dim], part[:, self.model.embed_dim :]
-            patches = patches.reshape(len(part), -1, self.model.embed_dim)  # [n, P, D]
-            logits = [self.model.head(video, patches, torch.from_numpy(texts)) for texts in bank]
-            found.append(torch.stack(logits, dim=1).numpy())
-        return np.concatenate(found) if found else np.empty((0, *bank.shape[:2]), np.float32)
+        for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
+            patches = part[:, towers.embed_dim :].reshape(len(part), towers.num_patches, towers.embed_dim)  # [n, P, D]
+            logits = [towers.prompted(self.video_features(part), patches, texts) for texts in bank]
+            found.append(np.stack(logits, axis=1))
+        return np.concatenate(found)
 
     def video_features(self, rows: Float32Array) -> Float32Array:
         """The part of the rows [N, D] that is the video's; of X-CLIP, before its prompt head."""
-        return rows[:, : self.model.embed_dim]
+        return np.ascontiguousarray(rows[:, : self.towers.embed_dim])
 
     def close(self) -> None:
         """Let go of the file of kept rows."""
@@ -167,36 +150,15 @@ class VideoEncoder:
                 bar.advance(is_failure=isinstance(views, Failure))
         return found
 
-    @torch.no_grad()
     def _row(self, views: UInt8Array) -> Float32Array:
         """One view [1, T, 3, S, S] alone, so that a row does not depend on what is encoded beside it."""
-        video = self.model.encode_video((torch.from_numpy(views).float() / 255 - self._mean) / self._std)
-        parts = [video.video_features.ravel()]
-        if self.model.has_prompt_head:
-            assert video.patch_features is not None, "a prompt head looks at patches"
-            parts.append(video.patch_features.ravel())
-        return torch.cat(parts).numpy()
-
-    def _width(self) -> int:
-        preprocess, frames = self._rule.preprocess, self._rule.sampling.num_segments
-        return len(self._row(np.zeros((1, frames, 3, preprocess.image_size, preprocess.image_size), np.uint8)))
+        video, patches = self.towers.video(views)
+        parts = [video.ravel()] if patches is None else [video.ravel(), patches.ravel()]
+        return np.concatenate(parts)
 
 
-def identity_of(path: Path, checkpoint: Checkpoint) -> str:
-    """A hash of the weights: of the file, or what reading a folder noted."""
-    return file_sha256(path) if path.is_file() else str(checkpoint.provenance["sha256"])
-
-
-def _tokenizer(checkpoint: Checkpoint, path: Path | None) -> Tokenizer:
-    if checkpoint.text.tokenizer == "clip":
-        return clip_tokenizer(checkpoint.text)
-    if path is None:
-        raise ConfigError("this checkpoint's texts are cut by a tokenizer of its own: --tokenizer tokenizer.json")
-    return load_tokenizer(path, checkpoint.text)
-
-
-def _test_rule(checkpoint: Checkpoint) -> ClipRule:
-    """The checkpoint's own test rules; labels are checked elsewhere, and nothing is augmented."""
-    size, frames = checkpoint.preprocess.image_size, checkpoint.sampling.num_segments
+def _test_rule(towers: Towers) -> ClipRule:
+    """The model's own test rules; labels are checked elsewhere, and nothing is augmented."""
+    size, frames = towers.preprocess.image_size, towers.sampling.num_segments
     rule = clip_rule(DataConfig(image_size=size, num_frames=frames), ())
-    return replace(rule, num_classes=2**31, sampling=checkpoint.sampling, preprocess=checkpoint.preprocess)
+    return replace(rule, num_classes=2**31, sampling=towers.sampling, preprocess=towers.preprocess)

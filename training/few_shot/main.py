@@ -1,6 +1,7 @@
-"""Few-shot accuracy of a checkpoint without training it: K examples of each class beside the text.
+"""Few-shot accuracy of a model without training it: K examples of each class beside the text.
 
     python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2 4 8 16 --seeds 0 1 2
+    python -m training few-shot demo clips/index.csv --repository model_repository
 
 Every video is encoded once. Prints a table and, last, the document that also stands in `result.json`.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
-from training.checkpoints.reading import read_checkpoint
+from serve.contract import ScoringContract
 from training.config import ConfigError
 from training.data.annotations import AnnotationError
 from training.data.failure_file import write_lines
@@ -28,11 +29,12 @@ from training.data.listings import (
     kind_of,
     read_rows,
 )
-from training.few_shot.encoding import Encoded, VideoEncoder, identity_of
+from training.few_shot.encoding import Encoded, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
 from training.few_shot.methods import METHODS, Videos, accuracy
 from training.few_shot.server_commands import server_commands
 from training.few_shot.shots import Draw, draw_shots
+from training.few_shot.towers import CheckpointTowers, ExportedTowers, Towers
 
 ZERO_SHOT = "zero_shot"
 
@@ -41,7 +43,8 @@ ZERO_SHOT = "zero_shot"
 class Order:
     """What is asked for."""
 
-    checkpoint: Path
+    model: str  # file of a checkpoint, or NAME[@VERSION] in `repository`
+    repository: Path | None
     listing: Path
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -98,9 +101,8 @@ def run(order: Order) -> dict[str, Any]:
         ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: what cannot be used.
     """
     lists = Lists.read(order)
-    checkpoint = read_checkpoint(order.checkpoint)
-    identity = identity_of(order.checkpoint, checkpoint)
-    encoder = VideoEncoder(checkpoint, identity=identity, cache=order.cache, tokenizer=order.tokenizer)
+    towers = _towers(order)
+    encoder = VideoEncoder(towers, cache=order.cache)
     try:
         options = {"workers": order.workers, "max_bad_share": order.max_bad_share}
         pool = encoder.encode(lists.pool, **options)
@@ -108,22 +110,21 @@ def run(order: Order) -> dict[str, Any]:
         bank = encoder.bank(lists.names)
         seen = _videos(encoder, pool, bank)
         judged = seen if test is pool else _videos(encoder, test, bank)
-        has_head = encoder.model.has_prompt_head
     finally:
         encoder.close()
     started = time.perf_counter()
     draws, rows = _draws(order, lists, pool), []
     for draw in draws:
         _write(order, lists, draw, pool, test)
-        rows.append(_measured(draw, seen, judged, pool, test, encoder, names=lists.names))
+        rows.append(_measured(draw, seen, judged, pool, test, towers.scoring, names=lists.names))
     others = None if test is pool else test
     document = {
-        "checkpoint": {"path": str(order.checkpoint), "sha256": identity, "family": checkpoint.family},
+        "model": {"model": order.model, "identity": towers.identity, "family": towers.family},
         "list": str(order.listing),
         "test": None if order.test is None else str(order.test),
         "classes": len(lists.names),
-        "templates": list(encoder.templates),
-        "features": "video features before the prompt head" if has_head else "video features",
+        "templates": list(towers.text.templates),
+        "features": "video features before the prompt head" if towers.num_patches else "video features",
         "videos": len(pool.entries) + (len(others.entries) if others else 0),
         "unreadable": len(lists.pool)
         + len(lists.test or ())
@@ -142,6 +143,12 @@ def run(order: Order) -> dict[str, Any]:
     write_lines(order.out / "result.json", [json.dumps(document, indent=1)])
     _tell(order, document, lists, draws, pool)
     return document
+
+
+def _towers(order: Order) -> Towers:
+    if order.repository is not None:
+        return ExportedTowers(order.repository, order.model)
+    return CheckpointTowers(Path(order.model), tokenizer=order.tokenizer)
 
 
 def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Videos:
@@ -200,7 +207,7 @@ def _measured(
     judged: Videos,
     pool: Encoded,
     test: Encoded,
-    encoder: VideoEncoder,
+    contract: ScoringContract,
     *,
     names: Sequence[str],
 ) -> dict[str, Any]:
@@ -211,9 +218,9 @@ def _measured(
     methods: dict[str, Any] = {}
     for name, fit in METHODS.items():
         started = time.perf_counter()
-        gain, facts = fit(shots, encoder.scoring)
+        gain, facts = fit(shots, contract)
         seconds = time.perf_counter() - started
-        top1 = accuracy(judges, gain(judges.features), encoder.scoring)
+        top1 = accuracy(judges, gain(judges.features), contract)
         methods[name] = {"top1": round(top1, 4), "seconds": round(seconds, 3), "fit": dict(facts)}
     return {
         "shots": draw.shots,
@@ -221,7 +228,7 @@ def _measured(
         "num_shots": len(draw.chosen),
         "num_judged": len(judges.labels),
         "short_classes": {names[label]: count for label, count in draw.short.items()},
-        ZERO_SHOT: round(accuracy(judges, None, encoder.scoring), 4),
+        ZERO_SHOT: round(accuracy(judges, None, contract), 4),
         "methods": methods,
     }
 

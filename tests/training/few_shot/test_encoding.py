@@ -10,19 +10,25 @@ import torch
 
 from serve import scoring
 from tests.models import FAMILIES, tiny_actionclip, tiny_checkpoint, tiny_xclip, write_tokenizer
-from training.checkpoints.own import Checkpoint
+from tests.small_repository import shifted
+from training.checkpoints.own import Checkpoint, save_checkpoint
 from training.config import ConfigError, DataConfig
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.decode_process import DecodeProcess
 from training.data.listings import Entry
 from training.data.reading import ClipReader, decode_settings
 from training.few_shot.encoding import Encoded, VideoEncoder, _test_rule
+from training.few_shot.towers import CheckpointTowers, ExportedTowers
 
 TINY = {"actionclip": lambda: tiny_actionclip("Transf"), "xclip": tiny_xclip}
 
 
-def encoder_of(checkpoint: Checkpoint, cache: Path, identity: str = "a") -> VideoEncoder:
-    return VideoEncoder(checkpoint, identity=identity, cache=cache)
+def encoder_of(checkpoint: Checkpoint, folder: Path, *, tokenizer: Path | None = None) -> VideoEncoder:
+    """Its cache lies in `folder` too, and is found again by the same checkpoint."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        save_checkpoint(path, checkpoint)
+    return VideoEncoder(CheckpointTowers(path, tokenizer=tokenizer), cache=folder / "cache")
 
 
 def encode(encoder: VideoEncoder, entries: list[Entry]) -> Encoded:
@@ -41,7 +47,7 @@ def test_logits_are_those_of_the_model(family: str, entries: list[Entry], tmp_pa
     model, rule = checkpoint.build(), checkpoint.preprocess
     mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
     settings = decode_settings(DataConfig())
-    reader = ClipReader(_test_rule(checkpoint), settings, decoder=DecodeProcess(settings))
+    reader = ClipReader(_test_rule(encoder.towers), settings, decoder=DecodeProcess(settings))
     with torch.no_grad():
         for row, entry in zip(logits, entries, strict=False):
             views = torch.from_numpy(reader.test_views(entry)[0]).float()
@@ -64,7 +70,8 @@ def test_a_content_is_encoded_once_under_whatever_name(entries: list[Entry], tmp
     assert again.num_encoded == 2
     np.testing.assert_array_equal(again.rows[:2], first.rows[2:])
     np.testing.assert_array_equal(again.rows[4], again.rows[0])
-    other = encode(encoder_of(checkpoint, tmp_path, identity="b"), entries[:1])
+    (tmp_path / "checkpoint.pt").unlink()
+    other = encode(encoder_of(shifted(checkpoint, 1), tmp_path), entries[:1])
     assert other.num_encoded == 1
 
 
@@ -74,7 +81,7 @@ def test_what_is_damaged_is_encoded_again(entries: list[Entry], tmp_path: Path, 
     encoder = encoder_of(checkpoint, tmp_path)
     first = encode(encoder, entries[:3])
     encoder.close()
-    (file,) = tmp_path.glob("*.sqlite")
+    (file,) = (tmp_path / "cache").glob("*.sqlite")
     if damage == "a row":
         with sqlite3.connect(file) as connection:
             connection.execute(
@@ -92,7 +99,7 @@ def test_videos_that_cannot_be_read_are_left_out_up_to_a_share(entries: list[Ent
     broken = tmp_path / "broken.mp4"
     broken.write_text("<html>")
     mixed = [entries[0], Entry(path=broken, label=0), entries[1], Entry(path=tmp_path / "missing.mp4", label=1)]
-    encoder = encoder_of(tiny_checkpoint("clip"), tmp_path / "cache")
+    encoder = encoder_of(tiny_checkpoint("clip"), tmp_path)
     found = encode(encoder, mixed)
     assert found.entries == (entries[0], entries[1])
     assert found.places == (0, 2)
@@ -105,5 +112,28 @@ def test_texts_of_another_tokenizer_need_its_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--tokenizer"):
         encoder_of(checkpoint, tmp_path)
     path = write_tokenizer(tmp_path / "tokenizer.json")
-    bank = VideoEncoder(checkpoint, identity="a", cache=tmp_path, tokenizer=path).bank(("waving", "clapping"))
+    bank = encoder_of(checkpoint, tmp_path, tokenizer=path).bank(("waving", "clapping"))
     np.testing.assert_allclose(bank, scoring.unit(bank), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["other", "fused"])
+def test_an_exported_model_gives_the_same_logits(
+    name: str, entries: list[Entry], repository: Path, tmp_path: Path
+) -> None:
+    """`other` is X-CLIP with its head, `fused` ActionCLIP."""
+    checkpoint = {"other": tiny_xclip(), "fused": TINY["actionclip"]()}
+    exported = VideoEncoder(ExportedTowers(repository, name), cache=tmp_path / "cache")
+    encoders = (encoder_of(checkpoint[name], tmp_path), exported)
+    names = ("waving", "opening arms")
+    found = []
+    for encoder in encoders:
+        encoded = encode(encoder, entries[:2])
+        assert encoded.num_encoded == 2  # features of another runtime are others
+        found.append(encoder.text_logits(encoded.rows, encoder.bank(names)))
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3)
+
+
+def test_a_model_that_is_not_there_is_told(repository: Path) -> None:
+    for reference in ("nosuch", "tiny@9"):
+        with pytest.raises(ConfigError, match="holds no model"):
+            ExportedTowers(repository, reference)
