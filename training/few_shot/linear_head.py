@@ -9,7 +9,8 @@ shots. `l2` is the strongest of those under which shots that were left out in tu
 weights at zero is among the choices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +57,11 @@ def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Flo
     span = np.linalg.qr(shots.T)[0]  # [D, r]
     turned, targets = torch.from_numpy(shots @ span), torch.from_numpy(labels)
     offsets = torch.from_numpy(text_logits.astype(np.float64))
-    l2, chosen_by = _best_strength(turned, targets, offsets)
-    if l2 is not None:
-        path = STRENGTHS[: STRENGTHS.index(l2) + 1]
-        weights = span @ _fitted(turned, targets, offsets, strengths=path)[-1].numpy() / spread
+    with _one_thread():
+        l2, chosen_by = _best_strength(turned, targets, offsets)
+        if l2 is not None:
+            path = STRENGTHS[: STRENGTHS.index(l2) + 1]
+            weights = span @ _fitted(turned, targets, offsets, strengths=path)[-1].numpy() / spread
     return _head(weights, centre, l2=l2, chosen_by=chosen_by)
 
 
@@ -115,6 +117,17 @@ def _fitted(shots: Tensor, targets: Tensor, offsets: Tensor, *, strengths: Seque
         optimiser.step(loss)
         found.append(weights.detach().clone())
     return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The matrices are small: on a busy machine threads that wait for each other take most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _order_within_class(targets: Tensor) -> Tensor:
