@@ -47,6 +47,7 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.open_set_bench
 	$(BIN)/python -m tests.bench.activation_bench
 	$(BIN)/python -m tests.bench.triton_bench
+	$(BIN)/python -m tests.bench.few_shot_bench
 	$(BIN)/python -m tests.bench.loader_bench
 	$(BIN)/python -m tests.bench.export_bench
 

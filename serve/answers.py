@@ -93,6 +93,39 @@ class Classification(BaseModel):
     )
 
 
+class FeedbackRow(BaseModel):
+    """A corrected clip that is kept."""
+
+    id: str
+    label: str = Field(description="As the vocabulary spells it, where it has the label.")
+    vocabulary: str | None = Field(description="`name@version`; null where none was named.")
+    is_new_label: bool | None = Field(description="The vocabulary has no such label; null where none was named.")
+    predicted: str | None
+    request_id: str | None
+    note: str | None
+    num_bytes: int
+    sha256: str
+    created_at: str
+
+
+class KeptFeedback(FeedbackRow):
+    """The answer to a correction."""
+
+    is_duplicate: bool = Field(description="The same clip was kept under this label before; the row is that one.")
+
+
+class FeedbackPage(BaseModel):
+    """How much feedback is kept, and a page of it, newest first."""
+
+    num_clips: int
+    num_bytes: int
+    max_clips: int
+    max_bytes: int
+    labels: dict[str, int] = Field(description="Clips of each label.")
+    feedback: list[FeedbackRow]
+    next_page_token: str | None
+
+
 class Problem(BaseModel):
     """RFC 9457 problem; further members carry the facts."""
 

@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from serve import problems
 from serve.middleware import RequestFacts
-from serve.routes import calibration, classify, examples, health, models, page, vocabularies
+from serve.routes import calibration, classify, examples, feedback, health, models, page, vocabularies
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.version import VERSION
@@ -42,7 +42,7 @@ def create_app(
     app.state.on_fault = on_fault
     problems.install(app)
     app.add_middleware(RequestFacts)
-    for module in (classify, vocabularies, examples, calibration, models, health, page):
+    for module in (classify, vocabularies, examples, calibration, models, feedback, health, page):
         app.include_router(module.router)
     page.mount_files(app)
     return app

@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, vocabularies and models.
+"""The command `actserve`: serve, classify, vocabularies, models and feedback.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -12,12 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from serve import model_commands, vocabulary_commands
+from serve import feedback_commands, model_commands, vocabulary_commands
 from serve.errors import ActserveError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
 app.add_typer(vocabulary_commands.app, name="vocab")
 app.add_typer(model_commands.app, name="models")
+app.add_typer(feedback_commands.app, name="feedback")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,6 +11,8 @@ ActserveError
 │   ├── StaleVersion                it was changed meanwhile, or exists already
 │   ├── ActivationUnderWay          another model is being activated
 │   ├── ModelRefused                a model that cannot be served; the running one goes on
+│   ├── FeedbackOff                 this server keeps no feedback
+│   ├── UnknownFeedback
 │   └── VideoError                  readable request, unusable content
 │       ├── UndecodableVideo        broken, truncated or encrypted
 │       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
@@ -21,6 +23,8 @@ ActserveError
 │   ├── Overloaded                  the queue is full: refused before any work
 │   ├── EngineUnavailable           the runtime is gone or not yet ready
 │   ├── StoreUnavailable            the database does not answer; nothing was changed
+│   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
+│   ├── FeedbackFull                no room for more feedback; nothing was kept
 │   ├── DeadlineExceeded            the answer would come too late
 │   └── EngineFailure               the runtime failed on this input
 └── ContractError                   a model on disk that this server cannot honour; start-up stops
@@ -92,6 +96,14 @@ class ModelRefused(RequestError):
     """A model that cannot be served here; the running one goes on."""
 
 
+class FeedbackOff(RequestError):
+    """This server keeps no feedback."""
+
+
+class UnknownFeedback(RequestError):
+    """No feedback of that id; it may have been erased."""
+
+
 class VideoError(RequestError):
     """The request can be read, the video in it cannot be used."""
 
@@ -130,6 +142,14 @@ class EngineUnavailable(ServiceError):
 
 class StoreUnavailable(ServiceError):
     """The database does not answer; nothing was changed."""
+
+
+class FeedbackUnavailable(ServiceError):
+    """The feedback folder cannot be read or written; nothing was changed."""
+
+
+class FeedbackFull(ServiceError):
+    """There is no room for more feedback; nothing was kept."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -98,6 +98,20 @@ class CalibrateOptions(BaseModel):
     dry_run: bool = Field(False, description="Tell what would be fitted, change nothing.")
 
 
+class FeedbackOptions(BaseModel):
+    """What a clip shows in truth, and what the server had said of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: str = Field(description="The right label; with `vocabulary` also a label_id of it.")
+    vocabulary: str | None = Field(None, description="The vocabulary that was asked, `name` or `name@version`.")
+    predicted: str | None = Field(None, description="The label the server had given.")
+    request_id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="`X-Request-Id` of that answer."
+    )
+    note: str | None = Field(None, max_length=2000, description="Anything a person should know of the clip.")
+
+
 Options = TypeVar("Options", bound=BaseModel)
 
 

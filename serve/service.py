@@ -7,7 +7,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve.errors import EngineUnavailable
+from serve.errors import EngineUnavailable, FeedbackOff
+from serve.feedback.folder import FeedbackFolder
 from serve.metrics import Metrics
 from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
@@ -44,6 +45,7 @@ class Service:
         self._catalogue: Catalogue | None = None
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
+        self._feedback: FeedbackFolder | None = None
         self.in_flight = 0  # classifications under way
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
@@ -51,12 +53,13 @@ class Service:
         """Start the decode children, load and check the model, encode its default vocabulary.
 
         Raises:
-            ContractError, UnknownModel: the model cannot be served.
+            ContractError, UnknownModel: the model cannot be served, or the feedback folder cannot be used.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._start_pool())
                 group.create_task(self._start_models())
+                group.create_task(self._start_feedback())
         except BaseExceptionGroup as failures:
             first = failures.exceptions[0]
             self.readiness.fault = str(first)
@@ -67,6 +70,15 @@ class Service:
     async def _start_pool(self) -> None:
         await self.pool.start()
         self.readiness.done.append("decode children started")
+
+    async def _start_feedback(self) -> None:
+        settings = self.settings.feedback
+        if settings.enabled:
+            path = settings.dir or self.settings.data_dir / "feedback"
+            folder = FeedbackFolder(path.expanduser(), max_bytes=settings.max_bytes, max_clips=settings.max_clips)
+            await asyncio.to_thread(folder.open)
+            self._feedback = folder
+            self.readiness.done.append("feedback folder opened")
 
     async def _start_models(self) -> None:
         url = self.settings.store_url.get_secret_value()
@@ -116,6 +128,22 @@ class Service:
         if self._activation is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._activation
+
+    @property
+    def feedback(self) -> FeedbackFolder:
+        """Where corrected clips are kept.
+
+        Raises:
+            FeedbackOff: the operator has not switched it on.
+            EngineUnavailable: the start has not come to its end.
+        """
+        if not self.settings.feedback.enabled:
+            raise FeedbackOff(
+                "this server keeps no feedback; its operator switches it on by SERVE_FEEDBACK__ENABLED=true"
+            )
+        if self._feedback is None or not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._feedback
 
     @property
     def degraded(self) -> list[str]:

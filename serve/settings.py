@@ -83,6 +83,19 @@ class VocabularySettings(BaseModel):
     )
 
 
+class FeedbackSettings(BaseModel):
+    """Corrected clips that callers send, kept to train on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(False, description="Keep corrected clips that callers send; without it they are refused.")
+    dir: Path | None = Field(
+        None, description="Folder of the clips and their index; `feedback` in data_dir where empty."
+    )
+    max_bytes: int = Field(10 * 2**30, ge=1, description="Bytes of all kept clips together; past it 507.")
+    max_clips: int = Field(10_000, ge=1, le=1_000_000, description="Kept clips; past it 507.")
+
+
 class TritonSettings(BaseModel):
     """A Triton server that runs the graphs, with engine `triton`."""
 
@@ -136,3 +149,4 @@ class ServeSettings(BaseSettings):
     decode: DecodeSettings = DecodeSettings()
     triton: TritonSettings = TritonSettings()
     vocabularies: VocabularySettings = VocabularySettings()
+    feedback: FeedbackSettings = FeedbackSettings()

@@ -12,12 +12,15 @@ LIGHT = [
     "arrays",
     "contract",
     "errors",
+    "feedback/index",
     "parity",
     "scoring",
+    "store/kept_rows",
     "video/sampling",
     "video/preprocess",
     "text/tokenizer",
     "text/prompts",
+    "vocabularies/prototypes",
 ]
 # Decoding as serving does it, for training: light enough too, but for the decoders' own libraries.
 DECODING = [

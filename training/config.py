@@ -50,10 +50,26 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtraSource:
+    """A further list of labelled videos that joins the training entries, e.g. a server's feedback."""
+
+    source: str = "feedback"  # feedback, frames, videos, csv, folder
+    train: str = ""  # list or folder
+    root: str = ""  # folder that relative paths start from; the list's own where empty
+    repeat: int = 1  # times each of its entries counts in an epoch
+
+    def __post_init__(self) -> None:
+        if not self.train or not 1 <= self.repeat <= 1000:
+            raise ConfigError(
+                f"data.extra: `train` and a `repeat` of 1 to 1000 are needed, found {self.train!r} and {self.repeat}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What it is trained on; `training.data.sources` and `training.data.systems` hold the names that are known."""
 
-    source: str = "demo"  # demo, frames, videos, csv, folder, shards
+    source: str = "demo"  # demo, frames, videos, csv, folder, feedback, shards
     train: str = ""  # list, CSV, folder of class folders, or shards (braces and * expand)
     val: str = ""  # the same, to evaluate on
     root: str = ""  # folder that relative paths in lists start from; the list's own where empty
@@ -76,6 +92,7 @@ class DataConfig:
     shuffle_buffer: int = 64  # samples of shards that wait to be drawn, each worker
     deadline_seconds: float = 30.0  # of one video; past it the decode process is killed
     max_bad_share: float = 0.05  # of the entries; training stops past it
+    extra: tuple[ExtraSource, ...] = ()  # further lists to train on, beside a list or folder
 
     def __post_init__(self) -> None:
         for name, size in (("mean", (0, 3)), ("std", (0, 3)), ("randaugment", (0, 2))):
@@ -270,7 +287,7 @@ def _build(kind: Any, value: Any, name: str) -> Any:
 def _checked(kind: Any, value: Any, name: str) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_checked(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value))
+        return tuple(_build(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value not in parts:
         raise ConfigError(f"{name}: one of {', '.join(parts)} is needed, found {value!r}")
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
 from serve.answers import Classification, Problem
-from serve.errors import DeadlineExceeded, InvalidOption, Overloaded
+from serve.errors import DeadlineExceeded, InvalidOption
 from serve.options import ClassifyOptions, gather, parse_options
+from serve.routes.admission import admitted
 from serve.service import Service
 from serve.uploads import received
 
@@ -60,7 +60,7 @@ async def classify(request: Request) -> Classification:
     pipeline = service.pipeline  # not ready: refused before the upload is read
     limits = service.settings.limits
     started = time.perf_counter()
-    async with _admitted(service):
+    async with admitted(service):
         deadline = asyncio.get_running_loop().time() + limits.request_deadline_seconds
         try:
             async with (
@@ -77,21 +77,6 @@ async def classify(request: Request) -> Classification:
     request.state.timing_ms = answer.timing_ms
     service.metrics.observe_stages(answer.timing_ms)
     return answer
-
-
-@asynccontextmanager
-async def _admitted(service: Service) -> AsyncIterator[None]:
-    """Count a request in; past the limit it is refused before its upload is read."""
-    limit = service.settings.limits.max_in_flight
-    if service.in_flight >= limit:
-        raise Overloaded(f"{limit} requests are under way, no more may be", limit=limit)
-    service.in_flight += 1
-    service.metrics.in_flight.set(service.in_flight)
-    try:
-        yield
-    finally:
-        service.in_flight -= 1
-        service.metrics.in_flight.set(service.in_flight)
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[Answer]) -> Answer:

@@ -58,6 +58,7 @@ async def limits(request: Request) -> dict[str, Any]:
     return {
         **service.settings.limits.model_dump(mode="json"),
         "vocabularies": service.settings.vocabularies.model_dump(mode="json"),
+        "feedback": service.settings.feedback.model_dump(mode="json", exclude={"dir"}),
         "decode": service.settings.decode.model_dump(mode="json"),
         "containers": DEMUXERS.split(","),
         "codecs": sorted(CODECS),

@@ -1,10 +1,12 @@
 // The answer: labels as bars, "none of these", how long it took; or the problem.
 import { $, element } from "/web/dom.js";
+import { offerCorrection, withdrawOffer } from "/web/feedback.js";
 import { clearSampling, showSampling } from "/web/video.js";
 
 export function clearAnswer() {
   $("results").replaceChildren();
   clearSampling();
+  withdrawOffer();
   for (const id of ["none", "acceptance", "example-facts"]) $(id).hidden = true;
   $("timing").textContent = "";
   $("empty").hidden = false;
@@ -24,6 +26,7 @@ export function showAnswer(answer) {
   tell($("acceptance"), answer.acceptance && acceptanceWords(answer.acceptance));
   tell($("example-facts"), answer.examples && exampleWords(answer.examples));
   showSampling(answer.sampling);
+  offerCorrection(answer);
   const { total, ...stages } = answer.timing_ms;
   const told = Object.entries(stages).map(([stage, value]) => `${stage} ${value.toFixed(1)}`).join(", ");
   const { name, version, engine } = answer.model;

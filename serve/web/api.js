@@ -34,7 +34,7 @@ export function classify(file, options, { signal, onProgress }) {
   return upload("/v1/classify", form, { signal, onProgress });
 }
 
-// XMLHttpRequest, since fetch does not tell how much of an upload has gone.
+// XMLHttpRequest, since fetch does not tell how much of an upload has gone. The answer, and the id of the request.
 export function upload(path, form, { headers = {}, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -44,7 +44,8 @@ export function upload(path, form, { headers = {}, signal, onProgress }) {
     request.upload.addEventListener("progress", (event) => onProgress(event.total ? event.loaded / event.total : 0));
     request.addEventListener("load", () => {
       const { status, statusText, response } = request;
-      if (status >= 200 && status < 300 && response) resolve(response);
+      const request_id = request.getResponseHeader("x-request-id");
+      if (status >= 200 && status < 300 && response) resolve({ ...response, request_id });
       else reject(problemError(response, status, statusText, request.getResponseHeader("retry-after")));
     });
     const lost = "The connection was lost; is the server running, and the file still there?";

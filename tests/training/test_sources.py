@@ -124,4 +124,4 @@ def test_unreadable_lists_and_too_few_shards_are_named(data_set: Path, class_fol
 def test_the_trainer_knows_no_source_by_name() -> None:
     text = Path(trainer.__file__).read_text(encoding="utf-8")
     assert "training.demo" not in text
-    assert set(SOURCES) == {"demo", "frames", "videos", "csv", "folder", "shards", "order"}
+    assert set(SOURCES) == {"demo", "order", "frames", "videos", "csv", "folder", "feedback", "shards"}

@@ -18,7 +18,7 @@ Classes = Annotated[
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative paths start from; the list's own without it.", file_okay=False)
 ]
-KindOf = Annotated[str, typer.Option(help="frames, videos, csv, folder or shards; found out where empty.")]
+KindOf = Annotated[str, typer.Option(help="frames, videos, csv, folder, feedback or shards; found out where empty.")]
 
 
 def prepare(

@@ -119,7 +119,7 @@ def _found(entry: Entry | None, reader: ClipReader) -> Found:
     if entry is None or not entry.label < num_classes:
         return Found(is_outside=True)
     try:
-        digest = _digest(entry)
+        digest = digest_of(entry)
         _, num_frames = reader.test_views(entry)
         return Found(num_frames=num_frames, digest=digest, extra_frames=_extra_frames(entry))
     except BadVideoError as error:
@@ -128,7 +128,7 @@ def _found(entry: Entry | None, reader: ClipReader) -> Found:
         return Found(reason=f"{error.strerror or error} ({type(error).__name__})")
 
 
-def _digest(entry: Entry) -> str:
+def digest_of(entry: Entry) -> str:
     """SHA-256 of a video file, or of all pictures of a folder."""
     total = hashlib.sha256()
     if entry.packed:

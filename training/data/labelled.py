@@ -1,5 +1,6 @@
 """Labelled videos as a source of the trainer: lists, CSV files, class folders and shards, told apart by class name."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
 from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, workers_start
-from training.data.listings import Entry, Row, class_names, entries_of, read_rows
+from training.data.listings import Entry, Row, class_names, entries_of, in_known_words, names_of, read_rows
 from training.data.prompts import TemplatedPhrases
 from training.data.reading import ClipReader, decode_settings
 from training.data.shards import PackedClips, PackedTestClips, Shard, find_shards, read_index
@@ -23,6 +24,8 @@ from training.distributed import gathered_objects, place_among_ranks, share_of
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, Measured, Prediction
 from training.protocols import probabilities, scoring_of, text_of
+
+logger = logging.getLogger(__name__)
 
 CARD = """\
 Trained on {num_entries:,} labelled videos of {num_classes} classes ({clips:,} clips, {minutes:.0f} minutes).
@@ -216,6 +219,10 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
     if data.source == "shards":
         if data.shots:
             raise ConfigError("data.shots: shards are read from end to end; draw the few from a list")
+        if data.extra:
+            raise ConfigError(
+                "data.extra: shards are read in their own order; a list or folder can be joined by others"
+            )
         shards = find_shards(data.train)
         names = (
             tuple(read_class_names(classes)) if classes else tuple(read_index(shards[0].path.parent).get("classes", ()))
@@ -227,7 +234,14 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
     names = class_names(rows, classes)
     entries = entries_of(rows, names)
     if data.shots:
-        entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed)
+        entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed, base=_base_of(data))
+    for extra in data.extra:
+        found = read_rows(extra.source, Path(extra.train), root=Path(extra.root) if extra.root else None)
+        group = in_known_words([row for row in found if row.split in ("", "train")], names)
+        new = tuple(name for name in names_of(group) if name not in names)
+        names += new  # at the end: the numbers of the others stay
+        entries += entries_of(group, names) * extra.repeat if group else []
+        logger.info("%d videos of %s %s, %d classes are new", len(group), extra.source, extra.train, len(new))
     return Listed(entries), names
 
 
@@ -237,6 +251,12 @@ def _evaluation_part(data: DataConfig, names: tuple[str, ...]) -> Listed | Shard
     if data.source == "shards":
         return Shards(find_shards(data.val))
     return Listed(entries_of(_rows(data, data.val, split="val"), names))
+
+
+def _base_of(data: DataConfig) -> Path:
+    """The folder paths are told from, so that a set that was moved is drawn alike."""
+    train = Path(data.train)
+    return Path(data.root) if data.root else train if train.is_dir() else train.parent
 
 
 def _rows(data: DataConfig, path: str, *, split: str) -> list[Row]:

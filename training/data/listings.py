@@ -4,6 +4,7 @@ frames   ActionCLIP's list, `path num_frames label`, each a folder of pictures
 videos   X-CLIP's list, `path label`
 csv      columns `path` (or `file`, `video`) and `label` (or `name`, `class`: text); `split` and `group` where there are
 folder   a folder of class folders, as Kinetics is kept; also below `train`, `val`, `test`
+feedback the folder a server keeps corrected clips in (`SERVE_FEEDBACK__DIR`); what is erased meanwhile is left out
 """
 
 import csv
@@ -13,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from serve.feedback.index import INDEX, clip_path, read_index
+from serve.text.prompts import comparable
 from training.data.annotations import AnnotationError, parse_frame_folder, parse_video_file, read_class_names
 
 Parsed = TypeVar("Parsed")
@@ -72,6 +75,8 @@ def kind_of(path: Path, *, root: Path | None = None) -> str:
     Raises:
         AnnotationError: there is nothing to read.
     """
+    if (path / INDEX).is_file():
+        return "feedback"
     if path.is_dir():
         return "shards" if any(path.glob("*.tar")) else "folder"
     if path.suffix == ".tar" or "{" in path.name or "*" in path.name:
@@ -100,6 +105,8 @@ def class_names(rows: Sequence[Row], classes: Path | None) -> tuple[str, ...]:
     Raises:
         AnnotationError: neither gives one, or a name stands twice.
     """
+    if classes is None and not rows:
+        raise AnnotationError("the list holds no video")
     names = read_class_names(classes) if classes is not None else names_of(rows)
     if not names:
         raise AnnotationError("lists of numbers need the class names: a CSV `id,name` (data.classes)")
@@ -112,6 +119,12 @@ def labelled(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     """The rows with labels looked up; None where the class list has no such name."""
     number_of = {name: number for number, name in enumerate(names)}
     return [row if row.name is None else replace(row, label=number_of.get(row.name)) for row in rows]
+
+
+def in_known_words(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Rows whose names are spelt as a class list does, where a reader would take them for the same."""
+    known = {comparable(name): name for name in reversed(names)}
+    return [row if row.name is None else replace(row, name=known.get(comparable(row.name), row.name)) for row in rows]
 
 
 def entries_of(rows: Sequence[Row], names: Sequence[str]) -> list[Entry]:
@@ -180,11 +193,25 @@ def _folder_rows(path: Path, root: Path | None) -> Iterator[Row]:
                     yield Row(path=found, name=name, place=str(found.relative_to(path)))
 
 
+def _feedback_rows(path: Path, root: Path | None) -> Iterator[Row]:
+    """Rows whose clip is there; people spell a label in many ways, the first one stands for all."""
+    if not path.is_dir():
+        raise AnnotationError(f"{path}: the folder of a server's feedback is needed")
+    rows, _ = read_index(path)
+    spelling: dict[str, str] = {}
+    for item in rows:
+        clip = clip_path(path, item)
+        if clip.is_file():
+            name = spelling.setdefault(comparable(item.label), item.label)
+            yield Row(path=clip, name=name, place=f"{INDEX}, {item.feedback_id}")
+
+
 KINDS: dict[str, Callable[[Path, Path | None], Iterator[Row]]] = {
     "frames": _frame_rows,
     "videos": _video_rows,
     "csv": _csv_rows,
     "folder": _folder_rows,
+    "feedback": _feedback_rows,
 }
 
 

@@ -1,33 +1,69 @@
-"""Few-shot training lists: K entries of each class, the same for the same entries, K and seed."""
+"""K examples of each class, the same ones for the same videos and seed, on every machine.
+
+Each class is ordered by a hash of (seed, path below the list's folder), and K shots are its first K. So draws are
+balanced, the 4 shots of a seed hold its 2 shots, and the order of the list, or a class more, changes nothing.
+"""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from training.data.annotations import AnnotationError
 from training.data.listings import Entry
 
 
-def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
-    """`shots` entries of every class, in the order of the list; a larger K holds the smaller ones of its seed.
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """The shots of one seed and one K, by place in the entries."""
+
+    seed: int
+    shots: int  # K
+    chosen: tuple[int, ...]  # label by label, each in the order it was drawn
+    rest: tuple[int, ...]  # videos no draw of this seed takes, whatever its K
+    short: Mapping[int, int]  # label -> shots it has, where they are fewer than K
+
+
+def draw_shots(
+    entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, base: Path, spared: int
+) -> list[Draw]:
+    """A draw of each K; every class keeps at least `spared` videos that no draw takes."""
+    orders = [_order(entries, label, seed=seed, base=base) for label in range(num_classes)]
+    free = [order[: max(0, len(order) - spared)] for order in orders]
+    taken = {index for order in free for index in order[: max(shots)]}
+    rest = tuple(index for index in range(len(entries)) if index not in taken)
+    return [
+        Draw(
+            seed=seed,
+            shots=count,
+            chosen=tuple(index for order in free for index in order[:count]),
+            rest=rest,
+            short={label: len(order) for label, order in enumerate(free) if len(order) < count},
+        )
+        for count in sorted(set(shots))
+    ]
+
+
+def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int, base: Path) -> list[Entry]:
+    """The entries of a draw, for training on them alone.
 
     Raises:
         AnnotationError: a class has fewer.
     """
-    members: dict[int, list[int]] = defaultdict(list)
-    for index, entry in enumerate(entries):
-        members[entry.label].append(index)
-    short = [name for label, name in enumerate(names) if len(members[label]) < shots]
-    if short:
-        raise AnnotationError(
-            f"data.shots: {len(short)} classes have fewer than {shots} videos: {', '.join(short[:5])}"
-        )
-    chosen = set()
-    for found in members.values():
-        chosen |= set(sorted(found, key=lambda index: _order(entries[index], seed))[:shots])
-    return [entry for index, entry in enumerate(entries) if index in chosen]
+    (draw,) = draw_shots(entries, len(names), shots=[shots], seed=seed, base=base, spared=0)
+    if draw.short:
+        told = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
+        raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {told}")
+    return [entries[index] for index in draw.chosen]
 
 
-def _order(entry: Entry, seed: int) -> bytes:
-    name = f"{entry.path.parent.name}/{entry.path.name}"  # a set that was moved is drawn alike
+def _order(entries: Sequence[Entry], label: int, *, seed: int, base: Path) -> list[int]:
+    """Places of a class's entries in the order they are drawn."""
+    members = [index for index, entry in enumerate(entries) if entry.label == label]
+    return sorted(members, key=lambda index: (_hash(entries[index].path, seed, base), index))
+
+
+def _hash(path: Path, seed: int, base: Path) -> bytes:
+    name = os.path.relpath(path, base)
     return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()

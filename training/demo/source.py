@@ -19,7 +19,7 @@ from training.models.base import VideoTextModel
 from training.monitor import Measured
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-OF_LISTS = ("train", "val", "root", "classes", "randaugment", "directional", "mirrored")
+OF_LISTS = ("train", "val", "root", "classes", "extra", "randaugment", "directional", "mirrored")
 
 
 class DemoSource:

@@ -1,0 +1,243 @@
+"""The folder of corrected clips: kept durably, counted against a limit, erased for good.
+
+A clip is written aside, synced and renamed before its row is appended and synced; a removed row is gone before its
+clip. So a process that dies anywhere leaves at worst a clip without a row, which the next start sweeps. One lock orders
+all writers, those of other processes included.
+"""
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serve.errors import ContractError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
+from serve.feedback.index import CLIPS, FILE, INDEX, Feedback, clip_path, line_of, read_index
+from serve.text import prompts
+
+logger = logging.getLogger(__name__)
+
+PARTIAL = ".partial"
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+SUFFIXES = {  # by ffmpeg's name of the container, told by the decoder; what the client called the file is not asked
+    "mov,mp4,m4a,3gp,3g2,mj2": ".mp4",
+    "matroska,webm": ".mkv",
+    "mpegts": ".ts",
+    "mpeg": ".mpg",
+    "png_pipe": ".png",
+    "jpeg_pipe": ".jpg",
+    **{name: f".{name}" for name in ("asf", "avi", "flv", "gif", "ogg", "mxf", "nut", "dv", "apng")},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What a caller says of a clip; checked."""
+
+    label: str
+    vocabulary: str | None = None
+    is_new_label: bool | None = None
+    predicted: str | None = None
+    request_id: str | None = None
+    note: str | None = None
+
+
+class FeedbackFolder:
+    """Clips and their index; every method blocks."""
+
+    def __init__(self, folder: Path, *, max_bytes: int, max_clips: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.max_clips = max_clips
+        self._read_last: tuple[tuple[int, int, int], list[Feedback]] | None = None  # (the index as it was, its rows)
+
+    def open(self) -> None:
+        """Make the folder, and remove what a process that died has left: clips without a row, rows without a clip.
+
+        Raises:
+            ContractError: it cannot be made or written to.
+        """
+        try:
+            (self.folder / CLIPS).mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                self._sweep()
+        except (OSError, FeedbackUnavailable) as error:
+            raise ContractError(
+                f"feedback folder {self.folder} cannot be used: {error}", field="feedback.dir"
+            ) from error
+
+    def rows(self) -> Sequence[Feedback]:
+        """Every row, oldest first.
+
+        Raises:
+            FeedbackUnavailable: the index cannot be read.
+        """
+        with _translated():
+            return self._read()
+
+    def add(self, clip: Path, correction: Correction, *, container: str) -> tuple[Feedback, bool]:
+        """Keep a copy of a clip under a correction; returns its row and whether it is new.
+
+        The same content under the same label is kept once. When this returns, the row survives power loss.
+
+        Raises:
+            FeedbackFull: the limit would be passed, or the disk is full; nothing was kept.
+            FeedbackUnavailable: the folder cannot be written to; nothing was kept.
+        """
+        with _translated():
+            with clip.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            with self._locked():
+                rows, label = self._read(), prompts.comparable(correction.label)
+                for row in rows:
+                    if row.sha256 == sha256 and prompts.comparable(row.label) == label:
+                        return row, False
+                num_bytes = clip.stat().st_size
+                self._refuse_beyond(rows, num_bytes)
+                row = _row(correction, sha256=sha256, num_bytes=num_bytes, container=container)
+                self._keep(clip, row)
+                return row, True
+
+    def remove(self, feedback_id: str) -> None:
+        """Erase a clip and its row.
+
+        Raises:
+            UnknownFeedback: there is none of that id.
+            FeedbackUnavailable: the folder cannot be written to.
+        """
+        with _translated(), self._locked():
+            rows = self._read()
+            erased = next((row for row in rows if row.feedback_id == feedback_id), None)
+            if erased is None:
+                raise UnknownFeedback(f"there is no feedback {feedback_id[:80]!r}")
+            self._rewrite([row for row in rows if row is not erased])
+            clip_path(self.folder, erased).unlink(missing_ok=True)
+            _sync(self.folder / CLIPS)
+
+    def _refuse_beyond(self, rows: Sequence[Feedback], num_bytes: int) -> None:
+        used = sum(row.num_bytes for row in rows)
+        if len(rows) >= self.max_clips:
+            raise FeedbackFull(f"{len(rows)} clips are kept, {self.max_clips} may be", limit=self.max_clips)
+        if used + num_bytes > self.max_bytes:
+            raise FeedbackFull(
+                f"the clip has {num_bytes} bytes; {used} of the {self.max_bytes} allowed are in use",
+                used_bytes=used,
+                limit_bytes=self.max_bytes,
+            )
+
+    def _keep(self, clip: Path, row: Feedback) -> None:
+        """Clip first, then row; what fails on the way leaves neither."""
+        final = clip_path(self.folder, row)
+        partial = final.with_name(f"{row.feedback_id}{PARTIAL}")
+        try:
+            with clip.open("rb") as source, partial.open("xb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+                target.flush()
+                os.fsync(target.fileno())
+            partial.rename(final)
+            _sync(final.parent)
+            self._append(line_of(row))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            final.unlink(missing_ok=True)
+            raise
+
+    def _append(self, line: bytes) -> None:
+        """Add a line, on disk when this returns; a cut line before it is ended, half a line of its own is undone."""
+        with (self.folder / INDEX).open("ab+", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size:
+                stream.seek(-1, os.SEEK_END)
+                line = line if stream.read(1) == b"\n" else b"\n" + line
+            try:
+                if stream.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, "the row was written in part")
+                os.fsync(stream.fileno())
+            except OSError:
+                os.ftruncate(stream.fileno(), size)
+                raise
+
+    def _rewrite(self, rows: Sequence[Feedback]) -> None:
+        """Replace the index in one step."""
+        partial = self.folder / f"{INDEX}{PARTIAL}"
+        with partial.open("wb") as stream:
+            stream.writelines(line_of(row) for row in rows)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(self.folder / INDEX)
+        _sync(self.folder)
+
+    def _read(self) -> list[Feedback]:
+        """The rows; the file is read again only when it is another one."""
+        try:
+            facts = (self.folder / INDEX).stat()
+        except FileNotFoundError:
+            return []
+        seen, last = (facts.st_ino, facts.st_size, facts.st_mtime_ns), self._read_last
+        if last is None or last[0] != seen:
+            last = self._read_last = seen, read_index(self.folder)[0]
+        return last[1]
+
+    def _sweep(self) -> None:
+        """Only what the server made is touched: names of its own pattern."""
+        rows, damaged = read_index(self.folder)
+        whole = [row for row in rows if clip_path(self.folder, row).is_file()]
+        if damaged or len(whole) < len(rows) or not (self.folder / INDEX).exists():
+            self._rewrite(whole)
+        if damaged or len(whole) < len(rows):
+            logger.warning("feedback: %d rows without a clip, %d damaged lines", len(rows) - len(whole), damaged)
+        kept = {row.file for row in whole}
+        leftovers = [
+            path
+            for path in (self.folder / CLIPS).iterdir()
+            if path.name not in kept and (FILE.fullmatch(path.name) or path.suffix == PARTIAL)
+        ]
+        for path in leftovers:
+            path.unlink()
+        if leftovers:
+            _sync(self.folder / CLIPS)
+            logger.warning("feedback: %d clips without a row removed", len(leftovers))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, or its process dies
+            yield
+
+
+def _row(correction: Correction, *, sha256: str, num_bytes: int, container: str) -> Feedback:
+    feedback_id = secrets.token_hex(16)
+    return Feedback(
+        feedback_id=feedback_id,
+        file=feedback_id + SUFFIXES.get(container, ""),
+        sha256=sha256,
+        num_bytes=num_bytes,
+        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        **vars(correction),
+    )
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's entries survive power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise FeedbackFull("the disk of the feedback folder is full") from error
+        raise FeedbackUnavailable(f"the feedback folder cannot be used: {error.strerror}") from error

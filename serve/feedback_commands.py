@@ -1,0 +1,76 @@
+"""`actserve feedback ...`: corrected clips of a running server from the command line.
+
+actserve feedback send clip.mp4 "opening the door" --vocabulary sports --predicted "closing the door"
+actserve feedback list
+"""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from serve.server_calls import DEFAULT_SERVER, Call, PrintCurl, Server
+
+app = typer.Typer(no_args_is_help=True, help="Corrected clips a running server keeps to train on.")
+
+
+@app.command("list")
+def list_all(server: Server = DEFAULT_SERVER) -> None:
+    """How much is kept, and each row, newest first: id, label, what had been predicted, when, note."""
+    token = None
+    while True:
+        query = "?page_size=1000" + (f"&page_token={token}" if token else "")
+        page = Call(method="GET", url=f"{_url(server)}{query}").send().json()
+        if token is None:
+            used = f"{page['num_clips']} of {page['max_clips']} clips, {page['num_bytes']} of {page['max_bytes']} bytes"
+            typer.echo(used)
+        for row in page["feedback"]:
+            told = (row["id"], row["label"], row["predicted"] or "-", row["created_at"], row["note"] or "")
+            typer.echo("\t".join(told).replace("\n", " "))
+        token = page["next_page_token"]
+        if token is None:
+            return
+
+
+@app.command()
+def send(
+    clip: Annotated[Path, typer.Argument(help="A video file.", exists=True, dir_okay=False)],
+    label: Annotated[str, typer.Argument(help="What it shows in truth.")],
+    vocabulary: Annotated[str | None, typer.Option(help="The vocabulary that was asked.")] = None,
+    predicted: Annotated[str | None, typer.Option(help="The label the server had given.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="X-Request-Id of that answer.")] = None,
+    note: Annotated[str | None, typer.Option(help="Anything a person should know of it.")] = None,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Send a clip with its right label."""
+    given = {"vocabulary": vocabulary, "predicted": predicted, "request_id": request_id, "note": note}
+    fields = {"label": label, **{name: value for name, value in given.items() if value is not None}}
+    call = Call(method="POST", url=_url(server), files=[("video", clip)], fields=fields)
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    kept = call.send().json()
+    novelty = ", a label the vocabulary does not have" if kept["is_new_label"] else ""
+    typer.echo(f"{kept['id']}: {'kept before' if kept['is_duplicate'] else 'kept'} as {kept['label']!r}{novelty}")
+
+
+@app.command()
+def remove(
+    ids: Annotated[list[str], typer.Argument(help="Ids, as `list` shows them.")],
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Erase clips with their rows."""
+    for feedback_id in ids:
+        call = Call(method="DELETE", url=f"{_url(server)}/{quote(feedback_id, safe='')}")
+        if print_curl:
+            typer.echo(call.curl())
+            continue
+        call.send()
+        typer.echo(f"{feedback_id} erased")
+
+
+def _url(server: str) -> str:
+    return f"{server.rstrip('/')}/v1/feedback"

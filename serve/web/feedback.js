@@ -1,0 +1,78 @@
+// A correction of the answer that is shown. Only where the server keeps feedback: the clip goes there with its right label.
+import { problemOf, send, upload } from "/web/api.js";
+import { $, button, element, showProblem } from "/web/dom.js";
+import { limits } from "/web/limits.js";
+import { chosen } from "/web/video.js";
+
+const shown = { answer: null, file: null };
+
+export function offerCorrection(answer) {
+  Object.assign(shown, { answer, file: chosen.file });
+  $("correction").hidden = !limits.feedback?.enabled;
+  $("right-labels").replaceChildren(...answer.results.map(({ label }) => Object.assign(element("option"), { value: label })));
+  tell();
+}
+
+export function withdrawOffer() {
+  shown.answer = null;
+  $("correction").hidden = true;
+  $("correction").open = false;
+  $("right-label").value = "";
+}
+
+export function wireFeedback() {
+  $("correct").addEventListener("submit", (event) => {
+    event.preventDefault();
+    correct($("right-label").value.trim());
+  });
+}
+
+async function correct(label) {
+  const { answer, file } = shown;
+  if (!answer || !label) return;
+  $("send-correction").disabled = true;
+  try {
+    const kept = await upload("/v1/feedback", formOf(answer, file, label), { onProgress: showProgress });
+    if (answer === shown.answer) tell(keptWords(kept), button("Take it back", () => takeBack(kept)));
+  } catch (error) {
+    if (answer === shown.answer) fail(error, () => correct(label));
+  } finally {
+    $("send-correction").disabled = false;
+  }
+}
+
+function formOf(answer, file, label) {
+  const said = { label, vocabulary: answer.vocabulary, predicted: answer.results[0]?.label, request_id: answer.request_id };
+  const form = new FormData();
+  for (const [name, value] of Object.entries(said)) if (value) form.append(name, value);
+  form.append("video", file);
+  return form;
+}
+
+function showProgress(share) {
+  tell(share < 1 ? `sending ${Math.round(share * 100)} %` : "looking at it");
+}
+
+function keptWords(kept) {
+  const novelty = kept.is_new_label ? ", which the vocabulary does not have" : "";
+  return `${kept.is_duplicate ? "It was kept before" : "Kept"} as “${kept.label}”${novelty}. Thank you. `;
+}
+
+async function takeBack(kept) {
+  try {
+    await send("DELETE", `/v1/feedback/${encodeURIComponent(kept.id)}`);
+    tell("Erased.");
+  } catch (error) {
+    fail(error, () => takeBack(kept));
+  }
+}
+
+function fail(error, again) {
+  tell();
+  showProblem($("correction-problem"), problemOf(error), again);
+}
+
+function tell(words = "", ...nodes) {
+  showProblem($("correction-problem"), null);
+  $("correction-status").replaceChildren(words, ...nodes);
+}

@@ -1,0 +1,164 @@
+"""Features of videos under a model, each video encoded once and kept on disk.
+
+One view a video (one clip, centre crop), as the server looks at examples. A row is the video's features, then those of
+its patches where the model has a prompt head; prototypes and linear heads use the video features, which X-CLIP has
+before its prompt head. Rows are kept by the hash of the video's content, in a file for these weights and these rules
+of sampling and cutting; a damaged row is left out of what is read, so the video is encoded again.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from serve import scoring
+from serve.arrays import Float32Array, UInt8Array
+from serve.store.kept_rows import KeptRows
+from serve.text import prompts
+from serve.text.tokenizer import pad_rows
+from training.config import DataConfig
+from training.data.bad_videos import BadVideos, Failure
+from training.data.decode_process import BadVideoError, DecodeProcess
+from training.data.inspection import digest_of
+from training.data.listings import Entry
+from training.data.many import for_each
+from training.data.progress import progress_bar
+from training.data.reading import ClipReader, decode_settings
+from training.data.systems import ClipRule, clip_rule
+from training.few_shot.towers import Towers
+
+logger = logging.getLogger(__name__)
+
+KEPT_BYTES = 32 * 2**30  # of one file of features; the oldest leave past it
+HEAD_AT_ONCE = 64  # videos a prompt head sees at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Readable videos of a list and their features."""
+
+    entries: tuple[Entry, ...]
+    places: tuple[int, ...]  # of the entries in the list that was given
+    digests: tuple[str, ...]
+    rows: Float32Array  # [N, D + P*D]
+    seconds: float  # spent on videos that were not known
+    num_encoded: int  # videos that were not known
+
+
+class VideoEncoder:
+    """Looks at videos and reads class names through the towers of a model."""
+
+    def __init__(self, towers: Towers, *, cache: Path) -> None:
+        self.towers = towers
+        self._rule = _test_rule(towers)
+        plan = "\n".join((towers.identity, repr(towers.sampling), repr(towers.preprocess), "1 clip, 1 crop"))
+        self.width = towers.embed_dim * (1 + towers.num_patches)
+        self._kept = KeptRows(
+            cache.expanduser() / f"{hashlib.sha256(plan.encode()).hexdigest()[:32]}.sqlite",
+            width=self.width,
+            max_bytes=KEPT_BYTES,
+        )
+
+    def encode(self, entries: Sequence[Entry], *, workers: int, max_bad_share: float) -> Encoded:
+        """Features of every entry that can be read.
+
+        Raises:
+            TooManyBadVideosError: more of them than allowed cannot be.
+        """
+        started = time.perf_counter()
+        bad = BadVideos(num_entries=len(entries), max_share=max_bad_share)
+        digests: dict[int, str] = {}
+        for place, entry in enumerate(entries):
+            try:
+                digests[place] = digest_of(entry)
+            except (BadVideoError, OSError) as error:
+                bad.note([Failure(str(entry.path), str(error))])
+        known = self._kept.read(sorted(set(digests.values())))
+        absent = {digest: place for place, digest in digests.items() if digest not in known}
+        known |= self._encode_new(entries, absent, bad, workers=workers)
+        places = tuple(place for place, digest in digests.items() if digest in known)
+        return Encoded(
+            entries=tuple(entries[place] for place in places),
+            places=places,
+            digests=tuple(digests[place] for place in places),
+            rows=np.stack([known[digests[place]] for place in places])
+            if places
+            else np.empty((0, self.width), np.float32),
+            seconds=time.perf_counter() - started,
+            num_encoded=len(absent),
+        )
+
+    def bank(self, names: Sequence[str]) -> Float32Array:
+        """Text features [M, K, D] of class names under the model's templates, by its ensembling rule."""
+        text, found = self.towers.text, []
+        for template in text.templates:
+            rows = self.towers.tokenizer.encode(prompts.fill(names, [template]))
+            length = None if text.dynamic_length else text.context_length
+            found.append(self.towers.texts(pad_rows(rows, pad_id=text.pad_id, length=length)))
+        bank: Float32Array = np.stack(found)
+        is_averaged = self.towers.scoring.ensembling == "mean_embedding"
+        if self.towers.num_patches:  # a prompt head normalises after adding the video's prompt
+            return bank.mean(axis=0, keepdims=True) if is_averaged else bank
+        return scoring.mean_embedding(bank) if is_averaged else scoring.unit(bank)
+
+    def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
+        """Rows [N, D + P*D] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""
+        towers = self.towers
+        if not towers.num_patches:
+            return scoring.logits_of(self.video_features(rows), bank, towers.scoring)
+        found = []
+        for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
+            patches = part[:, towers.embed_dim :].reshape(len(part), towers.num_patches, towers.embed_dim)  # [n, P, D]
+            logits = [towers.prompted(self.video_features(part), patches, texts) for texts in bank]
+            found.append(np.stack(logits, axis=1))
+        return np.concatenate(found)
+
+    def video_features(self, rows: Float32Array) -> Float32Array:
+        """The part of the rows [N, D] that is the video's; of X-CLIP, before its prompt head."""
+        return np.ascontiguousarray(rows[:, : self.towers.embed_dim])
+
+    def close(self) -> None:
+        """Let go of the file of kept rows."""
+        self._kept.close()
+
+    def _encode_new(
+        self, entries: Sequence[Entry], absent: Mapping[str, int], bad: BadVideos, *, workers: int
+    ) -> dict[str, Float32Array]:
+        settings = decode_settings(DataConfig())
+
+        def job(decoder: DecodeProcess, digest: str) -> UInt8Array | Failure:
+            entry = entries[absent[digest]]
+            try:
+                return ClipReader(self._rule, settings, decoder=decoder).test_views(entry)[0]
+            except BadVideoError as error:
+                return Failure(str(entry.path), str(error))
+
+        found: dict[str, Float32Array] = {}
+        if not absent:
+            return found
+        with progress_bar("encoding", total=len(absent)) as bar:
+            for digest, views in for_each(list(absent), job, settings=settings, workers=workers):
+                if isinstance(views, Failure):
+                    bad.note([views])
+                else:
+                    found[digest] = self._row(views)
+                    self._kept.write({digest: found[digest]})  # at once: a run that is stopped goes on from here
+                bar.advance(is_failure=isinstance(views, Failure))
+        return found
+
+    def _row(self, views: UInt8Array) -> Float32Array:
+        """One view [1, T, 3, S, S] alone, so that a row does not depend on what is encoded beside it."""
+        video, patches = self.towers.video(views)
+        parts = [video.ravel()] if patches is None else [video.ravel(), patches.ravel()]
+        return np.concatenate(parts)
+
+
+def _test_rule(towers: Towers) -> ClipRule:
+    """The model's own test rules; labels are checked elsewhere, and nothing is augmented."""
+    size, frames = towers.preprocess.image_size, towers.sampling.num_segments
+    rule = clip_rule(DataConfig(image_size=size, num_frames=frames), ())
+    return replace(rule, num_classes=2**31, sampling=towers.sampling, preprocess=towers.preprocess)

@@ -1,0 +1,140 @@
+"""A linear head on unit video features that begins at the text features.
+
+    logit_k = text logit_k + (features - centre) / spread . weights_k
+
+The weights are what is learned beside the text, so weights of zero, to which L2 draws them and which no shots leave,
+are the zero-shot classifier, for models with a prompt head too. It is multinomial logistic regression with an offset:
+cross entropy, each class counting the same, plus `l2` times the squared weights. Centre and spread are those of the
+shots. `l2` is the strongest of those under which shots that were left out in turn are told nearly best; leaving the
+weights at zero is among the choices.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from serve import scoring
+from serve.arrays import Float32Array, Float64Array, Int64Array
+
+STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)  # of L2, strongest first
+MOST_FOLDS = 4
+TOLERANCE = 0.01  # nats; of strengths that are nearly as good the strongest is taken
+ASSUMED_STRENGTH = 1e-5  # where no class has two shots to leave one out of; chosen on rendered clips
+STEPS = 60  # of L-BFGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead:
+    """What shots add to the logits, and how strongly they were held back."""
+
+    weights: Float32Array  # [D, K], in logits
+    bias: Float32Array  # [K]
+    l2: float | None  # None: the weights stay at zero
+    chosen_by: str
+
+    def logits(self, video_features: Float32Array) -> Float32Array:
+        """What videos [N, D] gain for each class: [N, K]."""
+        gained: Float32Array = scoring.unit(video_features) @ self.weights + self.bias
+        return gained
+
+
+def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Float32Array) -> LinearHead:
+    """Shots [E, D] of classes [E], each class in its order of drawing, with text logits [E, K] -> the head."""
+    num_labels = text_logits.shape[1]
+    weights = np.zeros((features.shape[1], num_labels))
+    if len(features) < 2:
+        return _head(weights, np.zeros(features.shape[1]), l2=None, chosen_by="too_few_shots")
+    normalized = scoring.unit(features).astype(np.float64)
+    centre = normalized.mean(axis=0)
+    spread = np.sqrt(np.square(normalized - centre).sum(axis=1).mean()) or 1.0
+    shots = (normalized - centre) / spread  # so that the same strengths suit models whose features lie close together
+    # the weights lie in the span of the shots: turned into it, the problem has at most E rows however large D is
+    span = np.linalg.qr(shots.T)[0]  # [D, r]
+    turned, targets = torch.from_numpy(shots @ span), torch.from_numpy(labels)
+    offsets = torch.from_numpy(text_logits.astype(np.float64))
+    with _one_thread():
+        l2, chosen_by = _best_strength(turned, targets, offsets)
+        if l2 is not None:
+            path = STRENGTHS[: STRENGTHS.index(l2) + 1]
+            weights = span @ _fitted(turned, targets, offsets, strengths=path)[-1].numpy() / spread
+    return _head(weights, centre, l2=l2, chosen_by=chosen_by)
+
+
+def _head(weights: Float64Array, centre: Float64Array, *, l2: float | None, chosen_by: str) -> LinearHead:
+    bias = -(centre @ weights)
+    return LinearHead(weights=weights.astype(np.float32), bias=bias.astype(np.float32), l2=l2, chosen_by=chosen_by)
+
+
+def _best_strength(shots: Tensor, targets: Tensor, offsets: Tensor) -> tuple[float | None, str]:
+    """(L2, how it was chosen); None leaves the weights at zero.
+
+    A fold holds every so manieth shot of each class. A class's only shot stays in all folds: left out, its class would
+    be unknown.
+    """
+    order = _order_within_class(targets)
+    num_folds = min(MOST_FOLDS, int(order.max()) + 1)
+    if num_folds < 2:
+        return ASSUMED_STRENGTH, "assumed"
+    counts = torch.bincount(targets)[targets]
+    losses = torch.zeros(len(STRENGTHS) + 1, dtype=torch.float64)
+    for fold in range(num_folds):
+        is_out = (order % num_folds == fold) & (counts > 1)
+        kept = (shots[~is_out], targets[~is_out], offsets[~is_out])
+        weights = [torch.zeros(shots.shape[1], offsets.shape[1], dtype=torch.float64)]
+        weights += _fitted(*kept, strengths=STRENGTHS)
+        balance = 1 / counts[is_out]
+        for place, each in enumerate(weights):
+            logits = offsets[is_out] + shots[is_out] @ each
+            losses[place] += (functional.cross_entropy(logits, targets[is_out], reduction="none") * balance).sum()
+    losses /= (1 / counts[counts > 1]).sum()
+    place = int((losses <= losses.min() + TOLERANCE).nonzero()[0])  # the strongest of them
+    return (None if place == 0 else STRENGTHS[place - 1]), "cross_validation"
+
+
+def _fitted(shots: Tensor, targets: Tensor, offsets: Tensor, *, strengths: Sequence[float]) -> list[Tensor]:
+    """Weights [r, K] under each strength; each fit begins where the one before ended."""
+    balance = 1 / torch.bincount(targets, minlength=offsets.shape[1])[targets].double()
+    balance /= balance.sum()
+    weights = torch.zeros(shots.shape[1], offsets.shape[1], dtype=torch.float64, requires_grad=True)
+    found = []
+    for l2 in strengths:
+        optimiser = torch.optim.LBFGS(
+            [weights], max_iter=STEPS, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        )
+
+        def loss(l2: float = l2, optimiser: torch.optim.LBFGS = optimiser) -> Tensor:
+            optimiser.zero_grad()
+            losses = functional.cross_entropy(offsets + shots @ weights, targets, reduction="none")
+            total = (losses * balance).sum() + l2 * weights.square().sum()
+            total.backward()
+            return total
+
+        optimiser.step(loss)
+        found.append(weights.detach().clone())
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The matrices are small: on a busy machine threads that wait for each other take most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _order_within_class(targets: Tensor) -> Tensor:
+    """How many shots of the same class stand before each one."""
+    seen: dict[int, int] = {}
+    found = []
+    for label in targets.tolist():
+        found.append(seen.get(label, 0))
+        seen[label] = found[-1] + 1
+    return torch.tensor(found)

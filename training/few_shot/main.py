@@ -1,0 +1,287 @@
+"""Few-shot accuracy of a model without training it: K examples of each class beside the text.
+
+    python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2 4 8 16 --seeds 0 1 2
+    python -m training few-shot demo clips/index.csv --repository model_repository
+
+Every video is encoded once. Prints a table and, last, the document that also stands in `result.json`.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve.arrays import Float32Array, Int64Array
+from serve.contract import ScoringContract
+from training.config import ConfigError
+from training.data.annotations import AnnotationError
+from training.data.failure_file import write_lines
+from training.data.listings import (
+    Entry,
+    class_names,
+    entries_of,
+    in_known_words,
+    kind_of,
+    read_rows,
+)
+from training.data.shots import Draw, draw_shots
+from training.few_shot.encoding import Encoded, VideoEncoder
+from training.few_shot.lists import twin_rows, write_classes, write_lists
+from training.few_shot.methods import METHODS, Videos, accuracy
+from training.few_shot.server_commands import server_commands
+from training.few_shot.towers import CheckpointTowers, ExportedTowers, Towers
+
+ZERO_SHOT = "zero_shot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is asked for."""
+
+    model: str  # file of a checkpoint, or NAME[@VERSION] in `repository`
+    repository: Path | None
+    listing: Path
+    shots: tuple[int, ...]
+    seeds: tuple[int, ...]
+    test: Path | None
+    kind: str
+    classes: Path | None
+    root: Path | None
+    tokenizer: Path | None
+    cache: Path
+    out: Path
+    vocabulary: str | None  # of a server that is to be given the shots
+    workers: int
+    max_bad_share: float
+
+    def __post_init__(self) -> None:
+        if not self.shots or min(self.shots) < 1 or not self.seeds or min(self.seeds) < 0:
+            raise ConfigError(
+                f"--shots: numbers from 1, --seeds: numbers from 0, found {list(self.shots)}, {list(self.seeds)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """The lists, read."""
+
+    names: tuple[str, ...]
+    pool: list[Entry]  # what shots are drawn from
+    twin: list[Entry] | None  # the same videos in the other format
+    test: list[Entry] | None  # None: the pool's own rest
+
+    @classmethod
+    def read(cls, order: Order) -> "Lists":
+        """Raises AnnotationError where a list cannot be read or the classes do not fit."""
+        kind = order.kind or kind_of(order.listing, root=order.root)
+        rows = read_rows(kind, order.listing, root=order.root)
+        names = class_names(rows, order.classes)
+        twin = twin_rows(order.listing, rows, kind=kind, root=order.root)
+        test = None
+        if order.test is not None:
+            found = read_rows(order.kind or kind_of(order.test, root=order.root), order.test, root=order.root)
+            test = entries_of(in_known_words(found, names), names)
+        return cls(
+            names=names,
+            pool=entries_of(in_known_words(rows, names), names),
+            twin=None if twin is None else entries_of(twin, names),
+            test=test,
+        )
+
+
+def run(order: Order) -> dict[str, Any]:
+    """Measure, write the lists and `result.json`, print the table; returns the document.
+
+    Raises:
+        ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: what cannot be used.
+    """
+    lists = Lists.read(order)
+    towers = _towers(order)
+    encoder = VideoEncoder(towers, cache=order.cache)
+    try:
+        options = {"workers": order.workers, "max_bad_share": order.max_bad_share}
+        pool = encoder.encode(lists.pool, **options)
+        test = pool if lists.test is None else encoder.encode(lists.test, **options)
+        bank = encoder.bank(lists.names)
+        seen = _videos(encoder, pool, bank)
+        judged = seen if test is pool else _videos(encoder, test, bank)
+    finally:
+        encoder.close()
+    started = time.perf_counter()
+    draws, rows = _draws(order, lists, pool), []
+    for draw in draws:
+        _write(order, lists, draw, pool, test)
+        rows.append(_measured(draw, seen, judged, pool, test, towers.scoring, names=lists.names))
+    others = None if test is pool else test
+    document = {
+        "model": {"model": order.model, "identity": towers.identity, "family": towers.family},
+        "list": str(order.listing),
+        "test": None if order.test is None else str(order.test),
+        "classes": len(lists.names),
+        "templates": list(towers.text.templates),
+        "features": "video features before the prompt head" if towers.num_patches else "video features",
+        "videos": len(pool.entries) + (len(others.entries) if others else 0),
+        "unreadable": len(lists.pool)
+        + len(lists.test or ())
+        - len(pool.entries)
+        - (len(others.entries) if others else 0),
+        "summary": _summary(rows),
+        "draws": rows,
+        "seconds": {
+            "encoding": round(pool.seconds + (others.seconds if others else 0), 3),
+            "fitting": round(sum(item["seconds"] for row in rows for item in row["methods"].values()), 3),
+            "all_after_encoding": round(time.perf_counter() - started, 3),
+        },
+        "videos_encoded": pool.num_encoded + (others.num_encoded if others else 0),
+    }
+    order.out.mkdir(parents=True, exist_ok=True)
+    write_lines(order.out / "result.json", [json.dumps(document, indent=1)])
+    _tell(order, document, lists, draws, pool)
+    return document
+
+
+def _towers(order: Order) -> Towers:
+    if order.repository is not None:
+        return ExportedTowers(order.repository, order.model)
+    return CheckpointTowers(Path(order.model), tokenizer=order.tokenizer)
+
+
+def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Videos:
+    return Videos(
+        features=encoder.video_features(encoded.rows),
+        text_logits=encoder.text_logits(encoded.rows, bank),
+        labels=np.array([entry.label for entry in encoded.entries], np.int64),
+    )
+
+
+def _draws(order: Order, lists: Lists, pool: Encoded) -> list[Draw]:
+    """Every seed's draws; without a test list each class keeps a video to be judged by."""
+    draws = [
+        draw
+        for seed in order.seeds
+        for draw in draw_shots(
+            pool.entries,
+            len(lists.names),
+            shots=order.shots,
+            seed=seed,
+            base=order.listing if order.listing.is_dir() else order.listing.parent,
+            spared=1 if order.test is None else 0,
+        )
+    ]
+    if not any(draw.chosen for draw in draws):
+        raise AnnotationError(f"{order.listing}: no class has a video to spare for a shot")
+    return draws
+
+
+def _folder(order: Order, draw: Draw) -> Path:
+    return order.out / f"{draw.shots}_shots_seed_{draw.seed}"
+
+
+def _write(order: Order, lists: Lists, draw: Draw, pool: Encoded, test: Encoded) -> None:
+    """The lists of a draw in each format there is."""
+    folder = _folder(order, draw)
+    write_classes(folder / "classes.csv", lists.names)
+    write_lists(folder, "train", [pool.entries[place] for place in draw.chosen])
+    write_lists(folder, "test", [test.entries[place] for place in _judges(draw, pool, test)])
+    if lists.twin is not None:
+        write_lists(folder, "train", [lists.twin[pool.places[place]] for place in draw.chosen])
+        if test is pool:
+            write_lists(folder, "test", [lists.twin[pool.places[place]] for place in _judges(draw, pool, test)])
+
+
+def _judges(draw: Draw, pool: Encoded, test: Encoded) -> Int64Array:
+    """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
+    shown = {pool.digests[place] for place in draw.chosen}
+    places = draw.rest if test is pool else range(len(test.entries))
+    return np.array([place for place in places if test.digests[place] not in shown], np.int64)
+
+
+def _measured(
+    draw: Draw,
+    seen: Videos,
+    judged: Videos,
+    pool: Encoded,
+    test: Encoded,
+    contract: ScoringContract,
+    *,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """One draw: what each method reaches on its judges."""
+    shots, judges = seen.part(np.array(draw.chosen, np.int64)), judged.part(_judges(draw, pool, test))
+    if not len(judges.labels):
+        raise AnnotationError("no video is left to judge by: fewer shots, or --test LIST")
+    methods: dict[str, Any] = {}
+    for name, fit in METHODS.items():
+        started = time.perf_counter()
+        gain, facts = fit(shots, contract)
+        seconds = time.perf_counter() - started
+        top1 = accuracy(judges, gain(judges.features), contract)
+        methods[name] = {"top1": round(top1, 4), "seconds": round(seconds, 3), "fit": dict(facts)}
+    return {
+        "shots": draw.shots,
+        "seed": draw.seed,
+        "num_shots": len(draw.chosen),
+        "num_judged": len(judges.labels),
+        "short_classes": {names[label]: count for label, count in draw.short.items()},
+        ZERO_SHOT: round(accuracy(judges, None, contract), 4),
+        "methods": methods,
+    }
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each K, mean and standard deviation of top-1 over the seeds (None of one seed)."""
+    found = []
+    for shots in sorted({row["shots"] for row in rows}):
+        own = [row for row in rows if row["shots"] == shots]
+        values = {ZERO_SHOT: [row[ZERO_SHOT] for row in own]}
+        values |= {name: [row["methods"][name]["top1"] for row in own] for name in METHODS}
+        found.append({"shots": shots, **{name: _spread(each) for name, each in values.items()}})
+    return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {
+        "mean": round(statistics.fmean(values), 4),
+        "deviation": None if deviation is None else round(deviation, 4),
+        "top1": list(values),
+    }
+
+
+def _tell(order: Order, document: dict[str, Any], lists: Lists, draws: Sequence[Draw], pool: Encoded) -> None:
+    for draw, row in zip(draws, document["draws"], strict=True):
+        if row["short_classes"]:
+            told = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
+            print(f"{draw.shots} shots, seed {draw.seed}: {len(row['short_classes'])} classes have fewer ({told})")
+    if lists.twin is None:
+        print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
+    if order.vocabulary is not None:
+        _tell_commands(order, lists, draws, pool)
+    seeds = len(order.seeds)
+    print(f"top-1 of {len(lists.names)} classes, mean over {seeds} seed{'s' * (seeds > 1)} ± standard deviation")
+    columns = (ZERO_SHOT, *METHODS)
+    print(f"{'shots':>6}" + "".join(f"{name.replace('_', '-'):>18}" for name in columns))
+    for row in document["summary"]:
+        print(f"{row['shots']:>6}" + "".join(f"{_words(row[name]):>18}" for name in columns))
+    print(json.dumps(document), flush=True)
+
+
+def _words(spread: dict[str, Any]) -> str:
+    return f"{spread['mean']:.3f}" + ("" if spread["deviation"] is None else f" ± {spread['deviation']:.3f}")
+
+
+def _tell_commands(order: Order, lists: Lists, draws: Sequence[Draw], pool: Encoded) -> None:
+    """For the first seed's largest draw."""
+    assert order.vocabulary is not None
+    draw = max((draw for draw in draws if draw.seed == order.seeds[0]), key=lambda draw: draw.shots)
+    labels = _folder(order, draw) / "labels.txt"
+    write_lines(labels, lists.names)
+    shots = [pool.entries[place] for place in draw.chosen]
+    print(f"to fit these prototypes on a server ({draw.shots} shots, seed {draw.seed}):")
+    for line in server_commands(order.vocabulary, labels.absolute(), lists.names, shots):
+        print(f"  {line}")

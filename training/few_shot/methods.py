@@ -1,0 +1,60 @@
+"""What shots add to the zero-shot logits: nothing, prototypes as the server makes of examples, or a linear head."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from serve import scoring
+from serve.arrays import Float32Array, Int64Array
+from serve.contract import ScoringContract
+from serve.vocabularies.prototypes import fit_prototypes
+from training.few_shot.linear_head import fit_linear_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Videos:
+    """Labelled videos as a model sees them."""
+
+    features: Float32Array  # [N, D]
+    text_logits: Float32Array  # [N, M, K]
+    labels: Int64Array  # [N]
+
+    def part(self, places: Int64Array) -> "Videos":
+        """Some of them, in that order."""
+        return Videos(features=self.features[places], text_logits=self.text_logits[places], labels=self.labels[places])
+
+
+Gain = Callable[[Float32Array], Float32Array]  # video features [N, D] -> what they gain [N, K]
+Method = Callable[[Videos, ScoringContract], tuple[Gain, Mapping[str, Any]]]  # shots -> gain, how it was fitted
+
+
+def prototypes(shots: Videos, contract: ScoringContract) -> tuple[Gain, Mapping[str, Any]]:
+    """The server's own mixture of text and prototypes; shots in ascending order of their labels."""
+    fitted = fit_prototypes(
+        shots.features,
+        shots.labels,
+        shots.text_logits.mean(axis=1, dtype=np.float32),
+        num_labels=shots.text_logits.shape[2],
+        logit_scale=contract.logit_scale,
+    )
+    return fitted.logits, asdict(fitted.mixture)
+
+
+def linear(shots: Videos, contract: ScoringContract) -> tuple[Gain, Mapping[str, Any]]:
+    """A linear head that begins at the text features."""
+    head = fit_linear_head(shots.features, shots.labels, shots.text_logits.mean(axis=1, dtype=np.float32))
+    return head.logits, {"l2": head.l2, "chosen_by": head.chosen_by}
+
+
+METHODS: Mapping[str, Method] = {"prototypes": prototypes, "linear": linear}
+
+
+def accuracy(videos: Videos, gained: Float32Array | None, contract: ScoringContract) -> float:
+    """Top-1 by the contract's rules: what is gained joins the logits of each template, as on the server."""
+    logits = videos.text_logits if gained is None else videos.text_logits + gained[:, None, :]
+    scores = scoring.FUNCTIONS[contract.activation](logits.astype(np.float32)).mean(axis=1)  # [N, K]
+    # probabilities of a confident model round to 1; logits tell them apart
+    best = np.lexsort((logits.mean(axis=1), scores), axis=1)[:, -1]
+    return float((best == videos.labels).mean())

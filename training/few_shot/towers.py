@@ -1,0 +1,178 @@
+"""The two towers few-shot looks through: a checkpoint in torch, or an exported version in onnxruntime.
+
+Both give numpy arrays: video features [B, D] (and patch features [B, P, D] where a prompt head follows), text features
+[R, D], and, of models with a prompt head, its logits.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from serve.arrays import Float32Array, Int64Array, UInt8Array
+from serve.contract import (
+    ModelContract,
+    PreprocessContract,
+    SamplingContract,
+    ScoringContract,
+    TextContract,
+    file_sha256,
+    read_version,
+    verify_files,
+    versions_of,
+)
+from serve.text.tokenizer import Tokenizer, load_tokenizer
+from training.checkpoints.own import Checkpoint
+from training.checkpoints.reading import read_checkpoint
+from training.config import ConfigError
+from training.data.prompts import clip_tokenizer
+
+HEAD_CLASSES = 1024  # that an exported prompt head sees at once; its memory grows with them
+
+
+class Towers(Protocol):
+    """A model and how it wants to be used."""
+
+    identity: str  # changes with the weights of the video part
+    family: str
+    sampling: SamplingContract
+    preprocess: PreprocessContract
+    text: TextContract
+    scoring: ScoringContract
+    tokenizer: Tokenizer
+    embed_dim: int  # D
+    num_patches: int  # P; 0 without a prompt head
+
+    def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """Views [B, T, 3, S, S] -> video features [B, D] and patch features [B, P, D]."""
+        ...
+
+    def texts(self, tokens: Int64Array) -> Float32Array:
+        """Tokens [R, L] -> text features [R, D]."""
+        ...
+
+    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+        """The prompt head's logits [B, K] of texts [K, D]."""
+        ...
+
+
+class CheckpointTowers:
+    """A checkpoint of any known format."""
+
+    def __init__(self, path: Path, *, tokenizer: Path | None) -> None:
+        """Read it.
+
+        Raises:
+            CheckpointError: it cannot be read.
+            ConfigError: its texts need a tokenizer file.
+        """
+        checkpoint = read_checkpoint(path)
+        self.identity = file_sha256(path) if path.is_file() else str(checkpoint.provenance["sha256"])
+        self.family: str = checkpoint.family
+        self.sampling, self.preprocess = checkpoint.sampling, checkpoint.preprocess
+        self.text, self.scoring = checkpoint.text, checkpoint.scoring
+        self.tokenizer = _tokenizer(checkpoint, tokenizer)
+        self._model = checkpoint.build()
+        self._mean = torch.tensor(checkpoint.preprocess.mean).view(3, 1, 1)
+        self._std = torch.tensor(checkpoint.preprocess.std).view(3, 1, 1)
+        self.embed_dim = self._model.embed_dim
+        self.num_patches = self._count_patches() if self._model.has_prompt_head else 0
+
+    @torch.no_grad()
+    def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """See `Towers`."""
+        found = self._model.encode_video((torch.from_numpy(views).float() / 255 - self._mean) / self._std)
+        patches = found.patch_features if self._model.has_prompt_head else None
+        return found.video_features.numpy(), None if patches is None else patches.numpy()
+
+    @torch.no_grad()
+    def texts(self, tokens: Int64Array) -> Float32Array:
+        """See `Towers`."""
+        features: Float32Array = self._model.encode_text(torch.from_numpy(tokens)).numpy()
+        return features
+
+    @torch.no_grad()
+    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+        """See `Towers`."""
+        parts = (torch.from_numpy(array) for array in (video, patches, texts))
+        logits: Float32Array = self._model.head(*parts).numpy()
+        return logits
+
+    def _count_patches(self) -> int:
+        size = self.preprocess.image_size
+        patches = self.video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))[1]
+        assert patches is not None, "a prompt head looks at patches"
+        return patches.shape[1]
+
+
+class ExportedTowers:
+    """A version in a repository folder, as the server runs it."""
+
+    def __init__(self, repository: Path, reference: str) -> None:
+        """Read the contract and check its files.
+
+        Raises:
+            ConfigError: there is no such model.
+            ContractError: a file is not what the contract says.
+        """
+        contract = self._contract = _find(repository, reference)
+        verify_files(contract, repository)
+        graph = contract.graphs["video"]
+        self.identity = "\n".join((graph.sha256, *graph.external_sha256, "onnxruntime"))
+        self.family: str = contract.family
+        self.sampling, self.preprocess = contract.sampling, contract.preprocess
+        self.text, self.scoring = contract.text, contract.scoring
+        self.tokenizer = load_tokenizer(repository / contract.tokenizer_file.file, contract.text)
+        self.embed_dim, self.num_patches = contract.embed_dim, contract.num_patches
+        self._sessions = {
+            name: _session(repository / contract.graphs[name].file)
+            for name in ("video", "text", "head")
+            if name in contract.graphs
+        }
+
+    def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """See `Towers`."""
+        found = self._run("video", {"frames": views})
+        return found["video_features"], found.get("patch_features")
+
+    def texts(self, tokens: Int64Array) -> Float32Array:
+        """See `Towers`."""
+        return self._run("text", {"tokens": tokens})["text_features"]
+
+    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+        """See `Towers`."""
+        parts = [
+            self._run("head", {"video_features": video, "patch_features": patches, "text_features": part})["logits"]
+            for part in np.split(texts, range(HEAD_CLASSES, len(texts), HEAD_CLASSES))
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _run(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
+        outputs = [item.name for item in self._contract.graphs[name].outputs]
+        return dict(zip(outputs, self._sessions[name].run(outputs, dict(inputs)), strict=True))
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _find(repository: Path, reference: str) -> ModelContract:
+    name, _, wanted = reference.partition("@")
+    versions = versions_of(repository, name)
+    if not versions or (wanted and wanted not in map(str, versions)):
+        raise ConfigError(f"{repository} holds no model {reference!r}")
+    return read_version(repository, name, int(wanted) if wanted else versions[-1])
+
+
+def _tokenizer(checkpoint: Checkpoint, path: Path | None) -> Tokenizer:
+    if checkpoint.text.tokenizer == "clip":
+        return clip_tokenizer(checkpoint.text)
+    if path is None:
+        raise ConfigError("this checkpoint's texts are cut by a tokenizer of its own: --tokenizer tokenizer.json")
+    return load_tokenizer(path, checkpoint.text)
