@@ -27,8 +27,9 @@ model:
 		$(BIN)/python -m export model --arch $(MODEL) $(if $(PRETRAINED),--pretrained $(PRETRAINED)) --name $(MODEL) --repository $(REPOSITORY); \
 	fi
 
+# two processes of tests side by side, each of one thread: more would wait for each other
 test: everything browser triton
-	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(TESTS)
 
 test-slow: everything browser
 	$(BIN)/python -m pytest -m slow $(TESTS)

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
 
-from tests.running_server import RunningServer, running_server
+from tests.running_server import ROOT, RunningServer, running_server
 from tests.small_repository import write_small_repository
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file run in one process, those of the Triton core all in one: it is started once."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        item.add_marker(pytest.mark.xdist_group("triton" if path.parts[0] == "triton" else str(path)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,10 +49,15 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small models; see `write_small_repository`."""
-    folder = tmp_path_factory.mktemp("repository")
-    write_small_repository(folder)
+def repository(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Small models; see `write_small_repository`. Test processes that run side by side share them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder, done = shared / "small_repository", shared / "small_repository.done"
+    with FileLock(shared / "small_repository.lock"):
+        if not done.exists():
+            write_small_repository(folder)
+            done.touch()
     return folder
 
 

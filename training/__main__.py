@@ -11,6 +11,7 @@ python -m training demo-proof --server http://127.0.0.1:8080
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
 from training.evaluation import command_line as evaluation
 from training.evaluation.errors import EvaluationError
+from training.stopping import StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -37,13 +39,22 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change one value: a.b=value.")] = None,
 ) -> None:
-    """Train a model; a run that was stopped goes on."""
+    """Train a model; a run that was stopped goes on. Under torchrun its processes train as one."""
+    from training.checkpoints.own import CheckpointError
     from training.config import load_config, plain
+    from training.models.base import ModelConfigError
     from training.trainer import train as run
 
     resolved = load_config(config, changes or ())
-    typer.echo(str(plain(resolved)))
-    typer.echo(f"checkpoint: {run(resolved)}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(str(plain(resolved)))
+    try:
+        typer.echo(f"checkpoint: {run(resolved)}")
+    except StoppedError as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(128 + stopped.number) from stopped
+    except (CheckpointError, ModelConfigError) as error:
+        raise ConfigError(str(error)) from error
 
 
 app.command()(data.prepare)

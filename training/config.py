@@ -16,14 +16,37 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key, what is allowed and what was found."""
 
 
+def _at_least(config: Any, prefix: str, lowest: float, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < lowest:
+            raise ConfigError(f"{prefix}.{name}: at least {lowest} is needed, found {getattr(config, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv:2106.09685) of matrices that themselves stay as they are."""
+
+    rank: int = 0  # no adapters where 0
+    alpha: float = 16.0  # the change is alpha / rank times the product of its two factors
+    matrices: tuple[str, ...] = ("*attn.in_proj_weight", "*attn.qkv.weight", "*out_proj.weight", "*attn.proj.weight")
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"model.lora.rank: 0 or more is needed, found {self.rank}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What is trained: a family and the plain values `build_model` takes."""
+    """What is trained: a family and the plain values `build_model` takes; names of weights match with `*`."""
 
     family: str = "actionclip"
     model: Mapping[str, Any] = field(default_factory=dict)
+    start: str = ""  # weights to begin from: a checkpoint file, or `open_clip:ARCH/TAG`; fresh where empty
+    frozen: tuple[str, ...] = ()  # weights that stay as they are
+    lora: LoraConfig = LoraConfig()
     # standard deviation of fresh frame positions; ActionCLIP's 0.02 drowns beside features of length sqrt(D)
-    frame_position_spread: float = 0.5
+    frame_position_spread: float = 0.02
+    checkpointing: bool = False  # blocks keep no activations and are run again on the way back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +58,16 @@ class DataConfig:
     val: str = ""  # the same, to evaluate on
     root: str = ""  # folder that relative paths in lists start from; the list's own where empty
     classes: str = ""  # CSV `id,name`; lists of numbers need it
+    shots: int = 0  # K training videos of each class; all of them where 0
+    shots_seed: int = 0  # which K
     templates: tuple[str, ...] = ("{}",)  # prompts of a class name, one of them drawn at each step
+    tokenizer: str = ""  # tokenizer.json of a text tower that has not CLIP's
     system: str = "plain"  # plain, actionclip, xclip: sampling, cuts and augmentation
     image_size: int = 80  # S, pixels
     num_frames: int = 8  # T
     mean: tuple[float, ...] = ()  # of RGB in 0..1; the system's where empty
     std: tuple[float, ...] = ()
+    fixed_frames: bool = False  # train on the frames testing looks at, as ActionCLIP's HMDB51 and UCF101 runs do
     randaugment: tuple[float, ...] = ()  # N, M; none where empty (ActionCLIP on Kinetics-400: 2, 9)
     directional: bool = False  # labels know left from right: never mirror
     mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> what its mirror image shows (X-CLIP)
@@ -54,9 +81,8 @@ class DataConfig:
         for name, size in (("mean", (0, 3)), ("std", (0, 3)), ("randaugment", (0, 2))):
             if len(getattr(self, name)) not in size:
                 raise ConfigError(f"data.{name}: {size[1]} numbers or none are needed, found {getattr(self, name)}")
-        for name in ("image_size", "num_frames", "shuffle_buffer"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"data.{name}: at least 1 is needed, found {getattr(self, name)}")
+        _at_least(self, "data", 1, "image_size", "num_frames", "shuffle_buffer")
+        _at_least(self, "data", 0, "shots", "shots_seed")
         if not 0 <= self.max_bad_share < 1:
             raise ConfigError(f"data.max_bad_share: 0 to below 1 is needed, found {self.max_bad_share}")
         if self.workers < 0 or not 0 < self.deadline_seconds <= 3600:
@@ -69,29 +95,86 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is asked of the features; `training.objectives` holds the kinds."""
+
+    kind: str = "phrases"  # phrases: against every class name; pairs: ActionCLIP's KL of the batch; sigmoid: SigLIP's
+    smoothing: float = 0.0  # of the targets
+    mixup: float = 0.0  # alpha; X-CLIP 0.8
+    cutmix: float = 0.0  # alpha; X-CLIP 1.0
+    cutmix_share: float = 0.5  # of the batches where both are on
+    evaluation_scale: float = 0.0  # logits when testing and serving: this times the cosine; the learned one where 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1 or not 0 <= self.cutmix_share <= 1:
+            raise ConfigError(
+                f"loss.smoothing: 0 to below 1, loss.cutmix_share: 0 to 1 are needed, "
+                f"found {self.smoothing}, {self.cutmix_share}"
+            )
+        _at_least(self, "loss", 0, "mixup", "cutmix", "evaluation_scale")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """How the weights move."""
 
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    groups: str = "plain"  # plain, actionclip, xclip: which weights decay, and how fast each part moves
     lr: float = 1.5e-3  # highest learning rate
-    warmup_steps: int = 100
-    weight_decay: float = 0.05  # of matrices; norms, biases and scales have none
+    vision_ratio: float = 1.0  # of ActionCLIP's groups: the vision tower's rate over lr
+    fusion_ratio: float = 10.0  # and the head's
+    layer_decay: float = 1.0  # rate of a block over that of the one after it
+    weight_decay: float = 0.05
     betas: tuple[float, ...] = (0.9, 0.98)
-    clip_norm: float = 1.0
-    ema: float = 0.995  # decay of the averaged weights, which are the ones kept
+    momentum: float = 0.9  # of sgd
+    schedule: str = "cosine"  # cosine, actionclip_cosine, actionclip_multistep, xclip_cosine
+    warmup_steps: int = 0
+    warmup_epochs: float = 0.0  # in place of steps
+    drops: tuple[float, ...] = ()  # of multistep: epochs after which the rate is a tenth
+    clip_norm: float = 0.0  # of the gradient; not cut where 0
+    ema: float = 0.0  # decay of the averaged weights, which are then the ones kept
+    highest_scale: float = 100.0  # of exp(logit_scale); not bounded where 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"optim.ema: 0 to below 1 is needed, found {self.ema}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"optim.layer_decay: above 0 to 1 is needed, found {self.layer_decay}")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ConfigError("optim.warmup_steps, optim.warmup_epochs: give one of them")
+        _at_least(self, "optim", 0, "lr", "weight_decay", "warmup_steps", "warmup_epochs", "clip_norm", "highest_scale")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How long, how often, where to."""
+    """How long, how often, where."""
 
     out: str = "runs/demo"
-    steps: int = 1100
-    batch_size: int = 32
+    steps: int = 0  # of the optimiser; epochs in their place
+    epochs: float = 0.0
+    batch_size: int = 32  # samples of a step, over all processes
+    micro_batch: int = 0  # samples a process runs at once; all of its share where 0
     seed: int = 0
-    log_every: int = 20
-    evaluate_every: int = 250
-    save_every: int = 100
-    threads: int = 2
+    log_every: int = 20  # steps
+    evaluate_every: int = 0  # steps; once in an epoch where 0
+    save_every: int = 0  # steps; once in an epoch where 0
+    threads: int = 2  # of torch on a CPU; its own choice where 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: computing on a GPU, weights stay fp32
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least(self, "run", 1, "batch_size", "log_every")
+        _at_least(self, "run", 0, "steps", "epochs", "micro_batch", "evaluate_every", "save_every", "threads")
+        if bool(self.steps) == bool(self.epochs):
+            raise ConfigError(f"run.steps, run.epochs: one of them is needed, found {self.steps}, {self.epochs}")
+
+
+# what changes no weight: a run goes on under other values of these
+NEUTRAL = frozenset(
+    {"data.workers", "data.deadline_seconds", "data.max_bad_share", "run.out", "run.log_every", "run.evaluate_every",
+     "run.save_every", "run.threads"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,29 +183,25 @@ class TrainConfig:
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    run: RunConfig = RunConfig()
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "evaluate_every", "save_every"):
-            if getattr(self.run, name) < 1:
-                raise ConfigError(f"run.{name}: at least 1 is needed, found {getattr(self.run, name)}")
-        if not 0 <= self.optim.ema < 1:
-            raise ConfigError(f"optim.ema: 0 to below 1 is needed, found {self.optim.ema}")
+    run: RunConfig
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file and apply `a.b=value` changes.
+    """Read a YAML file, laid over the one its key `base` names, and apply `a.b=value` changes.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, or a change without `=`.
+        ConfigError: an unknown key, a wrong type, a file that cannot be read, or a change without `=`.
     """
-    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    document = _read(path)
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: write it as a.b=value")
         _put(document, key.split("."), yaml.safe_load(value))
+    if "run" not in document:
+        raise ConfigError("run: the part that says how long is missing; run.steps or run.epochs")
     config: TrainConfig = _build(TrainConfig, document, "")
     return config
 
@@ -130,6 +209,42 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 def plain(config: TrainConfig) -> dict[str, Any]:
     """The configuration as plain values."""
     return asdict(config)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys `a.b` whose values differ between two plain configurations."""
+    found = []
+    for name in sorted({*one, *other}):
+        here, there = one.get(name), other.get(name)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            found += differences(here, there, f"{prefix}{name}.")
+        elif here != there:
+            found.append(f"{prefix}{name}")
+    return found
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a mapping is needed, found {type(document).__name__}")
+    base = document.pop("base", None)
+    if base is None:
+        return document
+    named = (path.parent / str(base)).resolve()
+    if named in above:
+        raise ConfigError(f"{path}: base {base} leads back to itself")
+    return _overlay(_read(named, (*above, named)), document)
+
+
+def _overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in changes.items():
+        both_map = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _overlay(merged[name], value) if both_map else value
+    return merged
 
 
 def _put(document: dict[str, Any], keys: list[str], value: Any) -> None:

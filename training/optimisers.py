@@ -3,11 +3,14 @@
 A group is what torch's optimisers take: {params, names, lr, weight_decay}. Frozen parameters are in none.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch.nn import Parameter
+
+from training.config import ConfigError, OptimConfig
 
 Named = Iterable[tuple[str, Parameter]]
 Group = dict[str, Any]
@@ -17,6 +20,9 @@ EPS = 1e-8
 ADAM_DECAY = 0.2  # ActionCLIP's "adam" takes this whatever the recipe says
 FRESH_FACTOR = 10  # X-CLIP's rate of new parts over that of CLIP's
 FRESH_PARTS = ("mit", "prompts", "message_")  # of X-CLIP, in the order of the original's groups
+
+BLOCK = re.compile(r"^(.*?)\b(?:resblocks|blocks|stages)\.(\d+)\.")  # tower and number of a weight's block
+STEM = re.compile(r"embedding|conv1|patch_embed|pos_embed|ln_pre|norm_pre|cls_token")
 
 ActionClipOptimiser = Literal["adamw", "adam", "sgd"]
 
@@ -83,3 +89,96 @@ def _groups(trained: list[tuple[str, Parameter]], plan: list[tuple[list[str], fl
         for names, rate, decay in plan
         if names
     ]
+
+
+def plain_optimiser(parameters: Named, *, kind: ActionClipOptimiser, optim: OptimConfig) -> torch.optim.Optimizer:
+    """One rate for all; only matrices decay, and of those not the tables of embeddings."""
+    trained = [(name, item) for name, item in parameters if item.requires_grad]
+    decayed = [name for name, item in trained if item.ndim >= 2 and "embedding" not in name]
+    kept = [name for name, _ in trained if name not in set(decayed)]
+    groups = _groups(trained, [(decayed, optim.lr, optim.weight_decay), (kept, optim.lr, 0.0)])
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum)
+    maker = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+    return maker(groups, lr=optim.lr, betas=optim.betas[:2])
+
+
+def _actionclip(parameters: Named, optim: OptimConfig) -> torch.optim.Optimizer:
+    return actionclip_optimiser(
+        parameters,
+        kind=optim.kind,
+        lr=optim.lr,
+        weight_decay=optim.weight_decay,
+        vision_ratio=optim.vision_ratio,
+        fusion_ratio=optim.fusion_ratio,
+        momentum=optim.momentum,
+    )
+
+
+def _xclip(parameters: Named, optim: OptimConfig) -> torch.optim.Optimizer:
+    if optim.kind != "adamw":
+        raise ConfigError(f"optim.kind: X-CLIP's groups go with adamw, found {optim.kind}")
+    return xclip_optimiser(parameters, lr=optim.lr, weight_decay=optim.weight_decay)
+
+
+def _plain(parameters: Named, optim: OptimConfig) -> torch.optim.Optimizer:
+    return plain_optimiser(parameters, kind=optim.kind, optim=optim)
+
+
+GROUPINGS: Mapping[str, Callable[[Named, OptimConfig], torch.optim.Optimizer]] = {
+    "plain": _plain,
+    "actionclip": _actionclip,
+    "xclip": _xclip,
+}
+
+
+def make_optimiser(parameters: Iterable[tuple[str, Parameter]], optim: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser a configuration names; each group keeps its highest rate under `peak`.
+
+    Raises:
+        ConfigError: there is no such grouping, or nothing to train.
+    """
+    if optim.groups not in GROUPINGS:
+        raise ConfigError(f"optim.groups: one of {', '.join(GROUPINGS)} is needed, found {optim.groups!r}")
+    named = list(parameters)
+    if not any(item.requires_grad for _, item in named):
+        raise ConfigError("model.frozen: every weight is frozen, nothing is left to train")
+    optimiser = GROUPINGS[optim.groups](named, optim)
+    if optim.layer_decay < 1:
+        optimiser.param_groups[:] = _with_layer_rates(optimiser.param_groups, optim.layer_decay)
+    for group in optimiser.param_groups:
+        group["peak"] = group["lr"]
+    return optimiser
+
+
+def _with_layer_rates(groups: list[Group], decay: float) -> list[Group]:
+    """Groups split by depth: the last block of a tower and what follows it at the full rate, each one before at `decay`
+    of the next, the stem below the first block."""
+    names = [name for group in groups for name in group["names"]]
+    depths: dict[str, int] = {}
+    for name in names:
+        if found := BLOCK.match(name):
+            depths[found[1]] = max(depths.get(found[1], 0), int(found[2]) + 1)
+    split = []
+    for group in groups:
+        by_factor: dict[float, tuple[list[Parameter], list[str]]] = {}
+        for item, name in zip(group["params"], group["names"], strict=True):
+            factor = decay ** _blocks_above(name, depths)
+            params, kept = by_factor.setdefault(factor, ([], []))
+            params.append(item)
+            kept.append(name)
+        split += [
+            {**group, "params": params, "names": kept, "lr": group["lr"] * factor}
+            for factor, (params, kept) in by_factor.items()
+        ]
+    return split
+
+
+def _blocks_above(name: str, depths: Mapping[str, int]) -> int:
+    """How many blocks of its tower lie above a weight; of a stem all of them and one more."""
+    if found := BLOCK.match(name):
+        return depths[found[1]] - 1 - int(found[2])
+    if not STEM.search(name):
+        return 0
+    tower = name.split(".")[0] + "."
+    return max((depth for prefix, depth in depths.items() if prefix.startswith(tower)), default=0)

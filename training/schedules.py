@@ -6,9 +6,13 @@ falls at once by some percent (7 with 5 of 30 epochs), as its released weights w
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from training.config import ConfigError, OptimConfig
 
 MULTISTEP_FACTOR = 0.1
+XCLIP_LOWEST = 0.01  # of the base rate; the same floor for groups that go faster
 
 
 def actionclip_cosine(epoch: float, *, lr: float, warmup_epochs: float, epochs: float) -> float:
@@ -33,3 +37,72 @@ def xclip_cosine(update: int, *, lr: float, lowest: float, warmup_updates: int, 
         return lr * update / warmup_updates
     progress = min(update / updates, 1.0)
     return lowest + 0.5 * (lr - lowest) * (1 + math.cos(math.pi * progress))
+
+
+def late_cosine(step: int, *, lr: float, warmup_steps: int, steps: int) -> float:
+    """Linear warm-up that ends at `lr`, then half a cosine to zero at the last step."""
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
+    return lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where a run stands."""
+
+    step: int
+    steps: int  # of the run
+    epoch_steps: float  # of an epoch
+
+    def warmup_steps(self, optim: OptimConfig) -> float:
+        """Length of the warm-up."""
+        return optim.warmup_steps or optim.warmup_epochs * self.epoch_steps
+
+    def epochs(self, steps: float) -> float:
+        """Steps as fractional epochs."""
+        return steps / self.epoch_steps
+
+
+def _cosine(clock: Clock, lr: float, optim: OptimConfig) -> float:
+    return late_cosine(clock.step, lr=lr, warmup_steps=round(clock.warmup_steps(optim)), steps=clock.steps)
+
+
+def _actionclip_cosine(clock: Clock, lr: float, optim: OptimConfig) -> float:
+    warmup = clock.epochs(clock.warmup_steps(optim))
+    return actionclip_cosine(clock.epochs(clock.step), lr=lr, warmup_epochs=warmup, epochs=clock.epochs(clock.steps))
+
+
+def _actionclip_multistep(clock: Clock, lr: float, optim: OptimConfig) -> float:
+    warmup = clock.epochs(clock.warmup_steps(optim))
+    return actionclip_multistep(clock.epochs(clock.step), lr=lr, warmup_epochs=warmup, steps=optim.drops)
+
+
+def _xclip_cosine(clock: Clock, lr: float, optim: OptimConfig) -> float:
+    return xclip_cosine(
+        clock.step,
+        lr=lr,
+        lowest=XCLIP_LOWEST * optim.lr,
+        warmup_updates=int(clock.warmup_steps(optim)),
+        updates=clock.steps,
+    )
+
+
+Schedule = Callable[[Clock, float, OptimConfig], float]
+SCHEDULES: Mapping[str, Schedule] = {
+    "cosine": _cosine,
+    "actionclip_cosine": _actionclip_cosine,
+    "actionclip_multistep": _actionclip_multistep,
+    "xclip_cosine": _xclip_cosine,
+}
+
+
+def schedule_of(optim: OptimConfig) -> Schedule:
+    """The schedule a configuration names: (clock, highest rate of a group, configuration) -> rate.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if optim.schedule not in SCHEDULES:
+        raise ConfigError(f"optim.schedule: one of {', '.join(SCHEDULES)} is needed, found {optim.schedule!r}")
+    return SCHEDULES[optim.schedule]

@@ -1,151 +1,241 @@
 """The training loop: fetch, forward, loss, backward, step, log, evaluate, save.
 
     python -m training train training/configs/demo.yaml --set run.steps=500
+    torchrun --nproc-per-node 8 -m training train training/configs/xclip/k400_vit-b-16_8.yaml --set data.train=...
 
-A run that was stopped goes on from its checkpoint; with one rendering worker it goes on bit for bit.
+A run that was stopped, by SIGTERM, Ctrl-C or power loss, goes on from its checkpoint; on a CPU bit for bit. Every step
+draws from streams of its own, told by seed, step and process, so a batch depends on nothing that went before it.
 """
 
-import copy
-import json
 import logging
 import math
 import random
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from serve.contract import ScoringContract, TextContract
-from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
-from training.config import TrainConfig, plain
+from training.config import ConfigError, TrainConfig
+from training.data.mixing import Mixing, smoothed_targets
+from training.data.reading import draws_of
 from training.data.sources import Source, make_source
-from training.data.systems import preprocess_of, sampling_of
-from training.losses import phrase_cross_entropy
-from training.models.base import VideoTextModel
-from training.models.registry import build_model
+from training.data.systems import normalised
+from training.distributed import Place, any_of_ranks, joined, mean_over_ranks
+from training.monitor import Monitor, monitor
+from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
+from training.run_state import RunState, begin, keep
+from training.schedules import Clock, schedule_of
+from training.stopping import StoppedError, StopSignal
 
 logger = logging.getLogger(__name__)
 
-HIGHEST_SCALE = 100.0
-
-
-def set_seeds(seed: int) -> None:
-    """Seed every generator a run draws from."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then cosine to zero at the last step."""
-    optim, steps = config.optim, config.run.steps
-    if step < optim.warmup_steps:
-        return optim.lr * (step + 1) / optim.warmup_steps
-    progress = (step - optim.warmup_steps) / max(steps - optim.warmup_steps, 1)
-    return optim.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-@dataclass
-class State:
-    """What a run carries from step to step."""
-
-    model: VideoTextModel
-    average: VideoTextModel  # exponential moving average, the weights that are kept
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-
 
 def train(config: TrainConfig) -> Path:
-    """Train to the end; returns the checkpoint's path."""
-    torch.set_num_threads(config.run.threads)
-    set_seeds(config.run.seed)
-    path = Path(config.run.out) / "checkpoint.pt"
-    state = start(config, path)
-    source = make_source(config)
-    started = time.perf_counter() - state.seconds
-    for clips, indices in source.batches(first_step=state.step):
-        if state.step >= config.run.steps:
-            break
+    """Train to the end; returns the checkpoint's path.
+
+    Raises:
+        ConfigError: values that do not go together, or a run of another configuration in the same folder.
+        AnnotationError, TooManyBadVideosError: the data cannot be used.
+        StoppedError: it was asked to stop, and is kept.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    with joined(config.run) as place, StopSignal() as stop:
+        set_seeds(config.run.seed)
+        source, objective = make_source(config), objective_of(config)
+        steps, epoch_steps = length_of(config, source)
+        state = begin(config, place)
+        with monitor(Path(config.run.out), first_step=state.step, steps=steps, is_first=place.is_first) as telling:
+            run(
+                state,
+                source,
+                objective,
+                config=config,
+                place=place,
+                clock=(steps, epoch_steps),
+                telling=telling,
+                stop=stop,
+            )
+        return state.path
+
+
+def run(
+    state: RunState,
+    source: Source,
+    objective: Objective,
+    *,
+    config: TrainConfig,
+    place: Place,
+    clock: tuple[int, float],
+    telling: Monitor,
+    stop: StopSignal,
+) -> None:
+    """The loop, from the state's step on."""
+    steps, epoch_steps = clock
+    encoder, rate_of = wrapped(state.model, config, place), schedule_of(config.optim)
+    precision = precision_of(config, place)
+    evaluate_every = config.run.evaluate_every or max(1, round(epoch_steps))
+    save_every = config.run.save_every or max(1, round(epoch_steps))
+    started, first_step = time.perf_counter() - state.seconds, state.step
+    begun = time.perf_counter()
+    batches = source.batches(first_step=state.step) if state.step < steps else iter(())
+    for clips, indices in batches:
+        set_seeds(config.run.seed, state.step, place.rank)
+        now = Clock(step=state.step, steps=steps, epoch_steps=epoch_steps)
         for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(state.step, config)
-        losses = forward(state.model, clips, indices, source=source, config=config, step=state.step)
-        loss = sum(source.weights[name] * value for name, value in losses.items())
-        assert isinstance(loss, Tensor)
+            group["lr"] = rate_of(now, group["peak"], config.optim)
+        state.model.train()
+        batch = batch_of(clips, indices, source, objective, config=config, step=state.step, place=place)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+        losses = backward(
+            encoder, batch, objective,
+            weights=source.weights, micro_batch=config.run.micro_batch, precision=precision,
+        )  # fmt: skip
+        trained = [item for item in state.model.parameters() if item.requires_grad]
+        if config.optim.clip_norm:
+            nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
         state.optimiser.step()
-        with torch.no_grad():
-            state.model.logit_scale.clamp_(max=math.log(HIGHEST_SCALE))
-        follow_(state.average, state.model, decay=min(config.optim.ema, (state.step + 1) / (state.step + 10)))
+        if config.optim.highest_scale:
+            with torch.no_grad():
+                state.model.logit_scale.clamp_(max=math.log(config.optim.highest_scale))
+        if state.average is not None:
+            follow_(state.average, state.model, decay=min(config.optim.ema, (state.step + 1) / (state.step + 10)))
         state.step += 1
         state.seconds = time.perf_counter() - started
-        report(state, {name: value.item() for name, value in losses.items()}, config, source)
-        if state.step % config.run.save_every == 0 or state.step == config.run.steps:
-            save(path, state, config, source)
-    return path
+        is_last = state.step == steps
+        if state.step % config.run.log_every == 0 or is_last:
+            speed = (state.step - first_step) * config.run.batch_size / (time.perf_counter() - begun)
+            told = check_finite(mean_over_ranks(losses), state.step)
+            rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
+            telling.step(state.step, losses=told, rates=rates, clips_per_second=speed)
+            logger.info(
+                "step %d/%d %s %.1f clips/s",
+                state.step, steps, " ".join(f"{name} {value:.6f}" for name, value in told.items()), speed,
+            )  # fmt: skip
+        if state.step % evaluate_every == 0 or is_last:
+            measured = source.measure(state.best_weights)
+            state.note({"step": state.step, **measured.figures})
+            telling.evaluation(state.step, measured)
+        is_stopped = any_of_ranks(stop.is_asked, place.device)
+        if state.step % save_every == 0 or is_last or is_stopped:
+            keep(state, config, source, place)
+        if is_last or is_stopped:
+            if is_stopped and not is_last:
+                told = f"stopped at step {state.step} of {steps}; the same command goes on from there"
+                raise StoppedError(told, number=stop.number)
+            return
 
 
-def start(config: TrainConfig, path: Path) -> State:
-    """A fresh state, or that of the checkpoint at `path` when it belongs to the same configuration."""
-    model = build_model(config.model.family, config.model.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    positions = getattr(getattr(model, "fusion", None), "frame_position_embeddings", None)
-    if positions is not None:
-        nn.init.normal_(positions.weight, std=config.model.frame_position_spread)
-    average = copy.deepcopy(model).eval()
-    state = State(model=model, average=average, optimiser=make_optimiser(model, config))
-    if path.is_file():
-        saved = load_checkpoint(path)
-        if saved.provenance.get("config") == plain(config):
-            kept = saved.training_state
-            model.load_state_dict(kept["weights"])
-            average.load_state_dict(saved.weights)
-            state.optimiser.load_state_dict(kept["optimiser"])
-            state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
-            torch.set_rng_state(kept["rng"])
-            logger.info("going on from step %d of %s", state.step, path)
-        else:
-            logger.info("%s is of another configuration and will be replaced", path)
-    model.train()
-    return state
+def batch_of(
+    clips: Tensor,
+    indices: Tensor,
+    source: Source,
+    objective: Objective,
+    *,
+    config: TrainConfig,
+    step: int,
+    place: Place,
+) -> StepBatch:
+    """Clips uint8 [b, T, 3, S, S] and what they show -> what the objective needs, on the device."""
+    frames = normalised(clips.to(place.device, non_blocking=True), config.data)
+    if objective.is_paired:
+        tokens, targets = source.sample_tokens(indices, step), {"label": indices}
+    else:
+        tokens, loss = source.tokens(step), config.loss
+        targets = {
+            name: smoothed_targets(places[indices], rows.stop - rows.start, smoothing=loss.smoothing)
+            for name, (rows, places) in source.tasks.items()
+        }
+        if loss.mixup or loss.cutmix:
+            mixing = Mixing(mixup_alpha=loss.mixup, cutmix_alpha=loss.cutmix, cutmix_share=cutmix_share(config))
+            draws = draws_of((config.run.seed, step, place.rank))
+            frames, targets["label"] = mixing.mix(frames, targets["label"], draws=draws)
+    return StepBatch(
+        frames=frames,
+        tokens=tokens.to(place.device),
+        targets={name: value.to(place.device) for name, value in targets.items()},
+        rows={name: rows for name, (rows, _) in source.tasks.items()},
+    )
 
 
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; only matrices decay, and of those not the tables of embeddings."""
-    decayed, kept = [], []
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim >= 2 and "embedding" not in name
-        (decayed if is_matrix else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.optim.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas[:2])  # type: ignore[arg-type]
+def cutmix_share(config: TrainConfig) -> float:
+    """Share of batches that are cut: all or none where only one of the two is on."""
+    loss = config.loss
+    if not (loss.mixup and loss.cutmix):
+        return float(bool(loss.cutmix))
+    return loss.cutmix_share
 
 
-def forward(
-    model: VideoTextModel, clips: Tensor, indices: Tensor, *, source: Source, config: TrainConfig, step: int
-) -> dict[str, Tensor]:
-    """Losses of one batch, one of each task of the source."""
-    frames = normalised(clips, config)
-    video = model.encode_video(frames).video_features  # [B, D]
-    phrases = model.encode_text(source.tokens(step))  # [R, D]
-    scale = model.logit_scale.exp()
-    return {
-        name: phrase_cross_entropy(video, phrases[rows], targets[indices], scale=scale)
-        for name, (rows, targets) in source.tasks.items()
-    }
+def objective_of(config: TrainConfig) -> Objective:
+    """The objective a configuration names.
+
+    Raises:
+        ConfigError: there is none of that name, or it does not go with the rest.
+    """
+    loss = config.loss
+    if loss.kind not in OBJECTIVES:
+        raise ConfigError(f"loss.kind: one of {', '.join(OBJECTIVES)} is needed, found {loss.kind!r}")
+    objective = OBJECTIVES[loss.kind]
+    if objective.is_paired and (loss.mixup or loss.cutmix or loss.smoothing):
+        raise ConfigError("loss.kind: pairs has no targets to smooth or mix")
+    if objective.is_paired and config.model.family == "xclip" and config.model.model.get("prompts") is not None:
+        raise ConfigError("loss.kind: X-CLIP's prompts need phrases; pairs compares plain features")
+    if (loss.mixup or loss.cutmix) and config.data.source == "demo":
+        raise ConfigError("loss.mixup, loss.cutmix: the demo source has several tasks and is not mixed")
+    return objective
 
 
-def normalised(clips: Tensor, config: TrainConfig) -> Tensor:
-    """Clips uint8 [B, T, 3, S, S] -> float as the exported graph normalises them."""
-    rule = preprocess_of(config.data)
-    mean = torch.tensor(rule.mean).view(3, 1, 1)
-    std = torch.tensor(rule.std).view(3, 1, 1)
-    return (clips.float() / 255 - mean) / std
+def length_of(config: TrainConfig, source: Source) -> tuple[int, float]:
+    """(steps of the run, steps of an epoch); a source without end has one epoch.
+
+    Raises:
+        ConfigError: epochs are asked of a source without end, or they hold no step.
+    """
+    run_ = config.run
+    if source.num_entries is None:
+        if run_.epochs:
+            raise ConfigError("run.epochs: this source has no end; give run.steps")
+        return run_.steps, float(run_.steps)
+    epoch_steps = source.num_entries / run_.batch_size
+    steps = run_.steps or round(run_.epochs * epoch_steps)
+    if steps < 1:
+        raise ConfigError(f"run.epochs: {source.num_entries} entries hold no batch of {run_.batch_size}")
+    return steps, epoch_steps
+
+
+def wrapped(model: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
+    """The model as a step calls it: compiled, and exchanging gradients, where that is asked for."""
+    encoder: nn.Module = Encoder(model)  # type: ignore[arg-type]
+    if config.run.compile:
+        encoder = torch.compile(encoder)  # type: ignore[assignment]
+    if place.count == 1:
+        return encoder
+    if place.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    elif any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
+        logger.warning("batch norms see the clips of their own process alone on a CPU")
+    return DistributedDataParallel(encoder, find_unused_parameters=True)
+
+
+def precision_of(config: TrainConfig, place: Place) -> Callable[[], AbstractContextManager[Any]]:
+    """What forward passes run in."""
+    if config.run.precision == "fp32":
+        return nullcontext
+    return lambda: torch.autocast(place.device.type, torch.bfloat16)
+
+
+def set_seeds(*words: int) -> None:
+    """Set every generator to the stream these numbers tell."""
+    state = np.random.SeedSequence(words).generate_state(2)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[0]))
+    torch.manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 @torch.no_grad()
@@ -159,54 +249,13 @@ def follow_(average: nn.Module, model: nn.Module, *, decay: float) -> None:
         value.copy_(statistics[name])
 
 
-def report(state: State, losses: dict[str, float], config: TrainConfig, source: Source) -> None:
-    """Log every so often; evaluate the averaged weights now and then."""
-    run = config.run
-    if state.step % run.log_every == 0:
-        told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        rate = state.step * run.batch_size / max(state.seconds, 1e-9)
-        logger.info("step %d/%d %s %.1f clips/s", state.step, run.steps, told, rate)
-    if state.step % run.evaluate_every == 0 or state.step == run.steps:
-        figures = {"step": state.step, **source.measure(state.average)}
-        state.history.append(figures)
-        print(json.dumps(figures), flush=True)
+def check_finite(losses: dict[str, float], step: int) -> dict[str, float]:
+    """The losses.
 
-
-def save(path: Path, state: State, config: TrainConfig, source: Source) -> None:
-    """Write the checkpoint in one step."""
-    scale = min(state.average.logit_scale.detach().exp().item(), HIGHEST_SCALE)
-    provenance = {
-        "config": plain(config),
-        "steps": state.step,
-        "clips": state.step * config.run.batch_size,
-        "train_seconds": round(state.seconds, 1),
-        "history": state.history,
-        "command": "make demo-model",
-    }
-    checkpoint = Checkpoint(
-        family="actionclip",
-        model_config=dict(config.model.model),
-        weights=state.average.state_dict(),
-        sampling=sampling_of(config.data),
-        preprocess=preprocess_of(config.data),
-        text=TextContract(
-            tokenizer="clip",
-            context_length=state.model.context_length,
-            dynamic_length=True,
-            pad_id=0,
-            templates=source.templates,
-        ),
-        scoring=ScoringContract(logit_scale=scale, ensembling="mean_probability", view_rule="mean_probability"),
-        labels=source.labels,
-        card=source.card(state.history, seconds=state.seconds, clips=state.step * config.run.batch_size),
-        provenance=provenance,
-        training_state={
-            "weights": state.model.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "step": state.step,
-            "history": state.history,
-            "seconds": state.seconds,
-            "rng": torch.get_rng_state(),
-        },
-    )
-    save_checkpoint(path, checkpoint)
+    Raises:
+        ConfigError: one is no number; nothing after it can be one.
+    """
+    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    if wrong:
+        raise ConfigError(f"step {step}: the loss {', '.join(wrong)} is no number; a lower optim.lr may help")
+    return losses

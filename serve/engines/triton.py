@@ -6,8 +6,7 @@ server can open ours. A server that goes away makes the engine say so, and is us
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ TOWERS = ("text", "video")
 UNBATCHED_ROWS = 64  # of one call to a model without max_batch_size: what exported graphs take
 MAX_CALL_BYTES = 2**29  # of views in one call; gRPC and protobuf end at 2 GiB
 POLL_SECONDS = 0.5
+CLOSE_SECONDS = 10.0  # that calls under way get to end by themselves
 
 
 class TritonEngine:
@@ -70,8 +70,7 @@ class TritonEngine:
         self._fault: str | None = None
         self._watch: asyncio.Task[None] | None = None
         self._waiting = 0
-        self._calls_under_way = 0
-        self._freed = asyncio.Event()  # set by every call that ends
+        self._calls: set[asyncio.Task[dict[str, Float32Array]]] = set()  # also those whose caller has left
         self._is_open = True
         self._runs = 0
         self._views = 0
@@ -115,8 +114,8 @@ class TritonEngine:
         self._watch = asyncio.create_task(self._keep_watch(), name="triton watch")
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
-        with self._admitted(len(views)):
-            outputs = await self._in_calls("video", np.ascontiguousarray(views), deadline)
+        self._admit(len(views))
+        outputs = await self._in_calls("video", np.ascontiguousarray(views), deadline)
         return VideoFeatures(video_features=outputs["video_features"], patch_features=outputs.get("patch_features"))
 
     async def encode_text(self, tokens: Int64Array) -> Float32Array:
@@ -143,10 +142,9 @@ class TritonEngine:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        while self._calls_under_way:  # each has its deadline
-            self._freed.clear()
-            await self._freed.wait()
-        await self._transport.close()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
+        await self._transport.close(is_read=bool(self._calls))
         await self._server.close()
         if self._head is not None:
             await self._head.close()
@@ -215,65 +213,72 @@ class TritonEngine:
         if _is_half_precision(configuration):
             self.label = HALF_PRECISION_LABEL
 
-    @contextmanager
-    def _admitted(self, num_views: int) -> Iterator[None]:
-        """Count views in; beyond the limit they are refused before anything is sent."""
+    def _admit(self, num_views: int) -> None:
+        """Refuse views beyond the limit before anything is sent."""
         if self._waiting + num_views > max(self._max_queued, num_views):
             raise Overloaded(
                 f"{self._waiting} views are with Triton already, {self._max_queued} may be",
                 queued=self._waiting,
                 limit=self._max_queued,
             )
-        self._waiting += num_views
-        try:
-            yield
-        finally:
-            self._waiting -= num_views
 
     async def _in_calls(self, tower: str, rows: NDArray[Any], deadline: float) -> dict[str, Float32Array]:
-        """Outputs of rows, in as many calls as the server's largest batch makes of them."""
+        """Outputs of rows, in as many calls as the server's largest batch makes of them, awaited until the deadline.
+
+        A caller who leaves leaves the calls alone: servers up to 25.01 may crash when a call is cancelled
+        (triton-inference-server issues 7368 and 8034), and those that live read its shared memory to the end. The
+        server drops them from its queue by its own clock.
+
+        Raises:
+            EngineUnavailable: it does not answer; readiness is off until it does.
+            DeadlineExceeded: not in time.
+        """
+        if not self._is_open:
+            raise EngineUnavailable("the engine is closed")
+        seconds = min(deadline - asyncio.get_running_loop().time(), self._settings.request_timeout_seconds)
+        if seconds <= 0:
+            raise DeadlineExceeded("the deadline passed while the request waited for the engine")
         step = max(1, min(self._rows_per_call[tower], MAX_CALL_BYTES // rows[0].nbytes))
-        starts = range(0, len(rows), step)
+        calls = [self._begin(tower, rows[start : start + step], seconds) for start in range(0, len(rows), step)]
         try:
-            async with asyncio.TaskGroup() as group:
-                calls = (self._call(tower, rows[start : start + step], deadline) for start in starts)
-                tasks = [group.create_task(call) for call in calls]
-        except BaseExceptionGroup as failures:
-            first = failures.exceptions[0]
-            raise first from first.__cause__  # what the server said, for `reason_of`
-        parts = [task.result() for task in tasks]
+            async with asyncio.timeout(seconds):
+                parts = [await asyncio.shield(call) for call in calls]
+        except TimeoutError as error:
+            raise DeadlineExceeded("the Triton server did not answer before the deadline") from error
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    async def _call(self, tower: str, rows: NDArray[Any], deadline: float) -> dict[str, Float32Array]:
-        """One call of the server.
+    def _begin(self, tower: str, rows: NDArray[Any], seconds: float) -> "asyncio.Task[dict[str, Float32Array]]":
+        """Start a call; its views count as waiting until it ends, since the server may hold them so long."""
+        num_views = len(rows) if tower == "video" else 0
+        self._waiting += num_views
+        call = asyncio.create_task(self._call(tower, rows, seconds), name=f"triton {tower}")
+        self._calls.add(call)
 
-        Raises:
-            EngineUnavailable: it does not answer; readiness is off until it does.
-        """
-        if not self._is_open:
-            raise EngineUnavailable("the engine is closed")
-        self._calls_under_way += 1
+        def end(done: "asyncio.Task[dict[str, Float32Array]]") -> None:
+            self._waiting -= num_views
+            self._calls.discard(done)
+            if not done.cancelled():
+                done.exception()  # nobody may be left to ask
+
+        call.add_done_callback(end)
+        return call
+
+    async def _call(self, tower: str, rows: NDArray[Any], seconds: float) -> dict[str, Float32Array]:
         try:
             if tower == "text":
-                return await self._infer(tower, rows, deadline, None)
+                return await self._infer(tower, rows, seconds, None)
             self._runs += 1
             self._views += len(rows)
-            return await self._transport.send(rows, lambda place: self._infer(tower, rows, deadline, place))
+            return await self._transport.send(rows, lambda place: self._infer(tower, rows, seconds, place))
         except EngineUnavailable as error:
             self._note(reason_of(error))
             raise
-        finally:
-            self._calls_under_way -= 1
-            self._freed.set()
 
     async def _infer(
-        self, tower: str, rows: NDArray[Any], deadline: float, place: Place | None
+        self, tower: str, rows: NDArray[Any], seconds: float, place: Place | None
     ) -> dict[str, Float32Array]:
-        seconds = min(deadline - asyncio.get_running_loop().time(), self._settings.request_timeout_seconds)
-        if seconds <= 0:
-            raise DeadlineExceeded("the deadline passed while the request waited for the engine")
         graph = self.contract.graphs[tower]
         return await self._server.infer(
             self._model(tower),

@@ -97,13 +97,16 @@ class ViewTransport:
                     raise EngineUnavailable("the Triton server cannot use shared memory any more") from error
                 self._fall_back(error)
 
-    async def close(self) -> None:
-        """Have the server forget the region, and remove it."""
+    async def close(self, *, is_read: bool) -> None:
+        """Have the server forget the region, and remove it.
+
+        One that a call under way may still read stays known to the server: what it has opened it can go on reading.
+        """
         if self._region is None:
             return
         region, self._region = self._region, None
         try:
-            if self._is_registered:
+            if self._is_registered and not is_read:
                 await self._server.unregister(region.name)
         except (ServiceError, RegionUnknown) as error:
             logger.info("the Triton server did not unregister our shared memory: %s", reason_of(error))
@@ -149,8 +152,7 @@ class SharedRegion:
     def lend(self, views: UInt8Array) -> Iterator[Place | None]:
         """Where `views` lie inside the block; None where no room is left.
 
-        A block is lent again at its end, even if a server still reads it for a caller who has left: rows of a batch do
-        not touch each other, and nobody waits for that row.
+        A block is lent again at its end.
         """
         start = self._gap(views.nbytes)
         if start is None:

@@ -36,6 +36,7 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # engines do not share a connection
 ]
 Place = tuple[str, int]  # name of a registered region, offset in it
+ABANDONED_SECONDS = 120.0  # after which a call nobody waits for is cancelled after all
 PROBE_SECONDS = 5.0  # for questions the server answers without work
 NO_CONTROL = "explicit model load / unload is not allowed"  # what servers in other modes answer
 
@@ -65,7 +66,8 @@ class TritonServer:
     ) -> dict[str, Float32Array]:
         """Rows [n, ...] -> outputs by name, each [n, ...].
 
-        The rows lie at `place`, or are sent along.
+        The rows lie at `place`, or are sent along. After `seconds` the server drops a request that still waits in its
+        queue; the call itself goes on until it does.
 
         Raises:
             RegionUnknown: the server does not know the region.
@@ -83,8 +85,8 @@ class TritonServer:
                 [tensor],
                 model_version=str(version),
                 outputs=outputs,
-                timeout=int(seconds * 1e6),  # lets the server drop what waits too long
-                client_timeout=seconds,
+                timeout=int(seconds * 1e6),
+                client_timeout=seconds + ABANDONED_SECONDS,
             )
         return {name: _rows(answer.as_numpy(name), name, len(rows)) for name in output_names}
 

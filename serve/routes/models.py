@@ -97,6 +97,7 @@ def _facts(
     facts["contract"] = {name: document[name] for name in kept}
     if runtime is not None:
         facts["engine"] = runtime.engine.label
+        facts["engine_facts"] = dict(runtime.engine.facts)
         facts["engine_parity"] = {
             "relative_difference": runtime.parity.relative_difference,
             "lowest_cosine": runtime.parity.lowest_cosine,

@@ -1,6 +1,7 @@
-"""Changing the model under load: five activations and two rollbacks while 16 clients send 2,000 requests.
+"""Changing the model under load, with embedded engines and through a Triton server; and what a crash costs.
 
-Every answer is compared with the logits of the version it names, taken without a server.
+Five activations and two rollbacks while 16 clients send 2,000 requests; every answer is compared with the logits of
+the version it names, taken without a server. Then the server is killed under load and started again.
 
 python -m tests.bench.activation_bench
 """
@@ -10,7 +11,10 @@ import json
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +22,22 @@ import httpx
 import numpy as np
 
 from tests.models import tiny_checkpoint
-from tests.running_server import running_server
+from tests.running_server import RunningServer, running_server
 from tests.serve.models.test_activation import LABELS, classify, is_of_its_version, offline_logits
 from tests.small_repository import publish, shifted
+from tests.triton.core import ENVIRONMENT, Ports, TritonCore, free_ports, triton_core
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 
-REQUESTS, CLIENTS = 2000, 16
+REQUESTS, CLIENTS, QUIET = 2000, 16, 200
 MOVES = (2, 1, 2, None, None, 1, 2)  # versions to activate; None: rollback
+EXPLICIT = ("--model-control-mode=explicit",)
+Offline = dict[str, dict[str, float]]
 
 
 def main() -> None:
     """Print the figures and one JSON line."""
+    engines = ["auto", "triton"] if (ENVIRONMENT / "ready").exists() else ["auto"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seed in (1, 2):
@@ -41,31 +49,37 @@ def main() -> None:
             version: asyncio.run(offline_logits(folder / "repository", f"tiny@{version}", clip, folder / "offline"))
             for version in ("1", "2")
         }
-        quiet, busy, moves, right = _run(folder, clip, offline)
-    figures = {
-        "requests": len(busy), "failures": REQUESTS - len(busy), "of_their_version": right,
-        "median_ms": float(np.median(busy)), "p99_ms": float(np.percentile(busy, 99)), "slowest_ms": max(busy),
-        "slowest_without_moves_ms": max(quiet), "activations_s": moves["activate"], "rollbacks_s": moves["rollback"],
-    }  # fmt: skip
-    print(f"{figures['requests']} answered, {figures['failures']} failed; {right} carry exactly their version's logits")
-    print(
-        f"median {figures['median_ms']:.0f} ms, p99 {figures['p99_ms']:.0f}, slowest {figures['slowest_ms']:.0f} "
-        f"(without a move, 200 requests: {figures['slowest_without_moves_ms']:.0f})"
-    )
-    print(f"activations {_seconds(moves['activate'])}; rollbacks {_seconds(moves['rollback'])} (promise: 1 s)")
+        figures = {}
+        for engine in engines:
+            ports = free_ports()
+            environment = {
+                "SERVE_REPOSITORY": str(folder / "repository"), "SERVE_MODEL": "tiny@1", "SERVE_ENGINE": engine,
+                "SERVE_TRITON__URL": f"127.0.0.1:{ports.grpc}",
+            }  # fmt: skip
+            moved = _moves(folder / engine, environment, clip, offline, ports=ports)
+            _tell_moves(engine, moved)
+            crashed = _crash(folder / engine, environment, clip, offline, ports=ports)
+            _tell_crash(engine, crashed)
+            figures[engine] = {"moves": moved, "crash": crashed}
+    if "triton" not in engines:
+        print("no Triton core here (`make triton`): not measured through one")
     print(json.dumps({"bench": "activation", **figures}))
 
 
-def _run(
-    folder: Path, clip: Path, offline: dict[str, dict[str, float]]
-) -> tuple[list[float], list[float], dict[str, list[float]], int]:
-    """Milliseconds of 200 requests in quiet and of all others, seconds of each move, answers that are right."""
-    environment = {"SERVE_REPOSITORY": str(folder / "repository"), "SERVE_MODEL": "tiny@1"}
+def _core(folder: Path, environment: dict[str, str], ports: Ports) -> AbstractContextManager[TritonCore]:
+    repository = Path(environment["SERVE_REPOSITORY"])
+    return triton_core(repository, folder / "core", options=EXPLICIT, ports=ports)
+
+
+def _moves(folder: Path, environment: dict[str, str], clip: Path, offline: Offline, *, ports: Ports) -> dict[str, Any]:
+    """Five activations and two rollbacks under load."""
     answers: list[dict[str, Any]] = []
-    with (
-        running_server(folder / "cache", **environment) as server,
-        httpx.Client(base_url=server.address, timeout=120) as http,
-    ):
+    faults: Counter[int] = Counter()
+    with ExitStack() as stack:
+        if environment["SERVE_ENGINE"] == "triton":
+            stack.enter_context(_core(folder, environment, ports))
+        server = stack.enter_context(running_server(folder / "cache", **environment))
+        http = stack.enter_context(httpx.Client(base_url=server.address, timeout=120))
         http.put("/v1/vocabularies/words", json={"labels": list(LABELS)}, headers={"If-None-Match": "*"})
 
         def ask(counter: "_Counter") -> list[float]:
@@ -77,24 +91,116 @@ def _run(
                     if response.status_code == 200:
                         times.append(1000 * (time.perf_counter() - started))
                         answers.append(response.json())
+                    else:
+                        faults[response.status_code] += 1
             return times
 
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            quiet = [value for times in pool.map(ask, [_Counter(200)] * CLIENTS) for value in times]
-            answers.clear()
-            counter = _Counter(REQUESTS)
-            asking = [pool.submit(ask, counter) for _ in range(CLIENTS)]
-            moves: dict[str, list[float]] = {"activate": [], "rollback": []}
-            for number, version in enumerate(MOVES, start=1):
-                while counter.left > REQUESTS * (1 - number / (len(MOVES) + 1)):
-                    time.sleep(0.01)
-                kind, body = ("rollback", {}) if version is None else ("activate", {"version": version})
-                started = time.perf_counter()
-                moved = http.post(f"/v1/models/tiny:{kind}", json=body, headers={"Prefer": "wait=100"})
-                moved.raise_for_status()
-                moves[kind].append(time.perf_counter() - started)
-            busy = [value for task in asking for value in task.result()]
-    return quiet, busy, moves, sum(is_of_its_version(answer, offline) for answer in answers)
+        pool = stack.enter_context(ThreadPoolExecutor(CLIENTS))
+        quiet = [value for times in pool.map(ask, [_Counter(QUIET)] * CLIENTS) for value in times]
+        answers.clear()
+        counter = _Counter(REQUESTS)
+        asking = [pool.submit(ask, counter) for _ in range(CLIENTS)]
+        moves: dict[str, list[float]] = {"activate": [], "rollback": []}
+        for number, version in enumerate(MOVES, start=1):
+            while counter.left > REQUESTS * (1 - number / (len(MOVES) + 1)):
+                time.sleep(0.01)
+            kind, body = ("rollback", {}) if version is None else ("activate", {"version": version})
+            started = time.perf_counter()
+            moved = http.post(f"/v1/models/tiny:{kind}", json=body, headers={"Prefer": "wait=100"})
+            moved.raise_for_status()
+            moves[kind].append(time.perf_counter() - started)
+        busy = [value for task in asking for value in task.result()]
+    return {
+        "requests": REQUESTS, "failures": sum(faults.values()),
+        "of_their_version": sum(is_of_its_version(answer, offline) for answer in answers),
+        "versions": dict(Counter(answer["model"]["version"] for answer in answers)),
+        "median_ms": float(np.median(busy)), "p99_ms": float(np.percentile(busy, 99)), "slowest_ms": max(busy),
+        "slowest_without_moves_ms": max(quiet), "activations_s": moves["activate"], "rollbacks_s": moves["rollback"],
+    }  # fmt: skip
+
+
+def _crash(folder: Path, environment: dict[str, str], clip: Path, offline: Offline, *, ports: Ports) -> dict[str, Any]:
+    """SIGKILL under load: of the gateway, or of the Triton server behind it; what clients see, time to recover."""
+    if environment["SERVE_ENGINE"] == "triton":
+        return _lose_triton(folder, environment, clip, offline, ports=ports)
+    with running_server(folder / "cache", **environment) as server, _clients(server, clip) as seen:
+        _wait_for(seen, QUIET)
+        server.process.kill()
+        killed = time.perf_counter()
+        with running_server(folder / "cache", **environment) as again, httpx.Client(base_url=again.address) as http:
+            answer = classify(http, clip, vocabulary="words", top_k=len(LABELS))
+            recovered = time.perf_counter() - killed
+            default = http.get("/v1/models").json()["default"]
+    return {
+        "killed": "gateway", "seen": _counts(seen), "recovered_s": recovered, "default_after": default,
+        "wrong": sum(not is_of_its_version(found, offline) for found in [*_answered(seen), answer.json()]),
+    }  # fmt: skip
+
+
+def _lose_triton(
+    folder: Path, environment: dict[str, str], clip: Path, offline: Offline, *, ports: Ports
+) -> dict[str, Any]:
+    with ExitStack() as stack:
+        core = stack.enter_context(_core(folder, environment, ports))
+        server = stack.enter_context(running_server(folder / "cache", **environment))
+        http = stack.enter_context(httpx.Client(base_url=server.address, timeout=60))
+        seen = stack.enter_context(_clients(server, clip))
+        _wait_for(seen, QUIET)
+        core.kill()
+        _wait_for(seen, QUIET, since=len(seen))
+        started = time.perf_counter()
+        stack.enter_context(_core(folder, environment, ports))
+        core_ready = time.perf_counter()
+        while classify(http, clip, vocabulary="words").status_code != 200:
+            time.sleep(0.02)
+        recovered = time.perf_counter()
+        _wait_for(seen, QUIET, since=len(seen))
+        default = http.get("/v1/models").json()["default"]
+    return {
+        "killed": "Triton server", "seen": _counts(seen), "core_start_s": core_ready - started,
+        "recovered_s": recovered - core_ready, "default_after": default,
+        "wrong": sum(not is_of_its_version(found, offline) for found in _answered(seen)),
+    }  # fmt: skip
+
+
+@contextmanager
+def _clients(server: RunningServer, clip: Path) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Clients that ask until the end; what they see, in order: a status or the name of a broken connection."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=server.address, timeout=60) as own:
+            while not stop.is_set():
+                try:
+                    response = classify(own, clip, vocabulary="words", top_k=len(LABELS))
+                    seen.append((str(response.status_code), response.json()))
+                except httpx.TransportError:
+                    seen.append(("no connection", {}))
+                    time.sleep(0.05)
+                if seen[-1][0] != "200":
+                    time.sleep(0.02)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for _ in range(CLIENTS):
+            pool.submit(ask)
+        try:
+            yield seen
+        finally:
+            stop.set()
+
+
+def _wait_for(seen: list[tuple[str, dict[str, Any]]], count: int, *, since: int = 0) -> None:
+    while len(seen) < since + count:
+        time.sleep(0.01)
+
+
+def _counts(seen: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
+    return dict(Counter(status for status, _ in seen))
+
+
+def _answered(seen: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [answer for status, answer in seen if status == "200"]
 
 
 class _Counter:
@@ -110,8 +216,27 @@ class _Counter:
             return self.left >= 0
 
 
-def _seconds(values: list[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values) + " s"
+def _tell_moves(engine: str, found: dict[str, Any]) -> None:
+    print(
+        f"{engine}: {found['requests'] - found['failures']} answered, {found['failures']} failed; "
+        f"{found['of_their_version']} carry exactly their version's logits, by version {found['versions']}"
+    )
+    print(
+        f"  median {found['median_ms']:.0f} ms, p99 {found['p99_ms']:.0f}, slowest {found['slowest_ms']:.0f} "
+        f"(without a move, {QUIET} requests: {found['slowest_without_moves_ms']:.0f})"
+    )
+    moves = [", ".join(f"{value:.2f}" for value in found[kind]) for kind in ("activations_s", "rollbacks_s")]
+    print(f"  activations {moves[0]} s; rollbacks {moves[1]} s (promise: 1 s)", flush=True)
+
+
+def _tell_crash(engine: str, found: dict[str, Any]) -> None:
+    told = ", ".join(f"{count} x {status}" for status, count in sorted(found["seen"].items()))
+    start = f", the server itself {found['core_start_s']:.1f} s" if "core_start_s" in found else ""
+    print(
+        f"{engine}: {found['killed']} killed; {CLIENTS} clients saw {told}; {found['wrong']} wrong answers; "
+        f"answers again after {found['recovered_s']:.1f} s{start}; {found['default_after']} serves",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

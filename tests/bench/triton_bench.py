@@ -2,8 +2,8 @@
 
 The core runs a stand-in for its onnxruntime backend, which copies every tensor once more than the native one; read the
 difference between the two ways to it rather than the distance to the embedded engine. The ways take turns in blocks
-of shuffled order, so that a machine that others use slows all of them alike. The first runs of a block do not count: the
-threads of the way before still spin then. The quartiles say how far a difference can be trusted.
+of shuffled order, so that a machine that others use slows all of them alike. The first runs of a block do not count:
+the threads of the way before still spin then. The quartiles say how far a difference can be trusted.
 
 python -m tests.bench.triton_bench
 """

@@ -97,7 +97,7 @@ def test_too_many_bad_videos_stop_training_with_their_names(data_set: Path, tmp_
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data.source=nosuch"], "data.source: one of demo, frames"),
+        (["data.source=nosuch"], "data.source: one of demo, order, frames"),
         (["data.source=videos"], "data.train"),
         (["data.train=list.txt"], "data.train: the demo source"),
         (["data.system=nosuch"], "data.system: one of plain"),
@@ -124,4 +124,4 @@ def test_unreadable_lists_and_too_few_shards_are_named(data_set: Path, class_fol
 def test_the_trainer_knows_no_source_by_name() -> None:
     text = Path(trainer.__file__).read_text(encoding="utf-8")
     assert "training.demo" not in text
-    assert set(SOURCES) == {"demo", "frames", "videos", "csv", "folder", "shards"}
+    assert set(SOURCES) == {"demo", "frames", "videos", "csv", "folder", "shards", "order"}

@@ -1,14 +1,16 @@
-"""The trainer: configuration is strict, a stopped run goes on bit for bit."""
+"""The trainer: configuration is strict, losses are what they say."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from training import trainer
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.own import CheckpointError, load_checkpoint
+from training.checkpoints.start import starting_model
 from training.config import ConfigError, TrainConfig, load_config
 from training.losses import actionclip_kl, smoothed_cross_entropy, soft_cross_entropy
+from training.models.adapters import merged_weights
+from training.trainer import set_seeds, train
 
 DEMO = Path(__file__).resolve().parents[2] / "training" / "configs" / "demo.yaml"
 SMALL = [
@@ -31,7 +33,12 @@ def small(out: Path, steps: int) -> TrainConfig:
         ("optim.lrr=1", "unknown keys lrr"),
         ("nosuch.a=1", "unknown keys nosuch"),
         ("run.steps=many", "run.steps"),
-        ("run.steps=0", "at least 1"),
+        ("run.steps=0", "one of them is needed"),
+        ("run.epochs=2", "one of them is needed"),
+        ("run.batch_size=0", "at least 1"),
+        ("optim.layer_decay=0", "optim.layer_decay"),
+        ("loss.smoothing=1", "loss.smoothing"),
+        ("model.lora.rank=-1", "model.lora.rank"),
         ("optim.ema=1.5", "optim.ema"),
         ("run.steps", "a.b=value"),
     ],
@@ -39,36 +46,6 @@ def small(out: Path, steps: int) -> TrainConfig:
 def test_a_wrong_configuration_is_named(change: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_config(DEMO, [change])
-
-
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "training.demo.source.measure_in_process",
-        lambda *_, **__: {"seen": 0.0, "held_out": 0.0, "direction": 0.0, "direction_shuffled": 0.0},
-    )
-    whole = load_checkpoint(trainer.train(small(tmp_path / "whole", 4)))
-    config = small(tmp_path / "parts", 4)
-
-    class Stop(Exception):
-        pass
-
-    report, seen_steps = trainer.report, []
-
-    def stop_after_two(state, losses, config, source) -> None:  # type: ignore[no-untyped-def]
-        seen_steps.append(state.step)
-        if state.step == 3:
-            raise Stop
-        report(state, losses, config, source)
-
-    monkeypatch.setattr(trainer, "report", stop_after_two)
-    with pytest.raises(Stop):
-        trainer.train(config)
-    monkeypatch.setattr(trainer, "report", report)
-    parts = load_checkpoint(trainer.train(config))
-    assert seen_steps == [1, 2, 3]
-    assert parts.provenance["steps"] == whole.provenance["steps"] == 4
-    for name, value in whole.weights.items():
-        assert torch.equal(value, parts.weights[name]), name
 
 
 def test_soft_and_smoothed_cross_entropy_agree() -> None:
@@ -82,3 +59,87 @@ def test_kl_is_least_where_equal_labels_agree() -> None:
     labels = torch.tensor([0, 1, 0])
     agreeing = 10.0 * (labels[:, None] == labels[None, :]).float()
     assert actionclip_kl(agreeing, labels) < 1e-5 < actionclip_kl(torch.zeros(3, 3), labels)
+
+
+def test_a_file_may_stand_on_another(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(f"base: {DEMO}\nrun: {{batch_size: 4}}\n")
+    (tmp_path / "two.yaml").write_text("base: one.yaml\noptim: {lr: 2.0e-3}\n")
+    config = load_config(tmp_path / "two.yaml")
+    assert (config.run.batch_size, config.optim.lr, config.run.steps) == (4, 2e-3, load_config(DEMO).run.steps)
+    (tmp_path / "one.yaml").write_text("base: two.yaml\n")
+    with pytest.raises(ConfigError, match="leads back"):
+        load_config(tmp_path / "two.yaml")
+    (tmp_path / "two.yaml").write_text("base: nosuch.yaml\n")
+    with pytest.raises(ConfigError, match="nosuch"):
+        load_config(tmp_path / "two.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["loss.kind=nosuch"], "loss.kind: one of phrases"),
+        (["loss.kind=pairs", "loss.smoothing=0.1"], "pairs has no targets"),
+        (["loss.mixup=0.8"], "several tasks"),
+        (["optim.groups=nosuch"], "optim.groups"),
+        (["optim.schedule=nosuch"], "optim.schedule"),
+        (["model.frozen=['*']"], "nothing is left"),
+        (["run.device=cuda"], "no GPU"),
+        (["run.precision=bf16"], "bf16 needs a GPU"),
+        (["run.micro_batch=3"], "a divisor"),
+        (["run.steps=0", "run.epochs=1"], "no end"),
+        (["model.start=nosuch.pt"], "no file"),
+        (["model.start=open_clip:ViT-B-32"], "ARCH/TAG"),
+    ],
+)
+def test_what_does_not_go_together_is_named(changes: list[str], words: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available() and words in ("no GPU", "bf16 needs a GPU"):
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ConfigError, match=words):
+        train(load_config(DEMO, [*SMALL, f"run.out={tmp_path}", "run.steps=2", *changes]))
+
+
+def test_frozen_weights_and_adapters_train_what_they_should(tmp_path: Path) -> None:
+    changes = [
+        "model.frozen=['text.*', 'visual.*']",
+        "model.lora.rank=2",
+        "model.lora.matrices=['*attn.in_proj_weight']",
+    ]
+    config = load_config(DEMO, [*SMALL, f"run.out={tmp_path}", "run.steps=3", "optim.ema=0.5", *changes])
+    saved = load_checkpoint(train(config))
+    first = starting_weights(config)
+    moved = {name for name, value in saved.weights.items() if not torch.equal(value, first[name])}
+    assert {
+        "fusion.transformer.resblocks.0.attn.in_proj_weight",
+        "text.transformer.resblocks.0.attn.in_proj_weight",
+    } <= moved
+    assert not {name for name in moved if name.startswith("text.") and not name.endswith("attn.in_proj_weight")}
+    assert not {
+        name for name in moved if name.startswith("visual.") and "running" not in name and "tracked" not in name
+    }
+    saved.build()  # adapters are merged: the file rebuilds its model alone
+
+
+def test_a_run_begins_with_weights_of_another(tmp_path: Path) -> None:
+    first = train(load_config(DEMO, [*SMALL, f"run.out={tmp_path / 'first'}", "run.steps=2"]))
+    changes = [
+        f"model.start={first}",
+        "model.model.fusion={kind: LSTM}",
+        "optim.lr=0",
+        f"run.out={tmp_path / 'second'}",
+    ]
+    second = load_checkpoint(train(load_config(DEMO, [*SMALL, *changes, "run.steps=1", "optim.ema=0"])))
+    before = load_checkpoint(first).weights
+    shared = [name for name in second.weights if name.startswith(("text.", "visual.")) and "running" not in name]
+    assert all(torch.equal(second.weights[name], before[name]) for name in shared if "tracked" not in name)
+    assert any(name.startswith("fusion.lstm") for name in second.weights)
+    with pytest.raises(CheckpointError, match="another shape"):
+        train(
+            load_config(
+                DEMO, [*SMALL, *changes, "model.model.text.token_width=8", "run.steps=1", f"run.out={tmp_path}"]
+            )
+        )
+
+
+def starting_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    set_seeds(config.run.seed)
+    return merged_weights(starting_model(config.model))

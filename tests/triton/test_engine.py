@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,26 @@ async def test_limits_and_deadlines_are_told_as_such(load: Load) -> None:
         await runtime.engine.encode_video(asked, deadline=soon(0.001))
     with pytest.raises(DeadlineExceeded):
         await runtime.engine.encode_video(asked, deadline=soon(-1))
+    for _ in range(200):  # the server works on for callers who have left, and their views count until it is done
+        if runtime.engine.queued_views == 0:
+            break
+        await asyncio.sleep(0.05)
     assert runtime.engine.queued_views == 0
+
+
+async def test_callers_who_leave_harm_neither_the_server_nor_those_who_stay(load: Load, core: TritonCore) -> None:
+    runtime = await load("demo")
+    asked = views(runtime, 1)
+    expected = await logits(runtime, asked)
+    for seconds in np.linspace(0.001, 0.05, 60):
+        leaving = [asyncio.create_task(logits(runtime, asked)) for _ in range(2)]
+        await asyncio.sleep(float(seconds))
+        for task in leaving:
+            task.cancel()
+        with suppress(DeadlineExceeded):
+            await runtime.engine.encode_video(asked, deadline=soon(float(seconds)))
+    np.testing.assert_allclose(await logits(runtime, asked), expected, atol=2e-4)
+    assert core.process.poll() is None
 
 
 async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Load, core: TritonCore) -> None:

@@ -43,6 +43,9 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
             there = classify(through, demo_clip, top_k=192, **views).json()
             assert there["model"]["engine"] == "triton"
             assert logits(there) == pytest.approx(logits(here), abs=2e-4)
+        (told,) = [item for item in through.get("/v1/models").json()["models"] if item["loaded"]]
+        assert told["engine_facts"]["views"] == "shared memory"
+        assert "cpu" in told["engine_facts"]["video_instances"]
         _lose(core, through, demo_clip)
         assert not list(Path("/dev/shm").glob("triton_*"))
         with triton_core(triton_repository, tmp_path / "core", options=options, ports=ports):

@@ -111,7 +111,7 @@ def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides) -> Checkp
         if name in named:
             named[name] = named[name].reshape(())
     outline = build_outline("clip", config)
-    text = _text_contract(overrides.arch, outline.text)
+    text = open_clip_text(overrides.arch, outline.text)
     if family == "actionclip":
         config["fusion"] = {"kind": "meanP", **(overrides.fusion or {})}
         asked = actionclip_protocol(
@@ -182,7 +182,12 @@ def open_clip_preprocess(overrides: Overrides, image_size: int) -> PreprocessCon
     )
 
 
-def _text_contract(arch: str, tower: TextTower) -> TextContract:
+def open_clip_text(arch: str, tower: TextTower) -> TextContract:
+    """What the text tower of an open_clip architecture takes.
+
+    Raises:
+        CheckpointError: its texts are cleaned in a way serving does not have.
+    """
     settings = architecture(arch)["text_cfg"]
     if settings.get("hf_tokenizer_name") is None:
         usual = clip_text(tower.context_length, VIDEO_TEMPLATES)

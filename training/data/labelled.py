@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from serve.contract import TextContract
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
@@ -18,8 +17,12 @@ from training.data.listings import Entry, Row, class_names, entries_of, read_row
 from training.data.prompts import TemplatedPhrases
 from training.data.reading import ClipReader, decode_settings
 from training.data.shards import PackedClips, PackedTestClips, Shard, find_shards, read_index
-from training.data.systems import clip_rule, preprocess_of
+from training.data.shots import few_of_each
+from training.data.systems import clip_rule, normalised
+from training.distributed import gathered_objects, place_among_ranks, share_of
 from training.models.base import VideoTextModel
+from training.monitor import MOST_SAMPLES, Measured, Prediction
+from training.protocols import probabilities, scoring_of, text_of
 
 CARD = """\
 Trained on {num_entries:,} labelled videos of {num_classes} classes ({clips:,} clips, {minutes:.0f} minutes).
@@ -41,8 +44,10 @@ class LabelledSource:
         if isinstance(self._train, Shards):
             self._train.refuse_too_few(data)
         self.templates = data.templates
-        text = TextContract(tokenizer="clip", context_length=_context_length(config), dynamic_length=True, pad_id=0)
-        self._phrases = TemplatedPhrases(self.labels, data.templates, text=text, seed=config.run.seed)
+        self.num_entries: int | None = len(self._train)
+        self._phrases = TemplatedPhrases(
+            self.labels, data.templates, text=text_of(config), seed=config.run.seed, tokenizer=data.tokenizer
+        )
         self.tasks = {"label": (slice(0, len(self.labels)), torch.arange(len(self.labels)))}
         self._reader = ClipReader(clip_rule(data, self.labels), decode_settings(data))
         self.bad = BadVideos(num_entries=len(self._train), max_share=data.max_bad_share)
@@ -52,8 +57,12 @@ class LabelledSource:
         """Tokens [K, L] of all class names, each under a template drawn by the step."""
         return self._phrases.tokens(step)
 
+    def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the class name of each clip, each under a template drawn for it."""
+        return self._phrases.of_samples(indices, step)
+
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(clips uint8 [B, T, 3, S, S], labels [B]) without end; of several ranks each has its own.
+        """(clips uint8 [b, T, 3, S, S], labels [b]) without end; of several processes each has its share.
 
         Raises:
             TooManyBadVideosError: more entries than allowed cannot be read.
@@ -63,26 +72,29 @@ class LabelledSource:
             yield batch.clips, batch.labels
 
     @torch.no_grad()
-    def measure(self, model: VideoTextModel) -> dict[str, Any]:
-        """Top-1 and top-5 (or K, where there are fewer classes) over the readable evaluation videos."""
-        figures: dict[str, Any] = {"bad_training_videos": len(self.bad.reasons)}
+    def measure(self, model: VideoTextModel) -> Measured:
+        """Top-1 and top-5 (or K, where there are fewer classes) over the readable evaluation videos, all processes'."""
+        bad = len(set(gathered_objects(list(self.bad.reasons))))
         if self._val is None:
-            return figures
+            return Measured(figures={"bad_training_videos": bad})
         model.eval()
-        texts = [model.encode_text(rows) for rows in self._phrases.rows]  # M of [K, D]
-        hits: list[Tensor] = []
+        device = next(model.parameters()).device
+        texts = torch.stack([model.encode_text(rows.to(device)) for rows in self._phrases.rows])  # [M, K, D]
+        scoring = scoring_of(self._config, model)
+        rows: list[tuple[int, list[int], float]] = []  # label, best classes, probability of the first
+        shown: list[Prediction] = []
         for batch in self._val.test_loader(self._reader, self._config):
             self._bad_val.note(batch.failures)
-            if len(batch.labels):
-                order = self._probabilities(model, batch.clips[:, 0], texts).argsort(dim=1, descending=True)
-                hits.append(order == batch.labels[:, None])
-        found = torch.cat(hits) if hits else torch.zeros(0, 1)
-        return figures | {
-            "videos": len(found),
-            "bad_videos": len(self._bad_val.reasons),
-            "top1": round(found[:, :1].any(dim=1).double().mean().item(), 4) if len(found) else None,
-            "top5": round(found[:, :5].any(dim=1).double().mean().item(), 4) if len(found) else None,
-        }
+            if not len(batch.labels):
+                continue
+            clips = batch.clips[:, 0]
+            found = probabilities(model, normalised(clips.to(device), self._config.data), texts, scoring).float().cpu()
+            best = found.topk(min(5, len(self.labels)), dim=1)
+            rows += zip(batch.labels.tolist(), best.indices.tolist(), best.values[:, 0].tolist(), strict=True)
+            shown += self._shown(clips, rows[-len(clips) :], MOST_SAMPLES - len(shown))
+        unreadable = len(set(gathered_objects(list(self._bad_val.reasons))))
+        figures = {"bad_training_videos": bad, "bad_videos": unreadable}
+        return self._measured(gathered_objects(rows), figures, shown)
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""
@@ -98,13 +110,27 @@ class LabelledSource:
             + f"Measured while training on {last['videos']} videos of its evaluation list: top-1 {last['top1']:.3f}.\n"
         )
 
-    def _probabilities(self, model: VideoTextModel, clips: Tensor, texts: Sequence[Tensor]) -> Tensor:
-        """Clips uint8 [B, T, 3, S, S] -> mean over templates of the class probabilities [B, K]."""
-        rule = preprocess_of(self._config.data)
-        mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
-        video = model.encode_video((clips.float() / 255 - mean) / std)
-        logits = [model.head(video.video_features, video.patch_features, text) for text in texts]
-        return torch.stack([each.softmax(dim=-1) for each in logits]).mean(dim=0)
+    def _measured(
+        self, rows: Sequence[tuple[int, list[int], float]], figures: dict[str, Any], shown: Sequence[Prediction]
+    ) -> Measured:
+        confusion = np.zeros((len(self.labels), len(self.labels)), np.int64)
+        for label, best, _ in rows:
+            confusion[label, best[0]] += 1
+        hits = [(label == best[0], label in best) for label, best, _ in rows]
+        top1, top5 = (round(float(np.mean(column)), 4) for column in zip(*hits, strict=True)) if hits else (None, None)
+        return Measured(
+            figures={"videos": len(rows), "top1": top1, "top5": top5, **figures},
+            confusion=confusion,
+            predictions=tuple(shown),
+        )
+
+    def _shown(self, clips: Tensor, rows: Sequence[tuple[int, list[int], float]], count: int) -> list[Prediction]:
+        return [
+            Prediction(
+                clip=clip.numpy(), label=self.labels[label], predicted=self.labels[best[0]], probability=probability
+            )
+            for clip, (label, best, probability) in zip(clips[:count], rows[:count], strict=True)
+        ]
 
 
 class Listed:
@@ -119,15 +145,14 @@ class Listed:
     def loader(self, reader: ClipReader, config: TrainConfig, *, first_step: int) -> DataLoader[Batch]:
         """Training batches from a step on, without end."""
         rank, num_ranks = place_among_ranks()
-        size, seed = config.run.batch_size, config.run.seed
-        order = Epochs(
-            len(self._entries), seed=seed, first=first_step * size * num_ranks, rank=rank, num_ranks=num_ranks
-        )
+        seed, first = config.run.seed, first_step * config.run.batch_size
+        order = Epochs(len(self._entries), seed=seed, first=first, rank=rank, num_ranks=num_ranks)
         return _loader(TrainingClips(self._entries, reader, seed=seed), config, sampler=order)
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
-        """Every entry once, in order."""
-        return _loader(TestClips(self._entries, reader), config)
+        """Every entry once, in order; of several processes each has its share."""
+        rank, num_ranks = place_among_ranks()
+        return _loader(TestClips(self._entries[rank::num_ranks], reader), config)
 
 
 class Shards:
@@ -160,7 +185,7 @@ class Shards:
             reader,
             seed=config.run.seed,
             buffer=config.data.shuffle_buffer,
-            batch_size=config.run.batch_size,
+            batch_size=share_of(config.run.batch_size, num_ranks),
             first_step=first_step,
             rank=rank,
             num_ranks=num_ranks,
@@ -168,19 +193,15 @@ class Shards:
         return _loader(clips, config)
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
-        """Every sample once."""
-        return _loader(PackedTestClips(self._shards, reader), config)
-
-
-def place_among_ranks() -> tuple[int, int]:
-    """(rank, number of ranks) of this process."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        """Every sample once; of several processes each has its share."""
+        rank, num_ranks = place_among_ranks()
+        return _loader(PackedTestClips(self._shards, reader, rank=rank, num_ranks=num_ranks), config)
 
 
 def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> DataLoader[Batch]:
     return DataLoader(
         dataset,  # type: ignore[arg-type]
-        batch_size=config.run.batch_size,
+        batch_size=share_of(config.run.batch_size, place_among_ranks()[1]),
         num_workers=config.data.workers,
         multiprocessing_context=workers_start(config.data.workers),
         collate_fn=collate,
@@ -193,6 +214,8 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
     """What is trained on, and the class names."""
     classes = Path(data.classes) if data.classes else None
     if data.source == "shards":
+        if data.shots:
+            raise ConfigError("data.shots: shards are read from end to end; draw the few from a list")
         shards = find_shards(data.train)
         names = (
             tuple(read_class_names(classes)) if classes else tuple(read_index(shards[0].path.parent).get("classes", ()))
@@ -202,7 +225,10 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
         return Shards(shards), names
     rows = _rows(data, data.train, split="train")
     names = class_names(rows, classes)
-    return Listed(entries_of(rows, names)), names
+    entries = entries_of(rows, names)
+    if data.shots:
+        entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed)
+    return Listed(entries), names
 
 
 def _evaluation_part(data: DataConfig, names: tuple[str, ...]) -> Listed | Shards | None:
@@ -217,8 +243,3 @@ def _rows(data: DataConfig, path: str, *, split: str) -> list[Row]:
     """Rows of a list; of one that names splits, only those of this one."""
     rows = read_rows(data.source, Path(path), root=Path(data.root) if data.root else None)
     return [row for row in rows if row.split in ("", split)]
-
-
-def _context_length(config: TrainConfig) -> int:
-    text = config.model.model.get("text", {})
-    return int(text.get("context_length", 77)) if isinstance(text, Mapping) else 77

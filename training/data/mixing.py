@@ -58,11 +58,14 @@ class Mixing:
     smoothing: float = 0.1
 
     def __call__(self, clips: Tensor, labels: Tensor, *, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Clips [B, T, 3, H, W] and labels [B] -> mixed clips and soft targets [B, K].
+        """Clips [B, T, 3, H, W] and labels [B] -> mixed clips and soft targets [B, K]."""
+        return self.mix(clips, smoothed_targets(labels, num_classes, smoothing=self.smoothing), draws=draws)
+
+    def mix(self, clips: Tensor, targets: Tensor, *, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Clips [B, T, 3, H, W] and targets [B, K], mixed with each other.
 
         Weights come from NumPy's beta distribution; the original takes torch's, whose stream changes with its version.
         """
-        targets = smoothed_targets(labels, num_classes, smoothing=self.smoothing)
         is_cutmix = draws.numpy.rand() < self.cutmix_share
         order = torch.randperm(len(clips), generator=draws.torch)
         if is_cutmix:

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from serve.contract import TextContract
-from serve.text.tokenizer import Tokenizer, clip_tokenizer_json, pad_rows
+from serve.errors import ContractError
+from serve.text.tokenizer import Tokenizer, clip_tokenizer_json, load_tokenizer, pad_rows
+from training.config import ConfigError
+from training.distributed import place_among_ranks
 
 
 def clip_tokenizer(text: TextContract) -> Tokenizer:
@@ -19,22 +22,51 @@ def clip_tokenizer(text: TextContract) -> Tokenizer:
     return Tokenizer(TokenizerFile.from_str(clip_tokenizer_json(merges)), text)
 
 
-class TemplatedPhrases:
-    """Token rows of phrases under each of several templates."""
+def tokenizer_of(text: TextContract, file: str) -> Tokenizer:
+    """The tokenizer of a file, or CLIP's own where none is named.
 
-    def __init__(self, phrases: Sequence[str], templates: Sequence[str], *, text: TextContract, seed: int) -> None:
-        tokenizer = clip_tokenizer(text)
-        self._generator = torch.Generator().manual_seed(seed)
+    Raises:
+        ConfigError: the texts are not CLIP's and no file is named, or it cannot be read.
+    """
+    if not file:
+        if text.tokenizer != "clip":
+            raise ConfigError("data.tokenizer: this text tower has not CLIP's tokenizer; its tokenizer.json is needed")
+        return clip_tokenizer(text)
+    try:
+        return load_tokenizer(Path(file), text)
+    except ContractError as error:
+        raise ConfigError(f"data.tokenizer: {error.message}") from error
+
+
+class TemplatedPhrases:
+    """Token rows of phrases under each of several templates; which template is drawn depends on seed and step alone."""
+
+    def __init__(
+        self, phrases: Sequence[str], templates: Sequence[str], *, text: TextContract, seed: int, tokenizer: str = ""
+    ) -> None:
+        encoder = tokenizer_of(text, tokenizer)
         self._seed = seed
-        filled = [tokenizer.encode([template.replace("{}", phrase) for phrase in phrases]) for template in templates]
-        width = max(len(row) for rows in filled for row in rows)
-        self.rows = torch.stack(  # [M, K, L], cut to the longest
+        filled = [encoder.encode([template.replace("{}", phrase) for phrase in phrases]) for template in templates]
+        longest = max(len(row) for rows in filled for row in rows)
+        width = longest if text.dynamic_length else text.context_length
+        self.rows = torch.stack(  # [M, K, L]
             [torch.from_numpy(pad_rows(rows, pad_id=text.pad_id, length=width)) for rows in filled]
         )
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [K, L] of all phrases, each under a template drawn by the step."""
-        self._generator.manual_seed(self._seed * 1_000_003 + step)
-        num_templates, num_phrases = self.rows.shape[:2]
-        chosen = torch.randint(num_templates, (num_phrases,), generator=self._generator)
-        return self.rows[chosen, torch.arange(num_phrases)]
+        """Tokens [K, L] of all phrases, each under a template of its own."""
+        num_phrases = self.rows.shape[1]
+        return self.rows[self._drawn(step, num_phrases), torch.arange(num_phrases)]
+
+    def of_samples(self, phrases: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the phrase of each sample of this process, each under a template of its own.
+
+        Templates are drawn for the batch of all processes, so its samples get the same whoever takes them.
+        """
+        rank, count = place_among_ranks()
+        drawn = self._drawn(step, len(phrases) * count)[rank::count]
+        return self.rows[drawn, phrases]
+
+    def _drawn(self, step: int, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        return torch.randint(self.rows.shape[0], (count,), generator=generator)

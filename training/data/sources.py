@@ -8,6 +8,7 @@ from torch import Tensor
 from training.config import ConfigError, TrainConfig
 from training.data.listings import KINDS
 from training.models.base import VideoTextModel
+from training.monitor import Measured
 
 
 class Source(Protocol):
@@ -17,17 +18,22 @@ class Source(Protocol):
     templates: tuple[str, ...]  # prompts it is to be used with
     tasks: Mapping[str, tuple[slice, Tensor]]  # name -> (rows of the phrases, index of a clip -> row within them)
     weights: Mapping[str, float]  # of each task's loss
+    num_entries: int | None  # of an epoch; None without end
 
     def tokens(self, step: int) -> Tensor:
         """Tokens [R, L] of all phrases at a step."""
         ...
 
-    def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(clips uint8 [B, T, 3, S, S], indices [B]) of every step from `first_step` on, without end."""
+    def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the text of each clip at a step."""
         ...
 
-    def measure(self, model: VideoTextModel) -> dict[str, Any]:
-        """Figures of a model on what is kept for evaluation."""
+    def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(clips uint8 [b, T, 3, S, S], indices [b]) of this process, for every step from `first_step` on."""
+        ...
+
+    def measure(self, model: VideoTextModel) -> Measured:
+        """Figures of a model on what is kept for evaluation, the same on every process."""
         ...
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
@@ -41,6 +47,12 @@ def _demo(config: TrainConfig) -> Source:
     return DemoSource(config)
 
 
+def _order(config: TrainConfig) -> Source:
+    from training.demo.order import OrderSource
+
+    return OrderSource(config)
+
+
 def _labelled(config: TrainConfig) -> Source:
     from training.data.labelled import LabelledSource
 
@@ -49,6 +61,7 @@ def _labelled(config: TrainConfig) -> Source:
 
 SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
     "demo": _demo,
+    "order": _order,
     **dict.fromkeys(KINDS, _labelled),
     "shards": _labelled,
 }

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
+from torch import Tensor
+
 from serve.arrays import Int64Array, UInt8Array
-from serve.contract import PreprocessContract, SamplingContract
+from serve.contract import PreprocessContract, SamplingContract, SamplingRule
+from serve.video.sampling import clip_indices
 from training.config import ConfigError, DataConfig
 from training.data.augmentations import Frames, Scope
 from training.data.draws import Draws
@@ -36,6 +40,10 @@ def _actionclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int
 
 def _xclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
     return SampleFrames(clip_len=1, num_clips=num_segments).indices(num_frames, draws=draws)
+
+
+def _test_indices(rule: SamplingRule, num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
+    return clip_indices(rule, num_frames, num_segments=num_segments, num_clips=1)[0]
 
 
 def _actionclip_views(
@@ -98,7 +106,7 @@ def _xclip_preprocess(data: DataConfig) -> PreprocessContract:
 class System:
     """The rules of one system; `sampling` names the test rule of `serve.video.sampling`."""
 
-    sampling: str
+    sampling: SamplingRule
     preprocess: Callable[[DataConfig], PreprocessContract]
     training_indices: Callable[[int, int, Draws], Int64Array]  # frames of the video, T -> [T]
     training_views: Callable[..., tuple[UInt8Array, int]]
@@ -163,9 +171,17 @@ def preprocess_of(data: DataConfig) -> PreprocessContract:
     return system_of(data).preprocess(data)
 
 
+def normalised(clips: Tensor, data: DataConfig) -> Tensor:
+    """Clips uint8 [B, T, 3, S, S] -> float, as the exported graph normalises them."""
+    rule = preprocess_of(data)
+    mean = torch.tensor(rule.mean, device=clips.device).view(3, 1, 1)
+    std = torch.tensor(rule.std, device=clips.device).view(3, 1, 1)
+    return (clips.float() / 255 - mean) / std
+
+
 def sampling_of(data: DataConfig) -> SamplingContract:
     """Which frames testing and serving look at."""
-    return SamplingContract(rule=system_of(data).sampling, num_segments=data.num_frames)  # type: ignore[arg-type]
+    return SamplingContract(rule=system_of(data).sampling, num_segments=data.num_frames)
 
 
 def clip_rule(data: DataConfig, names: tuple[str, ...]) -> ClipRule:
@@ -190,6 +206,6 @@ def clip_rule(data: DataConfig, names: tuple[str, ...]) -> ClipRule:
         num_classes=len(names),
         sampling=sampling_of(data),
         preprocess=preprocess_of(data),
-        training_indices=system.training_indices,
+        training_indices=partial(_test_indices, system.sampling) if data.fixed_frames else system.training_indices,
         training_views=partial(system.training_views, size=data.image_size, chosen=chosen),
     )

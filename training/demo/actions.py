@@ -245,3 +245,40 @@ TRAVELLING: dict[str, PoseAt] = {
     "gliding": gliding,
     "leaping": leaping,
 }
+
+
+def _arms_from_side(e: float) -> Pose:
+    """Arms stretched out to the sides for 0, crossed before the chest for 1."""
+    return Pose(left_arm=(-95 + 75 * e, -95 + 205 * e), right_arm=(95 - 75 * e, 95 - 205 * e))
+
+
+def _beckoning(e: float) -> Pose:
+    """The forearm points away from the body for 0, at the head for 1."""
+    return Pose(right_arm=(60 + 10 * e, 70 + 110 * e))
+
+
+def _sawtooth(c: float) -> float:
+    """Rises through most of a cycle and falls back fast."""
+    x = c % 1.0
+    return x / 0.75 if x < 0.75 else (1 - x) / 0.25
+
+
+def _reversed(pose_at: PoseAt) -> PoseAt:
+    """The same action run backwards."""
+    return lambda u, c: pose_at(1 - u, -c)
+
+
+# pairs that show the same pictures in the opposite order: what a mean over frames cannot tell apart
+_FIRST: dict[str, tuple[str, PoseAt]] = {
+    "sitting down": ("standing up", sitting_down),
+    "raising both arms": ("lowering both arms", raising_both_arms),
+    "opening both arms": ("closing both arms", lambda u, c: _arms_from_side(1 - once(u))),
+    "lifting a box": ("putting down a box", lifting_a_box),
+    "falling down": ("getting up", falling_down),
+    "waving in": ("waving off", lambda u, c: _beckoning(_sawtooth(c))),
+}
+PAIRS: tuple[tuple[str, str], ...] = tuple((first, second) for first, (second, _) in _FIRST.items())
+ORDERED: dict[str, PoseAt] = {
+    **{first: pose_at for first, (_, pose_at) in _FIRST.items()},
+    **{second: _reversed(pose_at) for second, pose_at in _FIRST.values()},
+}

@@ -1,6 +1,6 @@
 """Clips rendered while training runs: no two steps see the same video."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -38,17 +38,21 @@ def render_clip(
 
 
 class RenderedClips(IterableDataset[tuple[Tensor, int]]):
-    """Endless (clip uint8 [T, 3, S, S], index into `seen()`); what is hard to see comes more often (`SHARES`).
+    """Endless (clip uint8 [T, 3, S, S], index into `shown`, by default `seen()`).
+
+    What is hard to see comes more often (`SHARES`).
 
     Worker w of n renders the seeds w, w + n, ... from `first_seed` on, so a resumed run goes on where it stopped.
     """
 
-    def __init__(self, *, num_frames: int, rule: PreprocessContract, first_seed: int) -> None:
+    def __init__(
+        self, *, num_frames: int, rule: PreprocessContract, first_seed: int, shown: Sequence[Combination] | None = None
+    ) -> None:
         super().__init__()
         self._num_frames = num_frames
         self._rule = rule
         self._first_seed = first_seed
-        self._combinations = seen()
+        self._combinations = tuple(shown or seen())
         weights = np.array([2.0 if item.direction else SHARES.get(item.action, 1.0) for item in self._combinations])
         self._weights = weights / weights.sum()
 

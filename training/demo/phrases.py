@@ -1,11 +1,13 @@
 """The phrases a demo clip is trained against: whole labels, activities alone, colours alone."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from serve.contract import TextContract
 from training.data.prompts import TemplatedPhrases
-from training.demo.captions import COLOURS, TEMPLATES, seen
+from training.demo.captions import COLOURS, TEMPLATES, Combination, seen
 
 CONTEXT_LENGTH = 32
 
@@ -16,17 +18,18 @@ DEMO_TEXT = TextContract(tokenizer="clip", context_length=CONTEXT_LENGTH, dynami
 class PhraseBank:
     """Token rows of all phrases; `tasks` says which rows a clip's combination is told apart from."""
 
-    def __init__(self, *, seed: int) -> None:
-        labels = [item.label for item in seen()]
-        activities = sorted({item.activity for item in seen()})
+    def __init__(self, *, seed: int, shown: Sequence[Combination] | None = None) -> None:
+        shown = shown or seen()
+        labels = [item.label for item in shown]
+        activities = sorted({item.activity for item in shown})
         colours = [f"a person in {colour}" for colour in COLOURS]
         self._phrases = TemplatedPhrases((*labels, *activities, *colours), TEMPLATES, text=DEMO_TEXT, seed=seed)
         spans = {"label": (0, len(labels)), "activity": (len(labels), len(labels) + len(activities))}
         spans["colour"] = (spans["activity"][1], spans["activity"][1] + len(colours))
         places = {
             "label": list(range(len(labels))),
-            "activity": [activities.index(item.activity) for item in seen()],
-            "colour": [COLOURS.index(item.colour) for item in seen()],
+            "activity": [activities.index(item.activity) for item in shown],
+            "colour": [COLOURS.index(item.colour) for item in shown],
         }
         self.tasks: dict[str, tuple[slice, Tensor]] = {
             name: (slice(*span), torch.tensor(places[name])) for name, span in spans.items()
@@ -35,3 +38,7 @@ class PhraseBank:
     def tokens(self, step: int) -> Tensor:
         """Tokens [R, L] of all phrases, each under a template drawn by the step."""
         return self._phrases.tokens(step)
+
+    def of_samples(self, indices: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        return self._phrases.of_samples(indices, step)

@@ -14,7 +14,9 @@ from training.demo.card import demo_card
 from training.demo.dataset import RenderedClips
 from training.demo.phrases import PhraseBank
 from training.demo.proof import measure_in_process
+from training.distributed import place_among_ranks
 from training.models.base import VideoTextModel
+from training.monitor import Measured
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
 OF_LISTS = ("train", "val", "root", "classes", "randaugment", "directional", "mirrored")
@@ -25,11 +27,14 @@ class DemoSource:
 
     weights: Mapping[str, float] = WEIGHTS
     templates = ("{}",)
+    num_entries: int | None = None
 
     def __init__(self, config: TrainConfig) -> None:
         if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name)]:
             raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and takes no such key")
         self._config = config
+        if place_among_ranks()[1] > 1:
+            raise ConfigError("data.source: the demo world is rendered by one process; write it to files for several")
         self._bank = PhraseBank(seed=config.run.seed)
         self.labels = tuple(item.label for item in combinations())
         self.tasks = self._bank.tasks
@@ -37,6 +42,10 @@ class DemoSource:
     def tokens(self, step: int) -> Tensor:
         """Tokens [R, L] of all phrases, each under a template drawn by the step."""
         return self._bank.tokens(step)
+
+    def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        return self._bank.of_samples(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(clips uint8 [B, T, 3, S, S], indices [B]) without end."""
@@ -54,9 +63,9 @@ class DemoSource:
             prefetch_factor=4 if config.data.workers else None,
         )
 
-    def measure(self, model: VideoTextModel) -> dict[str, Any]:
+    def measure(self, model: VideoTextModel) -> Measured:
         """Top-1 on clips of the test world."""
-        return dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96))
+        return Measured(figures=dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96)))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from training.models.base import ModelConfigError, TextTower, VisionTower
 
@@ -122,10 +123,14 @@ class Blocks(nn.Module):
     def __init__(self, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(blocks)
+        self.is_checkpointed = False  # training keeps what goes between blocks and runs each again on the way back
 
     def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
         for block in self.resblocks:
-            tokens = block(tokens, is_causal=is_causal)
+            if self.is_checkpointed and self.training and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, is_causal=is_causal, use_reentrant=False)
+            else:
+                tokens = block(tokens, is_causal=is_causal)
         return tokens
 
 

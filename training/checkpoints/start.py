@@ -1,0 +1,93 @@
+"""The model a run begins with: built by its configuration, with weights of a file or of open_clip where it names some.
+
+Parts that these do not hold (fusion head, messages, prompts) start fresh; anything else missing is an error.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from training.checkpoints.clip_files import FRESH, read_clip
+from training.checkpoints.overrides import Overrides
+from training.checkpoints.own import CheckpointError, require_fit, shapes_of
+from training.checkpoints.reading import read_checkpoint
+from training.config import ConfigError, ModelConfig
+from training.models.adapters import add_adapters_
+from training.models.base import VideoTextModel
+from training.models.freezing import checkpoint_activations_, freeze_
+from training.models.registry import build_model
+
+logger = logging.getLogger(__name__)
+
+HUB = "open_clip:"
+SHIFTED = ".block."  # of a block under temporal shift, which has no weights of its own
+
+
+def starting_model(config: ModelConfig) -> VideoTextModel:
+    """The model with its first weights, what stays frozen, and adapters.
+
+    Fresh weights come from torch's stream, which the caller seeds.
+
+    Raises:
+        ModelConfigError: fields that do not make a model, or names of weights that match nothing.
+        CheckpointError: the named weights cannot be read, or do not fit.
+        ConfigError: the name of the weights says nothing.
+    """
+    model = build_model(config.family, config.model)
+    positions = getattr(getattr(model, "fusion", None), "frame_position_embeddings", None)
+    if positions is not None:
+        nn.init.normal_(positions.weight, std=config.frame_position_spread)
+    if config.start:
+        fill_(model, _weights_of(config))
+    freeze_(model, config.frozen)
+    if config.lora.rank:
+        add_adapters_(model, config.lora.matrices, rank=config.lora.rank, alpha=config.lora.alpha)
+    if config.checkpointing:
+        checkpoint_activations_(model)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+
+def fill_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
+    """Take over weights; the parts families add to CLIP may be missing, others' and those of other sizes stay aside.
+
+    Raises:
+        CheckpointError: a weight of the towers is missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    plain = {name.replace(SHIFTED, "."): name for name in own}
+    weights = {plain.get(name.replace(SHIFTED, "."), name): item for name, item in weights.items()}
+    left = {
+        name for name, item in weights.items() if _is_added(name) and (name not in own or own[name].shape != item.shape)
+    }
+    added = {name for name in own if _is_added(name) and (name not in weights or name in left)}
+    given = {name: item for name, item in weights.items() if name not in left}
+    require_fit({name: shape for name, shape in shapes_of(model).items() if name not in added}, given)
+    model.load_state_dict({**own, **given})
+    for told, names in (("start fresh", added), ("are not of this model", left)):
+        if names:
+            logger.info("%d weights %s: %s", len(names), told, ", ".join(sorted({n.split(".")[0] for n in names})))
+
+
+def _is_added(name: str) -> bool:
+    return any(part in name for part in FRESH)
+
+
+def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
+    arch = config.model.get("vision", {}).get("arch")
+    if config.start.startswith(HUB):
+        named, _, tag = config.start.removeprefix(HUB).partition("/")
+        if not named or not tag:
+            raise ConfigError(f"model.start: open_clip:ARCH/TAG is needed, found {config.start!r}")
+        try:
+            found = open_clip.create_model(named, pretrained=tag).state_dict()
+        except Exception as error:  # the hub's client raises a family of its own
+            raise CheckpointError(f"model.start: the weights {config.start} cannot be fetched: {error}") from error
+        return read_clip(found, Overrides(family="clip", arch=named)).weights
+    path = Path(config.start)
+    if not path.exists():
+        raise ConfigError(f"model.start: there is no file {path}")
+    return read_checkpoint(path, overrides=Overrides(arch=arch) if arch else None).weights

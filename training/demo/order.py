@@ -1,0 +1,167 @@
+"""The order world: pairs of actions that show the same pictures in the opposite order, to tell temporal models apart.
+
+Clips are rendered once for all runs that share size and length, and kept in a file: what differs between two runs is
+the model alone. Combinations of action and colour that training never shows are measured too.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.contract import PreprocessContract
+from serve.text.tokenizer import pad_rows
+from training.config import ConfigError, TrainConfig
+from training.data.clips import Epochs
+from training.data.prompts import clip_tokenizer
+from training.data.systems import normalised, preprocess_of
+from training.demo.actions import PAIRS
+from training.demo.captions import COLOURS, Combination
+from training.demo.dataset import RenderedClips, render_clip
+from training.demo.phrases import DEMO_TEXT, PhraseBank
+from training.demo.scenes import make_scene
+from training.distributed import place_among_ranks
+from training.models.base import VideoTextModel
+from training.monitor import Measured
+
+WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
+NUM_CLIPS = 4096  # rendered for training
+PER_GROUP = 240  # rendered for each of seen and held out
+TEST_SEED = 8_000_000
+
+
+@cache
+def ordered() -> tuple[Combination, ...]:
+    """Every combination: the actions of the pairs in every colour."""
+    return tuple(Combination(action, "", colour) for pair in PAIRS for action in pair for colour in COLOURS)
+
+
+@cache
+def ordered_held_out() -> frozenset[Combination]:
+    """Those training never shows: of each pair one colour, another for each."""
+    return frozenset(
+        Combination(action, "", COLOURS[number % len(COLOURS)]) for number, pair in enumerate(PAIRS) for action in pair
+    )
+
+
+def partner(item: Combination) -> Combination:
+    """The same pictures in the opposite order."""
+    action = next(b if a == item.action else a for a, b in PAIRS if item.action in (a, b))
+    return Combination(action, "", item.colour)
+
+
+class OrderSource:
+    """Rendered pairs, told apart by label, by activity and by colour."""
+
+    weights: Mapping[str, float] = WEIGHTS
+    templates = ("{}",)
+    num_entries: int | None = NUM_CLIPS
+
+    def __init__(self, config: TrainConfig) -> None:
+        if place_among_ranks()[1] > 1:
+            raise ConfigError("data.source: the order world is rendered by one process")
+        self._config = config
+        self._shown = tuple(item for item in ordered() if item not in ordered_held_out())
+        self._bank = PhraseBank(seed=config.run.seed, shown=self._shown)
+        self.labels = tuple(item.label for item in ordered())
+        self.tasks = self._bank.tasks
+        folder = Path(config.data.train or Path(config.run.out).parent)
+        name = f"order-{config.data.num_frames}x{config.data.image_size}"
+        rule = preprocess_of(config.data)
+        self._clips, self._indices = _kept(folder / f"{name}-train.npz", lambda: self._render(rule))
+        self._test, self._truth = _kept(folder / f"{name}-test.npz", lambda: _render_test(config, rule))
+
+    def tokens(self, step: int) -> Tensor:
+        """Tokens [R, L] of all phrases, each under a template drawn by the step."""
+        return self._bank.tokens(step)
+
+    def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
+        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        return self._bank.of_samples(indices, step)
+
+    def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(clips uint8 [B, T, 3, S, S], indices [B]) without end; half of them mirrored, which changes no label."""
+        size, seed = self._config.run.batch_size, self._config.run.seed
+        order = iter(Epochs(len(self._clips), seed=seed, first=first_step * size))
+        while True:
+            chosen = [next(order) for _ in range(size)]
+            clips = [
+                self._clips[index][..., ::-1] if (epoch + index) % 2 else self._clips[index] for epoch, index in chosen
+            ]
+            yield torch.from_numpy(np.stack(clips)), torch.from_numpy(self._indices[[index for _, index in chosen]])
+
+    @torch.no_grad()
+    def measure(self, model: VideoTextModel) -> Measured:
+        """Top-1 over all labels, and how often a label beats the one of the opposite order."""
+        model.eval()
+        rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(self.labels), pad_id=0)
+        device = next(model.parameters()).device
+        texts = model.encode_text(torch.from_numpy(rows).to(device))  # [K, D]
+        logits = []
+        for part in torch.from_numpy(self._test).split(32):
+            video = model.encode_video(normalised(part.to(device), self._config.data))
+            logits.append(model.head(video.video_features, video.patch_features, texts).cpu())
+        scores = torch.cat(logits).numpy()  # [N, K]
+        return Measured(figures=_figures(scores, self._truth))
+
+    def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
+        """What the model knows, for people."""
+        told = f" Measured: {history[-1]}." if history else ""
+        return f"Rendered pairs of actions in opposite order, {clips:,} clips, {seconds / 60:.0f} minutes.{told}\n"
+
+    def _render(self, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
+        clips = RenderedClips(num_frames=self._config.data.num_frames, rule=rule, first_seed=0, shown=self._shown)
+        rendered = [clips.clip(seed) for seed in range(NUM_CLIPS)]
+        return np.stack([clip.numpy() for clip, _ in rendered]), np.array([index for _, index in rendered])
+
+
+def _render_test(config: TrainConfig, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
+    """Clips of the test world [N, T, 3, S, S] and their combinations [N]: first seen, then held out."""
+    held = sorted(ordered_held_out())
+    seen_ones = [item for item in ordered() if item not in ordered_held_out()]
+    shown = [group[i % len(group)] for group in (seen_ones, held) for i in range(PER_GROUP)]
+    clips = [
+        render_clip(
+            make_scene(item, "test", TEST_SEED + n, short_side=160),
+            config.data.num_frames, rule=rule, jitter=0.0, quality=60,
+        )
+        for n, item in enumerate(shown)
+    ]  # fmt: skip
+    return np.stack(clips), np.array([ordered().index(item) for item in shown])
+
+
+def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
+    place = {item: k for k, item in enumerate(ordered())}
+    hits = scores.argmax(axis=1) == truth
+    partners = np.array([place[partner(ordered()[k])] for k in truth])
+    rows = np.arange(len(truth))
+    in_order = scores[rows, truth] > scores[rows, partners]
+    figures: dict[str, Any] = {
+        "seen": round(float(hits[:PER_GROUP].mean()), 4),
+        "held_out": round(float(hits[PER_GROUP:].mean()), 4),
+        "in_order": round(float(in_order.mean()), 4),
+        "videos": len(truth),
+    }
+    for first, second in PAIRS:
+        chosen = np.array([ordered()[k].action in (first, second) for k in truth])
+        if chosen.any():
+            figures[f"{first} / {second}"] = round(float(in_order[chosen].mean()), 4)
+    return figures
+
+
+def _kept(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:
+    """Arrays of a file, or rendered and kept there."""
+    if path.is_file():
+        with np.load(path) as found:
+            return found["clips"], found["indices"]
+    clips, indices = render()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, clips=clips, indices=indices)
+    partial.replace(path)
+    return clips, indices

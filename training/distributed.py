@@ -1,0 +1,130 @@
+"""Several processes as one: who is who, features gathered with their gradient, rows gathered without.
+
+`torchrun` starts the processes and says who is who; alone, everything here does nothing. A batch is the same whatever
+the number of processes: process r of n takes the samples r, r + n, ... of it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed import nn as differentiable
+
+from training.config import ConfigError, RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """This process among all that train together."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """The one that writes and talks."""
+        return self.rank == 0
+
+
+def place_among_ranks() -> tuple[int, int]:
+    """(rank, number of processes)."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+@contextmanager
+def joined(run: RunConfig) -> Iterator[Place]:
+    """Join the processes `torchrun` started, if it did, and choose the device.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none, or the batch cannot be shared out evenly.
+    """
+    device = _device(run)
+    begins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if begins:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        rank, count = place_among_ranks()
+        share = share_of(run.batch_size, count)
+        if run.micro_batch and share % run.micro_batch:
+            raise ConfigError(f"run.micro_batch: a divisor of a process's share {share} is needed: {run.micro_batch}")
+        yield Place(rank=rank, count=count, device=device)
+    finally:
+        if begins:
+            dist.destroy_process_group()
+
+
+def share_of(batch_size: int, num_ranks: int) -> int:
+    """Samples of a batch that each process takes.
+
+    Raises:
+        ConfigError: they do not come out even.
+    """
+    if batch_size % num_ranks:
+        raise ConfigError(f"run.batch_size: a multiple of the {num_ranks} processes is needed, found {batch_size}")
+    return batch_size // num_ranks
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """Rows [B/n, ...] of every process as one batch [B, ...] in its order; gradients flow back to their process.
+
+    Each process then computes the loss of the whole batch; gathering adds up their gradients, which are alike, and the
+    mean that data-parallel training takes afterwards divides by their number again.
+    """
+    count = place_among_ranks()[1]
+    if count == 1:
+        return rows
+    parts = differentiable.all_gather(rows.contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)  # sample i of process r stands at i * n + r
+
+
+def gathered_objects(rows: list[Any]) -> list[Any]:
+    """Rows of every process, those of the first process first."""
+    count = place_among_ranks()[1]
+    if count == 1:
+        return rows
+    parts: list[Any] = [None] * count
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]
+
+
+def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
+    """Means of scalars over the processes."""
+    count = place_among_ranks()[1]
+    if count > 1:
+        joined_values = torch.stack([value.detach().float() for value in values.values()])
+        dist.all_reduce(joined_values)
+        values = dict(zip(values, joined_values / count, strict=True))
+    return {name: float(value) for name, value in values.items()}
+
+
+def any_of_ranks(fact: bool, device: torch.device) -> bool:
+    """Whether it is so on any process."""
+    if place_among_ranks()[1] == 1:
+        return fact
+    flag = torch.tensor(float(fact), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def wait_for_all() -> None:
+    """Go on when every process is here."""
+    if place_among_ranks()[1] > 1:
+        dist.barrier()
+
+
+def _device(run: RunConfig) -> torch.device:
+    if run.device == "cpu" or (run.device == "auto" and not torch.cuda.is_available()):
+        if run.precision == "bf16":
+            raise ConfigError("run.precision: bf16 needs a GPU; on a processor it is many times slower than fp32")
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError("run.device: cuda is asked for, and torch finds no GPU")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,64 @@
+"""Low-rank adapters (LoRA, arXiv:2106.09685) of any matrices of a model, whoever wrote it.
+
+The change B A of a matrix is a parametrization of torch: the model computes with W + alpha / r B A and knows nothing of
+it, packed attention weights included. Merging leaves the plain weight, which is how checkpoints are kept.
+"""
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from training.models.base import ModelConfigError
+
+
+class LowRank(nn.Module):
+    """A matrix plus `scale` times the product of two thin ones; the product is zero at first."""
+
+    def __init__(self, rows: int, columns: int, *, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(rank, columns))
+        self.up = nn.Parameter(torch.zeros(rows, rank))
+        self.scale = alpha / rank
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        return matrix + self.scale * self.up @ self.down  # type: ignore[no-any-return]
+
+
+def add_adapters_(model: nn.Module, patterns: Sequence[str], *, rank: int, alpha: float) -> list[str]:
+    """Adapters for every matrix whose name matches a pattern; all other weights of the model stay as they are.
+
+    Returns the names. Weights that were trainable before and are no matrices of the patterns go on being trained.
+
+    Raises:
+        ModelConfigError: no matrix is called so.
+    """
+    chosen = [
+        name
+        for name, item in model.named_parameters()
+        if item.ndim == 2 and any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    if not chosen:
+        raise ModelConfigError(f"model.lora.matrices: no matrix is called {' or '.join(patterns)}")
+    for name in chosen:
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        matrix = getattr(owner, leaf)
+        adapter = LowRank(*matrix.shape, rank=rank, alpha=alpha).to(matrix)
+        matrix.requires_grad_(False)
+        parametrize.register_parametrization(owner, leaf, adapter)
+    return chosen
+
+
+def merged_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict with adapters added to their matrices, under the names of a model without adapters."""
+    kept = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in f".{name}"}
+    for path, part in model.named_modules():
+        if parametrize.is_parametrized(part):
+            for leaf in part.parametrizations:  # type: ignore[union-attr]
+                kept[f"{path}.{leaf}" if path else leaf] = getattr(part, leaf).detach()
+    return kept

@@ -1,0 +1,40 @@
+"""Which weights stay as they are, and how activations are kept or computed again."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from training.models.base import ModelConfigError
+from training.models.clip import Blocks
+
+
+def freeze_(model: nn.Module, patterns: Sequence[str]) -> None:
+    """No gradient for weights whose names match a pattern (`text.*`).
+
+    Raises:
+        ModelConfigError: a pattern that matches nothing.
+    """
+    for pattern in patterns:
+        found = [item for name, item in model.named_parameters() if fnmatchcase(name, pattern)]
+        if not found:
+            raise ModelConfigError(f"model.frozen: no weight is called {pattern}")
+        for item in found:
+            item.requires_grad_(False)
+
+
+def checkpoint_activations_(model: nn.Module) -> None:
+    """Every block is run again on the way back, for less memory.
+
+    Raises:
+        ModelConfigError: the model has no blocks that can.
+    """
+    count = 0
+    for part in model.modules():
+        if isinstance(part, Blocks):
+            part.is_checkpointed, count = True, count + 1
+        elif hasattr(part, "set_grad_checkpointing"):  # towers of open_clip and timm
+            part.set_grad_checkpointing(True)
+            count += 1
+    if not count:
+        raise ModelConfigError("model.checkpointing: these towers have no blocks to run again")

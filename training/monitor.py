@@ -1,0 +1,124 @@
+"""What a run says while it goes on: a bar, one JSON line for each evaluation, and TensorBoard's files.
+
+tensorboard --logdir runs
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from serve.arrays import UInt8Array
+
+MOST_SAMPLES = 8  # of one evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A clip, what it shows and what was seen in it."""
+
+    clip: UInt8Array  # [T, 3, S, S]
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """An evaluation: figures, and what TensorBoard can show of it."""
+
+    figures: dict[str, Any]
+    confusion: np.ndarray | None = None  # videos [K, K], label by prediction
+    predictions: tuple[Prediction, ...] = ()
+
+
+@dataclass
+class Monitor:
+    """Where a run tells how it goes; processes other than the first tell nothing."""
+
+    _writer: SummaryWriter | None
+    _progress: Progress | None
+    _out: Path
+    _task: Any = field(default=None)
+
+    def step(
+        self, step: int, *, losses: Mapping[str, float], rates: Mapping[str, float], clips_per_second: float
+    ) -> None:
+        """After some steps: losses, learning rates, speed."""
+        if self._writer is None or self._progress is None:
+            return
+        told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._progress.update(self._task, completed=step, told=f"{told} {clips_per_second:.1f} clips/s")
+        for group, values in (("loss", losses), ("rate", rates), ("speed", {"clips_per_second": clips_per_second})):
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def evaluation(self, step: int, measured: Measured) -> None:
+        """One JSON line on standard output and in `evaluations.jsonl`; figures, confusions and clips to TensorBoard."""
+        if self._writer is None:
+            return
+        line = json.dumps({"step": step, **measured.figures})
+        print(line, flush=True)
+        with (self._out / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+        for name, value in measured.figures.items():
+            if isinstance(value, (int, float)):
+                self._writer.add_scalar(f"evaluation/{name}", value, step)
+        if measured.confusion is not None:
+            self._writer.add_image("confusion", _as_picture(measured.confusion), step, dataformats="HW")
+        for number, item in enumerate(measured.predictions[:MOST_SAMPLES]):
+            self._writer.add_image(f"clip/{number}", np.concatenate(list(item.clip), axis=2), step)
+            told = f"{item.label}: taken for {item.predicted} ({item.probability:.2f})"
+            self._writer.add_text(f"clip/{number}", told, step)
+        self._writer.flush()
+
+
+@contextmanager
+def monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
+    """Tell of a run that goes from `first_step` to `steps`; what a stopped run told beyond that is taken back."""
+    if not is_first:
+        yield Monitor(None, None, out)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}"),
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    _forget_after(out / "evaluations.jsonl", first_step)
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
+    try:
+        with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
+            task = progress.add_task("training", total=steps, completed=first_step, told="")
+            yield Monitor(writer, progress, out, task)
+    finally:
+        writer.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop lines a stopped run wrote after its last checkpoint; they come again."""
+    if not path.is_file():
+        return
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # cut off by a crash
+
+
+def _as_picture(confusion: np.ndarray) -> UInt8Array:
+    """Shares of each label's videos [K, K], dark to light, at least 256 pixels wide."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    picture = (255 * shares).astype(np.uint8)
+    times = max(1, -(-256 // len(picture)))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
