@@ -1,9 +1,9 @@
 """Phrases as token rows, each under a template that is drawn anew at every step."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import open_clip
 import torch
 from torch import Tensor
 
@@ -18,7 +18,9 @@ def clip_tokenizer(text: TextContract) -> Tokenizer:
     """CLIP's tokenizer from the merges open_clip ships."""
     from tokenizers import Tokenizer as TokenizerFile
 
-    merges = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    package = find_spec("open_clip")  # found, not imported: that takes seconds, in each loading process again
+    assert package is not None and package.submodule_search_locations is not None, "the extra training installs it"
+    merges = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     return Tokenizer(TokenizerFile.from_str(clip_tokenizer_json(merges)), text)
 
 

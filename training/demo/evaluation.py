@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from training.demo.actions import PAIRS
 from training.demo.captions import Combination, combinations, held_out, seen
 from training.demo.videos import render_video, shuffled, write_video
 
@@ -63,7 +64,8 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     """(figures, activity -> hits). Every figure is a share of videos.
 
     seen, held_out: top-1 over the whole vocabulary. action, direction: among labels that differ only in that, over both
-    groups. direction_shuffled: the same with the video's pieces in random order. permuted: top-1 when the label texts
+    groups. order: between what shows the same pictures in opposite order (left and right, sitting down and standing up).
+    direction_shuffled: the same with the video's pieces in random order. permuted: top-1 when the label texts
     are exchanged among each other.
     """
     order = {item: k for k, item in enumerate(combinations())}
@@ -79,6 +81,8 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
             hits[name].append(is_right)
             by_activity[shown.activity].append(is_right)
             hits["permuted"].append(int(exchanged[logits.argmax()]) == order[shown])
+            if partner := _reversed(shown):
+                hits["order"].append(_best(logits, [order[item] for item in (shown, partner)]) == order[shown])
             hits["action"].append(_best(logits, [order[item] for item in _other_actions(shown)]) == order[shown])
             if shown.direction:
                 pair = [order[item] for item in _other_directions(shown)]
@@ -88,6 +92,7 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     figures: dict[str, Any] = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
     figures["travelling_videos"] = len(hits["direction"])
+    figures["order_videos"] = len(hits["order"])
     figures["chance"] = round(1 / len(order), 4)
     return figures, by_activity
 
@@ -106,6 +111,14 @@ def _other_actions(shown: Combination) -> list[Combination]:
 def _other_directions(shown: Combination) -> list[Combination]:
     """Labels that differ from `shown` only in the direction, itself included."""
     return [item for item in combinations() if (item.colour, item.action) == (shown.colour, shown.action)]
+
+
+def _reversed(shown: Combination) -> Combination | None:
+    """The label of the same pictures in opposite order, if the vocabulary has one."""
+    if shown.direction:
+        return next(item for item in _other_directions(shown) if item != shown)
+    actions = {pair[place]: pair[1 - place] for pair in PAIRS for place in (0, 1)}
+    return next((item for item in _other_actions(shown) if item.action == actions.get(shown.action)), None)
 
 
 def _best(logits: np.ndarray, candidates: Sequence[int]) -> int:

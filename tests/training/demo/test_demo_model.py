@@ -19,5 +19,6 @@ def test_the_demo_model_keeps_its_promises(demo_server: RunningServer) -> None:
     assert figures["seen"] >= 0.80  # 0.90 is shown on 200 videos; 50 leave a standard error of 4 points
     assert figures["action"] >= 0.80
     assert figures["direction"] >= 0.80
+    assert figures["order"] >= 0.80
     assert figures["direction"] - figures["direction_shuffled"] >= 0.20
     assert figures["permuted"] <= 0.06

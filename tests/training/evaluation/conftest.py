@@ -10,6 +10,7 @@ from PIL import Image
 from tests.models import tiny_actionclip, tiny_xclip
 from tests.training.conftest import CLASSES
 from training.checkpoints.own import save_checkpoint
+from training.config import DataConfig, RunConfig, TrainConfig, plain
 from training.data.listings import Entry
 from training.data.shard_writing import write_shards
 
@@ -18,8 +19,8 @@ from training.data.shard_writing import write_shards
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`xclip.pt` with prompt head, from a run on four shots, and `actionclip.pt`, which knows a class more."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    config = {"run": {"out": "runs/few"}, "data": {"shots": 4, "shots_seed": 2}}
-    trained = replace(tiny_xclip(), provenance={"config": config}, training_state={"step": 30})
+    config = TrainConfig(run=RunConfig(out="runs/few", steps=30), data=DataConfig(shots=4, shots_seed=2))
+    trained = replace(tiny_xclip(), provenance={"config": plain(config)}, training_state={"step": 30})
     save_checkpoint(folder / "xclip.pt", trained)
     save_checkpoint(folder / "actionclip.pt", replace(tiny_actionclip("Transf"), labels=(*CLASSES, "bowing")))
     return folder

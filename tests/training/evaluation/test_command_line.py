@@ -68,6 +68,7 @@ def test_a_checkpoint_is_evaluated_from_end_to_end(checkpoints: Path, video_list
     stored = json.loads((tmp_path / "sub" / "result.json").read_text())
     assert (stored["schema"], stored["version"]) == ("actserve-evaluation", 1)
     assert stored["checkpoint"]["step"] == line["step"] == 30
+    assert stored["checkpoint"]["run"] == "runs/few"
     assert stored["checkpoint"]["few_shot"] == {"shots": 4, "seed": 2}
     assert re.fullmatch("[0-9a-f]{64}", stored["checkpoint"]["sha256"])
     assert (stored["protocol"]["num_clips"], stored["protocol"]["num_crops"]) == (2, 3)
