@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from serve.contract import ScoringContract, TextContract
-from training.checkpoints.clip_files import open_clip_text
 from training.checkpoints.own import build_outline
 from training.config import TrainConfig
 from training.models.base import VideoTextModel
@@ -16,6 +15,8 @@ def text_of(config: TrainConfig) -> TextContract:
     tower = build_outline(config.model.family, config.model.model).text
     arch = config.model.model.get("text", {}).get("arch")
     if arch is not None:
+        from training.checkpoints.clip_files import open_clip_text  # seconds to import
+
         text = open_clip_text(arch, tower)
     else:
         text = TextContract(

@@ -13,7 +13,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from torch import Tensor
 
 from serve.contract import Interpolation, PreprocessContract, ResizeRule, TextCleaning, TextContract
-from training.checkpoints.names import from_official, from_open_clip, renamed, without_prefix
+from training.checkpoints.names import FRESH, from_official, from_open_clip, renamed, without_prefix
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError, build_outline, shapes_of
 from training.checkpoints.sizes import text_config, vision_config
@@ -32,7 +32,6 @@ from training.models.registry import build_model
 
 PLAIN_MARK = "visual.transformer.resblocks.0.attn.in_proj_weight"
 CUSTOM_MARK = "text.token_embedding.weight"
-FRESH = ("fusion.", "mit.", "prompts_", "message_")  # in the names of what the families add
 INTERPOLATIONS: Mapping[str, Interpolation] = {"bicubic": "pillow_bicubic", "bilinear": "pillow_bilinear"}
 RESIZES: Mapping[str, ResizeRule] = {"shortest": "shortest_side", "squash": "squash"}
 PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")

@@ -12,6 +12,7 @@ Item = TypeVar("Item")
 
 TEXT_ROOTS = ("positional_embedding", "text_projection", "token_embedding.", "transformer.", "ln_final.")
 FUSION = "fusion."
+FRESH = ("fusion.", "mit.", "prompts_", "message_")  # in the names of what the families add to CLIP
 _SHIFTED_THERE = re.compile(r"^(visual\.transformer\.resblocks\.\d+)\.net\.")
 _SHIFTED_HERE = re.compile(r"^(visual\.transformer\.resblocks\.\d+)\.block\.")
 

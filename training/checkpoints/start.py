@@ -7,14 +7,12 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
-from training.checkpoints.clip_files import FRESH, read_clip
+from training.checkpoints.names import FRESH
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError, require_fit, shapes_of
-from training.checkpoints.reading import read_checkpoint
 from training.config import ConfigError, ModelConfig
 from training.models.adapters import add_adapters_
 from training.models.base import VideoTextModel
@@ -77,6 +75,11 @@ def _is_added(name: str) -> bool:
 
 
 def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
+    import open_clip  # seconds to import, and most runs of small models need none of it
+
+    from training.checkpoints.clip_files import read_clip
+    from training.checkpoints.reading import read_checkpoint
+
     arch = config.model.get("vision", {}).get("arch")
     if config.start.startswith(HUB):
         named, _, tag = config.start.removeprefix(HUB).partition("/")

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
-from torchvision.transforms import functional
 
 from serve.arrays import UInt8Array
 from training.data.draws import Draws
@@ -58,6 +57,8 @@ def solarise(frames: Frames) -> Frames:
 
 def _jitter_changes(generator: torch.Generator) -> list[Callable[[Image.Image], Image.Image]]:
     """Four changes in the order they are applied; the stream is that of torchvision's `ColorJitter`."""
+    from torchvision.transforms import functional  # seconds to import, in each loading process again
+
     order = torch.randperm(4, generator=generator).tolist()
     ranges = [(1 - BRIGHTNESS, 1 + BRIGHTNESS), (1 - CONTRAST, 1 + CONTRAST), (1 - SATURATION, 1 + SATURATION)]
     factors = [_uniform(generator, low, high) for low, high in [*ranges, (-HUE, HUE)]]

@@ -64,9 +64,9 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     """(figures, activity -> hits). Every figure is a share of videos.
 
     seen, held_out: top-1 over the whole vocabulary. action, direction: among labels that differ only in that, over both
-    groups. order: between what shows the same pictures in opposite order (left and right, sitting down and standing up).
-    direction_shuffled: the same with the video's pieces in random order. permuted: top-1 when the label texts
-    are exchanged among each other.
+    groups. order: between labels of the same pictures in opposite order (left and right, sitting down and standing up).
+    direction_shuffled: directions with the video's pieces in random order. permuted: top-1 when the label texts are
+    exchanged among each other.
     """
     order = {item: k for k, item in enumerate(combinations())}
     exchanged = np.random.default_rng(0).permutation(len(order))
