@@ -32,7 +32,9 @@ SYLLABLES = ("flum", "grib", "zor", "wuz", "blen", "tav", "quim", "snar", "dret"
 def main() -> None:
     """Print the tables and one JSON line."""
     with tempfile.TemporaryDirectory() as folder:
-        listings = _render(Path(folder))
+        clips = Path(folder) / "clips"  # draws depend on the names of file and folder
+        clips.mkdir()
+        listings = _render(clips)
         runs = {name: _run(Path(folder), listing) for name, listing in listings.items()}
         again = _run(Path(folder), listings["new words"])
     fits = _fit_alone()

@@ -189,7 +189,6 @@ def _draws(order: Order, lists: Lists, pool: Encoded) -> list[Draw]:
             len(lists.names),
             shots=order.shots,
             seed=seed,
-            base=order.listing if order.listing.is_dir() else order.listing.parent,
             spared=1 if order.test is None else 0,
         )
     ]
