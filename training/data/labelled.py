@@ -234,7 +234,7 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
     names = class_names(rows, classes)
     entries = entries_of(rows, names)
     if data.shots:
-        entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed, base=_base_of(data))
+        entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed)
     for extra in data.extra:
         found = read_rows(extra.source, Path(extra.train), root=Path(extra.root) if extra.root else None)
         group = in_known_words([row for row in found if row.split in ("", "train")], names)
@@ -251,12 +251,6 @@ def _evaluation_part(data: DataConfig, names: tuple[str, ...]) -> Listed | Shard
     if data.source == "shards":
         return Shards(find_shards(data.val))
     return Listed(entries_of(_rows(data, data.val, split="val"), names))
-
-
-def _base_of(data: DataConfig) -> Path:
-    """The folder paths are told from, so that a set that was moved is drawn alike."""
-    train = Path(data.train)
-    return Path(data.root) if data.root else train if train.is_dir() else train.parent
 
 
 def _rows(data: DataConfig, path: str, *, split: str) -> list[Row]:

@@ -1,11 +1,11 @@
 """K examples of each class, the same ones for the same videos and seed, on every machine.
 
-Each class is ordered by a hash of (seed, path below the list's folder), and K shots are its first K. So draws are
-balanced, the 4 shots of a seed hold its 2 shots, and the order of the list, or a class more, changes nothing.
+Each class is ordered by a hash of the seed and the last two parts of the path, and K shots are its first K. So draws
+are balanced, the 4 shots of a seed hold its 2 shots, and neither where the videos lie, nor the order of the list, nor a
+class more changes anything.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ class Draw:
 
 
 def draw_shots(
-    entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, base: Path, spared: int
+    entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, spared: int
 ) -> list[Draw]:
     """A draw of each K; every class keeps at least `spared` videos that no draw takes."""
-    orders = [_order(entries, label, seed=seed, base=base) for label in range(num_classes)]
+    orders = [_order(entries, label, seed=seed) for label in range(num_classes)]
     free = [order[: max(0, len(order) - spared)] for order in orders]
     taken = {index for order in free for index in order[: max(shots)]}
     rest = tuple(index for index in range(len(entries)) if index not in taken)
@@ -45,25 +45,24 @@ def draw_shots(
     ]
 
 
-def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int, base: Path) -> list[Entry]:
+def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
     """The entries of a draw, for training on them alone.
 
     Raises:
         AnnotationError: a class has fewer.
     """
-    (draw,) = draw_shots(entries, len(names), shots=[shots], seed=seed, base=base, spared=0)
+    (draw,) = draw_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
     if draw.short:
         told = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
         raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {told}")
     return [entries[index] for index in draw.chosen]
 
 
-def _order(entries: Sequence[Entry], label: int, *, seed: int, base: Path) -> list[int]:
+def _order(entries: Sequence[Entry], label: int, *, seed: int) -> list[int]:
     """Places of a class's entries in the order they are drawn."""
     members = [index for index, entry in enumerate(entries) if entry.label == label]
-    return sorted(members, key=lambda index: (_hash(entries[index].path, seed, base), index))
+    return sorted(members, key=lambda index: _hash(entries[index].path, seed))
 
 
-def _hash(path: Path, seed: int, base: Path) -> bytes:
-    name = os.path.relpath(path, base)
-    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
+def _hash(path: Path, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{path.parent.name}/{path.name}".encode(errors="surrogateescape")).digest()

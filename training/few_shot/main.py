@@ -7,7 +7,6 @@ Every video is encoded once. Prints a table and, last, the document that also st
 """
 
 import json
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,22 +20,13 @@ from serve.contract import ScoringContract
 from training.config import ConfigError
 from training.data.annotations import AnnotationError
 from training.data.failure_file import write_lines
-from training.data.listings import (
-    Entry,
-    class_names,
-    entries_of,
-    in_known_words,
-    kind_of,
-    read_rows,
-)
+from training.data.listings import Entry, class_names, entries_of, in_known_words, kind_of, read_rows
 from training.data.shots import Draw, draw_shots
 from training.few_shot.encoding import Encoded, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
 from training.few_shot.methods import METHODS, Videos, accuracy
-from training.few_shot.server_commands import server_commands
+from training.few_shot.report import ZERO_SHOT, print_report, server_commands, summary_of
 from training.few_shot.towers import CheckpointTowers, ExportedTowers, Towers
-
-ZERO_SHOT = "zero_shot"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +84,27 @@ class Lists:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The videos shots are drawn from and those that judge, as the model sees them."""
+
+    pool: Encoded
+    test: Encoded  # the pool itself without a test list
+    pool_videos: Videos
+    test_videos: Videos
+
+    @property
+    def encoded(self) -> tuple[Encoded, ...]:
+        """Every list once."""
+        return (self.pool,) if self.test is self.pool else (self.pool, self.test)
+
+    def judges(self, draw: Draw) -> Int64Array:
+        """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
+        shown = {self.pool.digests[place] for place in draw.chosen}
+        places = draw.rest if self.test is self.pool else range(len(self.test.entries))
+        return np.array([place for place in places if self.test.digests[place] not in shown], np.int64)
+
+
 def run(order: Order) -> dict[str, Any]:
     """Measure, write the lists and `result.json`, print the table; returns the document.
 
@@ -102,22 +113,16 @@ def run(order: Order) -> dict[str, Any]:
     """
     lists = Lists.read(order)
     towers = _towers(order)
-    encoder = VideoEncoder(towers, cache=order.cache)
-    try:
-        options = {"workers": order.workers, "max_bad_share": order.max_bad_share}
-        pool = encoder.encode(lists.pool, **options)
-        test = pool if lists.test is None else encoder.encode(lists.test, **options)
-        bank = encoder.bank(lists.names)
-        seen = _videos(encoder, pool, bank)
-        judged = seen if test is pool else _videos(encoder, test, bank)
-    finally:
-        encoder.close()
+    seen = _look(order, lists, towers)
     started = time.perf_counter()
-    draws, rows = _draws(order, lists, pool), []
-    for draw in draws:
-        _write(order, lists, draw, pool, test)
-        rows.append(_measured(draw, seen, judged, pool, test, towers.scoring, names=lists.names))
-    others = None if test is pool else test
+    draws = _draws(order, lists, seen.pool)
+    rows = [_measured(draw, seen, towers.scoring, names=lists.names) for draw in draws]
+    seconds = {
+        "encoding": round(sum(part.seconds for part in seen.encoded), 3),
+        "fitting": round(sum(item["seconds"] for row in rows for item in row["methods"].values()), 3),
+        "all_after_encoding": round(time.perf_counter() - started, 3),
+    }
+    num_read = sum(len(part.entries) for part in seen.encoded)
     document = {
         "model": {"model": order.model, "identity": towers.identity, "family": towers.family},
         "list": str(order.listing),
@@ -125,23 +130,21 @@ def run(order: Order) -> dict[str, Any]:
         "classes": len(lists.names),
         "templates": list(towers.text.templates),
         "features": "video features before the prompt head" if towers.num_patches else "video features",
-        "videos": len(pool.entries) + (len(others.entries) if others else 0),
-        "unreadable": len(lists.pool)
-        + len(lists.test or ())
-        - len(pool.entries)
-        - (len(others.entries) if others else 0),
-        "summary": _summary(rows),
+        "videos": num_read,
+        "unreadable": len(lists.pool) + len(lists.test or ()) - num_read,
+        "videos_encoded": sum(part.num_encoded for part in seen.encoded),
+        "summary": summary_of(rows),
         "draws": rows,
-        "seconds": {
-            "encoding": round(pool.seconds + (others.seconds if others else 0), 3),
-            "fitting": round(sum(item["seconds"] for row in rows for item in row["methods"].values()), 3),
-            "all_after_encoding": round(time.perf_counter() - started, 3),
-        },
-        "videos_encoded": pool.num_encoded + (others.num_encoded if others else 0),
+        "seconds": seconds,
     }
-    order.out.mkdir(parents=True, exist_ok=True)
+    for draw in draws:
+        _write(_folder(order, draw), lists, draw, seen)
     write_lines(order.out / "result.json", [json.dumps(document, indent=1)])
-    _tell(order, document, lists, draws, pool)
+    if order.vocabulary is not None:
+        _tell_commands(order, order.vocabulary, lists, draws, seen.pool)
+    if lists.twin is None:
+        print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
+    print_report(document, num_seeds=len(order.seeds))
     return document
 
 
@@ -151,7 +154,24 @@ def _towers(order: Order) -> Towers:
     return CheckpointTowers(Path(order.model), tokenizer=order.tokenizer)
 
 
+def _look(order: Order, lists: Lists, towers: Towers) -> Seen:
+    encoder = VideoEncoder(towers, cache=order.cache)
+    try:
+        pool = encoder.encode(lists.pool, workers=order.workers, max_bad_share=order.max_bad_share)
+        test = pool
+        if lists.test is not None:
+            test = encoder.encode(lists.test, workers=order.workers, max_bad_share=order.max_bad_share)
+        bank = encoder.bank(lists.names)
+        pool_videos = _videos(encoder, pool, bank)
+        test_videos = pool_videos if test is pool else _videos(encoder, test, bank)
+    finally:
+        encoder.close()
+    return Seen(pool=pool, test=test, pool_videos=pool_videos, test_videos=test_videos)
+
+
 def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Videos:
+    if not encoded.entries:
+        raise AnnotationError("no video of the list can be read")
     return Videos(
         features=encoder.video_features(encoded.rows),
         text_logits=encoder.text_logits(encoded.rows, bank),
@@ -169,7 +189,6 @@ def _draws(order: Order, lists: Lists, pool: Encoded) -> list[Draw]:
             len(lists.names),
             shots=order.shots,
             seed=seed,
-            base=order.listing if order.listing.is_dir() else order.listing.parent,
             spared=1 if order.test is None else 0,
         )
     ]
@@ -178,41 +197,10 @@ def _draws(order: Order, lists: Lists, pool: Encoded) -> list[Draw]:
     return draws
 
 
-def _folder(order: Order, draw: Draw) -> Path:
-    return order.out / f"{draw.shots}_shots_seed_{draw.seed}"
-
-
-def _write(order: Order, lists: Lists, draw: Draw, pool: Encoded, test: Encoded) -> None:
-    """The lists of a draw in each format there is."""
-    folder = _folder(order, draw)
-    write_classes(folder / "classes.csv", lists.names)
-    write_lists(folder, "train", [pool.entries[place] for place in draw.chosen])
-    write_lists(folder, "test", [test.entries[place] for place in _judges(draw, pool, test)])
-    if lists.twin is not None:
-        write_lists(folder, "train", [lists.twin[pool.places[place]] for place in draw.chosen])
-        if test is pool:
-            write_lists(folder, "test", [lists.twin[pool.places[place]] for place in _judges(draw, pool, test)])
-
-
-def _judges(draw: Draw, pool: Encoded, test: Encoded) -> Int64Array:
-    """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
-    shown = {pool.digests[place] for place in draw.chosen}
-    places = draw.rest if test is pool else range(len(test.entries))
-    return np.array([place for place in places if test.digests[place] not in shown], np.int64)
-
-
-def _measured(
-    draw: Draw,
-    seen: Videos,
-    judged: Videos,
-    pool: Encoded,
-    test: Encoded,
-    contract: ScoringContract,
-    *,
-    names: Sequence[str],
-) -> dict[str, Any]:
+def _measured(draw: Draw, seen: Seen, contract: ScoringContract, *, names: Sequence[str]) -> dict[str, Any]:
     """One draw: what each method reaches on its judges."""
-    shots, judges = seen.part(np.array(draw.chosen, np.int64)), judged.part(_judges(draw, pool, test))
+    shots = seen.pool_videos.part(np.array(draw.chosen, np.int64))
+    judges = seen.test_videos.part(seen.judges(draw))
     if not len(judges.labels):
         raise AnnotationError("no video is left to judge by: fewer shots, or --test LIST")
     methods: dict[str, Any] = {}
@@ -233,55 +221,29 @@ def _measured(
     }
 
 
-def _summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each K, mean and standard deviation of top-1 over the seeds (None of one seed)."""
-    found = []
-    for shots in sorted({row["shots"] for row in rows}):
-        own = [row for row in rows if row["shots"] == shots]
-        values = {ZERO_SHOT: [row[ZERO_SHOT] for row in own]}
-        values |= {name: [row["methods"][name]["top1"] for row in own] for name in METHODS}
-        found.append({"shots": shots, **{name: _spread(each) for name, each in values.items()}})
-    return found
+def _folder(order: Order, draw: Draw) -> Path:
+    return order.out / f"{draw.shots}_shots_seed_{draw.seed}"
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {
-        "mean": round(statistics.fmean(values), 4),
-        "deviation": None if deviation is None else round(deviation, 4),
-        "top1": list(values),
-    }
+def _write(folder: Path, lists: Lists, draw: Draw, seen: Seen) -> None:
+    """The lists of a draw in each format there is."""
+    judges = seen.judges(draw)
+    write_classes(folder / "classes.csv", lists.names)
+    write_lists(folder, "train", [seen.pool.entries[place] for place in draw.chosen])
+    write_lists(folder, "test", [seen.test.entries[place] for place in judges])
+    if lists.twin is not None:
+        write_lists(folder, "train", [lists.twin[seen.pool.places[place]] for place in draw.chosen])
+        if seen.test is seen.pool:
+            write_lists(folder, "test", [lists.twin[seen.pool.places[place]] for place in judges])
 
 
-def _tell(order: Order, document: dict[str, Any], lists: Lists, draws: Sequence[Draw], pool: Encoded) -> None:
-    for draw, row in zip(draws, document["draws"], strict=True):
-        if row["short_classes"]:
-            told = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
-            print(f"{draw.shots} shots, seed {draw.seed}: {len(row['short_classes'])} classes have fewer ({told})")
-    if lists.twin is None:
-        print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
-    if order.vocabulary is not None:
-        _tell_commands(order, lists, draws, pool)
-    seeds = len(order.seeds)
-    print(f"top-1 of {len(lists.names)} classes, mean over {seeds} seed{'s' * (seeds > 1)} ± standard deviation")
-    columns = (ZERO_SHOT, *METHODS)
-    print(f"{'shots':>6}" + "".join(f"{name.replace('_', '-'):>18}" for name in columns))
-    for row in document["summary"]:
-        print(f"{row['shots']:>6}" + "".join(f"{_words(row[name]):>18}" for name in columns))
-    print(json.dumps(document), flush=True)
-
-
-def _words(spread: dict[str, Any]) -> str:
-    return f"{spread['mean']:.3f}" + ("" if spread["deviation"] is None else f" ± {spread['deviation']:.3f}")
-
-
-def _tell_commands(order: Order, lists: Lists, draws: Sequence[Draw], pool: Encoded) -> None:
+def _tell_commands(order: Order, vocabulary: str, lists: Lists, draws: Sequence[Draw], pool: Encoded) -> None:
     """For the first seed's largest draw."""
-    assert order.vocabulary is not None
     draw = max((draw for draw in draws if draw.seed == order.seeds[0]), key=lambda draw: draw.shots)
     labels = _folder(order, draw) / "labels.txt"
     write_lines(labels, lists.names)
-    shots = [pool.entries[place] for place in draw.chosen]
     print(f"to fit these prototypes on a server ({draw.shots} shots, seed {draw.seed}):")
-    for line in server_commands(order.vocabulary, labels.absolute(), lists.names, shots):
+    for line in server_commands(
+        vocabulary, labels.absolute(), lists.names, [pool.entries[place] for place in draw.chosen]
+    ):
         print(f"  {line}")
