@@ -2,6 +2,9 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -19,6 +22,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.relative_to(ROOT / "tests")
         item.add_marker(pytest.mark.xdist_group("triton" if path.parts[0] == "triton" else str(path)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_operator_library() -> Iterator[None]:
+    """torch reads its library of ONNX operators anew for every graph, which takes seconds; once is enough for a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        with suppress(ImportError, AttributeError):  # torch's own parts may move
+            registry = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+            patch.setattr(registry, "from_torchlib", cache(registry.from_torchlib))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
