@@ -30,7 +30,7 @@ def one_operator_library() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         with suppress(ImportError, AttributeError):  # torch's own parts may move
             registry = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
-            patch.setattr(registry, "from_torchlib", cache(registry.from_torchlib))
+            patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
         yield
 
 
