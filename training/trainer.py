@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,29 @@ from training.distributed import Place, any_of_ranks, joined, mean_over_ranks
 from training.monitor import Monitor, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
 from training.run_state import RunState, begin, keep
-from training.schedules import Clock, schedule_of
+from training.schedules import Clock, Schedule, schedule_of
 from training.stopping import StoppedError, StopSignal
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What stays the same through a run."""
+
+    config: TrainConfig
+    place: Place
+    source: Source
+    objective: Objective
+    encoder: nn.Module  # the model as a step calls it
+    rate_of: Schedule
+    precision: Callable[[], AbstractContextManager[Any]]
+    steps: int  # of the run
+    epoch_steps: float
+
+    def every(self, steps: int) -> int:
+        """A number of steps; those of an epoch for 0."""
+        return steps or max(1, round(self.epoch_steps))
 
 
 def train(config: TrainConfig) -> Path:
@@ -48,103 +68,102 @@ def train(config: TrainConfig) -> Path:
         torch.set_num_threads(config.run.threads)
     with joined(config.run) as place, StopSignal() as stop:
         set_seeds(config.run.seed)
-        source, objective = make_source(config), objective_of(config)
+        source = make_source(config)
         steps, epoch_steps = length_of(config, source)
         state = begin(config, place)
+        setting = Setting(
+            config=config,
+            place=place,
+            source=source,
+            objective=objective_of(config, source),
+            encoder=wrapped(state.model, config, place),
+            rate_of=schedule_of(config.optim),
+            precision=precision_of(config, place),
+            steps=steps,
+            epoch_steps=epoch_steps,
+        )
         with monitor(Path(config.run.out), first_step=state.step, steps=steps, is_first=place.is_first) as telling:
-            run(
-                state,
-                source,
-                objective,
-                config=config,
-                place=place,
-                clock=(steps, epoch_steps),
-                telling=telling,
-                stop=stop,
-            )
+            loop(state, setting, telling=telling, stop=stop)
         return state.path
 
 
-def run(
-    state: RunState,
-    source: Source,
-    objective: Objective,
-    *,
-    config: TrainConfig,
-    place: Place,
-    clock: tuple[int, float],
-    telling: Monitor,
-    stop: StopSignal,
-) -> None:
-    """The loop, from the state's step on."""
-    steps, epoch_steps = clock
-    encoder, rate_of = wrapped(state.model, config, place), schedule_of(config.optim)
-    precision = precision_of(config, place)
-    evaluate_every = config.run.evaluate_every or max(1, round(epoch_steps))
-    save_every = config.run.save_every or max(1, round(epoch_steps))
-    started, first_step = time.perf_counter() - state.seconds, state.step
-    begun = time.perf_counter()
-    batches = source.batches(first_step=state.step) if state.step < steps else iter(())
-    for clips, indices in batches:
-        set_seeds(config.run.seed, state.step, place.rank)
-        now = Clock(step=state.step, steps=steps, epoch_steps=epoch_steps)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate_of(now, group["peak"], config.optim)
-        state.model.train()
-        batch = batch_of(clips, indices, source, objective, config=config, step=state.step, place=place)
-        state.optimiser.zero_grad(set_to_none=True)
-        losses = backward(
-            encoder, batch, objective,
-            weights=source.weights, micro_batch=config.run.micro_batch, precision=precision,
-        )  # fmt: skip
-        trained = [item for item in state.model.parameters() if item.requires_grad]
-        if config.optim.clip_norm:
-            nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
-        state.optimiser.step()
-        if config.optim.highest_scale:
-            with torch.no_grad():
-                state.model.logit_scale.clamp_(max=math.log(config.optim.highest_scale))
-        if state.average is not None:
-            follow_(state.average, state.model, decay=min(config.optim.ema, (state.step + 1) / (state.step + 10)))
+def loop(state: RunState, setting: Setting, *, telling: Monitor, stop: StopSignal) -> None:
+    """Step by step from the state's own on."""
+    run, first_step, begun, before = setting.config.run, state.step, time.perf_counter(), state.seconds
+    for clips, indices in setting.source.batches(first_step=state.step) if state.step < setting.steps else ():
+        losses = take_step(state, setting, clips, indices)
         state.step += 1
-        state.seconds = time.perf_counter() - started
-        is_last = state.step == steps
-        if state.step % config.run.log_every == 0 or is_last:
-            speed = (state.step - first_step) * config.run.batch_size / (time.perf_counter() - begun)
-            told = check_finite(mean_over_ranks(losses), state.step)
-            rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
-            telling.step(state.step, losses=told, rates=rates, clips_per_second=speed)
-            logger.info(
-                "step %d/%d %s %.1f clips/s",
-                state.step, steps, " ".join(f"{name} {value:.6f}" for name, value in told.items()), speed,
-            )  # fmt: skip
-        if state.step % evaluate_every == 0 or is_last:
-            measured = source.measure(state.best_weights)
+        state.seconds = before + time.perf_counter() - begun
+        is_last = state.step == setting.steps
+        if state.step % run.log_every == 0 or is_last:
+            speed = (state.step - first_step) * run.batch_size / (time.perf_counter() - begun)
+            tell(state, setting, mean_over_ranks(losses), telling=telling, clips_per_second=speed)
+        if state.step % setting.every(run.evaluate_every) == 0 or is_last:
+            measured = setting.source.measure(state.best_weights)
             state.note({"step": state.step, **measured.figures})
             telling.evaluation(state.step, measured)
-        is_stopped = any_of_ranks(stop.is_asked, place.device)
-        if state.step % save_every == 0 or is_last or is_stopped:
-            keep(state, config, source, place)
-        if is_last or is_stopped:
-            if is_stopped and not is_last:
-                told = f"stopped at step {state.step} of {steps}; the same command goes on from there"
-                raise StoppedError(told, number=stop.number)
+        is_stopped = any_of_ranks(stop.is_asked, setting.place.device)
+        if state.step % setting.every(run.save_every) == 0 or is_last or is_stopped:
+            keep(state, setting.config, setting.source, setting.place)
+        if is_last:
             return
+        if is_stopped:
+            told = f"stopped at step {state.step} of {setting.steps}; the same command goes on from there"
+            raise StoppedError(told, number=stop.number)
 
 
-def batch_of(
-    clips: Tensor,
-    indices: Tensor,
-    source: Source,
-    objective: Objective,
-    *,
-    config: TrainConfig,
-    step: int,
-    place: Place,
-) -> StepBatch:
+def take_step(state: RunState, setting: Setting, clips: Tensor, indices: Tensor) -> dict[str, Tensor]:
+    """Forward, loss, backward, step; returns the losses [] of this process."""
+    config, optim = setting.config, setting.config.optim
+    set_seeds(config.run.seed, state.step, setting.place.rank)
+    now = Clock(step=state.step, steps=setting.steps, epoch_steps=setting.epoch_steps)
+    for group in state.optimiser.param_groups:
+        group["lr"] = setting.rate_of(now, group["peak"], optim)
+    state.model.train()
+    batch = batch_of(clips, indices, setting, step=state.step)
+    state.optimiser.zero_grad(set_to_none=True)
+    losses = backward(
+        setting.encoder,
+        batch,
+        setting.objective,
+        weights=setting.source.weights,
+        micro_batch=config.run.micro_batch,
+        precision=setting.precision,
+    )
+    if optim.clip_norm:
+        trained = [item for item in state.model.parameters() if item.requires_grad]
+        nn.utils.clip_grad_norm_(trained, optim.clip_norm)
+    state.optimiser.step()
+    if optim.highest_scale:
+        with torch.no_grad():
+            state.model.logit_scale.clamp_(max=math.log(optim.highest_scale))
+    if state.average is not None:
+        follow_(state.average, state.model, decay=min(optim.ema, (state.step + 1) / (state.step + 10)))
+    return losses
+
+
+def tell(
+    state: RunState, setting: Setting, losses: dict[str, float], *, telling: Monitor, clips_per_second: float
+) -> None:
+    """Log losses, rates and speed.
+
+    Raises:
+        ConfigError: a loss is no number; nothing after it can be one.
+    """
+    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    if wrong:
+        raise ConfigError(f"step {state.step}: the loss {', '.join(wrong)} is no number; a lower optim.lr may help")
+    rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
+    telling.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
+    told = " ".join(f"{name} {value:.6f}" for name, value in losses.items())
+    logger.info("step %d/%d %s %.1f clips/s", state.step, setting.steps, told, clips_per_second)
+
+
+def batch_of(clips: Tensor, indices: Tensor, setting: Setting, *, step: int) -> StepBatch:
     """Clips uint8 [b, T, 3, S, S] and what they show -> what the objective needs, on the device."""
-    frames = normalised(clips.to(place.device, non_blocking=True), config.data)
-    if objective.is_paired:
+    config, source, device = setting.config, setting.source, setting.place.device
+    frames = normalised(clips.to(device, non_blocking=True), config.data)
+    if setting.objective.is_paired:
         tokens, targets = source.sample_tokens(indices, step), {"label": indices}
     else:
         tokens, loss = source.tokens(step), config.loss
@@ -154,12 +173,12 @@ def batch_of(
         }
         if loss.mixup or loss.cutmix:
             mixing = Mixing(mixup_alpha=loss.mixup, cutmix_alpha=loss.cutmix, cutmix_share=cutmix_share(config))
-            draws = draws_of((config.run.seed, step, place.rank))
+            draws = draws_of((config.run.seed, step, setting.place.rank))
             frames, targets["label"] = mixing.mix(frames, targets["label"], draws=draws)
     return StepBatch(
         frames=frames,
-        tokens=tokens.to(place.device),
-        targets={name: value.to(place.device) for name, value in targets.items()},
+        tokens=tokens.to(device),
+        targets={name: value.to(device) for name, value in targets.items()},
         rows={name: rows for name, (rows, _) in source.tasks.items()},
     )
 
@@ -172,7 +191,7 @@ def cutmix_share(config: TrainConfig) -> float:
     return loss.cutmix_share
 
 
-def objective_of(config: TrainConfig) -> Objective:
+def objective_of(config: TrainConfig, source: Source) -> Objective:
     """The objective a configuration names.
 
     Raises:
@@ -186,8 +205,10 @@ def objective_of(config: TrainConfig) -> Objective:
         raise ConfigError("loss.kind: pairs has no targets to smooth or mix")
     if objective.is_paired and config.model.family == "xclip" and config.model.model.get("prompts") is not None:
         raise ConfigError("loss.kind: X-CLIP's prompts need phrases; pairs compares plain features")
-    if (loss.mixup or loss.cutmix) and config.data.source == "demo":
-        raise ConfigError("loss.mixup, loss.cutmix: the demo source has several tasks and is not mixed")
+    if (loss.mixup or loss.cutmix) and set(source.tasks) != {"label"}:
+        raise ConfigError(
+            f"loss.mixup, loss.cutmix: the source {config.data.source} has several tasks and is not mixed"
+        )
     return objective
 
 
@@ -247,15 +268,3 @@ def follow_(average: nn.Module, model: nn.Module, *, decay: float) -> None:
     statistics = dict(model.named_buffers())
     for name, value in average.named_buffers():
         value.copy_(statistics[name])
-
-
-def check_finite(losses: dict[str, float], step: int) -> dict[str, float]:
-    """The losses.
-
-    Raises:
-        ConfigError: one is no number; nothing after it can be one.
-    """
-    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-    if wrong:
-        raise ConfigError(f"step {step}: the loss {', '.join(wrong)} is no number; a lower optim.lr may help")
-    return losses
