@@ -173,7 +173,7 @@ class Pipeline:
             phrasing=None if vocabulary is None else vocabulary.phrasing,
             templates=templates,
             function=options.chosen_function(contract.scoring.activation),
-            prototypes=None if vocabulary is None else await self._catalogue.prototypes(vocabulary, runtime),
+            prototypes=None if vocabulary is None else await self._catalogue.encoder.prototypes(vocabulary, runtime),
             rule=rule,
             acceptance=acceptance,
         )

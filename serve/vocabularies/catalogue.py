@@ -6,11 +6,10 @@ every loaded model, which happens behind a queue beside classification. Until th
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from serve.contract import ModelContract
@@ -24,8 +23,8 @@ from serve.video.workers import DecodePool
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.built_in import KINETICS, built_in, seed
 from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
+from serve.vocabularies.encoding import Encoding, VocabularyEncoder
 from serve.vocabularies.examples import ExampleEncoder, NewClip, with_examples, without_examples
-from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.store import VersionFacts, VocabularyStore
 from serve.vocabularies.vocabulary import Example, Vocabulary
 from serve.vocabularies.watch import ChangeWatcher
@@ -33,17 +32,6 @@ from serve.vocabularies.watch import ChangeWatcher
 logger = logging.getLogger(__name__)
 
 OLD_VERSIONS_HELD = 16
-PROTOTYPES_HELD = 64  # versions of vocabularies with examples, each under a model
-
-
-@dataclass
-class Encoding:
-    """How far a new version of a name has come on this gateway."""
-
-    version: int
-    done: int = 0  # prompts and example clips, over all loaded models
-    total: int = 0
-    fault: str | None = None  # why it did not become current
 
 
 class Catalogue:
@@ -62,8 +50,7 @@ class Catalogue:
         self._settings = settings
         self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
         self.store = VocabularyStore(database, keep_versions=settings.vocabularies.keep_versions)
-        self._examples = ExampleEncoder(pool, self.store, folder=folder, settings=settings)
-        self._prototypes: OrderedDict[tuple[str, str], Prototypes] = OrderedDict()  # by vocabulary and model reference
+        self.encoder = VocabularyEncoder(registry, ExampleEncoder(pool, self.store, folder=folder, settings=settings))
         self._watcher = ChangeWatcher(
             database, poll_seconds=settings.vocabularies.poll_seconds, follow=self._follow_store
         )
@@ -75,7 +62,7 @@ class Catalogue:
         self._committed: dict[str, Vocabulary] = {}  # by this gateway, not yet encoded
         self._wanted: asyncio.Queue[str] = asyncio.Queue()
         self._moved = asyncio.Condition()
-        self._encoder: asyncio.Task[None] | None = None
+        self._work_under_way: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Add the built-in vocabularies, load all, encode the default one.
@@ -93,16 +80,16 @@ class Catalogue:
         await runtime.bank.features(default.phrases, default.templates or runtime.contract.text.templates)
         for name in self._latest:
             self._wanted.put_nowait(name)
-        self._encoder = asyncio.create_task(self._work())
+        self._work_under_way = asyncio.create_task(self._work())
         self._watcher.start()
 
     async def close(self) -> None:
         """Stop encoding and watching; the database is left as it is."""
         await self._watcher.close()
-        if self._encoder is not None:
-            self._encoder.cancel()
+        if self._work_under_way is not None:
+            self._work_under_way.cancel()
             with suppress(asyncio.CancelledError):
-                await self._encoder
+                await self._work_under_way
 
     @property
     def store_fault(self) -> str | None:
@@ -237,7 +224,7 @@ class Catalogue:
         files = {clip.sha256: clip.path for clip in clips}
         with self._registry.use_all() as runtimes:
             for runtime in runtimes:
-                await self._examples.features(runtime, list(files), files=files)
+                await self.encoder.examples.features(runtime, list(files), files=files)
         stored = await self._commit(made, previous, author=author, note="examples added", new_clips=files)
         return stored, examples
 
@@ -252,26 +239,6 @@ class Catalogue:
         previous = await self._expected(name, expected)
         made = without_examples(previous, label_id, example_id)
         return await self._commit(made, previous, author=author, note="examples removed")
-
-    async def prototypes(
-        self, vocabulary: Vocabulary, runtime: ModelRuntime, *, progress: Callable[[int, int], None] | None = None
-    ) -> Prototypes | None:
-        """What the examples of a version are to a model; None where it has none.
-
-        Raises:
-            ActserveError: a clip cannot be read.
-        """
-        if not vocabulary.examples:
-            return None
-        key = (vocabulary.reference, runtime.reference)
-        found = self._prototypes.get(key)
-        found = found or await self._examples.prototypes(vocabulary, runtime, progress=progress)
-        assert found is not None, "there are examples"
-        self._prototypes[key] = found
-        self._prototypes.move_to_end(key)
-        while len(self._prototypes) > PROTOTYPES_HELD:
-            self._prototypes.popitem(last=False)
-        return found
 
     async def delete(self, name: str, *, expected: int) -> None:
         """Delete a name and its versions; requests under way end with what they began with.
@@ -299,7 +266,7 @@ class Catalogue:
         done: set[str] = set()
         while waiting := [item for item in self._current.values() if item.reference not in done]:
             for vocabulary in waiting:
-                await self._encode_for(runtime, vocabulary, Encoding(version=vocabulary.version))
+                await self.encoder.encode_for(runtime, vocabulary, Encoding(version=vocabulary.version))
                 done.add(vocabulary.reference)
                 progress(len(done), max(len(self._current), len(done)))
 
@@ -407,7 +374,7 @@ class Catalogue:
             encoding = self.encodings.setdefault(name, Encoding(version=self._latest[name]))
             try:
                 vocabulary = await self._newest(name)
-                await self._encode(vocabulary, encoding)
+                await self.encoder.encode(vocabulary, encoding)
             except asyncio.CancelledError:
                 raise
             except ActserveError as error:
@@ -429,31 +396,3 @@ class Catalogue:
         if own is not None and own.version == self.latest(name):
             return own
         return await asyncio.to_thread(self.store.load, name)
-
-    async def _encode(self, vocabulary: Vocabulary, encoding: Encoding) -> None:
-        """Have everything of a vocabulary encoded for every loaded model, those that are loaded meanwhile included."""
-        started = time.perf_counter()
-        encoding.version = vocabulary.version
-        done: set[str] = set()
-        while fresh := {runtime.reference for runtime in self._registry.loaded()} - done:
-            with self._registry.use_all() as runtimes:
-                for runtime in runtimes:
-                    if runtime.reference in fresh:
-                        await self._encode_for(runtime, vocabulary, encoding)
-            done |= fresh
-        logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
-
-    async def _encode_for(self, runtime: ModelRuntime, vocabulary: Vocabulary, encoding: Encoding) -> None:
-        templates = vocabulary.templates or runtime.contract.text.templates
-        await runtime.bank.features(vocabulary.phrases, templates, progress=_progress(encoding))
-        await self.prototypes(vocabulary, runtime, progress=_progress(encoding))
-
-
-def _progress(encoding: Encoding) -> Callable[[int, int], None]:
-    """Counts one model's prompts or clips on top of what was counted before."""
-    done, total = encoding.done, encoding.total
-
-    def count(prompts_done: int, prompts: int) -> None:
-        encoding.done, encoding.total = done + prompts_done, total + prompts
-
-    return count
