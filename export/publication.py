@@ -29,7 +29,7 @@ from serve.contract import (
     read_contract,
     versions_of,
 )
-from training.checkpoints.own import sync_to_disk
+from serve.disk import sync_to_disk
 
 Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
 

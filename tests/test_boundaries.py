@@ -12,6 +12,7 @@ LIGHT = [
     "arrays",
     "contract",
     "errors",
+    "disk",
     "feedback/index",
     "parity",
     "scoring",

@@ -26,7 +26,7 @@ from training.config import ConfigError, TrainConfig
 from training.data.mixing import Mixing, smoothed_targets
 from training.data.reading import draws_of
 from training.data.sources import Source, make_source
-from training.data.systems import normalised
+from training.data.systems import normalised, preprocess_of
 from training.distributed import Place, any_of_ranks, joined, mean_over_ranks
 from training.monitor import Monitor, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
@@ -162,7 +162,7 @@ def tell(
 def batch_of(clips: Tensor, indices: Tensor, setting: Setting, *, step: int) -> StepBatch:
     """Clips uint8 [b, T, 3, S, S] and what they show -> what the objective needs, on the device."""
     config, source, device = setting.config, setting.source, setting.place.device
-    frames = normalised(clips.to(device, non_blocking=True), config.data)
+    frames = normalised(clips.to(device, non_blocking=True), preprocess_of(config.data))
     if setting.objective.is_paired:
         tokens, targets = source.sample_tokens(indices, step), {"label": indices}
     else:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from serve.disk import sync_to_disk
 from serve.errors import ContractError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
 from serve.feedback.index import CLIPS, FILE, INDEX, Feedback, clip_path, line_of, read_index
 from serve.text import prompts
@@ -119,7 +120,7 @@ class FeedbackFolder:
                 raise UnknownFeedback(f"there is no feedback {feedback_id[:80]!r}")
             self._rewrite([row for row in rows if row is not erased])
             clip_path(self.folder, erased).unlink(missing_ok=True)
-            _sync(self.folder / CLIPS)
+            sync_to_disk(self.folder / CLIPS)
 
     def _refuse_beyond(self, rows: Sequence[Feedback], num_bytes: int) -> None:
         used = sum(row.num_bytes for row in rows)
@@ -142,7 +143,7 @@ class FeedbackFolder:
                 target.flush()
                 os.fsync(target.fileno())
             partial.rename(final)
-            _sync(final.parent)
+            sync_to_disk(final.parent)
             self._append(line_of(row))
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -172,7 +173,7 @@ class FeedbackFolder:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(self.folder / INDEX)
-        _sync(self.folder)
+        sync_to_disk(self.folder)
 
     def _read(self) -> list[Feedback]:
         """The rows; the file is read again only when it is another one."""
@@ -202,7 +203,7 @@ class FeedbackFolder:
         for path in leftovers:
             path.unlink()
         if leftovers:
-            _sync(self.folder / CLIPS)
+            sync_to_disk(self.folder / CLIPS)
             logger.warning("feedback: %d clips without a row removed", len(leftovers))
 
     @contextmanager
@@ -222,15 +223,6 @@ def _row(correction: Correction, *, sha256: str, num_bytes: int, container: str)
         created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         **vars(correction),
     )
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder's entries survive power loss."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

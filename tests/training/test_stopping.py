@@ -14,7 +14,7 @@ from tests.running_server import ROOT
 from tests.training.test_trainer import DEMO, SMALL
 from training.checkpoints.own import Checkpoint, load_checkpoint
 
-STEPS = 8
+STEPS = 24  # many more than are waited for: a busy machine notices late
 DROPOUT = "model.model.fusion={kind: Transf_cls, layers: 1, heads: 2}"  # its encoder drops: streams must go on too
 
 

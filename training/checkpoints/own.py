@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from serve.contract import Family, PreprocessContract, SamplingContract, ScoringContract, TextContract
+from serve.disk import sync_to_disk
 from training.models.base import VideoTextModel
 from training.models.registry import build_model
 
@@ -218,12 +219,3 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
 def _shorten(names: list[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def sync_to_disk(path: Path) -> None:
-    """Make a file's content, or a folder's entries, survive power loss."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -91,7 +91,8 @@ class LabelledSource:
             if not len(batch.labels):
                 continue
             clips = batch.clips[:, 0]
-            found = probabilities(model, normalised(clips.to(device), self._config.data), texts, scoring).float().cpu()
+            frames = normalised(clips.to(device), self._reader.rule.preprocess)
+            found = probabilities(model, frames, texts, scoring).float().cpu()
             best = found.topk(min(5, len(self.labels)), dim=1)
             rows += zip(batch.labels.tolist(), best.indices.tolist(), best.values[:, 0].tolist(), strict=True)
             shown += self._shown(clips, rows[-len(clips) :], MOST_SAMPLES - len(shown))

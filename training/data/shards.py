@@ -115,6 +115,13 @@ def read_index(folder: Path) -> dict[str, Any]:
     return found
 
 
+def shards_of_worker(num_shards: int, *, rank: int, num_ranks: int) -> range:
+    """The shards this loading process reads when every one is read once: those of its rank, in turn."""
+    worker = get_worker_info()
+    place, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    return range(num_shards)[rank::num_ranks][place::num_workers]
+
+
 def samples_of(shard: Shard, number: int, failures: list[Failure]) -> Iterator[PackedSample]:
     """The samples of one shard; what the shard should hold and does not is added to `failures`."""
     faults: list[str] = []
@@ -243,9 +250,7 @@ class PackedTestClips(IterableDataset[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         single_threaded()
-        worker = get_worker_info()
-        place, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        mine = range(len(self._shards))[self._rank :: self._num_ranks][place::num_workers]
+        mine = shards_of_worker(len(self._shards), rank=self._rank, num_ranks=self._num_ranks)
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
             for number in mine:
                 failures: list[Failure] = []

@@ -171,12 +171,11 @@ def preprocess_of(data: DataConfig) -> PreprocessContract:
     return system_of(data).preprocess(data)
 
 
-def normalised(clips: Tensor, data: DataConfig) -> Tensor:
-    """Clips uint8 [B, T, 3, S, S] -> float, as the exported graph normalises them."""
-    rule = preprocess_of(data)
-    mean = torch.tensor(rule.mean, device=clips.device).view(3, 1, 1)
-    std = torch.tensor(rule.std, device=clips.device).view(3, 1, 1)
-    return (clips.float() / 255 - mean) / std
+def normalised(clips: Tensor, rule: PreprocessContract) -> Tensor:
+    """Clips uint8 [..., 3, S, S] -> float, as the exported graph normalises them."""
+    mean = 255 * torch.tensor(rule.mean, device=clips.device).reshape(3, 1, 1)
+    std = 255 * torch.tensor(rule.std, device=clips.device).reshape(3, 1, 1)
+    return (clips.to(torch.float32) - mean) / std
 
 
 def sampling_of(data: DataConfig) -> SamplingContract:

@@ -104,7 +104,7 @@ class OrderSource:
         texts = model.encode_text(torch.from_numpy(rows).to(device))  # [K, D]
         logits = []
         for part in torch.from_numpy(self._test).split(32):
-            video = model.encode_video(normalised(part.to(device), self._config.data))
+            video = model.encode_video(normalised(part.to(device), preprocess_of(self._config.data)))
             logits.append(model.head(video.video_features, video.patch_features, texts).cpu())
         scores = torch.cat(logits).numpy()  # [N, K]
         return Measured(figures=_figures(scores, self._truth))

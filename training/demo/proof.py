@@ -13,6 +13,7 @@ from torch.nn import functional
 from serve.contract import PreprocessContract
 from serve.text.tokenizer import pad_rows
 from training.data.prompts import clip_tokenizer
+from training.data.systems import normalised
 from training.demo.captions import Combination, combinations, held_out, seen
 from training.demo.dataset import render_clip
 from training.demo.phrases import DEMO_TEXT
@@ -64,8 +65,7 @@ def _clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Com
 
 
 def _scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text: Tensor) -> np.ndarray:
-    mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
-    features = [model.encode_video((part.float() / 255 - mean) / std).video_features for part in clips.split(32)]
+    features = [model.encode_video(normalised(part, rule)).video_features for part in clips.split(32)]
     return (functional.normalize(torch.cat(features), dim=-1) @ text.T).numpy()
 
 

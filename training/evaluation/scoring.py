@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from serve.arrays import Float32Array
-from serve.contract import PreprocessContract
 from serve.scoring import Scores, bank_of, logits_of, reduce_logits
 from serve.text import prompts
 from serve.text.tokenizer import Tokenizer, pad_rows
+from training.data.systems import normalised
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 from training.models.base import VideoTextModel
@@ -87,13 +87,6 @@ def text_bank(
     ]
     features = np.concatenate(parts).reshape(len(text.templates), len(labels), -1)
     return bank_of(features, protocol.scoring, has_prompt_head=model.has_prompt_head)
-
-
-def normalised(clips: Tensor, preprocess: PreprocessContract) -> Tensor:
-    """Clips uint8 [..., 3, S, S] -> float, as the exported graph normalises them."""
-    mean = 255 * torch.tensor(preprocess.mean, device=clips.device).reshape(3, 1, 1)
-    std = 255 * torch.tensor(preprocess.std, device=clips.device).reshape(3, 1, 1)
-    return (clips.to(torch.float32) - mean) / std
 
 
 def _numpy(values: Tensor) -> Float32Array:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from serve.contract import file_sha256
 from training.config import DataConfig
@@ -19,7 +19,7 @@ from training.data.clips import single_threaded, workers_start
 from training.data.decode_process import BadVideoError
 from training.data.listings import Entry, class_names, entries_of, kind_of, read_rows
 from training.data.reading import ClipReader, decode_settings
-from training.data.shards import PackedSample, Shard, find_shards, read_index, samples_of
+from training.data.shards import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
 from training.data.systems import clip_rule
 from training.evaluation.protocol import Protocol
 
@@ -129,9 +129,7 @@ class PackedVideos(IterableDataset[Viewed]):
 
     def __iter__(self) -> Iterator[Viewed]:
         single_threaded()
-        worker = get_worker_info()
-        place, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        mine = range(len(self._shards))[self._rank :: self._num_ranks][place::num_workers]
+        mine = shards_of_worker(len(self._shards), rank=self._rank, num_ranks=self._num_ranks)
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
             for number in mine:
                 yield from self._of_shard(number, Path(scratch))
