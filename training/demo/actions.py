@@ -95,10 +95,6 @@ def sitting_down(u: float, c: float) -> Pose:
     return _sitting(once(u))
 
 
-def standing_up(u: float, c: float) -> Pose:
-    return _sitting(1 - once(u))
-
-
 def raising_both_arms(u: float, c: float) -> Pose:
     angle = 12 + 160 * once(u)
     return Pose(left_arm=(-angle, -angle), right_arm=(angle, angle))
@@ -214,7 +210,7 @@ def leaping(u: float, c: float) -> Pose:
                 left_arm=(-30 - 70 * high, -30 - 80 * high), right_arm=(30 + 70 * high, 30 + 80 * high))  # fmt: skip
 
 
-IN_PLACE: dict[str, PoseAt] = {
+_REPEATED: dict[str, PoseAt] = {
     "waving one arm": waving_one_arm,
     "waving both arms": waving_both_arms,
     "clapping": clapping,
@@ -223,14 +219,9 @@ IN_PLACE: dict[str, PoseAt] = {
     "bowing": bowing,
     "kicking": kicking,
     "punching": punching,
-    "falling down": falling_down,
-    "sitting down": sitting_down,
-    "standing up": standing_up,
-    "raising both arms": raising_both_arms,
     "marching in place": marching_in_place,
     "hopping in place": hopping_in_place,
     "throwing a ball": throwing_a_ball,
-    "lifting a box": lifting_a_box,
     "drinking": drinking,
     "circling both arms": circling_both_arms,
     "swaying from side to side": swaying,
@@ -275,10 +266,11 @@ _FIRST: dict[str, tuple[str, PoseAt]] = {
     "opening both arms": ("closing both arms", lambda u, c: _arms_from_side(1 - once(u))),
     "lifting a box": ("putting down a box", lifting_a_box),
     "falling down": ("getting up", falling_down),
-    "waving in": ("waving off", lambda u, c: _beckoning(_sawtooth(c))),
+    "waving in": ("waving off", lambda u, c: _beckoning(_sawtooth(c / 2))),  # faster, few frames would not hold it
 }
 PAIRS: tuple[tuple[str, str], ...] = tuple((first, second) for first, (second, _) in _FIRST.items())
 ORDERED: dict[str, PoseAt] = {
     **{first: pose_at for first, (_, pose_at) in _FIRST.items()},
     **{second: _reversed(pose_at) for second, pose_at in _FIRST.values()},
 }
+IN_PLACE: dict[str, PoseAt] = _REPEATED | ORDERED

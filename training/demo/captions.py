@@ -2,10 +2,10 @@
 shows."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-from training.demo.actions import IN_PLACE, TRAVELLING
+from training.demo.actions import IN_PLACE, PAIRS, TRAVELLING
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 DIRECTIONS = ("left", "right")
@@ -48,6 +48,15 @@ def held_out() -> frozenset[Combination]:
         if combination.colour == COLOURS[number % len(COLOURS)]:
             chosen.add(combination)
     return frozenset(chosen)
+
+
+@cache
+def opposite(shown: Combination) -> Combination | None:
+    """The same pictures in the opposite order: the other direction, or the other action of its pair."""
+    if shown.direction:
+        return replace(shown, direction=next(name for name in DIRECTIONS if name != shown.direction))
+    action = next((b if a == shown.action else a for a, b in PAIRS if shown.action in (a, b)), None)
+    return replace(shown, action=action) if action else None
 
 
 @cache

@@ -21,7 +21,7 @@ from training.data.clips import Epochs
 from training.data.prompts import clip_tokenizer
 from training.data.systems import normalised, preprocess_of
 from training.demo.actions import PAIRS
-from training.demo.captions import COLOURS, Combination
+from training.demo.captions import COLOURS, Combination, opposite
 from training.demo.dataset import RenderedClips, render_clip
 from training.demo.phrases import DEMO_TEXT, PhraseBank
 from training.demo.scenes import make_scene
@@ -47,12 +47,6 @@ def ordered_held_out() -> frozenset[Combination]:
     return frozenset(
         Combination(action, "", COLOURS[number % len(COLOURS)]) for number, pair in enumerate(PAIRS) for action in pair
     )
-
-
-def partner(item: Combination) -> Combination:
-    """The same pictures in the opposite order."""
-    action = next(b if a == item.action else a for a, b in PAIRS if item.action in (a, b))
-    return Combination(action, "", item.colour)
 
 
 class OrderSource:
@@ -138,7 +132,7 @@ def _render_test(config: TrainConfig, rule: PreprocessContract) -> tuple[UInt8Ar
 def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
     place = {item: k for k, item in enumerate(ordered())}
     hits = scores.argmax(axis=1) == truth
-    partners = np.array([place[partner(ordered()[k])] for k in truth])
+    partners = np.array([place[other] for k in truth if (other := opposite(ordered()[k]))])
     rows = np.arange(len(truth))
     in_order = scores[rows, truth] > scores[rows, partners]
     figures: dict[str, Any] = {

@@ -14,7 +14,7 @@ from serve.contract import PreprocessContract
 from serve.text.tokenizer import pad_rows
 from training.data.prompts import clip_tokenizer
 from training.data.systems import normalised
-from training.demo.captions import Combination, combinations, held_out, seen
+from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.dataset import render_clip
 from training.demo.phrases import DEMO_TEXT
 from training.demo.scenes import make_scene
@@ -25,7 +25,7 @@ FIRST_SEED = 5_000_000  # of the test world; the server's proof uses others
 
 @torch.no_grad()
 def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_group: int) -> dict[str, float]:
-    """Top-1 over the whole vocabulary (seen, held out), among directions only, and with shuffled frames."""
+    """Top-1 over the whole vocabulary (seen, held out), between opposite orders only, and with shuffled frames."""
     model.eval()
     labels = [item.label for item in combinations()]
     rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(labels), pad_id=0)
@@ -41,9 +41,9 @@ def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_g
         truth = [combinations().index(item) for item in chosen]
         figures[name] = float(np.mean(scores.argmax(axis=1) == truth))
         if name == "held_out":
-            figures["direction"] = _direction(scores, chosen)
+            figures["order"] = _in_order(scores, chosen)
             shuffled = clips[:, torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(1))]
-            figures["direction_shuffled"] = _direction(_scores(model, rule, shuffled, text), chosen)
+            figures["order_shuffled"] = _in_order(_scores(model, rule, shuffled, text), chosen)
     return {name: round(value, 4) for name, value in figures.items()}
 
 
@@ -69,13 +69,8 @@ def _scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text
     return (functional.normalize(torch.cat(features), dim=-1) @ text.T).numpy()
 
 
-def _direction(scores: np.ndarray, chosen: Sequence[Combination]) -> float:
-    """Share of travelling clips whose own label beats the one that differs only in direction."""
-    order = {item: k for k, item in enumerate(combinations())}
-    right = [
-        scores[n, order[item]]
-        > scores[n, order[Combination(item.action, "left" if item.direction == "right" else "right", item.colour)]]
-        for n, item in enumerate(chosen)
-        if item.direction
-    ]
-    return float(np.mean(right))
+def _in_order(scores: np.ndarray, chosen: Sequence[Combination]) -> float:
+    """Share of clips whose own label beats the one of the same pictures in the opposite order, where there is one."""
+    place = {item: k for k, item in enumerate(combinations())}
+    pairs = [(n, item, opposite(item)) for n, item in enumerate(chosen)]
+    return float(np.mean([scores[n, place[item]] > scores[n, place[other]] for n, item, other in pairs if other]))

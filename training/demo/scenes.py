@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from serve.arrays import UInt8Array
-from training.demo.actions import IN_PLACE, ORDERED, TRAVELLING
+from training.demo.actions import IN_PLACE, TRAVELLING
 from training.demo.captions import Combination
 from training.demo.figure import Body, draw_figure, mirrored
 
@@ -98,7 +98,7 @@ def draw_scene(scene: Scene, progress: float) -> UInt8Array:
     picture = cv2.warpAffine(
         scene.ground, camera, (scene.width, scene.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-    pose_at = (ORDERED | IN_PLACE | TRAVELLING)[scene.combination.action]
+    pose_at = (IN_PLACE | TRAVELLING)[scene.combination.action]
     pose = pose_at(progress, scene.phase + scene.cycles * progress)
     pose = mirrored(pose) if scene.is_mirrored else pose
     x = (scene.start[0] + scene.travel * progress) * short * zoom + centre[0] + across

@@ -9,6 +9,7 @@ from training.checkpoints.own import load_checkpoint
 from training.config import load_config
 from training.demo import order
 from training.demo.actions import ORDERED, PAIRS
+from training.demo.captions import opposite
 from training.trainer import train
 
 CONFIGS = Path(__file__).resolve().parents[3] / "training" / "configs" / "order"
@@ -32,8 +33,8 @@ def test_held_out_combinations_are_never_trained_and_every_label_has_its_partner
     held = order.ordered_held_out()
     assert {item.action for item in held} == {action for pair in PAIRS for action in pair}
     for item in order.ordered():
-        other = order.partner(item)
-        assert other.colour == item.colour and order.partner(other) == item != other
+        other = opposite(item)
+        assert other.colour == item.colour and opposite(other) == item != other
         assert (item in held) == (other in held), "the opposite order is held out too, or it would tell"
 
 
