@@ -79,14 +79,15 @@ def reference_check(
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Folder for the videos and index.csv.")],
     count: Annotated[int, typer.Option(min=1, help="How many videos.")] = 20,
-    split: Annotated[str, typer.Option(help="train, seen or heldout.")] = "train",
+    split: Annotated[str, typer.Option(help="train, seen, heldout, pairs or directions.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=2160, help="Shorter side in pixels.")] = 240,
+    words: Annotated[str, typer.Option(help="What `label` says: label (activity and colour) or activity.")] = "label",
 ) -> None:
     """Render videos of the demo world with an index."""
     from training.demo.videos import write_videos
 
-    typer.echo(str(write_videos(folder, count=count, split=split, seed=seed, size=size)))
+    typer.echo(str(write_videos(folder, count=count, split=split, seed=seed, size=size, words=words)))
 
 
 app.command()(evaluation.evaluate)

@@ -44,7 +44,7 @@ class ModelConfig:
     start: str = ""  # weights to begin from: a checkpoint file, or `open_clip:ARCH/TAG`; fresh where empty
     frozen: tuple[str, ...] = ()  # weights that stay as they are
     lora: LoraConfig = LoraConfig()
-    # standard deviation of fresh frame positions; ActionCLIP's 0.02 drowns beside features of length sqrt(D)
+    # standard deviation of fresh frame positions; the systems' own 0.02 drowns beside features of length sqrt(D)
     frame_position_spread: float = 0.02
     checkpointing: bool = False  # blocks keep no activations and are run again on the way back
 

@@ -22,6 +22,7 @@ from training.models.registry import build_model
 logger = logging.getLogger(__name__)
 
 HUB = "open_clip:"
+FRAME_POSITIONS = ("fusion.frame_position_embeddings.weight", "mit.positional_embedding")
 SHIFTED = ".block."  # of a block under temporal shift, which has no weights of its own
 
 
@@ -36,9 +37,9 @@ def starting_model(config: ModelConfig) -> VideoTextModel:
         ConfigError: the name of the weights says nothing.
     """
     model = build_model(config.family, config.model)
-    positions = getattr(getattr(model, "fusion", None), "frame_position_embeddings", None)
-    if positions is not None:
-        nn.init.normal_(positions.weight, std=config.frame_position_spread)
+    for name, item in model.named_parameters():
+        if name in FRAME_POSITIONS:
+            nn.init.normal_(item, std=config.frame_position_spread)
     if config.start:
         fill_(model, _weights_of(config))
     freeze_(model, config.frozen)

@@ -10,14 +10,17 @@ import numpy as np
 
 from serve.arrays import UInt8Array
 from training.config import ConfigError
-from training.demo.captions import Combination, held_out, seen
+from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.scenes import World, draw_scene, make_scene, random_for
 
 SPLITS: dict[str, tuple[World, tuple[Combination, ...]]] = {
     "train": ("train", seen()),
     "seen": ("test", seen()),
     "heldout": ("test", tuple(sorted(held_out()))),
+    "pairs": ("test", tuple(item for item in combinations() if opposite(item) and not item.direction)),
+    "directions": ("test", tuple(item for item in combinations() if item.direction)),
 }
+WORDS = ("label", "activity")
 COLUMNS = ("path", "label", "action", "direction", "colour", "seed", "split", "num_frames", "fps", "width", "height")
 FRAME_RATES = (12, 15, 24, 25, 30)
 
@@ -61,14 +64,17 @@ def write_video(path: Path, frames: Sequence[UInt8Array], *, fps: int, crf: int 
         container.mux(stream.encode())
 
 
-def write_videos(folder: Path, *, count: int, split: str, seed: int, size: int) -> Path:
+def write_videos(folder: Path, *, count: int, split: str, seed: int, size: int, words: str = "label") -> Path:
     """Write `count` videos of a split, combinations in turn, and `index.csv`; returns the index's path.
 
+    `words` says what the column `label` holds: the whole label, or the activity without the colour.
+
     Raises:
-        ConfigError: there is no such split.
+        ConfigError: there is no such split, or no such words.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"--split: one of {', '.join(SPLITS)} is needed, found {split!r}")
+    for name, value, known in (("--split", split, tuple(SPLITS)), ("--words", words, WORDS)):
+        if value not in known:
+            raise ConfigError(f"{name}: one of {', '.join(known)} is needed, found {value!r}")
     world, group = SPLITS[split]
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "index.csv"
@@ -82,7 +88,7 @@ def write_videos(folder: Path, *, count: int, split: str, seed: int, size: int) 
             height, width = video.frames[0].shape[:2]
             shown = video.combination
             writer.writerow(
-                [path.name, shown.label, shown.action, shown.direction, shown.colour, seed + n, split,
+                [path.name, getattr(shown, words), shown.action, shown.direction, shown.colour, seed + n, split,
                  len(video.frames), video.fps, width, height]
             )  # fmt: skip
     return index

@@ -9,6 +9,7 @@ import pytest
 
 from serve.contract import PreprocessContract
 from training.config import ConfigError
+from training.demo.actions import PAIRS
 from training.demo.captions import COLOURS, DIRECTIONS, combinations, held_out, seen
 from training.demo.dataset import RenderedClips
 from training.demo.phrases import PhraseBank
@@ -83,6 +84,22 @@ def test_the_index_says_what_the_files_hold(tmp_path: Path) -> None:
             next(item for item in held_out() if item.label == row["label"]), "test", int(row["seed"]), size=64
         )
         assert len(again.frames) == frames and again.fps == int(row["fps"])
+
+
+def test_pairs_and_directions_come_apart_and_are_named_by_activity(tmp_path: Path) -> None:
+    shown = {}
+    for split in ("pairs", "directions"):
+        index = write_videos(tmp_path / split, count=4, split=split, seed=50, size=48, words="activity")
+        with index.open(newline="") as stream:
+            shown[split] = [(row["label"], row["direction"]) for row in csv.DictReader(stream)]
+    actions = {action for pair in PAIRS for action in pair}
+    assert all(label in actions and not direction for label, direction in shown["pairs"])
+    assert all(label.endswith(f"to the {direction}") for label, direction in shown["directions"])
+
+
+def test_unknown_words_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one of label, activity"):
+        write_videos(tmp_path, count=1, split="pairs", seed=0, size=64, words="seed")
 
 
 def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
