@@ -38,21 +38,13 @@ def place_among_ranks() -> tuple[int, int]:
 
 
 @contextmanager
-def joined(run: RunConfig) -> Iterator[Place]:
-    """Join the processes `torchrun` started, if it did, and choose the device.
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none, or the batch cannot be shared out evenly.
-    """
-    device = _device(run)
+def joined(device: torch.device) -> Iterator[Place]:
+    """Join the processes `torchrun` started, if it did; this one computes on a device."""
     begins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if begins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         rank, count = place_among_ranks()
-        share = share_of(run.batch_size, count)
-        if run.micro_batch and share % run.micro_batch:
-            raise ConfigError(f"run.micro_batch: a divisor of a process's share {share} is needed: {run.micro_batch}")
         yield Place(rank=rank, count=count, device=device)
     finally:
         if begins:
@@ -68,6 +60,13 @@ def share_of(batch_size: int, num_ranks: int) -> int:
     if batch_size % num_ranks:
         raise ConfigError(f"run.batch_size: a multiple of the {num_ranks} processes is needed, found {batch_size}")
     return batch_size // num_ranks
+
+
+def check_shares(run: RunConfig, num_ranks: int) -> None:
+    """Raises ConfigError where the batch cannot be shared out evenly."""
+    share = share_of(run.batch_size, num_ranks)
+    if run.micro_batch and share % run.micro_batch:
+        raise ConfigError(f"run.micro_batch: a divisor of a process's share {share} is needed: {run.micro_batch}")
 
 
 def gathered(rows: Tensor) -> Tensor:
@@ -116,15 +115,3 @@ def wait_for_all() -> None:
     """Go on when every process is here."""
     if place_among_ranks()[1] > 1:
         dist.barrier()
-
-
-def _device(run: RunConfig) -> torch.device:
-    if run.device == "cpu" or (run.device == "auto" and not torch.cuda.is_available()):
-        if run.precision == "bf16":
-            raise ConfigError("run.precision: bf16 needs a GPU; on a processor it is many times slower than fp32")
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("run.device: cuda is asked for, and torch finds no GPU")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(device)
-    return device

@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from training.data.mixing import Mixing, smoothed_targets
 from training.data.reading import draws_of
 from training.data.sources import Source, make_source
 from training.data.systems import normalised, preprocess_of
-from training.distributed import Place, any_of_ranks, joined, mean_over_ranks
+from training.devices import computing_in, device_named
+from training.distributed import Place, any_of_ranks, check_shares, joined, mean_over_ranks
 from training.monitor import Monitor, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
 from training.run_state import RunState, begin, keep
@@ -66,7 +67,10 @@ def train(config: TrainConfig) -> Path:
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    with joined(config.run) as place, StopSignal() as stop:
+    device = device_named(config.run.device, key="run.device")
+    precision = computing_in(config.run.precision, device, key="run.precision")
+    with joined(device) as place, StopSignal() as stop:
+        check_shares(config.run, place.count)
         set_seeds(config.run.seed)
         source = make_source(config)
         steps, epoch_steps = length_of(config, source)
@@ -78,7 +82,7 @@ def train(config: TrainConfig) -> Path:
             objective=objective_of(config, source),
             encoder=wrapped(state.model, config, place),
             rate_of=schedule_of(config.optim),
-            precision=precision_of(config, place),
+            precision=precision,
             steps=steps,
             epoch_steps=epoch_steps,
         )
@@ -242,13 +246,6 @@ def wrapped(model: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     elif any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
         logger.warning("batch norms see the clips of their own process alone on a CPU")
     return DistributedDataParallel(encoder, find_unused_parameters=True)
-
-
-def precision_of(config: TrainConfig, place: Place) -> Callable[[], AbstractContextManager[Any]]:
-    """What forward passes run in."""
-    if config.run.precision == "fp32":
-        return nullcontext
-    return lambda: torch.autocast(place.device.type, torch.bfloat16)
 
 
 def set_seeds(*words: int) -> None:

@@ -53,6 +53,22 @@ def run(out: Path, class_folders: Path, kind: str, *, processes: int, extra: str
     return losses[::processes], out
 
 
+def evaluated(out: Path, class_folders: Path, *, processes: int) -> tuple[list[tuple[object, ...]], object]:
+    """(path, label and rank of every video, top-1 with its interval) of the command `evaluate`."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
+    file = out / f"result-{processes}.json"
+    words = ["evaluate", out / "checkpoint.pt", class_folders, "--own-classes", "--device", "cpu", "--out", file]
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "training", *map(str, words), "--workers", "0", "--clips", "2"],
+        cwd=ROOT, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == 1, "one process tells"
+    (split,) = json.loads(file.read_text())["splits"]
+    rows = [(video["path"], video["label"], video["rank"]) for video in split["videos"]]
+    return rows, (split["figures"]["top1"], split["intervals"]["top1"])
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def alone(
     request: pytest.FixtureRequest, class_folders: Path, tmp_path_factory: pytest.TempPathFactory
@@ -72,6 +88,7 @@ def test_two_processes_train_as_one(alone: tuple[str, list[float], Path], class_
     ours, theirs = (load_checkpoint(folder / "checkpoint.pt").weights for folder in (out, other))
     for name, value in ours.items():  # Adam makes steps of full length out of gradients that are rounding alone
         assert torch.allclose(value, theirs[name], atol=1e-3), name
+    assert evaluated(out, class_folders, processes=2) == evaluated(out, class_folders, processes=1)
     figures = [
         [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
         for folder in (out, other)

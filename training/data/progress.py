@@ -29,7 +29,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(label: str, *, total: int) -> Iterator[Bar]:
+def progress_bar(label: str, *, total: int, is_shown: bool = True) -> Iterator[Bar]:
     """A bar for as long as the context lasts."""
     columns = (
         TextColumn("{task.description}"),
@@ -39,5 +39,5 @@ def progress_bar(label: str, *, total: int) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=not is_shown) as progress:
         yield Bar(progress, label=label, total=total)

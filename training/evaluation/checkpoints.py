@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from serve.contract import TextContract, file_sha256
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.own import Checkpoint
@@ -48,22 +46,6 @@ def tokenizer_of(text: TextContract, file: Path | None) -> Tokenizer:
     if text.tokenizer != "clip":
         raise EvaluationError("the tokenizer of this model is not CLIP's: give its tokenizer.json with --tokenizer")
     return clip_tokenizer(text)
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a name; `auto` is a GPU where there is one.
-
-    Raises:
-        EvaluationError: there is none such.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EvaluationError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _few_shot(config: Mapping[str, Any]) -> dict[str, int]:

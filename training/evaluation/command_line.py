@@ -2,6 +2,7 @@
 
 python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
 python -m training evaluate --compare one.json other.json
+torchrun --nproc-per-node 8 -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --precision bf16
 """
 
 import json
@@ -64,8 +65,12 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=0, max=256, help="Loading processes; 0: none of their own.")] = 1,
     deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds one video may take.")] = 30.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",
 ) -> None:
-    """Evaluate a checkpoint on labelled videos, or compare two results; the last line is one JSON document."""
+    """Evaluate a checkpoint on labelled videos, or compare two results; the last line is one JSON document.
+
+    Under torchrun its processes share the videos.
+    """
     if compare:
         _compare(paths, out=out)
         return
@@ -91,6 +96,7 @@ def evaluate(
             "view_rule": view_rule,
             "templates": _lines(templates),
             "system": system,
+            "precision": precision,
         },
         zero_shot=ZeroShot(
             train_classes=train_classes,
@@ -104,7 +110,8 @@ def evaluate(
         tokenizer=tokenizer,
         device=device,
     )
-    _tell(result, out=out, plots=plots)
+    if result is not None:
+        _tell(result, out=out, plots=plots)
 
 
 def _evaluated(
@@ -119,15 +126,17 @@ def _evaluated(
     num_frames: int | None,
     tokenizer: Path | None,
     device: str,
-) -> "Result":
-    """The result of a checkpoint.
+) -> "Result | None":
+    """The result of a checkpoint; None for all processes but the first.
 
     Raises:
         EvaluationError, ConfigError, AnnotationError: what the caller can mend.
     """
     from serve.errors import ActserveError
     from training.checkpoints.own import CheckpointError
-    from training.evaluation.checkpoints import device_of, read_evaluated, tokenizer_of
+    from training.devices import device_named
+    from training.distributed import joined
+    from training.evaluation.checkpoints import read_evaluated, tokenizer_of
     from training.evaluation.protocol import protocol_of
     from training.evaluation.results import Result
     from training.evaluation.splits import evaluate_splits
@@ -143,17 +152,19 @@ def _evaluated(
             read_list(each, classes=checkpoint.labels if names == OWN else names, **reading)
             for each, names in zip(lists, classes, strict=True)
         ]
-        splits = evaluate_splits(
-            checkpoint.build().to(device_of(device)),
-            protocol,
-            listed,
-            tokenizer=tokenizer_of(protocol.text, tokenizer),
-            pace=pace,
-            zero_shot=zero_shot,
-        )
+        own_device = device_named(device, key=f"--device {device}")
+        with joined(own_device) as place:
+            splits = evaluate_splits(
+                checkpoint.build().to(own_device),
+                protocol,
+                listed,
+                tokenizer=tokenizer_of(protocol.text, tokenizer),
+                pace=pace,
+                zero_shot=zero_shot,
+            )
     except (CheckpointError, ModelConfigError, ActserveError, FileNotFoundError) as error:
         raise EvaluationError(str(error)) from error
-    return Result(checkpoint=identity, protocol=protocol.document(), splits=splits)
+    return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if place.is_first else None
 
 
 def _require_places(out: Path | None, plots: Path | None) -> None:

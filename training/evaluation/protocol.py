@@ -13,6 +13,7 @@ from serve.text.prompts import check_templates
 from training.checkpoints.own import Checkpoint
 from training.config import DataConfig
 from training.data.systems import preprocess_of, sampling_of
+from training.devices import Precision
 from training.evaluation.errors import EvaluationError
 
 MOST_CLIPS = 64
@@ -29,6 +30,7 @@ class Protocol:
     preprocess: PreprocessContract
     text: TextContract  # templates among them
     scoring: ScoringContract  # rules over templates and views
+    precision: Precision = "fp32"  # of forward passes
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_clips <= MOST_CLIPS or self.num_crops not in CROPS:
@@ -39,6 +41,8 @@ class Protocol:
         if self.scoring.view_rule not in get_args(ViewRule):
             known = ", ".join(get_args(ViewRule))
             raise EvaluationError(f"a view rule is one of {known}, found {self.scoring.view_rule!r}")
+        if self.precision not in get_args(Precision):
+            raise EvaluationError(f"a precision is one of {', '.join(get_args(Precision))}, found {self.precision!r}")
 
     @property
     def num_views(self) -> int:
@@ -58,6 +62,7 @@ def protocol_of(
     view_rule: str = "",
     templates: Sequence[str] = (),
     system: str = "",
+    precision: Precision = "fp32",
 ) -> Protocol:
     """The checkpoint's own protocol, changed where something is given.
 
@@ -80,5 +85,11 @@ def protocol_of(
     scoring = replace(checkpoint.scoring, view_rule=view_rule) if view_rule else checkpoint.scoring  # type: ignore[arg-type]
     text = replace(checkpoint.text, templates=check_templates(templates)) if templates else checkpoint.text
     return Protocol(
-        num_clips=num_clips, num_crops=num_crops, sampling=sampling, preprocess=preprocess, text=text, scoring=scoring
+        num_clips=num_clips,
+        num_crops=num_crops,
+        sampling=sampling,
+        preprocess=preprocess,
+        text=text,
+        scoring=scoring,
+        precision=precision,
     )

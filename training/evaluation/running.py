@@ -10,6 +10,7 @@ import torch
 from serve.arrays import Float32Array
 from serve.text.tokenizer import Tokenizer
 from training.data.progress import progress_bar
+from training.distributed import gathered_objects
 from training.evaluation.protocol import Protocol
 from training.evaluation.scoring import Scorer, make_scorer
 from training.evaluation.tally import Tally, Unreadable, row_of
@@ -40,7 +41,7 @@ def evaluate_list(
 ) -> list[Tally]:
     """One tally of the whole class list, or one of each subset: its videos told apart from its classes alone.
 
-    Of several ranks each takes its own videos; their tallies are merged afterwards.
+    Of several ranks each takes its own videos; `merged_over_ranks` makes one tally of theirs.
 
     Raises:
         InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
@@ -53,12 +54,28 @@ def evaluate_list(
     tallies = [Tally(len(classes), is_distribution=is_distribution) for classes in chosen]
     reader = view_reader(protocol, listed.class_names, deadline_seconds=pace.deadline_seconds)
     loader = loader_of(listed, reader, protocol, workers=pace.workers, rank=rank, num_ranks=num_ranks)
-    with closing(reader), progress_bar("videos", total=listed.num_videos) as bar:
+    with (
+        closing(reader),
+        progress_bar("videos", total=len(range(rank, listed.num_videos, num_ranks)), is_shown=rank == 0) as bar,
+    ):
         for video, logits in _scored(loader, scorer, num_views=protocol.num_views):
             for tally, classes in zip(tallies, chosen, strict=True):
                 _add(tally, video, logits, classes=classes, scorer=scorer)
             bar.advance(is_failure=logits is None)
     return tallies
+
+
+def merged_over_ranks(tallies: Sequence[Tally]) -> list[Tally]:
+    """The tallies of every process as one: every process has them all.
+
+    Raises:
+        ValueError: a video was counted by two.
+    """
+    together = gathered_objects(list(tallies))
+    found = together[: len(tallies)]
+    for place, tally in enumerate(together[len(tallies) :]):
+        found[place % len(tallies)].merge(tally)
+    return found
 
 
 def _scored(

@@ -1,7 +1,9 @@
 """From views to probabilities with a model in torch, by the very rules serving uses."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from serve.scoring import Scores, bank_of, logits_of, reduce_logits
 from serve.text import prompts
 from serve.text.tokenizer import Tokenizer, pad_rows
 from training.data.systems import normalised
+from training.devices import computing_in
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 from training.models.base import VideoTextModel
@@ -48,11 +51,12 @@ class Scorer:
     def _of_views(self, views: Tensor) -> Float32Array:
         """Views uint8 [N, T, 3, S, S] -> logits [N, M, K]."""
         device = self.model.logit_scale.device
-        output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
-        if not self.model.has_prompt_head:
-            return logits_of(_numpy(output.video_features), self.bank, self.protocol.scoring)
-        texts = torch.from_numpy(self.bank).to(device)
-        of_template = [self.model.head(output.video_features, output.patch_features, rows) for rows in texts]
+        with _computing(self.protocol, device):
+            output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
+            if not self.model.has_prompt_head:
+                return logits_of(_numpy(output.video_features), self.bank, self.protocol.scoring)
+            texts = torch.from_numpy(self.bank).to(device)
+            of_template = [self.model.head(output.video_features, output.patch_features, rows) for rows in texts]
         return _numpy(torch.stack(of_template, dim=1))  # [N, M, K]
 
 
@@ -81,12 +85,17 @@ def text_bank(
     rows = tokenizer.encode(prompts.fill(prompts.check_labels(labels), text.templates))  # template-major
     length = None if text.dynamic_length else text.context_length
     device = model.logit_scale.device
-    parts = [
-        _numpy(model.encode_text(torch.from_numpy(pad_rows(part, pad_id=text.pad_id, length=length)).to(device)))
-        for part in (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
-    ]
+    with _computing(protocol, device):
+        parts = [
+            _numpy(model.encode_text(torch.from_numpy(pad_rows(part, pad_id=text.pad_id, length=length)).to(device)))
+            for part in (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
+        ]
     features = np.concatenate(parts).reshape(len(text.templates), len(labels), -1)
     return bank_of(features, protocol.scoring, has_prompt_head=model.has_prompt_head)
+
+
+def _computing(protocol: Protocol, device: torch.device) -> AbstractContextManager[Any]:
+    return computing_in(protocol.precision, device, key="--precision")()
 
 
 def _numpy(values: Tensor) -> Float32Array:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.text.tokenizer import Tokenizer
+from training.distributed import place_among_ranks
 from training.evaluation.protocol import Protocol
 from training.evaluation.results import SplitResult, split_result
-from training.evaluation.running import Pace, evaluate_list
+from training.evaluation.running import Pace, evaluate_list, merged_over_ranks
 from training.evaluation.videos import VideoList
 from training.evaluation.zero_shot import ClassSubset, Disjointness, check_disjoint, random_subsets
 from training.models.base import VideoTextModel
@@ -35,6 +36,8 @@ def evaluate_splits(
 ) -> tuple[SplitResult, ...]:
     """Results of every list; everything that can be refused is refused before the first video.
 
+    Of several processes each looks at its own videos, and all come to the same results.
+
     Raises:
         EvaluationError: classes were trained on, there are too few of them, or no video of a split can be read.
         InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
@@ -42,7 +45,11 @@ def evaluate_splits(
     plans = [(listed, _disjointness(listed, zero_shot), _subsets(listed, zero_shot)) for listed in lists]
     results = []
     for listed, disjointness, subsets in plans:
-        tallies = evaluate_list(model, protocol, listed, tokenizer=tokenizer, pace=pace, subsets=subsets)
+        rank, num_ranks = place_among_ranks()
+        own = evaluate_list(
+            model, protocol, listed, tokenizer=tokenizer, pace=pace, subsets=subsets, rank=rank, num_ranks=num_ranks
+        )
+        tallies = merged_over_ranks(own)
         parts = subsets or (ClassSubset(name="", classes=tuple(range(len(listed.class_names)))),)
         for tally, part in zip(tallies, parts, strict=True):
             results.append(

@@ -16,6 +16,7 @@ from tests.training.conftest import CLASSES
 from training.__main__ import app
 from training.checkpoints.hugging_face import to_hugging_face
 from training.checkpoints.own import load_checkpoint
+from training.config import ConfigError
 from training.evaluation.errors import EvaluationError
 
 
@@ -232,6 +233,8 @@ def test_what_is_wrong_is_told_in_one_line(checkpoints: Path, frame_list: Path, 
         ((xclip, frame_list, *good, "--crops", 2), "1 or 3 crops"),
         ((xclip, frame_list, *good, "--templates", tmp_path / "templates.txt"), "exactly one is needed"),
         ((xclip, frame_list, *good, "--device", "nosuch"), "--device nosuch"),
+        ((xclip, frame_list, *good, "--precision", "fp16"), "a precision is one of fp32, bf16"),
+        ((xclip, frame_list, *good, "--device", "cpu", "--precision", "bf16"), "bf16 needs a GPU"),
         ((xclip, frame_list, *good, "--num-frames", 4), "num_frames"),
         ((xclip, frame_list, *good, *good), "--classes"),
         ((xclip, frame_list, *good, "--out", classes / "result.json"), "nothing can be written there"),
@@ -242,5 +245,5 @@ def test_what_is_wrong_is_told_in_one_line(checkpoints: Path, frame_list: Path, 
         ((xclip, tmp_path / "gone.txt", *good, "--workers", 0), "none of 2 videos can be read"),
     ):
         result = evaluate(*words)
-        assert isinstance(result.exception, EvaluationError), words
+        assert isinstance(result.exception, EvaluationError | ConfigError), words
         assert told in str(result.exception)
