@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from serve.arrays import Float32Array
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
@@ -21,6 +22,7 @@ from training.data.shards import PackedClips, PackedTestClips, Shard, find_shard
 from training.data.shots import few_of_each
 from training.data.systems import clip_rule, normalised
 from training.distributed import gathered_objects, place_among_ranks, share_of
+from training.evaluation.tally import Tally, merged_over_ranks
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, Measured, Prediction
 from training.protocols import probabilities, scoring_of, text_of
@@ -76,7 +78,7 @@ class LabelledSource:
 
     @torch.no_grad()
     def measure(self, model: VideoTextModel) -> Measured:
-        """Top-1 and top-5 (or K, where there are fewer classes) over the readable evaluation videos, all processes'."""
+        """Accuracies and calibration over the readable evaluation videos, all processes'."""
         bad = len(set(gathered_objects(list(self.bad.reasons))))
         if self._val is None:
             return Measured(figures={"bad_training_videos": bad})
@@ -84,7 +86,9 @@ class LabelledSource:
         device = next(model.parameters()).device
         texts = torch.stack([model.encode_text(rows.to(device)) for rows in self._phrases.rows])  # [M, K, D]
         scoring = scoring_of(self._config, model)
-        rows: list[tuple[int, list[int], float]] = []  # label, best classes, probability of the first
+        rank, num_ranks = place_among_ranks()
+        places = count(rank, num_ranks)  # of no list, but every video's own
+        tally = Tally(len(self.labels))
         shown: list[Prediction] = []
         for batch in self._val.test_loader(self._reader, self._config):
             self._bad_val.note(batch.failures)
@@ -92,13 +96,16 @@ class LabelledSource:
                 continue
             clips = batch.clips[:, 0]
             frames = normalised(clips.to(device), self._reader.rule.preprocess)
-            found = probabilities(model, frames, texts, scoring).float().cpu()
-            best = found.topk(min(5, len(self.labels)), dim=1)
-            rows += zip(batch.labels.tolist(), best.indices.tolist(), best.values[:, 0].tolist(), strict=True)
-            shown += self._shown(clips, rows[-len(clips) :], MOST_SAMPLES - len(shown))
+            found = probabilities(model, frames, texts, scoring).float().cpu().numpy()
+            tally.add_batch(islice(places, len(found)), batch.labels.numpy(), found, paths=[""] * len(found))
+            shown += self._shown(clips, batch.labels.tolist(), found, MOST_SAMPLES - len(shown))
+        (tally,) = merged_over_ranks([tally])
         unreadable = len(set(gathered_objects(list(self._bad_val.reasons))))
-        figures = {"bad_training_videos": bad, "bad_videos": unreadable}
-        return self._measured(gathered_objects(rows), figures, shown)
+        return Measured(
+            figures={**_figures(tally), "bad_training_videos": bad, "bad_videos": unreadable},
+            confusion=tally.confusion(),
+            predictions=tuple(shown),
+        )
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""
@@ -114,27 +121,31 @@ class LabelledSource:
             + f"Measured while training on {last['videos']} videos of its evaluation list: top-1 {last['top1']:.3f}.\n"
         )
 
-    def _measured(
-        self, rows: Sequence[tuple[int, list[int], float]], figures: dict[str, Any], shown: Sequence[Prediction]
-    ) -> Measured:
-        confusion = np.zeros((len(self.labels), len(self.labels)), np.int64)
-        for label, best, _ in rows:
-            confusion[label, best[0]] += 1
-        hits = [(label == best[0], label in best) for label, best, _ in rows]
-        top1, top5 = (round(float(np.mean(column)), 4) for column in zip(*hits, strict=True)) if hits else (None, None)
-        return Measured(
-            figures={"videos": len(rows), "top1": top1, "top5": top5, **figures},
-            confusion=confusion,
-            predictions=tuple(shown),
-        )
-
-    def _shown(self, clips: Tensor, rows: Sequence[tuple[int, list[int], float]], count: int) -> list[Prediction]:
+    def _shown(self, clips: Tensor, labels: Sequence[int], found: Float32Array, most: int) -> list[Prediction]:
+        """The first of a batch, with probabilities [B, K]."""
         return [
             Prediction(
-                clip=clip.numpy(), label=self.labels[label], predicted=self.labels[best[0]], probability=probability
+                clip=clip.numpy(),
+                label=self.labels[label],
+                predicted=self.labels[int(values.argmax())],
+                probability=float(values.max()),
             )
-            for clip, (label, best, probability) in zip(clips[:count], rows[:count], strict=True)
+            for clip, label, values in zip(clips[:most], labels[:most], found[:most], strict=True)
         ]
+
+
+def _figures(tally: Tally) -> dict[str, Any]:
+    """What an evaluation while training tells of its videos."""
+    if not tally.rows:
+        return {"videos": 0, "top1": None, "top5": None, "mean_class_accuracy": None, "calibration_error": None}
+    figures = tally.figures()
+    return {
+        "videos": figures.num_readable,
+        "top1": round(figures.top1, 4),
+        "top5": round(figures.top5, 4),  # or of K, where there are fewer classes
+        "mean_class_accuracy": round(figures.mean_class_accuracy, 4),
+        "calibration_error": round(figures.calibration_error, 4),
+    }
 
 
 class Listed:

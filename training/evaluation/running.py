@@ -10,7 +10,6 @@ import torch
 from serve.arrays import Float32Array
 from serve.text.tokenizer import Tokenizer
 from training.data.progress import progress_bar
-from training.distributed import gathered_objects
 from training.evaluation.protocol import Protocol
 from training.evaluation.scoring import Scorer, make_scorer
 from training.evaluation.tally import Tally, Unreadable, row_of
@@ -63,19 +62,6 @@ def evaluate_list(
                 _add(tally, video, logits, classes=classes, scorer=scorer)
             bar.advance(is_failure=logits is None)
     return tallies
-
-
-def merged_over_ranks(tallies: Sequence[Tally]) -> list[Tally]:
-    """The tallies of every process as one: every process has them all.
-
-    Raises:
-        ValueError: a video was counted by two.
-    """
-    together = gathered_objects(list(tallies))
-    found = together[: len(tallies)]
-    for place, tally in enumerate(together[len(tallies) :]):
-        found[place % len(tallies)].merge(tally)
-    return found
 
 
 def _scored(

@@ -8,7 +8,8 @@ from serve.text.tokenizer import Tokenizer
 from training.distributed import place_among_ranks
 from training.evaluation.protocol import Protocol
 from training.evaluation.results import SplitResult, split_result
-from training.evaluation.running import Pace, evaluate_list, merged_over_ranks
+from training.evaluation.running import Pace, evaluate_list
+from training.evaluation.tally import merged_over_ranks
 from training.evaluation.videos import VideoList
 from training.evaluation.zero_shot import ClassSubset, Disjointness, check_disjoint, random_subsets
 from training.models.base import VideoTextModel

@@ -11,6 +11,7 @@ import numpy as np
 
 from serve.arrays import Float64Array, Int64Array
 from serve.scoring import Scores, top_k
+from training.distributed import gathered_objects
 from training.evaluation.bootstrap import Interval, class_mean_interval, mean_interval
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import (
@@ -250,6 +251,19 @@ class Tally:
             )
             for number, row in enumerate(mistaken)
         )
+
+
+def merged_over_ranks(tallies: Sequence[Tally]) -> list[Tally]:
+    """The tallies of every process as one: every process has them all.
+
+    Raises:
+        ValueError: a video was counted by two.
+    """
+    together = gathered_objects(list(tallies))
+    found = together[: len(tallies)]
+    for place, tally in enumerate(together[len(tallies) :]):
+        found[place % len(tallies)].merge(tally)
+    return found
 
 
 def _ranks(rows: Sequence[Row]) -> Int64Array:
