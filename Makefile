@@ -49,6 +49,7 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.triton_bench
 	$(BIN)/python -m tests.bench.few_shot_bench
 	$(BIN)/python -m tests.bench.loader_bench
+	$(BIN)/python -m tests.bench.train_bench
 	$(BIN)/python -m tests.bench.export_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
