@@ -244,8 +244,8 @@ def _arms_from_side(e: float) -> Pose:
 
 
 def _beckoning(e: float) -> Pose:
-    """The forearm points away from the body for 0, at the head for 1."""
-    return Pose(right_arm=(60 + 10 * e, 70 + 110 * e))
+    """The arm is stretched away from the body for 0, the hand at the head for 1."""
+    return Pose(right_arm=(95 - 35 * e, 85 + 115 * e))
 
 
 def _sawtooth(c: float) -> float:
