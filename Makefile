@@ -55,8 +55,9 @@ bench: everything triton
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything
 	$(BIN)/python -m training train training/configs/demo.yaml
+	$(BIN)/python -m training train training/configs/demo_finish.yaml
 	rm -rf model_repository/demo_text model_repository/demo_video
-	$(BIN)/python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
+	$(BIN)/python -m export model --checkpoint runs/demo_finish/checkpoint.pt --name demo --weights fp16
 
 serving: .venv/serving
 everything: .venv/everything

@@ -11,18 +11,20 @@ an articulated person in plain clothes doing one of {num_actions} actions. On re
 real video, `make run MODEL=PE-Core-B-16` fetches, exports and serves real CLIP weights.
 
 Vocabulary: {num_labels} labels (action, colour of the clothes, direction of travel); {num_held_out} of them were never
-shown in training. Recipe: `make demo-model` renders {clips:,} clips while it trains, {minutes:.0f} minutes on two
-processor cores; a small ActionCLIP (convolutions with temporal shift, Transf head, causal text tower).
+shown in training. Recipe: `make demo-model` renders {clips:,} clips while it trains{round}, {minutes:.0f} minutes on
+two processor cores; a small ActionCLIP (convolutions with temporal shift, Transf head, causal text tower).
 """
+LAST_ROUND = " in its last round"
 
 
-def demo_card(history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
+def demo_card(history: Sequence[dict[str, Any]], *, seconds: float, clips: int, is_last_round: bool) -> str:
     """The card, with the latest figures measured while training."""
     text = TEXT.format(
         num_actions=len({item.action for item in combinations()}),
         num_labels=len(combinations()),
         num_held_out=len(held_out()),
         clips=clips,
+        round=LAST_ROUND if is_last_round else "",
         minutes=max(seconds / 60, 1),
     )
     if not history:

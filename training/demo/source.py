@@ -69,4 +69,4 @@ class DemoSource:
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""
-        return demo_card(history, seconds=seconds, clips=clips)
+        return demo_card(history, seconds=seconds, clips=clips, is_last_round=bool(self._config.model.start))
