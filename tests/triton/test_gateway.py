@@ -10,8 +10,10 @@ import pytest
 
 from tests.running_server import eventually, running_server
 from tests.triton.core import TritonCore, free_ports, needs_triton, triton_core
+from training.demo.captions import combinations
 
 pytestmark = [pytest.mark.triton, needs_triton()]
+ALL = len(combinations())
 
 
 def classify(http: httpx.Client, path: Path, **options: Any) -> httpx.Response:
@@ -39,8 +41,8 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
     ):
         assert list(Path("/dev/shm").glob(f"actserve-triton-{gateway.process.pid}-*")), "views go through shared memory"
         for views in ({}, {"num_clips": 4, "num_crops": 3}):
-            here = classify(http, demo_clip, top_k=192, **views).json()
-            there = classify(through, demo_clip, top_k=192, **views).json()
+            here = classify(http, demo_clip, top_k=ALL, **views).json()
+            there = classify(through, demo_clip, top_k=ALL, **views).json()
             assert there["model"]["engine"] == "triton"
             assert logits(there) == pytest.approx(logits(here), abs=2e-4)
         (told,) = [item for item in through.get("/v1/models").json()["models"] if item["loaded"]]
@@ -50,8 +52,8 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
         assert not list(Path("/dev/shm").glob("triton_*"))
         with triton_core(triton_repository, tmp_path / "core", options=options, ports=ports):
             assert eventually(lambda: through.get("/readyz").status_code == 200, 60)
-            again = classify(through, demo_clip, top_k=192).json()
-            assert logits(again) == pytest.approx(logits(classify(http, demo_clip, top_k=192).json()), abs=2e-4)
+            again = classify(through, demo_clip, top_k=ALL).json()
+            assert logits(again) == pytest.approx(logits(classify(http, demo_clip, top_k=ALL).json()), abs=2e-4)
     assert not list(Path("/dev/shm").glob(f"actserve-triton-{gateway.process.pid}-*"))
 
 

@@ -116,7 +116,7 @@ def test_single_label_questions_get_a_sigmoid_that_means_something(http: httpx.C
         scores.setdefault(label, []).append(answer["results"][0]["score"])
         assert answer["acceptance"]["applied"] is True
     known, unknown = np.array(scores["bowing"]), np.array(scores[None])
-    assert known.mean() > 0.5 > 0.15 > unknown.mean()  # a share of right answers, though the logits are all large
+    assert known.mean() > 0.3 > 0.15 > unknown.mean()  # a share of right answers, though the logits are all large
     assert np.concatenate((known, unknown)).mean() == pytest.approx(3 / 37, abs=0.06)
 
 
