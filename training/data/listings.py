@@ -23,7 +23,7 @@ Parsed = TypeVar("Parsed")
 PATH_COLUMNS = ("path", "file", "video")
 LABEL_COLUMNS = ("label", "name", "class")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-SPLITS |= {"seen": "test", "heldout": "test"}  # of demo-data
+SPLITS |= dict.fromkeys(("seen", "heldout", "pairs", "directions"), "test")  # of demo-data
 # fmt: off
 SUFFIXES = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".dv", ".flv", ".gif", ".m2ts", ".m4v", ".mj2", ".mkv", ".mov", ".mp4", ".mpeg",

@@ -9,6 +9,7 @@ import pytest
 
 from serve.contract import PreprocessContract
 from training.config import ConfigError
+from training.data.listings import read_rows
 from training.demo.actions import PAIRS
 from training.demo.captions import COLOURS, DIRECTIONS, combinations, held_out, seen
 from training.demo.dataset import RenderedClips
@@ -92,6 +93,7 @@ def test_pairs_and_directions_come_apart_and_are_named_by_activity(tmp_path: Pat
         index = write_videos(tmp_path / split, count=4, split=split, seed=50, size=48, words="activity")
         with index.open(newline="") as stream:
             shown[split] = [(row["label"], row["direction"]) for row in csv.DictReader(stream)]
+        assert len(read_rows("csv", index)) == 4, "a list of the other commands"
     actions = {action for pair in PAIRS for action in pair}
     assert all(label in actions and not direction for label, direction in shown["pairs"])
     assert all(label.endswith(f"to the {direction}") for label, direction in shown["directions"])
