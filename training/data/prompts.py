@@ -24,20 +24,20 @@ def clip_tokenizer(text: TextContract) -> Tokenizer:
     return Tokenizer(TokenizerFile.from_str(clip_tokenizer_json(merges)), text)
 
 
-def tokenizer_of(text: TextContract, file: str) -> Tokenizer:
+def tokenizer_of(text: TextContract, file: Path | None, *, key: str) -> Tokenizer:
     """The tokenizer of a file, or CLIP's own where none is named.
 
     Raises:
-        ConfigError: the texts are not CLIP's and no file is named, or it cannot be read.
+        ConfigError: the texts are not CLIP's and no file is named, or it cannot be read; the message begins with `key`.
     """
-    if not file:
+    if file is None:
         if text.tokenizer != "clip":
-            raise ConfigError("data.tokenizer: this text tower has not CLIP's tokenizer; its tokenizer.json is needed")
+            raise ConfigError(f"{key}: the tokenizer of this text tower is not CLIP's; its tokenizer.json is needed")
         return clip_tokenizer(text)
     try:
-        return load_tokenizer(Path(file), text)
+        return load_tokenizer(file, text)
     except ContractError as error:
-        raise ConfigError(f"data.tokenizer: {error.message}") from error
+        raise ConfigError(f"{key}: {error.message}") from error
 
 
 class TemplatedPhrases:
@@ -46,7 +46,7 @@ class TemplatedPhrases:
     def __init__(
         self, phrases: Sequence[str], templates: Sequence[str], *, text: TextContract, seed: int, tokenizer: str = ""
     ) -> None:
-        encoder = tokenizer_of(text, tokenizer)
+        encoder = tokenizer_of(text, Path(tokenizer) if tokenizer else None, key="data.tokenizer")
         self._seed = seed
         filled = [encoder.encode([template.replace("{}", phrase) for phrase in phrases]) for template in templates]
         longest = max(len(row) for rows in filled for row in rows)

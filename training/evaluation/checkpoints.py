@@ -4,12 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve.contract import TextContract, file_sha256
-from serve.text.tokenizer import Tokenizer, load_tokenizer
+from serve.contract import file_sha256
 from training.checkpoints.own import Checkpoint
 from training.checkpoints.reading import read_checkpoint
-from training.data.prompts import clip_tokenizer
-from training.evaluation.errors import EvaluationError
 from training.evaluation.results import CheckpointIdentity
 
 
@@ -32,20 +29,6 @@ def read_evaluated(path: Path, *, num_frames: int | None = None) -> tuple[Checkp
         few_shot=_few_shot(config),
     )
     return checkpoint, identity
-
-
-def tokenizer_of(text: TextContract, file: Path | None) -> Tokenizer:
-    """The tokenizer of a model: CLIP's own, or the file it was given.
-
-    Raises:
-        EvaluationError: the model needs a file.
-        ContractError: the file cannot be read.
-    """
-    if file is not None:
-        return load_tokenizer(file, text)
-    if text.tokenizer != "clip":
-        raise EvaluationError("the tokenizer of this model is not CLIP's: give its tokenizer.json with --tokenizer")
-    return clip_tokenizer(text)
 
 
 def _few_shot(config: Mapping[str, Any]) -> dict[str, int]:

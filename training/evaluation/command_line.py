@@ -134,9 +134,10 @@ def _evaluated(
     """
     from serve.errors import ActserveError
     from training.checkpoints.own import CheckpointError
+    from training.data.prompts import tokenizer_of
     from training.devices import device_named
     from training.distributed import joined
-    from training.evaluation.checkpoints import read_evaluated, tokenizer_of
+    from training.evaluation.checkpoints import read_evaluated
     from training.evaluation.protocol import protocol_of
     from training.evaluation.results import Result
     from training.evaluation.splits import evaluate_splits
@@ -158,7 +159,7 @@ def _evaluated(
                 checkpoint.build().to(own_device),
                 protocol,
                 listed,
-                tokenizer=tokenizer_of(protocol.text, tokenizer),
+                tokenizer=tokenizer_of(protocol.text, tokenizer, key="--tokenizer"),
                 pace=pace,
                 zero_shot=zero_shot,
             )

@@ -64,6 +64,7 @@ def few_shot(
         str | None, typer.Option(help="Print the commands that give a server these shots, under this name.")
     ] = None,
     max_bad_share: Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")] = 0.05,
+    device: Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda ...; auto: a GPU if there is one.")] = "auto",
     workers: Workers = 0,
 ) -> None:
     """Fit prototypes and a linear head on a few examples of each class; features are encoded once and kept."""
@@ -85,6 +86,7 @@ def few_shot(
         cache=cache,
         out=out,
         vocabulary=vocabulary,
+        device=device,
         workers=workers or processors(),
         max_bad_share=max_bad_share,
     )

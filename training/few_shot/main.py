@@ -22,6 +22,7 @@ from training.data.annotations import AnnotationError
 from training.data.failure_file import write_lines
 from training.data.listings import Entry, class_names, entries_of, in_known_words, kind_of, read_rows
 from training.data.shots import Draw, draw_shots
+from training.devices import device_named
 from training.few_shot.encoding import Encoded, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
 from training.few_shot.methods import METHODS, Videos, accuracy
@@ -46,6 +47,7 @@ class Order:
     cache: Path
     out: Path
     vocabulary: str | None  # of a server that is to be given the shots
+    device: str  # a checkpoint computes on
     workers: int
     max_bad_share: float
 
@@ -151,7 +153,9 @@ def run(order: Order) -> dict[str, Any]:
 def _towers(order: Order) -> Towers:
     if order.repository is not None:
         return ExportedTowers(order.repository, order.model)
-    return CheckpointTowers(Path(order.model), tokenizer=order.tokenizer)
+    return CheckpointTowers(
+        Path(order.model), tokenizer=order.tokenizer, device=device_named(order.device, key="--device")
+    )
 
 
 def _look(order: Order, lists: Lists, towers: Towers) -> Seen:

@@ -24,10 +24,10 @@ from serve.contract import (
     versions_of,
 )
 from serve.text.tokenizer import Tokenizer, load_tokenizer
-from training.checkpoints.own import Checkpoint
 from training.checkpoints.reading import read_checkpoint
 from training.config import ConfigError
-from training.data.prompts import clip_tokenizer
+from training.data.prompts import tokenizer_of
+from training.data.systems import normalised
 
 HEAD_CLASSES = 1024  # that an exported prompt head sees at once; its memory grows with them
 
@@ -61,8 +61,8 @@ class Towers(Protocol):
 class CheckpointTowers:
     """A checkpoint of any known format."""
 
-    def __init__(self, path: Path, *, tokenizer: Path | None) -> None:
-        """Read it.
+    def __init__(self, path: Path, *, tokenizer: Path | None, device: torch.device) -> None:
+        """Read it; it computes on a device.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -73,31 +73,30 @@ class CheckpointTowers:
         self.family: str = checkpoint.family
         self.sampling, self.preprocess = checkpoint.sampling, checkpoint.preprocess
         self.text, self.scoring = checkpoint.text, checkpoint.scoring
-        self.tokenizer = _tokenizer(checkpoint, tokenizer)
-        self._model = checkpoint.build()
-        self._mean = torch.tensor(checkpoint.preprocess.mean).view(3, 1, 1)
-        self._std = torch.tensor(checkpoint.preprocess.std).view(3, 1, 1)
+        self.tokenizer = tokenizer_of(checkpoint.text, tokenizer, key="--tokenizer")
+        self._model = checkpoint.build().to(device)
+        self._device = device
         self.embed_dim = self._model.embed_dim
         self.num_patches = self._count_patches() if self._model.has_prompt_head else 0
 
     @torch.no_grad()
     def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """See `Towers`."""
-        found = self._model.encode_video((torch.from_numpy(views).float() / 255 - self._mean) / self._std)
+        found = self._model.encode_video(normalised(torch.from_numpy(views).to(self._device), self.preprocess))
         patches = found.patch_features if self._model.has_prompt_head else None
-        return found.video_features.numpy(), None if patches is None else patches.numpy()
+        return found.video_features.cpu().numpy(), None if patches is None else patches.cpu().numpy()
 
     @torch.no_grad()
     def texts(self, tokens: Int64Array) -> Float32Array:
         """See `Towers`."""
-        features: Float32Array = self._model.encode_text(torch.from_numpy(tokens)).numpy()
+        features: Float32Array = self._model.encode_text(torch.from_numpy(tokens).to(self._device)).cpu().numpy()
         return features
 
     @torch.no_grad()
     def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
         """See `Towers`."""
-        parts = (torch.from_numpy(array) for array in (video, patches, texts))
-        logits: Float32Array = self._model.head(*parts).numpy()
+        parts = (torch.from_numpy(array).to(self._device) for array in (video, patches, texts))
+        logits: Float32Array = self._model.head(*parts).cpu().numpy()
         return logits
 
     def _count_patches(self) -> int:
@@ -168,11 +167,3 @@ def _find(repository: Path, reference: str) -> ModelContract:
     if not versions or (wanted and wanted not in map(str, versions)):
         raise ConfigError(f"{repository} holds no model {reference!r}")
     return read_version(repository, name, int(wanted) if wanted else versions[-1])
-
-
-def _tokenizer(checkpoint: Checkpoint, path: Path | None) -> Tokenizer:
-    if checkpoint.text.tokenizer == "clip":
-        return clip_tokenizer(checkpoint.text)
-    if path is None:
-        raise ConfigError("this checkpoint's texts are cut by a tokenizer of its own: --tokenizer tokenizer.json")
-    return load_tokenizer(path, checkpoint.text)

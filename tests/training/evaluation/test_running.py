@@ -12,9 +12,10 @@ from serve.video.views import ViewRequest
 from tests.synthetic_video import make_picture
 from tests.training.conftest import CLASSES
 from training.data.annotations import AnnotationError
+from training.data.prompts import tokenizer_of
 from training.demo.captions import combinations
 from training.demo.videos import write_videos
-from training.evaluation.checkpoints import read_evaluated, tokenizer_of
+from training.evaluation.checkpoints import read_evaluated
 from training.evaluation.protocol import Protocol, protocol_of
 from training.evaluation.running import Pace, evaluate_list
 from training.evaluation.tally import Tally
@@ -30,7 +31,7 @@ def run(path: Path, listed: VideoList, **options: object) -> tuple[VideoTextMode
     views = {name: options.pop(name) for name in ("num_clips", "num_crops") if name in options}
     protocol = protocol_of(checkpoint, **views)  # type: ignore[arg-type]
     model = checkpoint.build()
-    tokenizer = tokenizer_of(protocol.text, None)
+    tokenizer = tokenizer_of(protocol.text, None, key="--tokenizer")
     return model, protocol, evaluate_list(model, protocol, listed, tokenizer=tokenizer, pace=PACE, **options)  # type: ignore[arg-type]
 
 
@@ -39,7 +40,7 @@ def test_rows_hold_what_the_views_of_serving_give(checkpoints: Path, video_list:
     listed = read_list(str(video_list), classes=video_list.parent / "classes.csv")
     model, protocol, (tally,) = run(checkpoints / "xclip.pt", listed, num_clips=2, num_crops=3)
     request = ViewRequest(sampling=protocol.sampling, preprocess=protocol.preprocess, num_clips=2, num_crops=3)
-    tokenizer = tokenizer_of(protocol.text, None)
+    tokenizer = tokenizer_of(protocol.text, None, key="--tokenizer")
     texts = torch.cat([model.encode_text(torch.tensor(tokenizer.encode([name]))) for name in CLASSES])
     mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (protocol.preprocess.mean, protocol.preprocess.std))
     assert [row.index for row in tally.rows] == [0, 1, 2, 3, 4, *range(6, 13)]

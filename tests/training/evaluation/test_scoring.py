@@ -13,7 +13,7 @@ from serve.text.tokenizer import pad_rows
 from tests.models import FAMILIES, tiny_actionclip, tiny_xclip, write_tokenizer
 from training.checkpoints.own import Checkpoint
 from training.config import ConfigError
-from training.evaluation.checkpoints import tokenizer_of
+from training.data.prompts import tokenizer_of
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol, protocol_of
 from training.evaluation.scoring import Scorer, make_scorer
@@ -25,7 +25,7 @@ VIEWS = 6
 
 def scorer_of(checkpoint: Checkpoint, protocol: Protocol, tmp_path: Path) -> Scorer:
     file = write_tokenizer(tmp_path / "tokenizer.json") if protocol.text.tokenizer == "tokenizers" else None
-    tokenizer = tokenizer_of(protocol.text, file)
+    tokenizer = tokenizer_of(protocol.text, file, key="--tokenizer")
     return make_scorer(checkpoint.build(), protocol, LABELS, tokenizer=tokenizer, batch_size=4)
 
 
@@ -47,7 +47,7 @@ def text_features(model: VideoTextModel, checkpoint: Checkpoint, scorer: Scorer,
     """[M, K, D], one template after the other."""
     text = scorer.protocol.text
     file = tmp_path / "tokenizer.json" if text.tokenizer == "tokenizers" else None
-    tokenizer = tokenizer_of(text, file)
+    tokenizer = tokenizer_of(text, file, key="--tokenizer")
     rows = [tokenizer.encode([template.replace("{}", label) for label in LABELS]) for template in text.templates]
     length = None if text.dynamic_length else text.context_length
     return torch.stack([model.encode_text(torch.from_numpy(pad_rows(r, pad_id=0, length=length))) for r in rows])
@@ -136,5 +136,5 @@ def test_weights_that_are_no_numbers_are_told(tmp_path: Path) -> None:
 
 
 def test_a_foreign_tokenizer_has_to_be_given() -> None:
-    with pytest.raises(EvaluationError, match="--tokenizer"):
-        tokenizer_of(FAMILIES["siglip"]().text, None)
+    with pytest.raises(ConfigError, match="--tokenizer"):
+        tokenizer_of(FAMILIES["siglip"]().text, None, key="--tokenizer")

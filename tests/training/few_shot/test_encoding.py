@@ -28,7 +28,7 @@ def encoder_of(checkpoint: Checkpoint, folder: Path, *, tokenizer: Path | None =
     path = folder / "checkpoint.pt"
     if not path.exists():
         save_checkpoint(path, checkpoint)
-    return VideoEncoder(CheckpointTowers(path, tokenizer=tokenizer), cache=folder / "cache")
+    return VideoEncoder(CheckpointTowers(path, tokenizer=tokenizer, device=torch.device("cpu")), cache=folder / "cache")
 
 
 def encode(encoder: VideoEncoder, entries: list[Entry]) -> Encoded:
