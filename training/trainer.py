@@ -73,22 +73,42 @@ def train(config: TrainConfig) -> Path:
         check_shares(config.run, place.count)
         set_seeds(config.run.seed)
         source = make_source(config)
-        steps, epoch_steps = length_of(config, source)
+        length = length_of(config, source)
         state = begin(config, place)
-        setting = Setting(
-            config=config,
-            place=place,
-            source=source,
-            objective=objective_of(config, source),
-            encoder=wrapped(state.model, config, place),
-            rate_of=schedule_of(config.optim),
-            precision=precision,
-            steps=steps,
-            epoch_steps=epoch_steps,
-        )
-        with monitor(Path(config.run.out), first_step=state.step, steps=steps, is_first=place.is_first) as telling:
+        setting = setting_of(config, source, state, place, precision=precision, length=length)
+        with monitor(
+            Path(config.run.out), first_step=state.step, steps=setting.steps, is_first=place.is_first
+        ) as telling:
             loop(state, setting, telling=telling, stop=stop)
         return state.path
+
+
+def setting_of(
+    config: TrainConfig,
+    source: Source,
+    state: RunState,
+    place: Place,
+    *,
+    precision: Callable[[], AbstractContextManager[Any]],
+    length: tuple[int, float],
+) -> Setting:
+    """What a run needs beside its state; `length` is in steps, of the run and of an epoch.
+
+    Raises:
+        ConfigError: the objective does not exist, or does not go with the rest.
+    """
+    steps, epoch_steps = length
+    return Setting(
+        config=config,
+        place=place,
+        source=source,
+        objective=objective_of(config, source),
+        encoder=wrapped(state.model, config, place),
+        rate_of=schedule_of(config.optim),
+        precision=precision,
+        steps=steps,
+        epoch_steps=epoch_steps,
+    )
 
 
 def loop(state: RunState, setting: Setting, *, telling: Monitor, stop: StopSignal) -> None:

@@ -32,8 +32,7 @@ from training.models.base import VideoTextModel
 from training.monitor import Measured
 from training.protocols import text_of
 from training.run_state import begin
-from training.schedules import schedule_of
-from training.trainer import Setting, objective_of, take_step, wrapped
+from training.trainer import setting_of, take_step
 
 CONFIGS = ROOT / "training" / "configs"
 ON_GPU = ("actionclip/k400_vit-b-16_8.yaml", "xclip/k400_vit-b-16_8.yaml")
@@ -141,17 +140,9 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
         place = Place(rank=0, count=1, device=device)
         torch.manual_seed(0)
         state = begin(config, place)
-        setting = Setting(
-            config=config,
-            place=place,
-            source=source,
-            objective=objective_of(config, source),
-            encoder=wrapped(state.model, config, place),
-            rate_of=schedule_of(config.optim),
-            precision=computing_in(config.run.precision, device, key="run.precision"),
-            steps=WARM_UP + STEPS,
-            epoch_steps=WARM_UP + STEPS,
-        )
+        precision = computing_in(config.run.precision, device, key="run.precision")
+        length = WARM_UP + STEPS, float(WARM_UP + STEPS)
+        setting = setting_of(config, source, state, place, precision=precision, length=length)
         clips, indices = next(source.batches(first_step=0))
 
         def step() -> None:
