@@ -30,7 +30,7 @@ from training.models.base import VideoTextModel
 from training.monitor import Measured
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-NUM_CLIPS = 4096  # rendered for training
+NUM_PICTURES = 16_384  # rendered for training: 4,096 clips of four, 8,192 of two
 PER_GROUP = 240  # rendered for each of seen and held out
 TEST_SEED = 8_000_000
 
@@ -54,12 +54,12 @@ class OrderSource:
 
     weights: Mapping[str, float] = WEIGHTS
     templates = ("{}",)
-    num_entries: int | None = NUM_CLIPS
 
     def __init__(self, config: TrainConfig) -> None:
         if place_among_ranks()[1] > 1:
             raise ConfigError("data.source: the order world is rendered by one process")
         self._config = config
+        self.num_entries: int | None = NUM_PICTURES // config.data.num_frames
         self._shown = tuple(item for item in ordered() if item not in ordered_held_out())
         self._bank = PhraseBank(seed=config.run.seed, shown=self._shown)
         self.labels = tuple(item.label for item in ordered())
@@ -110,7 +110,7 @@ class OrderSource:
 
     def _render(self, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
         clips = RenderedClips(num_frames=self._config.data.num_frames, rule=rule, first_seed=0, shown=self._shown)
-        rendered = [clips.clip(seed) for seed in range(NUM_CLIPS)]
+        rendered = [clips.clip(seed) for seed in range(NUM_PICTURES // self._config.data.num_frames)]
         return np.stack([clip.numpy() for clip, _ in rendered]), np.array([index for _, index in rendered])
 
 
