@@ -59,7 +59,8 @@ class OrderSource:
         if place_among_ranks()[1] > 1:
             raise ConfigError("data.source: the order world is rendered by one process")
         self._config = config
-        self.num_entries: int | None = NUM_PICTURES // config.data.num_frames
+        num_clips = NUM_PICTURES // config.data.num_frames
+        self.num_entries: int | None = num_clips
         self._shown = tuple(item for item in ordered() if item not in ordered_held_out())
         self._bank = PhraseBank(seed=config.run.seed, shown=self._shown)
         self.labels = tuple(item.label for item in ordered())
@@ -67,7 +68,7 @@ class OrderSource:
         folder = Path(config.data.train or Path(config.run.out).parent)
         name = f"order-{config.data.num_frames}x{config.data.image_size}"
         rule = preprocess_of(config.data)
-        self._clips, self._indices = _kept(folder / f"{name}-train.npz", lambda: self._render(rule))
+        self._clips, self._indices = _kept(folder / f"{name}-train.npz", lambda: self._render(rule, num_clips))
         self._test, self._truth = _kept(folder / f"{name}-test.npz", lambda: _render_test(config, rule))
 
     def tokens(self, step: int) -> Tensor:
@@ -108,9 +109,9 @@ class OrderSource:
         told = f" Measured: {history[-1]}." if history else ""
         return f"Rendered pairs of actions in opposite order, {clips:,} clips, {seconds / 60:.0f} minutes.{told}\n"
 
-    def _render(self, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
+    def _render(self, rule: PreprocessContract, num_clips: int) -> tuple[UInt8Array, Int64Array]:
         clips = RenderedClips(num_frames=self._config.data.num_frames, rule=rule, first_seed=0, shown=self._shown)
-        rendered = [clips.clip(seed) for seed in range(NUM_PICTURES // self._config.data.num_frames)]
+        rendered = [clips.clip(seed) for seed in range(num_clips)]
         return np.stack([clip.numpy() for clip, _ in rendered]), np.array([index for _, index in rendered])
 
 
