@@ -26,7 +26,8 @@ class OpenVinoSession:
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[label],
             "PERFORMANCE_HINT": "LATENCY",
-            "CACHE_DIR": str(cache_dir / "openvino"),
+            # apart by precision: bf16 compiled beside a kept f32 graph of the same file gives NaN (OpenVINO 2026.4)
+            "CACHE_DIR": str(cache_dir / "openvino" / HINTS[label]),
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)

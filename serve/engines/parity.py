@@ -49,7 +49,7 @@ async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, run
     Raises:
         ContractError: the numbers are not the model's.
     """
-    memory = None if runtime is None else cache_dir / "parity" / f"{_key(engine, runtime)}.json"
+    memory = _memory(engine, cache_dir, runtime)
     figures = None if memory is None else _remembered(memory)
     if figures is None:
         figures = await measure_parity(engine, repository / engine.contract.parity_file.file)
@@ -69,6 +69,12 @@ async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, run
         )
     logger.info("parity of %s@%s on %s holds: %s", engine.contract.name, engine.contract.version, engine.label, figures)
     return figures
+
+
+def is_parity_remembered(engine: Engine, *, cache_dir: Path, runtime: str | None) -> bool:
+    """Whether `check_parity` would take a result from before, so that the engine need not be started for it."""
+    memory = _memory(engine, cache_dir, runtime)
+    return memory is not None and _remembered(memory) is not None
 
 
 async def measure_parity(engine: Engine, path: Path) -> ParityFigures:
@@ -115,6 +121,10 @@ def _rule(label: str) -> str:
     if label in HALF_PRECISION:
         return f"cosine of at least {HALF_PRECISION_COSINE} and the same top-1 where the margin exceeds {CLEAR_MARGIN}"
     return f"a relative difference of at most {FULL_PRECISION_TOLERANCE:.0e} and the same top-1"
+
+
+def _memory(engine: Engine, cache_dir: Path, runtime: str | None) -> Path | None:
+    return None if runtime is None else cache_dir / "parity" / f"{_key(engine, runtime)}.json"
 
 
 def _key(engine: Engine, runtime: str) -> str:

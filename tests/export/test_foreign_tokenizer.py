@@ -76,7 +76,9 @@ def test_served_texts_are_torchs(tmp_path: Path, checkpoint: Checkpoint, tokeniz
         expected = torch.nn.functional.normalize(checkpoint.build().encode_text(tokens), dim=-1).numpy()
 
     async def served() -> np.ndarray:
-        settings = ServeSettings(repository=tmp_path, model="siglip", cache_dir=tmp_path / "cache")
+        settings = ServeSettings(
+            repository=tmp_path, model="siglip", cache_dir=tmp_path / "cache", engine="openvino-f32"
+        )
         runtime = await load_runtime(settings, "siglip")
         try:
             assert runtime.contract.scoring.activation == "sigmoid"

@@ -16,6 +16,8 @@ from torch.nn import functional
 from export.assembly import export_checkpoint
 from export.sources import tokenizer_bytes
 from serve.contract import TextContract, contract_path, read_contract
+from serve.engines.ov import has_bf16
+from serve.parity import clear_disagreements
 from serve.text.tokenizer import pad_rows
 from serve.video.preprocess import crop_frame, join_views, normalise
 from serve.video.sampling import clip_indices
@@ -31,7 +33,9 @@ from training.models.base import VideoTextModel
 LABELS = ("riding a bike", "clapping", "playing drums", "swimming", "yawning")
 OTHER_LABELS = ("sleeping", "clapping", "juggling balls")
 VIEWS = ((1, 1), (1, 3), (4, 1), (4, 3))  # clips, crops
-LOGITS, SCORES = 2e-4, 1e-4
+LOGITS, SCORES = 2e-4, 1e-4  # rounding of fp32 sums in another order
+FULL = {"SERVE_ENGINE": "openvino-f32"}
+HALF_LOGITS = 1.0  # bf16 keeps 8 bits: 0.34 of logits 20 apart was the most seen
 
 CHECKPOINTS = {
     **{kind: lambda kind=kind: tiny_actionclip(kind) for kind in FUSION_HEADS},
@@ -112,11 +116,30 @@ def test_served_logits_are_torchs(name: str, tmp_path: Path, clip: Path) -> None
     checkpoint = CHECKPOINTS[name]()
     export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
     with (
-        running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny") as server,
+        running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny", **FULL) as server,
         httpx.Client(base_url=server.address, timeout=60) as http,
     ):
         _assert_torchs(checkpoint, http, clip, LABELS)
         _assert_torchs(checkpoint, http, clip, OTHER_LABELS)  # another vocabulary needs no other export
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_bf16_keeps_every_clear_answer(name: str, tmp_path: Path, clip: Path) -> None:
+    checkpoint = CHECKPOINTS[name]()
+    export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
+    with (
+        running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny") as server,
+        httpx.Client(base_url=server.address, timeout=60) as http,
+    ):
+        (told,) = [item for item in http.get("/v1/models").json()["models"] if item["loaded"]]
+        assert told["engine"] == "openvino-bf16", "the fastest that passes is taken unasked"
+        for clips, crops in VIEWS:
+            logits, _ = _expected(checkpoint, _views(clip, checkpoint, clips=clips, crops=crops), LABELS)
+            found = _served(http, clip, LABELS, clips=clips, crops=crops)
+            rounded = np.array([found[label]["logit"] for label in LABELS], np.float32)
+            np.testing.assert_allclose(rounded, logits, atol=HALF_LOGITS, rtol=0)
+            assert clear_disagreements(rounded[None], logits[None].numpy()) == 0
 
 
 @pytest.mark.parametrize("name", ["Transf", "xclip"])
@@ -133,7 +156,9 @@ def test_every_rule_of_the_contract_is_torchs(name: str, tmp_path: Path, clip: P
             path.write_text(json.dumps(document))
             ruled = dataclasses.replace(checkpoint, scoring=read_contract(path).scoring)
             with (
-                running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny") as server,
+                running_server(
+                    tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny", **FULL
+                ) as server,
                 httpx.Client(base_url=server.address, timeout=60) as http,
             ):
                 _assert_torchs(ruled, http, clip, LABELS)

@@ -26,9 +26,10 @@ def logits(answer: dict[str, Any]) -> dict[str, float]:
 
 
 def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
-    http: httpx.Client, triton_repository: Path, demo_clip: Path, tmp_path: Path
+    triton_repository: Path, demo_clip: Path, tmp_path: Path
 ) -> None:
     ports = free_ports()
+    embedded = {"SERVE_REPOSITORY": str(triton_repository), "SERVE_ENGINE": "onnxruntime-cpu"}
     environment = {
         "SERVE_REPOSITORY": str(triton_repository), "SERVE_ENGINE": "triton",
         "SERVE_TRITON__URL": f"127.0.0.1:{ports.grpc}", "SERVE_TRITON__LOAD_TIMEOUT_SECONDS": "30",
@@ -36,7 +37,9 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
     options = ("--model-control-mode=explicit",)
     with (
         triton_core(triton_repository, tmp_path / "core", options=options, ports=ports) as core,
+        running_server(tmp_path / "embedded", **embedded) as own,
         running_server(tmp_path / "cache", **environment) as gateway,
+        httpx.Client(base_url=own.address, timeout=60) as http,
         httpx.Client(base_url=gateway.address, timeout=60) as through,
     ):
         assert list(Path("/dev/shm").glob(f"actserve-triton-{gateway.process.pid}-*")), "views go through shared memory"

@@ -398,12 +398,12 @@ def test_the_progress_of_encoding_is_told_until_the_version_is_in_use(
         "**/v1/vocabularies/page-*",
         lambda route: route.continue_(headers={**route.request.all_headers(), "prefer": "wait=0"}),
     )
-    unseen = "".join(f"an action nobody has seen before, number {i}\n" for i in range(3000))
+    unseen = "".join(f"an action nobody has seen before, number {i}\n" for i in range(12_000))
     page.locator("#import-file").set_input_files(text_file("long.txt", unseen))
-    page.get_by_role("button", name="Add 3,000 labels").click()
-    expect(page.locator("#encoding-text")).to_contain_text("of 3,000 prompts; version 1 answers", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Add 12,000 labels").click()
+    expect(page.locator("#encoding-text")).to_contain_text("of 12,000 prompts; version 1 answers", timeout=PATIENCE_MS)
     expect(page.locator("#editor-version")).to_have_text("version 2")
-    expect(page.locator("#encoding-bar")).to_have_attribute("max", "3000")
+    expect(page.locator("#encoding-bar")).to_have_attribute("max", "12000")
     expect(page.locator("#encoding")).to_be_hidden(timeout=60_000)
     expect_version(page, 2)
     assert shares == sorted(shares)
