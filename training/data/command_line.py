@@ -97,7 +97,9 @@ def check(
     image_size: Annotated[int, typer.Option(min=16, max=1024, help="S, pixels.")] = 224,
     num_frames: Annotated[int, typer.Option(min=1, max=256, help="T.")] = 8,
     samples: Annotated[int, typer.Option(min=0, max=400, help="Rows of the contact sheet.")] = 16,
-    sheet: Annotated[Path, typer.Option(help="PNG to draw.", dir_okay=False)] = Path("contact_sheet.png"),
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG to draw; contact_sheet.png beside the first list.", dir_okay=False)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn and of their augmentation.")] = 0,
     max_bad_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of unreadable entries that is let pass.")
@@ -127,7 +129,7 @@ def check(
         classes=classes,
         root=root,
         samples=samples,
-        sheet=sheet,
+        sheet=sheet or lists[0].absolute().parent / "contact_sheet.png",
         seed=seed,
         workers=workers or processors(),
     )

@@ -19,8 +19,9 @@ from training.data.shard_writing import write_shards
 SMALL = ("--image-size", "32", "--num-frames", "4", "--workers", "1")
 
 
-def check(*arguments: object, sheet: Path) -> tuple[int, dict[str, Any]]:
-    result = CliRunner().invoke(app, ["check", *map(str, arguments), *SMALL, "--sheet", str(sheet)])
+def check(*arguments: object, sheet: Path | None) -> tuple[int, dict[str, Any]]:
+    drawn = [] if sheet is None else ["--sheet", str(sheet)]
+    result = CliRunner().invoke(app, ["check", *map(str, arguments), *SMALL, *drawn])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, json.loads(result.stdout.splitlines()[-1])
 
@@ -47,6 +48,15 @@ def test_a_good_set_is_fit_and_drawn(videos: Path, tmp_path: Path) -> None:
         assert sheet.size == (TEXT_WIDTH + 4 * (FRAME_SIZE + GAP) + GAP, 6 * (FRAME_SIZE + GAP) + GAP)
         first = np.asarray(sheet)[GAP : GAP + FRAME_SIZE, TEXT_WIDTH : TEXT_WIDTH + FRAME_SIZE]
     assert first.mean() < 250  # a picture, not the paper
+
+
+def test_the_sheet_lies_beside_the_first_list(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert check(videos, "--samples", 1, sheet=None)[0] == 0
+    assert (videos.parent / "contact_sheet.png").is_file()
+    assert not list(elsewhere.iterdir())
 
 
 def test_the_same_content_is_found_under_two_labels_and_in_two_lists(videos: Path, tmp_path: Path) -> None:
