@@ -5,6 +5,7 @@ Unknown keys are errors. The resolved configuration is printed at start and stor
 
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -290,8 +291,9 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
         return tuple(_build(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value not in parts:
         raise ConfigError(f"{name}: one of {', '.join(parts)} is needed, found {value!r}")
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and not isinstance(value, bool):
+        with suppress(TypeError, ValueError):
+            return float(value)  # YAML reads 1e-5 as text: it wants a dot
     if origin in (tuple, Mapping) and not isinstance(value, origin):
         raise ConfigError(f"{name}: a {'list' if origin is tuple else 'mapping'} is needed, found {value!r}")
     if isinstance(kind, type) and type(value) is not kind:

@@ -40,12 +40,22 @@ def small(out: Path, steps: int) -> TrainConfig:
         ("loss.smoothing=1", "loss.smoothing"),
         ("model.lora.rank=-1", "model.lora.rank"),
         ("optim.ema=1.5", "optim.ema"),
+        ("optim.lr=fast", "optim.lr: float is needed"),
+        ("optim.lr=[1e-5]", "optim.lr: float is needed"),
         ("run.steps", "a.b=value"),
     ],
 )
 def test_a_wrong_configuration_is_named(change: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_config(DEMO, [change])
+
+
+@pytest.mark.parametrize("written", ["1e-5", "1.0e-5", "0.00001"])
+def test_a_rate_may_be_written_as_people_do(written: str, tmp_path: Path) -> None:
+    """YAML itself takes 1e-5 for text."""
+    assert load_config(DEMO, [f"optim.lr={written}"]).optim.lr == 1e-5
+    (tmp_path / "run.yaml").write_text(f"base: {DEMO}\noptim: {{lr: {written}}}\n")
+    assert load_config(tmp_path / "run.yaml").optim.lr == 1e-5
 
 
 def test_soft_and_smoothed_cross_entropy_agree() -> None:
