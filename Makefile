@@ -41,6 +41,7 @@ check: everything
 
 bench: everything triton
 	$(BIN)/python -m tests.bench.decode_bench
+	$(BIN)/python -m tests.bench.request_bench
 	$(BIN)/python -m tests.bench.vocabulary_bench
 	$(BIN)/python -m tests.bench.store_bench
 	$(BIN)/python -m tests.bench.examples_bench
