@@ -30,7 +30,7 @@ from training.models.base import VideoTextModel
 from training.monitor import Measured
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-NUM_PICTURES = 16_384  # rendered for training: 4,096 clips of four, 8,192 of two
+NUM_PICTURES = 65_536  # rendered for training: 8,192 clips of eight, 32,768 of two
 PER_GROUP = 240  # rendered for each of seen and held out
 TEST_SEED = 8_000_000
 
