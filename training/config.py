@@ -3,6 +3,7 @@
 Unknown keys are errors. The resolved configuration is printed at start and stored in the checkpoint.
 """
 
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -292,10 +293,12 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
     if origin is Literal and value not in parts:
         raise ConfigError(f"{name}: one of {', '.join(parts)} is needed, found {value!r}")
     if kind is float and not isinstance(value, bool):
-        with suppress(TypeError, ValueError):
-            return float(value)  # YAML reads 1e-5 as text: it wants a dot
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(value)  # YAML reads 1e-5 as text: it wants a dot
+            if math.isfinite(number):
+                return number
     if origin in (tuple, Mapping) and not isinstance(value, origin):
         raise ConfigError(f"{name}: a {'list' if origin is tuple else 'mapping'} is needed, found {value!r}")
-    if isinstance(kind, type) and type(value) is not kind:
+    if isinstance(kind, type) and (type(value) is not kind or kind is float):  # a float that is one has returned
         raise ConfigError(f"{name}: {kind.__name__} is needed, found {value!r}")
     return value

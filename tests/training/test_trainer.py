@@ -41,6 +41,8 @@ def small(out: Path, steps: int) -> TrainConfig:
         ("model.lora.rank=-1", "model.lora.rank"),
         ("optim.ema=1.5", "optim.ema"),
         ("optim.lr=fast", "optim.lr: float is needed"),
+        ("optim.lr=nan", "optim.lr: float is needed"),
+        ("optim.lr=.inf", "optim.lr: float is needed"),
         ("optim.lr=[1e-5]", "optim.lr: float is needed"),
         ("run.steps", "a.b=value"),
     ],
