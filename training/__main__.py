@@ -43,13 +43,13 @@ def train(
 ) -> None:
     """Train a model; a run that was stopped goes on. Under torchrun its processes train as one."""
     from training.checkpoints.own import CheckpointError
-    from training.config import load_config, plain
+    from training.config import as_yaml, load_config
     from training.models.base import ModelConfigError
     from training.trainer import train as run
 
     resolved = load_config(config, changes or ())
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(str(plain(resolved)))
+        typer.echo(as_yaml(resolved))
     try:
         typer.echo(f"checkpoint: {run(resolved)}")
     except StoppedError as stopped:

@@ -1,6 +1,6 @@
 """Configuration of a training run: frozen records from one YAML file, `--set a.b=c` to change one value.
 
-Unknown keys are errors. The resolved configuration is printed at start and stored in the checkpoint.
+Unknown keys are errors. The resolved configuration is printed at start as YAML, kept beside the checkpoint and in it.
 """
 
 import math
@@ -228,6 +228,18 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 def plain(config: TrainConfig) -> dict[str, Any]:
     """The configuration as plain values."""
     return asdict(config)
+
+
+def as_yaml(config: TrainConfig) -> str:
+    """The configuration with all its values as a file that `load_config` reads."""
+    text: str = yaml.dump(plain(config), Dumper=_TuplesAsLists, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+class _TuplesAsLists(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Values that are the same object are written out each time."""
+        return True
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

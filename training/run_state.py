@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.start import starting_model
-from training.config import NEUTRAL, ConfigError, TrainConfig, differences, plain
+from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, differences, plain
 from training.data.sources import Source
 from training.data.systems import preprocess_of, sampling_of
 from training.distributed import Place, wait_for_all
@@ -27,7 +27,7 @@ from training.protocols import scoring_of, text_of
 
 logger = logging.getLogger(__name__)
 
-LAST, BEST = "checkpoint.pt", "best.pt"
+LAST, BEST, RESOLVED = "checkpoint.pt", "best.pt", "config.yaml"
 RANKED_BY = ("top1", "held_out")  # the first of these an evaluation has
 
 
@@ -77,6 +77,9 @@ def begin(config: TrainConfig, place: Place) -> RunState:
         state.optimiser.load_state_dict(kept["optimiser"])
         state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
         logger.info("going on from step %d of %s", state.step, path)
+    if place.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(RESOLVED).write_text(as_yaml(config), encoding="utf-8")
     wait_for_all()
     return state
 

@@ -7,7 +7,7 @@ import torch
 
 from training.checkpoints.own import CheckpointError, load_checkpoint
 from training.checkpoints.start import starting_model
-from training.config import ConfigError, TrainConfig, load_config
+from training.config import ConfigError, TrainConfig, as_yaml, load_config
 from training.losses import actionclip_kl, smoothed_cross_entropy, soft_cross_entropy
 from training.models.adapters import merged_weights
 from training.trainer import set_seeds, train
@@ -58,6 +58,15 @@ def test_a_rate_may_be_written_as_people_do(written: str, tmp_path: Path) -> Non
     assert load_config(DEMO, [f"optim.lr={written}"]).optim.lr == 1e-5
     (tmp_path / "run.yaml").write_text(f"base: {DEMO}\noptim: {{lr: {written}}}\n")
     assert load_config(tmp_path / "run.yaml").optim.lr == 1e-5
+
+
+@pytest.mark.parametrize(
+    "path", sorted(DEMO.parent.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_the_resolved_configuration_is_one_to_train_by(path: Path, tmp_path: Path) -> None:
+    config = load_config(path, ["data.templates=['caf\u00e9: {}', '{}']"])
+    (tmp_path / "resolved.yaml").write_text(as_yaml(config), encoding="utf-8")
+    assert load_config(tmp_path / "resolved.yaml") == config
 
 
 def test_soft_and_smoothed_cross_entropy_agree() -> None:
@@ -129,6 +138,7 @@ def test_frozen_weights_and_adapters_train_what_they_should(tmp_path: Path) -> N
         name for name in moved if name.startswith("visual.") and "running" not in name and "tracked" not in name
     }
     saved.build()  # adapters are merged: the file rebuilds its model alone
+    assert load_config(tmp_path / "config.yaml") == config
 
 
 def test_a_run_begins_with_weights_of_another(tmp_path: Path) -> None:
