@@ -18,7 +18,7 @@ Classes = Annotated[
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative paths start from; the list's own without it.", file_okay=False)
 ]
-KindOf = Annotated[str, typer.Option(help="frames, videos, csv, folder, feedback or shards; found out where empty.")]
+SourceOf = Annotated[str, typer.Option(help="frames, videos, csv, folder, feedback or shards; found out where empty.")]
 
 
 def prepare(
@@ -60,7 +60,7 @@ def prepare(
 def shard(
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="Any kind of list.", exists=True)],
     out: Annotated[Path, typer.Argument(help="Folder for the shards, empty or absent.", file_okay=False)],
-    kind: KindOf = "",
+    source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
     split: Annotated[str, typer.Option(help="Of a list that names parts, only this one.")] = "",
@@ -72,7 +72,7 @@ def shard(
     from training.data.shard_writing import write_shards
 
     try:
-        rows = read_rows(kind or kind_of(listing, root=root), listing, root=root)
+        rows = read_rows(source or kind_of(listing, root=root), listing, root=root)
         names = class_names(rows, classes)
         entries = entries_of([row for row in rows if split in ("", row.split)], names)
         index = write_shards(entries, names, out, samples_per_shard=samples_per_shard, seed=seed)
@@ -87,7 +87,7 @@ def shard(
 
 def check(
     lists: Annotated[list[Path], typer.Argument(metavar="LIST...", help="Lists, CSV files, folders, shards.")],
-    kind: KindOf = "",
+    source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
     system: Annotated[str, typer.Option(help="plain, actionclip or xclip: sampling and cuts.")] = "actionclip",
@@ -125,7 +125,7 @@ def check(
     is_fit = check_lists(
         lists,
         data,
-        kind=kind,
+        kind=source,
         classes=classes,
         root=root,
         samples=samples,

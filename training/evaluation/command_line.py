@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from training.data.command_line import Root
+from training.data.command_line import Root, SourceOf
 from training.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def evaluate(
         ),
     ],
     compare: Annotated[bool, typer.Option("--compare", help="Compare two result files in pairs.")] = False,
-    source: Annotated[str, typer.Option(help="frames, videos, csv, folder or shards; found out where empty.")] = "",
+    source: SourceOf = "",
     classes: Annotated[
         list[Path] | None,
         typer.Option(help="CSV `id,name`, one for all lists or one each.", exists=True, dir_okay=False),

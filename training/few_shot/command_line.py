@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from serve.errors import ActserveError
 from training.config import ConfigError
-from training.data.command_line import Classes, KindOf, Root, Workers
+from training.data.command_line import Classes, Root, SourceOf, Workers
 from training.data.many import processors
 
 NUMBERS = ("--shots", "--seeds")
@@ -45,7 +45,7 @@ def few_shot(
     test: Annotated[
         Path | None, typer.Option(help="A list to judge by; without it what no draw of a seed takes.", exists=True)
     ] = None,
-    kind: KindOf = "",
+    source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
     repository: Annotated[
@@ -79,7 +79,7 @@ def few_shot(
         shots=_numbers(shots),
         seeds=_numbers(seeds),
         test=test,
-        kind=kind,
+        kind=source,
         classes=classes,
         root=root,
         tokenizer=tokenizer,

@@ -76,7 +76,7 @@ def test_what_is_asked_wrongly_is_told(few_shot: Run, class_folders: Path) -> No
     for words, told in (
         (("--shots", "two"), "numbers are needed"),
         (("--shots", "0"), "from 1"),
-        (("--kind", "frames"), "cannot be read as frames"),
+        (("--source", "frames"), "cannot be read as frames"),
     ):
         assert told in few_shot(class_folders, *words, status=1)[1]
     broken = class_folders / "waving" / "clip 0.mp4"
