@@ -52,6 +52,7 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.loader_bench
 	$(BIN)/python -m tests.bench.train_bench
 	$(BIN)/python -m tests.bench.export_bench
+	$(BIN)/python -m tests.bench.attention_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

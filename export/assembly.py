@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from export.attention import separate_projections_
 from export.errors import ExportError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
@@ -68,8 +69,9 @@ def export_checkpoint(
     with building(repository, name) as site:
         (site.text / TOKENIZER_FILE).write_bytes(tokenizer_json)
         _check_token_table(model, load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text))
+        golden = _golden(checkpoint, plans, site)
+        separate_projections_(model)
         seconds = _write_graphs(plans, site, halve_weights=weights == "fp16")
-        golden = _golden(model, checkpoint, plans, site)
         np.savez_compressed(site.video / PARITY_FILE, **golden)
         begun = time.perf_counter()
         paths = {key: _folder(site, plan.part) / plan.file for key, plan in plans.items()}
@@ -115,10 +117,8 @@ def _write_graphs(plans: Mapping[str, GraphPlan], site: Building, *, halve_weigh
     return seconds
 
 
-def _golden(
-    model: VideoTextModel, checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], site: Building
-) -> dict[str, Any]:
-    """What `parity.npz` holds: inputs, and torch's float32 outputs of the very modules that were exported."""
+def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], site: Building) -> dict[str, Any]:
+    """What `parity.npz` holds: inputs, and torch's float32 outputs of the model as it was trained."""
     tokenizer = load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text)
     frames = golden_frames(checkpoint.preprocess, num_segments=checkpoint.sampling.num_segments)
     tokens = golden_tokens(tokenizer, checkpoint.text, labels=checkpoint.labels)

@@ -1,0 +1,154 @@
+"""Attention in a form that engines compute faster; the numbers stay.
+
+Models keep the projections to q, k and v as one matrix. Cutting its product into three costs engines a copy of each
+part, and the rotary positions of PE-Core, which turn neighbouring channels, cost them strided copies. Here each
+projection is a matrix of its own, and where q and k are turned their channels are sorted, the even before the odd, so
+that halves of a head turn: any order gives the same products of q and k.
+"""
+
+from collections.abc import Callable
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock
+from timm.layers.attention import Attention, AttentionRope
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.models.clip import SelfAttention, split_heads
+
+
+def separate_projections_(model: nn.Module) -> int:
+    """Replace the self-attention of ours, of open_clip and of timm in place; returns how many were replaced.
+
+    What has parts that are not known here (gates, norms of rotated heads, attention to other tokens) stays as it is.
+    """
+    places = [
+        (parent, name, separate)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if (separate := _separate_of(parent, child)) is not None
+    ]
+    for parent, name, separate in places:
+        setattr(parent, name, separate(getattr(parent, name)))
+    return len(places)
+
+
+class SeparateAttention(nn.Module):
+    """Multi-head attention of tokens [N, L, W] among themselves, each projection a matrix of its own."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, heads: int, out: nn.Module) -> None:
+        """`weight` [3 * W', W] and `bias` [3 * W'] hold q, k and v in that order."""
+        super().__init__()
+        self.heads, self.out = heads, out
+        biases = (None, None, None) if bias is None else bias.detach().chunk(3)
+        self.query, self.key, self.value = (
+            _linear(*part) for part in zip(weight.detach().chunk(3), biases, strict=True)
+        )
+
+    def mix(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        *,
+        is_causal: bool = False,
+        turn: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """tokens [N, L, W] -> [N, L, W]; `turn` is what is done to the heads [N, heads, L, D] of q and k."""
+        query, key, value = (split_heads(part(tokens), self.heads) for part in (self.query, self.key, self.value))
+        if turn is not None:
+            query, key = turn(query), turn(key)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class SeparateSelfAttention(SeparateAttention):
+    """In place of ours."""
+
+    def __init__(self, packed: SelfAttention) -> None:
+        super().__init__(packed.in_proj_weight, packed.in_proj_bias, heads=packed.heads, out=packed.out_proj)
+
+    def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
+        return self.mix(tokens, is_causal=is_causal)
+
+
+class SeparateTorchAttention(SeparateAttention):
+    """In place of torch's in a block of open_clip, which gives the same tokens three times."""
+
+    def __init__(self, packed: nn.MultiheadAttention) -> None:
+        super().__init__(packed.in_proj_weight, packed.in_proj_bias, heads=packed.num_heads, out=packed.out_proj)
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, need_weights: bool, attn_mask: Tensor | None
+    ) -> tuple[Tensor, None]:
+        return self.mix(query, attn_mask), None
+
+
+class SeparateTimmAttention(SeparateAttention):
+    """In place of timm's."""
+
+    def __init__(self, packed: Attention) -> None:
+        super().__init__(packed.qkv.weight, packed.qkv.bias, heads=packed.num_heads, out=packed.proj)
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        return self.mix(tokens, attn_mask, is_causal=is_causal)
+
+
+class SeparateRotaryAttention(SeparateAttention):
+    """In place of timm's with rotary positions (arXiv:2104.09864) of all but the first tokens."""
+
+    order: Tensor
+
+    def __init__(self, packed: AttentionRope) -> None:
+        super().__init__(packed.qkv.weight, packed.qkv.bias, heads=packed.num_heads, out=packed.proj)
+        self.num_still = packed.num_prefix_tokens
+        channels = torch.arange(packed.head_dim)
+        order = channels if packed.rotate_half else torch.cat((channels[::2], channels[1::2]))
+        self.register_buffer("order", order, persistent=False)
+        rows = (packed.head_dim * torch.arange(packed.num_heads).unsqueeze(1) + order).flatten()
+        self.query, self.key = (_linear(part.weight[rows], _rows(part.bias, rows)) for part in (self.query, self.key))
+
+    def forward(
+        self, tokens: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """`rope` [L - still, 2 * D] holds sine and cosine by token and channel."""
+        if rope is None:
+            return self.mix(tokens, attn_mask, is_causal=is_causal)
+        sine, cosine = (part[:, self.order] for part in rope.chunk(2, dim=-1))  # [L - still, D]
+        sine = functional.pad(sine, (0, 0, self.num_still, 0))
+        cosine = functional.pad(cosine, (0, 0, self.num_still, 0), value=1.0)
+
+        def turn(heads: Tensor) -> Tensor:
+            first, second = heads.chunk(2, dim=-1)
+            return heads * cosine + torch.cat((-second, first), dim=-1) * sine
+
+        return self.mix(tokens, attn_mask, is_causal=is_causal, turn=turn)
+
+
+def _separate_of(parent: nn.Module, child: nn.Module) -> Callable[..., SeparateAttention] | None:
+    match child:
+        case SelfAttention():
+            return SeparateSelfAttention
+        case nn.MultiheadAttention() if type(parent) is ResidualAttentionBlock and not hasattr(parent, "ln_1_kv"):
+            return SeparateTorchAttention if child.batch_first else None
+        case AttentionRope() if child.qkv is not None and _has_no_more(child):
+            return SeparateRotaryAttention
+        case Attention() if _has_no_more(child):
+            return SeparateTimmAttention
+    return None
+
+
+def _has_no_more(packed: Attention | AttentionRope) -> bool:
+    """Whether it is what `SeparateAttention` computes, without gates and norms."""
+    return packed.gate is None and all(isinstance(x, nn.Identity) for x in (packed.q_norm, packed.k_norm, packed.norm))
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
+
+
+def _rows(bias: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if bias is None else bias[rows]

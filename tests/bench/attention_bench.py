@@ -1,0 +1,135 @@
+"""The video graph with q, k and v packed in one matrix, as models keep them, against the graph export writes.
+
+    python -m tests.bench.attention_bench
+
+Full size, fresh weights, one clip of eight frames, on every runtime of this machine; the graphs take turns, medians of
+`ROUNDS`. The last line is JSON.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.attention import separate_projections_
+from export.onnx_files import WeightFile, write_graph
+from export.towers import graph_plans
+from serve.arrays import UInt8Array
+from serve.engines.ort import OrtSession
+from serve.engines.ov import OpenVinoSession, has_bf16
+from serve.engines.parity import processor
+from tests.bench.export_bench import fresh
+from tests.models import tiny_checkpoint, tiny_open_clip
+from training.checkpoints.own import Checkpoint
+
+ROUNDS, WARM_UP, NUM_FRAMES = 7, 2, 8
+B16: dict[str, Any] = {
+    "kind": "clip", "image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "heads": 12, "embed_dim": 512,
+}  # fmt: skip
+TEXT: dict[str, Any] = {
+    "kind": "clip", "context_length": 77, "vocab_size": 49408, "width": 512, "layers": 12, "heads": 8, "embed_dim": 512,
+}  # fmt: skip
+MODELS: dict[str, Callable[[], Checkpoint]] = {
+    "X-CLIP B/16": lambda: tiny_checkpoint(
+        "xclip", num_frames=NUM_FRAMES, vision=B16, text=TEXT, mit={"layers": 1, "heads": 8},
+        prompts={"layers": 2, "heads": 8},
+    ),
+    "ViT-B-16": lambda: tiny_open_clip("ViT-B-16", {}, dynamic_length=True, num_frames=NUM_FRAMES),
+    "PE-Core-B-16": lambda: tiny_open_clip("PE-Core-B-16", {}, dynamic_length=True, num_frames=NUM_FRAMES),
+    "ViT-B-16-SigLIP2": lambda: tiny_open_clip("ViT-B-16-SigLIP2", {}, dynamic_length=False, num_frames=NUM_FRAMES),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Print a row for each model and runtime, the last line as JSON."""
+    name = processor().splitlines()[0].partition(":")[2].strip()
+    found: dict[str, Any] = {"bench": "attention", "processor": name, "cores": os.cpu_count(), "rows": []}
+    print(f"{'model':<18}{'runtime':<18}{'packed':>10}{'separate':>10}{'times':>7}   lowest cosine of the two")
+    for label, make in MODELS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            found["rows"] += list(_rows(label, fresh(make()), Path(folder)))
+    print(json.dumps(found))
+
+
+def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str, Any]]:
+    graphs = {name: _graph(checkpoint, folder / name) for name in ("packed", "separate")}
+    size = checkpoint.preprocess.image_size
+    frames = np.random.default_rng(0).integers(0, 256, (1, NUM_FRAMES, 3, size, size), dtype=np.uint8)
+    for runtime, load in _runtimes(folder).items():
+        runs = {name: load(path) for name, path in graphs.items()}
+        features = {name: run(frames) for name, run in runs.items()}
+        times = _in_turns(runs, frames)
+        row = {
+            "model": label,
+            "runtime": runtime,
+            **times,
+            "ratio": times["packed"] / times["separate"],
+            "cosine": _cosine(features["packed"], features["separate"]),
+        }
+        print(
+            f"{label:<18}{runtime:<18}{row['packed']:>7.0f} ms{row['separate']:>7.0f} ms{row['ratio']:>7.2f}"
+            f"   {row['cosine']:.6f}"
+        )
+        yield row
+
+
+def _graph(checkpoint: Checkpoint, folder: Path) -> Path:
+    model = checkpoint.build()
+    plans = graph_plans(model, sampling=checkpoint.sampling, preprocess=checkpoint.preprocess, text=checkpoint.text)
+    plan = plans["video"]
+    if folder.name == "separate":
+        separate_projections_(model)
+    folder.mkdir()
+    with WeightFile(folder) as weight_file:
+        write_graph(
+            plan.module,
+            folder / plan.file,
+            example=plan.example,
+            inputs=plan.inputs,
+            outputs=plan.outputs,
+            bounds=plan.bounds,
+            weight_file=weight_file,
+            halve_weights=False,
+        )
+    return folder / plan.file
+
+
+def _runtimes(folder: Path) -> dict[str, Callable[[Path], Callable[[UInt8Array], Any]]]:
+    def loader(kind: type[OrtSession | OpenVinoSession], label: str) -> Callable[[Path], Callable[[UInt8Array], Any]]:
+        def load(path: Path) -> Callable[[UInt8Array], Any]:
+            session = kind(path, label, threads=0, cache_dir=folder / "cache" / path.parent.name)
+            return lambda frames: session.run({"frames": frames})["video_features"]
+
+        return load
+
+    found = {"onnxruntime-cpu": loader(OrtSession, "onnxruntime-cpu")}
+    for label in ("openvino-f32", *(["openvino-bf16"] if has_bf16() else [])):
+        found[label] = loader(OpenVinoSession, label)
+    return found
+
+
+def _in_turns(runs: dict[str, Callable[[UInt8Array], Any]], frames: UInt8Array) -> dict[str, float]:
+    """Milliseconds of each, the median."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(WARM_UP + ROUNDS):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            run(frames)
+            if number >= WARM_UP:
+                times[name].append(1000 * (time.perf_counter() - begun))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _cosine(one: Any, other: Any) -> float:
+    norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    return float(((one * other).sum(-1) / norms).min())
+
+
+if __name__ == "__main__":
+    main()
