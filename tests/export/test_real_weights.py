@@ -30,7 +30,7 @@ def assert_same_labels(repository: Path, model: torch.nn.Module, checkpoint: Che
     """The served labels come in torch's order on the same frames, wherever the margin is clear."""
     video = repository / "clip.mp4"
     write_video(video, render_video(combinations()[0], "test", 3, size=160).frames, fps=24)
-    settings = ServeSettings(repository=repository, model="real", cache_dir=repository / "cache")
+    settings = ServeSettings(repository=repository, model="real", cache_dir=repository / "cache", engine="openvino-f32")
     options = ClassifyOptions(candidate_labels=LABELS, top_k=len(LABELS))
 
     async def served() -> dict[str, float]:
