@@ -85,6 +85,24 @@ def export_checkpoint(
     return Exported(contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes)
 
 
+def write_plan(plan: GraphPlan, folder: Path, *, weight_file: WeightFile, halve_weights: bool) -> None:
+    """Write one graph into the folder of its part, whose weights `weight_file` holds.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
+    write_graph(
+        plan.module,
+        folder / plan.file,
+        example=plan.example,
+        inputs=plan.inputs,
+        outputs=plan.outputs,
+        bounds=plan.bounds,
+        weight_file=weight_file,
+        halve_weights=halve_weights,
+    )
+
+
 def _check_token_table(model: VideoTextModel, tokenizer: Tokenizer) -> None:
     tables = [part.num_embeddings for part in model.text.modules() if isinstance(part, torch.nn.Embedding)]
     if tables and max(tables) < tokenizer.num_tokens:
@@ -102,16 +120,7 @@ def _write_graphs(plans: Mapping[str, GraphPlan], site: Building, *, halve_weigh
                 if plan.part != part:
                     continue
                 begun = time.perf_counter()
-                write_graph(
-                    plan.module,
-                    _folder(site, part) / plan.file,
-                    example=plan.example,
-                    inputs=plan.inputs,
-                    outputs=plan.outputs,
-                    bounds=plan.bounds,
-                    weight_file=weight_file,
-                    halve_weights=halve_weights,
-                )
+                write_plan(plan, _folder(site, part), weight_file=weight_file, halve_weights=halve_weights)
                 seconds[name] = time.perf_counter() - begun
                 logger.info("%s graph exported in %.1f s", name, seconds[name])
     return seconds

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from export.assembly import write_plan
 from export.attention import separate_projections_
-from export.onnx_files import WeightFile, write_graph
+from export.onnx_files import WeightFile
 from export.towers import graph_plans
 from serve.arrays import UInt8Array
 from serve.engines.ort import OrtSession
@@ -87,16 +88,7 @@ def _graph(checkpoint: Checkpoint, folder: Path) -> Path:
         separate_projections_(model)
     folder.mkdir()
     with WeightFile(folder) as weight_file:
-        write_graph(
-            plan.module,
-            folder / plan.file,
-            example=plan.example,
-            inputs=plan.inputs,
-            outputs=plan.outputs,
-            bounds=plan.bounds,
-            weight_file=weight_file,
-            halve_weights=False,
-        )
+        write_plan(plan, folder, weight_file=weight_file, halve_weights=False)
     return folder / plan.file
 
 
