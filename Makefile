@@ -29,7 +29,7 @@ model:
 
 # two processes of tests side by side, each of one thread: more would wait for each other
 test: everything browser triton
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(TESTS)
 
 test-slow: everything browser
 	$(BIN)/python -m pytest -m slow $(TESTS)

@@ -6,22 +6,31 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from filelock import FileLock
+from xdist.scheduler import LoadScopeScheduling
 
-from tests.running_server import ROOT, RunningServer, running_server
+from tests.running_server import RunningServer, running_server
 from tests.small_repository import write_small_repository
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class FileByFile(LoadScopeScheduling):
     """Tests of one file run in one process, those of the Triton core all in one: it is started once."""
-    for item in items:
-        path = item.path.relative_to(ROOT / "tests")
-        item.add_marker(pytest.mark.xdist_group("triton" if path.parts[0] == "triton" else str(path)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/triton" if file.startswith("tests/triton/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
+    """Our own, as groups by mark (`--dist loadgroup`) do nothing under pytest 9.2 with xdist 3.8."""
+    return FileByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
