@@ -10,8 +10,8 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,16 @@ from serve.arrays import UInt8Array
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession, has_bf16
 from serve.engines.parity import processor
-from tests.bench.export_bench import fresh
+from tests.bench.export_bench import TEXT_B, VISION_B32, fresh
+from tests.bench.turns import in_turns
 from tests.models import tiny_checkpoint, tiny_open_clip
 from training.checkpoints.own import Checkpoint
 
-ROUNDS, WARM_UP, NUM_FRAMES = 7, 2, 8
-B16: dict[str, Any] = {
-    "kind": "clip", "image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "heads": 12, "embed_dim": 512,
-}  # fmt: skip
-TEXT: dict[str, Any] = {
-    "kind": "clip", "context_length": 77, "vocab_size": 49408, "width": 512, "layers": 12, "heads": 8, "embed_dim": 512,
-}  # fmt: skip
+ROUNDS, NUM_FRAMES = 7, 8
+B16 = {**VISION_B32, "patch_size": 16}
 MODELS: dict[str, Callable[[], Checkpoint]] = {
     "X-CLIP B/16": lambda: tiny_checkpoint(
-        "xclip", num_frames=NUM_FRAMES, vision=B16, text=TEXT, mit={"layers": 1, "heads": 8},
+        "xclip", num_frames=NUM_FRAMES, vision=B16, text=TEXT_B, mit={"layers": 1, "heads": 8},
         prompts={"layers": 2, "heads": 8},
     ),
     "ViT-B-16": lambda: tiny_open_clip("ViT-B-16", {}, dynamic_length=True, num_frames=NUM_FRAMES),
@@ -65,7 +61,8 @@ def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str
     for runtime, load in _runtimes(folder).items():
         runs = {name: load(path) for name, path in graphs.items()}
         features = {name: run(frames) for name, run in runs.items()}
-        times = _in_turns(runs, frames)
+        ways = {name: partial(run, frames) for name, run in runs.items()}
+        times = {name: statistics.median(values) for name, values in in_turns(ways, ROUNDS).items()}
         row = {
             "model": label,
             "runtime": runtime,
@@ -104,18 +101,6 @@ def _runtimes(folder: Path) -> dict[str, Callable[[Path], Callable[[UInt8Array],
     for label in ("openvino-f32", *(["openvino-bf16"] if has_bf16() else [])):
         found[label] = loader(OpenVinoSession, label)
     return found
-
-
-def _in_turns(runs: dict[str, Callable[[UInt8Array], Any]], frames: UInt8Array) -> dict[str, float]:
-    """Milliseconds of each, the median."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(WARM_UP + ROUNDS):
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run(frames)
-            if number >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - begun))
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def _cosine(one: Any, other: Any) -> float:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,14 @@ from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
 from serve.video.views import ViewRequest
+from tests.bench.turns import WARM_UP, in_turns
 from tests.running_server import ROOT, running_server
 from tests.shared_data import VIDEOS
 from training.data.prompts import clip_tokenizer
 
 CLIPS = ("arm_wrestling.mp4", "juggling_soccer_ball.mp4")
 LABELS = (ROOT / "serve" / "vocabularies" / "kinetics400.txt").read_text(encoding="utf-8").splitlines()
-ROUNDS, WARM_UP = 7, 2
+ROUNDS = 7
 NAME, NUM_FRAMES, SIZE = "xclip-b-16", 8, 224
 PROMISED = {"documented": 8.0, "texts kept": 4.0, "bf16, texts kept": 1.4}
 
@@ -133,18 +134,6 @@ def ask(http: httpx.Client, clip: Path, *, top_k: int) -> dict[str, Any]:
         response = http.post("/v1/classify", files={"video": stream}, data={"vocabulary": "kinetics", "top_k": top_k})
     response.raise_for_status()
     found: dict[str, Any] = response.json()
-    return found
-
-
-def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each way, which take turns."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(WARM_UP + rounds):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            if number >= WARM_UP:
-                found[name].append((time.perf_counter() - begun) * 1000)
     return found
 
 

@@ -425,6 +425,7 @@ def encoding_answers(http: httpx.Client, name: str, number: int) -> list[tuple[i
         assert facts["current"] < facts["latest"], "the encoding was over before it was seen"
         encoding = facts["encoding"]
         if encoding and encoding["total"] and encoding["done"] not in [done for done, _ in found]:
+            assert all(encoding["done"] > done for done, _ in found), "it went back"
             found.append((encoding["done"], answer))
     return found
 
