@@ -39,7 +39,7 @@ def serve(
     engine: Annotated[str | None, typer.Option(help="Runtime: auto, openvino-f32, triton, ... (see settings).")] = None,
     triton_url: Annotated[str | None, typer.Option(help="Host and port of a Triton server's gRPC.")] = None,
 ) -> None:
-    """Run the server. Every other setting comes from SERVE_* variables (see the README's table)."""
+    """Run the server. Every other setting comes from SERVE_* variables (see docs/settings.md)."""
     from serve.server import run  # the server's libraries are not loaded for other commands
 
     triton = None if triton_url is None else {"url": triton_url}

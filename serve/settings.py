@@ -1,7 +1,7 @@
 """Settings of the server: one object, prefix `SERVE_`, nested groups by `__` (`SERVE_BATCH__MAX_VIEWS=16`).
 
 Built once by the command line and handed to `create_app`; nothing reads the environment later. Each field has a unit,
-a bound and one line of meaning; the README's table is compared with this class by a test.
+a bound and one line of meaning; docs/settings.md is compared with this class by a test.
 """
 
 import tempfile

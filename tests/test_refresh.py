@@ -1,4 +1,4 @@
-"""The whole way from rendered videos to a model that answers, by the commands of the README, with a small model."""
+"""The way from rendered videos to a model that answers, by the commands of the documentation, with a small model."""
 
 import json
 import subprocess

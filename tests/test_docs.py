@@ -1,4 +1,4 @@
-"""The README tells what the code does: settings, options, routes."""
+"""The documents state what the code does: settings, options, routes."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ from serve.app import create_app
 from serve.options import ClassifyOptions
 from serve.settings import ServeSettings
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def settings_of(model: type[BaseModel], prefix: str) -> dict[str, str]:
@@ -23,18 +27,20 @@ def settings_of(model: type[BaseModel], prefix: str) -> dict[str, str]:
     return found
 
 
-def test_every_setting_stands_in_the_table() -> None:
+def test_every_setting_is_in_the_table() -> None:
+    settings = page("settings")
     for variable, description in settings_of(ServeSettings, "SERVE_").items():
-        assert f"| `{variable}` |" in README
-        assert description.replace("|", "\\|") in README, variable
+        assert f"| `{variable}` |" in settings
+        assert description.replace("|", "\\|") in settings, variable
 
 
-def test_every_option_stands_in_the_table() -> None:
+def test_every_option_is_in_the_table() -> None:
+    api = page("http-api")
     for name in ClassifyOptions.model_fields:
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in api
 
 
-def test_every_route_stands_in_the_table() -> None:
-    paths = create_app(ServeSettings()).openapi()["paths"]
-    for path in paths:
-        assert f"{path}" in README, path
+def test_every_route_is_in_the_table() -> None:
+    api = page("http-api")
+    for path in create_app(ServeSettings()).openapi()["paths"]:
+        assert path in api, path
