@@ -2,7 +2,7 @@
 
 import sys
 
-from serve.cli import main
+from serve.cli.main import main
 
 if __name__ == "__main__":
     main(["serve", *sys.argv[1:]])

@@ -1,5 +1,6 @@
 """Running the application under uvicorn: what `actserve serve` does."""
 
+import logging
 import os
 import socket
 import sys
@@ -9,7 +10,6 @@ import uvicorn
 from pydantic import ValidationError
 
 from serve.app import create_app
-from serve.cli import set_up_logging
 from serve.settings import ServeSettings
 
 
@@ -45,6 +45,12 @@ def run(given: dict[str, Any]) -> int:
         print(f"actserve: cannot serve: {faults[0]}", file=sys.stderr)
         return 1
     return 0
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error; our own modules at the level of the settings, libraries from warnings on."""
+    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("serve").setLevel(level.upper())
 
 
 def _listen(host: str, port: int) -> socket.socket:

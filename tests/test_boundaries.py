@@ -60,7 +60,7 @@ def sources(package: str) -> list[Path]:
 
 def test_serving_never_loads_torch() -> None:
     forbidden = {"torch", "training", "export"}
-    probe = f"import sys, serve.app, serve.cli, serve.server; print(sorted({forbidden} & sys.modules.keys()))"
+    probe = f"import sys, serve.app, serve.cli.main, serve.server; print(sorted({forbidden} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
 

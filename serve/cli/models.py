@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from serve.server_calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
 
 app = typer.Typer(no_args_is_help=True, help="Models of a running server.")
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from serve.server_calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
 
 app = typer.Typer(no_args_is_help=True, help="Corrected clips a running server keeps to train on.")
 

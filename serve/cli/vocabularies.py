@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import typer
 
+from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
 from serve.errors import ActserveError
-from serve.server_calls import DEFAULT_SERVER, Call, PrintCurl, Server
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 
@@ -260,7 +260,7 @@ def calibrate(
     answer = call.send().json()
     typer.echo(_told(answer))
     if plot is not None:
-        from serve.plots import draw_calibration  # the extra `plots`
+        from serve.cli.plots import draw_calibration  # the extra `plots`
 
         for path in draw_calibration(answer, plot):
             typer.echo(f"drawn: {path}")

@@ -4,7 +4,6 @@ actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from serve import feedback_commands, model_commands, vocabulary_commands
+from serve.cli import feedback, models, vocabularies
 from serve.errors import ActserveError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
-app.add_typer(vocabulary_commands.app, name="vocab")
-app.add_typer(model_commands.app, name="models")
-app.add_typer(feedback_commands.app, name="feedback")
+app.add_typer(vocabularies.app, name="vocab")
+app.add_typer(models.app, name="models")
+app.add_typer(feedback.app, name="feedback")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,7 +68,7 @@ def classify(
     ] = False,
 ) -> None:
     """Classify video files, in process or on a server; many files show a progress bar."""
-    from serve.classify_files import Order, classify_files
+    from serve.cli.classify import Order, classify_files
 
     document: dict[str, Any] = {
         "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None, "top_k": top_k,
@@ -84,9 +83,3 @@ def classify(
         as_json=as_json,
     )
     sys.exit(classify_files(order))
-
-
-def set_up_logging(level: str) -> None:
-    """Log to standard error; our own modules at the level of the settings, libraries from warnings on."""
-    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("serve").setLevel(level.upper())
