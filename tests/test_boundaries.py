@@ -32,7 +32,10 @@ DECODING = [
     "video/decode_pyav",
     "video/limits",
     "video/metadata",
+    "video/packet_index",
     "video/pictures",
+    "video/plan",
+    "video/streams",
     "video/views",
 ]
 LIGHT += DECODING

@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.logging
 import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import (
-    DecodeLimitExceeded,
     UndecodableVideo,
-    UnsupportedMedia,
     VideoTooLong,
     VideoTooShort,
 )
-from serve.video.containers import CODECS, DEMUXERS, TRUSTED_TIMES, identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
-from serve.video.pictures import PictureConverter, check_picture
+from serve.video.packet_index import Entry, index_packets, packets
+from serve.video.pictures import PictureConverter
+from serve.video.plan import presentation_order, runs
+from serve.video.streams import choose_stream, open_container
 
-MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read a second time
 MAX_BROKEN_SHARE = 0.5  # of the packets; past it the picture would be mostly invented
 
 Choose = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
@@ -48,17 +46,6 @@ class Reading:
     num_broken_packets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One packet of the stream, in decoding order."""
-
-    pts: int | None
-    duration: int
-    is_key: bool
-    is_shown: bool
-    packet: av.Packet | None  # kept only while the stream is small
-
-
 class _PlanFailedError(Exception):
     """The planned frames did not all come out; decode in order instead."""
 
@@ -69,8 +56,8 @@ class PyavVideo:
     def __init__(self, path: Path, settings: DecodeSettings) -> None:
         self.path = path
         self._settings = settings
-        with _open(path) as container:
-            self.stream_index = _choose_stream(container, settings)
+        with open_container(path) as container:
+            self.stream_index = choose_stream(container, settings)
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             self.container = container.format.name
@@ -79,11 +66,11 @@ class PyavVideo:
             self.time_base = float(stream.time_base) if stream.time_base else 0.0
             rate = stream.average_rate or stream.guessed_rate
             self._seconds_per_frame = 1 / float(rate) if rate else 0.0
-            self.entries = self._demux(container, stream)
+            self.entries = index_packets(container, stream, settings)
         self.shown = [position for position, entry in enumerate(self.entries) if entry.is_shown]
         if not self.entries:
             raise VideoTooShort("the video stream holds no frame", num_frames=0)
-        self._order = self._presentation_order()
+        self._order = presentation_order(self.entries, self.container)
         self._refuse_long(self._planned_timeline() if self._order is not None else None)
 
     @property
@@ -117,32 +104,6 @@ class PyavVideo:
                 pass
         return self._read_in_order(choose, take)
 
-    # demuxing -------------------------------------------------------------------------------------------------------
-
-    def _demux(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[_Entry]:
-        entries: list[_Entry] = []
-        kept_bytes = 0
-        for packet in _packets(container, stream):
-            kept_bytes += packet.size
-            hidden = packet.is_discard or (self.canonical_codec == "vp8" and not bytes(packet)[0] & 0x10)
-            keep = packet if kept_bytes <= MAX_KEPT_BYTES else None
-            entries.append(_Entry(packet.pts, packet.duration or 0, packet.is_keyframe, not hidden, keep))
-            if len(entries) > self._settings.max_frames:
-                raise VideoTooLong(
-                    f"the video has more than the {self._settings.max_frames} frames allowed",
-                    limit_frames=self._settings.max_frames,
-                )
-        if kept_bytes > MAX_KEPT_BYTES:
-            entries = [_Entry(e.pts, e.duration, e.is_key, e.is_shown, None) for e in entries]
-        return entries
-
-    def _presentation_order(self) -> list[int] | None:
-        """Positions of the shown packets by presentation time; None where the times cannot be trusted."""
-        times = [self.entries[position].pts for position in self.shown]
-        if self.container not in TRUSTED_TIMES or not times or None in times or len(set(times)) != len(times):
-            return None
-        return sorted(self.shown, key=lambda position: self.entries[position].pts or 0)
-
     def _planned_timeline(self) -> Timeline:
         assert self._order is not None
         times = [self.entries[position].pts or 0 for position in self._order]
@@ -171,7 +132,7 @@ class PyavVideo:
         index_of = {self.entries[self._order[index]].pts: int(index) for index in np.unique(indices)}
         kept: dict[int, Any] = {}
         with self._decoder() as decoder:
-            for run in _runs(self.entries, [self._order[index] for index in index_of.values()]):
+            for run in runs(self.entries, [self._order[index] for index in index_of.values()]):
                 for frame in self._decode_run(decoder, run, index_of):
                     index = index_of.get(frame.pts)
                     if index is None:
@@ -191,16 +152,16 @@ class PyavVideo:
         yield from decoder.context.decode(None)
         decoder.context.flush_buffers()
 
-    def _stored(self, run: range) -> Iterator[tuple[av.Packet, _Entry]]:
+    def _stored(self, run: range) -> Iterator[tuple[av.Packet, Entry]]:
         if self.entries[0].packet is not None:
             for position in run:
                 packet = self.entries[position].packet
                 assert packet is not None
                 yield packet, self.entries[position]
             return
-        with _open(self.path) as container:
+        with open_container(self.path) as container:
             stream = container.streams[self.stream_index]
-            for position, packet in enumerate(_packets(container, stream)):
+            for position, packet in enumerate(packets(container, stream)):
                 if position >= run.stop:
                     return
                 if position >= run.start:
@@ -267,7 +228,7 @@ class PyavVideo:
 
     @contextmanager
     def _decoder(self) -> Iterator["_Decoder"]:
-        with _open(self.path) as container:
+        with open_container(self.path) as container:
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             yield _Decoder(stream, self._settings)
@@ -288,81 +249,6 @@ class _Decoder:
         return self._converter.picture(frame)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """PyAV's exceptions become this project's."""
-    try:
-        yield
-    except MemoryError as error:
-        raise DecodeLimitExceeded("decoding needs more memory than allowed") from error
-    except av.error.FFmpegError as error:
-        raise UndecodableVideo(f"the video cannot be decoded: {error.strerror}") from error
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    """Open with the allow-lists; the file's own bytes choose the demuxer, never its name.
-
-    Raises:
-        UnsupportedMedia: no container of the allow-list.
-        UndecodableVideo: a container of the list, but its header is broken.
-    """
-    _silence_library()
-    demuxer = identify(path)
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-    try:
-        return av.open(f"file:{path}", mode="r", format=demuxer, container_options=options, metadata_errors="replace")
-    except MemoryError as error:
-        raise DecodeLimitExceeded("opening the video needs more memory than allowed") from error
-    except (av.error.InvalidDataError, av.error.EOFError, av.error.DemuxerNotFoundError) as error:
-        if demuxer is not None:
-            raise UndecodableVideo("the picture's header is broken") from error
-        raise UnsupportedMedia(
-            "this is no video or picture in a container that is known here, or its header is broken"
-        ) from error
-
-
-def _silence_library() -> None:
-    """ffmpeg's own log callback, told to say nothing: PyAV's needs the interpreter's lock in a decoding thread.
-
-    That deadlocks when the thread logs while the codec is being freed (PyAV 18.1, a file with flipped bits).
-    """
-    av.logging.restore_default_callback()
-    av.logging.set_libav_level(av.logging.PANIC)
-
-
-def _choose_stream(container: av.container.InputContainer, settings: DecodeSettings) -> int:
-    """Index of the first video stream that is not an attached picture, its codec and picture size checked."""
-    attached = av.stream.Disposition.attached_pic
-    for stream in container.streams.video:
-        if stream.disposition & attached or stream.codec_context is None:
-            continue
-        context = stream.codec_context
-        if context.codec.canonical_name not in CODECS:
-            raise UnsupportedMedia(
-                f"codec {context.codec.canonical_name} is not allowed", codec=context.codec.canonical_name
-            )
-        check_picture(context.width, context.height, settings)
-        return int(stream.index)
-    if container.streams.video and container.streams.audio:
-        raise UnsupportedMedia("the file holds audio and a cover picture, but no video")
-    if container.streams.audio:
-        raise UnsupportedMedia("the file holds audio only, no video")
-    raise UnsupportedMedia("the file holds no video stream")
-
-
-def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
-    """Packets of the stream; a file that breaks off ends there, without the packet it broke in."""
-    is_whole_only = container.format.name in TRUSTED_TIMES  # elsewhere the flag tells of doubts, not of a cut
-    try:
-        for packet in container.demux(stream):
-            if packet.size and not (packet.is_corrupt and is_whole_only):
-                yield packet
-    except (av.error.InvalidDataError, av.error.EOFError):
-        return
-    except IndexError:  # PyAV's demux at the very end, when broken data made streams appear that it does not know
-        return
-
-
 def _keep_nothing(_: UInt8Array) -> None:
     return None
 
@@ -376,21 +262,3 @@ def within(indices: Int64Array, num_frames: int) -> Int64Array:
     if indices.max() >= num_frames:
         raise VideoTooShort(f"frame {indices.max()} is wanted, the video shows {num_frames}", num_frames=num_frames)
     return indices
-
-
-def _runs(entries: list[_Entry], wanted: list[int]) -> list[range]:
-    """Stretches of packets to decode, each from a key frame to the last wanted packet of it.
-
-    A wanted picture shown before the key frame that precedes it (a leading picture) needs the key frame before that.
-    """
-    keys = [position for position, entry in enumerate(entries) if entry.is_key]
-    runs: list[range] = []
-    for position in sorted(wanted):
-        pts = entries[position].pts or 0
-        before = [key for key in keys if key <= position]
-        start = next((key for key in reversed(before) if (entries[key].pts or 0) <= pts), 0)
-        if runs and start < runs[-1].stop:
-            runs[-1] = range(runs[-1].start, max(runs[-1].stop, position + 1))
-        else:
-            runs.append(range(start, position + 1))
-    return runs
