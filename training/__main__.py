@@ -4,7 +4,7 @@ python -m training train training/configs/demo.yaml --set run.steps=500
 python -m training prepare videos/ dataset/
 python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
 python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
-python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2 4 8 16 --seeds 0 1 2
+python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2,4,8,16 --seeds 0,1,2
 python -m training demo-data clips --count 20 --split heldout
 python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
 python -m training evaluate --compare one.json other.json
@@ -25,7 +25,7 @@ from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
 from training.evaluation import command_line as evaluation
 from training.evaluation.errors import EvaluationError
-from training.few_shot.command_line import FewShotCommand, few_shot
+from training.few_shot.command_line import few_shot
 from training.stopping import StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
@@ -62,7 +62,7 @@ def train(
 app.command()(data.prepare)
 app.command()(data.shard)
 app.command()(data.check)
-app.command("few-shot", cls=FewShotCommand)(few_shot)
+app.command("few-shot")(few_shot)
 
 
 @app.command("reference-check")

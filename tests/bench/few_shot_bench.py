@@ -95,7 +95,7 @@ def _run(folder: Path, listing: Path) -> dict[str, Any]:
     """The command, as a person runs it; its document and seconds on the clock."""
     command = [
         sys.executable, "-m", "training", "few-shot", "demo", str(listing), "--repository", "model_repository",
-        "--shots", "2", "4", "8", "16", "--seeds", "0", "1", "2",
+        "--shots", "2,4,8,16", "--seeds", "0,1,2",
         "--cache", str(folder / listing.stem), "--out", str(folder / f"{listing.stem} out"),
     ]  # fmt: skip
     started = time.perf_counter()

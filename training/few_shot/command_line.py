@@ -1,47 +1,21 @@
 """The command `few-shot`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
-from typer.core import TyperCommand
 
 from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data.command_line import Classes, Root, SourceOf, Workers
 from training.data.many import processors
 
-NUMBERS = ("--shots", "--seeds")
-
-
-class FewShotCommand(TyperCommand):
-    """Lets an option take several numbers: `--shots 2 4 8`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse after joining the numbers that follow such an option into one value."""
-        return super().parse_args(ctx, joined(args))
-
-
-def joined(words: Sequence[str]) -> list[str]:
-    """`--shots 2 4 LIST` -> `--shots`, `2 4`, `LIST`."""
-    found: list[str] = []
-    is_open = False  # the last word is the value of such an option
-    for word in words:
-        if is_open and word.isdecimal():
-            found[-1] += f" {word}"
-            continue
-        is_open = bool(found) and found[-1] in NUMBERS
-        found.append(word)
-    return found
-
 
 def few_shot(
     model: Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")],
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to draw from.", exists=True)],
-    shots: Annotated[str, typer.Option(help="Examples of each class, e.g. `2 4 8 16` or `2,4`.")] = "2 4 8 16",
-    seeds: Annotated[str, typer.Option(help="Seeds of the draws, e.g. `0 1 2`.")] = "0 1 2",
+    shots: Annotated[str, typer.Option(metavar="N,N", help="Numbers of examples of each class.")] = "2,4,8,16",
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds of the draws.")] = "0,1,2",
     test: Annotated[
         Path | None, typer.Option(help="A list to judge by; without it what no draw of a seed takes.", exists=True)
     ] = None,
@@ -76,8 +50,8 @@ def few_shot(
         model=model,
         repository=repository,
         listing=listing,
-        shots=_numbers(shots),
-        seeds=_numbers(seeds),
+        shots=_numbers("--shots", shots),
+        seeds=_numbers("--seeds", seeds),
         test=test,
         kind=source,
         classes=classes,
@@ -96,8 +70,9 @@ def few_shot(
         raise ConfigError(str(error)) from error
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    words = text.replace(",", " ").split()
-    if not all(word.isdecimal() for word in words):
-        raise ConfigError(f"numbers are needed, found {text!r}")
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """Numbers with commas between them, each once."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise ConfigError(f"{option} {text!r}: whole numbers with commas between them are needed, as in {option} 2,4,8")
     return tuple(dict.fromkeys(map(int, words)))

@@ -1,6 +1,6 @@
 """Few-shot accuracy of a model without training it: K examples of each class beside the text.
 
-    python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2 4 8 16 --seeds 0 1 2
+    python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2,4,8,16 --seeds 0,1,2
     python -m training few-shot demo clips/index.csv --repository model_repository
 
 Every video is encoded once. Prints a table and, last, the document that also stands in `result.json`.

@@ -18,11 +18,10 @@ from tests.models import tiny_checkpoint, tiny_xclip
 from tests.running_server import ROOT, running_server
 from tests.small_repository import shifted
 from tests.training.conftest import CLASSES, write_clip
-from training.__main__ import app
+from training.__main__ import app, main
 from training.checkpoints.own import save_checkpoint
 from training.data.listings import entries_of, kind_of, read_rows
 from training.data.prepare import Parts, Pictures, prepare
-from training.few_shot.command_line import joined
 
 Run = Callable[..., tuple[dict[str, Any], str]]
 
@@ -56,7 +55,7 @@ def few_shot(checkpoint_file: Path, cache: Path, tmp_path: Path) -> Run:
 
 
 def test_a_table_of_every_k_and_method(few_shot: Run, class_folders: Path, tmp_path: Path) -> None:
-    document, said = few_shot(class_folders, "--shots", "1", "2", "--seeds", "0", "1", "2")
+    document, said = few_shot(class_folders, "--shots", "1,2", "--seeds", "0,1,2")
     assert [row["shots"] for row in document["summary"]] == [1, 2]
     assert len(document["draws"]) == 6
     for row in document["summary"]:
@@ -67,14 +66,14 @@ def test_a_table_of_every_k_and_method(few_shot: Run, class_folders: Path, tmp_p
     assert {draw["num_judged"] for draw in document["draws"]} == {6}  # two of each class are left by two shots
     assert said.count("±") == 7
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == document
-    again, _ = few_shot(class_folders, "--shots", "2,1", "--seeds", "0 1 2")
+    again, _ = few_shot(class_folders, "--shots", "2,1", "--seeds", "0, 1, 2")
     assert again["videos_encoded"] == 0
     assert again["summary"] == document["summary"]
 
 
 def test_what_is_asked_wrongly_is_told(few_shot: Run, class_folders: Path) -> None:
     for words, told in (
-        (("--shots", "two"), "numbers are needed"),
+        (("--shots", "two"), "whole numbers"),
         (("--shots", "0"), "from 1"),
         (("--source", "frames"), "cannot be read as frames"),
     ):
@@ -84,7 +83,7 @@ def test_what_is_asked_wrongly_is_told(few_shot: Run, class_folders: Path) -> No
 
 
 def test_classes_that_are_short_say_so_and_keep_a_judge(few_shot: Run, class_folders: Path) -> None:
-    document, said = few_shot(class_folders, "--shots", "2", "16", "--seeds", "0")
+    document, said = few_shot(class_folders, "--shots", "2,16", "--seeds", "0")
     assert "16 shots, seed 0: 3 classes have fewer (closing arms 3" in said
     assert document["draws"][1]["num_shots"] == 9
     assert document["draws"][1]["num_judged"] == 3
@@ -117,7 +116,7 @@ def test_no_video_is_judged_by_itself(few_shot: Run, class_folders: Path, tmp_pa
     rows = [f"{path},{path.parent.name}" for path in sorted(class_folders.rglob("*.mp4"))]
     listing = tmp_path / "all.csv"
     listing.write_text("\n".join(["path,label", *rows]))
-    document, _ = few_shot(class_folders, "--test", str(listing), "--shots", "1", "3", "--seeds", "0")
+    document, _ = few_shot(class_folders, "--test", str(listing), "--shots", "1,3", "--seeds", "0")
     assert [draw["num_judged"] for draw in document["draws"]] == [9, 3]
 
 
@@ -139,16 +138,19 @@ def test_a_prompt_head_s_features_are_those_before_it(few_shot: Run, class_folde
     assert document["features"] == "video features before the prompt head"
 
 
-def test_numbers_after_an_option_belong_to_it() -> None:
-    words = ["a.pt", "list", "--shots", "2", "4", "--out", "7", "--seeds", "0", "1", "--test", "3"]
-    assert joined(words) == ["a.pt", "list", "--shots", "2 4", "--out", "7", "--seeds", "0 1", "--test", "3"]
-    assert joined(["--shots", "2", "list", "3"]) == ["--shots", "2", "list", "3"]
+@pytest.mark.parametrize("given", [("--shots", "2 4"), ("--shots", "2,"), ("--seeds", "0,x"), ("--seeds", "²")])
+def test_numbers_have_commas_between_them(given: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["training", "few-shot", "model.pt", str(ROOT), *given])
+        main()
+    assert left.value.code == 2
+    assert f"{given[0]} {given[1]!r}: whole numbers with commas between them" in capsys.readouterr().err
 
 
 def test_a_server_given_the_shots_fits_the_same_prototypes(
     few_shot: Run, class_folders: Path, repository: Path, tmp_path: Path
 ) -> None:
-    document, said = few_shot(class_folders, "--shots", "1", "2", "--seeds", "0", "--vocabulary", "shots")
+    document, said = few_shot(class_folders, "--shots", "1,2", "--seeds", "0", "--vocabulary", "shots")
     commands = [shlex.split(line) for line in said.splitlines() if line.startswith("  actserve vocab")]
     assert len(commands) == 1 + len(CLASSES)
     variables = {"SERVE_REPOSITORY": str(repository), "SERVE_MODEL": "tiny@1", "SERVE_ENGINE": "onnxruntime-cpu"}
