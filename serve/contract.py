@@ -6,7 +6,6 @@ Each rule is a name in a table of a light module (`video/sampling.py`, `video/pr
 """
 
 import hashlib
-import json
 import math
 import re
 import types
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from serve import strict_json
 from serve.errors import ContractError
+from serve.version_numbers import parse_version
 
 FORMAT = 1  # of the file; grows when a field changes its meaning
 
@@ -185,7 +186,8 @@ def contract_path(repository: Path, name: str, version: int) -> Path:
 def versions_of(repository: Path, name: str) -> list[int]:
     """Numbers of the versions that exist (have a contract), smallest first."""
     folders = (repository / f"{name}_video").glob("*/contract.json")
-    return sorted(int(path.parent.name) for path in folders if path.parent.name.isdecimal())
+    versions = (parse_version(path.parent.name) for path in folders)
+    return sorted(version for version in versions if version is not None)
 
 
 def names_in(repository: Path) -> list[str]:
@@ -202,7 +204,7 @@ def read_contract(path: Path) -> ModelContract:
         ContractError: the file is missing, is no JSON, or holds something this code cannot honour.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = strict_json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ContractError(f"no contract at {path}: this version does not exist", file=str(path)) from error
     except (OSError, ValueError) as error:

@@ -1,11 +1,11 @@
 """The options of a classification, the same for every way in: JSON, form fields, query parameters, command line."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from serve import strict_json
 from serve.contract import Activation
 from serve.errors import InvalidOption
 
@@ -20,9 +20,9 @@ def _as_list(value: Any) -> Any:
         return value
     if value.lstrip().startswith("["):
         try:
-            return json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"looks like a JSON list and is none: {error}") from error
+            return strict_json.loads(value)
+        except strict_json.InvalidJson as error:
+            raise ValueError(f"starts like a JSON list and cannot be read as one: {error}") from error
     return [item.strip() for item in value.split(",")]
 
 
@@ -159,9 +159,9 @@ def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidOption(f"`options` is not JSON: {error}") from error
+        document = strict_json.loads(text)
+    except strict_json.InvalidJson as error:
+        raise InvalidOption(f"`options` cannot be read as JSON: {error}") from error
     if not isinstance(document, dict):
         raise InvalidOption(f"`options` must be a JSON object, found {type(document).__name__}")
     return document

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from serve import strict_json
+
 INDEX, CLIPS = "feedback.jsonl", "clips"
 FILE = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]{1,5})?")  # names the server makes; a path of a client is never used
 
@@ -58,8 +60,8 @@ def clip_path(folder: Path, row: Feedback) -> Path:
 
 def _row_of(line: bytes) -> Feedback | None:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = strict_json.loads(line)
+    except strict_json.InvalidJson:
         return None
     return Feedback(**found) if isinstance(found, Mapping) and _is_whole(found) else None
 

@@ -1,6 +1,7 @@
 """`/v1/feedback`: clips with the label they should have had, kept to train on; only where the operator asks for it."""
 
 import asyncio
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from serve.feedback.folder import Correction
 from serve.feedback.index import Feedback
 from serve.options import FeedbackOptions, checked, gather
 from serve.routes.admission import admitted
-from serve.routes.paging import PageSize, PageToken, make_token, read_token
+from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
 from serve.service import Service
 from serve.text import prompts
 from serve.uploads import received
@@ -23,6 +24,7 @@ from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
 router = APIRouter(prefix="/v1", tags=["feedback"])
 FIELDS = ("options", *FeedbackOptions.model_fields)
+PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # as `_place` writes it
 FeedbackId = Annotated[str, Path(description="`id` of the row.")]
 
 
@@ -93,8 +95,8 @@ async def list_feedback(request: Request, page_size: PageSize = 100, page_token:
     service: Service = request.app.state.service
     folder = service.feedback
     rows = sorted(await asyncio.to_thread(folder.rows), key=_place, reverse=True)
-    after = read_token("feedback", page_token)
-    rest = rows if after is None else [row for row in rows if _place(row) < str(after)]
+    after = read_text_token("feedback", page_token, PLACE)
+    rest = rows if after is None else [row for row in rows if _place(row) < after]
     page = rest[:page_size]
     return FeedbackPage(
         num_clips=len(rows),

@@ -9,20 +9,23 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.contract import ModelContract, contract_document
 from serve.errors import ContractError
+from serve.json_models import VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.routes import preconditions
+from serve.routes.bodies import described, read_json
 from serve.service import Service
 
 router = APIRouter(prefix="/v1", tags=["models"])
 Name = Annotated[str, Path(max_length=200, description="A model.")]
+MAX_BODY_BYTES = 65_536
 
 
 class ActivationInput(BaseModel):
     """Which version is to answer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: int | None = Field(None, ge=1, description="A version on disk; the newest without it.")
+    version: VersionNumber | None = Field(None, description="A version on disk; the newest without it.")
     alias: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -52,14 +55,17 @@ async def list_models(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/models/{name}:activate", summary="Have a version answer", response_model=None)
-async def activate(request: Request, name: Name, given: ActivationInput | None = None) -> JSONResponse:
+@router.post(
+    "/models/{name}:activate", summary="Have a version answer", response_model=None,
+    openapi_extra=described(ActivationInput, required=False),
+)  # fmt: skip
+async def activate(request: Request, name: Name) -> JSONResponse:
     """Stages it beside the running one: contract, parity, warm-up, every vocabulary encoded; then swaps in one step.
 
     200 when it answers, 202 when that takes longer than `Prefer: wait=SECONDS`; `GET /v1/models` shows how far it is.
     """
     service: Service = request.app.state.service
-    wanted = given or ActivationInput()
+    wanted = await _wanted(request)
     seconds = preconditions.wait_seconds(request)
     is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=seconds)
     return _moved(service, is_done=is_done)
@@ -71,6 +77,12 @@ async def roll_back(request: Request, name: Name) -> JSONResponse:
     service: Service = request.app.state.service
     is_done = await service.activation.roll_back(name, seconds=preconditions.wait_seconds(request))
     return _moved(service, is_done=is_done)
+
+
+async def _wanted(request: Request) -> ActivationInput:
+    """What the body asks for; without a body the newest version."""
+    is_empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+    return ActivationInput() if is_empty else await read_json(request, ActivationInput, limit=MAX_BODY_BYTES)
 
 
 def _moved(service: Service, *, is_done: bool) -> JSONResponse:

@@ -5,9 +5,10 @@ import re
 from fastapi import Request
 
 from serve.errors import InvalidOption, MissingPrecondition, StaleVersion
+from serve.version_numbers import parse_version
 
-ETAG = re.compile(r'"(\d{1,9})"')
-WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,5}(?:\.\d+)?)\s*(?:$|[,;])")
+ETAG = re.compile(r'"([0-9]{1,10})"')
+WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
 DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 300.0
 MAX_AUTHOR_CHARS = 200
 
@@ -32,9 +33,10 @@ def required_version(request: Request) -> int | None:
     if given.strip() == "*":
         return None
     found = ETAG.fullmatch(given.strip())
-    if found is None:
+    version = None if found is None else parse_version(found[1])
+    if version is None:
         raise StaleVersion(f"If-Match {given!r} is no ETag of this server, which writes them as {etag(3)}")
-    return int(found[1])
+    return version
 
 
 def asks_to_create(request: Request) -> bool:

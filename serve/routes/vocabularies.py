@@ -11,10 +11,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
-from serve.errors import MissingPrecondition, UnsupportedMedia
+from serve.errors import InvalidVocabulary, MissingPrecondition
+from serve.json_models import Model, VersionNumber
 from serve.routes import preconditions
-from serve.routes.changes import Name, catalogue_of, check_name, expected_version, facts_of, latest_of, settled
-from serve.routes.paging import PageSize, PageToken, make_token, read_token
+from serve.routes.bodies import described, read_json
+from serve.routes.changes import NAME, Name, catalogue_of, check_name, expected_version, facts_of, latest_of, settled
+from serve.routes.paging import PageSize, PageToken, make_token, read_text_token, read_version_token
 from serve.service import Service
 from serve.uploads import received_body
 from serve.vocabularies import formats
@@ -28,14 +30,7 @@ class Rollback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: int
-
-
-def _body(kind: type[BaseModel], *others: str) -> dict[str, Any]:
-    """How OpenAPI describes a body that is read by hand, since it is counted while it arrives."""
-    content: dict[str, Any] = {"application/json": {"schema": kind.model_json_schema(ref_template="#/$defs/{model}")}}
-    content.update({other: {"schema": {"type": "string"}} for other in others})
-    return {"requestBody": {"required": True, "content": content}}
+    version: VersionNumber
 
 
 @router.get("/vocabularies", summary="Every vocabulary")
@@ -44,8 +39,8 @@ async def list_vocabularies(
 ) -> dict[str, Any]:
     """Name, versions and size of each, by name."""
     service: Service = request.app.state.service
-    catalogue, after = service.catalogue, read_token("vocabularies", page_token)
-    found = [name for name in catalogue.names() if after is None or name > str(after)]
+    catalogue, after = service.catalogue, read_text_token("vocabularies", page_token, NAME)
+    found = [name for name in catalogue.names() if after is None or name > after]
     default = catalogue.default_for(service.registry.get(None).contract)
     page = found[:page_size]
     return {
@@ -61,10 +56,8 @@ async def list_versions(
     request: Request, name: Name, page_size: PageSize = 100, page_token: PageToken = None
 ) -> dict[str, Any]:
     """Versions that are kept, newest first."""
-    before = read_token(f"versions of {name}", page_token)
-    found = await catalogue_of(request).versions(
-        name, before=None if before is None else int(before), limit=page_size + 1
-    )
+    before = read_version_token(f"versions of {name}", page_token)
+    found = await catalogue_of(request).versions(name, before=before, limit=page_size + 1)
     page = found[:page_size]
     return {
         "versions": [asdict(item) for item in page],
@@ -76,8 +69,8 @@ async def list_versions(
 async def diff_versions(
     request: Request,
     name: Name,
-    old: Annotated[int, Query(alias="from", ge=1, description="A version.")],
-    new: Annotated[int, Query(alias="to", ge=1, description="Another.")],
+    old: Annotated[VersionNumber, Query(alias="from", description="A version.")],
+    new: Annotated[VersionNumber, Query(alias="to", description="Another.")],
 ) -> dict[str, Any]:
     """Labels added, removed, renamed and changed, by their identity."""
     catalogue = catalogue_of(request)
@@ -116,7 +109,7 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
     "/vocabularies/{name}",
     summary="Make or replace a vocabulary",
     response_model=None,
-    openapi_extra=_body(VocabularyInput, "text/csv", "text/plain"),
+    openapi_extra=described(VocabularyInput, "text/csv", "text/plain"),
 )
 async def put_vocabulary(request: Request, name: Name, split_names: bool = False) -> JSONResponse:
     """`If-None-Match: *` makes a new one, `If-Match` replaces. The body is JSON, CSV (`name,synonyms,negatives`) or
@@ -133,7 +126,7 @@ async def put_vocabulary(request: Request, name: Name, split_names: bool = False
 
 @router.patch(
     "/vocabularies/{name}", summary="Change parts of a vocabulary", response_model=None,
-    openapi_extra=_body(VocabularyPatch),
+    openapi_extra=described(VocabularyPatch),
 )  # fmt: skip
 async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
     """Removes, renames, updates and adds labels, in this order; a label is named by its label_id or its name."""
@@ -145,7 +138,7 @@ async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
 
 @router.post(
     "/vocabularies/{name}:rollback", summary="Return to an old version", response_model=None,
-    openapi_extra=_body(Rollback),
+    openapi_extra=described(Rollback),
 )  # fmt: skip
 async def roll_back(request: Request, name: Name) -> JSONResponse:
     """Makes a new version that equals the old one; nothing of the history is lost."""
@@ -164,11 +157,9 @@ async def delete_vocabulary(request: Request, name: Name) -> Response:
     return Response(status_code=204)
 
 
-async def _json(request: Request, kind: type[BaseModel]) -> Any:
-    media_type = preconditions.media_type_of(request)
-    if media_type != "application/json":
-        raise UnsupportedMedia(f"the body has to be application/json, not {media_type!r}")
-    return formats.parse_json(await _received(request), kind)
+async def _json(request: Request, kind: type[Model]) -> Model:
+    service: Service = request.app.state.service
+    return await read_json(request, kind, limit=service.settings.vocabularies.max_bytes, refused_with=InvalidVocabulary)
 
 
 async def _received(request: Request) -> bytes:

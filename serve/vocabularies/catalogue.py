@@ -19,6 +19,7 @@ from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.store.database import Database
 from serve.uploads import UploadFolder
+from serve.version_numbers import MAX_VERSION, parse_version
 from serve.video.workers import DecodePool
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.built_in import KINETICS, built_in, seed
@@ -145,9 +146,10 @@ class Catalogue:
         name, at, version = reference.partition("@")
         if not at:
             return self.current(name)
-        if not version.isdecimal() or len(version) > 9:
-            raise UnknownVocabulary(f"{reference!r}: a version is a whole number")
-        wanted = (name, int(version))
+        number = parse_version(version)
+        if number is None:
+            raise UnknownVocabulary(f"{reference[:100]!r}: a version is a whole number from 1 to {MAX_VERSION}")
+        wanted = (name, number)
         current = self._current.get(name)
         if current is not None and current.version == wanted[1]:
             return current

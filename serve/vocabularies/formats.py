@@ -8,11 +8,10 @@ import csv
 import io
 import json
 import re
-from typing import Any
-
-from pydantic import ValidationError
 
 from serve.errors import InvalidVocabulary, UnsupportedMedia
+from serve.json_models import read_model
+from serve.unicode_text import text_fault
 from serve.vocabularies.changes import LabelInput, VocabularyInput
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -34,22 +33,11 @@ def parse(body: bytes, media_type: str, *, split_names: bool = False) -> Vocabul
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidVocabulary(f"the text is not UTF-8: byte {error.start} cannot be read") from error
+    fault = text_fault(text)
+    if fault is not None:
+        raise InvalidVocabulary(f"the text holds {fault}")
     given = {"json": _from_json, "csv": _from_csv, "txt": _from_lines}[kind](text)
     return _with_split_names(given) if split_names else given
-
-
-def parse_json(body: bytes, kind: type[Any]) -> Any:
-    """A pydantic model from a JSON body.
-
-    Raises:
-        InvalidVocabulary: no JSON, or other fields than the model has.
-    """
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)[:20]
-        words = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:3])
-        raise InvalidVocabulary(words, errors=faults) from error
 
 
 def write(vocabulary: Vocabulary, kind: str) -> str:
@@ -79,8 +67,7 @@ def split_name(name: str) -> str:
 
 
 def _from_json(text: str) -> VocabularyInput:
-    found: VocabularyInput = parse_json(text.encode(), VocabularyInput)
-    return found
+    return read_model(VocabularyInput, text, refused_with=InvalidVocabulary)
 
 
 def _from_csv(text: str) -> VocabularyInput:

@@ -1,0 +1,34 @@
+"""JSON bodies that are read by hand: counted while they arrive, read strictly, described in OpenAPI all the same."""
+
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from serve.errors import InvalidOption, RequestError, UnsupportedMedia
+from serve.json_models import Model, read_model
+from serve.routes import preconditions
+from serve.uploads import received_body
+
+
+def described(kind: type[BaseModel], *others: str, required: bool = True) -> dict[str, Any]:
+    """OpenAPI's request body of a model as JSON, and of `others`, media types of plain text."""
+    content: dict[str, Any] = {"application/json": {"schema": kind.model_json_schema(ref_template="#/$defs/{model}")}}
+    content.update({other: {"schema": {"type": "string"}} for other in others})
+    return {"requestBody": {"required": required, "content": content}}
+
+
+async def read_json(
+    request: Request, kind: type[Model], *, limit: int, refused_with: type[RequestError] = InvalidOption
+) -> Model:
+    """The model in a JSON body.
+
+    Raises:
+        UnsupportedMedia: the body says it is something else.
+        UploadTooLarge: it passed `limit` bytes.
+        refused_with: it is not strict JSON, or has other fields than the model.
+    """
+    media_type = preconditions.media_type_of(request)
+    if media_type != "application/json":
+        raise UnsupportedMedia(f"the body has to be application/json, not {media_type!r}")
+    return read_model(kind, await received_body(request, limit=limit), refused_with=refused_with)
