@@ -15,7 +15,8 @@ ActserveError
 │   ├── UnknownFeedback
 │   └── VideoError                  readable request, unusable content
 │       ├── UndecodableVideo        broken, truncated or encrypted
-│       │   └── DecodeLimitExceeded the decoder passed its time, memory or processor limit
+│       │   ├── DecodeLimitExceeded the decoder passed its time, memory or processor limit
+│       │   └── DecoderFault        the decoder failed in a way that is not foreseen; the log has the traceback
 │       ├── VideoTooShort           it shows no frame
 │       ├── VideoTooLong            longer, or more frames, than allowed
 │       └── PictureTooLarge         more pixels in a frame than allowed
@@ -36,7 +37,7 @@ from typing import Any
 class ActserveError(Exception):
     """Base of the tree: one message for people and, beside it, the facts for programs.
 
-    Errors cross process borders (decode children), so the message and the facts survive pickling.
+    Errors cross process borders (decode children), so the message, the facts and the notes survive pickling.
     """
 
     def __init__(self, message: str, **facts: Any) -> None:
@@ -45,7 +46,8 @@ class ActserveError(Exception):
         self.facts = facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.facts)
+        notes = getattr(self, "__notes__", None)
+        return _rebuild, (type(self), self.message, self.facts), {"__notes__": notes} if notes else None
 
 
 def _rebuild(kind: type[ActserveError], message: str, facts: dict[str, Any]) -> ActserveError:
@@ -114,6 +116,10 @@ class UndecodableVideo(VideoError):
 
 class DecodeLimitExceeded(UndecodableVideo):
     """The decoder passed its time, memory or processor limit."""
+
+
+class DecoderFault(UndecodableVideo):
+    """The decoder failed on the file in a way that is not foreseen; the log has the traceback."""
 
 
 class VideoTooShort(VideoError):

@@ -36,6 +36,11 @@ class Metrics:
             "Decode children that were killed or died so far.",
             registry=self.registry,
         )
+        self.decode_faults = Gauge(
+            "actserve_decode_faults",
+            "Files on which a decoder failed in a way that is not foreseen so far; the log has the tracebacks.",
+            registry=self.registry,
+        )
 
     def observe_stages(self, timing_ms: dict[str, float]) -> None:
         """Record the stage timings of one answer (milliseconds)."""

@@ -34,6 +34,7 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.VideoError: 422,
     errors.UndecodableVideo: 422,
     errors.DecodeLimitExceeded: 422,
+    errors.DecoderFault: 422,
     errors.VideoTooShort: 422,
     errors.VideoTooLong: 422,
     errors.PictureTooLarge: 422,

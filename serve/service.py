@@ -160,6 +160,7 @@ class Service:
         engines = [runtime.engine for runtime in self.registry.loaded()]
         self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
         self.metrics.decode_restarts.set(self.pool.restarts)
+        self.metrics.decode_faults.set(self.pool.faults)
         self.metrics.batches.set(sum(engine.batches[0] for engine in engines))
         self.metrics.batched_views.set(sum(engine.batches[1] for engine in engines))
 

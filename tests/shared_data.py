@@ -8,6 +8,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "reference" / "golden"
 VIDEOS = SHARED / "data" / "videos"
 ODD = SHARED / "data" / "odd"
+FIELD = SHARED / "data" / "field"
 LABELS = SHARED / "data" / "labels"
 
 needs_shared = pytest.mark.skipif(

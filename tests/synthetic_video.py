@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 STEP = 7  # grey levels from a frame to the next
 PERIOD = 31  # frames after which levels repeat: 16 + 7 * 30 = 226
@@ -39,7 +40,9 @@ def make_video(
     height: int = 48,
     fps: int = 30,
     seconds: Sequence[float] | None = None,
-    rotation: int = 0,
+    rotation: float = 0,
+    hflip: bool = False,
+    vflip: bool = False,
     gop: int = 12,
     b_frames: int = 2,
     codec: str = "libx264",
@@ -47,7 +50,10 @@ def make_video(
     audio: bool = False,
     frames: Iterator[np.ndarray[Any, np.dtype[np.uint8]]] | None = None,
 ) -> Path:
-    """Encode a video; `seconds` gives each frame's time (variable rate), `rotation` its display matrix in degrees."""
+    """Encode a video.
+
+    `seconds` gives each frame's time (variable rate); `rotation`, `hflip` and `vflip` make its display matrix.
+    """
     times = list(seconds) if seconds is not None else [i / fps for i in range(num_frames)]
     painted = frames if frames is not None else (picture(i, width=width, height=height) for i in range(len(times)))
     with av.open(str(path), "w") as container:
@@ -56,8 +62,8 @@ def make_video(
         stream.codec_context.time_base = Fraction(1, fps) if path.suffix == ".avi" else TIME_BASE  # AVI: frame ticks
         if codec == "libx264":
             stream.codec_context.options = {"crf": "12", "preset": "ultrafast", "bf": str(b_frames), "g": str(gop)}
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or hflip or vflip:
+            stream.set_display_rotation(rotation, hflip=hflip, vflip=vflip)
         sound = container.add_stream("aac", rate=44_100) if audio else None
         for time, array in zip(times, painted, strict=True):
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
@@ -100,6 +106,38 @@ def make_truncated(path: Path, *, share: float = 0.6, faststart: bool = False) -
     data = whole.read_bytes()
     whole.unlink()
     path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def corner_picture(*, width: int = 64, height: int = 48, row: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Dark with a bright block at the left, 16 rows high from `row` on: each of the 8 orientations looks different."""
+    array = np.full((height, width, 3), 40, dtype=np.uint8)
+    array[row : row + 16, :24] = 220
+    return array
+
+
+def make_oriented_picture(path: Path, orientation: int) -> Path:
+    """`corner_picture` with an EXIF orientation, 1 to 8; the suffix chooses the format."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(corner_picture()).save(path, exif=exif, quality=95)
+    return path
+
+
+def make_camera_video(path: Path, orientation: int, *, num_frames: int = 5, rotation: int = 0) -> Path:
+    """Motion JPEG whose frames carry an EXIF orientation, as cameras write them; `rotation` is the container's."""
+    frame = make_oriented_picture(path.with_suffix(".frame.jpg"), orientation).read_bytes()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for index in range(num_frames):
+            packet = av.Packet(frame)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = index
+            packet.duration = 1
+            container.mux(packet)
     return path
 
 

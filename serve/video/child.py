@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.errors import DecodeLimitExceeded, UndecodableVideo
+from serve.errors import ActserveError, DecodeLimitExceeded, UndecodableVideo
 from serve.video.limits import DecodeSettings
 from serve.video.views import DecodedViews, ViewRequest
 
@@ -46,7 +46,14 @@ def child_pid() -> int:
 
 
 def decode_job(path: Path, request: ViewRequest, *, settings: DecodeSettings, memory: str) -> DecodedViews:
-    """Decode into the shared memory of that name; the answer itself carries no views."""
+    """Decode into the shared memory of that name; the answer itself carries no views.
+
+    Raises:
+        ActserveError: the file's fault, or a `DecoderFault` for anything that is not foreseen, mistakes of this
+            project included.
+        OSError: the file cannot be opened, or the shared memory is not there.
+    """
+    from serve.video.border import decoder_fault
     from serve.video.decode import load_views
 
     raise_processor_limit(settings.max_cpu_seconds)
@@ -60,6 +67,10 @@ def decode_job(path: Path, request: ViewRequest, *, settings: DecodeSettings, me
         raise DecodeLimitExceeded(
             "decoding needs more memory than allowed", limit_bytes=settings.max_memory_bytes
         ) from error
+    except (ActserveError, OSError):
+        raise
+    except Exception as error:
+        raise decoder_fault(error) from error
     finally:
         with contextlib.suppress(BufferError):  # a traceback may still hold the array; the mapping ends with it
             block.close()

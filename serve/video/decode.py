@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
+from serve.video.border import translated
 from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
 from serve.video.preprocess import crop_frame
 from serve.video.sampling import clip_indices
-from serve.video.streams import translated
 from serve.video.views import DecodedViews, ViewRequest
 
 

@@ -14,6 +14,8 @@ from serve.arrays import UInt8Array
 from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take, within
 from serve.video.limits import DecodeSettings
+from serve.video.pictures import is_quarter_turn
+from serve.video.streams import track_facts
 
 # Elsewhere decord was seen to return other frames than asked for (MPEG program and transport streams), or to fail (GIF,
 # pictures). AVI is right where its packets and its frames are equal in number.
@@ -29,6 +31,7 @@ def read(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettin
     """
     if video.container not in CONTAINERS:
         raise UnsupportedMedia(f"decord does not read the container {video.container} exactly; the pyav decoder does")
+    _refuse_other_track(video)
     timeline = video.counted()
     indices = within(choose(timeline.num_frames), timeline.num_frames)
     decord.logging.set_level(decord.logging.QUIET)
@@ -43,6 +46,19 @@ def read(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettin
     except (decord.DECORDError, RuntimeError) as error:
         raise UndecodableVideo("decord cannot decode this video; the pyav decoder may") from error
     return Reading(timeline, indices, kept)
+
+
+def _refuse_other_track(video: PyavVideo) -> None:
+    """decord chooses the track itself, and it turns by the angle of the display matrix alone."""
+    num_tracks, matrix = track_facts(video.path, video.stream_index)
+    if num_tracks > 1:
+        raise UndecodableVideo(
+            f"the file has {num_tracks} video tracks, and decord may read another one than players show; "
+            "the pyav decoder reads the one they show",
+            num_tracks=num_tracks,
+        )
+    if not is_quarter_turn(matrix):
+        raise UndecodableVideo("decord does not mirror or scale by the display matrix; the pyav decoder mirrors")
 
 
 def _picture(reader: decord.VideoReader, index: int) -> UInt8Array:

@@ -8,6 +8,7 @@ import av
 
 from serve.errors import VideoTooLong
 from serve.video.containers import TRUSTED_TIMES
+from serve.video.exif import carries_exif, hide_exif_
 from serve.video.limits import DecodeSettings
 
 MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read a second time
@@ -53,9 +54,12 @@ def index_packets(
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
     """Packets of the stream; a file that breaks off ends there, without the packet it broke in."""
     is_whole_only = container.format.name in TRUSTED_TIMES  # elsewhere the flag tells of doubts, not of a cut
+    has_exif = carries_exif(container.format.name, stream.codec_context.codec.canonical_name)
     try:
         for packet in container.demux(stream):
             if packet.size and not (packet.is_corrupt and is_whole_only):
+                if has_exif:
+                    hide_exif_(packet)
                 yield packet
     except (av.error.InvalidDataError, av.error.EOFError):
         return

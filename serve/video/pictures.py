@@ -5,14 +5,18 @@ and interlaced chroma are treated as there. Pixels stay as stored: no anamorphic
 """
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.filter
 import numpy as np
+from av.sidedata.sidedata import Type
 
 from serve.arrays import UInt8Array
 from serve.errors import PictureTooLarge
 from serve.video.limits import DecodeSettings
+
+Matrix = tuple[int, int, int, int]  # a, b, c, d: a point (x, y) is shown at (a x + c y, b x + d y)
 
 
 class PictureConverter:
@@ -50,17 +54,47 @@ class PictureConverter:
         self._graph.configure()
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """a, b, c, d of the display matrix: a point (x, y) is shown at (a x + c y, b x + d y)."""
+def display_matrix(frame: av.VideoFrame) -> Matrix | None:
+    """a, b, c, d of the frame's display matrix, None without one.
+
+    The matrix comes from the container, from the bitstream (SEI) or, in still pictures, from the EXIF orientation.
+    """
+    _allow_unknown_side_data()
     for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            values = np.frombuffer(bytes(data), dtype="<i4")
+        if data.type is Type.DISPLAYMATRIX:
+            values = np.frombuffer(bytes(data), dtype=np.int32)
             return int(values[0]), int(values[1]), int(values[3]), int(values[4])
     return None
 
 
-def upright(picture: UInt8Array, matrix: tuple[int, int, int, int] | None) -> UInt8Array:
-    """Turn and mirror by multiples of 90 degrees; other angles go to the nearest. [H, W, 3] -> [H', W', 3]"""
+def _allow_unknown_side_data() -> None:
+    """Let PyAV list side data of types that its enumeration lacks, e.g. EXIF (PyAV 18.1 with FFmpeg 8.1).
+
+    Without this, one such entry makes `frame.side_data` raise ValueError, and the display matrix is out of reach.
+    """
+    setattr(Type, "_missing_", _unknown_type)  # noqa: B010  # the hook of enumerations for values they lack
+
+
+def _unknown_type(value: object) -> Any:
+    member: Any = object.__new__(Type)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
+
+
+def is_quarter_turn(matrix: Matrix | None) -> bool:
+    """Whether the matrix turns by a multiple of 90 degrees and does not mirror or scale; true without a matrix."""
+    if matrix is None:
+        return True
+    a, b, c, d = matrix
+    return (a == d and b == c == 0 and a != 0) or (a == d == 0 and b == -c and b != 0)
+
+
+def upright(picture: UInt8Array, matrix: Matrix | None) -> UInt8Array:
+    """Turn and mirror by multiples of 90 degrees. [H, W, 3] -> [H', W', 3]
+
+    Other angles go to the nearest multiple, because that is all that players honour; a scale has no effect, and a
+    matrix of zeros leaves the picture as it is.
+    """
     if matrix is None:
         return picture
     a, b, c, d = matrix

@@ -1,7 +1,5 @@
 """Opening an upload with PyAV: allowed containers and protocols alone, and the video stream that is decoded."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -10,18 +8,8 @@ import av.logging
 from serve.errors import DecodeLimitExceeded, UndecodableVideo, UnsupportedMedia
 from serve.video.containers import CODECS, DEMUXERS, identify
 from serve.video.limits import DecodeSettings
-from serve.video.pictures import check_picture
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """PyAV's exceptions become this project's."""
-    try:
-        yield
-    except MemoryError as error:
-        raise DecodeLimitExceeded("decoding needs more memory than allowed") from error
-    except av.error.FFmpegError as error:
-        raise UndecodableVideo(f"the video cannot be decoded: {error.strerror}") from error
+from serve.video.packet_index import packets
+from serve.video.pictures import Matrix, check_picture, display_matrix
 
 
 def open_container(path: Path) -> av.container.InputContainer:
@@ -73,3 +61,16 @@ def choose_stream(container: av.container.InputContainer, settings: DecodeSettin
     if container.streams.audio:
         raise UnsupportedMedia("the file holds audio only, no video")
     raise UnsupportedMedia("the file holds no video stream")
+
+
+def track_facts(path: Path, stream_index: int) -> tuple[int, Matrix | None]:
+    """How many video streams the file has, and the display matrix of the first frame of one of them."""
+    with open_container(path) as container:
+        num_tracks = len(container.streams.video)
+        stream = container.streams[stream_index]
+        for packet in packets(container, stream):
+            for frame in stream.codec_context.decode(packet):
+                return num_tracks, display_matrix(frame)
+        for frame in stream.codec_context.decode(None):
+            return num_tracks, display_matrix(frame)
+    return num_tracks, None

@@ -27,6 +27,7 @@ from pebble import ProcessExpired, ProcessPool
 from serve.errors import (
     ActserveError,
     DecodeLimitExceeded,
+    DecoderFault,
     EngineFailure,
     EngineUnavailable,
     Overloaded,
@@ -113,6 +114,7 @@ class DecodePool:
         self.running = 0  # requests in a child
         self.jobs = 0  # requests that had a child, so far
         self.restarts = 0  # children replaced, so far
+        self.faults = 0  # files on which a decoder failed in a way that is not foreseen, so far
 
     @property
     def pids(self) -> list[int]:
@@ -214,6 +216,10 @@ class DecodePool:
                     if attempt == 2 or not self._is_open:
                         raise
                     await self._replace(slot)
+        except DecoderFault as fault:
+            self.faults += 1
+            log.error("a decoder failed in a way that is not foreseen", exc_info=fault)  # its note is the traceback
+            return fault
         except ActserveError as error:
             return error
         except TimeoutError as error:
@@ -230,8 +236,8 @@ class DecodePool:
             raise
         except BrokenProcessPool as error:
             raise EngineUnavailable("the decoder does not start") from error
-        except Exception as error:  # a fault of ours or of a library, told by a child that lives on
-            log.exception("decoding failed in a way nobody foresaw")
+        except Exception as error:  # the child lives on, but cannot reach the file or the shared memory
+            log.exception("the decode child failed outside of decoding")
             return EngineFailure(f"decoding failed: {type(error).__name__}")
         raise AssertionError("the loop above returns or raises")
 
