@@ -18,7 +18,8 @@ from export.parity import RuntimeParity, measure_parity, parity_document, requir
 from export.publication import Accelerator, Building, building, check_accelerator, check_signature, publish
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
-from serve.contract import FileContract, GraphContract, ModelContract, file_sha256
+from serve.contract import FileContract, GraphContract, ModelContract
+from serve.files import file_sha256
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.own import Checkpoint
 from training.models.base import VideoTextModel

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from serve.contract import GraphContract, TensorContract, file_sha256
+from serve.contract import GraphContract, TensorContract
+from serve.files import file_sha256
 
 OPSET = 18
 DATA_FILE = "model.onnx.data"

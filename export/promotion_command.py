@@ -9,8 +9,7 @@ import typer
 from export import promotion
 from export.errors import ExportError
 from export.promotion import Decision, PromotionRefused
-from export.verification import find_version
-from serve.contract import ModelContract
+from serve.models.repository import find_contract
 
 ACTIVATION_SECONDS = 300
 
@@ -29,11 +28,11 @@ def promote(
     dry_run: Annotated[bool, typer.Option(help="Decide and record; activate nothing.")] = False,
 ) -> None:
     """Compare a candidate with the version that answers on labelled clips; activate it unless it may be worse."""
-    contract = _found(repository, candidate)
+    contract = find_contract(repository, candidate)
     running = against or str(_asked(server, "GET", "/v1/models")["default"])
     listed, labels = promotion.read_clips(clips)
     decision = promotion.compare(
-        repository, contract, _found(repository, running), clips=listed, labels=labels, margin=margin
+        repository, contract, find_contract(repository, running), clips=listed, labels=labels, margin=margin
     )
     promotion.record(decision, record)
     typer.echo(_told(decision))
@@ -47,13 +46,6 @@ def promote(
     wanted = {"version": contract.version, **({"alias": alias} if alias else {})}
     moved = _asked(server, "POST", f"/v1/models/{contract.name}:activate", wanted)
     typer.echo(f"active: {', '.join(moved['active'])}; default: {moved['default']}")
-
-
-def _found(repository: Path, reference: str) -> ModelContract:
-    name, at, version = reference.partition("@")
-    if at and not version.isdecimal():
-        raise ExportError(f"{reference!r}: a version is a whole number")
-    return find_version(repository, name, int(version) if at else None)
 
 
 def _asked(server: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -20,16 +20,9 @@ from typing import Literal
 from export.errors import ExportError, SignatureError
 from export.triton_config import config_text, graph_config
 from export.trt.serving import accelerator_config
-from serve.contract import (
-    MODEL_NAME,
-    ModelContract,
-    TensorContract,
-    contract_document,
-    contract_path,
-    read_contract,
-    versions_of,
-)
-from serve.disk import sync_to_disk
+from serve.contract import MODEL_NAME, ModelContract, TensorContract, contract_document, read_contract
+from serve.files import sync_to_disk, write_atomically
+from serve.models.repository import contract_path, model_versions
 
 Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
 
@@ -114,7 +107,7 @@ def check_signature(repository: Path, name: str, signature: Signature) -> None:
     Raises:
         SignatureError: the newest version has others.
     """
-    versions = versions_of(repository, name)
+    versions = model_versions(repository, name)
     if not versions:
         return
     other = read_contract(contract_path(repository, name, versions[-1]))
@@ -154,17 +147,15 @@ def publish(site: Building, contract: ModelContract, *, accelerator: Accelerator
         home = site.repository / f"{site.name}_{part}"
         home.mkdir(exist_ok=True)
         config = home / "config.pbtxt"
-        if (
-            not config.exists()
-        ):  # of an older version otherwise: the signature is the same, and an operator may have tuned it
+        if not config.exists():  # an older version's has the same signature, and an operator may have tuned it
             text = _config(home.name, contract, part=part, max_batch_size=max_batch_size, accelerator=accelerator)
-            _write_durably(config, text, aside=site.folder)
+            write_atomically(config, text)
         _sync_tree(built)
         built.rename(home / str(site.version))
         sync_to_disk(home)
     final = contract_path(site.repository, site.name, site.version)
     document = json.dumps(contract_document(contract), indent=1, ensure_ascii=False) + "\n"
-    _write_durably(final, document, aside=site.folder)
+    write_atomically(final, document)
     logger.info("published %s@%s", contract.name, contract.version)
     return final
 
@@ -174,15 +165,6 @@ def _config(name: str, contract: ModelContract, *, part: str, max_batch_size: in
     if accelerator == "tensorrt":
         return accelerator_config(name, graph, contract=contract, max_batch_size=max_batch_size)
     return config_text(graph_config(name, graph, max_batch_size=max_batch_size))
-
-
-def _write_durably(path: Path, text: str, *, aside: Path) -> None:
-    """Write beside and rename, so that the file is there whole or not at all."""
-    partial = aside / path.name
-    partial.write_text(text, encoding="utf-8")
-    sync_to_disk(partial)
-    partial.rename(path)
-    sync_to_disk(path.parent)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from export.errors import ExportError
 from export.onnx_files import describe_graph
 from export.parity import RuntimeParity, measure_parity, require_parity
-from serve.contract import ModelContract, read_version, verify_files, versions_of
+from serve.contract import ModelContract
+from serve.models.repository import ModelReference, find_contract, verify_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,22 +21,6 @@ class Verified:
 
     contract: ModelContract
     parity: Mapping[str, RuntimeParity]
-
-
-def find_version(repository: Path, name: str, version: int | None) -> ModelContract:
-    """The contract of a version, or of the newest without a number.
-
-    Raises:
-        ExportError: no such version.
-        ContractError: the contract cannot be honoured.
-    """
-    versions = versions_of(repository, name)
-    if not versions or (version is not None and version not in versions):
-        wanted = name if version is None else f"{name}@{version}"
-        raise ExportError(
-            f"{repository} holds no {wanted}; versions of {name}: {', '.join(map(str, versions)) or 'none'}"
-        )
-    return read_version(repository, name, versions[-1] if version is None else version)
 
 
 def read_golden(repository: Path, contract: ModelContract) -> dict[str, NDArray[Any]]:
@@ -49,10 +34,11 @@ def verify_version(repository: Path, name: str, *, version: int | None = None) -
 
     Raises:
         ContractError: the contract cannot be honoured, or a file is missing or differs from its hash.
-        ExportError: no such version, or a graph differs from its description.
+        UnknownModel: no such version.
+        ExportError: a graph differs from its description.
         ParityError: the numbers are not the stored ones on this machine.
     """
-    contract = find_version(repository, name, version)
+    contract = find_contract(repository, ModelReference(name, version))
     verify_files(contract, repository)
     for key, graph in contract.graphs.items():
         found = describe_graph(

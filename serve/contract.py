@@ -5,19 +5,17 @@ Each rule is a name in a table of a light module (`video/sampling.py`, `video/pr
 `text/tokenizer.py`); a name that is not known is refused with the field, what was expected and what was found.
 """
 
-import hashlib
 import math
 import re
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from serve import strict_json
 from serve.errors import ContractError
-from serve.version_numbers import parse_version
 
 FORMAT = 1  # of the file; grows when a field changes its meaning
 
@@ -37,8 +35,14 @@ TextCleaning = Literal["none", "canonicalize"]
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+class _Record:
+    """Base of every part of a contract: how pydantic reads it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
 @dataclass(frozen=True, kw_only=True)
-class SamplingContract:
+class SamplingContract(_Record):
     """Which frames: a rule of `serve.video.sampling` and its number of segments."""
 
     rule: SamplingRule
@@ -46,7 +50,7 @@ class SamplingContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessContract:
+class PreprocessContract(_Record):
     """From a frame to a square: rules of `serve.video.preprocess`. Sizes in pixels."""
 
     image_size: int  # S
@@ -60,7 +64,7 @@ class PreprocessContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextContract:
+class TextContract(_Record):
     """From a prompt to tokens: the tokenizer, its length and whether rows may be cut to the longest prompt."""
 
     tokenizer: TokenizerKind
@@ -72,7 +76,7 @@ class TextContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringContract:
+class ScoringContract(_Record):
     """From features to probabilities: rules of `serve.scoring`."""
 
     logit_scale: float  # already exponentiated
@@ -83,7 +87,7 @@ class ScoringContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorContract:
+class TensorContract(_Record):
     """One input or output of a graph; an axis is a letter of the style guide or a fixed size."""
 
     name: str
@@ -92,7 +96,7 @@ class TensorContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphContract:
+class GraphContract(_Record):
     """One ONNX file, relative to the repository folder, with the files it needs."""
 
     file: str  # e.g. "demo_video/1/model.onnx"
@@ -104,7 +108,7 @@ class GraphContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileContract:
+class FileContract(_Record):
     """Any other file of the version that changes a number."""
 
     file: str
@@ -112,7 +116,7 @@ class FileContract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelContract:
+class ModelContract(_Record):
     """Every choice that changes a number, plus where the model comes from."""
 
     family: Family
@@ -134,27 +138,27 @@ class ModelContract:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        _expect(self.format == FORMAT, "format", FORMAT, self.format)
-        _expect(MODEL_NAME.fullmatch(self.name) is not None, "name", MODEL_NAME.pattern, self.name)
-        _expect(self.version >= 1, "version", "at least 1", self.version)
-        _expect(self.embed_dim >= 1, "embed_dim", "at least 1", self.embed_dim)
-        _expect(self.sampling.num_segments >= 1, "sampling.num_segments", "at least 1", self.sampling.num_segments)
+        check_field(self.format == FORMAT, "format", FORMAT, self.format)
+        check_field(MODEL_NAME.fullmatch(self.name) is not None, "name", MODEL_NAME.pattern, self.name)
+        check_field(self.version >= 1, "version", "at least 1", self.version)
+        check_field(self.embed_dim >= 1, "embed_dim", "at least 1", self.embed_dim)
+        check_field(self.sampling.num_segments >= 1, "sampling.num_segments", "at least 1", self.sampling.num_segments)
         size = self.preprocess.image_size
-        _expect(1 <= size <= 4096, "preprocess.image_size", "1 to 4096", size)
-        _expect(
+        check_field(1 <= size <= 4096, "preprocess.image_size", "1 to 4096", size)
+        check_field(
             self.preprocess.short_side >= size, "preprocess.short_side", f"at least {size}", self.preprocess.short_side
         )
-        _expect(all(value > 0 for value in self.preprocess.std), "preprocess.std", "above 0", self.preprocess.std)
-        _expect(self.text.context_length >= 2, "text.context_length", "at least 2", self.text.context_length)
+        check_field(all(value > 0 for value in self.preprocess.std), "preprocess.std", "above 0", self.preprocess.std)
+        check_field(self.text.context_length >= 2, "text.context_length", "at least 2", self.text.context_length)
         scale = self.scoring.logit_scale
-        _expect(math.isfinite(scale) and scale > 0, "scoring.logit_scale", "finite and above 0", scale)
-        _expect(len(self.text.templates) > 0, "text.templates", "at least one", self.text.templates)
+        check_field(math.isfinite(scale) and scale > 0, "scoring.logit_scale", "finite and above 0", scale)
+        check_field(len(self.text.templates) > 0, "text.templates", "at least one", self.text.templates)
         for template in self.text.templates:
-            _expect(template.count("{}") == 1, "text.templates", "exactly one {} in each", template)
+            check_field(template.count("{}") == 1, "text.templates", "exactly one {} in each", template)
         needed = {"video", "text"}
-        _expect(needed <= set(self.graphs), "graphs", sorted(needed), sorted(self.graphs))
+        check_field(needed <= set(self.graphs), "graphs", sorted(needed), sorted(self.graphs))
         gives_patches = any(item.name == "patch_features" for item in self.graphs["video"].outputs)
-        _expect(
+        check_field(
             gives_patches == self.has_prompt_head, "graphs", "head and patch_features together", sorted(self.graphs)
         )
 
@@ -178,80 +182,35 @@ class ModelContract:
         return found
 
 
-def contract_path(repository: Path, name: str, version: int) -> Path:
-    """Where the contract of a version lies: `NAME_video/VERSION/contract.json`."""
-    return repository / f"{name}_video" / str(version) / "contract.json"
-
-
-def versions_of(repository: Path, name: str) -> list[int]:
-    """Numbers of the versions that exist (have a contract), smallest first."""
-    folders = (repository / f"{name}_video").glob("*/contract.json")
-    versions = (parse_version(path.parent.name) for path in folders)
-    return sorted(version for version in versions if version is not None)
-
-
-def names_in(repository: Path) -> list[str]:
-    """Names of the models in a repository folder that have at least one version, sorted."""
-    return sorted(
-        {path.parent.parent.name.removesuffix("_video") for path in repository.glob("*_video/*/contract.json")}
-    )
+_READER: TypeAdapter[ModelContract] = TypeAdapter(ModelContract)
 
 
 def read_contract(path: Path) -> ModelContract:
     """Read and check a contract.
 
     Raises:
-        ContractError: the file is missing, is no JSON, or holds something this code cannot honour.
+        ContractError: the file is missing, is not JSON, or holds something this code cannot honour.
     """
     try:
-        document = strict_json.loads(path.read_bytes())
+        text = strict_json.decoded(path.read_bytes())
+        strict_json.loads(text)  # pydantic's reader takes duplicate names and unbounded nesting
+        return _READER.validate_json(text)
     except FileNotFoundError as error:
         raise ContractError(f"no contract at {path}: this version does not exist", file=str(path)) from error
+    except ValidationError as error:  # before ValueError, its base
+        raise _contract_error(error) from error
     except (OSError, ValueError) as error:
         raise ContractError(f"{path} cannot be read as JSON: {error}", file=str(path)) from error
-    contract: ModelContract = _build(ModelContract, document, "")
-    return contract
-
-
-def read_version(repository: Path, name: str, version: int) -> ModelContract:
-    """The contract of a version, which has to lie under the name and number it says.
-
-    Raises:
-        ContractError: see `read_contract`, or it is the contract of another version.
-    """
-    contract = read_contract(contract_path(repository, name, version))
-    _expect(contract.name == name, "name", name, contract.name)
-    _expect(contract.version == version, "version", version, contract.version)
-    return contract
 
 
 def contract_document(contract: ModelContract) -> dict[str, Any]:
-    """The contract as plain JSON values, in the order of its fields."""
-    document: dict[str, Any] = _plain(contract)
+    """Return the contract as plain JSON values, in the order of its fields."""
+    document: dict[str, Any] = _READER.dump_python(contract, mode="json")
     return document
 
 
-def verify_files(contract: ModelContract, repository: Path) -> None:
-    """Compare the sha256 of every file with the contract.
-
-    Raises:
-        ContractError: a file is missing or differs.
-    """
-    for name, expected in contract.files().items():
-        path = repository / name
-        if not path.is_file():
-            raise ContractError(f"{name}: the contract names this file, it is not there", field=name)
-        found = file_sha256(path)
-        _expect(found == expected, f"sha256 of {name}", expected, found)
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _expect(is_right: bool, name: str, expected: object, found: object) -> None:
+def check_field(is_right: bool, name: str, expected: object, found: object) -> None:
+    """Raise a `ContractError` that names the field unless it is right."""
     if not is_right:
         raise ContractError(
             f"contract field {name}: expected {expected}, found {found}",
@@ -261,61 +220,15 @@ def _expect(is_right: bool, name: str, expected: object, found: object) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(kind: Any, value: Any, name: str) -> Any:
-    """Turn plain JSON into `kind`, refusing unknown fields, missing fields and wrong types by name."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if is_dataclass(kind) and isinstance(kind, type):
-        return _build_record(kind, value, name)
-    if origin is Literal:
-        _expect(value in arguments, name, f"one of {', '.join(map(str, arguments))}", value)
-        return value
-    if origin is tuple:
-        _expect(isinstance(value, list), name, "a list", value)
-        if arguments[-1] is Ellipsis:
-            return tuple(_build(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
-        _expect(len(value) == len(arguments), name, f"{len(arguments)} values", value)
-        return tuple(
-            _build(part, item, f"{name}[{i}]") for i, (part, item) in enumerate(zip(arguments, value, strict=True))
-        )
-    if origin in (Mapping, dict, typing.get_origin(Mapping[str, int])):
-        _expect(isinstance(value, dict), name, "an object", value)
-        return {key: _build(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
-    if origin is types.UnionType:
-        _expect(
-            any(type(value) is part for part in arguments),
-            name,
-            " or ".join(part.__name__ for part in arguments),
-            value,
-        )
-        return value
-    if kind is Any:
-        return value
-    if kind is float:
-        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, "a number", value)
-        return float(value)
-    _expect(type(value) is kind, name, kind.__name__, value)
-    return value
-
-
-def _build_record(kind: type, value: Any, name: str) -> Any:
-    _expect(isinstance(value, dict), name or "contract", "an object", value)
-    hints = typing.get_type_hints(kind)
-    known = {item.name for item in fields(kind)}
-    unknown = sorted(set(value) - known)
-    _expect(not unknown, name or "contract", f"fields {', '.join(sorted(known))}", f"unknown {', '.join(unknown)}")
-    prefix = f"{name}." if name else ""
-    built = {key: _build(hints[key], item, f"{prefix}{key}") for key, item in value.items()}
-    try:
-        return kind(**built)
-    except TypeError as error:
-        raise ContractError(f"contract field {name or 'contract'}: {error}", field=name) from error
+def _contract_error(error: ValidationError) -> ContractError:
+    """The first fault pydantic found, as field, expected and found."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"]) or "contract"
+    expected, found = str(fault.get("ctx", {}).get("expected", fault["msg"])), repr(fault["input"])
+    if fault["type"] == "missing":
+        expected, found = "a value", "none"
+    elif fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        expected, found = "no field of this name", f"the unknown field {name}"
+    return ContractError(
+        f"contract field {name}: expected {expected}, found {found[:200]}", field=name, expected=expected, found=found
+    )

@@ -12,8 +12,9 @@ LIGHT = [
     "arrays",
     "contract",
     "errors",
-    "disk",
+    "files",
     "feedback/index",
+    "models/repository",
     "parity",
     "scoring",
     "store/kept_rows",
@@ -44,7 +45,11 @@ DECODING = [
 LIGHT += DECODING
 LIGHT_MODULES = {f"serve.{name.replace('/', '.')}" for name in LIGHT} | {"serve"}
 LIGHT_LIBRARIES = {"numpy"}
-EXTRA_LIBRARIES = {"video/preprocess": {"cv2", "PIL"}, "text/tokenizer": {"tokenizers", "ftfy", "regex"}}
+EXTRA_LIBRARIES = {
+    "contract": {"pydantic"},
+    "video/preprocess": {"cv2", "PIL"},
+    "text/tokenizer": {"tokenizers", "ftfy", "regex"},
+}
 EXTRA_LIBRARIES |= {name: {"av", "decord", "pydantic"} for name in DECODING}
 
 

@@ -19,6 +19,7 @@ from typing import Annotated
 
 import typer
 
+from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data import command_line as data
 from training.data.annotations import AnnotationError
@@ -110,7 +111,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         app()
-    except (ConfigError, AnnotationError, TooManyBadVideosError, EvaluationError) as error:
+    except (ConfigError, AnnotationError, TooManyBadVideosError, EvaluationError, ActserveError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

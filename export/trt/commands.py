@@ -9,7 +9,7 @@ from export.publication import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
 from export.trt.building import Precision
 from export.trt.engines import build_engines, check_engines, targets, write_variants
 from export.trt.sidecar import Sidecar
-from export.verification import find_version
+from serve.models.repository import ModelReference, find_contract
 
 
 def tensorrt(
@@ -23,7 +23,7 @@ def tensorrt(
     rebuild: Annotated[bool, typer.Option(help="Replace the plans that are there.")] = False,
 ) -> None:
     """Build model.plan from each ONNX file on this machine's GPU, and configs/tensorrt.pbtxt to serve them."""
-    contract = find_version(repository, name, version)
+    contract = find_contract(repository, ModelReference(name, version))
     parts = list(targets(repository, contract, max_views=max_views, max_prompts=max_prompts))
     if check:
         _print(check_engines(parts), [str(target.plan) for target in parts])

@@ -17,7 +17,9 @@ from export.trt.profiles import Profile, graph_profiles
 from export.trt.serving import PLAN_FILE, VARIANT, WORKSPACE_BYTES, plan_config
 from export.trt.sidecar import Machine, Sidecar, check_engine, onnx_hashes, sidecar_path, write_sidecar
 from export.verification import read_golden
-from serve.contract import GraphContract, ModelContract, file_sha256, verify_files
+from serve.contract import GraphContract, ModelContract
+from serve.files import file_sha256
+from serve.models.repository import verify_files
 from serve.parity import FULL_PRECISION_TOLERANCE, HALF_PRECISION_COSINE, Figures, compare
 
 Part = Literal["text", "video"]

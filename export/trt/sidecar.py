@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import ExportError
-from serve.contract import GraphContract, file_sha256
+from serve.contract import GraphContract
+from serve.files import file_sha256
 
 
 class ForeignEngine(ExportError):

@@ -12,8 +12,7 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
-from serve.errors import ActserveError
-from serve.version_numbers import MAX_VERSION, parse_version
+from serve.models.repository import ModelReference
 
 app = typer.Typer(no_args_is_help=True, help="Models of a running server.")
 
@@ -42,14 +41,11 @@ def activate(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Stage a version beside the running one and have it answer; a version that fails changes nothing."""
-    name, at, version = model.partition("@")
-    number = parse_version(version)
-    if at and number is None:
-        raise ActserveError(f"{model!r}: a version is a whole number from 1 to {MAX_VERSION}, as in {name}@1")
-    given: dict[str, Any] = {} if number is None else {"version": number}
+    wanted = ModelReference.parse(model)
+    given: dict[str, Any] = {} if wanted.version is None else {"version": wanted.version}
     if alias is not None:
         given["alias"] = alias
-    _move(f"{_url(server)}/{quote(name)}:activate", given, wait=wait, print_curl=print_curl)
+    _move(f"{_url(server)}/{quote(wanted.name)}:activate", given, wait=wait, print_curl=print_curl)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from serve.arrays import Float32Array
 from serve.contract import contract_document
 from serve.engines.base import Engine, VideoFeatures
 from serve.errors import ContractError
+from serve.files import write_atomically
 from serve.parity import (
     CLEAR_MARGIN,
     FULL_PRECISION_TOLERANCE,
@@ -54,10 +55,7 @@ async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, run
     if figures is None:
         figures = await measure_parity(engine, repository / engine.contract.parity_file.file)
     if memory is not None and not memory.exists():
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        partial = memory.with_suffix(".part")
-        partial.write_text(json.dumps(asdict(figures)))
-        partial.replace(memory)
+        write_atomically(memory, json.dumps(asdict(figures)))
     if not figures.is_passed:
         raise ContractError(
             f"parity of {engine.contract.name}@{engine.contract.version} on {engine.label}: "

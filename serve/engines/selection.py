@@ -4,17 +4,19 @@ Asking for a runtime by name and getting another does not happen: the start fail
 passed over is reported with its reason.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.contract import ModelContract, verify_files
+from serve.contract import ModelContract
 from serve.engines import ort, ov, triton
 from serve.engines.base import Engine
 from serve.engines.embedded import EmbeddedEngine, embedded_head
 from serve.engines.parity import ParityFigures, check_parity, is_parity_remembered
 from serve.errors import ContractError
+from serve.models.repository import verify_files
 from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
     Raises:
         ContractError: a file differs from its sha256, or no candidate gives the model's numbers.
     """
-    verify_files(contract, repository)
+    await asyncio.to_thread(verify_files, contract, repository)  # hashing: seconds for a large model
     labels, passed_over = candidates(settings.engine)
     cache_dir = settings.cache_dir.expanduser()
     last_error: ContractError | None = None

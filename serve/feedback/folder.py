@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serve.disk import sync_to_disk
 from serve.errors import ContractError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
 from serve.feedback.index import CLIPS, FILE, INDEX, Feedback, clip_path, line_of, read_index
+from serve.files import sync_to_disk, write_atomically
 from serve.text import prompts
 
 logger = logging.getLogger(__name__)
@@ -167,13 +167,7 @@ class FeedbackFolder:
 
     def _rewrite(self, rows: Sequence[Feedback]) -> None:
         """Replace the index in one step."""
-        partial = self.folder / f"{INDEX}{PARTIAL}"
-        with partial.open("wb") as stream:
-            stream.writelines(line_of(row) for row in rows)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(self.folder / INDEX)
-        sync_to_disk(self.folder)
+        write_atomically(self.folder / INDEX, b"".join(line_of(row) for row in rows))
 
     def _read(self) -> list[Feedback]:
         """The rows; the file is read again only when it is another one."""

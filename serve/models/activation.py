@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from serve.contract import names_in
 from serve.errors import (
     ActivationUnderWay,
     ActserveError,
@@ -23,8 +22,9 @@ from serve.errors import (
     UnknownModel,
 )
 from serve.models.registry import ModelRegistry
+from serve.models.repository import ModelReference, find_contract, model_names
 from serve.models.routes import DEFAULT, Routes, RouteStore
-from serve.models.runtime import find_contract, load_runtime
+from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings
 from serve.vocabularies.catalogue import Catalogue
 
@@ -93,11 +93,11 @@ class Activation:
             ModelRefused: it cannot be served; nothing was changed.
             StoreUnavailable: the routes cannot be kept; nothing was changed.
         """
-        reference = name if version is None else f"{name}@{version}"
-        if alias is not None and alias != name and alias in names_in(self._settings.repository):
+        repository = self._settings.repository
+        if alias is not None and alias != name and alias in await asyncio.to_thread(model_names, repository):
             raise InvalidOption(f"the alias {alias!r} is the name of another model")
         try:
-            contract = await asyncio.to_thread(find_contract, self._settings.repository, reference)
+            contract = await asyncio.to_thread(find_contract, repository, ModelReference(name, version))
         except ContractError as error:
             raise ModelRefused(error.message, **error.facts) from error
 

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serve.contract import ModelContract, names_in, read_version, versions_of
-from serve.errors import ContractError, EngineUnavailable, UnknownModel
+from serve.errors import EngineUnavailable, UnknownModel
+from serve.models.repository import ModelReference
 from serve.models.routes import DEFAULT, Routes
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
@@ -63,9 +63,10 @@ class ModelRegistry:
             UnknownModel: it is not loaded.
         """
         routes = self.routes
-        name, at, version = (DEFAULT if reference is None else reference).partition("@")
-        name = routes.aliases.get(name, name)
-        found = self._loaded.get(f"{name}@{version if at else routes.versions.get(name, '')}")
+        wanted = ModelReference.parse(DEFAULT if reference is None else reference)
+        name = routes.aliases.get(wanted.name, wanted.name)
+        version = routes.versions.get(name) if wanted.version is None else wanted.version
+        found = self._loaded.get(f"{name}@{version}")
         if found is None:
             known = [runtime.reference for runtime in self.loaded()]
             raise UnknownModel(f"no model {reference!r} is loaded; loaded: {', '.join(known)}", known=known)
@@ -95,18 +96,6 @@ class ModelRegistry:
             await self._freed.wait()
         await runtime.engine.let_go()
         await runtime.close()
-
-    def on_disk(self) -> list[tuple[str, int, ModelContract | ContractError]]:
-        """Every version of the repository folder with its contract, or why it cannot be served."""
-        found: list[tuple[str, int, ModelContract | ContractError]] = []
-        for name in names_in(self._settings.repository):
-            for version in versions_of(self._settings.repository, name):
-                try:
-                    contract: ModelContract | ContractError = read_version(self._settings.repository, name, version)
-                except ContractError as error:
-                    contract = error
-                found.append((name, version, contract))
-        return found
 
     async def close(self) -> None:
         """Close every engine."""

@@ -3,17 +3,16 @@
 import asyncio
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array
-from serve.contract import ModelContract, names_in, read_version, versions_of
+from serve.contract import ModelContract
 from serve.engines.base import Engine, VideoFeatures
 from serve.engines.parity import ParityFigures
 from serve.engines.selection import start_engine
-from serve.errors import UnknownModel
+from serve.models.repository import find_contract
 from serve.settings import ServeSettings
 from serve.store.kept_rows import KeptRows
 from serve.text.bank import PromptBank
@@ -56,31 +55,13 @@ class ModelRuntime:
         return f"{self.contract.name}@{self.contract.version}"
 
 
-def find_contract(repository: Path, reference: str) -> ModelContract:
-    """Read the contract of a `name` (its latest version) or `name@version`.
-
-    Raises:
-        UnknownModel: the repository has no such model or version.
-        ContractError: the contract cannot be honoured, or lies under another name or version than it says.
-    """
-    name, _, wanted = reference.partition("@")
-    versions = versions_of(repository, name) if name in names_in(repository) else []
-    if not versions or (wanted and wanted not in map(str, versions)):
-        known = [f"{other}@{number}" for other in names_in(repository) for number in versions_of(repository, other)]
-        raise UnknownModel(
-            f"{repository} holds no model {reference!r}; it holds {', '.join(known) or 'none'}", known=known
-        )
-    version = int(wanted) if wanted else versions[-1]
-    return read_version(repository, name, version)
-
-
 async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     """Stage a version: verify its files, start its engine, check its parity.
 
     Raises:
         UnknownModel, ContractError: see `find_contract` and `start_engine`.
     """
-    contract = find_contract(settings.repository, reference)
+    contract = await asyncio.to_thread(find_contract, settings.repository, reference)
     loading = asyncio.to_thread(load_tokenizer, settings.repository / contract.tokenizer_file.file, contract.text)
     started, tokenizer = await asyncio.gather(start_engine(contract, settings.repository, settings), loading)
     bank = PromptBank(

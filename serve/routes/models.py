@@ -1,5 +1,6 @@
 """`/v1/models`: the versions on disk, which of them answer, and changing that under load."""
 
+import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.contract import ModelContract, contract_document
 from serve.errors import ContractError
 from serve.json_models import VersionNumber
+from serve.models.repository import contracts_on_disk
 from serve.models.runtime import ModelRuntime
 from serve.routes import preconditions
 from serve.routes.bodies import described, read_json
@@ -40,6 +42,7 @@ async def list_models(request: Request) -> dict[str, Any]:
     loaded = {runtime.reference: runtime for runtime in service.registry.loaded()}
     active = {runtime.reference for runtime in service.registry.active()}
     staging = service.activation.staging
+    on_disk = await asyncio.to_thread(contracts_on_disk, service.settings.repository)
     return {
         "default": service.registry.get(None).reference,
         "aliases": dict(service.registry.routes.aliases),
@@ -50,7 +53,7 @@ async def list_models(request: Request) -> dict[str, Any]:
                 **_facts(name, version, contract, loaded.get(f"{name}@{version}")),
                 "active": f"{name}@{version}" in active,
             }
-            for name, version, contract in service.registry.on_disk()
+            for name, version, contract in on_disk
         ],
     }
 

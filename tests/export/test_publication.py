@@ -16,8 +16,10 @@ from export.errors import ExportError, SignatureError
 from export.publication import Building, building, publish
 from export.sources import tokenizer_bytes
 from export.verification import verify_version
-from serve.contract import ModelContract, contract_document, contract_path, names_in, read_contract, versions_of
+from serve import files
+from serve.contract import ModelContract, contract_document, read_contract
 from serve.errors import ContractError
+from serve.models.repository import contract_path, model_names, model_versions
 from tests.export.conftest import Exported as Repositories
 from tests.models import VISION, tiny_actionclip
 from training.checkpoints.own import Checkpoint
@@ -64,9 +66,10 @@ def stop_at(step: int, stop: Callable[[], None], patch: pytest.MonkeyPatch) -> N
 
         return call
 
-    for name in ("rename", "mkdir", "write_text"):
+    for name in ("rename", "replace", "mkdir", "write_bytes"):
         patch.setattr(Path, name, before(getattr(Path, name)))
-    patch.setattr(publication, "sync_to_disk", before(publication.sync_to_disk))
+    for module in (publication, files):
+        patch.setattr(module, "sync_to_disk", before(files.sync_to_disk))
 
 
 def publish_copy(repository: Path, stop: Callable[[], None], *, step: int) -> None:
@@ -86,12 +89,12 @@ def test_an_error_at_any_step_leaves_no_version(repository: Path) -> None:
             publish_copy(repository, fail, step=step)
         except OSError:
             # the very last step comes after the rename that makes the version: synchronising its folder
-            if versions_of(repository, "tiny") == [1]:
+            if model_versions(repository, "tiny") == [1]:
                 assert leftovers(repository) == []
                 continue
         break
     assert step > 15, "every file is synchronised, every folder renamed"
-    (made,) = set(versions_of(repository, "tiny")) - {1}
+    (made,) = set(model_versions(repository, "tiny")) - {1}
     numbers = [int(path.name) for path in repository.glob("tiny_*/*") if path.name.isdecimal()]
     assert made == max(numbers), "the number of a failed publication is not used again"
     verify_version(repository, "tiny", version=made)
@@ -106,11 +109,11 @@ def test_a_killed_process_leaves_no_version_and_the_next_export_cleans_up(reposi
             finally:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, "it was killed before the end"
-        assert versions_of(repository, "tiny") == [1]
+        assert model_versions(repository, "tiny") == [1]
         assert leftovers(repository) != []
     publish_copy(repository, fail, step=1000)
     assert leftovers(repository) == []
-    assert len(versions_of(repository, "tiny")) == 2
+    assert len(model_versions(repository, "tiny")) == 2
     verify_version(repository, "tiny", version=None)
 
 
@@ -130,8 +133,8 @@ def test_another_signature_needs_another_name(repository: Path) -> None:
     larger = dataclasses.replace(tiny_actionclip("Transf", vision={**VISION, "image_size": 48}))
     with pytest.raises(SignatureError):
         export_tiny(repository, larger)
-    assert versions_of(repository, "tiny") == [1]
-    assert names_in(repository) == ["tiny"]
+    assert model_versions(repository, "tiny") == [1]
+    assert model_names(repository) == ["tiny"]
 
 
 def test_two_exports_of_one_name_do_not_meet(repository: Path) -> None:

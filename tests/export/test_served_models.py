@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from export.assembly import export_checkpoint
 from export.sources import tokenizer_bytes
-from serve.contract import TextContract, contract_path, read_contract
+from serve.contract import TextContract, read_contract
 from serve.engines.ov import has_bf16
+from serve.models.repository import contract_path
 from serve.parity import clear_disagreements
 from serve.text.tokenizer import pad_rows
 from serve.video.preprocess import crop_frame, join_views, normalise

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 from export.__main__ import app, main
 from export.golden import PICTURE_SIZES, golden_frames
 from export.publication import BUILDING
-from serve.contract import contract_path, file_sha256
 from serve.errors import ContractError
+from serve.files import file_sha256
+from serve.models.repository import contract_path
 from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings
 from tests.export.conftest import NAME, Exported, contract_of

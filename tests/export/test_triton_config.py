@@ -15,7 +15,8 @@ from export.triton_config import (
     config_text,
     graph_config,
 )
-from serve.contract import GraphContract, TensorContract, read_version, versions_of
+from serve.contract import GraphContract, TensorContract
+from serve.models.repository import model_versions, read_version
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 VIDEO = GraphContract(
@@ -84,7 +85,7 @@ def test_batching_values_are_written() -> None:
 
 @pytest.mark.parametrize(("part", "max_batch_size"), [("text", MAX_TEXT_BATCH), ("video", MAX_VIDEO_BATCH)])
 def test_the_bundled_configurations_are_what_export_writes(part: str, max_batch_size: int) -> None:
-    graph = read_version(REPOSITORY, "demo", versions_of(REPOSITORY, "demo")[-1]).graphs[part]
+    graph = read_version(REPOSITORY, "demo", model_versions(REPOSITORY, "demo")[-1]).graphs[part]
     written = config_text(graph_config(f"demo_{part}", graph, max_batch_size=max_batch_size))
     assert (REPOSITORY / f"demo_{part}" / "config.pbtxt").read_text() == written
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.contract import contract_document, contract_path, names_in, read_contract, verify_files, versions_of
+from serve.contract import contract_document, read_contract
 from serve.engines.selection import start_engine
 from serve.errors import ContractError, UnknownModel
-from serve.models.runtime import find_contract
+from serve.models.repository import contract_path, find_contract, model_names, model_versions, verify_files
 from serve.settings import ServeSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
@@ -39,8 +39,8 @@ def test_the_bundled_contract_reads_and_writes_unchanged() -> None:
     contract = read_contract(contract_path(REPOSITORY, "demo", 1))
     assert json.loads(json.dumps(contract_document(contract))) == document(REPOSITORY)
     verify_files(contract, REPOSITORY)
-    assert names_in(REPOSITORY) == ["demo"]
-    assert versions_of(REPOSITORY, "demo") == [1]
+    assert model_names(REPOSITORY) == ["demo"]
+    assert model_versions(REPOSITORY, "demo") == [1]
     total = sum(
         path.stat().st_size
         for part in ("demo_text", "demo_video")
@@ -51,7 +51,7 @@ def test_the_bundled_contract_reads_and_writes_unchanged() -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "unknown field": (lambda d: d.update(nosuch=1), "unknown nosuch"),
+    "unknown field": (lambda d: d.update(nosuch=1), "unknown field nosuch"),
     "missing field": (lambda d: d.pop("sampling"), "sampling"),
     "unknown rule": (lambda d: d["sampling"].update(rule="random"), "sampling.rule"),
     "wrong type": (lambda d: d["preprocess"].update(image_size="80"), "preprocess.image_size"),
@@ -102,6 +102,6 @@ async def test_numbers_that_are_not_the_model_s_stop_the_start(repository: Path,
 def test_a_version_without_contract_does_not_exist(repository: Path) -> None:
     shutil.copytree(repository / "demo_video" / "1", repository / "demo_video" / "2")
     (repository / "demo_video" / "2" / "contract.json").unlink()
-    assert versions_of(repository, "demo") == [1]
+    assert model_versions(repository, "demo") == [1]
     with pytest.raises(UnknownModel, match="demo@2"):
         find_contract(repository, "demo@2")

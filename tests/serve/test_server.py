@@ -193,7 +193,7 @@ def test_nothing_is_left_behind_when_the_server_stops(tmp_path: Path, demo_clip:
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"SERVE_MODEL": "nosuch"}, "holds no model 'nosuch'"),
+        ({"SERVE_MODEL": "nosuch"}, "has no model 'nosuch'"),
         ({"SERVE_BATCH__MAX_VIEWS": "0"}, "batch.max_views"),
         ({"SERVE_ENGINE": "onnxruntime-cuda"}, "CUDAExecutionProvider"),
     ],

@@ -8,9 +8,9 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.contract import read_version
 from serve.engines.triton_server import configuration_on_disk
 from serve.errors import ContractError
+from serve.models.repository import read_version
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings, TritonSettings
 from tests.triton.core import ROOT, needs_triton, triton_core

@@ -23,8 +23,9 @@ from export.triton_config import (
     config_text,
     graph_config,
 )
-from serve.contract import contract_path, file_sha256, read_version
 from serve.errors import ContractError, DeadlineExceeded, Overloaded
+from serve.files import file_sha256
+from serve.models.repository import contract_path, read_version
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings, TritonSettings
 from tests.running_server import running_server

@@ -4,8 +4,6 @@ A file is a dictionary of plain values and tensors, read with `weights_only=True
 """
 
 import logging
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from serve.contract import Family, PreprocessContract, SamplingContract, ScoringContract, TextContract
-from serve.disk import sync_to_disk
+from serve.files import atomic_write
 from training.models.base import VideoTextModel
 from training.models.registry import build_model
 
@@ -137,18 +135,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         **{name: asdict(getattr(checkpoint, name)) for name in ("sampling", "preprocess", "text", "scoring")},
         "weights": {name: item.detach().cpu().contiguous() for name, item in checkpoint.weights.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as stream:
-            torch.save(document, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_to_disk(path.parent)
+    with atomic_write(path) as partial:
+        torch.save(document, partial)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from serve.contract import file_sha256
+from serve.files import file_sha256
 from training.checkpoints.actionclip_files import (
     is_mmaction_actionclip,
     is_official_actionclip,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from serve.files import write_atomically
+
 
 class FailureFile:
     """Videos that cannot be used, by path; kept on disk while they are found."""
@@ -68,6 +70,4 @@ def origin_of(video: Path) -> dict[str, int]:
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Replace a text file in one step."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, "".join(f"{line}\n" for line in lines))

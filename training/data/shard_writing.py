@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from webdataset.writer import TarWriter
 
+from serve.files import write_atomically
 from training.data.annotations import FRAME_TEMPLATE, AnnotationError, first_file_number
 from training.data.listings import SUFFIXES, Entry
 from training.data.progress import progress_bar
@@ -65,9 +66,7 @@ def write_shards(
         "classes": list(names),
         "failures": failures,
     }
-    partial = out / ".partial" / INDEX
-    partial.write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
-    partial.rename(out / INDEX)
+    write_atomically(out / INDEX, json.dumps(index, ensure_ascii=False, indent=1))
     (out / ".partial").rmdir()
     return index
 

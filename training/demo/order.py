@@ -15,6 +15,7 @@ from torch import Tensor
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.contract import PreprocessContract
+from serve.files import atomic_write
 from serve.text.tokenizer import pad_rows
 from training.config import ConfigError, TrainConfig
 from training.data.clips import Epochs
@@ -155,8 +156,6 @@ def _kept(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:
         with np.load(path) as found:
             return found["clips"], found["indices"]
     clips, indices = render()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, clips=clips, indices=indices)
-    partial.replace(path)
+    with atomic_write(path) as partial, partial.open("wb") as stream:
+        np.savez(stream, clips=clips, indices=indices)
     return clips, indices

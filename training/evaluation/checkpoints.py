@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve.contract import file_sha256
+from serve.files import file_sha256
 from training.checkpoints.own import Checkpoint
 from training.checkpoints.reading import read_checkpoint
 from training.evaluation.results import CheckpointIdentity

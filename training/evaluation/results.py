@@ -5,9 +5,7 @@ A JSON document with a schema and a version, so results made at different times 
 
 import hashlib
 import json
-import os
 import platform
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from serve.files import write_atomically
 from training.evaluation.bootstrap import CONFIDENCE, DRAWS, Interval
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import BINS
@@ -167,20 +166,10 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         EvaluationError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("x", encoding="utf-8") as stream:
-            json.dump(content, stream, allow_nan=False)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        write_atomically(path, json.dumps(content, allow_nan=False) + "\n")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise EvaluationError(f"{path} cannot be written: {error.strerror}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _split_document(split: SplitResult) -> dict[str, Any]:

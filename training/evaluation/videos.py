@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from serve.contract import file_sha256
+from serve.files import file_sha256
 from training.config import DataConfig
 from training.data.annotations import AnnotationError, read_class_names
 from training.data.bad_videos import Failure

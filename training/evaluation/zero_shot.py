@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.contract import file_sha256
+from serve.files import file_sha256
 from training.data.annotations import AnnotationError, read_class_names
 from training.evaluation.errors import EvaluationError
 

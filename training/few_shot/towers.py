@@ -12,20 +12,11 @@ import numpy as np
 import torch
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
-from serve.contract import (
-    ModelContract,
-    PreprocessContract,
-    SamplingContract,
-    ScoringContract,
-    TextContract,
-    file_sha256,
-    read_version,
-    verify_files,
-    versions_of,
-)
+from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
+from serve.files import file_sha256
+from serve.models.repository import find_contract, verify_files
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.reading import read_checkpoint
-from training.config import ConfigError
 from training.data.prompts import tokenizer_of
 from training.data.systems import normalised
 
@@ -113,10 +104,10 @@ class ExportedTowers:
         """Read the contract and check its files.
 
         Raises:
-            ConfigError: there is no such model.
+            UnknownModel: there is no such model.
             ContractError: a file is not what the contract says.
         """
-        contract = self._contract = _find(repository, reference)
+        contract = self._contract = find_contract(repository, reference)
         verify_files(contract, repository)
         graph = contract.graphs["video"]
         self.identity = "\n".join((graph.sha256, *graph.external_sha256, "onnxruntime"))
@@ -159,11 +150,3 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _find(repository: Path, reference: str) -> ModelContract:
-    name, _, wanted = reference.partition("@")
-    versions = versions_of(repository, name)
-    if not versions or (wanted and wanted not in map(str, versions)):
-        raise ConfigError(f"{repository} holds no model {reference!r}")
-    return read_version(repository, name, int(wanted) if wanted else versions[-1])

@@ -26,7 +26,7 @@ from export.trt.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from serve.contract import file_sha256
+from serve.files import file_sha256
 from serve.parity import Figures
 from tests.export.conftest import NAME, Exported, contract_of
 from tests.models import FAMILIES
@@ -156,7 +156,7 @@ def test_an_unknown_name_or_version_is_one_line(copied: Exported, capsys: pytest
     repository = copied("clip")
     with pytest.raises(SystemExit):
         run(repository, "--version", "7")
-    assert f"holds no {NAME}@7" in capsys.readouterr().err
+    assert f"has no model '{NAME}@7'" in capsys.readouterr().err
 
 
 def test_another_major_version_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from serve import scoring
+from serve.errors import UnknownModel
 from tests.models import FAMILIES, tiny_actionclip, tiny_checkpoint, tiny_xclip, write_tokenizer
 from tests.small_repository import shifted
 from training.checkpoints.own import Checkpoint, save_checkpoint
@@ -135,5 +136,5 @@ def test_an_exported_model_gives_the_same_logits(
 
 def test_a_model_that_is_not_there_is_told(repository: Path) -> None:
     for reference in ("nosuch", "tiny@9"):
-        with pytest.raises(ConfigError, match="holds no model"):
+        with pytest.raises(UnknownModel, match="has no model"):
             ExportedTowers(repository, reference)

@@ -1,0 +1,47 @@
+"""Files that survive a crash: atomic writes, flushing to the disk, content hashes."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sync_to_disk(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, so that they survive power loss."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it replaces `path` when the block ends, and is removed when it raises.
+
+    Readers see the old file or the whole new one, also after power loss: the content is flushed before the rename and
+    the folder after it. Several writers may race; one of their files wins, whole. Missing folders are created.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield partial
+        sync_to_disk(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_to_disk(path.parent)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replace a file by `content` as `atomic_write` does; text is written as UTF-8."""
+    with atomic_write(path) as partial:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

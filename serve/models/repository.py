@@ -1,0 +1,119 @@
+"""A model repository folder: references `NAME[@VERSION]`, the versions on disk, their contracts and file hashes.
+
+Every function blocks on the disk; a server calls them in a worker thread. Hashing a large version takes seconds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.contract import ModelContract, check_field, read_contract
+from serve.errors import ContractError, UnknownModel
+from serve.files import file_sha256
+from serve.version_numbers import MAX_VERSION, parse_version
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model's name and, where one is meant, a version of it."""
+
+    name: str
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelReference":
+        """Split `NAME` or `NAME@VERSION`.
+
+        >>> ModelReference.parse("demo@2")
+        ModelReference(name='demo', version=2)
+
+        Raises:
+            UnknownModel: the part after `@` is not a version number.
+        """
+        name, at, version = text.partition("@")
+        if not at:
+            return cls(name)
+        number = parse_version(version)
+        if number is None:
+            raise UnknownModel(
+                f"model {text[:100]!r}: {version[:20]!r} is not a version number (1 to {MAX_VERSION}); "
+                f"write NAME or NAME@NUMBER"
+            )
+        return cls(name, number)
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
+
+def contract_path(repository: Path, name: str, version: int) -> Path:
+    """Return where the contract of a version lies: `NAME_video/VERSION/contract.json`."""
+    return repository / f"{name}_video" / str(version) / "contract.json"
+
+
+def model_names(repository: Path) -> list[str]:
+    """Return the names of the models that have at least one version, sorted."""
+    contracts = repository.glob("*_video/*/contract.json")
+    return sorted({path.parent.parent.name.removesuffix("_video") for path in contracts})
+
+
+def model_versions(repository: Path, name: str) -> list[int]:
+    """Return the numbers of a model's versions (folders with a contract), smallest first."""
+    folders = (repository / f"{name}_video").glob("*/contract.json")
+    versions = (parse_version(path.parent.name) for path in folders)
+    return sorted(version for version in versions if version is not None)
+
+
+def read_version(repository: Path, name: str, version: int) -> ModelContract:
+    """Read the contract of a version and check that it lies under the name and number it states.
+
+    Raises:
+        ContractError: see `read_contract`, or it is the contract of another version.
+    """
+    contract = read_contract(contract_path(repository, name, version))
+    check_field(contract.name == name, "name", name, contract.name)
+    check_field(contract.version == version, "version", version, contract.version)
+    return contract
+
+
+def find_contract(repository: Path, reference: str | ModelReference) -> ModelContract:
+    """Read the contract of `NAME` (its newest version) or `NAME@VERSION`.
+
+    Raises:
+        UnknownModel: the repository has no such model or version.
+        ContractError: the contract cannot be honoured, or lies under another name or version than it states.
+    """
+    wanted = ModelReference.parse(reference) if isinstance(reference, str) else reference
+    names = model_names(repository)  # a name is compared, never joined to a path before it is known
+    versions = model_versions(repository, wanted.name) if wanted.name in names else []
+    if not versions or (wanted.version is not None and wanted.version not in versions):
+        known = [f"{name}@{version}" for name in names for version in model_versions(repository, name)]
+        raise UnknownModel(
+            f"{repository} has no model {str(wanted)!r}; it has {', '.join(known) or 'none'}", known=known
+        )
+    return read_version(repository, wanted.name, versions[-1] if wanted.version is None else wanted.version)
+
+
+def contracts_on_disk(repository: Path) -> list[tuple[str, int, ModelContract | ContractError]]:
+    """Return every version with its contract, or with the reason why it cannot be served."""
+    found: list[tuple[str, int, ModelContract | ContractError]] = []
+    for name in model_names(repository):
+        for version in model_versions(repository, name):
+            try:
+                contract: ModelContract | ContractError = read_version(repository, name, version)
+            except ContractError as error:
+                contract = error
+            found.append((name, version, contract))
+    return found
+
+
+def verify_files(contract: ModelContract, repository: Path) -> None:
+    """Compare the SHA-256 of every file with the contract.
+
+    Raises:
+        ContractError: a file is missing or differs.
+    """
+    for name, expected in contract.files().items():
+        path = repository / name
+        if not path.is_file():
+            raise ContractError(f"{name}: the contract names this file, it is not there", field=name)
+        found = file_sha256(path)
+        check_field(found == expected, f"sha256 of {name}", expected, found)
