@@ -2,15 +2,21 @@
 
 import logging
 import os
+import shlex
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
 
+from serve import variables
 from serve.app import create_app
+from serve.routes.page import WEB
 from serve.settings import ServeSettings
+
+EXAMPLE = WEB / "example.mp4"
 
 
 def run(given: dict[str, Any]) -> int:
@@ -30,7 +36,7 @@ def run(given: dict[str, Any]) -> int:
     except OSError as error:
         print(f"actserve: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
         return 2
-    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    address = address_of(settings.host, listener.getsockname()[1])
     faults: list[BaseException] = []
 
     def on_fault(error: BaseException) -> None:
@@ -64,10 +70,18 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def address_of(host: str, port: int) -> str:
+    """The URL at which this machine reaches a server that listens on `host`; one on all addresses is on loopback."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
 def _greet(address: str) -> None:
-    """The page's address and a request to paste."""
+    """Print the page's address, a request that works as it stands, and what other commands need to know."""
+    example = shlex.quote(os.path.relpath(EXAMPLE) if EXAMPLE.is_relative_to(Path.cwd()) else str(EXAMPLE))
     print(
         f"\nactserve is ready.\n  page     {address}/\n  API      {address}/docs\n"
-        f"  request  curl -F video=@clip.mp4 -F top_k=3 {address}/v1/classify\n",
+        f"  request  curl -F video=@{example} -F top_k=3 {address}/v1/classify\n"
+        f"  commands export {variables.SERVER}={address}\n",
         flush=True,
     )

@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIGHT = [
     "arrays",
+    "cli/calls",
+    "cli/options",
     "contract",
     "errors",
     "files",
@@ -25,6 +27,8 @@ LIGHT = [
     "video/preprocess",
     "text/tokenizer",
     "text/prompts",
+    "variables",
+    "version",
     "vocabularies/prototypes",
 ]
 # Decoding as serving does it, for training: light enough too, but for the decoders' own libraries.
@@ -50,6 +54,7 @@ EXTRA_LIBRARIES = {
     "video/preprocess": {"cv2", "PIL"},
     "text/tokenizer": {"tokenizers", "ftfy", "regex"},
 }
+EXTRA_LIBRARIES |= {"cli/calls": {"typer", "httpx"}, "cli/options": {"typer"}}
 EXTRA_LIBRARIES |= {name: {"av", "decord", "pydantic"} for name in DECODING}
 
 

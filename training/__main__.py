@@ -19,6 +19,8 @@ from typing import Annotated
 
 import typer
 
+from serve.cli.calls import DEFAULT_SERVER, Server
+from serve.cli.options import Version
 from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data import command_line as data
@@ -33,7 +35,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline trai
 
 
 @app.callback()
-def training() -> None:
+def training(version: Version = False) -> None:
     """Offline training and evaluation."""
 
 
@@ -96,7 +98,7 @@ app.command()(evaluation.evaluate)
 
 @app.command("demo-proof")
 def demo_proof(
-    server: Annotated[str, typer.Option(help="A running server with the demo model.")] = "http://127.0.0.1:8080",
+    server: Server = DEFAULT_SERVER,
     per_group: Annotated[int, typer.Option(min=1, help="Videos in each group.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the test world.")] = 7_000_000,
 ) -> None:

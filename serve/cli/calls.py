@@ -1,21 +1,54 @@
-"""One request of a command to a running server: sent, or shown as a curl command."""
+"""One request of a command to a running server: sent, or shown as a curl command.
+
+The server is `--server`, else the variable `ACTSERVE_SERVER`, else the address a server listens on by default.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve import variables
 from serve.errors import ActserveError
+
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 320  # beyond the longest wait a server grants
+HOW_TO_ADDRESS = (
+    f"A server prints its address when it starts; give it as --server URL or `export {variables.SERVER}=URL`"
+)
+
+
+def server_address(text: str) -> str:
+    """Check the address of a server; it is returned without a trailing slash."""
+    if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
+        raise typer.BadParameter(f"{text!r} is no address of a server; one looks like {DEFAULT_SERVER}")
+    return text.rstrip("/")
+
 
 PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Show the request as a curl command; do not send it.")]
-Server = Annotated[str, typer.Option("--server", help="Address of the server.")]
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server", metavar="URL", envvar=variables.SERVER, parser=server_address, help="The server's address."
+    ),
+]
+OptionalServer = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        envvar=variables.SERVER,
+        parser=server_address,
+        help="Ask the server at this address.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,31 +77,60 @@ class Call:
             words += ["--form-string", f"{name}={value}"]
         return shlex.join(words)
 
-    def send(self) -> Any:
-        """The response.
+    def send(self) -> "httpx.Response":
+        """Send the request and return the response.
 
         Raises:
-            ActserveError: the server does not answer, or answers with a problem.
+            ActserveError: a file cannot be read, the server does not answer, or it answers with a problem.
         """
         import httpx
 
-        sent: dict[str, Any] = {"content": self.body}
+        content: dict[str, Any] = {"content": self.body}
         try:
             with ExitStack() as streams:
                 if self.files:
                     parts = [(name, (path.name, streams.enter_context(path.open("rb")))) for name, path in self.files]
-                    sent = {"files": parts, "data": dict(self.fields)}
+                    content = {"files": parts, "data": dict(self.fields)}
                 response = httpx.request(
-                    self.method, self.url, headers=dict(self.headers), timeout=self.timeout_seconds, **sent
+                    self.method, self.url, headers=dict(self.headers), timeout=self.timeout_seconds, **content
                 )
         except OSError as error:
             raise ActserveError(f"{error.filename} cannot be read: {error.strerror}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ActserveError(f"{self.url} does not answer: {error}") from error
+            raise no_answer(self.url, error) from error
         if response.is_error:
-            try:
-                told = response.json()["detail"]
-            except (ValueError, KeyError):
-                told = response.text[:200]
-            raise ActserveError(f"{response.status_code}: {told}")
+            raise ActserveError(detail_of(response), status=response.status_code)
         return response
+
+    def answer(self, *names: str) -> dict[str, Any]:
+        """Send the request and return the JSON object of the response, which holds these names.
+
+        Raises:
+            ActserveError: see `send`; or what answers is not actserve.
+        """
+        response = self.send()
+        try:
+            found = response.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not set(names) <= found.keys():
+            raise not_actserve(self.url)
+        return found
+
+
+def no_answer(url: str, error: Exception) -> ActserveError:
+    """The error for a server that could not be reached, with the address that was tried."""
+    return ActserveError(f"no server answers at {url}: {error}. {HOW_TO_ADDRESS}")
+
+
+def not_actserve(url: str) -> ActserveError:
+    """The error for another program behind the address."""
+    return ActserveError(f"what answers at {url} is not actserve. {HOW_TO_ADDRESS}")
+
+
+def detail_of(response: "httpx.Response") -> str:
+    """What a response says is wrong: the detail of a problem, or status and address where another program answers."""
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.url} answers {response.status_code} without a problem document. {HOW_TO_ADDRESS}"

@@ -13,6 +13,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from serve.cli.calls import no_answer, not_actserve
 from serve.errors import ActserveError
 from serve.options import parse_options
 from serve.problems import describe
@@ -103,9 +104,12 @@ async def _on_server(order: Order) -> AsyncIterator[Classify]:
                     response = await client.post(
                         "/v1/classify", files={"video": stream}, data={"options": json.dumps(options)}
                     )
-            except httpx.HTTPError as error:
-                raise ActserveError(f"{order.server} does not answer: {error}") from error
-            answer: dict[str, Any] = response.json()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise no_answer(str(order.server), error) from error
+            try:
+                answer: dict[str, Any] = response.json()
+            except ValueError as error:
+                raise not_actserve(str(order.server)) from error
             return {"problem": answer} if response.is_error else answer
 
         yield classify

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.options import Yes, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Corrected clips a running server keeps to train on.")
 
@@ -21,7 +22,7 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
     token = None
     while True:
         query = "?page_size=1000" + (f"&page_token={token}" if token else "")
-        page = Call(method="GET", url=f"{_url(server)}{query}").send().json()
+        page = Call(method="GET", url=f"{_url(server)}{query}").answer("feedback", "next_page_token")
         if token is None:
             used = f"{page['num_clips']} of {page['max_clips']} clips, {page['num_bytes']} of {page['max_bytes']} bytes"
             typer.echo(used)
@@ -51,7 +52,7 @@ def send(
     if print_curl:
         typer.echo(call.curl())
         return
-    kept = call.send().json()
+    kept = call.answer("id", "is_duplicate")
     novelty = ", a label the vocabulary does not have" if kept["is_new_label"] else ""
     typer.echo(f"{kept['id']}: {'kept before' if kept['is_duplicate'] else 'kept'} as {kept['label']!r}{novelty}")
 
@@ -59,10 +60,13 @@ def send(
 @app.command()
 def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids, as `list` shows them.")],
+    yes: Yes = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Erase clips with their rows."""
+    """Erase clips with their rows; this cannot be undone."""
+    if not print_curl:
+        confirm(f"Erase {', '.join(ids)} on {server}?", is_given=yes)
     for feedback_id in ids:
         call = Call(method="DELETE", url=f"{_url(server)}/{quote(feedback_id, safe='')}")
         if print_curl:
@@ -73,4 +77,4 @@ def remove(
 
 
 def _url(server: str) -> str:
-    return f"{server.rstrip('/')}/v1/feedback"
+    return f"{server}/v1/feedback"

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from serve.cli import feedback, models, vocabularies
+from serve.cli.calls import OptionalServer
+from serve.cli.options import Version
 from serve.errors import ActserveError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
@@ -27,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ActserveError as error:
         typer.echo(f"actserve: {error.message}", err=True)
         sys.exit(1)
+
+
+@app.callback()
+def actserve(version: Version = False) -> None:
+    """Zero-shot video action recognition."""
 
 
 @app.command()
@@ -50,6 +57,7 @@ def serve(
 
 @app.command()
 def classify(
+    context: typer.Context,
     videos: Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)],
     labels: Annotated[str | None, typer.Option(help="Labels with commas between them, or a JSON list.")] = None,
     vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
@@ -62,13 +70,19 @@ def classify(
     function: Annotated[str | None, typer.Option(help="softmax, sigmoid or none; the model's own without it.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of the models (in process).")] = None,
-    server: Annotated[str | None, typer.Option(help="Ask this server instead of working in process.")] = None,
+    server: OptionalServer = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line for each video, as the server answers.")
     ] = False,
 ) -> None:
     """Classify video files, in process or on a server; many files show a progress bar."""
     from serve.cli.classify import Order, classify_files
+
+    if repository is not None and server is not None:
+        source = context.get_parameter_source("server")
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter("--repository is for work in process: it cannot be given with --server")
+        server = None  # what the command says goes over the environment
 
     document: dict[str, Any] = {
         "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None, "top_k": top_k,

@@ -22,7 +22,7 @@ Wait = Annotated[float, typer.Option(min=0, max=300, help="Seconds to wait until
 @app.command("list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
     """Versions on disk: which answer, on which engine, and why others cannot."""
-    found = Call(method="GET", url=_url(server)).send().json()
+    found = Call(method="GET", url=_url(server)).answer("models", "aliases")
     for item in found["models"]:
         state = item.get("engine") or item.get("fault") or "not loaded"
         typer.echo(f"{item['name']}@{item['version']}\t{'active' if item['active'] else '-'}\t{state}")
@@ -65,7 +65,7 @@ def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> 
     if print_curl:
         typer.echo(call.curl())
         return
-    found = call.send().json()
+    found = call.answer("is_done", "active")
     if found["is_done"]:
         typer.echo(f"active: {', '.join(found['active'])}; default: {found['default']}")
     else:
@@ -74,4 +74,4 @@ def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> 
 
 
 def _url(server: str) -> str:
-    return f"{server.rstrip('/')}/v1/models"
+    return f"{server}/v1/models"

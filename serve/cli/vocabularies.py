@@ -15,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.options import Yes, confirm
 from serve.errors import ActserveError
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
@@ -33,7 +34,7 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
     token = None
     while True:
         query = f"?page_token={token}" if token else ""
-        page = Call(method="GET", url=f"{_base(server)}{query}").send().json()
+        page = Call(method="GET", url=f"{_base(server)}{query}").answer("vocabularies", "next_page_token")
         for item in page["vocabularies"]:
             typer.echo(f"{item['name']}@{item['version']}\t{item['num_labels']} labels\t{item['description']}")
         token = page["next_page_token"]
@@ -125,7 +126,8 @@ def rename(
 @app.command()
 def history(name: Name, server: Server = DEFAULT_SERVER) -> None:
     """Versions, newest first: when, by whom, why."""
-    for item in Call(method="GET", url=f"{_url(server, name)}/versions?page_size=1000").send().json()["versions"]:
+    call = Call(method="GET", url=f"{_url(server, name)}/versions?page_size=1000")
+    for item in call.answer("versions")["versions"]:
         told = "\t".join((item["created_at"], f"{item['num_labels']} labels", item["author"], item["note"]))
         typer.echo(f"{name}@{item['version']}\t{told}")
 
@@ -138,7 +140,7 @@ def diff(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """What was changed between two versions."""
-    found = Call(method="GET", url=f"{_url(server, name)}:diff?from={old}&to={new}").send().json()
+    found = Call(method="GET", url=f"{_url(server, name)}:diff?from={old}&to={new}").answer("added", "removed")
     lines = [f"- {label}" for label in found["removed"]] + [f"+ {label}" for label in found["added"]]
     lines += [f"~ {before} -> {after}" for before, after in found["renamed"]]
     lines += [f"~ {label}: other phrases" for label in found["changed"]] + [f"~ {item}" for item in found["fields"]]
@@ -161,12 +163,13 @@ def rollback(
 
 
 @app.command()
-def delete(name: Name, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
-    """Delete a vocabulary with its history."""
+def delete(name: Name, yes: Yes = False, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
+    """Delete a vocabulary with its history and example clips; this cannot be undone."""
     call = Call(method="DELETE", url=_url(server, name), headers={"If-Match": _required(server, name)})
     if print_curl:
         typer.echo(call.curl())
         return
+    confirm(f"Delete {name} on {server}, every version and example clip of it?", is_given=yes)
     call.send()
     typer.echo(f"{name} deleted")
 
@@ -178,7 +181,7 @@ def list_examples(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Example clips, a line each: label, example_id, file name."""
-    found = Call(method="GET", url=_url(server, name)).send().json()["labels"]
+    found = Call(method="GET", url=_url(server, name)).answer("labels")["labels"]
     for item in found if label is None else [_label(server, name, label)]:
         for example in item["examples"]:
             typer.echo(f"{item['name']}\t{example['example_id']}\t{example['filename']}")
@@ -257,7 +260,7 @@ def calibrate(
     if print_curl:
         typer.echo(call.curl())
         return
-    answer = call.send().json()
+    answer = call.answer("acceptance", "calibration")
     typer.echo(_told(answer))
     if plot is not None:
         from serve.cli.plots import draw_calibration  # the extra `plots`
@@ -302,7 +305,7 @@ def _number(value: float | None) -> str:
 
 def _label(server: str, name: str, key: str) -> dict[str, Any]:
     """A label of a vocabulary's current version, by name or label_id."""
-    for label in Call(method="GET", url=_url(server, name)).send().json()["labels"]:
+    for label in Call(method="GET", url=_url(server, name)).answer("labels")["labels"]:
         if key in (label["label_id"], label["name"]):
             found: dict[str, Any] = label
             return found
@@ -328,7 +331,7 @@ def _change(call: Call, *, print_curl: bool) -> None:
     if print_curl:
         typer.echo(call.curl())
         return
-    found = call.send().json()
+    found = call.answer("name", "version", "is_current")
     state = "in use" if found["is_current"] else "committed; the server still encodes it"
     typer.echo(f"{found['name']}@{found['version']}: {found['num_labels']} labels, {state}")
 
@@ -342,7 +345,7 @@ def _etag(server: str, name: str) -> str | None:
     try:
         return str(Call(method="GET", url=_url(server, name)).send().headers["etag"])
     except ActserveError as error:
-        if error.message.startswith("404"):
+        if error.facts.get("status") == 404:
             return None
         raise
 
@@ -355,7 +358,7 @@ def _required(server: str, name: str) -> str:
 
 
 def _base(server: str) -> str:
-    return f"{server.rstrip('/')}/v1/vocabularies"
+    return f"{server}/v1/vocabularies"
 
 
 def _url(server: str, name: str) -> str:

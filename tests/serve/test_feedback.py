@@ -208,7 +208,7 @@ def test_the_command_line_sends_lists_and_erases(client: httpx.Client, server: R
     assert "a label the vocabulary does not have" in sent
     feedback_id = sent.partition(":")[0]
     assert f"{feedback_id}\tmoonwalking\twalking" in run("list")
-    assert "erased" in run("remove", feedback_id)
+    assert "erased" in run("remove", feedback_id, "--yes")
     assert client.get("/v1/feedback").json()["num_clips"] == 0
 
 

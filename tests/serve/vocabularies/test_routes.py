@@ -241,10 +241,10 @@ def test_the_command_line_does_all_of_it(demo_server: RunningServer, name: str, 
     sent = subprocess.run(["bash", "-c", curl.replace("curl", "curl -sf", 1)], capture_output=True, text=True)
     assert json.loads(sent.stdout)["note"] == "rolled back to 1"
     assert run(demo_server, "show", name).stdout.split() == ["cat", "dog"]
-    assert run(demo_server, "delete", name).returncode == 0
+    assert run(demo_server, "delete", name, "--yes").returncode == 0
     missing = run(demo_server, "show", name)
     assert (missing.returncode, missing.stdout) == (1, "")
-    assert "404" in missing.stderr
+    assert "there is no vocabulary" in missing.stderr
 
 
 def test_authors_of_any_script_stand_in_the_history(http: httpx.Client, name: str) -> None:
