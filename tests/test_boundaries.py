@@ -33,17 +33,29 @@ LIGHT = [
 ]
 # Decoding as serving does it, for training: light enough too, but for the decoders' own libraries.
 DECODING = [
+    "video/bitstream/av1",
+    "video/bitstream/codecs",
+    "video/bitstream/h264",
+    "video/bitstream/hevc",
+    "video/bitstream/intra",
+    "video/bitstream/mpeg",
+    "video/bitstream/nal",
+    "video/bitstream/picture",
+    "video/bitstream/vpx",
     "video/child",
     "video/containers",
     "video/decode",
     "video/decode_decord",
     "video/decode_pyav",
+    "video/decoder",
+    "video/feed",
     "video/limits",
     "video/metadata",
     "video/packet_index",
     "video/pictures",
     "video/plan",
     "video/streams",
+    "video/times",
     "video/views",
 ]
 LIGHT += DECODING

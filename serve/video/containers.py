@@ -25,9 +25,11 @@ CODECS = frozenset({
     "wmv2", "wmv3",
 })
 # fmt: on
-# Containers whose packets carry presentation times, so frames can be planned without decoding. AVI stores decoding
-# order, raw streams no times at all, MPEG streams wrap their clock.
+# Containers whose presentation times give the order of the frames.
 TRUSTED_TIMES = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"})
+# Containers whose times may wrap, jump or be missing: the bitstream gives the order, and the times must agree with it.
+# AVI and raw streams store no presentation times at all.
+WRITTEN_TIMES = frozenset({"mpegts", "mpeg", "flv", "live_flv", "ivf", "nut", "asf", "ogg"})
 PICTURES = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
 HEAD_BYTES = 4096
 _NOT_VIDEO = (  # pattern at the start -> what it is

@@ -1,16 +1,20 @@
 """Decoding with PyAV: only the frames that are wanted, and only the groups of pictures they need.
 
-All packets are demuxed once, without decoding, so timestamps and the count of shown frames are known and no header is
-trusted. Where the container's presentation times can be trusted, each wanted frame is decoded from the key frame before
-it, unwanted frames nobody refers to are skipped, and every wanted timestamp must come out exactly once. Everywhere
-else, and whenever that check fails, the stream is decoded in order and frames are counted as they come.
+All packets are demuxed once, without decoding, and their bits are read as far as headers go: which pictures decoding
+may begin at, which are shown and in what order, which parameter sets they need. No header or flag of the container is
+trusted for that. Each wanted frame is then decoded from the access point before it, unwanted frames nobody refers to
+are skipped, and every wanted frame must come out exactly once and in order. Streams that prove too little, and those
+where that check fails, are decoded in order and frames are counted as they come.
+
+The decoder is strict first. Where it meets an error, the stretch is decoded again leniently, as FFmpeg does by default,
+and the frames that stand on an error are counted.
 """
 
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +22,20 @@ import av
 import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
-from serve.errors import (
-    UndecodableVideo,
-    VideoTooLong,
-    VideoTooShort,
-)
+from serve.errors import UndecodableVideo, VideoTooLong, VideoTooShort
+from serve.video.decoder import DamagedError, Decoder
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
-from serve.video.packet_index import Entry, index_packets, packets
-from serve.video.pictures import PictureConverter
-from serve.video.plan import presentation_order, runs
+from serve.video.packet_index import PacketIndex, index_packets, packets
+from serve.video.plan import Plan, make_plan
 from serve.video.streams import choose_stream, open_container
+from serve.video.times import Clock
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; past it the picture would be mostly invented
 
 Choose = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
 Take = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> what is kept of it
+Fed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,21 @@ class Reading:
     indices: Int64Array  # as `choose` returned them for the true count
     kept: dict[int, Any]
     num_broken_packets: int = 0
+    num_corrupt_frames: int = 0  # wanted frames that the decoder concealed errors in, or that stand on such frames
 
 
 class _PlanFailedError(Exception):
     """The planned frames did not all come out; decode in order instead."""
+
+
+@dataclass
+class _Pass:
+    """What decoding everything in order gave."""
+
+    kept: dict[int, Any] = field(default_factory=dict)
+    shown: list[int | None] = field(default_factory=list)  # packet of each frame
+    damaged: set[int] = field(default_factory=set)  # packets whose frames are damaged
+    num_broken: int = 0
 
 
 class PyavVideo:
@@ -63,29 +76,29 @@ class PyavVideo:
             self.container = container.format.name
             self.codec = stream.codec_context.codec.name
             self.canonical_codec = stream.codec_context.codec.canonical_name
-            self.time_base = float(stream.time_base) if stream.time_base else 0.0
             rate = stream.average_rate or stream.guessed_rate
-            self._seconds_per_frame = 1 / float(rate) if rate else 0.0
-            self.entries = index_packets(container, stream, settings)
-        self.shown = [position for position, entry in enumerate(self.entries) if entry.is_shown]
-        if not self.entries:
+            self._clock = Clock(
+                container=self.container,
+                time_base=float(stream.time_base) if stream.time_base else 0.0,
+                seconds_per_frame=1 / float(rate) if rate else 0.0,
+            )
+            self.index = index_packets(container, stream, settings)
+        if not self.index.entries:
             raise VideoTooShort("the video stream holds no frame", num_frames=0)
-        self._order = presentation_order(self.entries, self.container)
-        self._refuse_long(self._planned_timeline() if self._order is not None else None)
+        self._plan = self._checked_plan()
+        if self._plan is not None:
+            self._refuse_long(self._timeline(list(self._plan.order)))
 
     @property
     def is_planned(self) -> bool:
-        """The container's timestamps can be trusted, so frames are found without decoding them all."""
-        return self._order is not None
+        """The bitstream proves where decoding may begin, so frames are found without decoding them all."""
+        return self._plan is not None
 
     def counted(self) -> Timeline:
-        """Times of the shown frames; where the container's cannot be trusted, everything is decoded once to count."""
-        if self._order is not None:
-            return self._planned_timeline()
-        _, times, last_duration, _ = self._pass(set(), _keep_nothing)
-        if not times:
-            raise _nothing_decodes(len(self.entries))
-        return self._counted_timeline(times, last_duration)
+        """Times of the shown frames; where they cannot be planned, everything is decoded once to count."""
+        if self._plan is not None:
+            return self._timeline(list(self._plan.order))
+        return self._timeline(self._pass(set(), _keep_nothing).shown)
 
     def read(self, choose: Choose, take: Take) -> Reading:
         """Decode the frames `choose` wants and keep what `take` makes of each.
@@ -97,164 +110,195 @@ class PyavVideo:
             UndecodableVideo: nothing, or too little, can be decoded.
             PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit was passed.
         """
-        if self._order is not None:
+        if self._plan is not None:
             try:
-                return self._read_planned(choose, take)
+                return self._read_planned(self._plan, choose, take)
             except (_PlanFailedError, av.error.InvalidDataError):
                 pass
         return self._read_in_order(choose, take)
 
-    def _planned_timeline(self) -> Timeline:
-        assert self._order is not None
-        times = [self.entries[position].pts or 0 for position in self._order]
-        return self._timeline(times, self.entries[self._order[-1]].duration)
+    # planned decoding -----------------------------------------------------------------------------------------------
 
-    def _timeline(self, times: Sequence[int], last_duration: int) -> Timeline:
-        seconds = (np.asarray(times, dtype=np.float64) - times[0]) * self.time_base
-        if last_duration <= 0 and len(times) > 1:
-            last_duration = round(statistics.median(np.diff(times).tolist()))
-        return Timeline(seconds, float(seconds[-1]) + last_duration * self.time_base)
+    def _checked_plan(self) -> Plan | None:
+        """The plan, with the frames of its head counted by decoding them."""
+        plan = make_plan(self.index, self.container)
+        if plan is None or not plan.head:
+            return plan
+        with self._decoder(is_strict=False) as decoder:
+            seen = {frame.pts for frame in _frames(decoder, _all_of(self._stored([plan.head])))}
+        for position in plan.head:
+            self.index.entries[position].is_shown &= position in seen
+        return make_plan(self.index, self.container)
 
-    def _refuse_long(self, timeline: Timeline | None) -> None:
+    def _read_planned(self, plan: Plan, choose: Choose, take: Take) -> Reading:
+        num_frames = len(plan.order)
+        indices = within(choose(num_frames), num_frames)
+        wanted = [plan.order[index] for index in np.unique(indices).tolist()]
+        runs = plan.runs(wanted)
+        stored = self._stored(runs)
+        kept: dict[int, Any] = {}  # by packet
+        damaged: set[int] = set()
+        with self._decoder(is_strict=True) as decoder:
+            for run in runs:
+                of_run = islice(stored, len(run))
+                wanted_of_run = {position for position in wanted if position in run}
+                try:
+                    if run.start == 0 and not wanted_of_run.isdisjoint(plan.head):
+                        raise DamagedError  # pictures that lack what they refer to are expected there
+                    feed = _planned_feed(plan, self.index, run, of_run, wanted_of_run)
+                    kept |= self._taken(decoder, plan, feed, wanted_of_run, take)
+                except DamagedError:
+                    deque(of_run, maxlen=0)  # the next run begins behind them
+                    kept |= self._read_damaged(plan, run, wanted_of_run, take, damaged)
+        if len(kept) != len(wanted):
+            raise _PlanFailedError
+        by_index = {plan.rank[position]: value for position, value in kept.items()}
+        return Reading(self._timeline(list(plan.order)), indices, by_index, num_corrupt_frames=len(damaged))
+
+    def _read_damaged(self, plan: Plan, run: range, wanted: set[int], take: Take, damaged: set[int]) -> dict[int, Any]:
+        """What is kept of a run with errors; adds the packets of its damaged frames to `damaged`."""
+        with self._decoder(is_strict=False) as decoder:
+            feed = _all_of(self._stored([run]))
+            kept = self._taken(decoder, plan, feed, wanted, take)
+            damaged |= decoder.damaged & wanted
+        return kept
+
+    def _taken(self, decoder: Decoder, plan: Plan, feed: Fed, wanted: set[int], take: Take) -> dict[int, Any]:
+        """What is kept of the wanted frames of a run, by packet; all must come out in order."""
+        kept: dict[int, Any] = {}
+        latest = -1
+        for frame in _frames(decoder, feed):
+            rank = plan.rank.get(frame.pts or 0)
+            if rank is None or rank <= latest:
+                raise _PlanFailedError
+            latest = rank
+            if frame.pts in wanted:
+                kept[frame.pts] = take(decoder.picture(frame))
+        return kept
+
+    def _stored(self, runs: Iterable[range]) -> Iterator[tuple[int, av.Packet]]:
+        """Positions and packets of the runs, which ascend; from memory, or by reading the file once more."""
+        if self.index.entries[0].packet is not None:
+            for run in runs:
+                for position in run:
+                    packet = self.index.entries[position].packet
+                    assert packet is not None
+                    yield position, packet
+            return
+        with open_container(self.path) as container:
+            numbered = enumerate(packets(container, container.streams[self.stream_index]))
+            for run in runs:
+                for position, packet in numbered:
+                    if position >= run.start:
+                        yield position, packet
+                    if position + 1 == run.stop:
+                        break
+
+    # decoding in order ----------------------------------------------------------------------------------------------
+
+    def _read_in_order(self, choose: Choose, take: Take) -> Reading:
+        guess = self.index.num_shown
+        wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
+        found = self._pass(wanted, take)
+        num_packets = len(self.index.entries)
+        if found.num_broken > MAX_BROKEN_SHARE * num_packets:
+            raise UndecodableVideo(
+                f"the video is mostly broken: {found.num_broken} of {num_packets} packets cannot be decoded",
+                broken_packets=found.num_broken,
+                num_packets=num_packets,
+            )
+        num_frames = len(found.shown)
+        indices = within(choose(num_frames), num_frames)
+        needed = set(np.unique(indices).tolist())
+        kept = found.kept
+        if missing := needed - kept.keys():
+            kept = kept | self._pass(missing, take).kept
+        if needed - kept.keys():
+            raise UndecodableVideo("the video decodes to different frames each time: its data is broken")
+        timeline = self._timeline(found.shown)
+        self._refuse_long(timeline)
+        num_corrupt = sum(found.shown[index] in found.damaged for index in needed)
+        return Reading(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, num_corrupt)
+
+    def _pass(self, wanted: set[int], take: Take) -> _Pass:
+        """Decode everything once.
+
+        Raises:
+            UndecodableVideo: not one frame comes out.
+        """
+        try:
+            found = self._pass_with(wanted, take, is_strict=True)
+        except DamagedError:
+            found = self._pass_with(wanted, take, is_strict=False)
+        if not found.shown:
+            raise UndecodableVideo(
+                "not one frame can be decoded: the video stream's data is broken", num_packets=len(self.index.entries)
+            )
+        return found
+
+    def _pass_with(self, wanted: set[int], take: Take, *, is_strict: bool) -> _Pass:
+        found = _Pass()
+        everything = [range(len(self.index.entries))]
+        with self._decoder(is_strict=is_strict) as decoder:
+            for frame in _frames(decoder, _all_of(self._stored(everything))):
+                if len(found.shown) in wanted:
+                    found.kept[len(found.shown)] = take(decoder.picture(frame))
+                found.shown.append(frame.pts)
+                if len(found.shown) > self._settings.max_frames:
+                    raise VideoTooLong(f"the video has more than the {self._settings.max_frames} frames allowed")
+            found.damaged, found.num_broken = decoder.damaged, decoder.num_broken
+        return found
+
+    # times and limits -----------------------------------------------------------------------------------------------
+
+    def _timeline(self, shown: list[int | None]) -> Timeline:
+        return self._clock.timeline(self.index.entries, shown)
+
+    def _refuse_long(self, timeline: Timeline) -> None:
         limit = self._settings.max_duration_seconds
-        if timeline is not None and timeline.duration_seconds > limit:
+        if timeline.duration_seconds > limit:
             raise VideoTooLong(
                 f"the video lasts {timeline.duration_seconds:.0f} s, {limit:.0f} s are allowed",
                 duration_seconds=timeline.duration_seconds,
                 limit_seconds=limit,
             )
 
-    # planned decoding -----------------------------------------------------------------------------------------------
-
-    def _read_planned(self, choose: Choose, take: Take) -> Reading:
-        assert self._order is not None
-        indices = within(choose(len(self._order)), len(self._order))
-        index_of = {self.entries[self._order[index]].pts: int(index) for index in np.unique(indices)}
-        kept: dict[int, Any] = {}
-        with self._decoder() as decoder:
-            for run in runs(self.entries, [self._order[index] for index in index_of.values()]):
-                for frame in self._decode_run(decoder, run, index_of):
-                    index = index_of.get(frame.pts)
-                    if index is None:
-                        continue
-                    if index in kept:
-                        raise _PlanFailedError
-                    kept[index] = take(decoder.picture(frame))
-        if len(kept) != len(index_of):
-            raise _PlanFailedError
-        return Reading(self._planned_timeline(), indices, kept)
-
-    def _decode_run(self, decoder: "_Decoder", run: range, index_of: dict[int | None, int]) -> Iterator[av.VideoFrame]:
-        for packet, entry in self._stored(run):
-            wanted = entry.pts in index_of
-            decoder.context.skip_frame = "DEFAULT" if wanted else "NONREF"
-            yield from decoder.context.decode(packet)
-        yield from decoder.context.decode(None)
-        decoder.context.flush_buffers()
-
-    def _stored(self, run: range) -> Iterator[tuple[av.Packet, Entry]]:
-        if self.entries[0].packet is not None:
-            for position in run:
-                packet = self.entries[position].packet
-                assert packet is not None
-                yield packet, self.entries[position]
-            return
-        with open_container(self.path) as container:
-            stream = container.streams[self.stream_index]
-            for position, packet in enumerate(packets(container, stream)):
-                if position >= run.stop:
-                    return
-                if position >= run.start:
-                    yield packet, self.entries[position]
-
-    # decoding in order ----------------------------------------------------------------------------------------------
-
-    def _read_in_order(self, choose: Choose, take: Take) -> Reading:
-        guess = len(self.shown)
-        wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
-        kept, times, last_duration, broken = self._pass(wanted, take)
-        if not times:
-            raise _nothing_decodes(len(self.entries))
-        if broken > MAX_BROKEN_SHARE * len(self.entries):
-            raise UndecodableVideo(
-                f"the video is mostly broken: {broken} of {len(self.entries)} packets cannot be decoded",
-                broken_packets=broken,
-                num_packets=len(self.entries),
-            )
-        indices = within(choose(len(times)), len(times))
-        needed = set(np.unique(indices).tolist())
-        if missing := needed - kept.keys():
-            more, *_ = self._pass(missing, take)
-            kept |= more
-        if needed - kept.keys():
-            raise UndecodableVideo("the video decodes to different frames each time: its data is broken")
-        timeline = self._counted_timeline(times, last_duration)
-        self._refuse_long(timeline)
-        return Reading(timeline, indices, {index: kept[index] for index in needed}, broken)
-
-    def _pass(self, wanted: set[int], take: Take) -> tuple[dict[int, Any], list[int | None], int, int]:
-        """Decode everything once: what was kept, all timestamps, the last duration, packets that were broken."""
-        kept: dict[int, Any] = {}
-        times: list[int | None] = []
-        last_duration = broken = 0
-        with self._decoder() as decoder:
-            for packet in self._all_packets():
-                try:
-                    frames = decoder.context.decode(packet)
-                except av.error.InvalidDataError:
-                    broken += 1
-                    continue
-                for frame in frames:
-                    if len(times) in wanted:
-                        kept[len(times)] = take(decoder.picture(frame))
-                    times.append(frame.pts)
-                    last_duration = frame.duration or 0
-                if len(times) > self._settings.max_frames:
-                    raise VideoTooLong(f"the video has more than the {self._settings.max_frames} frames allowed")
-        return kept, times, last_duration, broken
-
-    def _all_packets(self) -> Iterator[av.Packet | None]:
-        for packet, _ in self._stored(range(len(self.entries))):
-            yield packet
-        yield None  # drains the decoder
-
-    def _counted_timeline(self, times: list[int | None], last_duration: int) -> Timeline:
-        """Times as decoded where they ascend; else one after the other at the stream's rate (AVI, raw streams)."""
-        known = [time for time in times if time is not None]
-        if len(known) == len(times) and all(a < b for a, b in pairwise(known)) and self.container != "avi":
-            return self._timeline(known, last_duration)
-        seconds = np.arange(len(times), dtype=np.float64) * self._seconds_per_frame
-        return Timeline(seconds, len(times) * self._seconds_per_frame)
-
     @contextmanager
-    def _decoder(self) -> Iterator["_Decoder"]:
+    def _decoder(self, *, is_strict: bool) -> Iterator[Decoder]:
         with open_container(self.path) as container:
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
-            yield _Decoder(stream, self._settings)
+            yield Decoder(stream, self.index, self._settings, is_strict=is_strict)
 
 
-class _Decoder:
-    """A codec with its limits, and the way from its frames to upright RGB."""
+def _planned_feed(
+    plan: Plan, index: PacketIndex, run: range, stored: Iterable[tuple[int, av.Packet]], wanted: set[int]
+) -> Fed:
+    """The packets of a run that are decoded, and whether each may be skipped.
 
-    def __init__(self, stream: av.VideoStream, settings: DecodeSettings) -> None:
-        self._converter = PictureConverter(settings)
-        self.context = stream.codec_context
-        self.context.thread_type = "AUTO"
-        self.context.thread_count = settings.thread_count()
-        self.context.options = {"max_pixels": str(settings.max_picture_pixels)}  # also when the size changes later
+    Leading pictures lack what they refer to and are left out, unless the pictures behind them refer to them.
+    """
+    first = plan.rank.get(run.start, -1)
+    for position, packet in stored:
+        if plan.rank.get(position, first) >= first or index.entries[position].is_reference:
+            yield packet, position, index.may_skip and position not in wanted
 
-    def picture(self, frame: av.VideoFrame) -> UInt8Array:
-        """The frame as it is shown, RGB [H, W, 3]."""
-        return self._converter.picture(frame)
+
+def _all_of(stored: Iterable[tuple[int, av.Packet]]) -> Fed:
+    return ((packet, position, False) for position, packet in stored)
+
+
+def _frames(decoder: Decoder, feed: Fed) -> Iterator[av.VideoFrame]:
+    """All frames of one run of packets."""
+    begins = True
+    for packet, position, may_skip in feed:
+        yield from decoder.decode(packet, position, begins=begins, may_skip=may_skip)
+        begins = False
+    yield from decoder.drain()
 
 
 def _keep_nothing(_: UInt8Array) -> None:
     return None
-
-
-def _nothing_decodes(num_packets: int) -> UndecodableVideo:
-    return UndecodableVideo("not one frame can be decoded: the video stream's data is broken", num_packets=num_packets)
 
 
 def within(indices: Int64Array, num_frames: int) -> Int64Array:

@@ -1,12 +1,15 @@
-"""All packets of the video stream, demuxed once without decoding."""
+"""All packets of the video stream, demuxed once without decoding, and what their bits prove."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
+from av.packet import PacketSideData
 
 from serve.errors import VideoTooLong
+from serve.video.bitstream.codecs import INSPECTORS
+from serve.video.bitstream.picture import Config, Picture, UnprovableError
 from serve.video.containers import TRUSTED_TIMES
 from serve.video.exif import carries_exif, hide_exif_
 from serve.video.limits import DecodeSettings
@@ -14,41 +17,145 @@ from serve.video.limits import DecodeSettings
 MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read a second time
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One packet of the stream, in decoding order."""
 
     pts: int | None
+    dts: int | None
     duration: int
-    is_key: bool
+    is_access: bool  # decoding may begin here; where `PacketIndex.doubt` is set, only the container says so
     is_shown: bool
+    period: int  # every picture of an earlier period is shown before this one
+    order: int | None  # place among the pictures of the period; None: in decoding order
+    is_reference: bool  # False: no picture shown after the next access point refers to it
     packet: av.Packet | None  # kept only while the stream is small
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """Parameter sets that begin to hold at a packet."""
+
+    position: int
+    config: Config
+    extradata: PacketSideData | None = None  # a new configuration from outside the packet; replaces what held before
+
+
+@dataclass(slots=True)
+class PacketIndex:
+    """The packets of one stream."""
+
+    entries: list[Entry] = field(default_factory=list)
+    changes: list[ConfigChange] = field(default_factory=list)  # by position
+    initial_config: Config = field(default_factory=dict)  # what the decoder knows from the container's header
+    doubt: str | None = None  # why frames cannot be planned
+    may_skip: bool = False  # unwanted pictures that are no reference may be left out
+    injects_config: bool = False  # the decoder reads new extradata only in front of a packet's data
+    join: Any = None  # parameter sets in the form of the packets
+    is_reordered: bool = False  # the presentation times are in another order than the packets
+
+    @property
+    def num_shown(self) -> int:
+        """Packets of which a frame is expected."""
+        return sum(entry.is_shown for entry in self.entries)
 
 
 def index_packets(
     container: av.container.InputContainer, stream: av.VideoStream, settings: DecodeSettings
-) -> list[Entry]:
-    """Entries of all packets of the stream, in decoding order.
+) -> PacketIndex:
+    """Index all packets of the stream, in decoding order.
 
     Raises:
         VideoTooLong: more packets than frames are allowed.
     """
-    entries: list[Entry] = []
+    reading = _Indexing(container, stream)
     kept_bytes = 0
-    is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
     for packet in packets(container, stream):
         kept_bytes += packet.size
-        hidden = packet.is_discard or (is_vp8 and not bytes(packet)[0] & 0x10)
-        keep = packet if kept_bytes <= MAX_KEPT_BYTES else None
-        entries.append(Entry(packet.pts, packet.duration or 0, packet.is_keyframe, not hidden, keep))
-        if len(entries) > settings.max_frames:
+        reading.add(packet, keep=kept_bytes <= MAX_KEPT_BYTES)
+        if len(reading.index.entries) > settings.max_frames:
             raise VideoTooLong(
                 f"the video has more than the {settings.max_frames} frames allowed",
                 limit_frames=settings.max_frames,
             )
     if kept_bytes > MAX_KEPT_BYTES:
-        entries = [Entry(e.pts, e.duration, e.is_key, e.is_shown, None) for e in entries]
-    return entries
+        for entry in reading.index.entries:
+            entry.packet = None
+    return reading.finished()
+
+
+class _Indexing:
+    """An index while it grows."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        self.index = PacketIndex()
+        self._has_times = container.format.name in TRUSTED_TIMES
+        self._latest: int | None = None  # presentation time
+        self._period = 0
+        codec = stream.codec_context.codec.canonical_name
+        self._inspector = INSPECTORS[codec]() if codec in INSPECTORS else None
+        if self._inspector is None:
+            self._give_up(f"nothing proves the key pictures of {codec}")
+            return
+        try:
+            self.index.initial_config = self._inspector.reset(bytes(stream.codec_context.extradata or b""))
+        except (UnprovableError, IndexError) as error:
+            self._give_up(f"the codec configuration is not understood: {error}")
+        self._config = dict(self.index.initial_config)
+
+    def add(self, packet: av.Packet, *, keep: bool) -> None:
+        """Append one packet."""
+        index = self.index
+        if packet.is_corrupt:
+            self._give_up("packets are damaged")
+        picture = self._inspected(packet)
+        if picture.starts_period and index.entries:
+            self._period += 1
+        pts = packet.pts
+        if self._has_times and not index.is_reordered and pts is not None:
+            index.is_reordered = self._latest is not None and pts < self._latest
+            self._latest = pts
+        is_shown = picture.is_shown and not packet.is_discard
+        place = (self._period, picture.order, picture.is_reference)
+        kept = packet if keep else None
+        index.entries.append(Entry(pts, packet.dts, packet.duration or 0, picture.is_access, is_shown, *place, kept))
+
+    def finished(self) -> PacketIndex:
+        """The index, once all packets were added."""
+        index = self.index
+        if self._inspector is not None:
+            index.may_skip = self._inspector.may_skip
+            index.injects_config = self._inspector.injects_config
+            index.join = self._inspector.join
+        return index
+
+    def _inspected(self, packet: av.Packet) -> Picture:
+        if self._inspector is not None:
+            try:
+                if packet.has_sidedata("new_extradata"):
+                    self._reconfigure(packet.get_sidedata("new_extradata"))
+                if not self.index.doubt:
+                    return self._picture(packet)
+            except (UnprovableError, IndexError) as error:
+                self._give_up(str(error))
+        return Picture(packet.is_keyframe)
+
+    def _reconfigure(self, extradata: PacketSideData) -> None:
+        assert self._inspector is not None
+        self._config = dict(self._inspector.reset(bytes(extradata)))
+        self.index.changes.append(ConfigChange(len(self.index.entries), dict(self._config), extradata))
+
+    def _picture(self, packet: av.Packet) -> Picture:
+        assert self._inspector is not None
+        picture = self._inspector.inspect(memoryview(packet), needs_order=not self.index.is_reordered)
+        changed = {key: value for key, value in picture.config.items() if self._config.get(key) != value}
+        if changed:
+            self._config |= changed
+            self.index.changes.append(ConfigChange(len(self.index.entries), changed))
+        return picture
+
+    def _give_up(self, reason: str) -> None:
+        self.index.doubt = self.index.doubt or reason
 
 
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:

@@ -1,0 +1,120 @@
+"""One codec at work: its limits, how strict it is, and which of its frames are damaged.
+
+A strict decoder uses all threads and stops at the first error that FFmpeg detects. A lenient one conceals errors as
+FFmpeg does by default, in one thread, and collects FFmpeg's messages, so that each error belongs to a known packet.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+import av.logging
+
+from serve.arrays import UInt8Array
+from serve.video.feed import Feed
+from serve.video.limits import DecodeSettings
+from serve.video.packet_index import PacketIndex
+from serve.video.pictures import PictureConverter
+from serve.video.streams import silence_library
+
+# Messages that FFmpeg logs as errors although the pictures are whole.
+_HARMLESS = re.compile(
+    r"SEI|sei |VUI|Overread|unknown .*type|Invalid timestamps|non monotonically|reserved|deprecated|DTS|"
+    r"A non-intra|No start code|Too many bits|timecode|ICC|EXIF",
+)
+
+
+class DamagedError(Exception):
+    """A strict decoder met an error."""
+
+
+class Decoder:
+    """Decodes packets of one stream; positions ascend over its life."""
+
+    def __init__(
+        self, stream: av.VideoStream, index: PacketIndex, settings: DecodeSettings, *, is_strict: bool
+    ) -> None:
+        self._converter = PictureConverter(settings)
+        self._index = index
+        self._feed = Feed(index)
+        self.is_strict = is_strict
+        self._damage: list[range] = []  # packets from an error to the next access point
+        self.damaged: set[int] = set()  # positions whose frames stand on an error
+        self.num_broken = 0  # packets that gave an error and no frame
+        self._context = stream.codec_context
+        self._context.thread_type = "AUTO"
+        self._context.thread_count = settings.thread_count() if is_strict else 1
+        options = {"max_pixels": str(settings.max_picture_pixels)}  # also when the size changes later
+        self._context.options = options | {"err_detect": "explode"} if is_strict else options
+
+    def decode(
+        self, packet: av.Packet, position: int, *, begins: bool = False, may_skip: bool = False
+    ) -> list[av.VideoFrame]:
+        """Frames that a packet completes; each one's `pts` is the position of its own packet.
+
+        Raises:
+            DamagedError: a strict decoder met an error.
+        """
+        self._context.skip_frame = "NONREF" if may_skip else "DEFAULT"
+        return self._decoded(self._feed.packet(packet, position, begins=begins), position)
+
+    def drain(self) -> list[av.VideoFrame]:
+        """The frames that are left; the decoder is ready for another run."""
+        try:
+            return self._decoded(None, len(self._index.entries))
+        finally:
+            self._context.flush_buffers()
+
+    def picture(self, frame: av.VideoFrame) -> UInt8Array:
+        """The frame as it is shown, RGB [H, W, 3]."""
+        return self._converter.picture(frame)
+
+    def _decoded(self, packet: av.Packet | None, position: int) -> list[av.VideoFrame]:
+        if self.is_strict:
+            return self._strictly(packet)
+        with _messages() as messages:
+            try:
+                frames: list[av.VideoFrame] = self._context.decode(packet)
+            except av.error.InvalidDataError:
+                frames = []
+                self.num_broken += 1
+                messages.append("not decoded")
+        if messages and not any(position in stretch for stretch in self._damage):
+            self._damage.append(range(position, self._next_access(position)))
+        for frame in frames:
+            if frame.is_corrupt or any(frame.pts in stretch for stretch in self._damage):
+                self.damaged.add(frame.pts or 0)
+        return frames
+
+    def _next_access(self, position: int) -> int:
+        entries = self._index.entries
+        following = range(position + 1, len(entries))
+        return next((other for other in following if entries[other].is_access), len(entries))
+
+    def _strictly(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        try:
+            frames: list[av.VideoFrame] = self._context.decode(packet)
+        except av.error.InvalidDataError as error:
+            raise DamagedError from error
+        if any(frame.is_corrupt for frame in frames):
+            raise DamagedError
+        return frames
+
+
+@contextmanager
+def _messages() -> Iterator[list[str]]:
+    """Errors that FFmpeg logs meanwhile; safe only while no other thread of the process decodes."""
+    found: list[str] = []
+    library = logging.getLogger("libav")
+    previous, library.propagate = library.propagate, False
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as captured:
+            yield found
+        found.extend(message for _, _, message in captured if not _HARMLESS.search(message))
+    finally:
+        silence_library()
+        library.propagate = previous

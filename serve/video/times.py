@@ -1,0 +1,62 @@
+"""When the frames are shown, from the times of their packets."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from serve.video.containers import WRITTEN_TIMES
+from serve.video.metadata import Timeline
+from serve.video.packet_index import Entry
+
+MAX_GAP_SECONDS = 10.0  # where clocks may jump, a longer step between two frames is taken for such a jump
+
+
+class Clock:
+    """Turns packet times into seconds, as the container writes them."""
+
+    def __init__(self, *, container: str, time_base: float, seconds_per_frame: float) -> None:
+        self._container = container
+        self._time_base = time_base
+        self._seconds_per_frame = seconds_per_frame
+
+    def timeline(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> Timeline:
+        """Times of the frames, given the packet each one came from in the order in which they are shown.
+
+        Where packets have no times (raw streams), frames follow one another at the stream's rate.
+        """
+        times = self._times(entries, shown)
+        if not times or None in times:
+            seconds = np.arange(len(shown), dtype=np.float64) * self._seconds_per_frame
+            return Timeline(seconds, len(shown) * self._seconds_per_frame)
+        last = shown[-1]
+        return self._from_ticks([time for time in times if time is not None], entries[last].duration if last else 0)
+
+    def _times(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> list[int | None]:
+        if self._container != "avi":
+            return [None if position is None else entries[position].pts for position in shown]
+        # AVI numbers its chunks in decoding order, and empty ones count: the next frame is shown at the next chunk.
+        known = [position for position in shown if position is not None]
+        chunks = [entries[position].dts for position in known]
+        if len(set(known)) != len(shown):
+            chunks = [entry.dts for entry in entries][: len(shown)]
+        if None in chunks or len(chunks) != len(shown):
+            return [None] * len(shown)
+        return sorted(chunks, key=lambda chunk: chunk or 0)
+
+    def _from_ticks(self, ticks: list[int], last_duration: int) -> Timeline:
+        steps = [after - before for before, after in pairwise(ticks)]
+        usual = round(statistics.median(steps)) if steps else 0
+        may_jump = self._container in WRITTEN_TIMES
+        if min(steps, default=1) <= 0 or (may_jump and max(steps, default=0) * self._time_base > MAX_GAP_SECONDS):
+            steps = self._without_jumps(steps, may_jump=may_jump)
+        seconds = np.concatenate([[0.0], np.cumsum(steps, dtype=np.float64)]) * self._time_base
+        return Timeline(seconds, float(seconds[-1]) + (last_duration if last_duration > 0 else usual) * self._time_base)
+
+    def _without_jumps(self, steps: list[int], *, may_jump: bool) -> list[int]:
+        """Steps back, and wide steps where the clock may jump, become the usual step between two frames."""
+        limit = MAX_GAP_SECONDS / self._time_base if may_jump and self._time_base else float("inf")
+        good = [step for step in steps if 0 < step <= limit]
+        usual = round(statistics.median(good)) if good else round(self._seconds_per_frame / (self._time_base or 1.0))
+        return [step if 0 < step <= limit else usual for step in steps]
