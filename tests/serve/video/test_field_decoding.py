@@ -8,9 +8,8 @@ from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
 from tests.serve.video.conftest import view_request
 from tests.serve.video.independent import ffmpeg_frames
-from tests.shared_data import SHARED, needs_shared
+from tests.shared_data import FIELD, needs_shared
 
-FIELD = SHARED / "data" / "field"
 SETTINGS = DecodeSettings(threads=2)
 
 
