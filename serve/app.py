@@ -5,11 +5,12 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from serve import problems
 from serve.middleware import RequestFacts
+from serve.query import check_request_line
 from serve.routes import calibration, classify, examples, feedback, health, models, page, vocabularies
 from serve.service import Service
 from serve.settings import ServeSettings
@@ -35,7 +36,12 @@ def create_app(
     `on_ready` is called once the service is ready, `on_fault` with what stopped its start.
     """
     app = FastAPIOffline(  # FastAPI whose /docs loads nothing from other hosts
-        title="actserve", version=VERSION, description=DESCRIPTION, lifespan=_lifespan, redoc_url=None
+        title="actserve",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        redoc_url=None,
+        dependencies=[Depends(check_request_line)],
     )
     app.state.settings = settings
     app.state.on_ready = on_ready

@@ -1,6 +1,7 @@
 """The options of a classification, the same for every way in: JSON, form fields, query parameters, command line."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -8,10 +9,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from serve import strict_json
 from serve.contract import Activation
 from serve.errors import InvalidOption
+from serve.unicode_text import text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
-LIST_FIELDS = ("candidate_labels", "templates")  # of which a form may hold several
+LIST_FIELDS = ("candidate_labels", "templates", "labels")  # of which a form or a query may hold several
 NUMBER_FIELDS = ("num_crops",)  # a Literal is not converted from text by itself
+NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def _as_list(value: Any) -> Any:
@@ -115,17 +118,32 @@ class FeedbackOptions(BaseModel):
 Options = TypeVar("Options", bound=BaseModel)
 
 
-def gather(fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Raw values of a form or a query as one document; single fields go over those of the `options` document.
+def gather(fields: Mapping[str, Sequence[str]], query: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+    """Raw values of a form and of a query as one document; each option comes from one place and comes once.
 
     Raises:
-        InvalidOption: `options` is no JSON object.
+        InvalidOption: an option is given twice, or `options` is no JSON object.
     """
-    found: dict[str, Any] = _json_object(fields["options"][-1]) if "options" in fields else {}
-    for name, values in fields.items():
-        if name != "options":
-            found[name] = list(values) if name in LIST_FIELDS and len(values) > 1 else values[-1]
+    found: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for where, given in (("the form", fields), ("the query", query or {})):
+        for name, place, value in _given(given, where):
+            if name in places:
+                raise InvalidOption(f"`{name[:80]}` is given by {places[name]} and by {place}; give it once")
+            found[name], places[name] = value, place
     return found
+
+
+def _given(given: Mapping[str, Sequence[str]], where: str) -> Iterator[tuple[str, str, Any]]:
+    """(name, place, value) of every option of a form or a query, those of its `options` document included."""
+    for name, values in given.items():
+        if len(values) > 1 and name not in LIST_FIELDS:
+            raise InvalidOption(f"{where} gives `{name}` {len(values)} times; give it once")
+        if name == "options":
+            for key, value in _json_object(values[0]).items():
+                yield key, f"`options` of {where}", value
+        else:
+            yield name, where, list(values) if len(values) > 1 else values[0]
 
 
 def parse_options(document: Mapping[str, Any]) -> ClassifyOptions:
@@ -140,9 +158,10 @@ def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
         InvalidOption: names each field and what is wrong with it.
     """
     prepared = {
-        key: int(value) if key in NUMBER_FIELDS and isinstance(value, str) and value.isdecimal() else value
+        key: int(value) if key in NUMBER_FIELDS and isinstance(value, str) and NUMBER.fullmatch(value) else value
         for key, value in document.items()
     }
+    _check_texts(prepared)
     try:
         return kind.model_validate(prepared)
     except ValidationError as error:
@@ -155,6 +174,15 @@ def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
         ]
         words = "; ".join(f"{fault['field']}: {fault['problem']}" for fault in faults)
         raise InvalidOption(f"these options cannot be used: {words}", errors=faults) from error
+
+
+def _check_texts(document: Mapping[str, Any]) -> None:
+    """Refuse text that cannot be stored or answered; the command line can bring it along."""
+    for name, value in document.items():
+        for item in value if isinstance(value, list) else (value,):
+            fault = text_fault(item) if isinstance(item, str) else None
+            if fault is not None:
+                raise InvalidOption(f"`{name}` holds {fault}")
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -7,21 +7,22 @@ a path. The caller's block ends, the file is gone.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
-from streaming_form_data import ParseFailedException, StreamingFormDataParser
-from streaming_form_data.parser import parse_content_boundary
-from streaming_form_data.targets import BaseTarget, ValueTarget
-from streaming_form_data.validators import MaxSizeValidator, ValidationError
 
 from serve.errors import InvalidOption, UnsupportedMedia, UploadTooLarge
+from serve.multipart import Event, FormReader, Part, PartEnd, known_charset
+from serve.query import query_options
 from serve.settings import LimitSettings
+from serve.unicode_text import text_fault
 
+Taken = TypeVar("Taken")
+CHARSET_FIELD = "_charset_"  # RFC 7578, section 4.6
 RAW_TYPES = ("video/", "image/gif", "application/octet-stream", "application/mp4", "application/x-matroska")
 
 
@@ -40,7 +41,8 @@ class Upload:
 
     files: list[ReceivedFile]
     upload_ms: float
-    fields: dict[str, list[str]] = field(default_factory=dict)  # raw values by name
+    fields: dict[str, list[str]] = field(default_factory=dict)  # of the form, raw values by name
+    query: dict[str, list[str]] = field(default_factory=dict)  # likewise
 
     @property
     def path(self) -> Path:
@@ -48,13 +50,12 @@ class Upload:
         return self.files[0].path
 
 
-class _Files(BaseTarget):  # type: ignore[misc]  # the library has no type hints
+class _Files:
     """Writes the parts of one name to disk, each to a file of its own, up to a number of them."""
 
     def __init__(self, folder: "UploadFolder", *, part: str, max_files: int) -> None:
-        super().__init__()
+        self.part = part
         self._folder = folder
-        self._part = part
         self._max_files = max_files
         self.files: list[ReceivedFile] = []
         self._stream: IO[bytes] | None = None
@@ -64,51 +65,88 @@ class _Files(BaseTarget):  # type: ignore[misc]  # the library has no type hints
         """Of all files so far."""
         return sum(file.num_bytes for file in self.files)
 
-    def on_start(self) -> None:
+    def start(self, part: Part | None) -> None:
+        """Begin a file: a part of a form, or (None) the whole body.
+
+        Raises:
+            InvalidOption: there are as many as may be.
+        """
         if len(self.files) == self._max_files:
             raise InvalidOption(
-                f"the form holds more than {self._max_files} part{'s' * (self._max_files > 1)} named `{self._part}`",
+                f"the form holds more than {self._max_files} part{'s' * (self._max_files > 1)} named `{self.part}`",
                 limit=self._max_files,
             )
-        self.files.append(ReceivedFile(path=self._folder.new(), filename=self.multipart_filename or ""))
+        filename = "" if part is None else part.filename or ""
+        self.files.append(ReceivedFile(path=self._folder.new(), filename=filename))
         self._stream = self.files[-1].path.open("wb")
 
-    def on_data_received(self, chunk: bytes) -> None:
-        assert self._stream is not None, "on_start() comes first"
+    def write(self, chunk: bytes) -> None:
+        """Add to the file under way."""
+        assert self._stream is not None, "start() comes first"
         self._stream.write(chunk)
         self.files[-1].num_bytes += len(chunk)
 
-    def on_finish(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file, whether or not the part came to its end."""
+    def finish(self) -> None:
+        """Close the file under way, whether or not it came to its end."""
         if self._stream is not None:
             self._stream.close()
 
     def unlink(self) -> None:
         """Delete every file."""
-        self.close()
+        self.finish()
         for file in self.files:
             file.path.unlink(missing_ok=True)
 
 
-class _Values(ValueTarget):  # type: ignore[misc]
-    """Collects a text field that may come several times; all of them share one budget of bytes."""
+class _Fields:
+    """Collects the text fields of a form; all of them and their headers share one budget of bytes."""
 
-    def __init__(self, budget: MaxSizeValidator) -> None:
-        super().__init__(validator=budget)
-        self.values: list[bytes] = []
-        self._chunks: list[bytes] = []
+    def __init__(self, names: Sequence[str], *, max_bytes: int) -> None:
+        self.names = tuple(names)
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._values: list[tuple[Part, bytearray]] = []
 
-    def on_start(self) -> None:
-        self._chunks = []
+    def start(self, part: Part) -> None:
+        """Begin a value.
 
-    def on_data_received(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
+        Raises:
+            InvalidOption: the fields pass their budget.
+        """
+        self._values.append((part, bytearray()))
+        self._count(part.num_header_bytes)
 
-    def on_finish(self) -> None:
-        self.values.append(b"".join(self._chunks))
+    def write(self, chunk: bytes) -> None:
+        """Add to the value under way.
+
+        Raises:
+            InvalidOption: the fields pass their budget.
+        """
+        self._values[-1][1].extend(chunk)
+        self._count(len(chunk))
+
+    def finish(self) -> None:
+        """End the value under way."""
+
+    def _count(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        if self._num_bytes > self._max_bytes:
+            raise InvalidOption(f"the form's fields together pass {self._max_bytes} bytes", limit_bytes=self._max_bytes)
+
+    def texts(self) -> dict[str, list[str]]:
+        """Values by name, in the order they came.
+
+        Raises:
+            InvalidOption: a value is not text in the charset it should be in.
+            UnsupportedMedia: `_charset_` names one that is not read.
+        """
+        found: dict[str, list[str]] = {}
+        for part, value in self._values:
+            found.setdefault(part.name, []).append(decoded_text(bytes(value), part.charset or "utf-8", part.name))
+        usual = found.pop(CHARSET_FIELD, ["utf-8"])
+        if len(usual) > 1 or known_charset(usual[0], of="the form") != "utf-8":
+            raise UnsupportedMedia(f"the form's `{CHARSET_FIELD}` is {usual[0][:40]!r}; write its fields in UTF-8")
+        return found
 
 
 class UploadFolder:
@@ -134,40 +172,42 @@ async def received(
 ) -> AsyncIterator[Upload]:
     """Receive the request's files, parts of a form named `part` or one raw video body; they live as long as the block.
 
-    `fields` may stand beside them in the form, and be query parameters of a raw body.
+    `fields` may stand beside them in the form, and in the query.
 
     Raises:
         UploadTooLarge: the limit was passed; the rest is not read.
-        UnsupportedMedia: neither a multipart form nor a raw video body.
+        UnsupportedMedia: neither a multipart form nor a raw video body, or a compressed one.
         InvalidOption: the form is broken, holds other parts, too many or no files.
     """
     kind = request.headers.get("content-type", "").lower()
     files = _Files(folder, part=part, max_files=max_files)
+    query = query_options(request, fields)
     started = time.perf_counter()
     try:
         if kind.startswith("multipart/form-data"):
-            found = await _receive_form(request, files, limits, part=part, fields=fields)
+            found = await _receive_form(request, files, limits, fields=fields)
         elif kind.startswith(RAW_TYPES):
-            found = await _receive_raw(request, files, limits)
+            found = {}
+            await _receive_raw(request, files, limits)
         else:
             raise UnsupportedMedia(
                 f"content type {kind or '(none)'}: "
                 f"send multipart/form-data with a part named `{part}`, or a raw video/* body",
                 content_type=kind,
             )
-        yield Upload(files=files.files, upload_ms=(time.perf_counter() - started) * 1000, fields=found)
+        upload_ms = (time.perf_counter() - started) * 1000
+        yield Upload(files=files.files, upload_ms=upload_ms, fields=found, query=query)
     finally:
         await asyncio.to_thread(files.unlink)
 
 
-async def _receive_raw(request: Request, files: _Files, limits: LimitSettings) -> dict[str, list[str]]:
+async def _receive_raw(request: Request, files: _Files, limits: LimitSettings) -> None:
     _refuse_declared(request, limits.max_upload_bytes)
-    files.on_start()
+    files.start(None)
     async for chunk in _chunks(request):
         _refuse_beyond(files.num_bytes + len(chunk), limits.max_upload_bytes)
-        await _written(files.on_data_received, chunk)
-    files.close()
-    return {name: request.query_params.getlist(name) for name in request.query_params}
+        await _written(files.write, chunk, num_bytes=len(chunk))
+    files.finish()
 
 
 async def received_body(request: Request, *, limit: int) -> bytes:
@@ -186,49 +226,84 @@ async def received_body(request: Request, *, limit: int) -> bytes:
 
 
 async def _receive_form(
-    request: Request, files: _Files, limits: LimitSettings, *, part: str, fields: Sequence[str]
+    request: Request, files: _Files, limits: LimitSettings, *, fields: Sequence[str]
 ) -> dict[str, list[str]]:
     limit = limits.max_upload_bytes + limits.max_field_bytes
     _refuse_declared(request, limit)
-    budget = MaxSizeValidator(limits.max_field_bytes)
-    values = {name: _Values(budget) for name in fields}
+    reader = FormReader(request.headers["content-type"])
+    form = _Form(files, _Fields(fields, max_bytes=limits.max_field_bytes))
+    count = 0
     try:
-        parser = StreamingFormDataParser(dict(request.headers), strict=True)
-        parser.register(part, files)
-        for name, target in values.items():
-            parser.register(name, target)
-        ending = b"--" + parse_content_boundary(dict(request.headers)) + b"--"
-        count, tail = 0, b""
         async for chunk in _chunks(request):
             count += len(chunk)
             _refuse_beyond(count, limit)
-            await _written(parser.data_received, chunk)
+            await _written(form.take, list(reader.feed(chunk)), num_bytes=len(chunk))
             _refuse_beyond(files.num_bytes, limits.max_upload_bytes)
-            tail = (tail + chunk)[-len(ending) - 256 :]
-    except ValidationError as error:
-        raise InvalidOption(f"the form's fields together pass {limits.max_field_bytes} bytes") from error
-    except ParseFailedException as error:
-        raise InvalidOption(_form_fault(error), allowed=[part, *values]) from error
+        reader.finish()
     finally:
-        files.close()
-    if ending not in tail:
-        raise InvalidOption("the form ends before its closing boundary: the upload was cut")
+        files.finish()
     if not files.files:
-        raise InvalidOption(f"the form holds no part named `{part}`")
+        raise InvalidOption(f"the form holds no part named `{files.part}`")
+    return form.fields.texts()
+
+
+class _Form:
+    """Leads each part of a form to where it belongs."""
+
+    def __init__(self, files: _Files, fields: _Fields) -> None:
+        self.files, self.fields = files, fields
+        self._target: _Files | _Fields = fields
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Write what has arrived.
+
+        Raises:
+            InvalidOption: a part has no meaning here, or comes too often.
+        """
+        for event in events:
+            if isinstance(event, Part):
+                self._target = self._target_of(event)
+                self._target.start(event)
+            elif isinstance(event, PartEnd):
+                self._target.finish()
+            else:
+                self._target.write(event)
+
+    def _target_of(self, part: Part) -> _Files | _Fields:
+        if part.name == self.files.part:
+            return self.files
+        if part.name in self.fields.names or part.name == CHARSET_FIELD:
+            return self.fields
+        raise InvalidOption(
+            f"the form holds a part named `{part.name[:80]}`, which means nothing here",
+            allowed=[self.files.part, *self.fields.names],
+        )
+
+
+def decoded_text(value: bytes, charset: str, name: str) -> str:
+    """The text of a field.
+
+    Raises:
+        InvalidOption: it is not in that charset, or holds NUL.
+    """
     try:
-        return {name: [value.decode() for value in target.values] for name, target in values.items() if target.values}
+        text = value.decode(charset)
     except UnicodeDecodeError as error:
-        raise InvalidOption(f"a field of the form is not UTF-8: {error}") from error
-
-
-def _form_fault(error: ParseFailedException) -> str:
-    name = getattr(error, "part_name", None)
-    if name is not None:
-        return f"the form holds a part named `{name}`, which means nothing here"
-    return f"the multipart form cannot be read: {error}"
+        raise InvalidOption(
+            f"the field `{name}` of the form is not UTF-8: {error}"
+            if charset == "utf-8"
+            else f"the field `{name}` of the form is not {charset}, as its header says: {error}"
+        ) from error
+    fault = text_fault(text)
+    if fault is not None:
+        raise InvalidOption(f"the field `{name}` of the form holds {fault}")
+    return text
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise UnsupportedMedia(f"the body has Content-Encoding: {coding[:40]}; send it as it is, without one")
     try:
         async for chunk in request.stream():
             if chunk:
@@ -237,12 +312,12 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise InvalidOption("the client went away before the upload ended") from error
 
 
-async def _written(write: Any, chunk: bytes) -> None:
+async def _written(write: Callable[[Taken], None], taken: Taken, *, num_bytes: int) -> None:
     """Small chunks are written at once; a disk that is slow with large ones does not stop the event loop."""
-    if len(chunk) < 2**18:
-        write(chunk)
+    if num_bytes < 2**18:
+        write(taken)
     else:
-        await asyncio.to_thread(write, chunk)
+        await asyncio.to_thread(write, taken)
 
 
 def _refuse_declared(request: Request, limit: int) -> None:

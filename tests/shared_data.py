@@ -10,6 +10,7 @@ VIDEOS = SHARED / "data" / "videos"
 ODD = SHARED / "data" / "odd"
 FIELD = SHARED / "data" / "field"
 LABELS = SHARED / "data" / "labels"
+FIELD = SHARED / "data" / "field"
 
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the folder `shared` with clips and golden vectors is not beside this clone"

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from serve.calibrating import calibrate
 from serve.errors import DeadlineExceeded, StaleVersion
 from serve.options import CalibrateOptions, checked, gather
+from serve.query import reads_query
 from serve.routes import preconditions
 from serve.routes.changes import Name, catalogue_of, expected_version, latest_of, settled
 from serve.service import Service
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
 def _form_schema() -> dict[str, Any]:
     clips = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Clips, known and not."}
-    document = {"type": "string", "description": "The options as one JSON object; fields of the form go over it."}
+    document = {"type": "string", "description": "Options as one JSON object; each option is given once."}
     options = CalibrateOptions.model_json_schema()["properties"]
     return {"type": "object", "required": ["clip"], "properties": {"clip": clips, "options": document, **options}}
 
@@ -33,6 +34,7 @@ FIELDS = ("options", *CalibrateOptions.model_fields)
     "/vocabularies/{name}:calibrate", summary="Fit temperature and thresholds from clips", response_model=None,
     openapi_extra=FORM,
 )  # fmt: skip
+@reads_query(*FIELDS)
 async def calibrate_vocabulary(request: Request, name: Name) -> JSONResponse:
     """Parts named `clip`, and `labels` that say what each shows (null: none of the labels). Makes a new version."""
     service: Service = request.app.state.service
@@ -48,7 +50,7 @@ async def calibrate_vocabulary(request: Request, name: Name) -> JSONResponse:
                 fields=FIELDS, part="clip", max_files=limits.max_calibration_clips,
             ) as upload,
         ):  # fmt: skip
-            options = checked(CalibrateOptions, gather(upload.fields))
+            options = checked(CalibrateOptions, gather(upload.fields, upload.query))
             vocabulary = await catalogue.resolve(f"{name}@{expected}")
             if latest_of(catalogue, vocabulary) != expected:  # told before the work, and once more when it is stored
                 raise StaleVersion(f"vocabulary {name!r} is at version {catalogue.latest(name)} by now, not {expected}")

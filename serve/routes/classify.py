@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from serve.answers import Classification, Problem
 from serve.errors import DeadlineExceeded, InvalidOption
 from serve.options import ClassifyOptions, gather, parse_options
+from serve.query import reads_query
 from serve.routes.admission import admitted
 from serve.service import Service
 from serve.uploads import received
@@ -22,7 +23,7 @@ OPTION_FIELDS = ("options", *ClassifyOptions.model_fields)
 def _form_schema() -> dict[str, Any]:
     options = ClassifyOptions.model_json_schema()["properties"]
     video = {"type": "string", "format": "binary", "description": "The video file."}
-    document = {"type": "string", "description": "The options as one JSON object; fields of the form go over it."}
+    document = {"type": "string", "description": "Options as one JSON object; each option is given once."}
     return {"type": "object", "required": ["video"], "properties": {"video": video, "options": document, **options}}
 
 
@@ -34,9 +35,17 @@ REQUEST_BODY = {
             "video/*": {"schema": {"type": "string", "format": "binary"}},
         },
     },
-    "parameters": [
-        {"name": name, "in": "query", "required": False, "schema": schema, "description": "With a raw video/* body."}
-        for name, schema in ClassifyOptions.model_json_schema()["properties"].items()
+    "parameters": [  # one object that is written as `?top_k=3&num_clips=2`: a form has the same options as its fields
+        {
+            "name": "options of a raw body",
+            "in": "query",
+            "required": False,
+            "style": "form",
+            "explode": True,
+            "schema": {"type": "object", "properties": ClassifyOptions.model_json_schema()["properties"]},
+            "example": {},
+            "description": "Query parameters of a raw `video/*` body; a form has them as its fields.",
+        }
     ],
 }
 PROBLEM_DOCUMENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -54,6 +63,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/classify", responses=PROBLEMS, openapi_extra=REQUEST_BODY, summary="Top-k actions of a video")
+@reads_query(*OPTION_FIELDS)
 async def classify(request: Request) -> Classification:
     """Score a video against a vocabulary or against labels of the request alone."""
     service: Service = request.app.state.service
@@ -67,7 +77,7 @@ async def classify(request: Request) -> Classification:
                 asyncio.timeout_at(deadline),
                 received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
             ):
-                options = parse_options(gather(upload.fields))
+                options = parse_options(gather(upload.fields, upload.query))
                 work = pipeline.classify(upload.path, options, deadline=deadline)
                 answer = await _unless_disconnected(request, work)
         except TimeoutError as error:

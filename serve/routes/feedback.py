@@ -14,6 +14,7 @@ from serve.errors import DeadlineExceeded, InvalidVocabulary, UnknownVocabulary
 from serve.feedback.folder import Correction
 from serve.feedback.index import Feedback
 from serve.options import FeedbackOptions, checked, gather
+from serve.query import reads_query
 from serve.routes.admission import admitted
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
 from serve.service import Service
@@ -31,7 +32,7 @@ FeedbackId = Annotated[str, Path(description="`id` of the row.")]
 def _request_body() -> dict[str, Any]:
     options = FeedbackOptions.model_json_schema()["properties"]
     video = {"type": "string", "format": "binary", "description": "The clip."}
-    document = {"type": "string", "description": "The options as one JSON object; fields of the form go over it."}
+    document = {"type": "string", "description": "Options as one JSON object; each option is given once."}
     form = {
         "type": "object",
         "required": ["video", "label"],
@@ -63,6 +64,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         **_problems(403, 404, 413, 415, 422, 503, 504, 507),
     },
 )  # fmt: skip
+@reads_query(*FIELDS)
 async def send_feedback(request: Request) -> JSONResponse:
     """Keep a clip and its right label, one upload as for a classification; answered once both are safely on disk."""
     service: Service = request.app.state.service
@@ -74,7 +76,7 @@ async def send_feedback(request: Request) -> JSONResponse:
                 asyncio.timeout(limits.request_deadline_seconds),
                 received(request, service.uploads, limits, fields=FIELDS) as upload,
             ):
-                correction = await _correction(service, checked(FeedbackOptions, gather(upload.fields)))
+                correction = await _correction(service, checked(FeedbackOptions, gather(upload.fields, upload.query)))
                 with service.registry.use(None) as runtime:
                     rules = runtime.contract
                     wanted = ViewRequest(

@@ -102,7 +102,7 @@ def test_the_suffix_comes_from_the_content(client: httpx.Client, folder: Path, t
     [
         ({}, (422, "invalid-option")),
         ({"label": "  "}, (422, "invalid-vocabulary")),
-        ({"label": "a\x00b"}, (422, "invalid-vocabulary")),
+        ({"label": "a\x00b"}, (422, "invalid-option")),
         ({"label": "walk " * 200}, (422, "invalid-vocabulary")),
         ({"label": "a", "predicted": "b\u202ec"}, (422, "invalid-vocabulary")),
         ({"label": "a", "vocabulary": "nosuch"}, (404, "unknown-vocabulary")),

@@ -59,3 +59,43 @@ def test_options_that_cannot_be_used_are_named(document: dict[str, Any], words: 
 def test_an_options_part_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(InvalidOption):
         gather({"options": [text]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "query", "words"),
+    [
+        ({"options": ['{"top_k": 3}'], "top_k": ["2"]}, {}, "`top_k` is given by `options` of the form"),
+        ({"top_k": ["3"]}, {"top_k": ["3"]}, "`top_k` is given by the form and by the query"),
+        ({"options": ['{"model": "a"}']}, {"model": ["b"]}, "by `options` of the form and by the query"),
+        ({"options": ['{"model": "a"}']}, {"options": ['{"model": "a"}']}, "`model` is given by `options` of the form"),
+        ({"candidate_labels": ["a", "b"]}, {"candidate_labels": ["c"]}, "`candidate_labels` is given by the form"),
+        ({"top_k": ["2", "2"]}, {}, "the form gives `top_k` 2 times"),
+        ({}, {"model": ["a", "b"]}, "the query gives `model` 2 times"),
+        ({"options": ["{}", "{}"]}, {}, "the form gives `options` 2 times"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_option_is_given_once(fields: dict[str, list[str]], query: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(InvalidOption, match=words):
+        gather(fields, query)
+
+
+def test_options_of_a_form_and_of_a_query_are_joined() -> None:
+    fields = {"options": ['{"top_k": 3}'], "candidate_labels": ["a", "b"]}
+    query = {"model": ["m"], "templates": ["x {}", "y {}"]}
+    assert gather(fields, query) == {
+        "top_k": 3, "candidate_labels": ["a", "b"], "model": "m", "templates": ["x {}", "y {}"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "\u0663", " 3", "1" * 10])
+def test_a_number_as_text_is_plain_digits(value: str) -> None:
+    with pytest.raises(InvalidOption, match="num_crops"):
+        parse_options({"num_crops": value})
+
+
+@pytest.mark.parametrize("text", ["a\x00", "\ud800", "a,\udcff"])
+def test_text_that_cannot_be_stored_is_refused(text: str) -> None:
+    for document in ({"candidate_labels": text}, {"candidate_labels": ["a", text]}, {"model": text}):
+        with pytest.raises(InvalidOption, match="holds"):
+            parse_options(document)

@@ -84,7 +84,7 @@ def test_a_threshold_rejects(http: httpx.Client, demo_clip: Path) -> None:
         ({"model": "nosuch"}, 404, "unknown-model"),
         ({"candidate_labels": []}, 422, "invalid-vocabulary"),
         ({"candidate_labels": ["a", "A "]}, 422, "invalid-vocabulary"),
-        ({"candidate_labels": ["a\x00b"]}, 422, "invalid-vocabulary"),
+        ({"candidate_labels": ["a\x00b"]}, 422, "invalid-option"),
         ({"candidate_labels": ["walk " * 80]}, 422, "invalid-vocabulary"),
         ({"candidate_labels": [f"label {i}" for i in range(1001)]}, 422, "invalid-vocabulary"),
         ({"hypothesis_template": "no place"}, 422, "invalid-vocabulary"),

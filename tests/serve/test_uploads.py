@@ -1,6 +1,7 @@
 """Uploads arrive whole on disk, are counted on the way, and leave nothing behind."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from serve.middleware import RequestFacts
 from serve.options import gather
 from serve.routes.classify import OPTION_FIELDS
 from serve.settings import LimitSettings
-from serve.uploads import UploadFolder, received
+from serve.uploads import UploadFolder, received, received_body
 
 VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
 
@@ -32,7 +33,11 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
         async with received(request, UploadFolder(tmp_path), limits, fields=OPTION_FIELDS) as arrived:
             content = await asyncio.to_thread(arrived.path.read_bytes)
             (file,) = arrived.files
-            return {"is_same": content == VIDEO, "num_bytes": file.num_bytes, "fields": gather(arrived.fields)}
+            return {
+                "is_same": content == VIDEO,
+                "num_bytes": file.num_bytes,
+                "fields": gather(arrived.fields, arrived.query),
+            }
 
     @app.post("/uploads")
     async def uploads(request: Request) -> list[Any]:
@@ -42,6 +47,10 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
             assert all(path.parent == tmp_path for path in paths)
             names = [(file.filename, file.num_bytes) for file in arrived.files]
             return [[*item, content.decode()] for item, content in zip(names, contents, strict=True)]
+
+    @app.post("/body")
+    async def body(request: Request) -> int:
+        return len(await received_body(request, limit=1000))
 
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         yield client
@@ -53,7 +62,8 @@ async def test_a_form_arrives_with_its_fields(client: AsyncClient) -> None:
         await client.post(
             "/upload",
             files={"video": ("../../etc/passwd", VIDEO)},
-            data={"options": '{"top_k": 3, "model": "a"}', "model": "b", "candidate_labels": ["x", "y, z"]},
+            data={"options": '{"top_k": 3}', "candidate_labels": ["x", "y, z"]},
+            params={"model": "b"},
         )
     ).json()
     assert answer["is_same"]
@@ -98,7 +108,9 @@ async def test_an_upload_past_the_limit_is_stopped(client: AsyncClient, way: str
     assert response.json()["limit_bytes"]
 
 
+B = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+VIDEO_PART = PART % (b"video", b"v")
 
 
 @pytest.mark.parametrize(
@@ -106,17 +118,21 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
     [
         ("text/plain", b"hello", 415, "multipart/form-data"),
         ("", b"hello", 415, "multipart/form-data"),
-        ("multipart/form-data", b"hello", 422, "cannot be read"),
-        ("multipart/form-data; boundary=b", b"hello", 422, "cannot be read"),
-        ("multipart/form-data; boundary=b", PART % (b"video", b"v"), 422, "cut"),
-        ("multipart/form-data; boundary=b", PART % (b"top_k", b"3") + b"--b--\r\n", 422, "no part named `video`"),
-        ("multipart/form-data; boundary=b", PART % (b"vidoe", b"v") + b"--b--\r\n", 422, "vidoe"),
-        ("multipart/form-data; boundary=b", PART % (b"video", b"v") * 2 + b"--b--\r\n", 422, "more than 1 part named"),
-        ("multipart/form-data; boundary=b", PART % (b"model", b"\xff") + PART % (b"video", b"v") + b"--b--", 422, "UTF-8"),  # noqa: E501
-        ("multipart/form-data; boundary=b", PART % (b"model", b"x" * 5000) + PART % (b"video", b"v") + b"--b--", 422, "2048"),  # noqa: E501
-        ("multipart/form-data; boundary=b", PART % (b"options", b"[]") + PART % (b"video", b"v") + b"--b--", 422, "object"),  # noqa: E501
+        ("multipart/form-data", b"hello", 422, "names no boundary"),
+        (B, b"hello", 422, "no line '--b'"),
+        (B, PART % (b"model", b"a\x00") + VIDEO_PART + b"--b--", 422, "NUL"),
+        (B, PART % (b"_charset_", b"utf-7") + VIDEO_PART + b"--b--", 415, "utf-7"),
+        (B, PART % (b"top_k", b"1") * 2 + VIDEO_PART + b"--b--", 422, "2 times"),
+        (B, PART % (b"candidate_labels", b"") * 1000 + VIDEO_PART + b"--b--", 422, "2048"),
+        (B, PART % (b"video", b"v"), 422, "cut"),
+        (B, PART % (b"top_k", b"3") + b"--b--\r\n", 422, "no part named `video`"),
+        (B, PART % (b"vidoe", b"v") + b"--b--\r\n", 422, "vidoe"),
+        (B, PART % (b"video", b"v") * 2 + b"--b--\r\n", 422, "more than 1 part named"),
+        (B, PART % (b"model", b"\xff") + VIDEO_PART + b"--b--", 422, "UTF-8"),
+        (B, PART % (b"model", b"x" * 5000) + VIDEO_PART + b"--b--", 422, "2048"),
+        (B, PART % (b"options", b"[]") + VIDEO_PART + b"--b--", 422, "object"),
     ],
-    ids=["text", "no type", "no boundary", "no form", "cut", "no video", "unknown part", "two videos", "bytes", "long", "list"],  # noqa: E501
+    ids=["text", "no type", "no boundary", "no form", "NUL", "charset", "repeated", "thousands", "cut", "no video", "unknown part", "two videos", "bytes", "long", "list"],  # noqa: E501
 )  # fmt: skip
 async def test_a_broken_request_is_told_what_is_wrong(
     client: AsyncClient, kind: str, body: bytes, status: int, words: str
@@ -124,3 +140,14 @@ async def test_a_broken_request_is_told_what_is_wrong(
     response = await client.post("/upload", content=body, headers={"content-type": kind})
     assert response.status_code == status, response.text
     assert words in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/upload", "/body"])
+@pytest.mark.parametrize("coding", ["gzip", "Br", "gzip, identity"])
+async def test_a_coded_body_is_refused(client: AsyncClient, path: str, coding: str) -> None:
+    headers = {"content-type": "video/mp4", "content-encoding": coding}
+    response = await client.post(path, content=gzip.compress(VIDEO), headers=headers)
+    assert response.status_code == 415
+    assert coding.lower() in response.json()["detail"]
+    plain = await client.post(path, content=b"x", headers={**headers, "content-encoding": "identity"})
+    assert plain.status_code == 200
