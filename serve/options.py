@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from serve import strict_json
 from serve.contract import Activation
 from serve.errors import InvalidOption
+from serve.text.label_lists import is_json_list, parse_list, read_json_list
 from serve.unicode_text import text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
@@ -18,15 +19,10 @@ NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def _as_list(value: Any) -> Any:
-    """A JSON list stays one; plain text is split at commas, as the zero-shot pipelines users know do."""
+    """A list stays one; text is read by the grammar of label lists, a JSON list among them."""
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith("["):
-        try:
-            return strict_json.loads(value)
-        except strict_json.InvalidJson as error:
-            raise ValueError(f"starts like a JSON list and cannot be read as one: {error}") from error
-    return [item.strip() for item in value.split(",")]
+    return read_json_list(value) if is_json_list(value) else parse_list(value)
 
 
 TextList = Annotated[list[str], BeforeValidator(_as_list)]
@@ -41,7 +37,9 @@ class ClassifyOptions(BaseModel):
         None, description="A vocabulary, `name` or `name@version`; without labels the model's own."
     )
     candidate_labels: TextList | None = Field(
-        None, description="Labels of this request alone: a list, or text with commas. Excludes `vocabulary`."
+        None,
+        description="Labels of this request alone: a list, or text with separators (see the grammar of label lists). "
+        "Excludes `vocabulary`.",
     )
     hypothesis_template: str | None = Field(None, description="One template with one `{}`. Excludes `templates`.")
     templates: TextList | None = Field(None, description="Templates with one `{}` each; the model's own without them.")

@@ -161,7 +161,9 @@ class Pipeline:
             )
             labels, phrases = vocabulary.label_names, vocabulary.phrases
         own_templates = vocabulary.templates if vocabulary is not None else None
-        templates = prompts.check_templates(options.chosen_templates(own_templates or contract.text.templates))
+        templates = options.chosen_templates(own_templates or contract.text.templates)
+        if options.templates is not None or options.hypothesis_template is not None:
+            prompts.check_templates(templates)
         if len(templates) > self._limits.max_templates:
             raise InvalidVocabulary(f"{len(templates)} templates, at most {self._limits.max_templates} are allowed")
         rule, acceptance = _rule(vocabulary, runtime, options, templates)

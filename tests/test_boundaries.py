@@ -25,6 +25,8 @@ LIGHT = [
     "version_numbers",
     "video/sampling",
     "video/preprocess",
+    "text/label_lists",
+    "text/normalization",
     "text/tokenizer",
     "text/prompts",
     "variables",
@@ -65,6 +67,7 @@ EXTRA_LIBRARIES = {
     "contract": {"pydantic"},
     "video/preprocess": {"cv2", "PIL"},
     "text/tokenizer": {"tokenizers", "ftfy", "regex"},
+    "text/normalization": {"regex"},
 }
 EXTRA_LIBRARIES |= {"cli/calls": {"typer", "httpx"}, "cli/options": {"typer"}}
 EXTRA_LIBRARIES |= {name: {"av", "decord", "pydantic"} for name in DECODING}

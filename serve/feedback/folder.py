@@ -21,7 +21,7 @@ from pathlib import Path
 from serve.errors import ContractError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
 from serve.feedback.index import CLIPS, FILE, INDEX, Feedback, clip_path, line_of, read_index
 from serve.files import sync_to_disk, write_atomically
-from serve.text import prompts
+from serve.text.normalization import caseless_form
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +96,9 @@ class FeedbackFolder:
             with clip.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             with self._locked():
-                rows, label = self._read(), prompts.comparable(correction.label)
+                rows, label = self._read(), caseless_form(correction.label)
                 for row in rows:
-                    if row.sha256 == sha256 and prompts.comparable(row.label) == label:
+                    if row.sha256 == sha256 and caseless_form(row.label) == label:
                         return row, False
                 num_bytes = clip.stat().st_size
                 self._refuse_beyond(rows, num_bytes)

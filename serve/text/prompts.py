@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from serve.errors import InvalidVocabulary
+from serve.text.normalization import is_visible, normal_form, same_groups, trimmed
 
 ACTIONCLIP_TEMPLATES = (  # in the published order: the index is the template's id
     "a photo of action {}",
@@ -24,7 +25,13 @@ ACTIONCLIP_TEMPLATES = (  # in the published order: the index is the template's 
     "The woman is {}",
 )
 XCLIP_TEMPLATES = ("{}",)
-TURNS_AROUND = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make a label read as another
+OVERRIDES = "\u202d\u202e"  # of the direction of text: a label would read as another
+DIRECTIONS = {  # embeddings and isolates, with the character that ends each
+    **dict.fromkeys("\u202a\u202b", "\u202c"),
+    **dict.fromkeys("\u2066\u2067\u2068", "\u2069"),
+}
+MAX_GROUPS_SHOWN = 20  # of labels that are the same, and of labels in each
+MAX_CHARS_SHOWN = 80  # of a label
 
 
 def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -33,54 +40,91 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels with white space around them removed.
+    """Labels without white space and byte-order marks around them.
 
     Raises:
-        InvalidVocabulary: none at all, an empty one, control characters, or two that are the same to a reader.
+        InvalidVocabulary: none at all, one without a visible character, control characters, or labels that are the same
+            once they are normalized; names all of them.
     """
     if not labels:
         raise InvalidVocabulary("there is no label")
-    cleaned = tuple(label.strip() for label in labels)
-    seen: dict[str, int] = {}
+    cleaned = tuple(trimmed(label) for label in labels)
     for index, label in enumerate(cleaned):
-        _check_text(label, f"label {index}")
-        first = seen.setdefault(comparable(label), index)
-        if first != index:
-            raise InvalidVocabulary(
-                f"labels {first} and {index} are the same: {cleaned[first]!r} and {label!r}", indices=[first, index]
-            )
+        check_text(label, f"label {index}")
+    groups = same_groups(map(normal_form, cleaned))
+    if groups:
+        raise InvalidVocabulary(
+            "; ".join(same_words(group, [cleaned[index] for index in group]) for group in groups[:MAX_GROUPS_SHOWN]),
+            indices=groups[0],
+            same_labels=[[cleaned[index] for index in group] for group in groups[:MAX_GROUPS_SHOWN]],
+        )
     return cleaned
+
+
+def same_words(places: Sequence[object], texts: Sequence[str]) -> str:
+    """A sentence about labels that have one normal form; escapes show what is invisible."""
+    shown = [repr(text[:MAX_CHARS_SHOWN]) for text in texts[:MAX_GROUPS_SHOWN]]
+    where = [str(place) for place in places[:MAX_GROUPS_SHOWN]]
+    return f"labels {_joined(where)} are the same: {_joined(shown)}"
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """The templates.
 
     Raises:
-        InvalidVocabulary: none at all, one without or with several `{}`, or control characters.
+        InvalidVocabulary: none at all, one without or with several `{}`, control characters, or two that are the same.
     """
     if not templates:
         raise InvalidVocabulary("there is no template")
     for index, template in enumerate(templates):
-        _check_text(template, f"template {index}")
+        check_text(template, f"template {index}")
         if template.count("{}") != 1:
             raise InvalidVocabulary(
                 f"template {index}, {template!r}, holds {template.count('{}')} times {{}}; exactly one is needed",
                 index=index,
             )
+    for group in same_groups(map(normal_form, templates)):
+        raise InvalidVocabulary(
+            f"templates {group[0]} and {group[1]} are the same: {templates[group[0]]!r} and {templates[group[1]]!r}",
+            indices=group,
+        )
     return tuple(templates)
 
 
-def comparable(label: str) -> str:
-    """A label as a reader sees it: Unicode normal form, case and white space folded."""
-    folded = label.lower() if label.isascii() else unicodedata.normalize("NFKC", label).casefold()
-    return " ".join(folded.split())
+def check_text(text: str, name: str) -> None:
+    """Refuse a phrase or template that shows nothing, or holds characters that no text has.
 
-
-def _check_text(text: str, name: str) -> None:
-    if not text.strip():
-        raise InvalidVocabulary(f"{name} is empty")
-    if text.isascii() and text.isprintable():
+    Raises:
+        InvalidVocabulary: names the text and the character.
+    """
+    if text.isascii() and text.isprintable() and "&" not in text and text.strip():
         return
+    if not is_visible(normal_form(text)):
+        shown = "" if not text.strip() else f": {text[:MAX_CHARS_SHOWN]!r} has no visible character"
+        raise InvalidVocabulary(f"{name} is empty{shown}")
+    character = forbidden_character(text)
+    if character is not None:
+        raise InvalidVocabulary(f"{name} holds the control character U+{ord(character):04X}")
+
+
+def forbidden_character(text: str) -> str | None:
+    """The first character that no label may hold; None where there is none.
+
+    Control characters, half of a surrogate pair, overrides of the text direction, and other directional controls that
+    are not closed within the text, so that they would turn around what is written after it.
+    """
+    if text.isascii() and text.isprintable():
+        return None
+    is_open: list[str] = []
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs") or character in TURNS_AROUND:
-            raise InvalidVocabulary(f"{name} holds the control character U+{ord(character):04X}")
+        if unicodedata.category(character) in ("Cc", "Cs") or character in OVERRIDES:
+            return character
+        if character in DIRECTIONS:
+            is_open.append(character)
+        elif character in DIRECTIONS.values() and (not is_open or DIRECTIONS[is_open.pop()] != character):
+            return character
+    return is_open[-1] if is_open else None
+
+
+def _joined(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

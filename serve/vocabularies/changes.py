@@ -3,6 +3,7 @@
 Plain functions on values; nothing is stored here. Each either returns a whole valid vocabulary or raises.
 """
 
+import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ from serve.contract import PhraseRule
 from serve.errors import InvalidVocabulary
 from serve.settings import LimitSettings, VocabularySettings
 from serve.text import prompts
+from serve.text.normalization import trimmed
 from serve.vocabularies.acceptance import Acceptance
-from serve.vocabularies.vocabulary import Example, Label, LabelFinder, Vocabulary
+from serve.vocabularies.faults import phrase_faults, refuse_faults
+from serve.vocabularies.vocabulary import NAME_RULES, Example, Label, LabelFinder, Vocabulary
 
 MAX_DESCRIPTION_CHARS, MAX_METADATA_BYTES = 10_000, 65_536
 FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description", "metadata")
@@ -100,15 +103,23 @@ class Difference:
     fields: tuple[str, ...]  # of FIELDS
 
 
-def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: "Limits") -> Vocabulary:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a vocabulary may hold."""
+
+    vocabularies: VocabularySettings
+    requests: LimitSettings
+
+
+def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: Limits) -> Vocabulary:
     """The vocabulary a caller sends whole; a label of the same name keeps its identity.
 
     Raises:
         InvalidVocabulary: with what is wrong and where.
     """
     known = {} if previous is None else {label.label_id: label for label in previous.labels}
-    names = {prompts.comparable(label.name): label for label in known.values()}
-    labels = [_label(item, known, names) for item in given.labels]
+    items = [_label_input(item, limits) for item in given.labels]
+    labels = [_label(item, before) for item, before in zip(items, _continued(items, known), strict=True)]
     return _checked(
         Vocabulary(
             name=name,
@@ -116,16 +127,17 @@ def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, 
             labels=tuple(labels),
             templates=_templates(given.templates),
             phrase_rule=given.phrase_rule,
-            background=tuple(given.background),
+            background=_trimmed(given.background),
             acceptance=given.acceptance,
             description=given.description,
             metadata=given.metadata,
         ),
         limits,
+        known=None,
     )
 
 
-def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -> Vocabulary:
+def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: Limits) -> Vocabulary:
     """The vocabulary with the changes of a patch.
 
     Raises:
@@ -140,21 +152,21 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -
             raise InvalidVocabulary(f"label {key!r} is removed twice")
     for rename in patch.rename:
         label_id = _kept(find(rename.label), labels)
-        labels[label_id] = replace(labels[label_id], name=rename.to.strip())
+        labels[label_id] = replace(labels[label_id], name=trimmed(rename.to))
     for item in patch.update:
         label_id = _kept(find(item.label_id or item.name), labels)
         labels[label_id] = replace(
             labels[label_id],
-            name=item.name.strip(),
-            synonyms=_stripped(item.synonyms),
-            negatives=_stripped(item.negatives),
+            name=trimmed(item.name),
+            synonyms=_trimmed(item.synonyms),
+            negatives=_trimmed(item.negatives),
             threshold=item.threshold if "threshold" in item.model_fields_set else labels[label_id].threshold,
             examples=_kept_examples(item, labels[label_id]),
         )
-    added = [_label(item, {}, {}) for item in patch.add]
+    added = [_label(_label_input(item, limits), None) for item in patch.add]
     plain = {
         "phrase_rule": patch.phrase_rule,
-        "background": None if patch.background is None else tuple(patch.background),
+        "background": None if patch.background is None else _trimmed(patch.background),
         "description": patch.description,
         "metadata": patch.metadata,
     }
@@ -165,7 +177,7 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: "Limits") -
     if "acceptance" in patch.model_fields_set:
         changes["acceptance"] = patch.acceptance
         kept = kept if patch.acceptance is not None else [replace(label, threshold=None) for label in kept]
-    return _checked(replace(previous, labels=(*kept, *added), **changes), limits)
+    return _checked(replace(previous, labels=(*kept, *added), **changes), limits, known=previous)
 
 
 def difference(old: Vocabulary, new: Vocabulary) -> Difference:
@@ -183,30 +195,42 @@ def difference(old: Vocabulary, new: Vocabulary) -> Difference:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a vocabulary may hold."""
-
-    vocabularies: VocabularySettings
-    requests: LimitSettings
-
-
 def _kept(label: Label, labels: Mapping[str, Label]) -> str:
     if label.label_id not in labels:
         raise InvalidVocabulary(f"label {label.name!r} is removed and changed at once")
     return label.label_id
 
 
-def _label(item: str | LabelInput, known: Mapping[str, Label], names: Mapping[str, Label]) -> Label:
-    """A label that is sent; `known` by label_id and `names` by comparable name are those it may continue."""
+def _label_input(item: str | LabelInput, limits: Limits) -> LabelInput:
     given = LabelInput(name=item) if isinstance(item, str) else item
-    name = given.name.strip()
-    before = known.get(given.label_id or "") or names.get(prompts.comparable(name))
+    _check_lengths((given.name,), limits)
+    return given
+
+
+def _continued(items: Sequence[LabelInput], known: Mapping[str, Label]) -> list[Label | None]:
+    """For each label that is sent, the one of the version before whose identity it keeps.
+
+    That is the one of its label_id, else of its name as written, else normalized, else without regard to case; a label
+    is continued once.
+    """
+    found: list[Label | None] = [known.get(item.label_id or "") for item in items]
+    taken = {label.label_id for label in found if label is not None}
+    for rule in NAME_RULES:
+        names = {rule(label.name): label for label in known.values() if label.label_id not in taken}
+        for index, item in enumerate(items) if names else ():
+            if found[index] is None and (before := names.pop(rule(trimmed(item.name)), None)) is not None:
+                found[index] = before
+                taken.add(before.label_id)
+    return found
+
+
+def _label(given: LabelInput, before: Label | None) -> Label:
+    """A label that is sent, with the identity of the one it continues."""
     return Label(
         label_id=secrets.token_hex(6) if before is None else before.label_id,
-        name=name,
-        synonyms=_stripped(given.synonyms),
-        negatives=_stripped(given.negatives),
+        name=trimmed(given.name),
+        synonyms=_trimmed(given.synonyms),
+        negatives=_trimmed(given.negatives),
         threshold=given.threshold,
         examples=_kept_examples(given, before),
     )
@@ -224,8 +248,8 @@ def _kept_examples(given: LabelInput, before: Label | None) -> tuple[Example, ..
     return tuple(known[key] for key in dict.fromkeys(item.example_id for item in given.examples))
 
 
-def _stripped(phrases: Sequence[str]) -> tuple[str, ...]:
-    return tuple(phrase.strip() for phrase in phrases)
+def _trimmed(phrases: Sequence[str]) -> tuple[str, ...]:
+    return tuple(trimmed(phrase) for phrase in phrases)
 
 
 def _templates(given: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -241,7 +265,10 @@ def _is_changed(one: Label, other: Label) -> bool:
     )
 
 
-def _checked(vocabulary: Vocabulary, limits: Limits) -> Vocabulary:
+def _checked(vocabulary: Vocabulary, limits: Limits, *, known: Vocabulary | None) -> Vocabulary:
+    """The vocabulary; faults that the version before, `known`, has already are left as they are."""
+    if not vocabulary.labels:
+        raise InvalidVocabulary("there is no label")
     most = limits.vocabularies.max_labels
     if len(vocabulary.labels) > most:
         raise InvalidVocabulary(
@@ -249,25 +276,24 @@ def _checked(vocabulary: Vocabulary, limits: Limits) -> Vocabulary:
             num_labels=len(vocabulary.labels),
             limit=most,
         )
-    prompts.check_labels(vocabulary.label_names)
     if len({label.label_id for label in vocabulary.labels}) < len(vocabulary.labels):
         raise InvalidVocabulary("two labels have the same label_id")
     if len(vocabulary.templates or ()) > limits.requests.max_templates:
         raise InvalidVocabulary(
             f"{len(vocabulary.templates or ())} templates, at most {limits.requests.max_templates} are allowed"
         )
+    if len(vocabulary.background) > limits.requests.max_candidate_labels:
+        raise InvalidVocabulary(
+            f"{len(vocabulary.background)} background phrases, "
+            f"at most {limits.requests.max_candidate_labels} are allowed"
+        )
     for label in vocabulary.labels:
         _check_phrases(label, limits)
-    if vocabulary.background:
-        prompts.check_labels(vocabulary.background)
-        if len(vocabulary.background) > limits.requests.max_candidate_labels:
-            raise InvalidVocabulary(
-                f"{len(vocabulary.background)} background phrases, "
-                f"at most {limits.requests.max_candidate_labels} are allowed"
-            )
-        _check_lengths(vocabulary.background, limits)
-    if len(repr(dict(vocabulary.metadata))) > MAX_METADATA_BYTES:
-        raise InvalidVocabulary(f"metadata is larger than {MAX_METADATA_BYTES} bytes")
+    _check_lengths(vocabulary.background, limits)
+    refuse_faults(phrase_faults(vocabulary, known=known))
+    num_bytes = len(json.dumps(dict(vocabulary.metadata), ensure_ascii=False).encode(errors="surrogatepass"))
+    if num_bytes > MAX_METADATA_BYTES:
+        raise InvalidVocabulary(f"metadata has {num_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed")
     return vocabulary
 
 
@@ -275,8 +301,6 @@ def _check_phrases(label: Label, limits: Limits) -> None:
     count, most = len(label.synonyms) + len(label.negatives), limits.vocabularies.max_phrases_per_label
     if count > most:
         raise InvalidVocabulary(f"label {label.name!r} has {count} further phrases, at most {most} are allowed")
-    if count:
-        prompts.check_labels((*label.phrases, *label.negatives))
     _check_lengths((*label.phrases, *label.negatives), limits)
 
 

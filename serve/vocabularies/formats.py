@@ -1,21 +1,26 @@
-"""Vocabularies as files: JSON, CSV, and plain text with one label a line.
+"""Vocabularies as files: JSON, CSV, and plain text by the grammar of label lists (`serve.text.label_lists`).
 
-CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are not read. Data sets write
-class names in their own ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` makes words of them, on request alone.
+CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are not read. Its delimiter is
+the comma, or the semicolon, tab or full-width comma where the header line holds that one. Data sets write class names
+in their own ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` makes words of them, on request alone.
 """
 
 import csv
 import io
 import json
 import re
+from typing import cast
 
 from serve.errors import InvalidVocabulary, UnsupportedMedia
 from serve.json_models import read_model
+from serve.text import label_lists
+from serve.text.normalization import trimmed
 from serve.unicode_text import text_fault
 from serve.vocabularies.changes import LabelInput, VocabularyInput
 from serve.vocabularies.vocabulary import Vocabulary
 
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "txt": "text/plain"}
+CSV_DELIMITERS = ",;\t，"
 WORD_EDGES = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
 
@@ -36,7 +41,7 @@ def parse(body: bytes, media_type: str, *, split_names: bool = False) -> Vocabul
     fault = text_fault(text)
     if fault is not None:
         raise InvalidVocabulary(f"the text holds {fault}")
-    given = {"json": _from_json, "csv": _from_csv, "txt": _from_lines}[kind](text)
+    given = {"json": _from_json, "csv": _from_csv, "txt": _from_document}[kind](text)
     return _with_split_names(given) if split_names else given
 
 
@@ -52,7 +57,7 @@ def write(vocabulary: Vocabulary, kind: str) -> str:
             (label.name, "|".join(label.synonyms), "|".join(label.negatives)) for label in vocabulary.labels
         )
         return stream.getvalue()
-    return "".join(f"{name}\n" for name in vocabulary.label_names)
+    return label_lists.write_document(vocabulary.label_names)
 
 
 def split_name(name: str) -> str:
@@ -71,16 +76,22 @@ def _from_json(text: str) -> VocabularyInput:
 
 
 def _from_csv(text: str) -> VocabularyInput:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = text.lstrip().partition("\n")[0]
+    delimiter = next((letter for letter in CSV_DELIMITERS if letter in header), ",")
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     labels: list[str | LabelInput] = []
     try:
-        if "name" not in (rows.fieldnames or ()):
-            raise InvalidVocabulary(
-                f"the CSV needs a column `name`, found {', '.join(rows.fieldnames or ()) or 'none'}"
-            )
+        columns = [trimmed(name) for name in rows.fieldnames or ()]
+        if "name" not in columns:
+            raise InvalidVocabulary(f"the CSV needs a column `name`, found {', '.join(columns) or 'none'}")
+        rows.fieldnames = columns
         for row in rows:
             if row["name"] is None:
                 raise InvalidVocabulary(f"line {rows.line_num} has no name")
+            if any(map(str.strip, cast(dict[str | None, list[str]], row).get(None, ()))):
+                raise InvalidVocabulary(
+                    f"line {rows.line_num} has more cells than the header; quote a cell that holds {delimiter!r}"
+                )
             synonyms, negatives = (_phrases(row.get(key)) for key in ("synonyms", "negatives"))
             labels.append(LabelInput(name=row["name"], synonyms=synonyms, negatives=negatives))
     except csv.Error as error:
@@ -92,8 +103,11 @@ def _phrases(cell: str | None) -> list[str]:
     return [phrase.strip() for phrase in (cell or "").split("|") if phrase.strip()]
 
 
-def _from_lines(text: str) -> VocabularyInput:
-    return VocabularyInput(labels=[line for line in text.splitlines() if line.strip()])
+def _from_document(text: str) -> VocabularyInput:
+    try:
+        return VocabularyInput(labels=list(label_lists.parse_document(text)))
+    except label_lists.LabelListError as error:
+        raise InvalidVocabulary(str(error)) from error
 
 
 def _with_split_names(given: VocabularyInput) -> VocabularyInput:

@@ -4,7 +4,7 @@ A version never changes once it exists; every change makes the next one.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,13 @@ import numpy as np
 
 from serve.arrays import Float32Array
 from serve.contract import PhraseRule
-from serve.errors import UnknownVocabulary
+from serve.errors import InvalidVocabulary, UnknownVocabulary
 from serve.scoring import Phrasing, Scale
-from serve.text import prompts
+from serve.text.normalization import caseless_form, normal_form
 from serve.vocabularies.acceptance import Acceptance, Rule
+from serve.vocabularies.faults import Fault, phrase_faults
+
+NAME_RULES: tuple[Callable[[str], str], ...] = (str, normal_form, caseless_form)  # in which a name is looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class Vocabulary:
     author: str = ""
     note: str = ""  # why this version was made
     created_at: str = ""  # ISO 8601, UTC
+    unreadable: tuple[Fault, ...] = ()  # values that the store holds and no JSON document can
 
     @property
     def reference(self) -> str:
@@ -129,6 +133,11 @@ class Vocabulary:
         return tuple((place, example) for place, label in enumerate(self.labels) for example in label.examples)
 
     @cached_property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with this version; versions that this release made have none."""
+        return (*self.unreadable, *phrase_faults(self))
+
+    @cached_property
     def digest(self) -> str:
         """Hash of all that scores depend on but the templates: phrases and their labels, rivals, rule, examples."""
         counts = [len(label.phrases) for label in self.labels]
@@ -138,20 +147,40 @@ class Vocabulary:
 
 
 class LabelFinder:
-    """Labels of a vocabulary by label_id, or by name as a reader sees it."""
+    """Finds a label by label_id, or by name: as it is written, else normalized, else without regard to case."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary.name
+        self._vocabulary = vocabulary
         self._by_id = {label.label_id: label for label in vocabulary.labels}
-        self._by_name = {prompts.comparable(label.name): label for label in vocabulary.labels}
+        self._indices: dict[Callable[[str], str], dict[str, list[Label]]] = {}  # made when a name is looked for
 
     def __call__(self, key: str) -> Label:
         """The label a caller means.
 
         Raises:
             UnknownVocabulary: there is none.
+            InvalidVocabulary: the name fits several labels, none of them exactly.
         """
-        found = self._by_id.get(key) or self._by_name.get(prompts.comparable(key))
-        if found is None:
-            raise UnknownVocabulary(f"vocabulary {self._vocabulary!r} has no label {key!r}", label=key)
-        return found
+        found = self._by_id.get(key)
+        if found is not None:
+            return found
+        for rule in NAME_RULES:
+            candidates = self._by_name(rule).get(rule(key), ())
+            if len(candidates) > 1:
+                raise InvalidVocabulary(
+                    f"{key!r} fits {len(candidates)} labels of vocabulary {self._vocabulary.name!r}; "
+                    f"name one by its label_id: {', '.join(label.label_id for label in candidates[:20])}",
+                    label=key,
+                )
+            if candidates:
+                return candidates[0]
+        raise UnknownVocabulary(f"vocabulary {self._vocabulary.name!r} has no label {key!r}", label=key)
+
+    def _by_name(self, rule: Callable[[str], str]) -> dict[str, list[Label]]:
+        """The labels by what a rule makes of their names."""
+        if rule not in self._indices:
+            index: dict[str, list[Label]] = {}
+            for label in self._vocabulary.labels:
+                index.setdefault(rule(label.name), []).append(label)
+            self._indices[rule] = index
+        return self._indices[rule]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from serve.feedback.index import INDEX, clip_path, read_index
-from serve.text.prompts import comparable
+from serve.text.normalization import caseless_form
 from training.data.annotations import AnnotationError, parse_frame_folder, parse_video_file, read_class_names
 
 Parsed = TypeVar("Parsed")
@@ -123,8 +123,10 @@ def labelled(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 def in_known_words(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     """Rows whose names are spelt as a class list does, where a reader would take them for the same."""
-    known = {comparable(name): name for name in reversed(names)}
-    return [row if row.name is None else replace(row, name=known.get(comparable(row.name), row.name)) for row in rows]
+    known = {caseless_form(name): name for name in reversed(names)}
+    return [
+        row if row.name is None else replace(row, name=known.get(caseless_form(row.name), row.name)) for row in rows
+    ]
 
 
 def entries_of(rows: Sequence[Row], names: Sequence[str]) -> list[Entry]:
@@ -202,7 +204,7 @@ def _feedback_rows(path: Path, root: Path | None) -> Iterator[Row]:
     for item in rows:
         clip = clip_path(path, item)
         if clip.is_file():
-            name = spelling.setdefault(comparable(item.label), item.label)
+            name = spelling.setdefault(caseless_form(item.label), item.label)
             yield Row(path=clip, name=name, place=f"{INDEX}, {item.feedback_id}")
 
 

@@ -52,7 +52,9 @@ def test_padding_to_the_longest_row_or_a_length() -> None:
 
 
 @pytest.mark.parametrize(
-    "labels", [[], [""], ["a", " A"], ["a\nb"], ["ﬁsh", "fish"]], ids=["none", "empty", "case", "control", "ligature"]
+    "labels",
+    [[], [""], ["a", " a"], ["a\nb"], ["ﬁsh", "fish"]],
+    ids=["none", "empty", "white space", "control", "ligature"],
 )
 def test_labels_that_cannot_be_told_apart_are_refused(labels: list[str]) -> None:
     with pytest.raises(InvalidVocabulary):
