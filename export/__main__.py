@@ -24,7 +24,7 @@ from export.publication import Accelerator
 from export.sources import from_file, from_open_clip, override, tokenizer_bytes
 from export.trt.commands import tensorrt
 from export.verification import verify_version
-from serve.cli.options import Version
+from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError
@@ -38,6 +38,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Checkpoints 
 @app.callback()
 def export(version: Version = False) -> None:
     """Checkpoints into served models."""
+    check_variables()
 
 
 app.command()(tensorrt)

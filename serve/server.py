@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from pydantic import ValidationError
 
 from serve import variables
 from serve.app import create_app
+from serve.environment import load_settings
+from serve.errors import ActserveError
 from serve.routes.page import WEB
-from serve.settings import ServeSettings
 
 EXAMPLE = WEB / "example.mp4"
 
@@ -22,13 +22,10 @@ EXAMPLE = WEB / "example.mp4"
 def run(given: dict[str, Any]) -> int:
     """Serve until told to stop; `given` goes over the environment. Returns the exit status."""
     try:
-        settings = ServeSettings(**given)
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            print(
-                f"actserve: setting {'.'.join(map(str, item['loc']))} = {item['input']!r}: {item['msg']}",
-                file=sys.stderr,
-            )
+        settings = load_settings(given)
+    except ActserveError as error:
+        for line in error.message.splitlines():
+            print(f"actserve: {line}", file=sys.stderr)
         return 2
     set_up_logging(settings.log_level)
     try:

@@ -1,3 +1,76 @@
-"""Environment variables of the command lines; those of the server itself are in `serve.settings`."""
+"""Environment variables of our prefixes: those of the command lines, and refusing what nothing reads.
 
-SERVER = "ACTSERVE_SERVER"  # URL of the server that `actserve vocab`, `models`, `feedback` and `classify` ask
+Those of the server itself are read in `serve.environment`.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from serve.errors import ActserveError
+
+SERVER = "ACTSERVE_SERVER"
+COMMAND_LINE = {
+    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback` and `classify` ask; `--server` goes over it."
+}
+SETTINGS_PREFIX, COMMAND_LINE_PREFIX = "SERVE_", "ACTSERVE_"
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_SERVICE_LINK = re.compile(
+    r"(?P<service>(?:ACT)?SERVE(?:_[A-Z0-9_]+?)?)_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
+    r"|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+
+
+def refuse_unknown(
+    *prefixes: str, known: Collection[str] = COMMAND_LINE, environment: Mapping[str, str] | None = None
+) -> None:
+    """Refuse variables of these prefixes that are not `known`.
+
+    Raises:
+        ActserveError: names each, and the nearest known one or what set it.
+    """
+    found = os.environ if environment is None else environment
+    faults = []
+    for name in sorted(found):
+        if name.upper().startswith(prefixes):
+            service = _linked_service(name.upper(), found[name])
+            if service is not None:
+                faults.append(_describe_link(name, found[name], service))
+            elif name.upper() not in known:
+                faults.append(describe_unknown(name, known))
+    if faults:
+        raise ActserveError("\n".join(faults))
+
+
+def _linked_service(name: str, value: str) -> str | None:
+    """The service whose address a container platform put into a variable; None where it did not."""
+    link = _SERVICE_LINK.fullmatch(name)
+    if link is None and name.endswith("_PORT") and _ADDRESS.match(value):
+        return name.removesuffix("_PORT").lower().replace("_", "-")
+    return None if link is None else link["service"].lower().replace("_", "-")
+
+
+def _describe_link(name: str, value: str, service: str) -> str:
+    return (
+        f"the environment holds {name}={shown(value)}, which is no setting: Kubernetes sets it in every pod beside a "
+        f"service called {service!r}. Write `enableServiceLinks: false` into the pod's spec, or rename the service"
+    )
+
+
+def describe_unknown(name: str, known: Collection[str]) -> str:
+    """A variable nothing reads, and the nearest known one."""
+    near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+    hint = f"did you mean {near[0]}?" if near else WHERE
+    return f"the environment holds {name}, which nothing reads: {hint}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message."""
+    text = value if isinstance(value, str) else str(value)
+    return json.dumps(text[:100] + ("..." if len(text) > 100 else ""))
+
+
+WHERE = "docs/settings.md lists all of them"

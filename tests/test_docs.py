@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from serve.app import create_app
+from serve.environment import settings_variables
 from serve.options import ClassifyOptions
 from serve.settings import ServeSettings
+from serve.variables import COMMAND_LINE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -15,21 +15,9 @@ def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
-def settings_of(model: type[BaseModel], prefix: str) -> dict[str, str]:
-    """Variable -> description of every setting, nested groups included."""
-    found = {}
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found.update(settings_of(field.annotation, f"{prefix}{name.upper()}__"))
-        else:
-            assert field.description, name
-            found[f"{prefix}{name.upper()}"] = field.description
-    return found
-
-
 def test_every_setting_is_in_the_table() -> None:
     settings = page("settings")
-    for variable, description in settings_of(ServeSettings, "SERVE_").items():
+    for variable, description in {**settings_variables(), **COMMAND_LINE}.items():
         assert f"| `{variable}` |" in settings
         assert description.replace("|", "\\|") in settings, variable
 

@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Server
-from serve.cli.options import Version
+from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data import command_line as data
@@ -37,6 +37,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline trai
 @app.callback()
 def training(version: Version = False) -> None:
     """Offline training and evaluation."""
+    check_variables()
 
 
 @app.command()

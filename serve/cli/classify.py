@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serve.cli.calls import no_answer, not_actserve
+from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.options import parse_options
 from serve.problems import describe
 from serve.service import Service
-from serve.settings import ServeSettings
 
 CONCURRENT_FILES = 4
 Classify = Callable[[Path], Awaitable[dict[str, Any]]]
@@ -75,7 +75,7 @@ async def _one(classify: Classify, path: Path, turns: asyncio.Semaphore) -> dict
 async def _in_process(order: Order) -> AsyncIterator[Classify]:
     """The server's own service without HTTP."""
     given = {"model": order.model, "repository": order.repository}
-    settings = ServeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    settings = load_settings({name: value for name, value in given.items() if value is not None})
     service = Service(settings)
     try:
         await service.start()

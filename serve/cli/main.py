@@ -13,7 +13,7 @@ import typer
 
 from serve.cli import feedback, models, vocabularies
 from serve.cli.calls import OptionalServer
-from serve.cli.options import Version
+from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
@@ -32,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @app.callback()
-def actserve(version: Version = False) -> None:
+def actserve(context: typer.Context, version: Version = False) -> None:
     """Zero-shot video action recognition."""
+    if context.invoked_subcommand != "serve":  # which knows of more variables and checks them all
+        check_variables()
 
 
 @app.command()

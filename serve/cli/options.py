@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from serve.variables import COMMAND_LINE_PREFIX, refuse_unknown
 from serve.version import VERSION
 
 
@@ -13,6 +14,15 @@ def print_version(is_given: bool) -> None:
     if is_given:
         typer.echo(f"actserve {VERSION}")
         raise typer.Exit
+
+
+def check_variables() -> None:
+    """Refuse unknown variables of the command line's prefix.
+
+    Raises:
+        ActserveError: names each and the nearest known one.
+    """
+    refuse_unknown(COMMAND_LINE_PREFIX)
 
 
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")]
