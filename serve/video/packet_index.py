@@ -132,8 +132,9 @@ class _Indexing:
     def _inspected(self, packet: av.Packet) -> Picture:
         if self._inspector is not None:
             try:
-                if packet.has_sidedata("new_extradata"):
-                    self._reconfigure(packet.get_sidedata("new_extradata"))
+                for data in packet.iter_sidedata():
+                    if is_extradata(data):
+                        self._reconfigure(data)
                 if not self.index.doubt:
                     return self._picture(packet)
             except (UnprovableError, IndexError) as error:
@@ -148,14 +149,23 @@ class _Indexing:
     def _picture(self, packet: av.Packet) -> Picture:
         assert self._inspector is not None
         picture = self._inspector.inspect(memoryview(packet), needs_order=not self.index.is_reordered)
-        changed = {key: value for key, value in picture.config.items() if self._config.get(key) != value}
-        if changed:
-            self._config |= changed
-            self.index.changes.append(ConfigChange(len(self.index.entries), changed))
+        if picture.config:
+            changed = {key: value for key, value in picture.config.items() if self._config.get(key) != value}
+            if changed:
+                self._config |= changed
+                self.index.changes.append(ConfigChange(len(self.index.entries), changed))
         return picture
 
     def _give_up(self, reason: str) -> None:
         self.index.doubt = self.index.doubt or reason
+
+
+def is_extradata(data: PacketSideData) -> bool:
+    """Whether side data is a new codec configuration; PyAV has no names for FFmpeg's newest kinds."""
+    try:
+        return data.data_type == "new_extradata"
+    except IndexError:
+        return False
 
 
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:

@@ -36,6 +36,7 @@ class H264Inspector:
         self._sequences: dict[int, _Sequence] = {}
         self._sequence_of: dict[int, int] = {}  # picture parameter set -> sequence parameter set
         self._period_order = OrderCount()
+        self._may_have_fields = False  # of any sequence so far
 
     def reset(self, extradata: bytes) -> Config:
         """Parameter sets of an `avcC` box or of start codes."""
@@ -81,6 +82,7 @@ class H264Inspector:
         if kind == _SPS:
             identifier, sequence = _sequence(content)
             self._sequences[identifier] = sequence
+            self._may_have_fields |= sequence.may_have_fields
             config["sps", identifier] = content
         elif kind == _PPS:
             bits = full_reader(content, skip=1)
@@ -89,7 +91,9 @@ class H264Inspector:
             config["pps", identifier] = content
 
     def _picture(self, unit: memoryview, *, recovers: bool, needs_order: bool, config: Config) -> Picture:
-        is_idr = unit[0] & 0x1F == _IDR
+        is_idr, is_reference = unit[0] & 0x1F == _IDR, bool(unit[0] & 0x60)
+        if not needs_order and not self._may_have_fields and (is_idr or not recovers):
+            return Picture(is_idr, True, is_idr, None, config, is_reference)
         bits = reader(unit, skip=1)
         bits.exp_golomb()  # first_mb_in_slice
         slice_type = bits.exp_golomb() % 5
@@ -100,7 +104,7 @@ class H264Inspector:
         if sequence.may_have_fields or (needs_order and sequence.order_type != 2):
             order = self._order(bits, unit, sequence, is_idr=is_idr, needs_order=needs_order)
         is_intra = slice_type in (2, 4)
-        return Picture(is_idr or (recovers and is_intra), True, is_idr, order, config, bool(unit[0] & 0x60))
+        return Picture(is_idr or (recovers and is_intra), True, is_idr, order, config, is_reference)
 
     def _order(
         self, bits: BitReader, unit: memoryview, sequence: _Sequence, *, is_idr: bool, needs_order: bool
