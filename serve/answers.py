@@ -75,6 +75,9 @@ class SamplingFacts(BaseModel):
     pts_seconds: list[list[float]] = Field(description="Presentation times of those frames.")
     num_clips: int
     num_crops: int
+    num_corrupt_frames: int = Field(
+        description="Of the frames looked at, those the decoder had to invent in part, or that stand on such; 0: none."
+    )
 
 
 class Classification(BaseModel):

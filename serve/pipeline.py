@@ -299,4 +299,5 @@ def _sampling_facts(decoded: DecodedViews, options: ClassifyOptions) -> Sampling
         pts_seconds=np.round(decoded.pts_seconds, 6).tolist(),
         num_clips=options.num_clips,
         num_crops=options.num_crops,
+        num_corrupt_frames=metadata.num_corrupt_frames,
     )

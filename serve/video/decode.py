@@ -107,6 +107,7 @@ def _metadata(video: PyavVideo, reading: Reading, shown_size: tuple[int, int]) -
         container=video.container,
         codec=video.canonical_codec,
         num_broken_packets=reading.num_broken_packets,
+        num_corrupt_frames=reading.num_corrupt_frames,
     )
 
 

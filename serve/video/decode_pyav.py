@@ -110,6 +110,19 @@ class PyavVideo:
             UndecodableVideo: nothing, or too little, can be decoded.
             PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit was passed.
         """
+        reading = self._read(choose, take)
+        num_frames = len(reading.kept)
+        if reading.num_corrupt_frames > self._settings.max_corrupt_share * num_frames:
+            raise UndecodableVideo(
+                f"{reading.num_corrupt_frames} of the {num_frames} frames looked at are corrupt; "
+                f"a share of {self._settings.max_corrupt_share:g} is allowed",
+                num_corrupt_frames=reading.num_corrupt_frames,
+                num_frames=num_frames,
+                limit_share=self._settings.max_corrupt_share,
+            )
+        return reading
+
+    def _read(self, choose: Choose, take: Take) -> Reading:
         if self._plan is not None:
             try:
                 return self._read_planned(self._plan, choose, take)

@@ -45,6 +45,12 @@ class DecodeSettings(BaseModel):
     max_frames: int = Field(
         1_000_000, ge=1, le=100_000_000, description="Frames of a video, counted, not a header's claim."
     )
+    max_corrupt_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the frames looked at that may be corrupt; past it the video is refused.",
+    )
     max_jobs_per_child: int = Field(
         1000, ge=1, description="Videos after which a child is replaced, whatever its health."
     )

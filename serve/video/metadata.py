@@ -17,6 +17,7 @@ class VideoMetadata:
     container: str  # ffmpeg's name
     codec: str
     num_broken_packets: int = 0  # packets the decoder refused and that were left out
+    num_corrupt_frames: int = 0  # of the frames looked at, those that stand on errors the decoder found
 
 
 @dataclass(frozen=True)

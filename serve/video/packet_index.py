@@ -52,7 +52,6 @@ class PacketIndex:
     may_skip: bool = False  # unwanted pictures that are no reference may be left out
     injects_config: bool = False  # the decoder reads new extradata only in front of a packet's data
     join: Any = None  # parameter sets in the form of the packets
-    is_reordered: bool = False  # the presentation times are in another order than the packets
 
     @property
     def num_shown(self) -> int:
@@ -89,8 +88,6 @@ class _Indexing:
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         self.index = PacketIndex()
-        self._has_times = container.format.name in TRUSTED_TIMES
-        self._latest: int | None = None  # presentation time
         self._period = 0
         codec = stream.codec_context.codec.canonical_name
         self._inspector = INSPECTORS[codec]() if codec in INSPECTORS else None
@@ -111,14 +108,12 @@ class _Indexing:
         picture = self._inspected(packet)
         if picture.starts_period and index.entries:
             self._period += 1
-        pts = packet.pts
-        if self._has_times and not index.is_reordered and pts is not None:
-            index.is_reordered = self._latest is not None and pts < self._latest
-            self._latest = pts
         is_shown = picture.is_shown and not packet.is_discard
         place = (self._period, picture.order, picture.is_reference)
         kept = packet if keep else None
-        index.entries.append(Entry(pts, packet.dts, packet.duration or 0, picture.is_access, is_shown, *place, kept))
+        index.entries.append(
+            Entry(packet.pts, packet.dts, packet.duration or 0, picture.is_access, is_shown, *place, kept)
+        )
 
     def finished(self) -> PacketIndex:
         """The index, once all packets were added."""
@@ -148,7 +143,7 @@ class _Indexing:
 
     def _picture(self, packet: av.Packet) -> Picture:
         assert self._inspector is not None
-        picture = self._inspector.inspect(memoryview(packet), needs_order=not self.index.is_reordered)
+        picture = self._inspector.inspect(memoryview(packet))
         if picture.config:
             changed = {key: value for key, value in picture.config.items() if self._config.get(key) != value}
             if changed:

@@ -48,7 +48,7 @@ def make_plan(index: PacketIndex, container: str) -> Plan | None:
         return None
     entries = index.entries
     shown = [position for position, entry in enumerate(entries) if entry.is_shown]
-    order = _by_times(entries, shown) if index.is_reordered else _by_bitstream(entries, shown, container)
+    order = _output_order(entries, shown, container)
     if not order:
         return None
     rank = {position: place for place, position in enumerate(order)}
@@ -58,19 +58,17 @@ def make_plan(index: PacketIndex, container: str) -> Plan | None:
     return Plan(order, access, rank, _head(access, rank))
 
 
-def _by_times(entries: Sequence[Entry], shown: list[int]) -> list[int] | None:
-    times = [entries[position].pts for position in shown]
-    if None in times or len(set(times)) != len(times):
-        return None
-    return sorted(shown, key=lambda position: entries[position].pts or 0)
-
-
-def _by_bitstream(entries: Sequence[Entry], shown: list[int], container: str) -> list[int] | None:
+def _output_order(entries: Sequence[Entry], shown: list[int], container: str) -> list[int] | None:
     """Output order of the decoder; None where the container's times contradict it."""
     if len({(entries[position].period, entries[position].order is None) for position in shown}) > len(
         {entries[position].period for position in shown}
     ):
         return None  # some pictures of a period have a place, others not
+    places = [
+        (entries[position].period, entries[position].order) for position in shown if entries[position].order is not None
+    ]
+    if len(set(places)) != len(places):
+        return None  # two pictures cannot have one place: the stream is damaged, or badly joined
     order = sorted(shown, key=lambda position: (entries[position].period, entries[position].order or 0, position))
     if container in TRUSTED_TIMES or container in WRITTEN_TIMES:
         for before, after in pairwise(order):

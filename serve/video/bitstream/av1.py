@@ -25,7 +25,7 @@ class Av1Inspector(IntraInspector):
                 self._is_still = bool(payload[0] & 0x08)
         return found or NO_CONFIG
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one temporal unit."""
         config: dict[Hashable, bytes] = {}
         frames: list[tuple[bool, bool]] = []

@@ -36,7 +36,6 @@ class H264Inspector:
         self._sequences: dict[int, _Sequence] = {}
         self._sequence_of: dict[int, int] = {}  # picture parameter set -> sequence parameter set
         self._period_order = OrderCount()
-        self._may_have_fields = False  # of any sequence so far
 
     def reset(self, extradata: bytes) -> Config:
         """Parameter sets of an `avcC` box or of start codes."""
@@ -56,14 +55,14 @@ class H264Inspector:
                 at = stop
         return config
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one access unit."""
         config: dict[Hashable, bytes] = {}
         recovers = False
         for unit in units(data, self._length_size):
             kind = unit[0] & 0x1F
             if kind in (_SLICE, _IDR):
-                return self._picture(unit, recovers=recovers, needs_order=needs_order, config=config or NO_CONFIG)
+                return self._picture(unit, recovers=recovers, config=config or NO_CONFIG)
             if kind in (_SPS, _PPS):
                 self._keep(unit, config)
             elif kind == _SEI:
@@ -82,7 +81,6 @@ class H264Inspector:
         if kind == _SPS:
             identifier, sequence = _sequence(content)
             self._sequences[identifier] = sequence
-            self._may_have_fields |= sequence.may_have_fields
             config["sps", identifier] = content
         elif kind == _PPS:
             bits = full_reader(content, skip=1)
@@ -90,10 +88,8 @@ class H264Inspector:
             self._sequence_of[identifier] = bits.exp_golomb()
             config["pps", identifier] = content
 
-    def _picture(self, unit: memoryview, *, recovers: bool, needs_order: bool, config: Config) -> Picture:
+    def _picture(self, unit: memoryview, *, recovers: bool, config: Config) -> Picture:
         is_idr, is_reference = unit[0] & 0x1F == _IDR, bool(unit[0] & 0x60)
-        if not needs_order and not self._may_have_fields and (is_idr or not recovers):
-            return Picture(is_idr, True, is_idr, None, config, is_reference)
         bits = reader(unit, skip=1)
         bits.exp_golomb()  # first_mb_in_slice
         slice_type = bits.exp_golomb() % 5
@@ -101,19 +97,17 @@ class H264Inspector:
         if sequence is None:
             raise UnprovableError("an H.264 slice without its parameter sets")
         order = None
-        if sequence.may_have_fields or (needs_order and sequence.order_type != 2):
-            order = self._order(bits, unit, sequence, is_idr=is_idr, needs_order=needs_order)
+        if sequence.may_have_fields or sequence.order_type != 2:
+            order = self._order(bits, unit, sequence, is_idr=is_idr)
         is_intra = slice_type in (2, 4)
         return Picture(is_idr or (recovers and is_intra), True, is_idr, order, config, is_reference)
 
-    def _order(
-        self, bits: BitReader, unit: memoryview, sequence: _Sequence, *, is_idr: bool, needs_order: bool
-    ) -> int | None:
+    def _order(self, bits: BitReader, unit: memoryview, sequence: _Sequence, *, is_idr: bool) -> int | None:
         """Picture order count; H.264 sections 7.3.3 and 8.2.1.1."""
         bits.take(2 * sequence.has_colour_planes + sequence.frame_num_bits)
         if sequence.may_have_fields and bits.take(1):
             raise UnprovableError("H.264 field pictures")
-        if not needs_order or sequence.order_type == 2:
+        if sequence.order_type == 2:
             return None
         if sequence.order_type == 1:
             raise UnprovableError("H.264 with picture order count type 1")

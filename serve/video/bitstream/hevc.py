@@ -51,7 +51,7 @@ class HevcInspector:
                 at = stop
         return config
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one access unit."""
         config: dict[Hashable, bytes] = {}
         for unit in units(data, self._length_size):

@@ -13,7 +13,7 @@ class IntraInspector:
         """What stands outside the packets does not change between them."""
         return NO_CONFIG
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one picture."""
         return Picture(is_access=True)
 
@@ -27,7 +27,7 @@ class TheoraInspector(IntraInspector):
 
     may_skip = True
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one packet."""
         if data[0] & 0x80:
             return Picture(is_access=False, is_shown=False)  # a header
@@ -37,6 +37,6 @@ class TheoraInspector(IntraInspector):
 class Ffv1Inspector(IntraInspector):
     """FFV1: the first symbol of the range coder says whether the contexts begin anew; RFC 9043 section 4.4."""
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one frame."""
         return Picture(int.from_bytes(data[:2], "big") >= 0x7F80)

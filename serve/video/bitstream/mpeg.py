@@ -20,13 +20,12 @@ class ReferenceOrder:
 
     def next(self, *, is_reference: bool) -> int:
         """Place of the next picture in decoding order."""
-        group = self._num_references * _GROUP_SIZE
         if is_reference:
             self._num_references += 1
             self._num_waiting = 0
-            return group + _GROUP_SIZE - 1
+            return self._num_references * _GROUP_SIZE - 1
         self._num_waiting += 1
-        return group + self._num_waiting
+        return (self._num_references - 1) * _GROUP_SIZE + self._num_waiting
 
 
 class MpegInspector:
@@ -37,12 +36,13 @@ class MpegInspector:
 
     def __init__(self) -> None:
         self._order = ReferenceOrder()
+        self._formats: dict[int, bytes] = {}  # sequence header and its extension, as far as they give the format
 
     def reset(self, extradata: bytes) -> Config:
-        """The sequence header and its extensions."""
-        return {"sequence": extradata} if extradata.startswith(b"\x00\x00\x01\xb3") else NO_CONFIG
+        """Every access point carries its sequence header."""
+        return NO_CONFIG
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one picture."""
         content = bytes(data)
         picture: int | None = None
@@ -51,6 +51,9 @@ class MpegInspector:
             code = content[at + 3]
             if code == 0xB3:
                 has_sequence = True
+                self._check_format(code, content[at + 4 : at + 8])
+            elif code == 0xB5 and content[at + 4 : at + 5] and content[at + 4] >> 4 == 1:
+                self._check_format(code, content[at + 4 : at + 7])
             elif code == 0x00:
                 if picture is not None:
                     raise UnprovableError("an MPEG packet with two pictures")
@@ -73,6 +76,11 @@ class MpegInspector:
         """Headers as they are."""
         return b"".join(config.values())
 
+    def _check_format(self, code: int, fields: bytes) -> None:
+        """Refuse a change of size, shape or rate: FFmpeg's decoder then loses the picture that waits to be shown."""
+        if self._formats.setdefault(code, fields) != fields:
+            raise UnprovableError("MPEG video whose format changes")
+
 
 class Mpeg4Inspector:
     """MPEG-4 part 2: an access point is an intra video object plane."""
@@ -83,12 +91,13 @@ class Mpeg4Inspector:
     def __init__(self) -> None:
         self._order = ReferenceOrder()
         self._time_bits = 0
+        self._layer = b""
 
     def reset(self, extradata: bytes) -> Config:
         """The headers in front of the first picture."""
         return self._headers(extradata)
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one packet."""
         content = bytes(data)
         planes = [at for at in _start_codes(content) if content[at + 3] == 0xB6]
@@ -122,7 +131,11 @@ class Mpeg4Inspector:
         if not layers:
             return NO_CONFIG
         for at in layers:
-            self._time_bits = _layer_time_bits(content[at + 4 : at + 68])
+            layer = content[at + 4 : next((other for other in codes if other > at), len(content))]
+            self._time_bits = _layer_time_bits(layer[:64])
+            if self._layer and layer != self._layer:  # the decoder loses the picture that waits to be shown
+                raise UnprovableError("MPEG-4 video whose format changes")
+            self._layer = layer
         stop = next((at for at in codes if content[at + 3] in (0xB3, 0xB6)), len(content))
         return {"headers": content[codes[0] : stop]}
 
@@ -173,7 +186,7 @@ class H263Inspector:
         """H.263 has no parameter sets."""
         return NO_CONFIG
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one picture; H.263 section 5.1."""
         bits = BitReader(bytes(data[:16]))
         if bits.take(22) != 0x20:
@@ -204,7 +217,7 @@ class H263Inspector:
 class SorensonInspector(H263Inspector):
     """Sorenson's H.263 of Flash video."""
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one picture."""
         bits = BitReader(bytes(data[:16]))
         if bits.take(17) != 1:

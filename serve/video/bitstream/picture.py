@@ -35,8 +35,8 @@ class Inspector(Protocol):
     def reset(self, extradata: bytes) -> Config:
         """Take a codec configuration from outside the packets; returns the parameter sets it holds."""
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
-        """Describe the next packet; `order` may be left out where `needs_order` is false.
+    def inspect(self, data: memoryview) -> Picture:
+        """Describe the next packet.
 
         Raises:
             UnprovableError: the packet holds something that is not understood here.

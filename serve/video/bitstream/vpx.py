@@ -11,7 +11,7 @@ class Vp8Inspector(IntraInspector):
 
     may_skip = True
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one frame."""
         is_key = not data[0] & 1
         if is_key and bytes(data[3:6]) != b"\x9d\x01\x2a":
@@ -24,7 +24,7 @@ class Vp9Inspector(IntraInspector):
 
     may_skip = True
 
-    def inspect(self, data: memoryview, *, needs_order: bool) -> Picture:
+    def inspect(self, data: memoryview) -> Picture:
         """Describe one packet."""
         frames = [_vp9_frame(frame) for frame in _vp9_frames(data)]
         num_shown = sum(is_shown for _, is_shown in frames)
