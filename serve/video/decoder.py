@@ -44,8 +44,10 @@ class Decoder:
         self.damaged: set[int] = set()  # positions whose frames stand on an error
         self.num_broken = 0  # packets that gave an error and no frame
         self._context = stream.codec_context
+        # FFmpeg's frame threads were seen to race where the sequence parameters change: frames differ from run to run.
+        has_threads = is_strict and index.is_uniform
         self._context.thread_type = "AUTO"
-        self._context.thread_count = settings.thread_count() if is_strict else 1
+        self._context.thread_count = settings.thread_count() if has_threads else 1
         options = {"max_pixels": str(settings.max_picture_pixels)}  # also when the size changes later
         self._context.options = options | {"err_detect": "explode"} if is_strict else options
 

@@ -29,7 +29,7 @@ class Feed:
             if change.extradata is not None:
                 self._held = {}
                 if self._index.injects_config:
-                    packet = _with_data(packet, bytes(change.extradata))
+                    packet = _with_data(packet, bytes(change.extradata)[self._index.extradata_header :])
             self._held |= change.config
         packet.pts = position
         return packet
@@ -53,7 +53,7 @@ class Feed:
         missing = self._index.join({key: value for key, value in needed.items() if held.get(key) != value})
         if replacement is not None and replacement.extradata is not None:
             if self._index.injects_config:
-                missing = bytes(replacement.extradata) + missing
+                missing = bytes(replacement.extradata)[self._index.extradata_header :] + missing
             packet = _with_data(packet, missing)
             if not self._index.injects_config:
                 packet.set_sidedata(replacement.extradata)

@@ -51,7 +51,14 @@ class PacketIndex:
     doubt: str | None = None  # why frames cannot be planned
     may_skip: bool = False  # unwanted pictures that are no reference may be left out
     injects_config: bool = False  # the decoder reads new extradata only in front of a packet's data
+    extradata_header: int = 0  # bytes of extradata that are no part of the stream
     join: Any = None  # parameter sets in the form of the packets
+
+    @property
+    def is_uniform(self) -> bool:
+        """One sequence configuration holds from the first packet to the last, as far as the bitstream was read."""
+        later = [change for change in self.changes if change.position > 0]
+        return all(change.extradata is None and all("pps" in str(key) for key in change.config) for change in later)
 
     @property
     def num_shown(self) -> int:
@@ -121,6 +128,7 @@ class _Indexing:
         if self._inspector is not None:
             index.may_skip = self._inspector.may_skip
             index.injects_config = self._inspector.injects_config
+            index.extradata_header = self._inspector.extradata_header
             index.join = self._inspector.join
         return index
 

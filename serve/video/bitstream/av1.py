@@ -11,6 +11,7 @@ class Av1Inspector(IntraInspector):
 
     may_skip = False
     injects_config = True
+    extradata_header = 4
 
     def __init__(self) -> None:
         self._is_still = False

@@ -30,6 +30,7 @@ class H264Inspector:
 
     may_skip = True
     injects_config = False
+    extradata_header = 0
 
     def __init__(self) -> None:
         self._length_size = 0

@@ -23,6 +23,7 @@ class HevcInspector:
     """Reads the NAL units in front of each picture's first slice, and of that slice a few fields."""
 
     injects_config = False
+    extradata_header = 0
 
     def __init__(self) -> None:
         self.may_skip = True  # until temporal layers: the decoder skips pictures that higher layers refer to

@@ -8,6 +8,7 @@ class IntraInspector:
 
     may_skip = False
     injects_config = False
+    extradata_header = 0
 
     def reset(self, extradata: bytes) -> Config:
         """What stands outside the packets does not change between them."""

@@ -33,6 +33,7 @@ class MpegInspector:
 
     may_skip = True
     injects_config = True
+    extradata_header = 0
 
     def __init__(self) -> None:
         self._order = ReferenceOrder()
@@ -87,6 +88,7 @@ class Mpeg4Inspector:
 
     may_skip = True
     injects_config = True
+    extradata_header = 0
 
     def __init__(self) -> None:
         self._order = ReferenceOrder()
@@ -101,11 +103,9 @@ class Mpeg4Inspector:
         """Describe one packet."""
         content = bytes(data)
         planes = [at for at in _start_codes(content) if content[at + 3] == 0xB6]
-        if len(planes) > 1:
-            raise UnprovableError("MPEG-4 packets with several pictures")
-        config = self._headers(content[: planes[0]] if planes else content)
-        if not planes:
-            return Picture(is_access=False, is_shown=False, config=config)
+        if len(planes) != 1:
+            raise UnprovableError("MPEG-4 packets with several pictures or none")
+        config = self._headers(content[: planes[0]])
         if not self._time_bits:
             raise UnprovableError("an MPEG-4 picture without its headers")
         bits = BitReader(content[planes[0] + 4 : planes[0] + 40])
@@ -113,9 +113,8 @@ class Mpeg4Inspector:
         while bits.take(1):  # modulo_time_base
             pass
         bits.take(1 + self._time_bits + 1)
-        is_coded = bool(bits.take(1))
-        if not is_coded:
-            return Picture(is_access=False, is_shown=False, config=config)
+        if not bits.take(1):
+            raise UnprovableError("an MPEG-4 picture that is not coded")
         is_reference = kind != 2
         order = self._order.next(is_reference=is_reference)
         return Picture(kind == 0, order=order, config=config, is_reference=is_reference)
@@ -181,6 +180,7 @@ class H263Inspector:
 
     may_skip = True
     injects_config = False
+    extradata_header = 0
 
     def reset(self, extradata: bytes) -> Config:
         """H.263 has no parameter sets."""

@@ -31,6 +31,7 @@ class Inspector(Protocol):
 
     may_skip: bool  # a picture that the decoder calls a non-reference one may be left out
     injects_config: bool  # the decoder reads a new configuration only in front of a packet's data
+    extradata_header: int  # bytes of the configuration that are then left out
 
     def reset(self, extradata: bytes) -> Config:
         """Take a codec configuration from outside the packets; returns the parameter sets it holds."""

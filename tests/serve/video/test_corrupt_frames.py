@@ -1,0 +1,45 @@
+"""Damage that the decoder finds is counted among the sampled frames, and refused past the allowed share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.errors import UndecodableVideo
+from serve.video.decode import load_views
+from serve.video.limits import DecodeSettings
+from tests.serve.video.conftest import view_request
+from tests.synthetic_video import make_video
+
+NUM_FRAMES = 48
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A clip of four groups of pictures whose third has overwritten slices; sizes and headers are as before."""
+    noise = np.random.default_rng(7)
+    pictures = (noise.integers(0, 256, (96, 128, 3), dtype=np.uint8) for _ in range(NUM_FRAMES))
+    path = make_video(
+        tmp_path / "clip.mp4", num_frames=NUM_FRAMES, width=128, height=96, gop=12, b_frames=0, frames=pictures
+    )
+    data = bytearray(path.read_bytes())
+    begin, end = data.index(b"mdat"), data.rindex(b"moov")
+    at = begin + (end - begin) * 5 // 8
+    data[at : at + 900] = bytes(noise.integers(0, 256, 900, dtype=np.uint8))
+    path.write_bytes(data)
+    return path
+
+
+def test_whole_clips_have_no_corrupt_frame(good_clip: Path) -> None:
+    assert load_views(good_clip, view_request(), settings=DecodeSettings(threads=2)).metadata.num_corrupt_frames == 0
+
+
+def test_sampled_frames_that_stand_on_an_error_are_counted(damaged: Path) -> None:
+    found = load_views(damaged, view_request(), settings=DecodeSettings(threads=2))
+    # 2 of the 8 segment centres lie in the damaged group of pictures; the first may lie before the damage
+    assert 1 <= found.metadata.num_corrupt_frames <= 2
+
+
+def test_too_many_corrupt_frames_are_an_error(damaged: Path) -> None:
+    with pytest.raises(UndecodableVideo, match="frames looked at are corrupt"):
+        load_views(damaged, view_request(), settings=DecodeSettings(threads=2, max_corrupt_share=0.0))
