@@ -35,6 +35,7 @@ def test_an_answer_has_the_promised_shape(http: httpx.Client, demo_clip: Path) -
     sampling = answer["sampling"]
     assert [len(clip) for clip in sampling["frame_indices"]] == [8]
     assert sampling["num_frames"] > max(sampling["frame_indices"][0])
+    assert sampling["num_corrupt_frames"] == 0
     assert set(answer["timing_ms"]) >= {"upload", "queue", "decode", "engine", "score", "total"}
 
 
