@@ -10,7 +10,7 @@ python -m export promote demo@2 --clips held_out.csv
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,7 @@ from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError
+from training.checkpoints.published_weights import Activation
 from training.models.base import ModelConfigError
 
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -57,6 +58,18 @@ WeightsOption = Annotated[
 AcceleratorOption = Annotated[
     Accelerator, typer.Option(help="tensorrt: Triton's onnxruntime backend makes fp16 engines; needs a GPU.")
 ]
+PreprocessTag = Annotated[
+    str | None,
+    typer.Option(
+        help="Pretrained tag of open_clip that a file of weights derives from: its preprocessing, activation."
+    ),
+]
+ActivationOption = Annotated[
+    Activation | None, typer.Option(help="Of CLIP's towers, where neither the file nor its origin tells.")
+]
+WeightsKey = Annotated[
+    str | None, typer.Option(help="Which of several weights in a file, e.g. model beside model_ema (which wins).")
+]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where not a 64th of the width.")]
 # X-CLIP's messages and prompts would be random: weights without them are a start for training, nothing to serve
 ServableFamily = Literal["clip", "actionclip"]
@@ -72,9 +85,9 @@ def model(
     name: Annotated[str | None, typer.Option(help="Name to serve it under; --arch where absent.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     num_frames: Annotated[int, typer.Option(min=1, max=256, help="Frames of a clip, with --arch.")] = 8,
-    preprocess_tag: Annotated[
-        str | None, typer.Option(help="Pretrained tag whose preprocessing a file of weights follows.")
-    ] = None,
+    preprocess_tag: PreprocessTag = None,
+    activation: ActivationOption = None,
+    weights_key: WeightsKey = None,
     templates: Templates = None,
     tokenizer: TokenizerOption = None,
     weights: WeightsOption = "fp32",
@@ -86,9 +99,19 @@ def model(
     if arch is not None:
         if pretrained is None:
             raise ExportError(f"--arch {arch} needs --pretrained TAG or FILE")
-        source = from_open_clip(arch, pretrained, num_frames=num_frames, preprocess_tag=preprocess_tag)
+        source = from_open_clip(
+            arch,
+            pretrained,
+            num_frames=num_frames,
+            preprocess_tag=preprocess_tag,
+            activation=activation,
+            weights_key=weights_key,
+        )
     else:
         assert checkpoint is not None, "one of the two was given"
+        of_files = {"--preprocess-tag": preprocess_tag, "--activation": activation, "--weights-key": weights_key}
+        if given := [option for option, value in of_files.items() if value is not None]:
+            raise ExportError(f"{', '.join(given)}: for weights of --arch, --checkpoint says it itself")
         source = from_file(checkpoint)
     served_name = name or arch
     if served_name is None:
@@ -122,9 +145,9 @@ def import_checkpoint(
         ServableFamily | None, typer.Option(help="What plain CLIP weights become; clip where absent.")
     ] = None,
     arch: Annotated[str | None, typer.Option(help="open_clip's name, for weights that are no plain CLIP ViT.")] = None,
-    activation: Annotated[
-        Literal["quick_gelu", "gelu"] | None, typer.Option(help="Of CLIP's towers, where the file does not say.")
-    ] = None,
+    preprocess_tag: PreprocessTag = None,
+    activation: ActivationOption = None,
+    weights_key: WeightsKey = None,
     vision_heads: Heads = None,
     text_heads: Heads = None,
     fusion_heads: Heads = None,
@@ -136,7 +159,9 @@ def import_checkpoint(
         num_frames=num_frames,
         family=family,
         arch=arch,
+        tag=preprocess_tag,
         activation=activation,
+        weights_key=weights_key,
         vision_heads=vision_heads,
         text_heads=text_heads,
         fusion={"heads": fusion_heads} if fusion_heads else None,
@@ -193,8 +218,18 @@ def _print_exported(exported: Exported) -> None:
     contract, seconds = exported.contract, exported.seconds
     print(f"{contract.name}@{contract.version}: {exported.num_bytes / 2**20:.1f} MiB in {seconds['total']:.1f} s")
     print("  " + ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items() if key != "total"))
+    _print_source(contract.provenance)
     _print_parity(exported.parity)
     print(f"  {exported.contract_file}")
+
+
+def _print_source(provenance: Mapping[str, Any]) -> None:
+    """What was decided about a file of weights that its tensors do not say."""
+    if "activation" in provenance:
+        print("  activation {value}: {source}".format(**provenance["activation"]))
+    if "other_weights" in provenance:
+        others = ", ".join(key or "the top level" for key in provenance["other_weights"])
+        print(f"  weights of {provenance['weights_key'] or 'the top level'}; the file also holds those of {others}")
 
 
 def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:

@@ -9,19 +9,16 @@ import open_clip
 import torch
 
 from export.errors import ExportError
-from export.openclip_config import (
-    find_weights,
-    has_clip_tokenizer,
-    preprocess_contract,
-    sampling_rule,
-    square_image_size,
-)
 from export.templates import GENERAL_VIDEO_TEMPLATES
 from serve.text.prompts import check_templates
 from serve.text.tokenizer import clip_tokenizer_json
+from training.checkpoints.open_clip_architectures import has_clip_tokenizer, sampling_rule
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import Checkpoint
+from training.checkpoints.published_weights import Activation, published_tags
 from training.checkpoints.reading import read_checkpoint
+from training.checkpoints.tokenizer_files import with_tokenizer_file
+from training.models.open_clip_towers import architecture
 
 MERGES = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
 
@@ -35,25 +32,49 @@ def from_file(path: Path, overrides: Overrides | None = None) -> Checkpoint:
     return read_checkpoint(path, overrides=overrides)
 
 
-def from_open_clip(arch: str, pretrained: str, *, num_frames: int, preprocess_tag: str | None) -> Checkpoint:
+def from_open_clip(
+    arch: str,
+    pretrained: str,
+    *,
+    num_frames: int,
+    preprocess_tag: str | None = None,
+    activation: Activation | None = None,
+    weights_key: str | None = None,
+) -> Checkpoint:
     """The frame-averaged model of an open_clip architecture, with the preprocessing its weights were trained with.
 
+    `pretrained` is a tag or a file of weights; then `preprocess_tag` is the tag that those derive from, and
+    `activation` and `weights_key` say what neither the file nor its origin does.
+
     Raises:
-        ExportError: open_clip knows no such name or tag, or cannot fetch it.
-        CheckpointError: the weights do not fit the architecture.
+        ExportError: open_clip knows no such tag, or cannot fetch it.
+        CheckpointError: the weights do not fit the architecture, or their activation or preprocessing is not known.
+        ModelConfigError: open_clip knows no such architecture.
     """
-    weights = find_weights(arch, pretrained, preprocess_tag=preprocess_tag)
+    architecture(arch)
+    tags = published_tags(arch)
+    is_tag = pretrained in tags
+    if not is_tag and Path(pretrained).is_dir():
+        raise ExportError(f"{pretrained} is a folder: `import-checkpoint` reads it, its configuration names what it is")
+    if not is_tag and not Path(pretrained).is_file():
+        raise ExportError(
+            f"{pretrained!r} is neither a file nor a pretrained tag of {arch}; its tags: {', '.join(tags) or 'none'}"
+        )
+    of_files = {"--preprocess-tag": preprocess_tag, "--activation": activation, "--weights-key": weights_key}
+    if is_tag and (given := [name for name, value in of_files.items() if value is not None]):
+        raise ExportError(f"{', '.join(given)}: for a file of weights, but {pretrained!r} is a pretrained tag")
     overrides = Overrides(
         family="clip",
         arch=arch,
         num_frames=num_frames,
-        activation="quick_gelu" if weights.quick_gelu else "gelu",
-        preprocess=preprocess_contract(weights.preprocess, image_size=square_image_size(arch)),
+        tag=pretrained if is_tag else preprocess_tag,
+        activation=activation,
+        weights_key=weights_key,
         sampling_rule=sampling_rule(arch),
         templates=GENERAL_VIDEO_TEMPLATES,
         card=f"open_clip {arch}, {pretrained}: frames are encoded one by one and averaged; it does not see motion.",
     )
-    if weights.is_file:
+    if not is_tag:
         return read_checkpoint(Path(pretrained), overrides=overrides)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pt"
@@ -72,12 +93,13 @@ def override(checkpoint: Checkpoint, *, templates: Sequence[str] | None, tokeniz
 
     Raises:
         InvalidVocabulary: a template without exactly one `{}`.
+        CheckpointError: the tokenizer file cannot be read, or lacks a token that the model needs.
     """
     text = checkpoint.text
     if templates:
         text = replace(text, templates=check_templates(templates))
     if tokenizer is not None:
-        text = replace(text, tokenizer="tokenizers")
+        text = with_tokenizer_file(text, tokenizer)
     return replace(checkpoint, text=text)
 
 

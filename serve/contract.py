@@ -30,7 +30,7 @@ ViewRule = Literal["mean_probability", "mean_logit"]
 Activation = Literal["softmax", "sigmoid"]
 PhraseRule = Literal["best", "mean"]  # from the phrases of a label to its logit; a vocabulary's choice
 TokenizerKind = Literal["clip", "tokenizers"]
-TextCleaning = Literal["none", "canonicalize"]
+TextCleaning = Literal["none", "whitespace", "lower", "canonicalize"]
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -72,6 +72,7 @@ class TextContract(_Record):
     dynamic_length: bool  # the graph takes rows shorter than context_length (causal towers)
     pad_id: int
     cleaning: TextCleaning = "none"  # of the "tokenizers" kind, before its file sees the text
+    zeroed_token_id: int | None = None  # of the "tokenizers" kind: replaced by 0 in every row (CLIPA's separator)
     templates: tuple[str, ...] = ("{}",)
 
 

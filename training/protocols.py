@@ -1,11 +1,13 @@
 """How a model that is being trained will be prompted and scored: what its checkpoint and its evaluation agree on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from serve.contract import ScoringContract, TextContract
 from training.checkpoints.own import build_outline
+from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.config import TrainConfig
 from training.models.base import VideoTextModel
 
@@ -15,15 +17,16 @@ def text_of(config: TrainConfig) -> TextContract:
     tower = build_outline(config.model.family, config.model.model).text
     arch = config.model.model.get("text", {}).get("arch")
     if arch is not None:
-        from training.checkpoints.clip_files import open_clip_text  # seconds to import
+        from training.checkpoints.open_clip_text import text_contract  # seconds to import
+        from training.models.open_clip_towers import architecture
 
-        text = open_clip_text(arch, tower)
+        text = text_contract(architecture(arch)["text_cfg"], tower, name=arch)
     else:
         text = TextContract(
             tokenizer="clip", context_length=tower.context_length, dynamic_length=tower.is_causal, pad_id=0
         )
     if config.data.tokenizer:
-        text = replace(text, tokenizer="tokenizers")
+        text = with_tokenizer_file(text, Path(config.data.tokenizer))
     return replace(text, templates=config.data.templates)
 
 

@@ -61,6 +61,9 @@ class Tokenizer:
             cleaned = [CLEANINGS[self._text.cleaning](text) for text in texts]
             rows = [row.ids for row in self._file.encode_batch_fast(cleaned, add_special_tokens=True)]
         self._check_lengths(texts, rows)
+        zeroed = self._text.zeroed_token_id
+        if zeroed is not None:
+            rows = [[0 if token == zeroed else token for token in row] for row in rows]
         return rows
 
     def encode_reference(self, text: str) -> list[int]:
@@ -132,7 +135,17 @@ def _mended(text: str) -> str:
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 
-CLEANINGS: dict[str, Callable[[str], str]] = {"none": str, "canonicalize": canonicalize}
+def collapse_whitespace(text: str) -> str:
+    """open_clip's cleaning in front of Hugging Face tokenizers: repaired as CLIP's, one space between words."""
+    return " ".join(_mended(text).split())
+
+
+CLEANINGS: dict[str, Callable[[str], str]] = {
+    "none": str,
+    "whitespace": collapse_whitespace,
+    "lower": clean,
+    "canonicalize": canonicalize,
+}
 
 
 def clip_tokenizer_json(merges: Path) -> str:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from training.checkpoints.foreign_files import tensors_of
-from training.checkpoints.names import FUSION, from_official, renamed, to_official, without_prefix
+from training.checkpoints.layouts import without_wrappers
+from training.checkpoints.names import FUSION, from_official, renamed, to_official
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.sizes import count_blocks, text_config, vision_config
@@ -38,7 +39,9 @@ def is_mmaction_actionclip(document: object) -> bool:
     """Whether a loaded file is mmaction2's port."""
     if not isinstance(document, Mapping) or not isinstance(document.get("state_dict"), Mapping):
         return False
-    return any(str(name).startswith("clip.visual.") for name in document["state_dict"])
+    names = [str(name) for name in document["state_dict"]]
+    is_mmaction = "meta" in document or any(name.startswith(("adapter.", "data_preprocessor.")) for name in names)
+    return is_mmaction and any(name.startswith("clip.visual.") for name in names)
 
 
 def read_official_actionclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
@@ -47,8 +50,8 @@ def read_official_actionclip(document: Mapping[str, Any], overrides: Overrides) 
     Raises:
         CheckpointError: names what is missing or does not belong.
     """
-    clip = without_prefix(tensors_of(document["model_state_dict"], "model_state_dict"), "module.")
-    head = without_prefix(tensors_of(document["fusion_model_state_dict"], "fusion_model_state_dict"), "module.")
+    clip = without_wrappers(tensors_of(document["model_state_dict"], "model_state_dict"))
+    head = without_wrappers(tensors_of(document["fusion_model_state_dict"], "fusion_model_state_dict"))
     return _checkpoint(clip, head, overrides, head_changes={})
 
 

@@ -4,63 +4,71 @@ Plain ViTs become our own towers; whatever else open_clip knows needs its name (
 fresh from a seed, as its training would start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor
 
-from serve.contract import Interpolation, PreprocessContract, ResizeRule, TextCleaning, TextContract
-from training.checkpoints.names import FRESH, from_official, from_open_clip, renamed, without_prefix
+from training.checkpoints.names import FRESH, from_official, from_open_clip, renamed
+from training.checkpoints.open_clip_architectures import (
+    CLIP_VOCABULARY,
+    SIZE_NAMES,
+    architectures_of,
+    is_plain,
+    plain_heads,
+    plain_sizes,
+    sampling_rule,
+    tensor_sizes,
+)
+from training.checkpoints.open_clip_text import text_contract
+from training.checkpoints.origins import UNKNOWN, Origin, decide_activation, decide_preprocess
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError, build_outline, shapes_of
-from training.checkpoints.sizes import text_config, vision_config
-from training.checkpoints.systems import (
-    VIDEO_TEMPLATES,
-    Protocol,
-    actionclip_protocol,
-    clip_preprocess,
-    clip_protocol,
-    clip_text,
-    fresh_protocol,
-)
-from training.models.base import INITIAL_LOGIT_SCALE, TextTower
+from training.checkpoints.sizes import heads_of, text_config, vision_config
+from training.checkpoints.systems import Protocol, actionclip_protocol, clip_protocol, fresh_protocol
+from training.models.base import INITIAL_LOGIT_SCALE
 from training.models.open_clip_towers import architecture, open_clip_model_config
 from training.models.registry import build_model
 
 PLAIN_MARK = "visual.transformer.resblocks.0.attn.in_proj_weight"
 CUSTOM_MARK = "text.token_embedding.weight"
-INTERPOLATIONS: Mapping[str, Interpolation] = {"bicubic": "pillow_bicubic", "bilinear": "pillow_bilinear"}
-RESIZES: Mapping[str, ResizeRule] = {"shortest": "shortest_side", "squash": "squash"}
-PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 
-def clip_weights_of(document: object) -> Mapping[str, Any] | None:
-    """The state dict in a loaded file, if it is one of a CLIP model: bare, or of open_clip's trainer."""
-    if not isinstance(document, Mapping):
-        return None
-    inner = document.get("state_dict", document)
-    if not isinstance(inner, Mapping):
-        return None
-    names = {str(name).removeprefix("module.") for name in inner}
-    has_vision = any(name.startswith("visual.") for name in names)
-    return inner if has_vision and names & {"token_embedding.weight", CUSTOM_MARK} else None
+def is_clip(weights: Mapping[str, Any]) -> bool:
+    """Whether a state dict is one of a CLIP model, under OpenAI's names or in open_clip's layout of two towers."""
+    has_vision = any(name.startswith("visual.") for name in weights)
+    return has_vision and bool(weights.keys() & {"token_embedding.weight", CUSTOM_MARK})
 
 
-def read_clip(weights: Mapping[str, Tensor], overrides: Overrides) -> Checkpoint:
-    """The checkpoint of a state dict, as `overrides.family` (plain frame-averaged CLIP where it is not told).
+def read_clip(weights: Mapping[str, Tensor], overrides: Overrides, origin: Origin = UNKNOWN) -> Checkpoint:
+    """Return the checkpoint of a state dict, as `overrides.family` (frame-averaged CLIP where none is given).
 
     Raises:
-        CheckpointError: an architecture that cannot be told from its tensors, or keys that do not fit.
+        CheckpointError: an architecture or activation that its tensors do not tell and nothing else says, or keys that
+            do not fit.
     """
-    weights = without_prefix(weights, "module.")
-    changes = architecture(overrides.arch) if overrides.arch else {}
+    _check_architecture(overrides, origin)
+    arch = overrides.arch or origin.arch
+    config = origin.config or (architecture(arch) if arch else None)
     plain = _as_plain(weights)
-    if plain is None or "timm_model_name" in changes.get("vision_cfg", {}):
-        return _read_by_name(weights, overrides)
-    return _read_plain(plain, overrides, quick_gelu=changes.get("quick_gelu", overrides.arch is None))
+    if plain is None or (config is not None and not is_plain(config)):
+        return _read_by_name(weights, overrides, origin)
+    return _read_plain(plain, overrides, origin, config)
+
+
+def _check_architecture(overrides: Overrides, origin: Origin) -> None:
+    """Raises: CheckpointError: the caller names another architecture than the origin; the activation may differ."""
+    if overrides.arch is None or (origin.arch is None and origin.config is None):
+        return
+    known = origin.config or architecture(origin.arch or "")
+    if {**architecture(overrides.arch), "quick_gelu": None} != {**known, "quick_gelu": None}:
+        raise CheckpointError(
+            f"arch: {overrides.arch} is given, but {origin.source}, of {origin.arch or 'another model'}"
+        )
+    if architecture(overrides.arch).get("quick_gelu") and origin.activation == "gelu":
+        raise CheckpointError(f"arch: {overrides.arch} has quick_gelu, but {origin.source}: gelu")
 
 
 def _as_plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -72,22 +80,29 @@ def _as_plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return dict(weights)
 
 
-def _read_plain(weights: dict[str, Tensor], overrides: Overrides, *, quick_gelu: bool) -> Checkpoint:
+def _read_plain(
+    weights: dict[str, Tensor], overrides: Overrides, origin: Origin, config: Mapping[str, Any] | None
+) -> Checkpoint:
     if "logit_scale" in weights:
         weights["logit_scale"] = weights["logit_scale"].reshape(())
-    activation = overrides.activation or ("quick_gelu" if quick_gelu else "gelu")
-    family, num_frames = overrides.family or "clip", overrides.num_frames or ASSUMED_FRAMES
-    vision = vision_config(weights, heads=overrides.vision_heads, activation=activation)
-    text = text_config(weights, heads=overrides.text_heads, activation=activation)
-    config: dict[str, Any] = {"num_frames": num_frames, "vision": vision, "text": text}
-    if family == "actionclip":
-        config["fusion"] = {"kind": "meanP", **(overrides.fusion or {})}
-    if family == "xclip":
-        config["mit"] = {"heads": overrides.mit_heads} if overrides.mit_heads else {}
-        asks_prompts = overrides.prompts is not False
-        config["prompts"] = (
-            ({"heads": overrides.prompt_heads} if overrides.prompt_heads else {}) if asks_prompts else None
+    vision = vision_config(weights, heads=1, activation="")
+    text = text_config(weights, heads=1, activation="")
+    if text["vocab_size"] > CLIP_VOCABULARY:
+        raise CheckpointError(
+            f"token_embedding.weight: CLIP's tokenizer makes {CLIP_VOCABULARY} tokens, the weights have "
+            f"{text['vocab_size']} rows; name their open_clip architecture (--arch)"
         )
+    sizes = tensor_sizes(vision, text)
+    arch = overrides.arch or origin.arch
+    archs = (arch,) if arch else architectures_of(sizes)
+    activation, source = decide_activation(origin, overrides, archs)
+    if config is not None:
+        _check_sizes(plain_sizes(config), sizes, arch or "the configuration beside the weights")
+    heads = _plain_heads(vision["width"], text["width"], overrides, origin, config, archs)
+    vision |= {"heads": heads[0], "activation": activation}
+    text |= {"heads": heads[1], "activation": activation}
+    family, num_frames = overrides.family or "clip", overrides.num_frames or ASSUMED_FRAMES
+    model_config = {"num_frames": num_frames, "vision": vision, "text": text, **_family_parts(family, overrides)}
     protocol = fresh_protocol(
         family,
         num_frames=num_frames,
@@ -95,47 +110,117 @@ def _read_plain(weights: dict[str, Tensor], overrides: Overrides, *, quick_gelu:
         context_length=text["context_length"],
         logit_scale=_scale(weights),
     )
-    named = with_fresh_parts(family, config, renamed(weights, from_official), seed=overrides.seed or 0)
-    return Checkpoint(family=family, model_config=config, weights=named, **vars(protocol))
+    if family == "clip":
+        preprocess = decide_preprocess(origin, overrides, archs, image_size=vision["image_size"])
+        protocol = replace(protocol, preprocess=preprocess)
+    named = with_fresh_parts(family, model_config, renamed(weights, from_official), seed=overrides.seed or 0)
+    return Checkpoint(
+        family=family,
+        model_config=model_config,
+        weights=named,
+        provenance={"activation": {"value": activation, "source": source}},
+        **vars(protocol),
+    )
 
 
-def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides) -> Checkpoint:
-    if overrides.arch is None:
-        raise CheckpointError("these weights are of no plain CLIP ViT: name their open_clip architecture (arch)")
+def _family_parts(family: str, overrides: Overrides) -> dict[str, Any]:
+    """What the model configuration of a family adds to the towers."""
+    if family == "actionclip":
+        return {"fusion": {"kind": "meanP", **(overrides.fusion or {})}}
+    if family != "xclip":
+        return {}
+    prompts = {"heads": overrides.prompt_heads} if overrides.prompt_heads else {}
+    return {
+        "mit": {"heads": overrides.mit_heads} if overrides.mit_heads else {},
+        "prompts": None if overrides.prompts is False else prompts,
+    }
+
+
+def _plain_heads(
+    vision_width: int,
+    text_width: int,
+    overrides: Overrides,
+    origin: Origin,
+    config: Mapping[str, Any] | None,
+    archs: Sequence[str],
+) -> tuple[int, int]:
+    """Attention heads of both towers: as given, as the configuration says, else one for each 64 of the width."""
+    known = origin.heads or (plain_heads(config) if config is not None else None)
+    if known is None:
+        choices = {plain_heads(architecture(arch)) for arch in archs}
+        if len(choices) > 1:
+            raise CheckpointError(f"heads: {', '.join(archs)} have these sizes and differ in them; give --arch")
+        known = next(iter(choices), None)
+    vision, text = known or (None, None)
+    return (
+        overrides.vision_heads or vision or heads_of(vision_width, "vision_heads"),
+        overrides.text_heads or text or heads_of(text_width, "text_heads"),
+    )
+
+
+def _check_sizes(expected: tuple[int, ...], found: tuple[int, ...], name: str) -> None:
+    differing = [
+        f"{what} {theirs} (the weights have {ours})"
+        for what, theirs, ours in zip(SIZE_NAMES, expected, found, strict=True)
+        if theirs != ours
+    ]
+    if differing:
+        raise CheckpointError(f"arch: the weights are not of {name}, which has {', '.join(differing)}")
+
+
+def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides, origin: Origin) -> Checkpoint:
+    arch = overrides.arch or origin.arch
+    if arch is None:
+        raise CheckpointError("these weights are of no plain CLIP ViT: name their open_clip architecture (--arch)")
     family, num_frames = overrides.family or "clip", overrides.num_frames or ASSUMED_FRAMES
-    changes = {"quick_gelu": overrides.activation == "quick_gelu"} if overrides.activation else None
-    config = open_clip_model_config(overrides.arch, num_frames=num_frames, changes=changes)
+    activation, source = decide_activation(origin, overrides, (arch,))
+    is_quick = activation == "quick_gelu"
+    changes = {"quick_gelu": is_quick} if is_quick != bool(architecture(arch).get("quick_gelu")) else None
+    config = open_clip_model_config(arch, num_frames=num_frames, changes=changes)
     named = renamed(weights, from_open_clip)
     for name in ("logit_scale", "logit_bias"):
         if name in named:
             named[name] = named[name].reshape(())
-    outline = build_outline("clip", config)
-    text = open_clip_text(overrides.arch, outline.text)
     if family == "actionclip":
         config["fusion"] = {"kind": "meanP", **(overrides.fusion or {})}
+    protocol = _protocol_by_name(arch, family, config, named, overrides, origin)
+    named = with_fresh_parts(family, config, named, seed=overrides.seed or 0)
+    return Checkpoint(
+        family=family,
+        model_config=config,
+        weights=named,
+        provenance={"activation": {"value": activation, "source": source}},
+        **vars(protocol),
+    )
+
+
+def _protocol_by_name(
+    arch: str,
+    family: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    overrides: Overrides,
+    origin: Origin,
+) -> Protocol:
+    num_frames = int(config["num_frames"])
+    outline = build_outline("clip", {name: item for name, item in config.items() if name != "fusion"})
+    text = text_contract(architecture(arch)["text_cfg"], outline.text, name=arch)
+    preprocess = decide_preprocess(origin, overrides, (arch,), image_size=outline.image_size)
+    if family == "actionclip":
         asked = actionclip_protocol(
             num_frames=num_frames, image_size=outline.image_size, context_length=text.context_length
         )
-        preprocess = open_clip_preprocess(overrides, outline.image_size)
-        protocol = Protocol(
-            sampling=asked.sampling,
-            preprocess=preprocess,
-            text=replace(text, templates=asked.text.templates),
-            scoring=asked.scoring,
-        )
-    elif family == "clip":
-        protocol = clip_protocol(
-            num_frames=num_frames,
-            preprocess=open_clip_preprocess(overrides, outline.image_size),
-            text=text,
-            logit_scale=_scale(named),
-            logit_bias=float(named["logit_bias"]) if "logit_bias" in named else None,
-            sampling_rule="ends" if overrides.arch.startswith("PE-Core") else "centres",
-        )
-    else:
-        raise CheckpointError(f"family: {family} is built on plain CLIP ViTs, found {overrides.arch}")
-    named = with_fresh_parts(family, config, named, seed=overrides.seed or 0)
-    return Checkpoint(family=family, model_config=config, weights=named, **vars(protocol))
+        return replace(asked, preprocess=preprocess, text=replace(text, templates=asked.text.templates))
+    if family != "clip":
+        raise CheckpointError(f"family: {family} is built on plain CLIP ViTs, found {arch}")
+    return clip_protocol(
+        num_frames=num_frames,
+        preprocess=preprocess,
+        text=text,
+        logit_scale=_scale(weights),
+        logit_bias=float(weights["logit_bias"]) if "logit_bias" in weights else None,
+        sampling_rule=sampling_rule(arch),
+    )
 
 
 def with_fresh_parts(
@@ -150,63 +235,6 @@ def with_fresh_parts(
         torch.manual_seed(seed)
         fresh = build_model(family, model_config).state_dict()
     return {**weights, **{name: fresh[name] for name in added}}
-
-
-def open_clip_preprocess(overrides: Overrides, image_size: int) -> PreprocessContract:
-    """What the weights were trained to see: as overridden, or as all published weights of the architecture agree.
-
-    Raises:
-        CheckpointError: they do not agree, or follow a rule serving does not have.
-    """
-    if overrides.preprocess is not None:
-        return overrides.preprocess
-    arch = overrides.arch or ""
-    tags = list_pretrained_tags_by_model(arch)
-    found = [{key: get_pretrained_cfg(arch, tag).get(key) for key in PREPROCESS_KEYS} for tag in tags]
-    if not found:
-        return clip_preprocess(image_size)
-    if any(item != found[0] for item in found):
-        raise CheckpointError(f"preprocess: the weights open_clip publishes for {arch} differ in it; give it")
-    settings = found[0]
-    resize, interpolation = settings["resize_mode"] or "shortest", settings["interpolation"] or "bicubic"
-    if resize not in RESIZES or interpolation not in INTERPOLATIONS:
-        raise CheckpointError(f"preprocess: {arch} uses {resize} and {interpolation}, which serving does not have")
-    usual = clip_preprocess(image_size)
-    return replace(
-        usual,
-        resize=RESIZES[resize],
-        interpolation=INTERPOLATIONS[interpolation],
-        mean=tuple(settings["mean"] or usual.mean),
-        std=tuple(settings["std"] or usual.std),
-    )
-
-
-def open_clip_text(arch: str, tower: TextTower) -> TextContract:
-    """What the text tower of an open_clip architecture takes.
-
-    Raises:
-        CheckpointError: its texts are cleaned in a way serving does not have.
-    """
-    settings = architecture(arch)["text_cfg"]
-    if settings.get("hf_tokenizer_name") is None:
-        usual = clip_text(tower.context_length, VIDEO_TEMPLATES)
-        return replace(usual, dynamic_length=tower.is_causal)
-    return TextContract(
-        tokenizer="tokenizers",  # its file comes by itself: hubs hold it, not the weights
-        context_length=tower.context_length,
-        dynamic_length=tower.is_causal,
-        pad_id=settings.get("pad_id", 0),
-        cleaning=_cleaning(arch, settings.get("tokenizer_kwargs", {}).get("clean")),
-        templates=VIDEO_TEMPLATES,
-    )
-
-
-def _cleaning(arch: str, found: str | None) -> TextCleaning:
-    if found in (None, "none"):
-        return "none"
-    if found == "canonicalize":
-        return "canonicalize"
-    raise CheckpointError(f"tokenizer_kwargs.clean: {arch} uses {found!r}, which serving does not have")
 
 
 def _scale(weights: Mapping[str, Tensor]) -> float:

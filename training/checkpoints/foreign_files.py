@@ -5,12 +5,12 @@ it refuses (X-CLIP's files hold a pickled configuration object) is read by an un
 are made of and turns every other object into an inert `Opaque`, so weights load and nothing runs.
 """
 
+import json
 import logging
 import pickle
 import types
-import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.checkpoints.file_kinds import AGAIN, INDEX_SUFFIX, FileKind, file_kind, is_shard
 from training.checkpoints.own import CheckpointError
 
 logger = logging.getLogger(__name__)
-
-TORCHSCRIPT_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # numbers OpenAI stores beside the weights
 
 
 class Opaque:
@@ -107,29 +106,80 @@ _restricted_pickle = types.SimpleNamespace(
 
 
 def read_document(path: Path) -> Any:
-    """What a file of tensors holds: a mapping in most cases, objects of unknown classes as `Opaque`.
+    """Return what a file of tensors holds: a mapping in most cases, objects of unknown classes as `Opaque`.
+
+    The content decides how it is read, not the name. An index stands for the files it lists.
 
     Raises:
-        CheckpointError: no known kind of file, or a broken one.
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is something else, or broken; the message says what and what to do.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}")
+    kind = file_kind(path)
+    if kind == "index":
+        return _read_index(path)
+    if is_shard(path):
+        raise CheckpointError(f"{path} is one of several files; give the folder, or its file *{INDEX_SUFFIX}")
+    return _read_file(path, kind)
+
+
+def _read_file(path: Path, kind: FileKind) -> Any:
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             return load_file(path, device="cpu")
-        if is_torchscript(path):
-            return _read_torchscript(path)
-        return _read_pickle(path)
-    except Exception as error:
-        raise CheckpointError(f"{path} cannot be read as weights: {error}") from error
+        if kind == "torchscript":
+            return dict(torch.jit.load(path, map_location="cpu").state_dict())
+        return _read_pickle(path, is_mappable=kind == "torch")  # the format before 2020 has to be read whole
+    except EOFError as error:
+        raise CheckpointError(f"{path} is cut short; {AGAIN}") from error
+    except Exception as error:  # readers of broken files raise what they like
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as weights: {reason}") from error
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether the file is a TorchScript archive, as OpenAI published CLIP."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.split("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
+def _read_index(path: Path) -> dict[str, Any]:
+    """Return the tensors of all files that an index lists; they lie beside it.
+
+    Raises:
+        CheckpointError: one of them is missing, or is no file of tensors.
+    """
+    names = sorted({Path(str(name)).name for name in read_json(path)["weight_map"].values()})
+    absent = [name for name in names if not (path.parent / name).is_file()]
+    if absent:
+        raise CheckpointError(f"{path} lists {len(names)} files, missing beside it: {', '.join(absent)}")
+    joined: dict[str, Any] = {}
+    for name in names:
+        joined |= tensors_of(_read_file(path.parent / name, file_kind(path.parent / name)), name)
+    return joined
+
+
+def read_weight_files(folder: Path, names: Sequence[str], file: Path | None = None) -> Any:
+    """Return what the first file of `names` in a folder holds, or its index; `file` is read instead where given.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    if file is not None:
+        return read_document(file)
+    for name in names:
+        for found in (folder / name, folder / f"{name}{INDEX_SUFFIX}"):
+            if found.is_file():
+                return read_document(found)
+    raise CheckpointError(f"{folder} holds no weights: one of {', '.join(names)} is needed")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: an object is needed")
+    return document
 
 
 def tensors_of(mapping: object, where: str) -> dict[str, Tensor]:
@@ -146,15 +196,20 @@ def tensors_of(mapping: object, where: str) -> dict[str, Tensor]:
     return {str(name): item.detach() for name, item in mapping.items()}
 
 
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    state = torch.jit.load(path, map_location="cpu").state_dict()
-    return {name: item for name, item in state.items() if name not in TORCHSCRIPT_EXTRAS}
+def _read_pickle(path: Path, *, is_mappable: bool) -> Any:
+    if path.suffix == ".safetensors":  # torch goes by this name, and only of open files by the content
+        with path.open("rb") as stream:
+            return _load(stream, path, is_mappable=False)
+    return _load(path, path, is_mappable=is_mappable)
 
 
-def _read_pickle(path: Path) -> Any:
-    is_mappable = zipfile.is_zipfile(path)  # the format before 2020 has to be read whole
+def _load(source: Any, path: Path, *, is_mappable: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=is_mappable)
     except pickle.UnpicklingError as error:
         logger.info("%s holds more than tensors (%s); reading its tensors alone", path, str(error).split("\n")[0])
-    return torch.load(path, map_location="cpu", weights_only=False, mmap=is_mappable, pickle_module=_restricted_pickle)
+    if source is not path:
+        source.seek(0)
+    return torch.load(
+        source, map_location="cpu", weights_only=False, mmap=is_mappable, pickle_module=_restricted_pickle
+    )

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.checkpoints.actionclip_files import require_clip_towers
-from training.checkpoints.foreign_files import read_document, tensors_of
+from training.checkpoints.foreign_files import read_json, read_weight_files, tensors_of
 from training.checkpoints.names import renamed, to_official
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError
@@ -56,20 +56,14 @@ EPS = 1e-5
 ACTIVATION = "quick_gelu"  # of every part
 
 
-def is_hugging_face_xclip(folder: Path) -> bool:
-    """Whether a folder holds an X-CLIP of transformers."""
-    config = folder / "config.json"
-    return config.is_file() and _read_json(config).get("model_type") == "xclip"
-
-
-def read_hugging_face(folder: Path, overrides: Overrides) -> Checkpoint:
-    """The checkpoint of a folder written by `save_pretrained`.
+def read_hugging_face(folder: Path, overrides: Overrides, file: Path | None = None) -> Checkpoint:
+    """The checkpoint of a folder written by `save_pretrained`, with the weights of `file` where it is given.
 
     Raises:
         CheckpointError: no weights, or a configuration this model does not have.
     """
-    config = _read_json(folder / "config.json")
-    weights = from_hugging_face_names(tensors_of(_read_weights(folder), str(folder)))
+    config = read_json(folder / "config.json")
+    weights = from_hugging_face_names(tensors_of(read_weight_files(folder, WEIGHT_FILES, file), str(folder)))
     if FRAME_POSITIONS not in weights:
         raise CheckpointError(f"{folder}: 1 missing: mit.position_embedding")
     return xclip_checkpoint(weights, _complete(overrides, config))
@@ -227,24 +221,3 @@ def _complete(overrides: Overrides, config: Mapping[str, Any]) -> Overrides:
         "prompt_heads": config.get("prompt_num_attention_heads", 8),
     }
     return replace(overrides, **{name: getattr(overrides, name) or value for name, value in stated.items()})
-
-
-def _read_weights(folder: Path) -> dict[str, Any]:
-    for name in WEIGHT_FILES:
-        if (folder / name).is_file():
-            return dict(read_document(folder / name))
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            parts = sorted(set(_read_json(index)["weight_map"].values()))
-            return {key: item for part in parts for key, item in read_document(folder / Path(part).name).items()}
-    raise CheckpointError(f"{folder} holds no weights: {' or '.join(WEIGHT_FILES)} is needed")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: an object is needed")
-    return document

@@ -44,13 +44,6 @@ def to_open_clip(name: str) -> str:
     return re.sub(r"^(visual|text)\.tower\.", r"\1.", name)
 
 
-def without_prefix(weights: Mapping[str, Item], prefix: str) -> dict[str, Item]:
-    """Names less a prefix that all of them have, as parallel wrappers add one; unchanged otherwise."""
-    if weights and all(name.startswith(prefix) for name in weights):
-        return {name.removeprefix(prefix): item for name, item in weights.items()}
-    return dict(weights)
-
-
 def renamed(weights: Mapping[str, Item], rename: Callable[[str], str]) -> dict[str, Item]:
     """The same weights under new names."""
     return {rename(name): item for name, item in weights.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from serve.contract import Family, PreprocessContract, SamplingRule
 from training.checkpoints.own import CheckpointError
@@ -20,10 +20,12 @@ class Overrides:
     text_heads: int | None = None
     mit_heads: int | None = None
     prompt_heads: int | None = None
-    activation: str | None = None  # of CLIP's towers: "quick_gelu" (OpenAI) or "gelu" (most of open_clip's)
+    activation: Literal["quick_gelu", "gelu"] | None = None  # of CLIP's towers; no tensor tells it
     fusion: Mapping[str, Any] | None = None  # laid over what the file says of ActionCLIP's head
     prompts: bool | None = None  # False builds X-CLIP without prompt generator from plain CLIP weights
     arch: str | None = None  # open_clip's name, for weights that are not plain CLIP's
+    tag: str | None = None  # open_clip's pretrained tag that the weights are of, or were fine-tuned from
+    weights_key: str | None = None  # which of several state dicts in a file, e.g. "model" beside "model_ema"
     preprocess: PreprocessContract | None = None
     sampling_rule: SamplingRule | None = None
     templates: tuple[str, ...] | None = None
@@ -52,4 +54,6 @@ def make_overrides(given: "Overrides | Mapping[str, Any] | None") -> Overrides:
     for name in ("templates", "labels"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
+    if values.get("activation") not in (None, "quick_gelu", "gelu"):
+        raise CheckpointError(f"activation: quick_gelu or gelu is needed, found {values['activation']!r}")
     return Overrides(**values)

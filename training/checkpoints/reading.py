@@ -1,12 +1,11 @@
-"""Any checkpoint file or folder to a `Checkpoint`: tell the format, read it, check that every key fits.
+"""Any checkpoint file or folder to a `Checkpoint`: recognise the format, read it, check that every key fits.
 
 checkpoint = read_checkpoint(Path("k400_vit_b16_8f.pth"))
 model = checkpoint.build()
 """
 
-import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +18,19 @@ from training.checkpoints.actionclip_files import (
     read_mmaction_actionclip,
     read_official_actionclip,
 )
-from training.checkpoints.clip_files import clip_weights_of, read_clip
-from training.checkpoints.foreign_files import is_torchscript, read_document, tensors_of
-from training.checkpoints.hugging_face import WEIGHT_FILES, is_hugging_face_xclip, read_hugging_face
+from training.checkpoints.clip_files import is_clip, read_clip
+from training.checkpoints.clip_folders import (
+    folder_kind,
+    read_open_clip_folder,
+    read_transformers_clip,
+    weight_names,
+)
+from training.checkpoints.file_kinds import INDEX_SUFFIX, file_kind
+from training.checkpoints.foreign_files import read_document, tensors_of
+from training.checkpoints.hugging_face import read_hugging_face
+from training.checkpoints.layouts import FoundWeights, find_weights
 from training.checkpoints.names import renamed, to_official
+from training.checkpoints.origins import OPENAI_NUMBERS, origin_of_file
 from training.checkpoints.overrides import Overrides, make_overrides
 from training.checkpoints.own import (
     Checkpoint,
@@ -34,97 +42,208 @@ from training.checkpoints.own import (
     require_fit,
     shapes_of,
 )
-from training.checkpoints.xclip_files import is_official_xclip, read_official_xclip
+from training.checkpoints.xclip_files import is_xclip, read_official_xclip
 
-logger = logging.getLogger(__name__)
-
-Format = Literal["own", "actionclip", "actionclip_mmaction", "xclip", "xclip_hugging_face", "clip", "clip_torchscript"]
+Format = Literal[
+    "own",
+    "actionclip",
+    "actionclip_mmaction",
+    "xclip",
+    "xclip_hugging_face",
+    "clip",
+    "clip_torchscript",
+    "clip_hugging_face",
+    "clip_open_clip_folder",
+]
 
 ALWAYS_HONOURED = frozenset({"preprocess", "sampling_rule", "templates", "labels", "card"})
 _TOWERS = frozenset({"num_frames", "vision_heads", "text_heads", "activation"})
 _XCLIP = _TOWERS | {"mit_heads", "prompt_heads"}
-_CLIP = _XCLIP | {"family", "fusion", "prompts", "arch", "seed"}
+_CLIP = _XCLIP | {"family", "fusion", "prompts", "arch", "tag", "seed", "weights_key"}
 HONOURED: Mapping[Format, frozenset[str]] = {
     "own": frozenset(),
     "actionclip": _TOWERS | {"fusion"},
     "actionclip_mmaction": _TOWERS | {"fusion"},
-    "xclip": _XCLIP,
+    "xclip": _XCLIP | {"weights_key"},
     "xclip_hugging_face": _XCLIP - {"activation"},
     "clip": _CLIP,
-    "clip_torchscript": _CLIP,
+    "clip_torchscript": _CLIP - {"weights_key"},
+    "clip_hugging_face": _CLIP - {"weights_key"},
+    "clip_open_clip_folder": _CLIP,
 }
+TRANSFORMERS_PARTS = ("text_model.", "vision_model.")  # in the names of its CLIP-like models
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A recognised checkpoint before it is read: what lies at the path and in which file."""
+
+    kind: Format
+    path: Path  # the file of weights, or the folder
+    document: Any = None
+    file: Path | None = None  # the file of a folder that was named
 
 
 def detect_format(path: Path) -> Format:
-    """Whose checkpoint this is, told from its content.
+    """Return whose checkpoint this is, by its content.
 
     Raises:
-        CheckpointError: none that is known; the message says what was found.
+        FileNotFoundError: there is nothing at the path.
+        CheckpointError: no known one; the message says what was found and what to do.
     """
-    return _open(path)[0]
+    return _open(path).kind
 
 
 def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | None = None) -> Checkpoint:
     """Read a checkpoint of any known format; weights come as float32, every key is accounted for.
 
     Raises:
-        CheckpointError: unknown format, missing or unexpected keys or other shapes (all named), or overrides that
-            contradict the file.
+        FileNotFoundError: there is nothing at the path.
+        CheckpointError: unknown format, missing or unexpected keys or other shapes (all named), an activation that
+            nothing tells, or overrides that contradict the file.
         ModelConfigError: the sizes do not make a model, e.g. heads that do not divide the width.
     """
     asked = make_overrides(overrides)
-    kind, document = _open(path)
-    ignored = sorted(set(asked.given()) - ALWAYS_HONOURED - HONOURED[kind])
+    opened = _open(path)
+    ignored = sorted(set(asked.given()) - ALWAYS_HONOURED - HONOURED[opened.kind])
     if ignored:
-        raise CheckpointError(f"overrides: {', '.join(ignored)} cannot be told of a checkpoint of the kind {kind}")
-    if kind == "own":
-        checkpoint = checkpoint_of(document)
-    elif kind == "xclip_hugging_face":
-        checkpoint = read_hugging_face(path, asked)
-    else:
-        checkpoint = _READERS[kind](document, asked)
-    names = (lambda name: name) if kind == "own" else to_official
+        raise CheckpointError(
+            f"overrides: {', '.join(ignored)} cannot be told of a checkpoint of the kind {opened.kind}"
+        )
+    checkpoint = _READERS[opened.kind](opened, asked)
+    names = (lambda name: name) if opened.kind == "own" else to_official
     require_fit(
         renamed(shapes_of(build_outline(checkpoint.family, checkpoint.model_config)), names),
         renamed(checkpoint.weights, names),
     )
-    if kind != "own":
-        checkpoint = replace(
-            checkpoint, weights=_as_float32(checkpoint.weights), provenance=_provenance(path, kind, asked)
-        )
+    if opened.kind != "own":
+        provenance = {**_provenance(path, opened, asked), **checkpoint.provenance}
+        checkpoint = replace(checkpoint, weights=_as_float32(checkpoint.weights), provenance=provenance)
     return _with_overrides(checkpoint, asked)
 
 
-def _open(path: Path) -> tuple[Format, Any]:
+def _open(path: Path) -> _Opened:
     if path.is_dir():
-        if is_hugging_face_xclip(path):
-            return "xclip_hugging_face", None
-        raise CheckpointError(f"{path}: a folder is read when it holds an X-CLIP of transformers, this one does not")
+        return _open_folder(path, None)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file or folder at {path}")
+    if path.name.endswith(INDEX_SUFFIX) or path.name in weight_names("clip_open_clip_folder"):
+        found = _folder_of(path)
+        if found is not None:
+            return found
     document = read_document(path)
+    kind = _kind_of(path, document)
+    if kind is None:
+        raise CheckpointError(f"{path}: {_what_it_holds(document)}")
+    return _Opened(kind=kind, path=path, document=document)
+
+
+def _open_folder(path: Path, file: Path | None) -> _Opened:
+    kind = folder_kind(path)
+    if kind is not None:
+        return _Opened(kind=kind, path=path, file=file)
+    raise CheckpointError(f"{path}: {_what_folder_holds(path)}")
+
+
+def _folder_of(file: Path) -> _Opened | None:
+    """A file under the name that a hub's folder gives it belongs to the configuration beside it."""
+    kind = folder_kind(file.parent) if (file.parent / "config.json").is_file() else None
+    kind = "clip_open_clip_folder" if (file.parent / "open_clip_config.json").is_file() else kind
+    stem = file.name.removesuffix(INDEX_SUFFIX)
+    if kind is None or stem not in weight_names(kind):
+        return None
+    return _Opened(kind=kind, path=file.parent, file=file)
+
+
+def _kind_of(path: Path, document: Any) -> Format | None:
     if is_own(document):
-        return "own", document
+        return "own"
     if is_official_actionclip(document):
-        return "actionclip", document
+        return "actionclip"
     if is_mmaction_actionclip(document):
-        return "actionclip_mmaction", document
-    if is_official_xclip(document):
-        return "xclip", document
-    if clip_weights_of(document) is not None:
-        return "clip_torchscript" if is_torchscript(path) else "clip", document
-    found = ", ".join(sorted(map(str, document))[:12]) if isinstance(document, Mapping) else type(document).__name__
-    raise CheckpointError(f"{path}: no checkpoint of a known kind; it holds {found}")
+        return "actionclip_mmaction"
+    if find_weights(document, is_xclip) is not None:
+        return "xclip"
+    if find_weights(document, is_clip) is not None:
+        return "clip_torchscript" if file_kind(path) == "torchscript" else "clip"
+    return None
 
 
-def _read_clip_document(document: Any, overrides: Overrides) -> Checkpoint:
-    return read_clip(tensors_of(clip_weights_of(document), "state_dict"), overrides)
+def _what_it_holds(document: Any) -> str:
+    """The end of a message about a document of no known kind."""
+    if find_weights(document, lambda names: any(name.startswith(TRANSFORMERS_PARTS) for name in names)) is not None:
+        return (
+            "the weights of a model of transformers, whose head counts and activation stand in config.json; "
+            "give the folder that holds both"
+        )
+    if isinstance(document, Mapping):
+        found = ", ".join(sorted(map(str, document))[:12]) or "nothing"
+    else:
+        found = type(document).__name__
+    return f"no checkpoint of a known kind; it holds {found}"
 
 
-_READERS = {
-    "actionclip": read_official_actionclip,
-    "actionclip_mmaction": read_mmaction_actionclip,
-    "xclip": read_official_xclip,
+def _what_folder_holds(path: Path) -> str:
+    """The end of a message about a folder without a configuration that is read here."""
+    names = sorted(entry.name for entry in path.iterdir())
+    if any(name.endswith(".distcp") for name in names):
+        return "a sharded checkpoint of torch.distributed; join it with torch.distributed.checkpoint.format_utils first"
+    if "zero_to_fp32.py" in names:
+        return "a sharded checkpoint of DeepSpeed; join it with its zero_to_fp32.py and give the file"
+    shown = ", ".join(names[:8]) or "nothing"
+    return (
+        "a folder is read when it holds open_clip_config.json, or config.json of a CLIP or X-CLIP of transformers, "
+        f"beside the weights; this one holds {shown}. A file of weights is given by its own path"
+    )
+
+
+def _read_clip_document(opened: _Opened, asked: Overrides) -> Checkpoint:
+    found = find_weights(opened.document, is_clip, key=asked.weights_key)
+    assert found is not None, "recognised by its weights"
+    is_archive = opened.kind == "clip_torchscript"
+    origin = origin_of_file(file_sha256(opened.path), opened.document, is_archive=is_archive)
+    weights = {name: item for name, item in found.weights.items() if not is_archive or name not in OPENAI_NUMBERS}
+    checkpoint = read_clip(tensors_of(weights, found.key or "the file"), asked, origin)
+    return _with_source(checkpoint, found)
+
+
+def _read_xclip(opened: _Opened, asked: Overrides) -> Checkpoint:
+    found = find_weights(opened.document, is_xclip, key=asked.weights_key)
+    assert found is not None, "recognised by its weights"
+    return _with_source(read_official_xclip(opened.document, asked), found)
+
+
+def _with_source(checkpoint: Checkpoint, found: FoundWeights) -> Checkpoint:
+    """The checkpoint, which says where in its file the weights were and what else lies there."""
+    if not found.others:
+        return checkpoint
+    said = {"weights_key": found.key, "other_weights": list(found.others)}
+    return replace(checkpoint, provenance={**checkpoint.provenance, **said})
+
+
+def _read_transformers_clip(opened: _Opened, asked: Overrides) -> Checkpoint:
+    weights, origin = read_transformers_clip(opened.path, opened.file)
+    return read_clip(weights, asked, origin)
+
+
+def _read_open_clip_folder(opened: _Opened, asked: Overrides) -> Checkpoint:
+    document, origin = read_open_clip_folder(opened.path, opened.file)
+    found = find_weights(document, is_clip, key=asked.weights_key)
+    if found is None:
+        raise CheckpointError(f"{opened.path}: {_what_it_holds(document)}")
+    return _with_source(read_clip(tensors_of(found.weights, str(opened.path)), asked, origin), found)
+
+
+_READERS: Mapping[Format, Callable[[_Opened, Overrides], Checkpoint]] = {
+    "own": lambda opened, _: checkpoint_of(opened.document),
+    "actionclip": lambda opened, asked: read_official_actionclip(opened.document, asked),
+    "actionclip_mmaction": lambda opened, asked: read_mmaction_actionclip(opened.document, asked),
+    "xclip": _read_xclip,
+    "xclip_hugging_face": lambda opened, asked: read_hugging_face(opened.path, asked, opened.file),
     "clip": _read_clip_document,
     "clip_torchscript": _read_clip_document,
+    "clip_hugging_face": _read_transformers_clip,
+    "clip_open_clip_folder": _read_open_clip_folder,
 }
 
 
@@ -132,12 +251,13 @@ def _as_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: as_float32(item) for name, item in weights.items()}
 
 
-def _provenance(path: Path, kind: Format, overrides: Overrides) -> dict[str, Any]:
-    source = path
-    if path.is_dir():
-        source = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), path / "config.json")
+def _provenance(path: Path, opened: _Opened, overrides: Overrides) -> dict[str, Any]:
+    source = opened.file or opened.path
+    if source.is_dir():
+        names = weight_names("clip_open_clip_folder" if opened.kind == "clip_open_clip_folder" else "clip_hugging_face")
+        source = next((path / name for name in names if (path / name).is_file()), path / "config.json")
     told = {name: value for name, value in overrides.given().items() if name not in ALWAYS_HONOURED}
-    return {"source": source.name, "sha256": file_sha256(source), "format": kind, "overrides": told}
+    return {"source": source.name, "sha256": file_sha256(source), "format": opened.kind, "overrides": told}
 
 
 def _with_overrides(checkpoint: Checkpoint, asked: Overrides) -> Checkpoint:

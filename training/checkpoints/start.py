@@ -6,13 +6,15 @@ Parts that these do not hold (fusion head, messages, prompts) start fresh; anyth
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from training.checkpoints.names import FRESH
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import CheckpointError, require_fit, shapes_of
+from training.checkpoints.own import Checkpoint, CheckpointError, require_fit, shapes_of
+from training.checkpoints.systems import clip_preprocess
 from training.config import ConfigError, ModelConfig
 from training.models.adapters import add_adapters_
 from training.models.base import VideoTextModel
@@ -90,8 +92,48 @@ def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
             found = open_clip.create_model(named, pretrained=tag).state_dict()
         except Exception as error:  # the hub's client raises a family of its own
             raise CheckpointError(f"model.start: the weights {config.start} cannot be fetched: {error}") from error
-        return read_clip(found, Overrides(family="clip", arch=named)).weights
+        return _with_same_activation(config, read_clip(found, Overrides(family="clip", arch=named, tag=tag)))
     path = Path(config.start)
     if not path.exists():
         raise ConfigError(f"model.start: there is no file {path}")
-    return read_checkpoint(path, overrides=Overrides(arch=arch) if arch else None).weights
+    return _with_same_activation(config, read_checkpoint(path, overrides=_start_overrides(config, path, arch)))
+
+
+def _start_overrides(config: ModelConfig, path: Path, arch: str | None) -> Overrides | None:
+    """What the run's configuration says of a file of plain CLIP weights; other kinds say it themselves.
+
+    How frames are prepared is the run's own choice, so published weights that differ in it are no obstacle.
+    """
+    from training.checkpoints.reading import detect_format
+
+    kind = detect_format(path)
+    if kind != "clip":
+        return Overrides(arch=arch) if arch and kind == "clip_torchscript" else None
+    return Overrides(arch=arch, activation=_activation(config.model), preprocess=clip_preprocess(1))
+
+
+def _with_same_activation(config: ModelConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint whose towers have the run's activation.
+
+    Raises:
+        ConfigError: they were trained with another one, which no tensor shows.
+    """
+    here, there = _activation(config.model), _activation(checkpoint.model_config)
+    if None not in (here, there) and here != there:
+        raise ConfigError(
+            f"model.model: the towers have the activation {here}, the weights of {config.start} were trained with "
+            f"{there}; set vision.activation and text.activation (quick_gelu in changes of open_clip towers)"
+        )
+    return checkpoint.weights
+
+
+def _activation(model: Mapping[str, Any]) -> Literal["quick_gelu", "gelu"] | None:
+    """The activation of a configuration's text tower, which each kind of tower says in its own way; None of others."""
+    text = model.get("text", {})
+    if text.get("kind") == "clip":
+        return "gelu" if text.get("activation") == "gelu" else "quick_gelu"
+    if text.get("kind") == "open_clip":
+        from training.models.open_clip_towers import architecture
+
+        return "quick_gelu" if architecture(text["arch"], text.get("changes")).get("quick_gelu") else "gelu"
+    return None

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from training.checkpoints.actionclip_files import require_clip_towers
 from training.checkpoints.foreign_files import tensors_of
-from training.checkpoints.names import from_official, renamed, to_official, without_prefix
+from training.checkpoints.layouts import find_weights
+from training.checkpoints.names import from_official, renamed, to_official
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.sizes import count_blocks, heads_of, text_config, vision_config
@@ -16,21 +17,21 @@ from training.checkpoints.systems import xclip_protocol
 FRAME_POSITIONS = "mit.positional_embedding"
 
 
-def is_official_xclip(document: object) -> bool:
-    """Whether a loaded file is one of X-CLIP's training script, or its weights alone."""
-    return _weights_of(document) is not None
+def is_xclip(weights: Mapping[str, Any]) -> bool:
+    """Whether a state dict is one of X-CLIP."""
+    return FRAME_POSITIONS in weights
 
 
 def read_official_xclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
-    """The checkpoint of a loaded official file.
+    """The checkpoint of a loaded official file, or of its weights alone.
 
     Raises:
         CheckpointError: names what is missing or does not belong.
     """
-    found = _weights_of(document)
+    found = find_weights(document, is_xclip, key=overrides.weights_key)
     if found is None:
         raise CheckpointError(f"no weights of X-CLIP: {FRAME_POSITIONS} is missing")
-    return xclip_checkpoint(without_prefix(tensors_of(found, "model"), "module."), overrides)
+    return xclip_checkpoint(tensors_of(found.weights, found.key or "the file"), overrides)
 
 
 def xclip_checkpoint(weights: Mapping[str, Tensor], overrides: Overrides) -> Checkpoint:
@@ -81,16 +82,6 @@ def to_official_xclip(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     require_clip_towers(checkpoint, "xclip")
     return {"model": renamed(checkpoint.weights, to_official)}
-
-
-def _weights_of(document: object) -> Mapping[str, Any] | None:
-    if not isinstance(document, Mapping):
-        return None
-    inner = document.get("model", document)
-    if not isinstance(inner, Mapping):
-        return None
-    names = {str(name).removeprefix("module.") for name in inner}
-    return inner if FRAME_POSITIONS in names else None
 
 
 def _hidden(weight: Tensor | None) -> dict[str, int]:

@@ -65,15 +65,65 @@ def first_file_number(template: str = FRAME_TEMPLATE, bias: int | None = None) -
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Names of a CSV with the header `id,name`, in the order of the file; the id is not read.
+    """Return the names of a CSV with the columns `id,name`, in the order of the ids, which are 0 to K-1.
 
-    A class called "none" or "nan" stays that word (pandas, which the originals use, makes a missing value of it).
+    Rows may stand in any order. Without a column `id` the order of the file counts. A class called "none" or "nan"
+    stays that word (pandas, which the originals use, makes a missing value of it).
 
     Raises:
-        AnnotationError: the file has no column `name`.
+        AnnotationError: a column or name is missing, or the ids are not 0 to K-1, each once; names file and line.
     """
+    rows = _class_rows(path)
+    lines = {number: line for line, number, _ in reversed(rows)}  # of the first of equal ids
+    twice = next(((line, number) for line, number, _ in rows if lines[number] != line), None)
+    if twice is not None:
+        line, number = twice
+        raise AnnotationError(f"{path.name}, line {line}: the id {number} stands in line {lines[number]} already")
+    outside = next(((line, number) for line, number, _ in rows if number >= len(rows)), None)
+    if outside is not None:
+        line, number = outside
+        raise AnnotationError(
+            f"{path.name}, line {line}: the ids of {len(rows)} classes are 0 to {len(rows) - 1}, each once, found "
+            f"{number}; labels in lists count from 0 as well"
+        )
+    return [name for _, _, name in sorted(rows, key=lambda row: row[1])]
+
+
+def read_names_of_any_id(path: Path) -> list[str]:
+    """Return the names of such a CSV in the order of the file, for uses where no label refers to an id.
+
+    Raises:
+        AnnotationError: a column or name is missing, or an id is no number.
+    """
+    return [name for _, _, name in _class_rows(path)]
+
+
+def _class_rows(path: Path) -> list[tuple[int, int, str]]:
+    """(line, id, name) of each class."""
+    try:
+        return _parse_class_rows(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AnnotationError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _parse_class_rows(path: Path) -> list[tuple[int, int, str]]:
+    found: list[tuple[int, int, str]] = []
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream)
-        if "name" not in (rows.fieldnames or ()):
-            raise AnnotationError(f"{path}: expected the columns id,name, found {rows.fieldnames}")
-        return [row["name"].strip() for row in rows]
+        table = csv.DictReader(stream, skipinitialspace=True)
+        columns = [column.strip().lower() for column in table.fieldnames or ()]
+        if "name" not in columns:
+            raise AnnotationError(f"{path}: expected the columns id,name, found {', '.join(columns) or 'none'}")
+        table.fieldnames = columns
+        for row in table:
+            place = f"{path.name}, line {table.line_num}"
+            if None in row:
+                raise AnnotationError(f"{place}: more fields than columns; a name with a comma needs quotes around it")
+            name, number = (row["name"] or "").strip(), (row.get("id") or "").strip()
+            if not name:
+                raise AnnotationError(f"{place}: the name is missing")
+            if "id" not in columns:
+                number = str(len(found))
+            if not (number.isascii() and number.isdecimal()):
+                raise AnnotationError(f"{place}: the id is a number from 0, found {number!r}")
+            found.append((table.line_num, int(number), name))
+    return found

@@ -1,22 +1,30 @@
 """The checkpoint under evaluation: read whatever its kind, and told apart from every other one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from serve.files import file_sha256
 from training.checkpoints.own import Checkpoint
 from training.checkpoints.reading import read_checkpoint
+from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.evaluation.results import CheckpointIdentity
 
 
-def read_evaluated(path: Path, *, num_frames: int | None = None) -> tuple[Checkpoint, CheckpointIdentity]:
-    """A checkpoint of any readable kind; `num_frames` is T where a foreign file does not say it.
+def read_evaluated(
+    path: Path, *, num_frames: int | None = None, activation: str | None = None, tokenizer: Path | None = None
+) -> tuple[Checkpoint, CheckpointIdentity]:
+    """A checkpoint of any readable kind; `num_frames` is T and `activation` that of CLIP's towers, where a foreign file
+    does not say them, `tokenizer` the file of a model whose tokenizer is not CLIP's.
 
     Raises:
         CheckpointError, ModelConfigError: it cannot be read, or its weights do not make a model.
     """
-    checkpoint = read_checkpoint(path, overrides={} if num_frames is None else {"num_frames": num_frames})
+    given = {"num_frames": num_frames, "activation": activation}
+    checkpoint = read_checkpoint(path, overrides={name: item for name, item in given.items() if item is not None})
+    if tokenizer is not None and checkpoint.text.tokenizer == "tokenizers":
+        checkpoint = replace(checkpoint, text=with_tokenizer_file(checkpoint.text, tokenizer))
     sha256 = file_sha256(path) if path.is_file() else str(checkpoint.provenance.get("sha256", ""))
     config = _mapping(checkpoint.provenance.get("config"))
     step = checkpoint.training_state.get("step", checkpoint.provenance.get("steps"))

@@ -8,7 +8,7 @@ torchrun --nproc-per-node 8 -m training evaluate runs/k400/checkpoint.pt val.txt
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -58,6 +58,10 @@ def evaluate(
     classes_per_draw: Annotated[int, typer.Option(min=0, help="Classes of each choice.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of those choices.")] = 0,
     num_frames: Annotated[int | None, typer.Option(min=1, help="T, where a foreign file does not say it.")] = None,
+    activation: Annotated[
+        Literal["quick_gelu", "gelu"] | None,
+        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
+    ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of a model whose own is not CLIP's.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the result.", dir_okay=False)] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures.", file_okay=False)] = None,
@@ -107,6 +111,7 @@ def evaluate(
         ),
         pace=Pace(batch_size=batch_size, workers=workers, deadline_seconds=deadline),
         num_frames=num_frames,
+        activation=activation,
         tokenizer=tokenizer,
         device=device,
     )
@@ -124,6 +129,7 @@ def _evaluated(
     zero_shot: "ZeroShot",
     pace: "Pace",
     num_frames: int | None,
+    activation: str | None,
     tokenizer: Path | None,
     device: str,
 ) -> "Result | None":
@@ -145,7 +151,7 @@ def _evaluated(
     from training.models.base import ModelConfigError
 
     try:
-        checkpoint, identity = read_evaluated(path, num_frames=num_frames)
+        checkpoint, identity = read_evaluated(path, num_frames=num_frames, activation=activation, tokenizer=tokenizer)
         protocol = protocol_of(checkpoint, **changes)
         if OWN in classes and not checkpoint.labels:
             raise EvaluationError(f"{path} names no classes of its own: give them with --classes")

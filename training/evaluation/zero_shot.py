@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.files import file_sha256
-from training.data.annotations import AnnotationError, read_class_names
+from training.data.annotations import AnnotationError, read_names_of_any_id
 from training.evaluation.errors import EvaluationError
 
 SHOWN = 20
@@ -80,7 +80,7 @@ def read_names(path: Path) -> list[str]:
     """
     try:
         if path.suffix == ".csv":
-            names = read_class_names(path)
+            names = read_names_of_any_id(path)
         else:
             names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

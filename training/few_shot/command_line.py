@@ -1,7 +1,7 @@
 """The command `few-shot`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,10 @@ def few_shot(
     ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
+    ] = None,
+    activation: Annotated[
+        Literal["quick_gelu", "gelu"] | None,
+        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of the features.", file_okay=False)] = Path(
         "~/.cache/actserve/few_shot"
@@ -57,6 +61,7 @@ def few_shot(
         classes=classes,
         root=root,
         tokenizer=tokenizer,
+        activation=activation,
         cache=cache,
         out=out,
         vocabulary=vocabulary,

@@ -44,6 +44,7 @@ class Order:
     classes: Path | None
     root: Path | None
     tokenizer: Path | None
+    activation: str | None  # of CLIP's towers, where a foreign file does not say it
     cache: Path
     out: Path
     vocabulary: str | None  # of a server that is to be given the shots
@@ -152,9 +153,14 @@ def run(order: Order) -> dict[str, Any]:
 
 def _towers(order: Order) -> Towers:
     if order.repository is not None:
+        if order.activation is not None or order.tokenizer is not None:
+            raise ConfigError("--activation, --tokenizer: for a checkpoint; a model of --repository says both itself")
         return ExportedTowers(order.repository, order.model)
     return CheckpointTowers(
-        Path(order.model), tokenizer=order.tokenizer, device=device_named(order.device, key="--device")
+        Path(order.model),
+        tokenizer=order.tokenizer,
+        device=device_named(order.device, key="--device"),
+        activation=order.activation,
     )
 
 

@@ -5,6 +5,7 @@ Both give numpy arrays: video features [B, D] (and patch features [B, P, D] wher
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from serve.files import file_sha256
 from serve.models.repository import find_contract, verify_files
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.reading import read_checkpoint
+from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.data.prompts import tokenizer_of
 from training.data.systems import normalised
 
@@ -52,14 +54,18 @@ class Towers(Protocol):
 class CheckpointTowers:
     """A checkpoint of any known format."""
 
-    def __init__(self, path: Path, *, tokenizer: Path | None, device: torch.device) -> None:
-        """Read it; it computes on a device.
+    def __init__(
+        self, path: Path, *, tokenizer: Path | None, device: torch.device, activation: str | None = None
+    ) -> None:
+        """Read it; it computes on a device. `activation` is that of CLIP's towers, where the file does not say it.
 
         Raises:
             CheckpointError: it cannot be read.
             ConfigError: its texts need a tokenizer file.
         """
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(path, overrides={"activation": activation} if activation else {})
+        if tokenizer is not None and checkpoint.text.tokenizer == "tokenizers":
+            checkpoint = replace(checkpoint, text=with_tokenizer_file(checkpoint.text, tokenizer))
         self.identity = file_sha256(path) if path.is_file() else str(checkpoint.provenance["sha256"])
         self.family: str = checkpoint.family
         self.sampling, self.preprocess = checkpoint.sampling, checkpoint.preprocess

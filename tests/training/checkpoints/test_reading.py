@@ -211,7 +211,7 @@ def test_plain_clip_weights_start_all_three_families(tmp_path: Path, actionclip_
     save_file({k: v.clone() for k, v in actionclip_document["model_state_dict"].items()}, tmp_path / "clip.safetensors")
     video, tokens = torch.randn(2, 4, 3, 32, 32), torch.randint(1, 500, (3, 20))
     for family in ("clip", "actionclip", "xclip"):
-        asked = {"family": family, "num_frames": 4}
+        asked = {"family": family, "num_frames": 4, "activation": "quick_gelu"}
         checkpoint = read_checkpoint(tmp_path / "clip.safetensors", overrides=asked)
         assert _same(checkpoint, read_checkpoint(tmp_path / "clip.safetensors", overrides=asked))
         model = checkpoint.build()
@@ -310,7 +310,11 @@ def test_a_torchscript_archive_reads_as_its_state_dict(tmp_path: Path, actioncli
     torch.jit.script(archive).save(str(tmp_path / "ViT.pt"))
     save_file({name: item.half().float() for name, item in weights.items()}, tmp_path / "plain.safetensors")
     assert detect_format(tmp_path / "ViT.pt") == "clip_torchscript"
-    assert _same(read_checkpoint(tmp_path / "ViT.pt"), read_checkpoint(tmp_path / "plain.safetensors"))
+    plain = read_checkpoint(tmp_path / "plain.safetensors", overrides={"activation": "quick_gelu"})
+    assert _same(read_checkpoint(tmp_path / "ViT.pt"), plain)
+    assert "OpenAI" in read_checkpoint(tmp_path / "ViT.pt").provenance["activation"]["source"]
+    with pytest.raises(CheckpointError, match="trained with quick_gelu, found gelu"):
+        read_checkpoint(tmp_path / "ViT.pt", overrides={"activation": "gelu"})
 
 
 def test_an_open_clip_state_dict_needs_its_name_where_tensors_do_not_tell(tmp_path: Path) -> None:

@@ -37,10 +37,38 @@ def test_files_start_at_one_but_for_one_template() -> None:
     assert first_file_number("frame{:d}.jpg", 5) == 5
 
 
-def test_class_names_keep_the_order_of_the_file_and_every_word(tmp_path: Path) -> None:
+def test_class_names_come_in_the_order_of_their_ids_and_keep_every_word(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
-    path.write_text('id,name\n7,none\n0,"a, b"\n1,nan\n', encoding="utf-8")
-    assert read_class_names(path) == ["none", "a, b", "nan"]
-    path.write_text("none\n", encoding="utf-8")
-    with pytest.raises(AnnotationError, match="id,name"):
+    path.write_text('id,name\n2,none\n0,"a, b"\n1,nan\n', encoding="utf-8")
+    assert read_class_names(path) == ["a, b", "nan", "none"]
+    path.write_text("ID, Name\r\n1, second\r\n0, first\r\n", encoding="utf-8-sig")
+    assert read_class_names(path) == ["first", "second"]
+    path.write_text("name\nb\na\n", encoding="utf-8")
+    assert read_class_names(path) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("none\n", "id,name"),
+        ("id,name\n1,run\n2,jump\n", r"labels\.csv, line 3: .* 0 to 1, each once, found 2"),
+        ("id,name\n0,run\n0,jump\n", r"labels\.csv, line 3: the id 0 stands in line 2"),
+        ("id,name\n0,run\n5,jump\n", r"line 3: .* found 5"),
+        ("id,name\n0,run\nx,jump\n", r"line 3: .* found 'x'"),
+        ("id,name\n0,run\n-1,jump\n", r"line 3: .* found '-1'"),
+        ("id,name\n0,run\n1\n", r"line 3: the name is missing"),
+        ("id,name\n0,run, then jump\n", r"line 2: .* quotes"),
+    ],
+    ids=["no header", "from one", "twice", "gap", "no number", "negative", "no name", "comma"],
+)
+def test_class_ids_that_do_not_name_each_label_once_are_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(AnnotationError, match=words):
         read_class_names(path)
+
+
+def test_a_class_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"id,name\n0,\xff\xfe\n")
+    with pytest.raises(AnnotationError, match=r"labels\.csv cannot be read"):
+        read_class_names(tmp_path / "labels.csv")
