@@ -4,12 +4,12 @@ Files that hold tensors have a kind; everything else people hand over instead of
 pages of a download, archives, configurations, files cut short) is named together with what to do.
 """
 
-import json
 import re
 import zipfile
 from pathlib import Path
 from typing import Literal
 
+from serve import strict_json
 from training.checkpoints.own import CheckpointError
 
 FileKind = Literal["safetensors", "torch", "torch_legacy", "torchscript", "index"]
@@ -110,7 +110,7 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
             f"{path} is cut short: its header takes {length + 8} bytes, the file has {found}; {AGAIN}"
         )
     try:
-        entries = json.loads(header)
+        entries = strict_json.loads(header)
         ends = [item["data_offsets"][1] for name, item in entries.items() if name != "__metadata__"]
         needed = 8 + length + max(ends, default=0)
     except (ValueError, AttributeError, KeyError, IndexError, TypeError):
@@ -143,7 +143,7 @@ def _kind_of_zip(path: Path) -> FileKind:
 def _kind_of_json(path: Path) -> FileKind:
     """The index of a checkpoint in several files is JSON; so are configurations and error replies."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is text, not weights: {error}") from error
     if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):

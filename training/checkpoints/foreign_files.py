@@ -5,7 +5,6 @@ it refuses (X-CLIP's files hold a pickled configuration object) is read by an un
 are made of and turns every other object into an inert `Opaque`, so weights load and nothing runs.
 """
 
-import json
 import logging
 import pickle
 import types
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from serve import strict_json
 from training.checkpoints.file_kinds import AGAIN, INDEX_SUFFIX, FileKind, file_kind, is_shard
 from training.checkpoints.own import CheckpointError
 
@@ -174,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, or is something else.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(document, dict):

@@ -4,7 +4,6 @@ Hubs keep `tokenizer.json` beside `tokenizer_config.json`, which names the token
 second is absent, the padding written into `tokenizer.json` counts, then what is known of the model's own tokenizer.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as TokenizerFile
 
+from serve import strict_json
 from serve.contract import TextContract
 from training.checkpoints.own import CheckpointError
 
@@ -54,7 +54,7 @@ def _named_tokens(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
     roles = {name: item for name, item in document.items() if name.endswith("_token")}
