@@ -80,6 +80,18 @@ class SamplingFacts(BaseModel):
     )
 
 
+class VocabularyWarning(BaseModel):
+    """Labels that a model does not tell apart, though they are different labels."""
+
+    kind: Literal["merged_labels", "empty_labels"] = Field(
+        description="The model's tokenizer makes them one prompt, or leaves nothing of them in the prompt."
+    )
+    model: str = Field(description="`name@version` of the model.")
+    vocabulary: str | None = Field(description="`name@version`; null for labels of a request.")
+    labels: list[str] = Field(description="The labels, or those whose synonyms are merged; at most 20.")
+    detail: str
+
+
 class Classification(BaseModel):
     """The answer to one video."""
 
@@ -89,6 +101,9 @@ class Classification(BaseModel):
     none_of_these: NoneOfThese
     acceptance: AcceptanceFacts | None = Field(description="Null where the vocabulary has none.")
     examples: ExampleFacts | None = Field(description="Null where the vocabulary has none.")
+    vocabulary_warnings: list[VocabularyWarning] = Field(
+        description="Of `candidate_labels`, at most 20; `GET /v1/vocabularies/{name}` shows those of a vocabulary."
+    )
     sampling: SamplingFacts
     timing_ms: dict[str, float] = Field(
         description="upload, queue (for decoder and engine), decode, preprocess (part of decode), text, engine, score, "

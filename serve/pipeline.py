@@ -27,6 +27,7 @@ from serve.answers import (
     ModelFacts,
     NoneOfThese,
     SamplingFacts,
+    VocabularyWarning,
 )
 from serve.arrays import Float32Array
 from serve.errors import InvalidOption, InvalidVocabulary
@@ -38,6 +39,7 @@ from serve.text import prompts
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
 from serve.vocabularies.acceptance import Rule
 from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.merged import warnings_of_labels
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -91,7 +93,9 @@ class Pipeline:
             RequestError, ServiceError: see `serve.errors`.
         """
         async with self.asking(options) as question:
-            measured = await self.measure(path, question, options, deadline=deadline)
+            measured, warnings = await _together(
+                self.measure(path, question, options, deadline=deadline), _warnings(question)
+            )
         scores, score_ms = await _timed(_reduced(question, measured))
         accepted = question.rule.accepted(scores)
         mixture = None if question.prototypes is None else question.prototypes.mixture
@@ -103,6 +107,7 @@ class Pipeline:
             none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
             acceptance=question.acceptance,
             examples=None if mixture is None else ExampleFacts(**asdict(mixture)),
+            vocabulary_warnings=warnings,
             sampling=_sampling_facts(measured.decoded, options),
             timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
         )
@@ -193,6 +198,13 @@ class Pipeline:
                     f"label {index} has {len(label)} characters, at most {limits.max_label_chars} are allowed",
                     index=index,
                 )
+
+
+async def _warnings(question: Question) -> list[VocabularyWarning]:
+    """Which labels of the request the model does not tell apart."""
+    if question.vocabulary is not None:
+        return []
+    return await warnings_of_labels(question.labels, question.templates[0], question.runtime)
 
 
 async def _reduced(question: Question, measured: Measured) -> scoring.Scores:

@@ -68,6 +68,8 @@ def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> 
     found = call.answer("is_done", "active")
     if found["is_done"]:
         typer.echo(f"active: {', '.join(found['active'])}; default: {found['default']}")
+        for warning in found.get("warnings", ()):  # servers before this release send none
+            typer.echo(f"warning: {warning['vocabulary']}: {warning['detail']}", err=True)
     else:
         staging = found["staging"]
         typer.echo(f"{staging['reference']} is {staging['stage']}; actserve models list tells when it answers")

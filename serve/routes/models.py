@@ -20,6 +20,7 @@ from serve.service import Service
 router = APIRouter(prefix="/v1", tags=["models"])
 Name = Annotated[str, Path(max_length=200, description="A model.")]
 MAX_BODY_BYTES = 65_536
+MAX_WARNINGS = 100  # of one answer
 
 
 class ActivationInput(BaseModel):
@@ -66,12 +67,13 @@ async def activate(request: Request, name: Name) -> JSONResponse:
     """Stages it beside the running one: contract, parity, warm-up, every vocabulary encoded; then swaps in one step.
 
     200 when it answers, 202 when that takes longer than `Prefer: wait=SECONDS`; `GET /v1/models` shows how far it is.
+    `warnings` name the labels of vocabularies that a model which answers now does not tell apart, the first 100.
     """
     service: Service = request.app.state.service
     wanted = await _wanted(request)
     seconds = preconditions.wait_seconds(request)
     is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=seconds)
-    return _moved(service, is_done=is_done)
+    return await _moved(service, is_done=is_done)
 
 
 @router.post("/models/{name}:rollback", summary="Return to the version before", response_model=None)
@@ -79,7 +81,7 @@ async def roll_back(request: Request, name: Name) -> JSONResponse:
     """Of a model's name, or of an alias to the model before; that version is still loaded, so it is one step."""
     service: Service = request.app.state.service
     is_done = await service.activation.roll_back(name, seconds=preconditions.wait_seconds(request))
-    return _moved(service, is_done=is_done)
+    return await _moved(service, is_done=is_done)
 
 
 async def _wanted(request: Request) -> ActivationInput:
@@ -88,13 +90,17 @@ async def _wanted(request: Request) -> ActivationInput:
     return ActivationInput() if is_empty else await read_json(request, ActivationInput, limit=MAX_BODY_BYTES)
 
 
-def _moved(service: Service, *, is_done: bool) -> JSONResponse:
+async def _moved(service: Service, *, is_done: bool) -> JSONResponse:
+    """Where the names lead now; `warnings` are the labels that the models which answer do not tell apart."""
     staging = service.activation.staging
+    warnings = await service.catalogue.warnings(service.registry.active()) if is_done else []
     told = {
         "default": service.registry.get(None).reference,
         "active": sorted(runtime.reference for runtime in service.registry.active()),
         "is_done": is_done,
         "staging": None if staging is None else asdict(staging),
+        "warnings": [warning.model_dump() for warning in warnings[:MAX_WARNINGS]],
+        "num_warnings": len(warnings),
     }
     return JSONResponse(
         told, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}

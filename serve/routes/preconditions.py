@@ -35,8 +35,17 @@ def required_version(request: Request) -> int | None:
     found = ETAG.fullmatch(given.strip())
     version = None if found is None else parse_version(found[1])
     if version is None:
-        raise StaleVersion(f"If-Match {given!r} is no ETag of this server, which writes them as {etag(3)}")
+        raise StaleVersion(f"If-Match: {given[:80]} names no version of this server; {_advice(given)}")
     return version
+
+
+def _advice(given: str) -> str:
+    """How `If-Match` has to be written, with the caller's own number where there is one."""
+    number = re.search(r"(?<![0-9])[0-9]{1,10}(?![0-9])", given)
+    version = None if number is None or "," in given else parse_version(number[0])
+    if version is None:
+        return "it takes one ETag as GET shows it, a version in double quotes, or *"
+    return f"write If-Match: {etag(version)}"
 
 
 def asks_to_create(request: Request) -> bool:

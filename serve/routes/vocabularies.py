@@ -4,6 +4,8 @@ Every change names the version it changes (`If-Match`) and makes the next one. I
 202 when encoding takes longer than `Prefer: wait=SECONDS`; GET tells how far it has come.
 """
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serve.errors import InvalidVocabulary, MissingPrecondition
 from serve.json_models import Model, VersionNumber
+from serve.models.runtime import ModelRuntime
 from serve.routes import preconditions
 from serve.routes.bodies import described, read_json
 from serve.routes.changes import NAME, Name, catalogue_of, check_name, expected_version, facts_of, latest_of, settled
@@ -21,6 +24,10 @@ from serve.service import Service
 from serve.uploads import received_body
 from serve.vocabularies import formats
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
+from serve.vocabularies.merged import warnings_of
+from serve.vocabularies.vocabulary import Vocabulary
+
+MAX_FINDINGS = 100  # problems, and warnings, of one answer
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
@@ -93,7 +100,11 @@ async def export_vocabulary(
 
 @router.get("/vocabularies/{name}", summary="One vocabulary with its labels", response_model=None)
 async def get_vocabulary(request: Request, name: Name) -> Response:
-    """NAME at its current version, or NAME@VERSION; `latest` is newer than `current` while a change is encoded."""
+    """NAME at its current version, or NAME@VERSION; `latest` is newer than `current` while a change is encoded.
+
+    `problems` say what is wrong with a version that an older release stored, `warnings` which labels a model that
+    answers now does not tell apart; each list shows the first 100.
+    """
     catalogue = catalogue_of(request)
     vocabulary = await catalogue.look_up(name)
     headers = {"ETag": preconditions.etag(latest_of(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
@@ -102,7 +113,9 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
         headers["Cache-Control"] = "no-store"
     elif request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return JSONResponse({**facts_of(catalogue, vocabulary), **vocabulary.content()}, headers=headers)
+    service: Service = request.app.state.service
+    found = await _findings(vocabulary, service.registry.active())
+    return JSONResponse({**facts_of(catalogue, vocabulary), **vocabulary.content(), **found}, headers=headers)
 
 
 @router.put(
@@ -113,12 +126,14 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
 )
 async def put_vocabulary(request: Request, name: Name, split_names: bool = False) -> JSONResponse:
     """`If-None-Match: *` makes a new one, `If-Match` replaces. The body is JSON, CSV (`name,synonyms,negatives`) or
-    plain text with one label a line; `split_names` makes words of `CamelCase` and `snake_case`."""
+    plain text (the grammar of label lists); `split_names` makes words of `CamelCase` and `snake_case`."""
     check_name(name)
     is_new = preconditions.asks_to_create(request)
     if not is_new and "if-match" not in request.headers:
         raise MissingPrecondition("say If-None-Match: * to make a vocabulary, or If-Match with its ETag to replace it")
-    given = formats.parse(await _received(request), preconditions.media_type_of(request), split_names=split_names)
+    given = await asyncio.to_thread(
+        formats.parse, await _received(request), preconditions.media_type_of(request), split_names=split_names
+    )
     expected = None if is_new else expected_version(request, name)
     author = preconditions.author_of(request)
     return await settled(request, await catalogue_of(request).put(name, given, expected=expected, author=author))
@@ -160,6 +175,18 @@ async def delete_vocabulary(request: Request, name: Name) -> Response:
 async def _json(request: Request, kind: type[Model]) -> Model:
     service: Service = request.app.state.service
     return await read_json(request, kind, limit=service.settings.vocabularies.max_bytes, refused_with=InvalidVocabulary)
+
+
+async def _findings(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) -> dict[str, Any]:
+    """What a reader of a vocabulary should know about it."""
+    problems = await asyncio.to_thread(lambda: vocabulary.faults)
+    warnings = [warning for runtime in runtimes for warning in await warnings_of(vocabulary, runtime)]
+    return {
+        "problems": [asdict(problem) for problem in problems[:MAX_FINDINGS]],
+        "num_problems": len(problems),
+        "warnings": [warning.model_dump() for warning in warnings[:MAX_FINDINGS]],
+        "num_warnings": len(warnings),
+    }
 
 
 async def _received(request: Request) -> bytes:

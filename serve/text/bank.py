@@ -16,7 +16,10 @@ from serve.engines.base import Engine
 from serve.errors import EngineFailure, InvalidVocabulary
 from serve.store.kept_rows import KeptRows
 from serve.text import prompts
+from serve.text.merges import MergeFinder, Merges
 from serve.text.tokenizer import Tokenizer, pad_rows
+
+MERGES_HELD = 64  # lists of phrases
 
 Progress = Callable[[int, int], None]  # prompts done, prompts in all
 
@@ -41,6 +44,8 @@ class PromptBank:
         self._max_prompts = max(1, max_bytes // (4 * engine.contract.embed_dim))
         self._rows: OrderedDict[str, Float32Array] = OrderedDict()  # prompt -> [D]
         self._assembled: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Float32Array] = OrderedDict()
+        self._finder = MergeFinder(tokenizer)
+        self._merges: OrderedDict[tuple[tuple[str, ...], str], Merges] = OrderedDict()
         self._encoding = asyncio.Lock()
         self.encoded_prompts = 0  # so far, for metrics and tests
 
@@ -87,6 +92,18 @@ class PromptBank:
             self._remember_assembled(key, found)
         else:
             self._assembled.move_to_end(key)
+        return found
+
+    async def merges(self, phrases: tuple[str, ...], template: str) -> Merges:
+        """Which phrases this model cannot tell apart, as prompts of a template."""
+        key = (phrases, template)
+        found = self._merges.get(key)
+        if found is None:
+            found = await asyncio.to_thread(self._finder.find, phrases, template)
+        self._merges[key] = found
+        self._merges.move_to_end(key)
+        while len(self._merges) > MERGES_HELD:
+            self._merges.popitem(last=False)
         return found
 
     async def _assemble(

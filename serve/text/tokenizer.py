@@ -54,17 +54,20 @@ class Tokenizer:
         Raises:
             InvalidVocabulary: a text has more tokens than the model's context; it is named, never cut.
         """
-        if self._is_clip:
-            encoded = self._file.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
-            rows = [[self._start, *row.ids, self._end] for row in encoded]
-        else:
-            cleaned = [CLEANINGS[self._text.cleaning](text) for text in texts]
-            rows = [row.ids for row in self._file.encode_batch_fast(cleaned, add_special_tokens=True)]
+        rows = self.rows(texts)
         self._check_lengths(texts, rows)
         zeroed = self._text.zeroed_token_id
         if zeroed is not None:
             rows = [[0 if token == zeroed else token for token in row] for row in rows]
         return rows
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, also of those that are too long for the model."""
+        if self._is_clip:
+            encoded = self._file.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
+            return [[self._start, *row.ids, self._end] for row in encoded]
+        cleaned = [CLEANINGS[self._text.cleaning](text) for text in texts]
+        return [row.ids for row in self._file.encode_batch_fast(cleaned, add_special_tokens=True)]
 
     def encode_reference(self, text: str) -> list[int]:
         """Token ids as the original CLIP tokenizer gives them: literal special tokens become themselves.

@@ -22,7 +22,7 @@ Criterion = Literal["score", "logit"]
 class Fit(BaseModel):
     """What thresholds and temperature were fitted on, and what was measured there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="`name@version` of the model.")
     function: Literal["softmax", "sigmoid"]
@@ -49,14 +49,12 @@ class Fit(BaseModel):
 class Acceptance(BaseModel):
     """How logits become scores, and from which value on a label is accepted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     criterion: Criterion = Field("score", description="What thresholds are compared with.")
-    threshold: float | None = Field(None, allow_inf_nan=False, description="Of labels without their own; null: none.")
-    temperature: float = Field(
-        1.0, gt=0, le=1e6, allow_inf_nan=False, description="score = function((logit - bias) / temperature)."
-    )
-    bias: float = Field(0.0, allow_inf_nan=False, description="Of logits; without effect under softmax.")
+    threshold: float | None = Field(None, description="Of labels without their own; null: none.")
+    temperature: float = Field(1.0, gt=0, le=1e6, description="score = function((logit - bias) / temperature).")
+    bias: float = Field(0.0, description="Of logits; without effect under softmax.")
     fitted: Fit | None = Field(None, description="Null where a person set the values.")
 
     def obstacle(self, *, model: str, function: str, templates: Sequence[str]) -> str | None:

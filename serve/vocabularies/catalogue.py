@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from serve.answers import VocabularyWarning
 from serve.contract import ModelContract
 from serve.errors import ActserveError, EngineUnavailable, StaleVersion, UnknownVocabulary
 from serve.models.registry import ModelRegistry
@@ -26,6 +27,7 @@ from serve.vocabularies.built_in import KINETICS, built_in, seed
 from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
 from serve.vocabularies.encoding import Encoding, VocabularyEncoder
 from serve.vocabularies.examples import ExampleEncoder, NewClip, with_examples, without_examples
+from serve.vocabularies.merged import warnings_of
 from serve.vocabularies.store import VersionFacts, VocabularyStore
 from serve.vocabularies.vocabulary import Example, Vocabulary
 from serve.vocabularies.watch import ChangeWatcher
@@ -269,8 +271,18 @@ class Catalogue:
         while waiting := [item for item in self._current.values() if item.reference not in done]:
             for vocabulary in waiting:
                 await self.encoder.encode_for(runtime, vocabulary, Encoding(version=vocabulary.version))
+                await warnings_of(vocabulary, runtime)  # kept for the answer to the activation
                 done.add(vocabulary.reference)
                 progress(len(done), max(len(self._current), len(done)))
+
+    async def warnings(self, runtimes: Sequence[ModelRuntime]) -> list[VocabularyWarning]:
+        """Which labels of the current vocabularies these models do not tell apart."""
+        return [
+            warning
+            for vocabulary in list(self._current.values())
+            for runtime in runtimes
+            for warning in await warnings_of(vocabulary, runtime)
+        ]
 
     async def adopt(self, contracts: Sequence[ModelContract]) -> None:
         """Take over the labels that models which answer from now on were made for.

@@ -18,8 +18,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from serve.errors import StaleVersion, UnknownVocabulary
 from serve.store.database import Database
 from serve.store.tables import clips, vocabularies, vocabulary_clips, vocabulary_versions
-from serve.vocabularies.acceptance import Acceptance
-from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+from serve.vocabularies.stored import vocabulary_of
+from serve.vocabularies.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class VocabularyStore:
             raise UnknownVocabulary(
                 f"vocabulary {name!r} has no version {version} any more; the newest is {latest}", latest=latest
             )
-        return _vocabulary(row)
+        return vocabulary_of(row)
 
     def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
         """Versions, newest first, below `before`.
@@ -114,6 +114,7 @@ class VocabularyStore:
                 vocabulary,
                 version=1 if found is None else found.latest + 1,
                 created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                unreadable=(),  # what stands for such a value is stored now
             )
             self._put_head(connection, stored, is_new=found is None)
             connection.execute(vocabulary_versions.insert().values(**_row(stored)))
@@ -221,37 +222,5 @@ def _row(vocabulary: Vocabulary) -> dict[str, Any]:
         "note": vocabulary.note,
         "created_at": vocabulary.created_at,
         "num_labels": len(vocabulary.labels),
-        "document": json.dumps(vocabulary.content(), ensure_ascii=False, separators=(",", ":")),
+        "document": json.dumps(vocabulary.content(), ensure_ascii=False, allow_nan=False, separators=(",", ":")),
     }
-
-
-def _vocabulary(row: Any) -> Vocabulary:
-    document = json.loads(row.document)
-    return Vocabulary(
-        name=row.name,
-        version=row.version,
-        labels=tuple(
-            Label(
-                label_id=item["label_id"],
-                name=item["name"],
-                synonyms=tuple(item["synonyms"]),
-                negatives=tuple(item["negatives"]),
-                threshold=item.get("threshold"),  # absent in versions from before there were any
-                examples=tuple(Example(**example) for example in item.get("examples", ())),
-            )
-            for item in document["labels"]
-        ),
-        templates=None if document["templates"] is None else tuple(document["templates"]),
-        phrase_rule=document["phrase_rule"],
-        background=tuple(document["background"]),
-        acceptance=_acceptance(document.get("acceptance")),
-        description=document["description"],
-        metadata=document["metadata"],
-        author=row.author,
-        note=row.note,
-        created_at=row.created_at,
-    )
-
-
-def _acceptance(document: dict[str, Any] | None) -> Acceptance | None:
-    return None if document is None else Acceptance.model_validate(document)

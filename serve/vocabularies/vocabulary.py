@@ -103,9 +103,13 @@ class Vocabulary:
     @cached_property
     def phrases(self) -> tuple[str, ...]:
         """Every phrase of the bank [P]: those of the labels in order, then the rivals."""
-        own = tuple(phrase for label in self.labels for phrase in label.phrases)
         negatives = tuple(phrase for label in self.labels for phrase in label.negatives)
-        return own + negatives + self.background
+        return self.own_phrases + negatives + self.background
+
+    @cached_property
+    def own_phrases(self) -> tuple[str, ...]:
+        """Names and synonyms of the labels, in order."""
+        return tuple(phrase for label in self.labels for phrase in label.phrases)
 
     @cached_property
     def phrasing(self) -> Phrasing | None:

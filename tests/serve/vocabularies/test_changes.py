@@ -154,6 +154,53 @@ def test_files_that_cannot_be_read_are_refused(body: bytes, media_type: str, kin
         formats.parse(body, media_type)
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "，"], ids=["comma", "semicolon", "tab", "full width"])
+def test_csv_is_read_with_the_delimiter_of_its_header(delimiter: str) -> None:
+    rows = (("name", "synonyms", "negatives"), ('"a, b; c"', "x|y", ""), ("d", "", "e"))
+    body = "\ufeff" + "\r\n".join(delimiter.join(row) for row in rows)
+    vocabulary = replaced("x", formats.parse(body.encode(), "text/csv"), None, limits=LIMITS)
+    assert vocabulary.label_names == ("a, b; c", "d")
+    assert (vocabulary.labels[0].synonyms, vocabulary.labels[1].negatives) == (("x", "y"), ("e",))
+
+
+def test_a_csv_row_with_more_cells_than_the_header_is_refused() -> None:
+    assert formats.parse(b"name,synonyms\na,b,,\n", "text/csv").labels
+    with pytest.raises(InvalidVocabulary, match="line 2 has more cells"):
+        formats.parse(b"name\nlifting it, then dropping it\n", "text/csv")
+
+
+def test_names_that_differ_in_case_keep_their_own_identity() -> None:
+    first = make("polish", "cat")
+    second = make("Polish", "polish", "CAT", previous=first)
+    ids = [label.label_id for label in first.labels]
+    assert [second.labels[1].label_id, second.labels[2].label_id] == ids
+    assert second.labels[0].label_id not in ids
+    assert patch(second, remove=["Polish"]).label_names == ("polish", "CAT")
+    assert patch(second, remove=["cat"]).label_names == ("Polish", "polish")
+    with pytest.raises(InvalidVocabulary, match="fits 2 labels"):
+        patch(second, remove=["POLISH"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "fields", "words"),
+    [
+        ([{"name": "a", "synonyms": ["b"]}, "b\u200b"], {}, "are the same: 'b' and 'b.u200b'"),
+        ([{"name": "a", "synonyms": ["c"]}, {"name": "b", "synonyms": ["c"]}], {}, "synonym 0 of 'a'"),
+        ([{"name": "a", "negatives": ["a&shy;"]}], {}, "negative 0 of 'a'"),
+        (["a"], {"background": ["x", "ｘ"]}, "background phrase 0 and background phrase 1"),
+        (["a"], {"background": ["\ufeffa"]}, "labels 0 and background phrase 0"),
+        (["a"], {"background": ["\u3164"]}, "background phrase 0 is empty"),
+        ([{"name": "a", "synonyms": ["\u2060"]}], {}, "synonym 0 of 'a'. is empty"),
+        (["a"], {"templates": ["{}", "\u200b{}"]}, "templates 0 and 1 are the same"),
+        (["a"], {"metadata": {"x": "é" * 40_000}}, "metadata has 80009 bytes"),
+    ],
+)
+def test_phrases_that_share_a_score_are_refused(labels: list[Any], fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidVocabulary, match=words):
+        make(*labels, **fields)
+    assert make({"name": "a", "negatives": ["b"]}, "b").label_names == ("a", "b"), "a negative may be another label"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

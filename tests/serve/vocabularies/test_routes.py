@@ -251,3 +251,78 @@ def test_authors_of_any_script_stand_in_the_history(http: httpx.Client, name: st
     put(http, name, TWO, {**NEW, "X-Author": "Zoë 🐈".encode()})  # type: ignore[dict-item]
     assert http.get(f"/v1/vocabularies/{name}").json()["author"] == "Zoë 🐈"
     assert http.get("/v1/limits").json()["vocabularies"]["max_labels"] == 100_000
+
+
+def test_labels_that_a_model_merges_are_taken_and_reported(http: httpx.Client, name: str, demo_clip: Path) -> None:
+    labels = ["Running", "running", "100m", "walking", "a 100 m run"]
+    made = put(http, name, [*labels, {"name": "jogging", "synonyms": ["WALKING"]}], NEW)
+    assert made.status_code == 200, made.text
+    found = http.get(f"/v1/vocabularies/{name}").json()
+    assert names_of(found) == [*labels, "jogging"]
+    assert (found["problems"], found["num_warnings"]) == ([], 2)
+    merged = [(item["kind"], item["model"], item["vocabulary"], item["labels"]) for item in found["warnings"]]
+    assert merged == [
+        ("merged_labels", "demo@1", f"{name}@1", ["Running", "running"]),
+        ("merged_labels", "demo@1", f"{name}@1", ["walking", "jogging"]),
+    ]
+    assert "'Running', 'running'" in found["warnings"][0]["detail"]
+    activated = http.post("/v1/models/demo:activate").json()
+    assert [item["labels"] for item in activated["warnings"] if item["vocabulary"] == f"{name}@1"] == [
+        ["Running", "running"],
+        ["walking", "jogging"],
+    ]
+    answer = classify(http, demo_clip, candidate_labels=["Bowing", "bowing", "waving", "&nbsp;x"])
+    assert [(item["kind"], item["vocabulary"], item["labels"]) for item in answer["vocabulary_warnings"]] == [
+        ("merged_labels", None, ["Bowing", "bowing"])
+    ]
+    assert classify(http, demo_clip, candidate_labels=["bowing", "waving"])["vocabulary_warnings"] == []
+
+
+def names_of(vocabulary: dict[str, Any]) -> list[str]:
+    return [label["name"] for label in vocabulary["labels"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("2", 'write If-Match: "2"'),
+        ("'17'", 'write If-Match: "17"'),
+        ('W/"5"', 'write If-Match: "5"'),
+        ("abc", "in double quotes, or *"),
+        ('"1", "2"', "in double quotes, or *"),
+        ("99999999999", "in double quotes, or *"),
+    ],
+)
+def test_a_wrong_if_match_is_answered_with_the_callers_own_value(
+    http: httpx.Client, name: str, given: str, advice: str
+) -> None:
+    put(http, name, TWO, NEW)
+    answer = http.patch(f"/v1/vocabularies/{name}", json={"add": ["x"]}, headers={"If-Match": given})
+    assert answer.status_code == 412
+    assert answer.json()["detail"].startswith(f"If-Match: {given} names no version")
+    assert answer.json()["detail"].endswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("走路，跑步", ["走路", "跑步"]),
+        ('"a, b"; c', ["a, b", "c"]),
+        ("lifting it, then dropping it\nwaving", ["lifting it, then dropping it", "waving"]),
+        ('["a, b", "c"]', ["a, b", "c"]),
+        ("\ufeffwaving\n", ["waving"]),
+    ],
+    ids=["full-width", "quotes", "lines", "JSON", "mark"],
+)
+def test_documents_of_labels_are_read_by_the_grammar(
+    http: httpx.Client, name: str, body: str, names: list[str]
+) -> None:
+    headers = {**NEW, "Content-Type": "text/plain"}
+    assert http.put(f"/v1/vocabularies/{name}", content=body.encode(), headers=headers).status_code == 200
+    assert names_of(http.get(f"/v1/vocabularies/{name}").json()) == names
+    text = http.get(f"/v1/vocabularies/{name}:export", params={"format": "txt"}).text
+    replacing = {"Content-Type": "text/plain", "If-Match": '"1"'}
+    again = http.put(f"/v1/vocabularies/{name}", content=text.encode(), headers=replacing)
+    assert (again.status_code, names_of(http.get(f"/v1/vocabularies/{name}").json())) == (200, names)
+    refused = http.put(f"/v1/vocabularies/{name}-2", content=b'a, "b', headers=headers)
+    assert (refused.status_code, "line 1, character 4" in refused.json()["detail"]) == (422, True)

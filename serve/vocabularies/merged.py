@@ -1,0 +1,61 @@
+"""Which labels of a vocabulary, or of a request, a loaded model does not tell apart."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from serve.answers import VocabularyWarning
+from serve.models.runtime import ModelRuntime
+from serve.text.merges import Merges
+from serve.text.prompts import MAX_CHARS_SHOWN, MAX_GROUPS_SHOWN
+from serve.vocabularies.vocabulary import Vocabulary
+
+
+async def warnings_of(vocabulary: Vocabulary, runtime: ModelRuntime) -> list[VocabularyWarning]:
+    """What a model makes of the labels of a vocabulary and their synonyms."""
+    templates = vocabulary.templates or runtime.contract.text.templates
+    merges = await runtime.bank.merges(vocabulary.own_phrases, templates[0])
+    owners = [index for index, label in enumerate(vocabulary.labels) for _ in label.phrases]
+    return _warnings(merges, vocabulary.label_names, owners, model=runtime.reference, vocabulary=vocabulary.reference)
+
+
+async def warnings_of_labels(labels: tuple[str, ...], template: str, runtime: ModelRuntime) -> list[VocabularyWarning]:
+    """What a model makes of the labels of a request, at most `MAX_GROUPS_SHOWN` warnings."""
+    merges = await runtime.bank.merges(labels, template)
+    found = _warnings(merges, labels, range(len(labels)), model=runtime.reference, vocabulary=None)
+    return found[:MAX_GROUPS_SHOWN]
+
+
+def _warnings(
+    merges: Merges, names: Sequence[str], owners: Sequence[int], *, model: str, vocabulary: str | None
+) -> list[VocabularyWarning]:
+    """`owners`: the label of each phrase. Phrases of one label may be merged: its score does not depend on it."""
+    found = []
+    for group in merges.groups:
+        labels = [names[index] for index in dict.fromkeys(owners[place] for place in group)]
+        if len(labels) > 1:
+            detail = f"{model} reads {_shown(labels)} as the same prompt; they share its score"
+            found.append(_warning("merged_labels", labels, detail, model=model, vocabulary=vocabulary))
+    empty = [names[index] for index in dict.fromkeys(owners[place] for place in merges.empty)]
+    if empty:
+        detail = f"the tokenizer of {model} leaves nothing of {_shown(empty)}; the score says nothing about them"
+        found.append(_warning("empty_labels", empty, detail, model=model, vocabulary=vocabulary))
+    return found
+
+
+def _warning(
+    kind: Literal["merged_labels", "empty_labels"],
+    labels: Sequence[str],
+    detail: str,
+    *,
+    model: str,
+    vocabulary: str | None,
+) -> VocabularyWarning:
+    shown = list(labels[:MAX_GROUPS_SHOWN])
+    return VocabularyWarning(kind=kind, model=model, vocabulary=vocabulary, labels=shown, detail=detail)
+
+
+def _shown(labels: Sequence[str]) -> str:
+    """Labels for a message; how many more there are."""
+    words = ", ".join(repr(label[:MAX_CHARS_SHOWN]) for label in labels[:MAX_GROUPS_SHOWN])
+    more = len(labels) - MAX_GROUPS_SHOWN
+    return f"{words} and {more} more" if more > 0 else words

@@ -1,0 +1,82 @@
+"""Reading stored vocabularies, also those of releases that stored what no JSON document can hold.
+
+Python's JSON writes a number that is not finite as `NaN` or `Infinity`, and older releases took such numbers as
+metadata and in fits. In metadata they are read as the strings of those names, in an acceptance as null, so that every
+answer and export is JSON; each is reported as a fault.
+"""
+
+import json
+import math
+from typing import Any
+
+from pydantic import ValidationError
+
+from serve.vocabularies.acceptance import Acceptance
+from serve.vocabularies.faults import Fault
+from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+
+
+def vocabulary_of(row: Any) -> Vocabulary:
+    """The vocabulary of a row of the store; what it cannot show as it was stored stands in `unreadable`."""
+    faults: list[Fault] = []
+    document = json.loads(row.document)
+    metadata = _finite(document["metadata"], "metadata", faults, keep=True)
+    acceptance = _acceptance(document.get("acceptance"), faults)
+    return Vocabulary(
+        name=row.name,
+        version=row.version,
+        labels=tuple(_label(item) for item in document["labels"]),
+        templates=None if document["templates"] is None else tuple(document["templates"]),
+        phrase_rule=document["phrase_rule"],
+        background=tuple(document["background"]),
+        acceptance=acceptance,
+        description=document["description"],
+        metadata=metadata,
+        author=row.author,
+        note=row.note,
+        created_at=row.created_at,
+        unreadable=tuple(faults),
+    )
+
+
+def _label(item: dict[str, Any]) -> Label:
+    return Label(
+        label_id=item["label_id"],
+        name=item["name"],
+        synonyms=tuple(item["synonyms"]),
+        negatives=tuple(item["negatives"]),
+        threshold=item.get("threshold"),  # absent in versions from before there were any
+        examples=tuple(Example(**example) for example in item.get("examples", ())),
+    )
+
+
+def _finite(value: Any, place: str, faults: list[Fault], *, keep: bool) -> Any:
+    """The value with numbers that are not finite as text, or as null where it does not `keep` them.
+
+    `place` is where the value stands in the document.
+    """
+    if isinstance(value, dict):
+        return {key: _finite(item, f"{place}.{key}", faults, keep=keep) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item, f"{place}[{index}]", faults, keep=keep) for index, item in enumerate(value)]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    text = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    shown = f"the string {text!r}" if keep else "null"
+    detail = f"{place} is {text}, which is no JSON number; it is shown as {shown}"
+    faults.append(Fault(kind="unreadable_value", places=(place,), texts=(text,), detail=detail))
+    return text if keep else None
+
+
+def _acceptance(document: dict[str, Any] | None, faults: list[Fault]) -> Acceptance | None:
+    if document is None:
+        return None
+    try:
+        return Acceptance.model_validate(_finite(document, "acceptance", faults, keep=False))
+    except ValidationError as error:
+        fields = tuple(".".join(("acceptance", *map(str, item["loc"]))) for item in error.errors())
+        detail = (
+            f"{', '.join(fields)} cannot be used, so that no acceptance is applied; calibrate again or PATCH acceptance"
+        )
+        faults.append(Fault(kind="unreadable_value", places=fields, texts=(json.dumps(document),), detail=detail))
+        return None
