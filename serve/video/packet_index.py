@@ -9,6 +9,7 @@ from av.packet import PacketSideData
 
 from serve.errors import VideoTooLong
 from serve.video.bitstream.codecs import INSPECTORS
+from serve.video.bitstream.h264 import H264Inspector
 from serve.video.bitstream.picture import Config, Picture, UnprovableError
 from serve.video.containers import TRUSTED_TIMES
 from serve.video.exif import carries_exif, hide_exif_
@@ -51,12 +52,15 @@ class PacketIndex:
     doubt: str | None = None  # why frames cannot be planned
     may_skip: bool = False  # unwanted pictures that are no reference may be left out
     injects_config: bool = False  # the decoder reads new extradata only in front of a packet's data
+    is_half_read: bool = False  # the bitstream was not understood, so a change of configuration may have been missed
     extradata_header: int = 0  # bytes of extradata that are no part of the stream
     join: Any = None  # parameter sets in the form of the packets
 
     @property
     def is_uniform(self) -> bool:
-        """One sequence configuration holds from the first packet to the last, as far as the bitstream was read."""
+        """One sequence configuration is known to hold from the first packet to the last."""
+        if self.is_half_read:
+            return False
         later = [change for change in self.changes if change.position > 0]
         return all(change.extradata is None and all("pps" in str(key) for key in change.config) for change in later)
 
@@ -142,12 +146,15 @@ class _Indexing:
                     return self._picture(packet)
             except (UnprovableError, IndexError) as error:
                 self._give_up(str(error))
+                self.index.is_half_read = not isinstance(self._inspector, H264Inspector)
         return Picture(packet.is_keyframe)
 
     def _reconfigure(self, extradata: PacketSideData) -> None:
         assert self._inspector is not None
+        position = len(self.index.entries)
+        self.index.changes.append(ConfigChange(position, {}, extradata))  # it holds, understood or not
         self._config = dict(self._inspector.reset(bytes(extradata)))
-        self.index.changes.append(ConfigChange(len(self.index.entries), dict(self._config), extradata))
+        self.index.changes[-1] = ConfigChange(position, dict(self._config), extradata)
 
     def _picture(self, packet: av.Packet) -> Picture:
         assert self._inspector is not None
