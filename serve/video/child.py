@@ -1,79 +1,141 @@
-"""What runs inside a decode child: its limits, and one job after the other.
+"""What runs inside a decode child: its limits, then one job after the other until the parent is gone.
 
 The limits keep a hostile file from taking the machine's memory, processors or disk. They are no sandbox against code
 execution inside the codec libraries: for that, run the server in a container of its own.
+
+A job is a function `module:name` that takes a `Job` and keyword arguments and returns a value JSON can hold. Errors
+travel as JSON too, so that a child that was taken over cannot make its parent run anything.
 """
 
 import contextlib
 import ctypes
+import importlib
+import json
 import math
+import mmap
 import os
+import pickle
 import resource
 import signal
 import sys
-from dataclasses import replace
-from multiprocessing.shared_memory import SharedMemory
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from serve import errors
+from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError, DecodeLimitExceeded, UndecodableVideo
+from serve.video.channel import Channel, ChannelClosed, receive_json, send_json
 from serve.video.limits import DecodeSettings
-from serve.video.views import DecodedViews, ViewRequest
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _M_ARENA_MAX = 1, 38, -8
 
 
+@dataclass(frozen=True)
+class Job:
+    """One request of the parent, as the job's function sees it."""
+
+    channel: Channel
+    settings: DecodeSettings
+    descriptors: list[int]  # that came with the request
+
+    def shared_array(self, shape: tuple[int, ...]) -> UInt8Array:
+        """The memory the parent sent along, as an array to write into."""
+        block = mmap.mmap(self.descriptors[0], math.prod(shape))
+        return np.frombuffer(block, dtype=np.uint8).reshape(shape)
+
+    def send_array(self, array: UInt8Array) -> None:
+        """Send one array to the parent; the order is kept."""
+        flat = np.ascontiguousarray(array)
+        send_json(self.channel, {"kind": "array", "shape": list(array.shape)}, flat.reshape(-1))
+
+    def choose(self, num_frames: int) -> Int64Array:
+        """Ask the parent which frames it wants out of so many."""
+        send_json(self.channel, {"kind": "choose", "num_frames": num_frames})
+        document, _, _ = receive_json(self.channel)
+        return np.asarray(document["indices"], dtype=np.int64)
+
+
+def serve(channel: Channel) -> None:
+    """Set the limits, then answer requests until the parent closes the channel."""
+    with contextlib.suppress(ChannelClosed):
+        settings: DecodeSettings = pickle.loads(channel.receive()[0])  # noqa: S301  # from the parent
+        prepare(settings)
+        send_json(channel, {"kind": "ready"})
+        while True:
+            header, _, descriptors = channel.receive()
+            name, arguments = pickle.loads(header)  # noqa: S301  # from the parent
+            send_json(channel, {"kind": "started"})  # a child that dies before this is not killed by the file
+            try:
+                send_json(channel, _answer(Job(channel, settings, descriptors), name, arguments))
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+
+def _answer(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Do one job; whatever goes wrong comes back as an error."""
+    from serve.video.border import decoder_fault
+
+    raise_processor_limit(job.settings.max_cpu_seconds)
+    try:
+        module, _, function = name.partition(":")
+        return {"kind": "done", "value": getattr(importlib.import_module(module), function)(job, **arguments)}
+    except ChannelClosed:
+        raise
+    except MemoryError:
+        limit = job.settings.max_memory_bytes
+        return error_document(DecodeLimitExceeded("decoding needs more memory than allowed", limit_bytes=limit))
+    except (ActserveError, OSError) as error:
+        return error_document(error)
+    except Exception as error:
+        return error_document(decoder_fault(error))
+
+
+def choice(indices: Int64Array) -> bytes:
+    """The parent's answer to `Job.choose`, as a header."""
+    return json.dumps({"indices": np.asarray(indices).tolist()}).encode()
+
+
+def error_document(error: ActserveError | OSError) -> dict[str, Any]:
+    """An error as a JSON message."""
+    if isinstance(error, ActserveError):
+        facts = json.loads(json.dumps(error.facts, default=str))
+        notes = list(getattr(error, "__notes__", ()))
+        return {"kind": "error", "name": type(error).__name__, "message": error.message, "facts": facts, "notes": notes}
+    shown = None if error.filename is None else str(error.filename)
+    return {"kind": "os_error", "errno": error.errno or 0, "message": error.strerror or str(error), "filename": shown}
+
+
+def error_from(document: dict[str, Any]) -> ActserveError | OSError:
+    """The error of a JSON message; an unknown name becomes `UndecodableVideo`."""
+    message = str(document.get("message", ""))[:10_000]
+    if document["kind"] == "os_error":
+        return OSError(int(document.get("errno", 0)), message, document.get("filename"))
+    kind = getattr(errors, str(document.get("name")), None)
+    if not (isinstance(kind, type) and issubclass(kind, ActserveError)):
+        kind = UndecodableVideo
+    facts = document.get("facts")
+    error = kind(message, **(facts if isinstance(facts, dict) else {}))
+    for note in document.get("notes") or ():
+        error.add_note(str(note)[:100_000])
+    return error
+
+
 def prepare(settings: DecodeSettings) -> None:
-    """Set the limits of this process; called once, when the child starts."""
+    """Set the limits of this process, once, before it sees a file."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends the child even while a library holds the interpreter's lock
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # no orphan goes on decoding for nobody
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # of the fork server, which ends with its owner
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with contextlib.suppress(AttributeError):  # musl has no arenas
             libc.mallopt(_M_ARENA_MAX, 2)  # each arena reserves 64 MiB of address space
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, settings.max_file_bytes)
     _limit(resource.RLIMIT_AS, _address_space() + settings.max_memory_bytes)
-
-
-def child_pid() -> int:
-    """A first job: the child is there and its libraries are loaded."""
-    import serve.video.decode  # noqa: F401  # loaded already where the nursery is used
-
-    return os.getpid()
-
-
-def decode_job(path: Path, request: ViewRequest, *, settings: DecodeSettings, memory: str) -> DecodedViews:
-    """Decode into the shared memory of that name; the answer itself carries no views.
-
-    Raises:
-        ActserveError: the file's fault, or a `DecoderFault` for anything that is not foreseen, mistakes of this
-            project included.
-        OSError: the file cannot be opened, or the shared memory is not there.
-    """
-    from serve.video.border import decoder_fault
-    from serve.video.decode import load_views
-
-    raise_processor_limit(settings.max_cpu_seconds)
-    block = SharedMemory(memory)  # the parent made it and removes it
-    try:
-        views = np.ndarray(request.shape, dtype=np.uint8, buffer=block.buf)
-        decoded = load_views(path, request, settings=settings, out=views)
-        del views
-        return replace(decoded, views=np.empty(0, dtype=np.uint8))
-    except MemoryError as error:
-        raise DecodeLimitExceeded(
-            "decoding needs more memory than allowed", limit_bytes=settings.max_memory_bytes
-        ) from error
-    except (ActserveError, OSError):
-        raise
-    except Exception as error:
-        raise decoder_fault(error) from error
-    finally:
-        with contextlib.suppress(BufferError):  # a traceback may still hold the array; the mapping ends with it
-            block.close()
 
 
 def death(exitcode: int) -> UndecodableVideo:

@@ -1,111 +1,83 @@
-"""Decoding in child processes, so that no file can take the server down.
+"""Decoding in child processes, so that no file can take the server down: the asyncio face of `decode_child.py`.
 
 Each child has limits of its own and takes one video at a time. One that crashes, hangs, passes a limit or works for a
-caller who left is killed and replaced; only that one request fails. Views come back in shared memory, which this
-process makes and removes, whatever becomes of the child.
+caller who disconnected is killed and replaced; only that one request fails. Views come back in anonymous shared memory
+that is gone when the request ends, whatever becomes of the child or of this process.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import math
-import multiprocessing
+import mmap
 import os
-import secrets
-import signal
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
-from multiprocessing.shared_memory import SharedMemory
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pebble import ProcessExpired, ProcessPool
 
-from serve.errors import (
-    ActserveError,
-    DecodeLimitExceeded,
-    DecoderFault,
-    EngineFailure,
-    EngineUnavailable,
-    Overloaded,
-)
-from serve.video import child
+from serve.arrays import UInt8Array
+from serve.errors import ActserveError, DecoderFault, EngineFailure, EngineUnavailable, Overloaded
+from serve.video.decode_child import Answer, ChildGone, ChildLost, DecodeChild
+from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
+from serve.video.metadata import VideoMetadata
 from serve.video.views import DecodedViews, ViewRequest
 
 __all__ = ["DecodePool", "DecodedViews", "ViewRequest"]
 
-MEMORY_PREFIX = "actserve"  # names of shared memory: prefix, process id, random
-START_SECONDS = 30.0  # a child that is not there by then is given up
-GRACE_SECONDS = 5.0  # beyond the deadline, for the pool to kill the child itself
+JOB = "serve.video.jobs:views"
 LARGE_BYTES = 2**24  # views beyond it are copied by a thread, not by the event loop
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between attempts to start a child
 
 log = logging.getLogger(__name__)
 
 
 class _Slot:
-    """A place for one child: a pool of one, so that its death touches no other child."""
+    """A place for one child."""
 
-    def __init__(self, settings: DecodeSettings) -> None:
-        self._settings = settings
-        self._pool = self._new_pool()
-        self.pid: int | None = None  # None while there is no child
+    def __init__(self) -> None:
+        self.child: DecodeChild | None = None
+        self.call: Future[Answer] | None = None  # the last one; a thread may still wait in it
         self.jobs = 0  # of this child
-        self.job: asyncio.Future[Any] | None = None  # the last one; pebble forgets jobs under way when it stops
 
-    def schedule(
-        self, function: Callable[..., Any], *, timeout: float, args: tuple[Any, ...] = (), **kwargs: Any
-    ) -> asyncio.Future[Any]:
-        """Run in the child; cancelling the future kills it.
+    def start(self, server: ForkServer, settings: DecodeSettings) -> None:
+        """Put a new child into the place; blocks for the time of a fork.
 
         Raises:
-            BrokenProcessPool: the child died while idle.
+            ForkServerError: it does not start.
         """
-        try:
-            return asyncio.wrap_future(self._pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout))
-        except RuntimeError as error:  # pebble's word for a pool that is stopped or broken
-            raise BrokenProcessPool(str(error)) from error
+        self.close()
+        self.child, self.jobs = DecodeChild(server, settings), 0
 
-    async def greet(self) -> None:
-        """Wait until the child is there and ready."""
-        await asyncio.to_thread(self._start_pool)
-        greeting = self.schedule(child.child_pid, timeout=START_SECONDS)
-        self.pid = await asyncio.wait_for(greeting, START_SECONDS + GRACE_SECONDS)
-        self.jobs = 0
+    def kill(self) -> None:
+        """Kill the child without waiting for its end."""
+        if self.child is not None:
+            self.child.kill()
 
-    def _start_pool(self) -> None:
-        """Forking waits for the nursery to load its libraries; the event loop must not."""
-        if not self._pool.active:
-            raise BrokenProcessPool("the pool of this child is broken")
-
-    def replace_pool(self) -> None:
-        """Give up the pool with its child and begin anew; blocks for seconds at worst."""
-        self.stop()
-        self._pool = self._new_pool()
-
-    def stop(self) -> None:
-        """Kill the child and end the pool's threads."""
-        pid, self.pid = self.pid, None
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._pool.stop()
-        self._pool.join()
-
-    def _new_pool(self) -> Any:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["serve.video.nursery"])
-        return ProcessPool(max_workers=1, initializer=child.prepare, initargs=(self._settings,), context=context)
+    def close(self) -> None:
+        """Kill the child and wait for its end."""
+        self.kill()
+        if self.call is not None:
+            wait([self.call])  # its channel may be closed only when no thread reads from it
+        child, self.child = self.child, None
+        if child is not None:
+            child.close()
 
 
 class DecodePool:
-    """Decodes videos in children; the one door of the server to decoding."""
+    """Decodes videos in children; every decoding of the server goes through here."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
+        self._server = ForkServer(["serve.video.jobs"])
+        self._threads = ThreadPoolExecutor(2 * settings.worker_count() + 1, thread_name_prefix="decode")
         self._slots: list[_Slot] = []
         self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the child used last is the warmest
         self._revivals: set[asyncio.Task[None]] = set()
@@ -119,19 +91,19 @@ class DecodePool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that are there."""
-        return [slot.pid for slot in self._slots if slot.pid is not None]
+        return [slot.child.pid for slot in self._slots if slot.child is not None]
 
     async def start(self) -> None:
-        """Start all children at once and wait until each is ready.
+        """Start all children and wait until each is ready.
 
         Raises:
             EngineUnavailable: a child does not start.
         """
         self._is_open = True
-        self._slots = [_Slot(self._settings) for _ in range(self._settings.worker_count())]
+        self._slots = [_Slot() for _ in range(self._settings.worker_count())]
         try:
-            await asyncio.gather(*(slot.greet() for slot in self._slots))
-        except Exception as error:
+            await asyncio.gather(*(self._start(slot) for slot in self._slots))
+        except ForkServerError as error:
             await self.close()
             raise EngineUnavailable(f"the decoder does not start: {error}") from error
         for slot in self._slots:
@@ -141,7 +113,7 @@ class DecodePool:
         """Decode a file into views.
 
         Raises:
-            Overloaded: too many videos wait for a child, or shared memory is full.
+            Overloaded: too many videos wait for a child, or there is no memory for the views.
             UnsupportedMedia, VideoError: what the file's fault is; `DecodeLimitExceeded` when it cost too much.
             EngineUnavailable: the pool is closed.
         """
@@ -149,37 +121,45 @@ class DecodePool:
         slot = await self._borrow()
         queue_ms = (time.perf_counter() - asked) * 1000
         if not self._is_open:
-            self._free.put_nowait(slot)  # wakes the next who waits
+            self._free.put_nowait(slot)  # wakes the next request that waits
             raise EngineUnavailable("the decoder was closed")
         self.running += 1
         self.jobs += 1
-        is_well = False
+        is_alive = False
         try:
-            with _shared_memory(math.prod(request.shape)) as memory:
-                answer = await self._decode(slot, path, request, memory)
-                is_well = True
+            with _shared_memory(math.prod(request.shape)) as (descriptor, block):
+                answer = await self._ask(slot, path, request, descriptor)
+                is_alive = True
                 if isinstance(answer, ActserveError):
                     raise answer
-                return replace(answer, views=await _copy(memory, request.shape), queue_ms=queue_ms)
+                views = await _copy(block, request.shape)
+                return _decoded(answer.value, views, queue_ms=queue_ms)
         finally:
             self.running -= 1
             slot.jobs += 1
-            if not self._is_open or (is_well and slot.jobs < self._settings.max_jobs_per_child):
+            if not self._is_open or (is_alive and slot.jobs < self._settings.max_jobs_per_child):
                 self._free.put_nowait(slot)
             else:
-                self._revive_later(slot, is_worn=is_well)
+                self._replace_later(slot)
 
     async def close(self) -> None:
         """Kill the children; requests under way get `EngineUnavailable`."""
         self._is_open = False
+        for slot in self._slots:
+            slot.kill()
         for task in self._revivals:
             task.cancel()
-        for slot in self._slots:
-            if slot.job is not None:
-                slot.job.cancel()
         await asyncio.gather(*self._revivals, return_exceptions=True)
-        await asyncio.gather(*(asyncio.to_thread(slot.stop) for slot in self._slots))
+        await asyncio.to_thread(
+            self._threads.shutdown
+        )  # calls of killed children end; a start under way comes to its end
+        await asyncio.gather(*(asyncio.to_thread(slot.close) for slot in self._slots))
         self._slots = []
+        await asyncio.to_thread(self._server.close)
+
+    async def _start(self, slot: _Slot) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, slot.start, self._server, self._settings)
 
     async def _borrow(self) -> _Slot:
         if not self._is_open:
@@ -195,111 +175,117 @@ class DecodePool:
         finally:
             self.waiting -= 1
 
-    async def _decode(
-        self, slot: _Slot, path: Path, request: ViewRequest, memory: SharedMemory
-    ) -> DecodedViews | ActserveError:
+    async def _ask(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> Answer | ActserveError:
         """The child's answer or the error it found in the file; raises when the child itself is lost."""
-        limit = self._settings.deadline_seconds
         try:
-            for attempt in (1, 2):
-                try:
-                    job = slot.schedule(
-                        child.decode_job,
-                        timeout=limit,
-                        args=(path, request),
-                        settings=self._settings,
-                        memory=memory.name,
-                    )
-                    slot.job = job
-                    return await asyncio.wait_for(job, limit + GRACE_SECONDS)
-                except BrokenProcessPool:  # the child died while idle: this file is not to blame
-                    if attempt == 2 or not self._is_open:
-                        raise
-                    await self._replace(slot)
+            try:
+                return await self._call(slot, path, request, descriptor)
+            except ChildGone:  # it died while it was idle: this file is not to blame
+                if not self._is_open:
+                    raise
+                self.restarts += 1
+                await self._start(slot)
+                return await self._call(slot, path, request, descriptor)
         except DecoderFault as fault:
             self.faults += 1
             log.error("a decoder failed in a way that is not foreseen", exc_info=fault)  # its note is the traceback
             return fault
         except ActserveError as error:
             return error
-        except TimeoutError as error:
-            raise DecodeLimitExceeded(
-                f"decoding took longer than the {limit:g} s allowed", limit_seconds=limit
-            ) from error
-        except ProcessExpired as error:
+        except ChildLost as lost:
             if not self._is_open:
-                raise EngineUnavailable("the decoder was closed") from error
-            raise child.death(error.exitcode) from error
-        except asyncio.CancelledError:
-            if not self._is_open and not asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise EngineUnavailable("the decoder was closed") from None
-            raise
-        except BrokenProcessPool as error:
+                raise EngineUnavailable("the decoder was closed") from lost
+            raise lost.reason from lost
+        except (ChildGone, ForkServerError) as error:
             raise EngineUnavailable("the decoder does not start") from error
-        except Exception as error:  # the child lives on, but cannot reach the file or the shared memory
+        except OSError as error:  # the child lives on, but cannot reach the file
             log.exception("the decode child failed outside of decoding")
             return EngineFailure(f"decoding failed: {type(error).__name__}")
-        raise AssertionError("the loop above returns or raises")
 
-    def _revive_later(self, slot: _Slot, *, is_worn: bool) -> None:
-        """Bring a lost or worn-out child's place back into service, without keeping the caller waiting."""
-        slot.pid = None if not is_worn else slot.pid
-        if self._is_open:
-            task = asyncio.create_task(self._revive(slot, is_worn=is_worn), name="revive-decode-child")
-            self._revivals.add(task)
-            task.add_done_callback(self._revivals.discard)
-
-    async def _revive(self, slot: _Slot, *, is_worn: bool) -> None:
-        pause = 0.0
+    async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> Answer:
+        if slot.child is None:
+            raise ChildGone
+        arguments = {"path": path, "request": request}
+        slot.call = self._threads.submit(slot.child.call, JOB, arguments, descriptors=[descriptor])
         try:
-            if is_worn:
-                raise BrokenProcessPool("worn out")
-            self.restarts += 1
-            await slot.greet()  # pebble has put a new child in the place, or will at once
-        except Exception:
-            while self._is_open:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause + 0.5, 10.0)
-                try:
-                    await self._replace(slot)
-                    break
-                except Exception:
-                    log.exception("a decode child does not start; trying again in %.1f s", pause)
-        if self._is_open:
-            self._free.put_nowait(slot)
+            return await asyncio.wrap_future(slot.call)
+        except asyncio.CancelledError:
+            slot.kill()
+            raise
+
+    def _replace_later(self, slot: _Slot) -> None:
+        """Put a new child into the place without keeping the caller waiting."""
+        self.restarts += 1
+        task = asyncio.create_task(self._replace(slot), name="replace-decode-child")
+        self._revivals.add(task)
+        task.add_done_callback(self._revivals.discard)
 
     async def _replace(self, slot: _Slot) -> None:
-        self.restarts += 1
-        await asyncio.to_thread(slot.replace_pool)
-        await slot.greet()
+        pause = FIRST_PAUSE_SECONDS
+        try:
+            while self._is_open:
+                try:
+                    await self._start(slot)
+                    return
+                except ForkServerError:
+                    log.exception("a decode child does not start; trying again in %.1f s", pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        finally:
+            self._free.put_nowait(slot)
 
 
 @contextlib.contextmanager
-def _shared_memory(num_bytes: int) -> Iterator[SharedMemory]:
-    """A block that is gone at the end of the context, whatever happened."""
-    _refuse_without_room(num_bytes)
-    name = f"{MEMORY_PREFIX}-{os.getpid()}-{secrets.token_hex(8)}"
-    memory = SharedMemory(name, create=True, size=num_bytes)
+def _shared_memory(num_bytes: int) -> Iterator[tuple[int, mmap.mmap]]:
+    """Anonymous memory of this and another process, as (descriptor, mapping); closed at the end of the context.
+
+    Raises:
+        Overloaded: there is no memory for it.
+    """
     try:
-        yield memory
+        descriptor = _memory_file(num_bytes)
+    except OSError as error:
+        raise Overloaded(f"there is no memory for {num_bytes} bytes of views", needed_bytes=num_bytes) from error
+    try:
+        block = mmap.mmap(descriptor, num_bytes)
+        try:
+            yield descriptor, block
+        finally:
+            with contextlib.suppress(BufferError):  # a thread may still copy from it; the mapping ends with the copy
+                block.close()
     finally:
-        memory.close()
-        memory.unlink()
+        os.close(descriptor)
 
 
-def _refuse_without_room(num_bytes: int) -> None:
-    """A full /dev/shm (64 MiB by default in containers) kills whoever writes to it; say so instead."""
-    with contextlib.suppress(OSError):
-        status = os.statvfs("/dev/shm")  # noqa: S108  # where Linux keeps POSIX shared memory
-        free = status.f_bavail * status.f_frsize
-        if free < num_bytes:
-            raise Overloaded(
-                f"the views need {num_bytes} bytes of shared memory, {free} are free",
-                needed_bytes=num_bytes,
-                free_bytes=free,
-            )
+def _memory_file(num_bytes: int) -> int:
+    """A file without a name; on Linux it is sealed, so that a child cannot shorten it under its reader."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("actserve-views", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.ftruncate(descriptor, num_bytes)
+        if sys.platform == "linux":
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-async def _copy(memory: SharedMemory, shape: tuple[int, ...]) -> Any:
-    views = np.ndarray(shape, dtype=np.uint8, buffer=memory.buf)
+async def _copy(block: mmap.mmap, shape: tuple[int, ...]) -> UInt8Array:
+    views = np.frombuffer(block, dtype=np.uint8).reshape(shape)
     return views.copy() if views.nbytes < LARGE_BYTES else await asyncio.to_thread(views.copy)
+
+
+def _decoded(value: dict[str, Any], views: UInt8Array, *, queue_ms: float) -> DecodedViews:
+    return DecodedViews(
+        views=views,
+        metadata=VideoMetadata(**value["metadata"]),
+        frame_indices=np.asarray(value["frame_indices"], dtype=np.int64),
+        pts_seconds=np.asarray(value["pts_seconds"], dtype=np.float64),
+        decode_ms=float(value["decode_ms"]),
+        preprocess_ms=float(value["preprocess_ms"]),
+        queue_ms=queue_ms,
+    )

@@ -65,7 +65,7 @@ def test_a_process_that_hangs_is_killed_at_the_deadline(tmp_path: Path, clip: Pa
 
 def test_a_process_that_is_killed_is_replaced(decoder: DecodeProcess, clip: Path) -> None:
     def kill(_: int) -> np.ndarray:
-        os.kill(decoder._running._process.pid, signal.SIGSEGV)
+        os.kill(decoder.pid, signal.SIGSEGV)
         return np.array([0])
 
     with pytest.raises(BadVideoError, match="SIGSEGV"):
@@ -79,7 +79,7 @@ def test_a_process_ends_with_its_owner(clip: Path) -> None:
     if not child:  # the owner: starts a process, tells its number, and is killed
         decoder = DecodeProcess(DecodeSettings(threads=1))
         decoder.frames(clip, lambda _: np.array([0]))
-        os.write(writing, str(decoder._running._process.pid).encode())
+        os.write(writing, str(decoder.pid).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     pid = int(os.read(reading, 20))

@@ -1,0 +1,176 @@
+"""The parent's side of one decode child: start it, ask it, kill it. Blocking; `workers.py` is its asyncio face.
+
+A child takes one request at a time, with a deadline. One that crashes, hangs or passes a limit is lost and has to be
+replaced by a new `DecodeChild`.
+"""
+
+import contextlib
+import math
+import os
+import pickle
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.errors import ActserveError, DecodeLimitExceeded
+from serve.video import child
+from serve.video.channel import Channel, ChannelClosed, ProtocolError, receive_json
+from serve.video.fork_server import ForkServer, ForkServerError
+from serve.video.limits import DecodeSettings
+
+START_SECONDS = 30.0  # a forked child that is not ready by then is given up
+REPLY_SECONDS = 10.0  # an idle child that does not begin with a request by then is given up
+
+Choose = Callable[[int], Int64Array]  # number of frames -> indices of those that are wanted
+
+
+class ChildLost(Exception):
+    """The child is gone or had to be killed during a request; `reason` is the error of that request."""
+
+    def __init__(self, reason: ActserveError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+class ChildGone(Exception):
+    """The child was gone before the request; no file is to blame."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job returned, and the arrays it sent before."""
+
+    value: Any
+    arrays: list[UInt8Array]
+
+
+class DecodeChild:
+    """One child of a fork server."""
+
+    def __init__(self, server: ForkServer, settings: DecodeSettings) -> None:
+        """Fork the child and wait until its limits are set.
+
+        Raises:
+            ForkServerError: it does not start.
+        """
+        self._server = server
+        self._settings = settings
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours)
+        self._exit_status: int | None = None
+        try:
+            with contextlib.closing(theirs):
+                self.pid = server.fork(theirs)
+            ends = time.monotonic() + START_SECONDS
+            self._channel.send(pickle.dumps(settings), ends=ends)
+            receive_json(self._channel, ends=ends)
+        except (ChannelClosed, TimeoutError) as error:
+            self.close()
+            raise ForkServerError(f"a decode child does not start: {error}") from error
+        except BaseException:
+            ours.close()
+            raise
+
+    def call(
+        self,
+        job: str,
+        arguments: Mapping[str, Any],
+        *,
+        choose: Choose | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> Answer:
+        """Run a job `module:function` in the child within the deadline of the settings.
+
+        `choose` answers the child's question which frames are wanted; it may be asked again with another number.
+
+        Raises:
+            ChildGone: the child died, or was stopped, while it was idle.
+            ChildLost: it died over this request, or was killed at the deadline; close this object.
+            ActserveError, OSError: what the job raised; the child lives on.
+        """
+        limit = self._settings.deadline_seconds
+        ends = time.monotonic() + limit
+        self._begin(pickle.dumps((job, dict(arguments))), descriptors, min(ends, time.monotonic() + REPLY_SECONDS))
+        try:
+            return self._answer(choose, ends)
+        except TimeoutError as error:
+            self.kill()
+            raise ChildLost(
+                DecodeLimitExceeded(f"decoding took longer than the {limit:g} s allowed", limit_seconds=limit)
+            ) from error
+        except ChannelClosed as error:
+            if isinstance(error, ProtocolError):
+                self.kill()
+            raise ChildLost(child.death(self.exit_status())) from error
+
+    def kill(self) -> None:
+        """Kill the child; a call that waits for it in another thread ends with `ChildLost`."""
+        if self._exit_status is None:  # until its status is asked for, no other process gets its id
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def exit_status(self) -> int:
+        """How the child ended; waits for it at most a second, then kills it."""
+        if self._exit_status is None:
+            self._exit_status = self._server.exit_status(self.pid)
+        return self._exit_status
+
+    def close(self) -> None:
+        """Kill the child and close the channel."""
+        self.kill()
+        self.exit_status()
+        self._channel.close()
+
+    def _begin(self, request: bytes, descriptors: Sequence[int], ends: float) -> None:
+        """Send a request and wait until the child has begun with it."""
+        try:
+            self._channel.send(request, descriptors=descriptors, ends=ends)
+            document, _, _ = receive_json(self._channel, ends=ends)
+        except (ChannelClosed, TimeoutError) as error:
+            self.kill()
+            raise ChildGone from error
+        if document.get("kind") != "started":
+            self.kill()
+            raise ChildGone
+
+    def _answer(self, choose: Choose | None, ends: float) -> Answer:
+        arrays: list[UInt8Array] = []
+        while True:
+            document, num_payload, _ = receive_json(self._channel, ends=ends)
+            kind = document.get("kind")
+            if kind == "array":
+                arrays.append(self._array(document, num_payload, ends))
+            elif kind == "choose" and choose is not None:
+                indices = choose(_count(document.get("num_frames")))
+                self._channel.send(child.choice(indices), ends=ends)
+            elif kind in ("error", "os_error"):
+                raise child.error_from(document)
+            elif kind == "done":
+                return Answer(document.get("value"), arrays)
+            else:
+                raise ProtocolError(f"a message of kind {str(kind)[:20]!r}")
+
+    def _array(self, document: dict[str, Any], num_payload: int, ends: float) -> UInt8Array:
+        lengths = document.get("shape")
+        shape = tuple(_count(length) for length in lengths) if isinstance(lengths, list) else ()
+        if (
+            min(shape, default=0) < 1
+            or math.prod(shape) != num_payload
+            or num_payload > self._settings.max_memory_bytes
+        ):
+            raise ProtocolError(f"an array of shape {shape} in {num_payload} bytes")
+        array = np.empty(shape, np.uint8)
+        self._channel.receive_into(array.reshape(-1), ends=ends)
+        return array
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**40:
+        raise ProtocolError(f"{str(value)[:20]!r} is not a count")
+    return value

@@ -1,0 +1,61 @@
+"""What training asks of a decode child: frames, views, or all frames as JPEG files. Runs inside the child."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from serve.arrays import UInt8Array
+from serve.video.child import Job
+from serve.video.decode import load_views, open_video, read_frames
+from serve.video.preprocess import pillow_bicubic, scaled_size
+from serve.video.views import ViewRequest
+from training.data.annotations import FRAME_TEMPLATE
+
+
+def frames(job: Job, *, path: Path) -> dict[str, object]:
+    """Send the frames the parent chooses once it knows their number; each distinct one is sent once.
+
+    Returns `num_frames` to choose from and `places`: for each chosen frame, which of the sent arrays it is.
+    """
+    reading = read_frames(open_video(path, job.settings), job.choose, take=np.copy, settings=job.settings)
+    distinct, places = np.unique(reading.indices, return_inverse=True)  # a short video repeats frames
+    for index in distinct:
+        job.send_array(reading.kept[int(index)])
+    return {"num_frames": reading.timeline.num_frames, "places": places.reshape(-1).tolist()}
+
+
+def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, object]:
+    """Send the views serving would compute; returns how many frames the video shows."""
+    cv2.setNumThreads(1)  # training runs a child for each worker
+    decoded = load_views(path, request, settings=job.settings)
+    job.send_array(decoded.views)
+    return {"num_frames": decoded.metadata.num_frames, "places": [0]}
+
+
+def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int) -> dict[str, int]:
+    """Write all frames as `img_00001.jpg` ... into an empty folder; `short_side` 0 keeps the size, none grow."""
+    Image.MAX_IMAGE_PIXELS = None  # pictures here come from a decoder with a limit of its own
+    written: list[Path] = []
+
+    def take(frame: UInt8Array) -> Path:
+        """Under a number of its own: a pass may be begun anew, and only at the end is it known which frame is which."""
+        target = folder / f"pass_{len(written)}.jpg"
+        Image.fromarray(_shrunk(frame, short_side)).save(target, quality=quality)
+        written.append(target)
+        return target
+
+    reading = read_frames(open_video(path, job.settings), np.arange, take=take, settings=job.settings)
+    for index in reading.indices.tolist():
+        reading.kept[index].rename(folder / FRAME_TEMPLATE.format(index + 1))
+    for leftover in folder.glob("pass_*.jpg"):
+        leftover.unlink()
+    return {"num_frames": reading.timeline.num_frames, "num_broken_packets": reading.num_broken_packets}
+
+
+def _shrunk(frame: UInt8Array, short_side: int) -> UInt8Array:
+    if not 0 < short_side < min(frame.shape[:2]):
+        return frame
+    height, width = scaled_size(frame.shape[0], frame.shape[1], short_side, rounding="half_up")
+    return pillow_bicubic(frame, width, height)
