@@ -96,6 +96,7 @@ class Classification(BaseModel):
     """The answer to one video."""
 
     model: ModelFacts
+    notice: str | None = Field(description="What to know of the model before its answers are used; null without any.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
     results: list[LabelResult] = Field(description="Best first, at most `top_k`.")
     none_of_these: NoneOfThese

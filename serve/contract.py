@@ -135,7 +135,7 @@ class ModelContract(_Record):
     default_labels: tuple[str, ...] = ()  # a vocabulary the model card recommends; served under the model's name
     parity: Mapping[str, Any] = field(default_factory=dict)  # figures measured at export
     provenance: Mapping[str, Any] = field(default_factory=dict)  # the training run
-    card: str = ""  # what the model knows and does not know, for people
+    card: str = ""  # what the model knows and does not know, for people; its first paragraph is the notice
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -167,6 +167,12 @@ class ModelContract(_Record):
     def has_prompt_head(self) -> bool:
         """Whether logits come of a graph that changes each text by the video (X-CLIP with prompts)."""
         return "head" in self.graphs
+
+    @property
+    def notice(self) -> str | None:
+        """What whoever reads an answer has to know of the model: the first paragraph of its card; None without one."""
+        first = self.card.strip().split("\n\n")[0]
+        return " ".join(first.split()) or None
 
     @property
     def num_patches(self) -> int:

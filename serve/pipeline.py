@@ -102,6 +102,7 @@ class Pipeline:
         timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
         return Classification(
             model=_model_facts(question.runtime),
+            notice=question.runtime.contract.notice,
             vocabulary=None if question.vocabulary is None else question.vocabulary.reference,
             results=_results(question.labels, scores, accepted, top_k=options.top_k),
             none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),

@@ -45,6 +45,7 @@ def classify_files(order: Order) -> int:
 async def _classify_all(order: Order) -> int:
     joined = _on_server(order) if order.server else _in_process(order)
     failures = 0
+    notices: set[str | None] = set()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), disable=len(order.videos) < 2, transient=True,
@@ -57,7 +58,11 @@ async def _classify_all(order: Order) -> int:
                 answer = await next_answer
                 failures += "problem" in answer
                 _show(answer, as_json=order.as_json)
+                notices.add(answer.get("notice"))
                 bar.advance(task)
+    if not order.as_json:
+        for notice in filter(None, notices):
+            print(f"note: {notice}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -115,6 +115,7 @@ def _facts(
         return {**facts, "fault": contract.message}
     document = contract_document(contract)
     kept = ("family", "embed_dim", "card", "sampling", "preprocess", "text", "scoring", "parity", "provenance")
+    facts["notice"] = contract.notice
     facts["contract"] = {name: document[name] for name in kept}
     if runtime is not None:
         facts["engine"] = runtime.engine.label

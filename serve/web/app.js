@@ -33,7 +33,7 @@ async function connect() {
     await start();
     const active = models.find((model) => model.loaded);
     $("model").textContent = active ? `${active.name}@${active.version} on ${active.engine}` : "no model is loaded";
-    $("notice").textContent = (active?.contract?.card ?? "").split("\n\n")[0];
+    $("notice").textContent = active?.notice ?? "";
     $("notice").hidden = !$("notice").textContent;
     $("limit").textContent = ` (up to ${Math.round(limits.max_upload_bytes / 2 ** 20)} MiB)`;
   } catch {

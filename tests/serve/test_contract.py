@@ -105,3 +105,17 @@ def test_a_version_without_contract_does_not_exist(repository: Path) -> None:
     assert model_versions(repository, "demo") == [1]
     with pytest.raises(UnknownModel, match="demo@2"):
         find_contract(repository, "demo@2")
+
+
+@pytest.mark.parametrize(
+    ("card", "notice"),
+    [
+        ("", None),
+        (" \n\n ", None),
+        ("Knows\nfigures only.\n\nMore.", "Knows figures only."),
+        ("One line.", "One line."),
+    ],
+)
+def test_the_notice_is_the_first_paragraph_of_the_card(repository: Path, card: str, notice: str | None) -> None:
+    rewrite(repository, {**document(repository), "card": card})
+    assert read_contract(contract_path(repository, "demo", 1)).notice == notice

@@ -54,6 +54,13 @@ def test_form_fields_and_raw_bodies_give_the_same_answer(http: httpx.Client, dem
     assert form.json()["sampling"]["num_clips"] == 2
 
 
+def test_an_answer_carries_the_notice_of_its_model(http: httpx.Client, demo_clip: Path) -> None:
+    notice = classify(http, demo_clip, candidate_labels=TWO).json()["notice"]
+    assert "rendered figures only" in notice
+    (version,) = http.get("/v1/models").json()["models"]
+    assert version["notice"] == notice
+
+
 def test_functions_change_scores_and_not_logits(http: httpx.Client, demo_clip: Path) -> None:
     answers = {
         function: {item["label"]: item for item in classify(
@@ -84,7 +91,7 @@ def test_a_threshold_rejects(http: httpx.Client, demo_clip: Path) -> None:
         ({"vocabulary": "demo@9"}, 404, "unknown-vocabulary"),
         ({"model": "nosuch"}, 404, "unknown-model"),
         ({"candidate_labels": []}, 422, "invalid-vocabulary"),
-        ({"candidate_labels": ["a", "A "]}, 422, "invalid-vocabulary"),
+        ({"candidate_labels": ["a", "a "]}, 422, "invalid-vocabulary"),
         ({"candidate_labels": ["a\x00b"]}, 422, "invalid-option"),
         ({"candidate_labels": ["walk " * 80]}, 422, "invalid-vocabulary"),
         ({"candidate_labels": [f"label {i}" for i in range(1001)]}, 422, "invalid-vocabulary"),
@@ -195,7 +202,7 @@ def test_nothing_is_left_behind_when_the_server_stops(tmp_path: Path, demo_clip:
     ("variables", "words"),
     [
         ({"SERVE_MODEL": "nosuch"}, "has no model 'nosuch'"),
-        ({"SERVE_BATCH__MAX_VIEWS": "0"}, "batch.max_views"),
+        ({"SERVE_BATCH__MAX_VIEWS": "0"}, "SERVE_BATCH__MAX_VIEWS"),
         ({"SERVE_ENGINE": "onnxruntime-cuda"}, "CUDAExecutionProvider"),
     ],
     ids=["unknown model", "bound", "a GPU that is not there"],
