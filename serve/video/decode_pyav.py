@@ -138,7 +138,10 @@ class PyavVideo:
         if plan is None or not plan.head:
             return plan
         with self._decoder(is_strict=False) as decoder:
-            seen = {frame.pts for frame in _frames(decoder, _all_of(self._stored([plan.head])))}
+            seen = [frame.pts for frame in _frames(decoder, _all_of(self._stored([plan.head])))]
+        ranks = [plan.rank.get(position or 0, -1) for position in seen]
+        if ranks != sorted(set(ranks)):
+            return None  # the decoder shows stand-ins of pictures it does not have
         for position in plan.head:
             self.index.entries[position].is_shown &= position in seen
         return make_plan(self.index, self.container)

@@ -24,6 +24,7 @@ INSPECTORS: dict[str, Callable[[], Inspector]] = {
     "theora": TheoraInspector,
     "ffv1": Ffv1Inspector,
 }
+# Not PNG: its decoder adds a picture to the one before where the container does not call it a key picture.
 INSPECTORS |= dict.fromkeys(
     (
         "bmp",
@@ -33,7 +34,6 @@ INSPECTORS |= dict.fromkeys(
         "huffyuv",
         "jpeg2000",
         "mjpeg",
-        "png",
         "prores",
         "rawvideo",
         "utvideo",
