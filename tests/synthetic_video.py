@@ -15,6 +15,7 @@ from PIL import Image
 STEP = 7  # grey levels from a frame to the next
 PERIOD = 31  # frames after which levels repeat: 16 + 7 * 30 = 226
 TIME_BASE = Fraction(1, 90_000)
+DELAYS_MS = (40, 200, 40, 1000, 80, 40, 40, 300)  # of an animation's frames
 
 
 def level(index: int) -> int:
@@ -124,6 +125,14 @@ def make_oriented_picture(path: Path, orientation: int) -> Path:
     return path
 
 
+def make_animation(path: Path, *, delays_ms: Sequence[int] = DELAYS_MS) -> Path:
+    """Frame i is painted with `level(i)`; the suffix chooses APNG, WebP, AVIF or GIF."""
+    first, *others = (Image.fromarray(picture(index, width=64, height=48)) for index in range(len(delays_ms)))
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=list(delays_ms), **lossless)
+    return path
+
+
 def make_camera_video(path: Path, orientation: int, *, num_frames: int = 5, rotation: int = 0) -> Path:
     """Motion JPEG whose frames carry an EXIF orientation, as cameras write them; `rotation` is the container's."""
     frame = make_oriented_picture(path.with_suffix(".frame.jpg"), orientation).read_bytes()
@@ -150,6 +159,27 @@ def make_picture(path: Path, *, width: int = 64, height: int = 48) -> Path:
     packets = [*context.encode(frame), *context.encode(None)]
     path.write_bytes(b"".join(bytes(packet) for packet in packets))
     return path
+
+
+def mutated(data: bytes, random: np.random.Generator) -> bytes:
+    """A few bytes changed, or a stretch cut, doubled or zeroed, at random places."""
+    broken = bytearray(data)
+    for _ in range(int(random.integers(1, 12))):
+        at, length = int(random.integers(0, len(broken))), int(random.integers(1, 64))
+        match int(random.integers(0, 5)):
+            case 0:
+                broken[at] = int(random.integers(0, 256))
+            case 1:
+                broken[at : at + length] = bytes(len(broken[at : at + length]))
+            case 2:
+                del broken[at : at + length]
+            case 3:
+                broken[at:at] = broken[at : at + length]
+            case _:
+                broken[at : at + 4] = random.bytes(len(broken[at : at + 4]))
+        if len(broken) < 16:
+            break
+    return bytes(broken)
 
 
 def _mux_tone(container: Any, stream: Any, *, seconds: float) -> None:

@@ -34,7 +34,9 @@ SUFFIXES = {  # by ffmpeg's name of the container, told by the decoder; what the
     "mpeg": ".mpg",
     "png_pipe": ".png",
     "jpeg_pipe": ".jpg",
-    **{name: f".{name}" for name in ("asf", "avi", "flv", "gif", "ogg", "mxf", "nut", "dv", "apng")},
+    "bmp_pipe": ".bmp",
+    "webp_pipe": ".webp",
+    **{name: f".{name}" for name in ("asf", "avi", "flv", "gif", "ogg", "mxf", "nut", "dv", "apng", "webp", "avif")},
 }
 
 

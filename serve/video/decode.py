@@ -12,25 +12,30 @@ import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.video.border import translated
+from serve.video.decode_pillow import PillowVideo
 from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take
+from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
 from serve.video.preprocess import crop_frame
 from serve.video.sampling import clip_indices
 from serve.video.views import DecodedViews, ViewRequest
 
+Video = PyavVideo | PillowVideo
 
-def open_video(path: Path, settings: DecodeSettings) -> PyavVideo:
+
+def open_video(path: Path, settings: DecodeSettings) -> Video:
     """Open a video or picture, read its timestamps and check it against the limits; nothing is decoded yet.
 
     Raises:
         UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: what the file's fault is.
     """
     with translated():
-        return PyavVideo(path, settings)
+        kind = identify(path)
+        return PillowVideo(path, kind, settings) if kind.is_pillow else PyavVideo(path, settings)
 
 
-def read_frames(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
     """Decode the frames `choose` wants with the decoder of the settings; `take` keeps what is needed of each."""
     with translated():
         return _DECODERS[settings.decoder](video, choose, take=take, settings=settings)
@@ -95,13 +100,12 @@ def _fill_(views: UInt8Array, reading: Reading, *, num_clips: int) -> None:
             views[clip::num_clips, segment] = reading.kept[int(index)]  # [num_crops, 3, S, S]
 
 
-def _metadata(video: PyavVideo, reading: Reading, shown_size: tuple[int, int]) -> VideoMetadata:
+def _metadata(video: Video, reading: Reading, shown_size: tuple[int, int]) -> VideoMetadata:
     timeline = reading.timeline
-    is_picture = video.container.endswith("_pipe")
     return VideoMetadata(
         num_frames=timeline.num_frames,
-        fps=0.0 if is_picture else timeline.fps,
-        duration_seconds=0.0 if is_picture else timeline.duration_seconds,
+        fps=0.0 if video.is_still else timeline.fps,
+        duration_seconds=0.0 if video.is_still else timeline.duration_seconds,
         height=shown_size[0],
         width=shown_size[1],
         container=video.container,
@@ -111,14 +115,14 @@ def _metadata(video: PyavVideo, reading: Reading, shown_size: tuple[int, int]) -
     )
 
 
-def _read_with_pyav(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def _read_with_own_decoder(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
     return video.read(choose, take)
 
 
-def _read_with_decord(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def _read_with_decord(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
     from serve.video import decode_decord  # loads a second ffmpeg; only those who ask for it pay
 
     return decode_decord.read(video, choose, take=take, settings=settings)
 
 
-_DECODERS: dict[str, Callable[..., Reading]] = {"pyav": _read_with_pyav, "decord": _read_with_decord}
+_DECODERS: dict[str, Callable[..., Reading]] = {"pyav": _read_with_own_decoder, "decord": _read_with_decord}

@@ -12,6 +12,7 @@ import numpy as np
 
 from serve.arrays import UInt8Array
 from serve.errors import UndecodableVideo, UnsupportedMedia
+from serve.video.decode_pillow import PillowVideo
 from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take, within
 from serve.video.limits import DecodeSettings
 from serve.video.pictures import is_quarter_turn
@@ -22,14 +23,14 @@ from serve.video.streams import track_facts
 CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 
 
-def read(video: PyavVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def read(video: PyavVideo | PillowVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
     """Decode the frames `choose` wants with decord and keep what `take` makes of each.
 
     Raises:
         UnsupportedMedia: a container decord does not read exactly.
         UndecodableVideo: decord fails on the file, or counts other frames than it shows.
     """
-    if video.container not in CONTAINERS:
+    if video.container not in CONTAINERS or isinstance(video, PillowVideo) or video.is_still:
         raise UnsupportedMedia(f"decord does not read the container {video.container} exactly; the pyav decoder does")
     _refuse_other_track(video)
     timeline = video.counted()

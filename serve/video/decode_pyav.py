@@ -24,12 +24,14 @@ import numpy as np
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import UndecodableVideo, VideoTooLong, VideoTooShort
 from serve.video.decoder import DamagedError, Decoder
+from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
 from serve.video.packet_index import PacketIndex, index_packets, packets
 from serve.video.plan import Plan, make_plan
-from serve.video.streams import choose_stream, open_container
+from serve.video.streams import open_container
 from serve.video.times import Clock
+from serve.video.tracks import choose_stream
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; past it the picture would be mostly invented
 
@@ -69,8 +71,9 @@ class PyavVideo:
     def __init__(self, path: Path, settings: DecodeSettings) -> None:
         self.path = path
         self._settings = settings
+        self.is_still = identify(path).is_still
         with open_container(path) as container:
-            self.stream_index = choose_stream(container, settings)
+            self.stream_index = choose_stream(container, path, settings)
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             self.container = container.format.name
@@ -83,6 +86,8 @@ class PyavVideo:
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
             self.index = index_packets(container, stream, settings)
+        if self.is_still:
+            del self.index.entries[1:]
         if not self.index.entries:
             raise VideoTooShort("the video stream holds no frame", num_frames=0)
         self._plan = self._checked_plan()

@@ -31,7 +31,8 @@ class Clock:
             seconds = np.arange(len(shown), dtype=np.float64) * self._seconds_per_frame
             return Timeline(seconds, len(shown) * self._seconds_per_frame)
         last = shown[-1]
-        return self._from_ticks([time for time in times if time is not None], entries[last].duration if last else 0)
+        last_duration = 0 if last is None else entries[last].duration
+        return self._from_ticks([time for time in times if time is not None], last_duration)
 
     def _times(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> list[int | None]:
         if self._container != "avi":

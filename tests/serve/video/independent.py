@@ -10,11 +10,11 @@ import numpy as np
 from serve.arrays import UInt8Array
 
 
-def ffmpeg_frames(path: Path, *, width: int, height: int) -> Iterator[UInt8Array]:
-    """All frames of the first video stream, upright, RGB [H, W, 3], one after the other."""
+def ffmpeg_frames(path: Path, *, width: int, height: int, stream: int = 0) -> Iterator[UInt8Array]:
+    """All frames of a video stream, by default the first, upright, RGB [H, W, 3], one after the other."""
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
-        "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
+        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", f"0:v:{stream}",
+        "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
     ]  # fmt: skip
     size = width * height * 3
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -8,6 +8,7 @@ import csv
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from serve.errors import ActserveError, UnsupportedMedia, VideoError
 from serve.video.limits import DecodeSettings
@@ -35,9 +36,14 @@ class Outcome:
 
 async def outcome(pool: DecodePool, file: str, expected: str) -> Outcome:
     """Decode one file of the odd corpus."""
+    return await outcome_of(pool, ODD / file, expected)
+
+
+async def outcome_of(pool: DecodePool, path: Path, expected: str = "either") -> Outcome:
+    """Decode one file."""
     begun = time.perf_counter()
     try:
-        found = (await pool.views(ODD / file, view_request(size=64))).metadata
+        found = (await pool.views(path, view_request(size=64))).metadata
         status, text = 200, f"{found.num_frames} frames of {found.width}x{found.height}, {found.codec}"
     except UnsupportedMedia as error:
         status, text = 415, error.message
@@ -45,7 +51,7 @@ async def outcome(pool: DecodePool, file: str, expected: str) -> Outcome:
         status, text = 422, f"{type(error).__name__}: {error.message}"
     except ActserveError as error:
         status, text = 500, f"{type(error).__name__}: {error.message}"
-    return Outcome(file, expected, status, text, time.perf_counter() - begun)
+    return Outcome(path.name, expected, status, text, time.perf_counter() - begun)
 
 
 def odd_files() -> list[tuple[str, str]]:

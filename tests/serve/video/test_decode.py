@@ -236,27 +236,6 @@ def test_an_index_beyond_the_end_is_refused(good_clip: Path) -> None:
         frames_at(good_clip, np.array([30]), settings=settings("pyav"))
 
 
-def _mutated(data: bytes, random: np.random.Generator) -> bytes:
-    """A few bytes changed, or a stretch cut, doubled or zeroed, at random places."""
-    broken = bytearray(data)
-    for _ in range(int(random.integers(1, 12))):
-        at, length = int(random.integers(0, len(broken))), int(random.integers(1, 64))
-        match int(random.integers(0, 5)):
-            case 0:
-                broken[at] = int(random.integers(0, 256))
-            case 1:
-                broken[at : at + length] = bytes(len(broken[at : at + length]))
-            case 2:
-                del broken[at : at + length]
-            case 3:
-                broken[at:at] = broken[at : at + length]
-            case _:
-                broken[at : at + 4] = random.bytes(len(broken[at : at + 4]))
-        if len(broken) < 16:
-            break
-    return bytes(broken)
-
-
 SEEDS = {"clip.mp4": "libx264", "clip.mkv": "libx264", "clip.avi": "mpeg4", "clip.ts": "libx264", "clip.webm": "libvpx"}
 
 
@@ -271,7 +250,7 @@ async def test_mutated_files_end_in_an_answer_or_a_clear_error(
     path = tmp_path / "mutated.mp4"
     answers = 0
     for _ in range(count):
-        path.write_bytes(_mutated(data, random))
+        path.write_bytes(made.mutated(data, random))
         try:
             answers += (await pool.views(path, REQUEST)).metadata.num_frames > 0
         except (VideoError, UnsupportedMedia) as error:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from serve.errors import UndecodableVideo
+from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.decode import frames_at, load_views
 from serve.video.limits import DecodeSettings
 from serve.video.pictures import is_quarter_turn, upright
@@ -14,6 +14,7 @@ from tests import synthetic_video as made
 from tests.serve.video.conftest import view_request
 from tests.serve.video.independent import ffmpeg_frames
 from tests.shared_data import FIELD, needs_shared
+from tests.synthetic_heif import make_heif, mirror, quadrants, rotation
 
 PYAV, DECORD = DecodeSettings(threads=2), DecodeSettings(threads=2, decoder="decord")
 FIRST = np.array([0])
@@ -28,13 +29,50 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found.astype(int) - expected).mean())
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_and_mirrored_by_its_exif(tmp_path: Path, suffix: str, orientation: int) -> None:
     path = made.make_oriented_picture(tmp_path / f"picture.{suffix}", orientation)
     with Image.open(path) as picture:
         expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     assert difference(frames_at(path, FIRST, settings=PYAV)[0], expected) < DECODER_DIFFERENCE
+
+
+# irot turns anticlockwise, imir mirrors; they apply in the order of the file.
+TRANSFORMS = {
+    "none": ((), lambda picture: picture),
+    "irot-1": ((rotation(1),), lambda picture: np.rot90(picture, 1)),
+    "irot-2": ((rotation(2),), lambda picture: np.rot90(picture, 2)),
+    "irot-3": ((rotation(3),), lambda picture: np.rot90(picture, 3)),
+    "imir-0": ((mirror(0),), lambda picture: picture[::-1]),
+    "imir-1": ((mirror(1),), lambda picture: picture[:, ::-1]),
+    "irot-1-imir-0": ((rotation(1), mirror(0)), lambda picture: np.rot90(picture, 1)[::-1]),
+    "irot-3-imir-0": ((rotation(3), mirror(0)), lambda picture: np.rot90(picture, 3)[::-1]),
+}
+
+
+@pytest.mark.parametrize("codec", ["hvc1", "av01"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_heic_and_avif_stills_are_turned_by_their_properties(tmp_path: Path, codec: str, name: str) -> None:
+    transforms, turn = TRANSFORMS[name]
+    picture = quadrants(height=128, width=192)
+    path = make_heif(tmp_path / "still.heif", [picture], codec=codec, transforms=transforms)
+    found = load_views(path, view_request(), settings=PYAV).metadata
+    assert (found.num_frames, found.fps, found.duration_seconds) == (1, 0.0, 0.0)
+    assert difference(frames_at(path, FIRST, settings=PYAV)[0], turn(picture)) < DECODER_DIFFERENCE
+
+
+def test_a_grid_of_avif_tiles_is_one_picture(tmp_path: Path) -> None:
+    whole = quadrants()
+    tiles = [whole[:64, :64], whole[:64, 64:], whole[64:, :64], whole[64:, 64:]]
+    path = make_heif(tmp_path / "grid.avif", tiles, codec="av01", columns=2, transforms=(rotation(1),))
+    assert difference(frames_at(path, FIRST, settings=PYAV)[0], np.rot90(whole, 1)) < DECODER_DIFFERENCE
+
+
+def test_a_grid_of_heic_tiles_is_refused_for_what_it_is(tmp_path: Path) -> None:
+    path = make_heif(tmp_path / "grid.heic", [quadrants()] * 4, columns=2)
+    with pytest.raises(UnsupportedMedia, match=r"grid of tiles.*send it as JPEG"):
+        load_views(path, view_request(), settings=PYAV)
 
 
 def test_the_eight_orientations_are_told_apart() -> None:
@@ -81,16 +119,16 @@ def test_a_camera_avi_with_exif_is_read(settings: DecodeSettings) -> None:
 
 
 @pytest.mark.parametrize("hflip", [False, True], ids=["", "hflip"])
-@pytest.mark.parametrize("rotation", [0, 90, -90, 180])
-def test_a_display_matrix_turns_and_mirrors_as_ffmpeg_does(tmp_path: Path, rotation: int, hflip: bool) -> None:
+@pytest.mark.parametrize("degrees", [0, 90, -90, 180])
+def test_a_display_matrix_turns_and_mirrors_as_ffmpeg_does(tmp_path: Path, degrees: int, hflip: bool) -> None:
     picture = made.corner_picture(width=192, height=128)
     path = made.make_video(
-        tmp_path / "turned.mp4", seconds=[0, 0.1], width=192, height=128, rotation=rotation, hflip=hflip,
+        tmp_path / "turned.mp4", seconds=[0, 0.1], width=192, height=128, rotation=degrees, hflip=hflip,
         frames=iter([picture, picture]),
     )  # fmt: skip
     frame = frames_at(path, FIRST, settings=PYAV)[0]
     expected = next(ffmpeg_frames(path, width=frame.shape[1], height=frame.shape[0]))
-    assert frame.shape[:2] == ((192, 128) if rotation % 180 else (128, 192))
+    assert frame.shape[:2] == ((192, 128) if degrees % 180 else (128, 192))
     np.testing.assert_array_equal(frame, expected)
     if hflip:
         with pytest.raises(UndecodableVideo, match="pyav decoder"):
@@ -103,9 +141,9 @@ def test_a_display_matrix_turns_and_mirrors_as_ffmpeg_does(tmp_path: Path, rotat
 def test_other_angles_go_to_the_nearest_quarter_turn(tmp_path: Path, angle: float, quarter_turns: int) -> None:
     picture = made.corner_picture(width=192, height=128)
     frames = {}
-    for name, rotation in (("odd.mp4", angle), ("right.mp4", 90 * quarter_turns)):
+    for name, degrees in (("odd.mp4", angle), ("right.mp4", 90 * quarter_turns)):
         path = made.make_video(
-            tmp_path / name, seconds=[0.0], width=192, height=128, rotation=rotation, frames=iter([picture])
+            tmp_path / name, seconds=[0.0], width=192, height=128, rotation=degrees, frames=iter([picture])
         )
         frames[name] = frames_at(path, FIRST, settings=PYAV)[0]
     np.testing.assert_array_equal(frames["odd.mp4"], frames["right.mp4"])

@@ -1,0 +1,147 @@
+"""Decoding with Pillow: animated WebP and AVIF stills, which FFmpeg does not show as viewers do.
+
+FFmpeg 8.1 has no decoder of animated WebP, and it returns the tiles of an AVIF grid one by one. Frames come composited
+(disposal and blending), and transparency is dropped, as FFmpeg drops it.
+"""
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import AvifImagePlugin, Image, ImageOps
+
+from serve.arrays import Int64Array, UInt8Array
+from serve.errors import PictureTooLarge, UndecodableVideo, VideoTooLong
+from serve.video.decode_pyav import Choose, Reading, Take, within
+from serve.video.identify import Kind
+from serve.video.limits import DecodeSettings
+from serve.video.metadata import Timeline
+from serve.video.pictures import check_picture
+
+_CODECS = {"WEBP": "webp", "AVIF": "av1"}
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+)  # what Pillow raises for bad data
+_BROKEN_EXIF = (*_UNREADABLE, KeyError, TypeError)
+_NO_DELAY_MS = 100  # how long browsers, and FFmpeg in a GIF, show a frame without a delay
+
+
+class PillowVideo:
+    """One opened picture or animation; frames come from `read`."""
+
+    def __init__(self, path: Path, kind: Kind, settings: DecodeSettings) -> None:
+        self.path = path
+        self.is_still = kind.is_still
+        self._settings = settings
+        with self._opened() as image:
+            assert image.format is not None
+            self.container = image.format.lower()
+            self.canonical_codec = _CODECS[image.format]
+            self._num_frames = 1 if kind.is_still else int(getattr(image, "n_frames", 1))
+        if self._num_frames > settings.max_frames:
+            raise VideoTooLong(
+                f"the animation has {self._num_frames} frames, {settings.max_frames} are allowed",
+                limit_frames=settings.max_frames,
+            )
+
+    def counted(self) -> Timeline:
+        """Times of the frames; everything is decoded to know them."""
+        return self._pass(set(), np.copy)[1]
+
+    def read(self, choose: Choose, take: Take) -> Reading:
+        """Decode all frames in order and keep what `take` makes of those `choose` wants.
+
+        Raises:
+            UndecodableVideo: no frame can be decoded.
+            PictureTooLarge, VideoTooLong, VideoTooShort: a limit was passed.
+        """
+        kept, timeline = self._pass(_distinct(choose(self._num_frames)), take)
+        indices = within(choose(timeline.num_frames), timeline.num_frames)
+        if missing := _distinct(indices) - kept.keys():  # the file broke off before the end
+            kept |= self._pass(missing, take)[0]
+        return Reading(timeline, indices, {index: kept[index] for index in _distinct(indices)})
+
+    def _pass(self, wanted: set[int], take: Take) -> tuple[dict[int, Any], Timeline]:
+        kept: dict[int, Any] = {}
+        ends = [0]  # milliseconds
+        with self._opened() as image:
+            for index in range(self._num_frames):
+                if not _load_frame(image, index):
+                    break
+                ends.append(ends[-1] + (int(image.info.get("duration", 0)) or _NO_DELAY_MS))
+                if index in wanted:
+                    kept[index] = take(_upright(image))
+        if len(ends) == 1:
+            raise UndecodableVideo("not one frame can be decoded: the picture's data is broken")
+        seconds = np.asarray(ends) / 1000
+        self._refuse_long(float(seconds[-1]))
+        return kept, Timeline(seconds[:-1], float(seconds[-1]))
+
+    def _refuse_long(self, seconds: float) -> None:
+        limit = self._settings.max_duration_seconds
+        if seconds > limit:
+            raise VideoTooLong(
+                f"the animation lasts {seconds:.0f} s, {limit:.0f} s are allowed",
+                duration_seconds=seconds,
+                limit_seconds=limit,
+            )
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
+        """The image, its canvas checked against the limits before a frame is decoded."""
+        _check_canvas(self.path, self._settings)
+        AvifImagePlugin.DEFAULT_MAX_THREADS = self._settings.thread_count()
+        with self._translated():
+            image = Image.open(self.path, formats=list(_CODECS))
+        with image:
+            check_picture(image.width, image.height, self._settings)
+            yield image
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Image.DecompressionBombError as error:
+            raise PictureTooLarge(
+                "the picture has far more pixels than allowed", limit_pixels=self._settings.max_picture_pixels
+            ) from error
+        except _UNREADABLE as error:
+            raise UndecodableVideo(f"the picture cannot be decoded: {error}") from error
+
+
+def _check_canvas(path: Path, settings: DecodeSettings) -> None:
+    """Refuse a large WebP canvas before the decoder makes room for it."""
+    with path.open("rb") as stream:
+        head = stream.read(30)
+    if head[:4] == b"RIFF" and head[12:16] == b"VP8X":
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+        check_picture(width, height, settings)
+
+
+def _upright(image: Image.Image) -> UInt8Array:
+    """The loaded frame, turned by its EXIF orientation where that can be read. [H, W, 3] RGB"""
+    with contextlib.suppress(*_BROKEN_EXIF):
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _load_frame(image: Image.Image, index: int) -> bool:
+    """Decode one frame; False where the data ends or breaks."""
+    try:
+        image.seek(index)
+        image.load()
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _distinct(indices: Int64Array) -> set[int]:
+    return {int(index) for index in np.unique(indices)}

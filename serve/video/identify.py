@@ -1,0 +1,232 @@
+"""What kind of file an upload is, by its bytes; its name is never asked.
+
+ffmpeg follows playlists, concat scripts and picture sequences to other files and hosts, and it guesses. What is no
+video is named in words before ffmpeg sees it, and pictures are given to the reader that shows them as viewers do.
+"""
+
+import codecs
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from serve.errors import UndecodableVideo, UnsupportedMedia, VideoTooShort
+from serve.video import jpeg
+from serve.video.boxes import MAX_INDEX_BYTES, Box, brands, primary_item_type, top_boxes
+
+HEAD_BYTES = 4096
+ALLOWED = (
+    "send a video (MP4, MOV, MKV, WebM, AVI, MPEG, TS, FLV, WMV, 3GP ...), an animation (GIF, APNG, WebP, AVIF) or a "
+    "picture (JPEG, PNG, WebP, AVIF, HEIC, BMP)"
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to read a file."""
+
+    demuxer: str | None = None  # FFmpeg's name, to force; None: FFmpeg chooses among the allowed ones
+    is_still: bool = False  # one picture, whatever follows it in the file
+    is_pillow: bool = False  # read by Pillow, not by FFmpeg
+    name: str | None = None  # of the format, where its first bytes tell
+
+
+# Each group matches in one way only (atomic): the time does not depend on what an upload repeats.
+_COMMENTS = rb"(?>\s*<\?xml.*?\?>|\s*<!--.*?-->)*+"
+_REFUSED = (  # pattern at the start -> what it is
+    (rb"version https://git-lfs", "a Git LFS pointer in place of the file: fetch the file itself (git lfs pull)"),
+    (rb"\s*#EXTM3U", "an HLS playlist, which names other files"),
+    (rb"\s*ffconcat", "an ffconcat script, which names other files"),
+    (rb"(?i)" + _COMMENTS + rb"(?>\s*<!doctype svg.*?>)?+" + _COMMENTS + rb"\s*<svg", "an SVG drawing"),
+    (rb"(?i)" + _COMMENTS + rb"\s*<(!doctype html|html|head|body|meta)", "an HTML page"),
+    (rb"(?i)\s*<\?xml|\s*<(mpd|smil)", "an XML document"),
+    (rb"\s*[\[{]\s*[\"\[\]{}]", "JSON text"),
+    (rb"%PDF-", "a PDF document"),
+    (rb"%!PS", "a PostScript document"),
+    (rb"\{\\rtf", "an RTF document"),
+    (rb"PK\x03\x04.{26}\[Content_Types\]\.xml|PK\x03\x04.{26}_rels/", "an Office document (Open XML)"),
+    (rb"PK\x03\x04.{26}mimetypeapplication/", "an OpenDocument or EPUB document"),
+    (rb"PK\x03\x04|PK\x05\x06", "a ZIP archive"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document (OLE)"),
+    (rb"\x1f\x8b", "gzip-compressed data"),
+    (rb"BZh[1-9]|\xfd7zXZ\0|\x28\xb5\x2f\xfd", "compressed data"),
+    (rb"7z\xbc\xaf|Rar!|.{257}ustar", "an archive"),
+    (rb"\x7fELF|MZ", "a program"),
+    (rb"SQLite format 3\0", "a database"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (rb"(II\*\0|MM\0\*|II\+\0|MM\0\+)", "a TIFF picture or a camera's raw picture"),
+    (rb"(FUJIFILMCCD-RAW|IIRO|IIU\0|FOVb)", "a camera's raw picture"),
+    (rb"8BPS", "a Photoshop document"),
+    (rb"\0\0[\x01\x02]\0[^\0]\0", "an icon"),
+    (rb"v/1\x01", "an OpenEXR picture"),
+    (rb"#\?(RADIANCE|RGBE)", "a Radiance HDR picture"),
+    (rb"DDS \x7c", "a DirectDraw texture"),
+    (rb"qoif", "a QOI picture"),
+    (rb"P[1-7]\s", "a Netpbm picture"),
+    (rb"gimp xcf", "a GIMP picture"),
+    (rb"BPG\xfb", "a BPG picture"),
+    (rb"MThd", "a MIDI file"),
+)
+_CONTAINERS = (  # pattern at the start -> name, for the message when FFmpeg cannot open it
+    (rb"RIFF.{4}AVI ", "AVI"),
+    (rb"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"OggS", "Ogg"),
+    (rb"FLV\x01", "FLV"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF or WMV"),
+    (rb"\0\0\x01\xba", "MPEG program stream"),
+)
+_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}  # sizes of the header behind the file header
+_BOXED = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx", b"moof")
+_PICTURE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"}
+_FFMPEG_ITEMS = {b"hvc1", b"hev1"}  # types of HEIF items that FFmpeg decodes alone
+
+
+def identify(path: Path) -> Kind:
+    """How to read the file.
+
+    Raises:
+        VideoTooShort: the file is empty.
+        UnsupportedMedia: it is something else than a video or a picture that is read here.
+        UndecodableVideo: it was a video or picture, but is cut or mangled beyond use.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+        size = os.fstat(stream.fileno()).st_size
+        if not head:
+            raise VideoTooShort("the file holds 0 bytes", num_frames=0)
+        if (name := _name_in(_REFUSED, head.removeprefix(codecs.BOM_UTF8))) is not None:
+            raise UnsupportedMedia(f"this is {name}; {ALLOWED}")
+        _refuse_mangled(head)
+        if head[4:8] in _BOXED:
+            return _boxed(stream, size)
+        if (kind := _picture(head, stream, size)) is not None:
+            return kind
+    if _is_text(head):
+        raise UnsupportedMedia(f"this is a text file; {ALLOWED}")
+    return Kind(name=_name_in(_CONTAINERS, head))
+
+
+def _name_in(table: tuple[tuple[bytes, str], ...], head: bytes) -> str | None:
+    return next((name for pattern, name in table if re.match(pattern, head, re.DOTALL)), None)
+
+
+def _refuse_mangled(head: bytes) -> None:
+    if head.count(b"\xef\xbf\xbd") > len(head) // 100 + 4:
+        raise UndecodableVideo(
+            "the file was read as text and written back, its bytes replaced by U+FFFD and lost; send it as binary"
+        )
+
+
+def _is_text(head: bytes) -> bool:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, where it decodes to text
+        return _has_no_controls(head[: len(head) // 2 * 2], "utf-16")
+    return _has_no_controls(head, "utf-8")
+
+
+def _has_no_controls(head: bytes, encoding: str) -> bool:
+    try:
+        text = head.decode(encoding)
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # else a character is cut where the head ends
+            return False
+        text = head[: error.start].decode(encoding)
+    return not any(ord(character) < 32 and character not in "\t\r\n\f" for character in text)
+
+
+# pictures -----------------------------------------------------------------------------------------------------------
+
+
+def _picture(head: bytes, stream: BinaryIO, size: int) -> Kind | None:
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        if _is_animated_png(stream, size):
+            return Kind("apng", name="APNG")
+        return Kind("png_pipe", is_still=True, name="PNG")
+    if head.startswith(b"\xff\xd8\xff"):
+        return Kind("jpeg_pipe", is_still=jpeg.is_single(stream), name="JPEG")
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return Kind("bmp_pipe", is_still=True, name="BMP")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return _webp(head, size)
+    return None
+
+
+def _webp(head: bytes, size: int) -> Kind:
+    claimed = int.from_bytes(head[4:8], "little") + 8
+    if claimed > size:
+        raise UndecodableVideo(
+            f"the WebP file was cut: it holds {size} of {claimed} bytes", size_bytes=size, whole_bytes=claimed
+        )
+    if head[12:16] == b"VP8X" and head[20:21] and head[20] & 0x02:
+        return Kind(is_pillow=True, name="WebP")
+    return Kind("webp_pipe", is_still=True, name="WebP")
+
+
+def _is_animated_png(stream: BinaryIO, size: int) -> bool:
+    """Whether an `acTL` chunk comes before the first `IDAT`, as the APNG specification asks."""
+    position = 8
+    while position + 8 <= size:
+        stream.seek(position)
+        header = stream.read(8)
+        if header[4:] in (b"acTL", b"IDAT", b"IEND"):
+            return header[4:] == b"acTL"
+        position += 12 + int.from_bytes(header[:4], "big")
+    return False
+
+
+# MP4 and its relatives ------------------------------------------------------------------------------------------------
+
+
+def _boxed(stream: BinaryIO, size: int) -> Kind:
+    """Walk the top boxes: refuse what cannot be decoded, naming it; tell pictures from videos."""
+    boxes, walked = top_boxes(stream, size)
+    first = {box.kind: box for box in reversed(boxes)}
+    names = brands(_payload(stream, first.get(b"ftyp")))
+    if b"crx " in names:
+        raise UnsupportedMedia(f"this is a camera's raw picture (CR3); {ALLOWED}")
+    if b"moov" in first:
+        index = _payload(stream, first[b"moov"])
+        if b"encv" in index and b"sinf" in index:
+            raise UndecodableVideo("the video is encrypted (Common Encryption), and there is no key to decode it")
+        return Kind(name="MP4 or MOV")
+    if b"meta" in first and names & _PICTURE_BRANDS:
+        return _heif(_payload(stream, first[b"meta"]), names, boxes, size)
+    raise _without_index(boxes, walked, size)
+
+
+def _heif(meta: bytes, names: set[bytes], boxes: list[Box], size: int) -> Kind:
+    is_avif = b"avif" in names or b"avis" in names
+    name = "AVIF" if is_avif else "HEIC"
+    if boxes[-1].stop > size:
+        raise UndecodableVideo(
+            f"the {name} file was cut: it ends inside its {boxes[-1].kind.decode('latin-1')} box", size_bytes=size
+        )
+    if is_avif:
+        return Kind(is_still=True, is_pillow=True, name=name)
+    item = primary_item_type(meta)
+    if item not in _FFMPEG_ITEMS:
+        what = "a grid of tiles" if item == b"grid" else f"an item of type {item.decode('latin-1')!r}"
+        raise UnsupportedMedia(f"this is a HEIC picture made of {what}, which is not decoded here; send it as JPEG")
+    return Kind(is_still=True, name=name)
+
+
+def _payload(stream: BinaryIO, box: Box | None) -> bytes:
+    if box is None:
+        return b""
+    stream.seek(box.start)
+    return stream.read(min(box.stop - box.start, MAX_INDEX_BYTES))
+
+
+def _without_index(boxes: list[Box], walked: int, size: int) -> UndecodableVideo:
+    kinds = {box.kind for box in boxes}
+    if boxes and boxes[-1].stop > size:
+        reason = f"the file ends inside its {boxes[-1].kind.decode('latin-1')} box, so the upload was cut"
+    elif b"moof" in kinds:
+        reason = "this is a media segment; send it behind its initialization segment"
+    elif walked < size:
+        reason = f"after {walked} of {size} bytes the data is broken"
+    else:
+        reason = "the recording was never finished, or the end of the file is missing"
+    return UndecodableVideo(f"the MP4 index (moov) is missing: {reason}", size_bytes=size)
