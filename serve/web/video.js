@@ -10,8 +10,12 @@ export function play(file) {
   $("drop").hidden = true;
   $("player").hidden = false;
   $("unplayable").hidden = true;
-  $("video").hidden = false;
-  $("video").src = chosen.url;
+  const isPicture = file.type.startsWith("image/");
+  for (const [id, isUsed] of [["picture", isPicture], ["video", !isPicture]]) {
+    $(id).hidden = !isUsed;
+    if (isUsed) $(id).src = chosen.url;
+    else $(id).removeAttribute("src");
+  }
   $("axis").replaceChildren();
   $("facts").textContent = `${file.name}, ${(file.size / 1e6).toFixed(2)} MB`;
 }
@@ -46,8 +50,11 @@ function markOf(pts, frame, duration) {
 }
 
 export function wirePlayer() {
-  $("video").addEventListener("error", () => {
-    $("unplayable").hidden = false;
-    $("video").hidden = true;
-  });
+  for (const id of ["video", "picture"]) {
+    $(id).addEventListener("error", () => {
+      if (!$(id).hasAttribute("src")) return; // emptied for a file of the other kind
+      $("unplayable").hidden = false;
+      $(id).hidden = true;
+    });
+  }
 }

@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_clip_is_told_at_its_row(
     broken = tmp_path / "broken.mp4"
     broken.write_text("<!doctype html><p>not found</p>")
     drop(page, row, [clips[0], broken])
-    expect(row.locator(".problem")).to_contain_text("HTML page, not a video", timeout=PATIENCE_MS)
+    expect(row.locator(".problem")).to_contain_text("this is an HTML page; send a video", timeout=PATIENCE_MS)
     expect(row.locator(".chip")).to_have_count(0)
     expect(label_row(page, NEW_WORDS[1]).locator(".problem")).to_be_hidden()
     rename(page, NEW_WORDS[1], "zorping")

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.running_server import RunningServer
+from tests.synthetic_video import make_picture
 from tests.web.editing import choose
 
 pytestmark = pytest.mark.browser
@@ -39,8 +40,17 @@ def test_a_broken_file_is_told_in_words(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "page.mp4"
     broken.write_text("<!doctype html><p>not found</p>")
     choose(page, broken)
-    expect(page.locator("#error")).to_contain_text("this is an HTML page, not a video", timeout=20_000)
+    expect(page.locator("#error")).to_contain_text("this is an HTML page; send a video", timeout=20_000)
+    expect(page.locator("#unplayable")).to_contain_text("its answer says whether it reads this one")
     expect(page.locator("#unplayable")).to_be_visible()
+
+
+def test_a_picture_is_shown_and_scored(page: Page, tmp_path: Path) -> None:
+    choose(page, make_picture(tmp_path / "still.png"))
+    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#video")).to_be_hidden()
+    expect(page.locator("#unplayable")).to_be_hidden()
 
 
 def test_labels_are_text_never_markup(page: Page, demo_clip: Path) -> None:
