@@ -15,7 +15,7 @@ r"""The grammar of label lists as plain text: options of a request, the command 
   character the backslash is itself.
 - The semicolon of an HTML character reference (`&amp;`, `&#39;`) separates nothing.
 - Blank lines and one separator at the end are ignored. Nothing between two separators is an error.
-- A document (`parse_document`: a `.txt` file, a `text/plain` body, a text box of the page) of several lines holds one
+- A document (`parse_document`: a `.txt` file, a `text/plain` body, a text box for labels) of several lines holds one
   label a line: there only line breaks separate, since the class names of many data sets hold commas. A document of one
   line is a list like any other.
 

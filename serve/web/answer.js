@@ -7,7 +7,7 @@ export function clearAnswer() {
   $("results").replaceChildren();
   clearSampling();
   withdrawOffer();
-  for (const id of ["none", "acceptance", "example-facts"]) $(id).hidden = true;
+  for (const id of ["none", "acceptance", "example-facts", "answer-warnings"]) $(id).hidden = true;
   $("timing").textContent = "";
   $("empty").hidden = false;
 }
@@ -25,6 +25,7 @@ export function showAnswer(answer) {
   showNone(answer.none_of_these);
   tell($("acceptance"), answer.acceptance && acceptanceWords(answer.acceptance));
   tell($("example-facts"), answer.examples && exampleWords(answer.examples));
+  tell($("answer-warnings"), answer.vocabulary_warnings.map((warning) => `${warning.detail}.`).join(" "));
   showSampling(answer.sampling);
   offerCorrection(answer);
   const { total, ...stages } = answer.timing_ms;
@@ -63,10 +64,12 @@ function acceptanceWords(acceptance) {
 
 function exampleWords(examples) {
   const { num_examples: number, weight, accuracy, accuracy_by_text: byText } = examples;
-  const gain = weight ? `up to ${weight.toFixed(2)} logits by nearness` : "nothing, since they would not help";
+  const clips = `${number} example clip${number === 1 ? "" : "s"}`;
+  const gain = "a label gains the more, the more the video looks like its clips";
+  const use = weight ? `${gain} (${weight.toFixed(0)} logits if it is the same)` : "not used, since they would not help";
   const found = accuracy === null ? "" : `${percent(accuracy)} of them are found, by text alone ${percent(byText)}`;
   const measured = found && `; left out in turn, ${found}`;
-  return `${number} example clip${number === 1 ? "" : "s"} add ${gain}${measured}.`;
+  return `${clips}: ${use}${measured}.`;
 }
 
 function percent(share) {

@@ -10,7 +10,7 @@ export class ProblemError extends Error {
 
 // What to tell a reader about any error; `isPassing` where the same request may well succeed later.
 export function problemOf(error) {
-  if (error instanceof ProblemError) return { ...error.problem, isPassing: error.problem.status >= 500 };
+  if (error.problem) return { ...error.problem, isPassing: error.problem.status >= 500 };
   return { title: "The server does not answer", detail: String(error.message ?? error), isPassing: true };
 }
 

@@ -6,7 +6,7 @@ import { $ } from "/web/dom.js";
 import { openEditor, openNew, wireEditor } from "/web/editor.js";
 import { wireFeedback } from "/web/feedback.js";
 import { limits, readLimits } from "/web/limits.js";
-import { ownLabels, showCurl, wireCurl } from "/web/question.js";
+import { hasOwnLabels, showCurl, wireCurl } from "/web/question.js";
 import { chosen, play, wirePlayer } from "/web/video.js";
 import { factsOf, start, subscribe } from "/web/vocabularies.js";
 
@@ -46,7 +46,7 @@ async function connect() {
 function hearOfVocabularies() {
   const { name, current } = asked;
   noteAsked();
-  if (asked.name === name && asked.current !== current && chosen.file && !ownLabels().length) run();
+  if (asked.name === name && asked.current !== current && chosen.file && !hasOwnLabels()) run();
 }
 
 function noteAsked() {
@@ -55,7 +55,7 @@ function noteAsked() {
 }
 
 function showOwn() {
-  $("own-hint").hidden = !ownLabels().length;
+  $("own-hint").hidden = !hasOwnLabels();
 }
 
 function clearOwn() {
@@ -90,7 +90,7 @@ $("vocabulary").addEventListener("change", clearOwn);
 $("vocabulary").addEventListener("change", noteAsked);
 $("labels").addEventListener("input", showOwn);
 $("edit-vocabulary").addEventListener("click", () => openEditor($("vocabulary").value));
-$("make-vocabulary").addEventListener("click", () => openNew(ownLabels()));
+$("make-vocabulary").addEventListener("click", () => openNew($("labels").value));
 subscribe(hearOfVocabularies);
 wireEditor({ created: clearOwn });
 wirePlayer();

@@ -1,7 +1,8 @@
 // A new vocabulary: a name, and labels that are typed, from a file, or those of another vocabulary.
 import { problemOf } from "/web/api.js";
-import { $, count, element, lines, showProblem } from "/web/dom.js";
+import { $, count, element, showProblem } from "/web/dom.js";
 import { readLabelFile, withSplitNames } from "/web/label_files.js";
+import { parseDocument } from "/web/label_lists.js";
 import { names, took } from "/web/vocabularies.js";
 import { create, read } from "/web/vocabulary.js";
 
@@ -10,7 +11,7 @@ const chosen = { file: null };
 export function openCreation(typed) {
   $("new-vocabulary").reset();
   chosen.file = null;
-  $("new-labels").value = typed.join("\n");
+  $("new-labels").value = typed;
   $("new-copy").replaceChildren(...["nothing", ...names()].map((name) => element("option", "", name)));
   $("new-copy").options[0].value = "";
   showProblem($("new-problem"), null);
@@ -64,7 +65,7 @@ async function documentOf() {
   const copy = $("new-copy").value ? contentOf(await read($("new-copy").value)) : {};
   const file = chosen.file?.found ?? { labels: [] };
   const fromFile = $("new-split").checked ? withSplitNames(file.labels) : file.labels;
-  const labels = [...(copy.labels ?? []), ...fromFile, ...lines($("new-labels").value)];
+  const labels = [...(copy.labels ?? []), ...fromFile, ...parseDocument($("new-labels").value)];
   return { ...copy, ...file, labels: labels.map(plain) };
 }
 

@@ -15,6 +15,7 @@ import { exportAddress, read } from "/web/vocabulary.js";
 import { VocabularySettings } from "/web/vocabulary_settings.js";
 
 const NARROW = matchMedia("(max-width: 60rem)"); // as in editor.css: the editor stands under the answer
+const FINDINGS_SHOWN = 10;
 const EXPORTS = ["json", "csv", "txt"];
 const open = { name: null, edits: null, content: null, turn: 0, reveals: false, tab: "tab-labels" };
 const submit = (edit) => {
@@ -66,6 +67,7 @@ function begin(name, version) {
   closeOffer();
   hideConflict();
   showProblem($("editor-problem"), null);
+  showProblem($("editor-findings"), null);
   say("");
   showTab("tab-labels");
 }
@@ -99,6 +101,7 @@ async function load({ reveal }) {
     open.content = content;
     labels.set(content.labels, { reveal });
     settings.set(content, edits.version);
+    showFindings(content);
     showExports(name, edits.version);
     refreshOffer(labels);
     if (open.tab === "tab-history") await history.show();
@@ -210,6 +213,15 @@ function showFault(facts) {
   const until = facts?.current ? `Version ${facts.current} goes on answering.` : "";
   const problem = { title: "The newest version is not in use", detail: `${fault}. ${until}` };
   showProblem($("encoding-problem"), fault ? problem : null);
+}
+
+// What is wrong with a version that an older release stored, and which labels a model does not tell apart.
+function showFindings({ problems, num_problems, warnings, num_warnings }) {
+  const shown = [...problems, ...warnings].slice(0, FINDINGS_SHOWN).map(({ detail }) => detail);
+  const more = num_problems + num_warnings - shown.length;
+  const detail = `${shown.join("; ")}${more ? `; and ${more.toLocaleString("en")} more` : ""}.`;
+  const title = num_problems ? "Something is wrong with these labels" : "Some labels are not told apart";
+  showProblem($("editor-findings"), shown.length ? { title, detail } : null);
 }
 
 function showUndo() {

@@ -1,7 +1,8 @@
-// Labels from files: JSON, CSV (`name,synonyms,negatives`, phrases separated by `|`), plain text with one a line.
-import { lines } from "/web/dom.js";
+// Labels from files: JSON, CSV (`name,synonyms,negatives`, phrases separated by `|`), plain text (a label list).
+import { parseDocument } from "/web/label_lists.js";
 
 const WORD_EDGES = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_/;
+const CSV_DELIMITERS = ",;\t，";
 export const LABEL_FILE = /\.(txt|csv|json)$/i;
 
 // The vocabulary in a file, as PUT takes it; throws an Error that says what cannot be read.
@@ -39,7 +40,7 @@ function decoded(bytes) {
 }
 
 function fromLines(text) {
-  return { labels: lines(text) };
+  return { labels: parseDocument(text) };
 }
 
 function fromJson(text) {
@@ -60,11 +61,15 @@ function parsed(text) {
 }
 
 function fromCsv(text) {
-  const [head, ...rows] = csvRows(text);
-  const columns = Object.fromEntries((head ?? []).map((name, index) => [name, index]));
+  const header = text.trimStart().split("\n", 1)[0];
+  const delimiter = [...CSV_DELIMITERS].find((letter) => header.includes(letter)) ?? ",";
+  const [head, ...rows] = csvRows(text, delimiter);
+  const columns = Object.fromEntries((head ?? []).map((name, index) => [name.trim(), index]));
   if (!("name" in columns)) throw new Error(`the CSV needs a column \`name\`, found ${head?.join(", ") || "none"}`);
   const phrases = (row, column) => (row[columns[column]] ?? "").split("|").map((one) => one.trim()).filter(Boolean);
   const filled = rows.filter((row) => row.length > 1 || row[0] !== "");
+  const long = filled.findIndex((row) => row.slice(head.length).some((cell) => cell.trim()));
+  if (long >= 0) throw new Error(`row ${long + 2} has more cells than the header; quote a cell that holds ${delimiter}`);
   return {
     labels: filled.map((row) => ({
       name: row[columns.name] ?? "",
@@ -75,16 +80,16 @@ function fromCsv(text) {
 }
 
 // RFC 4180: a cell in quotes may hold commas, line breaks and doubled quotes.
-function csvRows(text) {
+function csvRows(text, delimiter) {
   const rows = [];
   let row = [];
-  const cells = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\n|\r|$)/y;
+  const cells = new RegExp(`(?:"((?:[^"]|"")*)"|([^"${delimiter}\\r\\n]*))(${delimiter}|\\r\\n|\\n|\\r|$)`, "y");
   while (cells.lastIndex < text.length || row.length) {
     const at = cells.lastIndex;
     const found = cells.exec(text);
     if (!found) throw new Error(`the CSV cannot be read at line ${text.slice(0, at).split("\n").length}`);
     row.push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
-    if (found[3] !== ",") {
+    if (found[3] !== delimiter) {
       rows.push(row);
       row = [];
     }

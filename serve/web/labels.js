@@ -1,7 +1,8 @@
 // The labels of the open vocabulary: filtered, in pages, so that ten thousand are as quick as ten; and new ones.
 import { problemOf } from "/web/api.js";
-import { $, arrange, count, lines, showProblem } from "/web/dom.js";
+import { $, arrange, count, showProblem } from "/web/dom.js";
 import { LabelRow } from "/web/label.js";
+import { LabelListError, parseDocument, writeDocument } from "/web/label_lists.js";
 import { patch } from "/web/vocabulary.js";
 
 const ROWS_PER_PAGE = 100;
@@ -165,7 +166,13 @@ export class LabelList {
   }
 
   #addTyped() {
-    const typed = lines($("add").value);
+    let typed;
+    try {
+      typed = parseDocument($("add").value);
+    } catch (error) {
+      showProblem($("add-problem"), problemOf(error));
+      return;
+    }
     if (!typed.length) return;
     const labels = this.missing(typed);
     const here = typed.length - labels.length;
@@ -189,12 +196,23 @@ export class LabelList {
   }
 
   #giveBack(names) {
-    $("add").value = [...names, ...lines($("add").value)].join("\n");
+    const typed = this.#typed();
+    $("add").value = typed ? writeDocument([...names, ...typed]) : `${writeDocument(names)}\n${$("add").value}`;
     this.#growAdd();
   }
 
+  // The labels that are typed; null while they cannot be read, as with a quote that is still open.
+  #typed() {
+    try {
+      return parseDocument($("add").value);
+    } catch (error) {
+      if (error instanceof LabelListError) return null;
+      throw error;
+    }
+  }
+
   #growAdd() {
-    const typed = lines($("add").value).length;
+    const typed = this.#typed()?.length ?? 0;
     $("add").rows = Math.min(8, Math.max(1, $("add").value.split("\n").length));
     $("add-button").textContent = typed > 1 ? `Add ${count(typed, "label")}` : "Add";
   }
@@ -232,7 +250,8 @@ export class LabelList {
   }
 }
 
-// A name as a reader sees it, as the server compares: normal form, case and white space folded.
+// What is taken for a label that is there already, so that it is not added twice. The server decides, by more rules;
+// it takes labels that differ in case only, which most models merge, from files and programs.
 function comparable(name) {
-  return name.normalize("NFKC").toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+  return name.normalize("NFKC").replace(/[‘’ʼ´`]/g, "'").toLowerCase().split(/\s+/).filter(Boolean).join(" ");
 }

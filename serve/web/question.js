@@ -1,13 +1,15 @@
 // What is asked about the video: labels or a vocabulary, and options; the same request for curl.
 import { $ } from "/web/dom.js";
+import { LabelListError, parseDocument } from "/web/label_lists.js";
 import { chosen } from "/web/video.js";
 
-export function ownLabels() {
-  return $("labels").value.split(/\n/).map((line) => line.trim()).filter(Boolean);
+export function hasOwnLabels() {
+  return Boolean($("labels").value.trim());
 }
 
+// Throws a LabelListError where the labels cannot be read.
 export function options() {
-  const labels = ownLabels();
+  const labels = parseDocument($("labels").value);
   const asked = {
     top_k: Number($("top_k").value) || 5,
     num_clips: Number($("num_clips").value) || 1,
@@ -25,13 +27,23 @@ function quoted(text) {
 }
 
 export function showCurl() {
-  const name = chosen.file ? chosen.file.name : "clip.mp4";
-  $("curl").textContent = [
+  $("request").hidden = true;
+  if (!chosen.file) return;
+  try {
+    $("curl").textContent = curl();
+    $("request").hidden = false;
+  } catch (error) {
+    if (!(error instanceof LabelListError)) throw error; // which asking shows
+  }
+}
+
+function curl() {
+  const name = chosen.file.name;
+  return [
     `curl -F ${quoted(`video=@"${name}"`)}`,
     `--form-string ${quoted(`options=${JSON.stringify(options())}`)}`,
     `${location.origin}/v1/classify`,
   ].join(" \\\n  ");
-  $("request").hidden = !chosen.file;
 }
 
 export function wireCurl() {
