@@ -90,7 +90,7 @@ class DataConfig:
     directional: bool = False  # labels know left from right: never mirror
     mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> what its mirror image shows (X-CLIP)
     jitter: Literal["frame", "clip"] = "frame"  # how far one draw of colours reaches
-    workers: int = 1  # loading processes
+    workers: int = 4  # loading processes; never more than the processors a process may run on
     shuffle_buffer: int = 64  # samples of shards that wait to be drawn, each worker
     deadline_seconds: float = 30.0  # of one video; past it the decode process is killed
     max_bad_share: float = 0.05  # of the entries; training stops past it

@@ -12,6 +12,7 @@ from training.data.listings import Entry
 from training.data.reading import ClipReader, decode_settings
 from training.data.systems import clip_rule
 
+more_workers_than_processors = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on purpose
 CLASSES = ("closing arms", "opening arms", "waving")
 
 

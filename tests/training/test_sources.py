@@ -1,5 +1,6 @@
 """Training takes clips from every kind of source by name; the demo world is one of them."""
 
+import logging
 from itertools import islice
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from tests.training.test_trainer import DEMO, SMALL
 from training import trainer
 from training.checkpoints.own import load_checkpoint
 from training.config import ConfigError, TrainConfig, load_config
+from training.data import clips as clips_module
 from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.listings import entries_of, read_rows
+from training.data.many import processors
 from training.data.prepare import Parts, Pictures, prepare
 from training.data.shard_writing import write_shards
 from training.data.sources import SOURCES, make_source
@@ -114,11 +117,28 @@ def test_a_wrong_source_is_named(changes: list[str], words: str, tmp_path: Path)
         trainer.train(config(tmp_path, *changes))
 
 
-def test_unreadable_lists_and_too_few_shards_are_named(data_set: Path, class_folders: Path, tmp_path: Path) -> None:
+def test_unreadable_lists_and_too_few_shards_are_named(
+    data_set: Path, class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(AnnotationError, match=r"nosuch\.txt"):
         make_source(config(tmp_path, "data.source=videos", "data.train=nosuch.txt"))
+    monkeypatch.setattr(clips_module, "processors", lambda: 8)
     with pytest.raises(ConfigError, match="3 shards for 8"):
         make_source(config(tmp_path, *parts(data_set, class_folders, "shards"), "data.workers=8"))
+
+
+@pytest.mark.parametrize("available", [1, 2])
+@pytest.mark.parametrize("source", ["demo", "videos", "shards"])
+def test_no_more_loading_processes_than_processors_are_used(
+    source: str, available: int, data_set: Path, class_folders: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """torch warns of more, and a warning is an error here."""
+    monkeypatch.setattr(clips_module, "processors", lambda: min(available, processors()))
+    changes = [] if source == "demo" else parts(data_set, class_folders, source)
+    with caplog.at_level(logging.INFO):
+        next(make_source(config(tmp_path, *changes, "data.workers=5")).batches(first_step=0))
+    assert f"5 loading processes were asked for, {min(available, processors())} are used" in caplog.text
 
 
 def test_the_trainer_knows_no_source_by_name() -> None:

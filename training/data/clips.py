@@ -4,6 +4,7 @@ What a sample looks like depends on (seed, epoch, index) alone, so the number of
 says which (epoch, index) comes next and can begin anywhere, which is all a resumed run needs.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,9 +17,22 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from training.data.bad_videos import Failure, TooManyBadVideosError
 from training.data.decode_process import BadVideoError
 from training.data.listings import Entry
+from training.data.many import processors
 from training.data.reading import ClipReader
 
+logger = logging.getLogger(__name__)
+
 MOST_ATTEMPTS = 20  # entries tried for one sample
+
+
+def loading_workers(asked: int) -> int:
+    """Loading processes to use: those asked for, but no more than the processors this process may run on."""
+    available = processors()
+    if asked > available:
+        logger.info(
+            "%d loading processes were asked for, %d are used: as many as there are processors", asked, available
+        )
+    return min(asked, available)
 
 
 def workers_start(workers: int) -> str | None:

@@ -14,7 +14,7 @@ from serve.arrays import Float32Array
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
-from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, workers_start
+from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, loading_workers, workers_start
 from training.data.listings import Entry, Row, class_names, entries_of, in_known_words, names_of, read_rows
 from training.data.prompts import TemplatedPhrases
 from training.data.reading import ClipReader, decode_settings
@@ -185,7 +185,7 @@ class Shards:
         Raises:
             ConfigError: there are more processes than shards.
         """
-        needed = max(1, data.workers) * place_among_ranks()[1]
+        needed = max(1, loading_workers(data.workers)) * place_among_ranks()[1]
         if len(self._shards) < needed:
             raise ConfigError(
                 f"data.train: {len(self._shards)} shards for {needed} loading processes; write more, smaller shards "
@@ -214,11 +214,12 @@ class Shards:
 
 
 def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> DataLoader[Batch]:
+    workers = loading_workers(config.data.workers)
     return DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_size=share_of(config.run.batch_size, place_among_ranks()[1]),
-        num_workers=config.data.workers,
-        multiprocessing_context=workers_start(config.data.workers),
+        num_workers=workers,
+        multiprocessing_context=workers_start(workers),
         collate_fn=collate,
         generator=torch.Generator(),  # of its own: what the loader draws for its workers must not move the run's stream
         **options,

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.config import ConfigError, TrainConfig
-from training.data.clips import workers_start
+from training.data.clips import loading_workers, workers_start
 from training.data.systems import preprocess_of
 from training.demo.captions import combinations
 from training.demo.card import demo_card
@@ -55,12 +55,13 @@ class DemoSource:
             rule=preprocess_of(config.data),
             first_seed=config.run.seed * 10**9 + first_step * config.run.batch_size,
         )
+        workers = loading_workers(config.data.workers)
         yield from DataLoader(
             clips,
             batch_size=config.run.batch_size,
-            num_workers=config.data.workers,
-            multiprocessing_context=workers_start(config.data.workers),
-            prefetch_factor=4 if config.data.workers else None,
+            num_workers=workers,
+            multiprocessing_context=workers_start(workers),
+            prefetch_factor=4 if workers else None,
         )
 
     def measure(self, model: VideoTextModel) -> Measured:

@@ -66,7 +66,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="JSON file for the result.", dir_okay=False)] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures.", file_okay=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Views the model sees at a time.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Loading processes; 0: none of their own.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Loading processes, at most one per processor; 0: none of their own.")
+    ] = 4,
     deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds one video may take.")] = 30.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",

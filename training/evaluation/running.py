@@ -23,7 +23,7 @@ class Pace:
     """What a pass may use."""
 
     batch_size: int = 16  # views the model sees at a time
-    workers: int = 1  # loading processes; 0: this one
+    workers: int = 4  # loading processes, at most one for each processor; 0: this one
     deadline_seconds: float = 30.0  # of one video
 
 

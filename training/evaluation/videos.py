@@ -15,7 +15,7 @@ from serve.files import file_sha256
 from training.config import DataConfig
 from training.data.annotations import AnnotationError, read_class_names
 from training.data.bad_videos import Failure
-from training.data.clips import single_threaded, workers_start
+from training.data.clips import loading_workers, single_threaded, workers_start
 from training.data.decode_process import BadVideoError
 from training.data.listings import Entry, class_names, entries_of, kind_of, read_rows
 from training.data.reading import ClipReader, decode_settings
@@ -169,6 +169,7 @@ def loader_of(
     listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
 ) -> DataLoader[Viewed]:
     """The videos of a list, of several ranks each its own; every video is in exactly one of them."""
+    workers = loading_workers(workers)
     views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
     dataset: Dataset[Viewed]
     sampler: range | None = None

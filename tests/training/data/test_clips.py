@@ -16,6 +16,7 @@ from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from tests.synthetic_video import index_of
+from tests.training.conftest import more_workers_than_processors
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
 from training.data.clips import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
 from training.data.draws import Draws
@@ -33,7 +34,7 @@ def batches(clips: TrainingClips, *, workers: int, count: int, **order: int) -> 
     return list(islice(loader, count))
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # three workers on two processors, on purpose
+@more_workers_than_processors
 @pytest.mark.parametrize("system", ["actionclip", "xclip"])
 def test_the_number_of_workers_changes_nothing(system: str, entries: list[Entry], make_reader: Reader) -> None:
     clips = TrainingClips(entries, make_reader(system), seed=7)
@@ -95,6 +96,7 @@ def test_test_views_are_those_of_serving(entries: list[Entry], make_reader: Read
         assert num_frames == expected.metadata.num_frames
 
 
+@more_workers_than_processors
 def test_a_bad_video_is_replaced_logged_once_and_counted(
     entries: list[Entry], make_reader: Reader, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,7 +129,6 @@ def test_a_set_of_bad_videos_is_an_error_and_no_endless_search(make_reader: Read
         batches(clips, workers=1, count=1)
 
 
-@pytest.mark.timeout(120)
 def test_a_video_that_hangs_its_decoder_costs_one_deadline(
     entries: list[Entry], make_reader: Reader, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.training.conftest import CLASSES
+from tests.training.conftest import CLASSES, more_workers_than_processors
 from training.data.annotations import AnnotationError
 from training.data.clips import Sample, TestClips, collate, workers_start
 from training.data.listings import Entry
@@ -59,7 +59,7 @@ def test_a_sample_is_the_video_itself(entries: list[Entry], folder: Path, tmp_pa
     assert contents == {(entry.path.read_bytes(), entry.label) for entry in entries}
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # three workers on two processors, on purpose
+@more_workers_than_processors
 @pytest.mark.parametrize(("num_ranks", "workers"), [(1, 0), (1, 3), (2, 2), (3, 1), (4, 0)])
 def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_ranks: int, workers: int) -> None:
     shards = find_shards(str(folder))
@@ -77,6 +77,7 @@ def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_r
     assert seen == {(epoch, shard, place): 1 for epoch in (0, 1) for shard in range(6) for place in (0, 1)}
 
 
+@more_workers_than_processors
 def test_epochs_are_in_another_order_and_a_run_goes_on_where_it_stopped(folder: Path, numbered: ClipReader) -> None:
     shards = find_shards(str(folder))
 
