@@ -1,6 +1,7 @@
 # make run     .venv with serving dependencies only, then the server with the bundled demo model
 # make test    .venv with everything, then the whole test suite
 # make test-slow   what takes minutes: full-size models, long fuzzing
+# make test-portable   the numeric tests as other processors and runtimes compute them
 # make check   format, lint, types
 # make bench   benchmarks with ratios
 # make demo-model   render, train, export and evaluate the bundled demo model from nothing
@@ -14,7 +15,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-slow check bench demo-model serving everything model browser triton clean
+.PHONY: run test test-slow test-portable check bench demo-model serving everything model browser triton clean
 
 run: serving model
 	@$(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
@@ -33,6 +34,13 @@ test: everything browser triton
 
 test-slow: everything browser
 	$(BIN)/python -m pytest -m slow $(TESTS)
+
+# torch without vector instructions, torch with AVX2 alone, oneDNN with AVX2 alone, the server's engine in fp32
+test-portable: everything
+	@for variant in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 SERVE_ENGINE=openvino-f32; do \
+		echo "numeric tests with $$variant"; \
+		env $$variant OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "numeric and not slow" -n 2 --dist loadfile $(TESTS) || exit 1; \
+	done
 
 check: everything
 	$(BIN)/ruff format --check .

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from export.attention import SeparateAttention, separate_projections_
 from tests.models import FAMILIES
+from tests.tolerances import assert_close
 from training.models.clip import SelfAttention
+
+pytestmark = pytest.mark.numeric
 
 WIDTH, HEADS, LENGTH = 24, 3, 13  # heads of 8 channels; one token still, 12 that turn
 
@@ -30,7 +33,7 @@ def require_same(module: nn.Module, *inputs: Tensor, replaced: int, **named: obj
     assert separate_projections_(other) == replaced
     assert sum(isinstance(part, SeparateAttention) for part in other.modules()) == replaced
     expected, found = module(*inputs, **named), other["it"](*inputs, **named)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
@@ -79,5 +82,5 @@ def test_of_every_family(family: str, replaced: int) -> None:
     expected = model.encode_video(frames), model.encode_text(tokens)
     assert separate_projections_(model) == replaced
     found = model.encode_video(frames), model.encode_text(tokens)
-    torch.testing.assert_close(found[0].video_features, expected[0].video_features, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
+    assert_close(found[0].video_features, expected[0].video_features)
+    assert_close(found[1], expected[1])

@@ -18,9 +18,12 @@ from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings
 from serve.text.tokenizer import canonicalize
 from tests.models import VISION
+from tests.tolerances import assert_close
 from training.checkpoints.own import Checkpoint
 from training.checkpoints.systems import VIDEO_TEMPLATES, clip_preprocess, clip_protocol
 from training.models.registry import build_model
+
+pytestmark = pytest.mark.numeric
 
 ARCH = "ViT-B-16-SigLIP2"
 LABELS = ("Riding a bike!", "clapping_hands", "playing drums", "l'été à la plage")
@@ -88,5 +91,5 @@ def test_served_texts_are_torchs(tmp_path: Path, checkpoint: Checkpoint, tokeniz
             await runtime.close()
 
     found = asyncio.run(served())
-    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    assert_close(found[0], expected)
     assert np.abs(found[0] - found[0][0]).max() > 1e-3

@@ -17,8 +17,10 @@ from export.trt.operators import obstacles
 from serve.contract import GraphContract
 from tests.export.conftest import FRAME_WISE, Exported, contract_of
 from tests.models import FAMILIES
+from tests.tolerances import assert_close, tolerance
 
-RELATIVE = 1e-5  # fp32 sums in another order
+pytestmark = pytest.mark.numeric
+
 CAUSAL = [name for name in FAMILIES if name != "siglip"]
 
 
@@ -30,10 +32,6 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 def random_frames(graph: GraphContract, *, batch: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(batch).integers(0, 256, (batch, *graph.inputs[0].axes[1:]), dtype=np.uint8)
-
-
-def assert_close(found: Any, expected: Any) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=RELATIVE * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,7 +81,7 @@ def test_the_halves_give_what_the_whole_gives(exported: Exported, family: str) -
     features = single.run(None, {"frames": frames.reshape(-1, *frames.shape[2:])})[0]
     found = fusion.run(None, {"frame_features": features.reshape(2, contract.sampling.num_segments, -1)})[0]
     assert_close(found, whole.run(None, {"frames": frames})[0])
-    assert contract.parity["runtimes"]["onnxruntime-cpu"]["arrays"]["halves"]["relative_difference"] <= RELATIVE
+    assert contract.parity["runtimes"]["onnxruntime-cpu"]["arrays"]["halves"]["relative_difference"] <= tolerance()
 
 
 def test_frames_that_see_each_other_have_no_halves(exported: Exported) -> None:

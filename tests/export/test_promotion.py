@@ -47,7 +47,7 @@ def both(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def promote(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "export", "promote", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 def test_a_better_candidate_takes_over_and_a_worse_one_is_refused(both: Path, index: Path, tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """Micro-batching: rows come back to whoever sent them, queues are bounded, nobody waits for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 
 from serve.batcher import Batched, MicroBatcher, Rows
 from serve.errors import DeadlineExceeded, EngineFailure, EngineUnavailable, Overloaded
+from tests.waiting import until
 
 NEVER = float("inf")
+settled = partial(until, pause_seconds=0)
 
 
 class Doubler:
@@ -43,12 +46,6 @@ def rows(*values: int) -> np.ndarray:
     return np.array(values)[:, None]
 
 
-async def settled(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 async def under_way(batcher: MicroBatcher) -> asyncio.Task[Batched]:
     """A request of one row that has reached the graph."""
     task = asyncio.create_task(batcher.submit(rows(1), deadline=NEVER))
@@ -75,12 +72,18 @@ async def test_the_wait_for_a_turn_is_told() -> None:
     graph = Doubler()
     graph.gate.clear()
     async with running(graph) as batcher:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         first = await under_way(batcher)
         second = asyncio.create_task(batcher.submit(rows(2), deadline=NEVER))
-        await asyncio.sleep(0.05)
+        first_is_running = clock()
+        await settled(lambda: batcher.queued_rows == 1)
+        second_is_queued = clock()
+        await asyncio.sleep(0.01)
+        opened = clock()
         graph.gate.set()
-        assert (await first).queue_seconds < 0.04
-        assert (await second).queue_seconds >= 0.05
+        assert 0 <= (await first).queue_seconds <= first_is_running - begun
+        assert opened - second_is_queued <= (await second).queue_seconds <= clock() - first_is_running
 
 
 async def test_a_request_larger_than_a_run_comes_back_in_order() -> None:

@@ -197,7 +197,7 @@ def test_limits_and_documentation_tell_of_it(client: httpx.Client) -> None:
 def test_the_command_line_sends_lists_and_erases(client: httpx.Client, server: RunningServer, demo_clip: Path) -> None:
     def run(*words: str) -> str:
         command = [str(Path(sys.executable).with_name("actserve")), "feedback", *words, "--server", server.address]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

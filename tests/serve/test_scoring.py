@@ -5,6 +5,9 @@ import pytest
 
 from serve.contract import ScoringContract
 from serve.scoring import Scores, logits_of, mean_embedding, reduce_logits, softmax, top_k, unit
+from tests.tolerances import DOT, assert_close
+
+pytestmark = pytest.mark.numeric
 
 RANDOM = np.random.default_rng(0)
 VIDEO = RANDOM.normal(size=(3, 16)).astype(np.float32)
@@ -27,22 +30,22 @@ def test_mean_probability_averages_softmax_over_views_and_templates() -> None:
             logits = 20 * rows @ view / np.linalg.norm(view)
             expected += np.exp(logits) / np.exp(logits).sum() / 6
     assert found.scores is not None
-    np.testing.assert_allclose(found.scores, expected, atol=1e-6)
+    assert_close(found.scores, expected, magnitude=20.0, terms=DOT)
 
 
 def test_mean_logit_averages_views_first() -> None:
     found = score(contract("mean_logit"), function="softmax")
     logits = 20 * np.einsum("vd,mkd->vmk", unit(VIDEO), BANK).mean(axis=0)
     assert found.scores is not None
-    np.testing.assert_allclose(found.scores, softmax(logits).mean(axis=0), atol=1e-6)
+    assert_close(found.scores, softmax(logits).mean(axis=0), magnitude=20.0, terms=DOT)
 
 
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
 def test_logits_and_cosines_do_not_depend_on_the_function(function: str) -> None:
     found = score(contract("mean_probability", bias=-3.0), function=function)
     cosines = np.einsum("vd,mkd->vmk", unit(VIDEO), BANK).mean(axis=(0, 1))
-    np.testing.assert_allclose(found.cosines, cosines, atol=1e-6)
-    np.testing.assert_allclose(found.logits, 20 * cosines - 3, atol=1e-5)
+    assert_close(found.cosines, cosines, magnitude=1.0, terms=DOT)
+    assert_close(found.logits, 20 * cosines - 3, magnitude=23.0, terms=DOT)
     assert (found.scores is None) is (function == "none")
 
 
@@ -56,8 +59,8 @@ def test_large_logits_do_not_overflow() -> None:
 def test_mean_embedding_gives_unit_rows_of_one_template() -> None:
     averaged = mean_embedding(3 * BANK)
     assert averaged.shape == (1, 5, 16)
-    np.testing.assert_allclose(np.linalg.norm(averaged, axis=-1), 1, atol=1e-6)
-    np.testing.assert_allclose(averaged[0], unit(BANK.mean(axis=0)), atol=1e-6)
+    assert_close(np.linalg.norm(averaged, axis=-1), np.ones((1, 5)), terms=DOT)
+    assert_close(averaged[0], unit(BANK.mean(axis=0)), magnitude=1.0, terms=DOT)
 
 
 def test_the_best_come_first_and_ties_keep_their_order() -> None:

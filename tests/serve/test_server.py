@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running_server import ROOT, RunningServer, eventually, running_server
+from tests.running_server import ROOT, RunningServer, running_server
 from tests.shared_data import LABELS, ODD, VIDEOS, needs_shared
+from tests.waiting import eventually
 
 TWO = ["a person in red walking to the left", "a person in red walking to the right"]
 
@@ -176,7 +177,7 @@ def test_the_command_line_gives_the_server_s_answer(
             labels,
             "--json",
         ]
-        return subprocess.run([*command, *extra], capture_output=True, text=True, cwd=ROOT, timeout=120)
+        return subprocess.run([*command, *extra], capture_output=True, text=True, cwd=ROOT)
 
     here, there = run(), run("--server", demo_server.address)
     rows = [[json.loads(line) for line in result.stdout.splitlines()] for result in (here, there)]

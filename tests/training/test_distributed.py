@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.running_server import ROOT
+from tests.tolerances import tolerance
 from training.checkpoints.own import load_checkpoint
 
 CONFIG = """
@@ -46,7 +47,7 @@ def run(out: Path, class_folders: Path, kind: str, *, processes: int, extra: str
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
     done = subprocess.run(
         [sys.executable, *launch, "-m", "training", "train", str(path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=200,
+        cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     losses = [float(value) for value in re.findall(r"step \d+/\d+ label ([0-9.]+)", done.stderr)]
@@ -60,7 +61,7 @@ def evaluated(out: Path, class_folders: Path, *, processes: int) -> tuple[list[t
     words = ["evaluate", out / "checkpoint.pt", class_folders, "--own-classes", "--device", "cpu", "--out", file]
     done = subprocess.run(
         [sys.executable, *launch, "-m", "training", *map(str, words), "--workers", "0", "--clips", "2"],
-        cwd=ROOT, capture_output=True, text=True, timeout=200,
+        cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == 1, "one process tells"
@@ -84,7 +85,7 @@ def test_two_processes_train_as_one(alone: tuple[str, list[float], Path], class_
     together, other = run(tmp_path / "two", class_folders, kind, processes=2, extra=KINDS[kind]["extra"])
     assert len(losses) == 6  # two epochs of twelve videos
     assert len(set(losses)) == 6
-    assert together == pytest.approx(losses, abs=1e-5)
+    assert together == pytest.approx(losses, abs=tolerance(100.0))  # of logits, which move a loss no further
     ours, theirs = (load_checkpoint(folder / "checkpoint.pt").weights for folder in (out, other))
     for name, value in ours.items():  # Adam makes steps of full length out of gradients that are rounding alone
         assert torch.allclose(value, theirs[name], atol=1e-3), name

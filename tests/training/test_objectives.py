@@ -6,11 +6,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.models import FRAMES, SIZE, tiny_checkpoint, tiny_xclip
+from tests.tolerances import GRADIENT, assert_close, tolerance
 from training.losses import actionclip_kl
 from training.models.base import VideoTextModel
 from training.models.freezing import checkpoint_activations_, freeze_
 from training.objectives import OBJECTIVES, Encoder, StepBatch, backward
 
+pytestmark = pytest.mark.numeric
+
+LOSS = tolerance(100.0)  # moves by no more than its logits, at the largest scale a model has
 FUSION = {"kind": "Transf_cls", "layers": 1, "heads": 2, "dropout": 0.3}
 
 
@@ -43,10 +47,11 @@ def test_micro_batches_add_up_to_the_batch(kind: str, micro_batch: int) -> None:
         model.eval()  # dropout would draw otherwise for parts than for the whole
     loss, whole = gradients(kind, model, micro_batch=0)
     again, parts = gradients(kind, model, micro_batch=micro_batch)
-    assert again == pytest.approx(loss, rel=1e-6)
+    assert again == pytest.approx(loss, abs=LOSS)
     assert parts.keys() == whole.keys()
+    largest = max(float(value.abs().max()) for value in whole.values())
     for name, value in whole.items():
-        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        assert_close(parts[name], value, magnitude=largest, terms=GRADIENT)
 
 
 def test_both_passes_over_a_part_drop_the_same() -> None:
@@ -72,7 +77,7 @@ def test_pairs_is_actionclips_loss_of_unit_features() -> None:
         video = functional.normalize(model.encode_video(batch.frames).video_features, dim=-1)
         text = functional.normalize(model.encode_text(batch.tokens), dim=-1)
         expected = actionclip_kl(model.logit_scale.exp() * video @ text.T, batch.targets["label"])
-    assert loss == pytest.approx(float(expected), rel=1e-6)
+    assert loss == pytest.approx(float(expected), abs=LOSS)
 
 
 def test_texts_of_a_frozen_tower_are_encoded_once() -> None:
@@ -83,7 +88,7 @@ def test_texts_of_a_frozen_tower_are_encoded_once() -> None:
     model.text.register_forward_hook(lambda *given: seen.append(len(given[1][0])))
     for _ in range(3):
         losses = backward(encoder, batch, OBJECTIVES["phrases"], weights={"label": 1.0}, micro_batch=2)
-        assert float(losses["label"]) == pytest.approx(expected, rel=1e-5)
+        assert float(losses["label"]) == pytest.approx(expected, abs=LOSS)
     assert seen == [3]
 
 
@@ -95,6 +100,7 @@ def test_blocks_that_are_run_again_change_nothing(kind: str) -> None:
     checkpoint_activations_(model)
     torch.manual_seed(1)
     again, computed = gradients(kind, model, micro_batch=0)
-    assert again == pytest.approx(loss, rel=1e-6)
+    assert again == pytest.approx(loss, abs=LOSS)
+    largest = max(float(value.abs().max()) for value in kept.values())
     for name, value in kept.items():
-        torch.testing.assert_close(computed[name], value, rtol=1e-4, atol=1e-6)
+        assert_close(computed[name], value, magnitude=largest, terms=GRADIENT)

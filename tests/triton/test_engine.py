@@ -15,7 +15,9 @@ import pytest
 from serve.errors import ContractError, DeadlineExceeded, EngineUnavailable, Overloaded
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import BatchSettings, ServeSettings, TritonSettings
+from tests.tolerances import assert_close, tolerance
 from tests.triton.core import TritonCore, needs_triton
+from tests.waiting import until
 
 pytestmark = [pytest.mark.triton, needs_triton()]
 
@@ -66,7 +68,7 @@ async def logits(runtime: ModelRuntime, asked: np.ndarray) -> np.ndarray:
 async def test_every_family_gives_the_numbers_of_the_embedded_engine(load: Load, name: str) -> None:
     remote, local = await load(name), await load(name, engine="onnxruntime-cpu")
     asked = views(remote, 11)  # more than a run of eight
-    np.testing.assert_allclose(await logits(remote, asked), await logits(local, asked), atol=2e-4)
+    np.testing.assert_allclose(await logits(remote, asked), await logits(local, asked), atol=tolerance(100.0))
     assert remote.engine.label == "triton" and remote.parity.is_passed
 
 
@@ -95,7 +97,7 @@ async def test_views_beyond_the_shared_memory_go_as_messages(load: Load) -> None
     tight = await load("demo", shared_memory="always", shared_memory_bytes=2**18)  # room for one view
     asked = views(runtime, 12)
     many = await asyncio.gather(*(logits(tight, asked[i : i + 1]) for i in range(12)))
-    np.testing.assert_allclose(np.concatenate(many), await logits(runtime, asked), atol=2e-4)
+    np.testing.assert_allclose(np.concatenate(many), await logits(runtime, asked), atol=tolerance(100.0))
 
 
 async def test_a_frozen_server_ends_requests_at_their_deadline(load: Load, core: TritonCore) -> None:
@@ -125,7 +127,7 @@ async def test_the_server_joins_concurrent_requests(load: Load, core: TritonCore
     assert executions < 60
     alone = [await runtime.engine.encode_video(one, deadline=soon()) for one in asked[::20]]
     for one, joined in zip(alone, found[::20], strict=True):
-        np.testing.assert_allclose(one.video_features, joined.video_features, atol=1e-5)
+        assert_close(one.video_features, joined.video_features)
 
 
 async def test_limits_and_deadlines_are_told_as_such(load: Load) -> None:
@@ -136,14 +138,10 @@ async def test_limits_and_deadlines_are_told_as_such(load: Load) -> None:
     )
     assert {type(answer) for answer in answers} - {Overloaded} and any(isinstance(a, Overloaded) for a in answers)
     with pytest.raises(DeadlineExceeded):
-        await runtime.engine.encode_video(asked, deadline=soon(0.001))
+        await runtime.engine.encode_video(asked, deadline=soon(1e-5))
     with pytest.raises(DeadlineExceeded):
         await runtime.engine.encode_video(asked, deadline=soon(-1))
-    for _ in range(200):  # the server works on for callers who have left, and their views count until it is done
-        if runtime.engine.queued_views == 0:
-            break
-        await asyncio.sleep(0.05)
-    assert runtime.engine.queued_views == 0
+    await until(lambda: runtime.engine.queued_views == 0)  # views of callers who left count until the server is done
 
 
 async def test_callers_who_leave_harm_neither_the_server_nor_those_who_stay(load: Load, core: TritonCore) -> None:
@@ -157,7 +155,7 @@ async def test_callers_who_leave_harm_neither_the_server_nor_those_who_stay(load
             task.cancel()
         with suppress(DeadlineExceeded):
             await runtime.engine.encode_video(asked, deadline=soon(float(seconds)))
-    np.testing.assert_allclose(await logits(runtime, asked), expected, atol=2e-4)
+    np.testing.assert_allclose(await logits(runtime, asked), expected, atol=tolerance(100.0))
     assert core.process.poll() is None
 
 
@@ -167,7 +165,8 @@ async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Lo
     one, two = await logits(first, asked), await logits(second, asked)
     assert np.abs(one - two).max() > 0.01
     np.testing.assert_array_equal(await logits(first, asked), one)
-    stays = asyncio.create_task(_ask_on(second, asked))
+    answers: list[np.ndarray] = []
+    stays = asyncio.create_task(_ask_on(second, asked, answers))
     await first.engine.let_go()
     await first.engine.close()  # its watch would have it loaded again
 
@@ -175,28 +174,21 @@ async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Lo
         index = httpx.post(f"{core.http}/v2/repository/index").json()
         return {item["version"] for item in index if item["name"] == "tiny_video" and item.get("state") == "READY"}
 
-    for _ in range(100):
-        if ready() == {"2"}:
-            break
-        await asyncio.sleep(0.1)
-    assert ready() == {"2"}
+    await until(lambda: ready() == {"2"})
     np.testing.assert_array_equal(await logits(second, asked), two)
     again = await load("tiny@1")  # after the server was told to keep the other alone
     np.testing.assert_array_equal(await logits(again, asked), one)
+    await until(lambda: len(answers) > 10)
     stays.cancel()
-    for answer in await stays:
+    await asyncio.gather(stays, return_exceptions=True)
+    for answer in answers:
         np.testing.assert_array_equal(answer, two)
 
 
-async def _ask_on(runtime: ModelRuntime, asked: np.ndarray) -> list[np.ndarray]:
-    """Answers to one request after the other, until cancelled."""
-    answers = []
-    try:
-        while True:
-            answers.append(await logits(runtime, asked))
-    except asyncio.CancelledError:
-        assert len(answers) > 10
-        return answers
+async def _ask_on(runtime: ModelRuntime, asked: np.ndarray, answers: list[np.ndarray]) -> None:
+    """Append the answers to one request after the other, until cancelled."""
+    while True:
+        answers.append(await logits(runtime, asked))
 
 
 async def test_a_server_with_another_model_under_the_name_is_refused(
@@ -226,11 +218,8 @@ async def test_a_model_the_server_lost_is_unavailable_and_comes_back(load: Load,
     (await asyncio.to_thread(httpx.post, unload)).raise_for_status()
     asked = views(runtime, 1)
     with pytest.raises(EngineUnavailable):
-        for _ in range(50):
+        for _ in range(1000):  # the server finishes what it has before it drops a model
             await runtime.engine.encode_video(asked, deadline=soon())
             await asyncio.sleep(0.05)
-    for _ in range(200):
-        if runtime.engine.fault is None:
-            break
-        await asyncio.sleep(0.1)
+    await until(lambda: runtime.engine.fault is None)
     assert (await runtime.engine.encode_video(asked, deadline=soon())).video_features.shape == (1, 128)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serve.engines.triton_memory import MEMORY_FOLDER, SharedRegion
-from tests.running_server import eventually
+from tests.waiting import eventually
 
 PAGES = 4096
 
@@ -68,12 +68,12 @@ def test_memory_that_is_not_there_is_refused_at_once_and_leaves_nothing() -> Non
 def test_a_process_that_is_killed_leaves_nothing() -> None:
     """Python's resource tracker outlives the process and removes the region."""
     program = (
-        "import sys, time; from serve.engines.triton_memory import SharedRegion; "
-        f"print(SharedRegion({PAGES}).name, flush=True); time.sleep(60)"
+        "import signal; from serve.engines.triton_memory import SharedRegion; "
+        f"print(SharedRegion({PAGES}).name, flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         path = MEMORY_FOLDER / process.stdout.readline().strip()
         assert path.exists()
         process.send_signal(signal.SIGKILL)
-    assert eventually(lambda: not path.exists(), 10)
+    assert eventually(lambda: not path.exists())

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.running_server import RunningServer
+from tests.web.editing import PATIENCE_MS
 
 NEW = {"If-None-Match": "*"}
 CHROMIUM = shutil.which("chromium")
@@ -25,6 +26,7 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Closed with each module: its event loop would be in the way of asynchronous tests."""
+    expect.set_options(timeout=PATIENCE_MS)
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine")
     with sync_playwright() as playwright:
@@ -51,6 +53,7 @@ def other_page(browser: Browser, demo_server: RunningServer) -> Iterator[Page]:
 def opened_page(browser: Browser, server: RunningServer) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
     opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
     faults: list[str] = []
     elsewhere: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -62,7 +65,7 @@ def opened_page(browser: Browser, server: RunningServer) -> Iterator[Page]:
         ),
     )
     opened.goto(server.address)
-    expect(opened.locator("#model")).to_contain_text("demo@", timeout=20_000)
+    expect(opened.locator("#model")).to_contain_text("demo@", timeout=PATIENCE_MS)
     yield opened
     context.close()
     assert not faults

@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.web.editing import (
-    PATIENCE_MS,
     add,
     expect_version,
     label_row,
@@ -35,7 +34,7 @@ def test_an_edit_on_an_old_version_is_told_and_saved_on_top_when_asked(
     expect_version(other_page, 2)
     page.get_by_label("Name of label kicking").press("Enter")
     conflict = page.locator("#conflict")
-    expect(conflict).to_contain_text("version 2 was made by Ann", timeout=PATIENCE_MS)
+    expect(conflict).to_contain_text("version 2 was made by Ann")
     expect(conflict.locator("time")).to_have_count(1)
     expect(conflict).to_contain_text("bowing → bowing deeply")
     expect(conflict).to_contain_text("Not saved yet: rename “kicking” to “kicking a ball”.")
@@ -61,7 +60,7 @@ def test_discarding_shows_the_newest_and_gives_typed_labels_back(
     expect_version(other_page, 2)
     add(page, "clapping")
     rename(page, "kicking", "kicking a ball")
-    expect(page.locator("#conflict")).to_contain_text("version 2 was made by somebody", timeout=PATIENCE_MS)
+    expect(page.locator("#conflict")).to_contain_text("version 2 was made by somebody")
     page.get_by_role("button", name="Discard my edits").click()
     expect_version(page, 2)
     assert shown_names(page) == names_of(stored(http, name)) == ["bowing", "kicking", "waving"]
@@ -78,8 +77,8 @@ def test_a_label_removed_meanwhile_leaves_what_was_typed_to_be_added(
     label_row(other_page, "kicking").get_by_role("button", name="Remove").click()
     expect_version(other_page, 2)
     page.get_by_label("Name of label kicking").press("Enter")
-    page.get_by_role("button", name="Save my edit on top").click(timeout=PATIENCE_MS)
-    expect(page.locator("#add-problem")).to_contain_text("“kicking” was removed meanwhile", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Save my edit on top").click()
+    expect(page.locator("#add-problem")).to_contain_text("“kicking” was removed meanwhile")
     expect(page.locator("#add")).to_have_value("kicking a ball")
     page.locator("#add").press("Enter")
     expect_version(page, 3)
@@ -96,10 +95,10 @@ def test_a_faster_person_twice_is_told_twice(page: Page, make_vocabulary: MakeVo
     open_editor(page, name)
     somebody_adds("one", 1)
     add(page, "waving")
-    expect(page.locator("#conflict")).to_contain_text("version 2 was made by Bo", timeout=PATIENCE_MS)
+    expect(page.locator("#conflict")).to_contain_text("version 2 was made by Bo")
     somebody_adds("two", 2)
     page.get_by_role("button", name="Save my edit on top").click()
-    expect(page.locator("#conflict")).to_contain_text("version 3 was made by Bo", timeout=PATIENCE_MS)
+    expect(page.locator("#conflict")).to_contain_text("version 3 was made by Bo")
     page.get_by_role("button", name="Save my edit on top").click()
     expect_version(page, 4)
     assert names_of(stored(http, name)) == ["bowing", "one", "two", "waving"]

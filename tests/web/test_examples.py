@@ -48,7 +48,7 @@ def test_dropped_clips_teach_a_label_and_leave_no_trace_when_removed(
     name = make_vocabulary(*NEW_WORDS)
     open_editor(page, name)
     choose(page, clips[2])
-    expect(page.locator("#timing")).to_contain_text(f"{name}@1", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@1")
     before = page.locator("#results").inner_text()
     expect(page.locator("#example-facts")).to_be_hidden()
     guessed = page.locator(".result .name").first.inner_text()  # by text alone, out of words it has never seen
@@ -60,7 +60,7 @@ def test_dropped_clips_teach_a_label_and_leave_no_trace_when_removed(
     expect(row.locator(".chip").first).to_contain_text(clips[0].name)
     expect(row.locator(".more")).to_have_text("2 clips")
     expect(page.locator("#facts")).to_contain_text(clips[2].name)  # the dropped clips are not asked about
-    expect(page.locator("#timing")).to_contain_text(f"{name}@2", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@2")
     expect(page.locator(".result .name").first).to_have_text(word)
     expect(page.locator("#example-facts")).to_contain_text("2 example clips: a label gains")
     assert names_of_examples(http, name, place) == [path.name for path in clips[:2]]
@@ -70,7 +70,7 @@ def test_dropped_clips_teach_a_label_and_leave_no_trace_when_removed(
     assert names_of_examples(http, name, place) == [clips[1].name]
     row.locator(".chip button").press("Enter")
     expect_version(page, 4)
-    expect(page.locator("#timing")).to_contain_text(f"{name}@4", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@4")
     assert page.locator("#results").inner_text() == before
     page.locator("#undo").click()
     expect_version(page, 5)
@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_clip_is_told_at_its_row(
     broken = tmp_path / "broken.mp4"
     broken.write_text("<!doctype html><p>not found</p>")
     drop(page, row, [clips[0], broken])
-    expect(row.locator(".problem")).to_contain_text("this is an HTML page; send a video", timeout=PATIENCE_MS)
+    expect(row.locator(".problem")).to_contain_text("this is an HTML page; send a video")
     expect(row.locator(".chip")).to_have_count(0)
     expect(label_row(page, NEW_WORDS[1]).locator(".problem")).to_be_hidden()
     rename(page, NEW_WORDS[1], "zorping")
@@ -112,13 +112,13 @@ def test_what_is_wrong_with_a_clip_is_told_at_its_row(
     expect_version(page, 3)
     expect(row.locator(".problem")).to_be_hidden()
     drop(page, row, [clips[0]])
-    expect(row.locator(".problem")).to_contain_text("already", timeout=PATIENCE_MS)
+    expect(row.locator(".problem")).to_contain_text("already")
 
 
 def test_a_clip_beyond_the_limit_is_not_sent(page: Page, clips: list[Path], make_vocabulary: MakeVocabulary) -> None:
     page.route("**/v1/limits", lambda route: route.fulfill(json={"max_upload_bytes": 1000}))
     page.reload()
-    expect(page.locator("#model")).to_contain_text("demo@", timeout=PATIENCE_MS)
+    expect(page.locator("#model")).to_contain_text("demo@")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/examples") else None)
     open_editor(page, make_vocabulary(*NEW_WORDS))
@@ -155,7 +155,7 @@ def test_clips_survive_a_conflict(
     headers = {"If-Match": '"1"', "X-Author": "Bo"}
     http.patch(f"/v1/vocabularies/{name}", json={"add": ["kicking"]}, headers=headers).raise_for_status()
     drop(page, label_row(page, NEW_WORDS[0]), clips[:1])
-    expect(page.locator("#conflict")).to_contain_text(f"add clip {clips[0].name}", timeout=PATIENCE_MS)
+    expect(page.locator("#conflict")).to_contain_text(f"add clip {clips[0].name}")
     page.get_by_role("button", name="Save my edit on top").click()
     expect_version(page, 3)
     assert names_of_examples(http, name, 0) == [clips[0].name]
@@ -166,7 +166,7 @@ def test_thresholds_are_told_in_words(page: Page, demo_clip: Path, make_vocabula
     open_editor(page, name)
     choose(page, demo_clip)
     words = page.locator("#acceptance")
-    expect(words).to_have_text("Thresholds set by hand were applied: accepted from score 0.750.", timeout=PATIENCE_MS)
+    expect(words).to_have_text("Thresholds set by hand were applied: accepted from score 0.750.")
     page.locator("summary", has_text="Options").click()
     page.locator("#function_to_apply").select_option("none")
     expect(words).to_contain_text(

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.running_server import running_server
 from tests.web.conftest import opened_page
-from tests.web.editing import PATIENCE_MS, choose
+from tests.web.editing import choose
 
 pytestmark = pytest.mark.browser
 LABEL = "moonwalking <b>"
@@ -16,7 +16,7 @@ LABEL = "moonwalking <b>"
 
 def test_without_feedback_nothing_is_offered(page: Page, demo_clip: Path) -> None:
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(5, timeout=PATIENCE_MS)
+    expect(page.locator(".result")).to_have_count(5)
     expect(page.locator("#correction")).to_be_hidden()
 
 
@@ -32,13 +32,13 @@ def test_a_wrong_answer_is_corrected_and_the_correction_taken_back(
     ):
         expect(page.locator("#correction")).to_be_hidden()
         choose(page, demo_clip)
-        expect(page.locator(".result")).to_have_count(5, timeout=PATIENCE_MS)
+        expect(page.locator(".result")).to_have_count(5)
         best = page.locator(".result .name").first.inner_text()
         page.get_by_text("Wrong? Tell us the right label").click()
         page.get_by_label("The right label").fill(LABEL)
         page.get_by_label("The right label").press("Enter")
         status = page.locator("#correction-status")
-        expect(status).to_contain_text(f"Kept as “{LABEL}”, which the vocabulary does not have", timeout=PATIENCE_MS)
+        expect(status).to_contain_text(f"Kept as “{LABEL}”, which the vocabulary does not have")
         (row,) = http.get("/v1/feedback").json()["feedback"]
         assert (row["label"], row["predicted"], row["vocabulary"]) == (LABEL, best, "demo@1")
         assert any(row["request_id"] in line and "/v1/classify" in line for line in server.log)
@@ -47,7 +47,7 @@ def test_a_wrong_answer_is_corrected_and_the_correction_taken_back(
         assert http.get("/v1/feedback").json()["num_clips"] == 0
         page.get_by_label("The right label").fill("  walk" * 200)
         page.locator("#send-correction").click()
-        expect(page.locator("#correction-problem")).to_contain_text("at most 500 are allowed", timeout=PATIENCE_MS)
+        expect(page.locator("#correction-problem")).to_contain_text("at most 500 are allowed")
         choose(page, broken)
-        expect(page.locator("#error")).to_contain_text("HTML page", timeout=PATIENCE_MS)
+        expect(page.locator("#error")).to_contain_text("HTML page")
         expect(page.locator("#correction")).to_be_hidden()

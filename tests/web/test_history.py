@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.editing import PATIENCE_MS, expect_version, names_of, open_editor, stored
+from tests.web.editing import expect_version, names_of, open_editor, stored
 
 pytestmark = pytest.mark.browser
 MakeVocabulary = Callable[..., str]
@@ -29,7 +29,7 @@ def changed(make_vocabulary: MakeVocabulary, http: httpx.Client) -> str:
 def compare(page: Page, old: int, new: int) -> None:
     page.get_by_label(f"Compare from version {old}", exact=True).check()
     page.get_by_label(f"Compare to version {new}", exact=True).check()
-    expect(page.locator("#history-diff h3")).to_have_text(f"From version {old} to {new}", timeout=PATIENCE_MS)
+    expect(page.locator("#history-diff h3")).to_have_text(f"From version {old} to {new}")
 
 
 def test_versions_come_in_pages_and_any_two_are_compared(page: Page, changed: str) -> None:

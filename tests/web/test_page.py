@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 def test_a_video_gives_bars_marks_and_facts(page: Page, demo_clip: Path, demo_server: RunningServer) -> None:
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
     expect(page.locator("#facts")).to_contain_text("frames")
     with demo_clip.open("rb") as stream:
         answer = httpx.post(f"{demo_server.address}/v1/classify", files={"video": stream}, timeout=60).json()
@@ -29,9 +29,9 @@ def test_a_video_gives_bars_marks_and_facts(page: Page, demo_clip: Path, demo_se
 
 def test_typed_labels_score_again_without_choosing_the_file(page: Page, demo_clip: Path) -> None:
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
     page.locator("#labels").fill("clapping\nwalking to the left\nsquatting, slowly")
-    expect(page.locator(".result")).to_have_count(3, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(3)
     assert "squatting, slowly" in page.locator(".name").all_text_contents()
     expect(page.locator("#curl")).to_contain_text("squatting, slowly")
 
@@ -40,14 +40,14 @@ def test_a_broken_file_is_told_in_words(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "page.mp4"
     broken.write_text("<!doctype html><p>not found</p>")
     choose(page, broken)
-    expect(page.locator("#error")).to_contain_text("this is an HTML page; send a video", timeout=20_000)
+    expect(page.locator("#error")).to_contain_text("this is an HTML page; send a video")
     expect(page.locator("#unplayable")).to_contain_text("its answer says whether it reads this one")
     expect(page.locator("#unplayable")).to_be_visible()
 
 
 def test_a_picture_is_shown_and_scored(page: Page, tmp_path: Path) -> None:
     choose(page, make_picture(tmp_path / "still.png"))
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
     expect(page.locator("#picture")).to_be_visible()
     expect(page.locator("#video")).to_be_hidden()
     expect(page.locator("#unplayable")).to_be_hidden()
@@ -56,7 +56,7 @@ def test_a_picture_is_shown_and_scored(page: Page, tmp_path: Path) -> None:
 def test_labels_are_text_never_markup(page: Page, demo_clip: Path) -> None:
     page.locator("#labels").fill("<img src=x onerror=document.title='owned'>\n<script>alert(1)</script>")
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(2, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(2)
     assert page.locator("#results img, #results script").count() == 0
     assert page.title() != "owned"
 
@@ -69,13 +69,13 @@ def test_a_dropped_file_is_taken(page: Page, demo_clip: Path) -> None:
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
     expect(page.locator("#facts")).to_contain_text("dropped.mp4")
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
 
 
 def test_the_page_fits_a_phone(page: Page, demo_clip: Path) -> None:
     page.set_viewport_size({"width": 375, "height": 740})
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
@@ -95,11 +95,11 @@ def test_none_of_these_is_shown(page: Page, demo_clip: Path, http: httpx.Client)
     }
     http.put("/v1/vocabularies/page-none", json=document, headers={"If-None-Match": "*"}).raise_for_status()
     page.reload()
-    expect(page.locator("#model")).to_contain_text("demo@", timeout=20_000)
+    expect(page.locator("#model")).to_contain_text("demo@")
     choose(page, demo_clip)
     expect(page.locator("#none")).to_be_hidden()
     page.locator("#vocabulary").select_option("page-none")
-    expect(page.locator("#none")).to_contain_text("no label is accepted", timeout=20_000)
+    expect(page.locator("#none")).to_contain_text("no label is accepted")
     expect(page.locator(".result")).to_have_count(1)
 
 
@@ -116,7 +116,7 @@ def test_a_busy_server_is_asked_again(page: Page, demo_clip: Path) -> None:
     page.route("**/v1/classify", refuse_twice)
     choose(page, demo_clip)
     expect(page.locator("#error")).to_contain_text("the queue is full; trying again")
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
     expect(page.locator("#error")).to_be_hidden()
 
 
@@ -131,12 +131,12 @@ def test_a_request_can_be_cancelled(page: Page, demo_clip: Path) -> None:
     expect(page.locator(".result")).to_have_count(0)
     page.unroute("**/v1/classify")
     page.locator("#labels").fill("bowing\nkicking")
-    expect(page.locator(".result")).to_have_count(2, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(2)
 
 
 def test_everything_is_reached_by_keyboard(page: Page, demo_clip: Path) -> None:
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".result")).to_have_count(5)
     reached: list[str] = []
     for _ in range(40):
         page.keyboard.press("Tab")

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.web.editing import (
-    PATIENCE_MS,
     add,
     choose,
     expect_version,
@@ -30,17 +29,17 @@ def test_undo_and_redo_restore_labels_and_scores(
     name = make_vocabulary("bowing", "kicking", "a person in red walking to the right")
     open_editor(page, name)
     choose(page, demo_clip)
-    expect(page.locator("#timing")).to_contain_text(f"{name}@1", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@1")
     seen = {1: page.locator("#results").inner_text()}
     add(page, "a person in red walking to the left")
-    expect(page.locator("#timing")).to_contain_text(f"{name}@2", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@2")
     seen[2] = page.locator("#results").inner_text()
     label_row(page, "kicking").get_by_role("button", name="Remove").click()
-    expect(page.locator("#timing")).to_contain_text(f"{name}@3", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@3")
     seen[3] = page.locator("#results").inner_text()
     for act, version, equal in [("undo", 4, 2), ("undo", 5, 1), ("redo", 6, 2), ("redo", 7, 3)]:
         page.locator(f"#{act}").click()
-        expect(page.locator("#timing")).to_contain_text(f"{name}@{version}", timeout=PATIENCE_MS)
+        expect(page.locator("#timing")).to_contain_text(f"{name}@{version}")
         assert page.locator("#results").inner_text() == seen[equal]
         expect_version(page, version)
         old, new = (stored(http, f"{name}@{number}")["labels"] for number in (equal, version))
@@ -112,7 +111,7 @@ def test_undo_never_takes_back_what_somebody_else_did(
     headers = {"If-Match": '"2"', "X-Author": "Bo"}
     http.patch(f"/v1/vocabularies/{name}", json=patch, headers=headers).raise_for_status()
     page.locator("#undo").click()
-    expect(page.locator("#conflict")).to_contain_text("version 3 was made by Bo", timeout=PATIENCE_MS)
+    expect(page.locator("#conflict")).to_contain_text("version 3 was made by Bo")
     expect(page.locator("#conflict")).to_contain_text("it was not done")
     page.get_by_role("button", name="All right").click()
     expect(page.locator("#conflict")).to_be_hidden()

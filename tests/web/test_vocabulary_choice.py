@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.web.editing import PATIENCE_MS, choose, see_news
+from tests.web.editing import choose, see_news
 
 pytestmark = pytest.mark.browser
 MakeVocabulary = Callable[..., str]
@@ -40,7 +40,7 @@ def test_a_vocabulary_made_elsewhere_appears_and_the_selection_stays(
 def test_the_list_is_asked_again_by_itself(page: Page, make_vocabulary: MakeVocabulary) -> None:
     page.clock.install()
     page.reload()
-    expect(page.locator("#model")).to_contain_text("demo@", timeout=PATIENCE_MS)
+    expect(page.locator("#model")).to_contain_text("demo@")
     made = make_vocabulary("kicking")
     page.clock.run_for(11_000)
     expect(page.locator(f"#vocabulary option[value={made}]")).to_have_count(1)
@@ -71,11 +71,11 @@ def test_a_change_made_elsewhere_scores_the_video_again(
     see_news(page)
     page.locator("#vocabulary").select_option(name)
     choose(page, demo_clip)
-    expect(page.locator("#timing")).to_contain_text(f"{name}@1", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@1")
     patch = {"add": ["walking"]}
     http.patch(f"/v1/vocabularies/{name}", json=patch, headers={"If-Match": '"1"'}).raise_for_status()
     see_news(page)
-    expect(page.locator("#timing")).to_contain_text(f"{name}@2", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@2")
     expect(page.locator(".result")).to_have_count(2)
 
 

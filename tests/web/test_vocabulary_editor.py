@@ -75,7 +75,7 @@ def test_phrases_of_a_label_are_saved_one_a_line(
     row.get_by_label("Also called").fill("taking a bow\n\n bowing down ")
     row.get_by_label("Near it but not it").fill("squatting")
     row.get_by_label("Near it but not it").press("Control+Enter")
-    expect(row.locator(".more")).to_have_text("also taking a bow, bowing down · not squatting", timeout=PATIENCE_MS)
+    expect(row.locator(".more")).to_have_text("also taking a bow, bowing down · not squatting")
     label = stored(http, name)["labels"][0]
     assert (label["synonyms"], label["negatives"]) == (["taking a bow", "bowing down"], ["squatting"])
     expect(row.get_by_label("Also called")).to_be_visible()
@@ -106,7 +106,7 @@ def test_a_refused_edit_is_told_beside_its_label_and_keeps_what_was_typed(
     open_editor(page, make_vocabulary("bowing", "kicking"))
     rename(page, "kicking", "Bowing")
     row = label_row(page, "kicking")
-    expect(row.locator(".problem")).to_contain_text("are the same", timeout=PATIENCE_MS)
+    expect(row.locator(".problem")).to_contain_text("are the same")
     expect(row.locator(".label-name")).to_have_value("Bowing")
     expect(row.locator(".label-name")).to_have_attribute("aria-invalid", "true")
     expect(label_row(page, "bowing").locator(".problem")).to_be_hidden()
@@ -114,7 +114,7 @@ def test_a_refused_edit_is_told_beside_its_label_and_keeps_what_was_typed(
     expect(row.locator(".label-name")).to_have_value("kicking")
     expect(row.locator(".problem")).to_be_hidden()
     add(page, "x" * 501)
-    expect(page.locator("#add-problem")).to_contain_text("501 characters", timeout=PATIENCE_MS)
+    expect(page.locator("#add-problem")).to_contain_text("501 characters")
     expect(page.locator("#add")).to_have_value("x" * 501)
 
 
@@ -171,7 +171,7 @@ def test_hostile_labels_are_text(page: Page, make_vocabulary: MakeVocabulary, ht
     page.locator("#tab-labels").click()
     for label in HOSTILE:
         label_row(page, f"{label}!").get_by_role("button", name="Remove").click()
-    expect(page.locator(".label")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator(".label")).to_have_count(1)
     assert names_of(stored(http, name)) == ["bowing"]
 
 
@@ -280,7 +280,7 @@ def test_settings_are_saved_field_by_field(page: Page, make_vocabulary: MakeVoca
     expect_version(page, 2)
     page.locator("#setting-templates").fill("no braces")
     page.locator("#setting-templates").blur()
-    expect(page.locator("#problem-templates")).to_contain_text("exactly one is needed", timeout=PATIENCE_MS)
+    expect(page.locator("#problem-templates")).to_contain_text("exactly one is needed")
     expect(page.locator("#setting-templates")).to_have_value("no braces")
     page.locator("#setting-templates").fill("a clip of {}")
     page.locator("#setting-templates").blur()
@@ -303,9 +303,9 @@ def test_an_edit_scores_the_chosen_video_again_at_once(
     name = make_vocabulary("bowing", "kicking")
     open_editor(page, name)
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(2, timeout=PATIENCE_MS)
+    expect(page.locator(".result")).to_have_count(2)
     add(page, "a person in red walking to the left")
-    expect(page.locator(".result")).to_have_count(3, timeout=PATIENCE_MS)
+    expect(page.locator(".result")).to_have_count(3)
     expect(page.locator(".result .name").first).to_have_text("a person in red walking to the left")
     expect(page.locator("#timing")).to_contain_text(f"{name}@2")
 
@@ -319,7 +319,7 @@ def test_a_new_vocabulary_is_made_of_typed_labels(page: Page, demo_clip: Path, h
     expect(page.locator("#new-labels")).to_have_value("walking\nbowing")
     page.locator("#new-name").fill("demo")
     page.locator("#new-name").press("Enter")
-    expect(page.locator("#new-problem")).to_contain_text("exists already", timeout=PATIENCE_MS)
+    expect(page.locator("#new-problem")).to_contain_text("exists already")
     name = "page-of-typed-labels"
     page.locator("#new-file").set_input_files(text_file("more.csv", "name,synonyms\nwaving,a wave\n"))
     page.locator("#new-name").fill(name)
@@ -327,7 +327,7 @@ def test_a_new_vocabulary_is_made_of_typed_labels(page: Page, demo_clip: Path, h
     expect_version(page, 1)
     expect(page.locator("#vocabulary")).to_have_value(name)
     expect(page.locator("#labels")).to_have_value("")
-    expect(page.locator("#timing")).to_contain_text(f"{name}@1", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@1")
     assert names_of(stored(http, name)) == ["waving", "walking", "bowing"]
     http.delete(f"/v1/vocabularies/{name}", headers={"If-Match": "*"}).raise_for_status()
 
@@ -339,7 +339,7 @@ def test_a_new_vocabulary_may_begin_as_a_copy(page: Page, make_vocabulary: MakeV
     page.locator("#new-name").fill(f"{original}-copy")
     page.locator("#new-copy").select_option(original)
     page.locator("#new-create").click()
-    expect(page.locator("#editor-name")).to_have_text(f"{original}-copy", timeout=PATIENCE_MS)
+    expect(page.locator("#editor-name")).to_have_text(f"{original}-copy")
     expect_version(page, 1)
     copy = stored(http, f"{original}-copy")
     assert (names_of(copy), copy["labels"][0]["synonyms"], copy["background"]) == (
@@ -385,7 +385,7 @@ def test_the_progress_of_encoding_is_told_until_the_version_is_in_use(
     name = make_vocabulary("bowing")
     open_editor(page, name)
     choose(page, demo_clip)
-    expect(page.locator(".result")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator(".result")).to_have_count(1)
     polls: list[Route] = []
     answers: list[tuple[int, httpx.Response]] = []
 
@@ -411,9 +411,9 @@ def test_the_progress_of_encoding_is_told_until_the_version_is_in_use(
     wait_for(page, lambda: polls)
     page.unroute("**/v1/vocabularies")
     polls.pop(0).continue_()
-    expect(page.locator("#encoding")).to_be_hidden(timeout=60_000)
+    expect(page.locator("#encoding")).to_be_hidden()
     expect_version(page, 2)
-    expect(page.locator("#timing")).to_contain_text(f"{name}@2", timeout=PATIENCE_MS)
+    expect(page.locator("#timing")).to_contain_text(f"{name}@2")
 
 
 def encoding_answers(http: httpx.Client, name: str, number: int) -> list[tuple[int, httpx.Response]]:

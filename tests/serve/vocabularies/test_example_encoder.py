@@ -21,8 +21,11 @@ from serve.vocabularies.prototypes import fit_prototypes
 from serve.vocabularies.store import VocabularyStore
 from serve.vocabularies.vocabulary import Label, Vocabulary
 from tests.models import tiny_xclip
+from tests.tolerances import assert_close
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
+
+pytestmark = pytest.mark.numeric
 
 Stored = tuple[VocabularyStore, Vocabulary, list[Path]]
 WORDS = Vocabulary(
@@ -108,7 +111,7 @@ async def test_prototypes_are_of_the_model_that_is_asked(
         features, np.array([0, 0, 2, 2]), classes, num_labels=3, logit_scale=runtime.contract.scoring.logit_scale
     )
     assert found is not None
-    np.testing.assert_allclose(found.features, expected.features, atol=1e-5)
+    assert_close(found.features, expected.features, magnitude=1.0)
     assert found.mixture == replace(expected.mixture, weight=found.mixture.weight)
     assert found.mixture.weight == pytest.approx(expected.mixture.weight)
     await runtime.close()

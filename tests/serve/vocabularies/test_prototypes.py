@@ -12,6 +12,9 @@ from serve.vocabularies.prototypes import (
     Prototypes,
     fit_prototypes,
 )
+from tests.tolerances import DOT, assert_close
+
+pytestmark = pytest.mark.numeric
 
 SCALE = 20.0
 RANDOM = np.random.default_rng(1)
@@ -51,7 +54,7 @@ def test_a_video_gains_by_its_nearness_to_a_label_s_prototype() -> None:
             gain(video, features[3:], weight=mixture.weight, sharpness=mixture.sharpness),
             0,
         ]
-        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
+        assert_close(row, expected, magnitude=mixture.weight * mixture.sharpness, terms=DOT)
 
 
 def test_the_mixture_is_the_best_of_all_by_really_leaving_out() -> None:

@@ -2,17 +2,18 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from serve.video.limits import DecodeSettings
 from tests.serve.video.outcomes import odd_files
 from tests.shared_data import ODD, needs_shared
 from tests.synthetic_video import index_of, make_video
+from tests.waiting import eventually
 from training.data.decode_process import BadVideoError, DecodeProcess
 
 
@@ -50,14 +51,12 @@ def test_every_odd_file_ends_in_frames_or_a_reason_and_no_process_is_lost(decode
 
 
 def test_a_process_that_hangs_is_killed_at_the_deadline(tmp_path: Path, clip: Path) -> None:
-    decoder = DecodeProcess(DecodeSettings(threads=1, deadline_seconds=1.0))
+    decoder = DecodeProcess(DecodeSettings(threads=1, deadline_seconds=3.0))
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)  # opening it waits for a writer who never comes
     decoder.frames(clip, lambda _: np.array([0]))
-    begun = time.monotonic()
-    with pytest.raises(BadVideoError, match="longer than the 1 s allowed"):
+    with pytest.raises(BadVideoError, match="longer than the 3 s allowed"):
         decoder.frames(pipe, lambda _: np.array([0]))
-    assert time.monotonic() - begun < 30
     frames, _ = decoder.frames(clip, lambda _: np.array([7]))
     assert (index_of(frames[0]), decoder.starts) == (7, 2)
     decoder.close()
@@ -73,6 +72,13 @@ def test_a_process_that_is_killed_is_replaced(decoder: DecodeProcess, clip: Path
     assert index_of(decoder.frames(clip, lambda _: np.array([5]))[0][0]) == 5
 
 
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # where nothing collects orphans
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_process_ends_with_its_owner(clip: Path) -> None:
     reading, writing = os.pipe()
     child = os.fork()
@@ -85,10 +91,7 @@ def test_a_process_ends_with_its_owner(clip: Path) -> None:
     pid = int(os.read(reading, 20))
     os.close(reading)
     os.close(writing)
-    ends = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and b"Z" not in Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")")[1][:3]:
-        assert time.monotonic() < ends, "the decode process outlived its owner"
-        time.sleep(0.05)
+    assert eventually(lambda: has_ended(pid)), "the decode process outlived its owner"
 
 
 def test_missing_files_are_named_as_such(decoder: DecodeProcess, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tests.serve.video.outcomes import odd_files
 from tests.shared_data import ODD, VIDEOS, needs_shared
 from tests.synthetic_video import index_of
 from tests.training.conftest import CLASSES, write_clip
+from tests.waiting import eventually
 from training.__main__ import app
 from training.config import ConfigError
 from training.data.annotations import read_class_names
@@ -77,9 +77,7 @@ def test_a_second_run_does_only_what_is_missing(class_folders: Path, tmp_path: P
 def test_a_run_that_is_killed_goes_on(class_folders: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "prepare", str(class_folders), str(tmp_path), "--workers", "1"]
     run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
-    ends = time.monotonic() + 60
-    while len(list(tmp_path.glob("frames/*/*/source.json"))) < 3 and time.monotonic() < ends:
-        time.sleep(0.005)
+    assert eventually(lambda: len(list(tmp_path.glob("frames/*/*/source.json"))) >= 3)
     run.send_signal(signal.SIGKILL)
     run.wait()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("frames/*/*/source.json")}

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.running_server import ROOT
+from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES
 from training.__main__ import app
 from training.checkpoints.hugging_face import to_hugging_face
@@ -49,7 +50,6 @@ def results(checkpoints: Path, frame_list: Path, classes: Path, tmp_path_factory
     return folder
 
 
-@pytest.mark.timeout(120)
 def test_a_checkpoint_is_evaluated_from_end_to_end(checkpoints: Path, video_list: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "evaluate", checkpoints / "xclip.pt", video_list]
     options = [
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_evaluated_from_end_to_end(checkpoints: Path, video_list
         "--out",
         tmp_path / "sub" / "result.json",
     ]
-    run = subprocess.run([*command, *options], capture_output=True, text=True, cwd=ROOT, timeout=100)
+    run = subprocess.run([*command, *options], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     *table, last = run.stdout.splitlines()
     line = json.loads(last)
@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_program_gives_the_same_rows(
     found, own = (json.loads(path.read_text()) for path in (tmp_path / "hub.json", results / "one.json"))
     for row, expected in zip(found["splits"][0]["videos"], own["splits"][0]["videos"], strict=True):
         assert (row["path"], row["rank"]) == (expected["path"], expected["rank"])
-        assert row["label_probability"] == pytest.approx(expected["label_probability"], abs=1e-5)
+        assert row["label_probability"] == pytest.approx(expected["label_probability"], abs=tolerance(100.0) / 2)
     assert re.fullmatch("[0-9a-f]{64}", found["checkpoint"]["sha256"])
     assert found["checkpoint"]["few_shot"] == {}
 

@@ -12,6 +12,7 @@ from serve import scoring
 from serve.errors import UnknownModel
 from tests.models import FAMILIES, tiny_actionclip, tiny_checkpoint, tiny_xclip, write_tokenizer
 from tests.small_repository import shifted
+from tests.tolerances import DOT, assert_close
 from training.checkpoints.own import Checkpoint, save_checkpoint
 from training.config import ConfigError, DataConfig
 from training.data.bad_videos import TooManyBadVideosError
@@ -20,6 +21,8 @@ from training.data.listings import Entry
 from training.data.reading import ClipReader, decode_settings
 from training.few_shot.encoding import Encoded, VideoEncoder, _test_rule
 from training.few_shot.towers import CheckpointTowers, ExportedTowers
+
+pytestmark = pytest.mark.numeric
 
 TINY = {"actionclip": lambda: tiny_actionclip("Transf"), "xclip": tiny_xclip}
 
@@ -57,7 +60,7 @@ def test_logits_are_those_of_the_model(family: str, entries: list[Entry], tmp_pa
                 expected = model.head(video.video_features, video.patch_features, torch.from_numpy(texts))[0].numpy()
                 if not model.has_prompt_head:  # the contract's scale: ActionCLIP evaluates at 100
                     expected = expected / model.logit_scale.exp().item() * checkpoint.scoring.logit_scale
-                np.testing.assert_allclose(template, expected, atol=2e-4)
+                assert_close(template, expected, magnitude=checkpoint.scoring.logit_scale)
     reader.close()
 
 
@@ -114,7 +117,7 @@ def test_texts_of_another_tokenizer_need_its_file(tmp_path: Path) -> None:
         encoder_of(checkpoint, tmp_path)
     path = write_tokenizer(tmp_path / "tokenizer.json")
     bank = encoder_of(checkpoint, tmp_path, tokenizer=path).bank(("waving", "clapping"))
-    np.testing.assert_allclose(bank, scoring.unit(bank), atol=1e-6)
+    assert_close(bank, scoring.unit(bank), terms=DOT)
 
 
 @pytest.mark.parametrize("name", ["other", "fused"])
@@ -131,7 +134,7 @@ def test_an_exported_model_gives_the_same_logits(
         encoded = encode(encoder, entries[:2])
         assert encoded.num_encoded == 2  # features of another runtime are others
         found.append(encoder.text_logits(encoded.rows, encoder.bank(names)))
-    np.testing.assert_allclose(found[0], found[1], atol=2e-3)
+    assert_close(found[0], found[1], magnitude=checkpoint[name].scoring.logit_scale)
 
 
 def test_a_model_that_is_not_there_is_told(repository: Path) -> None:

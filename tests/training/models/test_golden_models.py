@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +9,15 @@ import torch
 from safetensors.torch import load_file
 
 from tests.shared_data import GOLDEN
+from tests.tolerances import FULL_TOWER, assert_close
 from training.checkpoints.actionclip_files import read_official_actionclip
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.xclip_files import read_official_xclip
 from training.models.clip import shift_patches
 
+pytestmark = pytest.mark.numeric
+
 COPIES = Path(__file__).resolve().parents[2] / "golden"
-FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits carry the scale
 
 
 def _folders(family: str) -> list[Path]:
@@ -26,10 +27,6 @@ def _folders(family: str) -> list[Path]:
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
     return {name: item.float() for name, item in load_file(path).items()} if path.is_file() else {}
-
-
-def _close(found: torch.Tensor, expected: np.ndarray[Any, Any], tolerance: float) -> None:
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=0, atol=tolerance)
 
 
 def _folder_id(folder: Path) -> str:
@@ -59,12 +56,21 @@ def test_every_fusion_head_gives_the_features_and_probabilities_of_the_original(
             cosine = torch.nn.functional.normalize(fused, dim=-1) @ torch.nn.functional.normalize(text, dim=-1).T
             by_template = (checkpoint.scoring.logit_scale * cosine).unflatten(1, (-1, config["num_classes"]))
             training_logits = model.head(fused, None, text)
-        _close(frames, arrays["image_features"], FEATURES)
-        _close(model.fuse(frames), arrays[f"{kind}_fused"], FEATURES)
-        _close(fused, arrays[f"{kind}_fused"], FEATURES)
-        _close(text, arrays["text_features"], FEATURES)
-        _close(by_template.softmax(dim=-1).mean(dim=1), arrays[f"{kind}_probs"], FEATURES)
-        _close(training_logits, arrays[f"{kind}_train_logits_per_image"], LOGITS)
+        assert_close(frames, arrays["image_features"], terms=FULL_TOWER)
+        assert_close(model.fuse(frames), arrays[f"{kind}_fused"], terms=FULL_TOWER)
+        assert_close(fused, arrays[f"{kind}_fused"], terms=FULL_TOWER)
+        assert_close(text, arrays["text_features"], terms=FULL_TOWER)
+        assert_close(
+            by_template.softmax(dim=-1).mean(dim=1),
+            arrays[f"{kind}_probs"],
+            magnitude=checkpoint.scoring.logit_scale / 2,
+        )
+        assert_close(
+            training_logits,
+            arrays[f"{kind}_train_logits_per_image"],
+            magnitude=float(model.logit_scale.exp()),
+            terms=FULL_TOWER,
+        )
 
 
 @pytest.mark.parametrize("folder", _folders("actionclip"), ids=_folder_id)
@@ -72,35 +78,48 @@ def test_temporal_shift_moves_the_channels_of_the_original(folder: Path) -> None
     config, arrays = json.loads((folder / "config.json").read_text()), np.load(folder / "io.npz")
     num_frames = config["num_segments"]
     shifted = shift_patches(torch.from_numpy(arrays["tsm_shift_in"]).transpose(0, 1), num_frames, fold=16 // 8)
-    _close(shifted.transpose(0, 1), arrays["tsm_shift_out"], 0)
+    np.testing.assert_array_equal(shifted.transpose(0, 1).numpy(), arrays["tsm_shift_out"])
     clip = {_with_net(name): item for name, item in _weights(folder / "clip.safetensors").items()}
     document = {"model_state_dict": clip, "fusion_model_state_dict": {}}
     assert sorted(clip) == sorted(json.loads((folder / "tsm_state_dict_keys.json").read_text()))
     model = read_official_actionclip(document, Overrides(num_frames=num_frames)).build()
     video = torch.from_numpy(arrays["video"]).float()
     assert not model.is_frame_wise
-    _close(model.visual(video.flatten(0, 1)).unflatten(0, video.shape[:2]), arrays["tsm_image_features"], FEATURES)
+    assert_close(
+        model.visual(video.flatten(0, 1)).unflatten(0, video.shape[:2]), arrays["tsm_image_features"], terms=FULL_TOWER
+    )
 
 
 @pytest.mark.parametrize("folder", _folders("xclip"), ids=_folder_id)
 def test_xclip_gives_the_logits_of_the_original_with_and_without_prompts(folder: Path) -> None:
     arrays = np.load(folder / "io.npz")
     model = read_official_xclip({"model": _weights(folder / "model.safetensors")}, Overrides()).build()
+    scale = float(model.logit_scale.exp())
     video = torch.from_numpy(arrays["video"]).float()
     with torch.no_grad():
         features = model.encode_video(video)
         text = model.encode_text(torch.from_numpy(arrays["tokens"]))
-        _close(features.video_features, arrays["video_features"], FEATURES)
-        _close(features.patch_features, arrays["img_features_mean_t"], FEATURES)
-        _close(text, arrays["text_features"], FEATURES)
-        _close(model.head(*features, text), arrays["logits"], LOGITS)
+        assert_close(features.video_features, arrays["video_features"], terms=FULL_TOWER)
+        assert_close(features.patch_features, arrays["img_features_mean_t"], terms=FULL_TOWER)
+        assert_close(text, arrays["text_features"], terms=FULL_TOWER)
+        assert_close(model.head(*features, text), arrays["logits"], magnitude=scale, terms=FULL_TOWER)
         other = model.encode_text(torch.from_numpy(arrays["tokens_other"]))
-        _close(model.head(*features, other), arrays["logits_other_text_nocache"], LOGITS)
+        assert_close(
+            model.head(*features, other),
+            arrays["logits_other_text_nocache"],
+            magnitude=scale,
+            terms=FULL_TOWER,
+        )
         views = [model.head(*model.encode_video(view), text) for view in (video, video.flip(1), -video)]
         summed = torch.stack(views).softmax(dim=-1).sum(dim=0)
-        _close(summed, arrays["multiview_sum_softmax_3"], FEATURES)
+        assert_close(summed, arrays["multiview_sum_softmax_3"], magnitude=3 * scale / 2)
         model.prompts_generator.alpha.zero_()
-        _close(model.head(*features, text), arrays["logits_alpha0"], LOGITS)
+        assert_close(
+            model.head(*features, text),
+            arrays["logits_alpha0"],
+            magnitude=scale,
+            terms=FULL_TOWER,
+        )
 
 
 @pytest.mark.parametrize("folder", _folders("xclip")[:1], ids=_folder_id)

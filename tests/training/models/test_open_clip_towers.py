@@ -7,11 +7,14 @@ import open_clip
 import pytest
 import torch
 
+from tests.tolerances import FULL_TOWER, assert_close
 from training.checkpoints.names import to_open_clip
 from training.models.actionclip import ActionClip
 from training.models.base import ModelConfigError, VideoTextModel
 from training.models.open_clip_towers import architecture, open_clip_model_config
 from training.models.registry import build_model
+
+pytestmark = pytest.mark.numeric
 
 SMALL_TEXT = {"width": 64, "heads": 2, "layers": 2, "vocab_size": 600}  # the full ones only cost time
 CHANGES: dict[str, dict[str, Any]] = {
@@ -43,13 +46,14 @@ def test_features_are_open_clips(arch: str) -> None:
     tokens = torch.randint(1, 598, (3, ours.context_length))
     tokens[:, 9], tokens[:, 10:] = 599, 0  # the largest id ends a text of CLIP's kind
     expected = theirs.encode_image(frames.flatten(0, 1)).mean(dim=0, keepdim=True)
-    torch.testing.assert_close(ours.encode_video(frames).video_features, expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), atol=1e-5, rtol=1e-4)
+    assert_close(ours.encode_video(frames).video_features, expected, terms=FULL_TOWER)
+    assert_close(ours.encode_text(tokens), theirs.encode_text(tokens))
     logits = theirs.logit_scale.exp() * torch.nn.functional.normalize(expected, dim=-1)
     logits = logits @ theirs.encode_text(tokens, normalize=True).T
-    if theirs.logit_bias is not None:
-        logits = logits + theirs.logit_bias
-    torch.testing.assert_close(ours.head(expected, None, ours.encode_text(tokens)), logits, atol=1e-4, rtol=1e-4)
+    bias = 0.0 if theirs.logit_bias is None else float(theirs.logit_bias)
+    logits = logits + bias
+    scale = float(theirs.logit_scale.exp())
+    assert_close(ours.head(expected, None, ours.encode_text(tokens)), logits, magnitude=scale + abs(bias))
 
 
 @torch.no_grad()
@@ -57,7 +61,7 @@ def test_causal_towers_take_short_rows_and_others_refuse_them() -> None:
     ours, _ = _pair("ViT-B-32")
     tokens = torch.randint(1, 598, (3, ours.context_length))
     tokens[:, 9], tokens[:, 10:] = 599, 0
-    torch.testing.assert_close(ours.encode_text(tokens[:, :10]), ours.encode_text(tokens), atol=1e-6, rtol=1e-5)
+    assert_close(ours.encode_text(tokens[:, :10]), ours.encode_text(tokens))
     siglip, _ = _pair("ViT-B-16-SigLIP2")
     with pytest.raises(ValueError, match="exactly 64"):
         siglip.encode_text(torch.ones(1, 10, dtype=torch.int64))
@@ -69,7 +73,7 @@ def test_actionclip_fuses_the_frames_of_any_backbone() -> None:
     ours = ActionClip(plain.visual, plain.text, num_frames=2, fusion={"kind": "Transf", "layers": 1, "heads": 2}).eval()
     frames = torch.randn(1, 2, 3, 224, 224)
     features = theirs.encode_image(frames.flatten(0, 1)).unflatten(0, (1, 2))  # [B, T, D]
-    torch.testing.assert_close(ours.encode_video(frames).video_features, ours.fuse(features), atol=1e-4, rtol=1e-4)
+    assert_close(ours.encode_video(frames).video_features, ours.fuse(features), terms=FULL_TOWER)
     assert (ours.fuse(features) - ours.fuse(features.flip(1))).abs().max() > 1e-3, "the head sees the order of frames"
 
 

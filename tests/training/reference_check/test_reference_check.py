@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from tests.shared_data import GOLDEN, needs_shared
 from training.reference_check.main import run
 
+pytestmark = pytest.mark.numeric
+
 COPIES = Path(__file__).resolve().parents[2] / "golden"
 
 
