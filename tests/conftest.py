@@ -13,10 +13,8 @@ import pytest
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.fast import deselect_heavy, is_heavy
 from tests.running_server import RunningServer, running_server
-from tests.small_repository import write_small_repository
-from training.demo.captions import Combination
-from training.demo.videos import render_video, write_video
 
 
 class FileByFile(LoadScopeScheduling):
@@ -33,9 +31,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
     return FileByFile(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests without torch, browser, Triton and processes")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave heavy files uncollected with `--fast`: importing them takes longer than the tests that remain."""
+    return True if config.getoption("--fast") and is_heavy(collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--fast`, leave out tests whose fixtures are heavy."""
+    if config.getoption("--fast"):
+        items[:] = deselect_heavy(items)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def one_operator_library() -> Iterator[None]:
+def one_operator_library(pytestconfig: pytest.Config) -> Iterator[None]:
     """torch reads its library of ONNX operators anew for every graph, which takes seconds; once is enough for a run."""
+    if pytestconfig.getoption("--fast"):  # nothing loads torch
+        yield
+        return
     with pytest.MonkeyPatch.context() as patch:
         with suppress(ImportError, AttributeError):  # torch's own parts may move
             registry = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
@@ -76,6 +92,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
     folder, done = shared / "small_repository", shared / "small_repository.done"
+    from tests.small_repository import write_small_repository  # loads torch
+
     with FileLock(shared / "small_repository.lock"):
         if not done.exists():
             write_small_repository(folder)
@@ -93,6 +111,9 @@ def http(demo_server: RunningServer) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoded video of a person in red walking to the left."""
+    from training.demo.captions import Combination
+    from training.demo.videos import render_video, write_video
+
     path = tmp_path_factory.mktemp("clips") / "walking.mp4"
     video = render_video(Combination("walking", "left", "red"), "test", 1, size=160)
     write_video(path, video.frames, fps=video.fps)
