@@ -23,7 +23,12 @@ class Figures:
 
 
 def compare(found: Float32Array, expected: Float32Array) -> Figures:
-    """Figures of one array; a wrong shape or a value that is no number is as far off as can be."""
+    """Figures of one array; a wrong shape or a value that is no number is as far off as can be.
+
+    >>> rows = np.array([[1.0, 0.0]], np.float32)
+    >>> compare(rows, 2 * rows)
+    Figures(relative_difference=0.5, lowest_cosine=1.0, largest_difference=1.0)
+    """
     if found.shape != expected.shape or not np.isfinite(found).all():
         return Figures(relative_difference=float("inf"), lowest_cosine=-1.0, largest_difference=float("inf"))
     largest = float(np.abs(found.astype(np.float64) - expected).max())
@@ -35,13 +40,23 @@ def compare(found: Float32Array, expected: Float32Array) -> Figures:
 
 
 def cosine_logits(video_features: Float32Array, text_features: Float32Array, *, logit_scale: float) -> Float32Array:
-    """Logits [n, r] of every clip against every prompt, for the families without a prompt head."""
+    """Logits [n, r] of every clip against every prompt, for the families without a prompt head.
+
+    >>> rows = np.array([[3.0, 0.0]], np.float32)
+    >>> cosine_logits(rows, np.eye(2, dtype=np.float32), logit_scale=100.0).tolist()
+    [[100.0, 0.0]]
+    """
     logits: Float32Array = np.float32(logit_scale) * (_unit(video_features) @ _unit(text_features).T)
     return logits
 
 
 def clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
-    """Clips whose best label differs although the margin in `expected` [n, r] is clear."""
+    """Clips whose best label differs although the margin in `expected` [n, r] is clear.
+
+    >>> expected = np.array([[1.0, 0.0], [0.1, 0.0]], np.float32)  # only the first is clear
+    >>> clear_disagreements(expected[:, ::-1], expected)
+    1
+    """
     if found.shape != expected.shape or expected.shape[1] < 2:
         return 0
     ordered = np.sort(expected, axis=1)

@@ -61,14 +61,22 @@ class Scores:
 
 
 def unit(features: Float32Array) -> Float32Array:
-    """Rows of length one along the last axis."""
+    """Rows of length one along the last axis.
+
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).round(4).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
     lengths = np.linalg.norm(features, axis=-1, keepdims=True)
     normalized: Float32Array = features / np.maximum(lengths, np.finfo(np.float32).tiny)  # a zero row stays zero
     return normalized
 
 
 def mean_embedding(bank: Float32Array) -> Float32Array:
-    """Bank [M, K, D] -> [1, K, D]: normalise each template's features, average, normalise again (CLIP's ensembling)."""
+    """Bank [M, K, D] -> [1, K, D]: normalise each template's features, average, normalise again (CLIP's ensembling).
+
+    >>> mean_embedding(np.array([[[2.0, 0.0]], [[0.0, 1.0]]], np.float32)).round(2).tolist()
+    [[[0.7099999785423279, 0.7099999785423279]]]
+    """
     return unit(unit(bank).mean(axis=0, keepdims=True))
 
 
@@ -76,6 +84,13 @@ def bank_of(features: Float32Array, contract: ScoringContract, *, has_prompt_hea
     """The bank [M, K, D], M = 1 once averaged, from text features [M, K, D] of all prompts, by the ensembling rule.
 
     A prompt head normalises after adding the video's prompt, so its bank keeps the features' lengths.
+
+    >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
+    >>> features = np.array([[[2.0, 0.0]], [[4.0, 0.0]]], np.float32)
+    >>> bank_of(features, rules, has_prompt_head=False).tolist()
+    [[[1.0, 0.0]]]
+    >>> bank_of(features, rules, has_prompt_head=True).tolist()
+    [[[3.0, 0.0]]]
     """
     is_averaged = contract.ensembling == "mean_embedding"
     if has_prompt_head:
@@ -84,7 +99,11 @@ def bank_of(features: Float32Array, contract: ScoringContract, *, has_prompt_hea
 
 
 def softmax(logits: Float32Array) -> Float32Array:
-    """Over the last axis."""
+    """Over the last axis.
+
+    >>> softmax(np.array([0.0, 0.0], np.float32)).tolist()
+    [0.5, 0.5]
+    """
     probabilities: Float32Array = logits - logits.max(axis=-1, keepdims=True)
     np.exp(probabilities, out=probabilities)  # in place: a million labels are bound by memory
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
@@ -92,7 +111,11 @@ def softmax(logits: Float32Array) -> Float32Array:
 
 
 def sigmoid(logits: Float32Array) -> Float32Array:
-    """Of each element, without overflow."""
+    """Of each element, without overflow.
+
+    >>> sigmoid(np.array([0.0, 1000.0], np.float32)).tolist()
+    [0.5, 1.0]
+    """
     probabilities: Float32Array = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * logits))
     return probabilities
 
@@ -101,12 +124,20 @@ FUNCTIONS: dict[str, Callable[[Float32Array], Float32Array]] = {"softmax": softm
 
 
 def mean_probability(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
-    """Logits [V, M, K] -> [K]: the function on each view, then the mean over views (X-CLIP's sum of softmax over V)."""
+    """Logits [V, M, K] -> [K]: the function on each view, then the mean over views (X-CLIP's sum of softmax over V).
+
+    >>> mean_probability(np.array([[[0.0, 0.0]], [[1000.0, 0.0]]], np.float32), softmax).tolist()
+    [0.75, 0.25]
+    """
     return _mean(function(logits))
 
 
 def mean_logit(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
-    """Logits [V, M, K] -> [K]: the mean over views, then the function; probabilities are averaged over templates."""
+    """Logits [V, M, K] -> [K]: the mean over views, then the function; probabilities are averaged over templates.
+
+    >>> mean_logit(np.array([[[0.0, 0.0]], [[1000.0, 0.0]]], np.float32), softmax).tolist()
+    [1.0, 0.0]
+    """
     return _mean(function(logits if len(logits) == 1 else logits.mean(axis=0, keepdims=True, dtype=np.float32)))
 
 
@@ -120,7 +151,12 @@ VIEW_RULES = {"mean_probability": mean_probability, "mean_logit": mean_logit}
 
 
 def logits_of(video_features: Float32Array, bank: Float32Array, contract: ScoringContract) -> Float32Array:
-    """Video features [V, D] of any length and a normalised bank [M, K, D] -> logits [V, M, K]."""
+    """Video features [V, D] of any length and a normalised bank [M, K, D] -> logits [V, M, K].
+
+    >>> rules = ScoringContract(logit_scale=10.0, logit_bias=1.0, ensembling="mean_embedding", view_rule="mean_logit")
+    >>> logits_of(np.array([[5.0, 0.0]], np.float32), np.eye(2, dtype=np.float32)[None], rules).tolist()
+    [[[11.0, 1.0]]]
+    """
     num_templates, num_labels, width = bank.shape
     logits: Float32Array = unit(video_features) @ bank.reshape(-1, width).T  # [V, M*K], cosines so far
     logits *= np.float32(contract.logit_scale)
@@ -130,7 +166,12 @@ def logits_of(video_features: Float32Array, bank: Float32Array, contract: Scorin
 
 
 def label_logits(logits: Float32Array, phrasing: Phrasing) -> Float32Array:
-    """Logits of phrases [V, M, P] -> of labels and rivals [V, M, K + R], by the best or the mean of a label."""
+    """Logits of phrases [V, M, P] -> of labels and rivals [V, M, K + R], by the best or the mean of a label.
+
+    >>> phrasing = Phrasing(counts=(2, 1), rule="best")  # two labels, then one rival
+    >>> label_logits(np.array([[[1.0, 3.0, 2.0, 0.0]]], np.float32), phrasing).tolist()
+    [[[3.0, 2.0, 0.0]]]
+    """
     num_labels, num_phrases = len(phrasing.counts), phrasing.num_phrases
     if num_labels == num_phrases:
         return logits
@@ -155,6 +196,10 @@ def reduce_logits(
 
     `function` is softmax, sigmoid or none; `gained` [V, K] is what examples add to the logits of labels. Under softmax
     the rivals' score is the sum of theirs, under sigmoid that of the best of them.
+
+    >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
+    >>> reduce_logits(np.array([[[0.0, 0.0]], [[2.0, 2.0]]], np.float32), rules, function="softmax").scores.tolist()
+    [0.5, 0.5]
     """
     classes = logits if phrasing is None else label_logits(logits, phrasing)
     num_labels = logits.shape[-1] if phrasing is None else len(phrasing.counts)
@@ -180,7 +225,12 @@ def _scaled(logits: Float32Array, scale: Scale) -> Float32Array:
 
 
 def top_k(scores: Scores, k: int) -> Int64Array:
-    """Indices of the best labels, best first; equal scores are ordered by logit, then by place."""
+    """Indices of the best labels, best first; equal scores are ordered by logit, then by place.
+
+    >>> logits = np.array([1.0, 3.0, 2.0], np.float32)
+    >>> top_k(Scores(scores=None, logits=logits, cosines=logits / 100), 2).tolist()
+    [1, 2]
+    """
     primary = scores.logits if scores.scores is None else scores.scores
     k = min(k, len(primary))
     chosen = np.arange(len(primary))

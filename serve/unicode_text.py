@@ -10,7 +10,12 @@ _REFUSED = re.compile("[\x00\ud800-\udfff]")
 
 
 def text_fault(text: str) -> str | None:
-    """What makes a text unusable, as an object of "holds"; None where nothing does."""
+    """What makes a text unusable, as an object of "holds"; None where nothing does.
+
+    >>> text_fault("été")
+    >>> text_fault("a\\x00b")
+    'the NUL character (U+0000) at position 1'
+    """
     if text.isascii() and "\x00" not in text:
         return None
     found = _REFUSED.search(text)

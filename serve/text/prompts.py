@@ -35,7 +35,11 @@ MAX_CHARS_SHOWN = 80  # of a label
 
 
 def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Prompts, template-major: row = template * K + label."""
+    """Prompts, template-major: row = template * K + label.
+
+    >>> fill(["waving", "bowing"], ["{}", "a video of {}"])
+    ['waving', 'bowing', 'a video of waving', 'a video of bowing']
+    """
     return [template.replace("{}", label) for template in templates for label in labels]
 
 
@@ -45,6 +49,9 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InvalidVocabulary: none at all, one without a visible character, control characters, or labels that are the same
             once they are normalized; names all of them.
+
+    >>> check_labels([" waving", "bowing"])
+    ('waving', 'bowing')
     """
     if not labels:
         raise InvalidVocabulary("there is no label")
@@ -62,7 +69,11 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def same_words(places: Sequence[object], texts: Sequence[str]) -> str:
-    """A sentence about labels that have one normal form; escapes show what is invisible."""
+    """A sentence about labels that have one normal form; escapes show what is invisible.
+
+    >>> same_words([0, 2], ["waving", "Waving"])
+    "labels 0 and 2 are the same: 'waving' and 'Waving'"
+    """
     shown = [repr(text[:MAX_CHARS_SHOWN]) for text in texts[:MAX_GROUPS_SHOWN]]
     where = [str(place) for place in places[:MAX_GROUPS_SHOWN]]
     return f"labels {_joined(where)} are the same: {_joined(shown)}"
@@ -73,6 +84,9 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         InvalidVocabulary: none at all, one without or with several `{}`, control characters, or two that are the same.
+
+    >>> check_templates(["a video of {}"])
+    ('a video of {}',)
     """
     if not templates:
         raise InvalidVocabulary("there is no template")
@@ -96,6 +110,8 @@ def check_text(text: str, name: str) -> None:
 
     Raises:
         InvalidVocabulary: names the text and the character.
+
+    >>> check_text("waving", "label 0")
     """
     if text.isascii() and text.isprintable() and "&" not in text and text.strip():
         return
@@ -112,6 +128,10 @@ def forbidden_character(text: str) -> str | None:
 
     Control characters, half of a surrogate pair, overrides of the text direction, and other directional controls that
     are not closed within the text, so that they would turn around what is written after it.
+
+    >>> forbidden_character("waving")
+    >>> forbidden_character("a\\tb")
+    '\\t'
     """
     if text.isascii() and text.isprintable():
         return None

@@ -21,17 +21,29 @@ def _pillow(frame: UInt8Array, width: int, height: int, kernel: Image.Resampling
 
 
 def pillow_bicubic(frame: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Frame [H, W, 3] -> [height, width, 3]; antialiased, a = -0.5."""
+    """Frame [H, W, 3] -> [height, width, 3]; antialiased, a = -0.5.
+
+    >>> pillow_bicubic(np.full((8, 6, 3), 7, np.uint8), 3, 4).shape
+    (4, 3, 3)
+    """
     return _pillow(frame, width, height, Image.Resampling.BICUBIC)
 
 
 def pillow_bilinear(frame: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Frame [H, W, 3] -> [height, width, 3]; antialiased."""
+    """Frame [H, W, 3] -> [height, width, 3]; antialiased.
+
+    >>> pillow_bilinear(np.full((8, 6, 3), 7, np.uint8), 3, 4).shape
+    (4, 3, 3)
+    """
     return _pillow(frame, width, height, Image.Resampling.BILINEAR)
 
 
 def opencv_bilinear(frame: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Frame [H, W, 3] -> [height, width, 3]; no antialiasing."""
+    """Frame [H, W, 3] -> [height, width, 3]; no antialiasing.
+
+    >>> opencv_bilinear(np.full((8, 6, 3), 7, np.uint8), 3, 4).shape
+    (4, 3, 3)
+    """
     if frame.shape[:2] == (height, width):
         return frame
     return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -53,7 +65,13 @@ CROP_ROUNDINGS: dict[str, Callable[[int], int]] = {  # margin -> corner
 
 
 def scaled_size(height: int, width: int, target: int, *, rounding: str) -> tuple[int, int]:
-    """(height, width) with the shorter side at `target` and the shape kept."""
+    """(height, width) with the shorter side at `target` and the shape kept.
+
+    >>> scaled_size(240, 426, 224, rounding="truncate")
+    (224, 397)
+    >>> scaled_size(240, 426, 224, rounding="half_up")
+    (224, 398)
+    """
     short = min(height, width)
     longer = SIZE_ROUNDINGS[rounding](max(height, width), short, target)
     return (target, max(longer, target)) if height <= width else (max(longer, target), target)
@@ -65,6 +83,14 @@ def crop_frame(frame: UInt8Array, rule: PreprocessContract, *, num_crops: int) -
     One crop is the contract's own: resize, then the centre. Three crops follow X-CLIP's test for every model: the
     shorter side becomes S, and squares are cut first, last, middle along the longer side; with an odd margin the last
     stops one pixel short of the edge.
+
+    >>> rule = PreprocessContract(
+    ...     image_size=2, resize="shortest_side", short_side=2, interpolation="opencv_bilinear",
+    ...     size_rounding="half_up", crop_rounding="floor", mean=(0, 0, 0), std=(1, 1, 1),
+    ... )
+    >>> frame = np.arange(2 * 6 * 3, dtype=np.uint8).reshape(2, 6, 3)
+    >>> crop_frame(frame, rule, num_crops=3)[:, 0, 0].tolist()  # red of the upper row: first, last, middle
+    [[0, 3], [12, 15], [6, 9]]
     """
     size = rule.image_size
     resize = INTERPOLATIONS[rule.interpolation]
@@ -83,13 +109,25 @@ def crop_frame(frame: UInt8Array, rule: PreprocessContract, *, num_crops: int) -
 
 
 def join_views(crops: UInt8Array) -> UInt8Array:
-    """Crops of every frame [num_clips, T, num_crops, 3, S, S] -> views [V, T, 3, S, S], crop-major, then clip."""
+    """Crops of every frame [num_clips, T, num_crops, 3, S, S] -> views [V, T, 3, S, S], crop-major, then clip.
+
+    >>> join_views(np.zeros((4, 8, 3, 3, 32, 32), np.uint8)).shape
+    (12, 8, 3, 32, 32)
+    """
     ordered = np.moveaxis(crops, 2, 0)  # [num_crops, num_clips, T, 3, S, S]
     return np.ascontiguousarray(ordered).reshape(-1, *ordered.shape[2:])
 
 
 def normalise(views: UInt8Array, rule: PreprocessContract) -> Float32Array:
-    """Views [..., 3, S, S] in 0..255 -> float32 as the graph computes it inside."""
+    """Views [..., 3, S, S] in 0..255 -> float32 as the graph computes it inside.
+
+    >>> rule = PreprocessContract(
+    ...     image_size=1, resize="shortest_side", short_side=1, interpolation="opencv_bilinear",
+    ...     size_rounding="half_up", crop_rounding="floor", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    ... )
+    >>> normalise(np.array([[[255]], [[0]], [[255]]], np.uint8), rule).ravel().tolist()
+    [1.0, -1.0, 1.0]
+    """
     mean = np.array(rule.mean, np.float32).reshape(3, 1, 1)
     std = np.array(rule.std, np.float32).reshape(3, 1, 1)
     normalised: Float32Array = (views.astype(np.float32) / np.float32(255) - mean) / std

@@ -17,6 +17,11 @@ def segment_positions(num_frames: int, num_segments: int, position: float) -> In
     """Frame at `position` (0 to 1) of each of T equal slices [T]; a short video repeats frames.
 
     Source: segments after TSN (arXiv:1608.00859); position 0.5 is X-CLIP's test sampling and open_clip's usual one.
+
+    >>> segment_positions(30, 3, 0.5).tolist()
+    [5, 15, 25]
+    >>> segment_positions(3, 4, 0.5).tolist()
+    [0, 1, 1, 2]
     """
     frames_per_segment = num_frames / num_segments  # may be fractional
     starts = np.arange(num_segments) * frames_per_segment
@@ -28,6 +33,13 @@ def actionclip_validation(num_frames: int, num_segments: int, *, seg_length: int
 
     One segment takes the middle frame alone, whatever `seg_length` is; a video no longer than the clip repeats frames
     evenly, or from its start with `loop`.
+
+    >>> actionclip_validation(30, 3).tolist()
+    [4, 14, 24]
+    >>> actionclip_validation(2, 4).tolist()
+    [0, 0, 1, 1]
+    >>> actionclip_validation(2, 4, loop=True).tolist()
+    [0, 1, 0, 1]
     """
     total = num_segments * seg_length
     if num_segments == 1:
@@ -44,7 +56,11 @@ def actionclip_validation(num_frames: int, num_segments: int, *, seg_length: int
 
 
 def actionclip_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
-    """ActionCLIP's rule at `position` of each segment [T]: half a frame before `segment_positions`."""
+    """ActionCLIP's rule at `position` of each segment [T]: half a frame before `segment_positions`.
+
+    >>> actionclip_positions(30, 3, 0.5).tolist()
+    [4, 14, 24]
+    """
     if num_segments == 1:
         return np.array([int(num_frames * position)], np.int64)
     if num_frames <= num_segments:
@@ -60,6 +76,9 @@ def both_ends(num_frames: int, num_segments: int) -> Int64Array:
     """Evenly from the first frame to the last, both included [T].
 
     Source: the evaluation code of Perception Encoder (arXiv:2504.13181).
+
+    >>> both_ends(30, 3).tolist()
+    [0, 14, 29]
     """
     steps = max(num_segments - 1, 1)
     return np.array([int(i * (num_frames - 1) / steps) for i in range(num_segments)], np.int64)
@@ -84,6 +103,9 @@ def clip_indices(rule: str, num_frames: int, *, num_segments: int, num_clips: in
 
     Raises:
         VideoTooShort: the video shows no frame.
+
+    >>> clip_indices("centres", 40, num_segments=4, num_clips=2).tolist()
+    [[2, 12, 22, 32], [7, 17, 27, 37]]
     """
     if num_frames < 1:
         raise VideoTooShort(f"need at least 1 frame, the video shows {num_frames}", num_frames=num_frames)
