@@ -2,6 +2,8 @@
 # make test    .venv with everything, then the whole test suite
 # make test-slow   what takes minutes: full-size models, long fuzzing
 # make test-portable   the numeric tests as other processors and runtimes compute them
+# make test-fast   the inner loop: light modules and doctests, without torch, browser and Triton
+# make docs    the documentation as a site in build/docs, links checked
 # make check   format, lint, types
 # make bench   benchmarks with ratios
 # make demo-model   render, train, export and evaluate the bundled demo model from nothing
@@ -15,7 +17,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-slow test-portable check bench demo-model serving everything model browser triton clean
+.PHONY: run test test-slow test-portable test-fast docs check bench demo-model serving everything model browser triton clean
 
 run: serving model
 	@$(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
@@ -41,6 +43,14 @@ test-portable: everything
 		echo "numeric tests with $$variant"; \
 		env $$variant OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "numeric and not slow" -n 2 --dist loadfile $(TESTS) || exit 1; \
 	done
+
+# no test that imports torch, starts a browser or a Triton core
+test-fast: everything
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --fast
+
+docs: everything
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m serve.reference docs --check
 
 check: everything
 	$(BIN)/ruff format --check .

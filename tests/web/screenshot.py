@@ -1,0 +1,38 @@
+"""The picture of the page in the README, taken anew from the bundled model.
+
+python -m tests.web.screenshot docs/page.png
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import expect, sync_playwright
+
+from tests.running_server import ROOT, running_server
+from tests.web.conftest import CHROMIUM, FLAGS
+from tests.web.editing import PATIENCE_MS, choose
+
+SIZE = {"width": 1000, "height": 620}
+
+
+def take(path: Path) -> None:
+    """Classify the example on the page and write what it shows."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(Path(folder)) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
+        page.goto(server.address)
+        choose(page, ROOT / "serve" / "web" / "example.mp4")
+        expect(page.locator(".result")).to_have_count(5, timeout=PATIENCE_MS)
+        page.screenshot(path=path)
+        browser.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path)
+    take(parser.parse_args().path)
