@@ -1,6 +1,8 @@
 """The documents state what the code does: tables that are generated from it, and every route."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +47,29 @@ def test_every_route_is_in_the_table() -> None:
     api = (DOCS / "http-api.md").read_text(encoding="utf-8")
     for path in create_app(ServeSettings()).openapi()["paths"]:
         assert path in api, path
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
+    document = create_app(ServeSettings()).openapi()
+
+    def references(value: Any) -> Iterator[str]:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if key == "$ref":
+                yield item
+            elif isinstance(item, (dict, list)):
+                yield from references(item)
+
+    found = set(references(document))
+    assert found
+    for reference in found:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+
+
+def test_no_option_of_a_form_is_offered_in_the_query_as_well() -> None:
+    for path, operations in create_app(ServeSettings()).openapi()["paths"].items():
+        for operation in operations.values():
+            form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {})
+            fields = form.get("schema", {}).get("properties", {})
+            assert not fields.keys() & {item["name"] for item in operation.get("parameters", ())}, path

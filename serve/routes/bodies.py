@@ -13,9 +13,26 @@ from serve.uploads import received_body
 
 def described(kind: type[BaseModel], *others: str, required: bool = True) -> dict[str, Any]:
     """OpenAPI's request body of a model as JSON, and of `others`, media types of plain text."""
-    content: dict[str, Any] = {"application/json": {"schema": kind.model_json_schema(ref_template="#/$defs/{model}")}}
+    content: dict[str, Any] = {"application/json": {"schema": inlined_schema(kind)}}
     content.update({other: {"schema": {"type": "string"}} for other in others})
     return {"requestBody": {"required": required, "content": content}}
+
+
+def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of a model without references, which would mean another place inside an OpenAPI document."""
+    schema = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inlined(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        target = definitions[value["$ref"].removeprefix("#/$defs/")] if "$ref" in value else {}
+        return {key: inlined(item) for key, item in {**target, **value}.items() if key != "$ref"}
+
+    found: dict[str, Any] = inlined(schema)
+    return found
 
 
 async def read_json(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.contract import ModelContract, contract_document
 from serve.errors import ContractError
-from serve.json_models import VersionNumber
+from serve.json_models import Model, VersionNumber
 from serve.models.repository import contracts_on_disk
 from serve.models.runtime import ModelRuntime
 from serve.routes import preconditions
@@ -34,6 +34,12 @@ class ActivationInput(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="A name that is to mean this model from then on; `default` is what requests without `model` get.",
     )
+
+
+class RollbackInput(BaseModel):
+    """A rollback has no options: it returns to the version before."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 @router.get("/models", summary="Models and their versions")
@@ -70,24 +76,28 @@ async def activate(request: Request, name: Name) -> JSONResponse:
     `warnings` name the labels of vocabularies that a model which answers now does not tell apart, the first 100.
     """
     service: Service = request.app.state.service
-    wanted = await _wanted(request)
+    wanted = await _wanted(request, ActivationInput)
     seconds = preconditions.wait_seconds(request)
     is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=seconds)
     return await _moved(service, is_done=is_done)
 
 
-@router.post("/models/{name}:rollback", summary="Return to the version before", response_model=None)
+@router.post(
+    "/models/{name}:rollback", summary="Return to the version before", response_model=None,
+    openapi_extra=described(RollbackInput, required=False),
+)  # fmt: skip
 async def roll_back(request: Request, name: Name) -> JSONResponse:
     """Of a model's name, or of an alias to the model before; that version is still loaded, so it is one step."""
     service: Service = request.app.state.service
+    await _wanted(request, RollbackInput)
     is_done = await service.activation.roll_back(name, seconds=preconditions.wait_seconds(request))
     return await _moved(service, is_done=is_done)
 
 
-async def _wanted(request: Request) -> ActivationInput:
-    """What the body asks for; without a body the newest version."""
+async def _wanted(request: Request, kind: type[Model]) -> Model:
+    """What the body asks for; nothing in particular without a body."""
     is_empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
-    return ActivationInput() if is_empty else await read_json(request, ActivationInput, limit=MAX_BODY_BYTES)
+    return kind() if is_empty else await read_json(request, kind, limit=MAX_BODY_BYTES)
 
 
 async def _moved(service: Service, *, is_done: bool) -> JSONResponse:

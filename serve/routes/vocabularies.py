@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
-from serve.errors import InvalidVocabulary, MissingPrecondition
+from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition
 from serve.json_models import Model, VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.routes import preconditions
@@ -129,6 +129,8 @@ async def put_vocabulary(request: Request, name: Name, split_names: bool = False
     plain text (the grammar of label lists); `split_names` makes words of `CamelCase` and `snake_case`."""
     check_name(name)
     is_new = preconditions.asks_to_create(request)
+    if is_new and "if-match" in request.headers:
+        raise InvalidOption("say If-None-Match: * to make a vocabulary, or If-Match to replace it, not both")
     if not is_new and "if-match" not in request.headers:
         raise MissingPrecondition("say If-None-Match: * to make a vocabulary, or If-Match with its ETag to replace it")
     given = await asyncio.to_thread(

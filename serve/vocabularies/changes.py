@@ -27,9 +27,13 @@ FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description",
 class ExampleInput(BaseModel):
     """An example the label has already, as GET shows it; clips themselves come by POST."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     example_id: str
+    sha256: str | None = Field(None, description="As GET shows it; an example is known by its `example_id` alone.")
+    filename: str | None = Field(None, description="As `sha256`.")
+    num_bytes: int | None = Field(None, description="As `sha256`.")
+    created_at: str | None = Field(None, description="As `sha256`.")
 
 
 class LabelInput(BaseModel):

@@ -163,6 +163,27 @@ def test_a_rollback_to_no_version_is_refused(demo_server: RunningServer, version
     assert exchange(demo_server.address, sent).status == 422
 
 
+def test_a_model_rollback_has_no_options(demo_server: RunningServer) -> None:
+    target, kind = "/v1/models/demo:rollback", "application/json"
+    answer = exchange(demo_server.address, request("POST", target, b'{"version": 1}', Content_Type=kind))
+    assert (answer.status, "version" in answer.json()["detail"]) == (422, True)
+    for body in (b"{}", b""):  # there is no version before
+        assert exchange(demo_server.address, request("POST", target, body, Content_Type=kind)).status == 404
+
+
+def test_a_put_says_one_precondition(demo_server: RunningServer) -> None:
+    headers = {"Content_Type": "application/json", "If_None_Match": "*", "If_Match": '"1"'}
+    sent = request("PUT", "/v1/vocabularies/both", b'{"labels": ["a", "b"]}', **headers)
+    assert exchange(demo_server.address, sent).status == 422
+
+
+def test_an_example_is_kept_by_what_get_shows(demo_server: RunningServer) -> None:
+    body = b'{"labels": [{"name": "a", "examples": [{"example_id": "x", "weight": 2}]}, "b"]}'
+    sent = request("PUT", "/v1/vocabularies/odd", body, Content_Type="application/json", If_None_Match="*")
+    answer = exchange(demo_server.address, sent)
+    assert (answer.status, "weight" in answer.json()["detail"]) == (422, True)
+
+
 @pytest.mark.parametrize("tag", ['"9999999999"', '"' + "9" * 30 + '"', "1", 'W/"1"', '"\xb2"', '"0"', '""', "*, *"])
 def test_a_tag_that_names_no_version_is_stale(demo_server: RunningServer, tag: str) -> None:
     answer = exchange(demo_server.address, request("DELETE", "/v1/vocabularies/demo", If_Match=tag))
