@@ -10,12 +10,13 @@ import logging
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from serve.arrays import Float32Array
-from serve.contract import contract_document
-from serve.engines.base import Engine, VideoFeatures
+from serve.arrays import Float32Array, Int64Array, UInt8Array
+from serve.contract import ModelContract, contract_document
+from serve.engines.base import VideoFeatures
 from serve.errors import ContractError
 from serve.files import write_atomically
 from serve.parity import (
@@ -42,7 +43,23 @@ class ParityFigures:
     is_passed: bool
 
 
-async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, runtime: str | None) -> ParityFigures:
+class Towers(Protocol):
+    """What the check asks of an engine."""
+
+    contract: ModelContract
+    label: str
+
+    async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
+        """See `Engine`."""
+
+    async def encode_text(self, tokens: Int64Array) -> Float32Array:
+        """See `Engine`."""
+
+    async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
+        """See `Engine`."""
+
+
+async def check_parity(engine: Towers, repository: Path, *, cache_dir: Path, runtime: str | None) -> ParityFigures:
     """Run the parity clips, or take the remembered result for the same files, processor and runtime.
 
     Nothing is remembered where `runtime` is None.
@@ -69,13 +86,13 @@ async def check_parity(engine: Engine, repository: Path, *, cache_dir: Path, run
     return figures
 
 
-def is_parity_remembered(engine: Engine, *, cache_dir: Path, runtime: str | None) -> bool:
+def is_parity_remembered(engine: Towers, *, cache_dir: Path, runtime: str | None) -> bool:
     """Whether `check_parity` would take a result from before, so that the engine need not be started for it."""
     memory = _memory(engine, cache_dir, runtime)
     return memory is not None and _remembered(memory) is not None
 
 
-async def measure_parity(engine: Engine, path: Path) -> ParityFigures:
+async def measure_parity(engine: Towers, path: Path) -> ParityFigures:
     """Run the stored clips and tokens through the engine and compare with the stored features."""
     with np.load(path, allow_pickle=False) as stored:
         golden = {name: stored[name] for name in stored.files}
@@ -105,7 +122,7 @@ async def measure_parity(engine: Engine, path: Path) -> ParityFigures:
 
 
 async def _logits(
-    engine: Engine, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
+    engine: Towers, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
 ) -> tuple[Float32Array, Float32Array]:
     """(found, golden) logits [n, r] of every stored clip against every stored prompt."""
     if "logits" in golden:
@@ -121,11 +138,11 @@ def _rule(label: str) -> str:
     return f"a relative difference of at most {FULL_PRECISION_TOLERANCE:.0e} and the same top-1"
 
 
-def _memory(engine: Engine, cache_dir: Path, runtime: str | None) -> Path | None:
+def _memory(engine: Towers, cache_dir: Path, runtime: str | None) -> Path | None:
     return None if runtime is None else cache_dir / "parity" / f"{_key(engine, runtime)}.json"
 
 
-def _key(engine: Engine, runtime: str) -> str:
+def _key(engine: Towers, runtime: str) -> str:
     facts = [contract_document(engine.contract)["graphs"], engine.contract.parity_file.sha256]
     text = json.dumps([facts, engine.contract.scoring.logit_scale, engine.label, runtime, processor()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,7 +1,8 @@
 """The engine of a Triton server: the towers of one version run there, over gRPC; X-CLIP's head runs here.
 
 Batches form in the server, so concurrent requests are sent as they come. Views go through shared memory where the
-server can open ours. A server that goes away makes the engine say so, and is used again as soon as it is back.
+server can open ours. A server that goes away makes the engine say so. Once it is back, or has loaded the model anew,
+the parity clips run again before it is used: the file behind a version number may have been replaced.
 """
 
 import asyncio
@@ -17,9 +18,12 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import ModelContract
 from serve.engines.base import VideoFeatures
 from serve.engines.head import PromptHead
+from serve.engines.parity import check_parity
 from serve.engines.signature import check_tensors
+from serve.engines.triton_configuration import configuration_on_disk, describe_instances, is_half_precision
+from serve.engines.triton_instances import LoadedInstances
 from serve.engines.triton_memory import ViewTransport
-from serve.engines.triton_server import Place, TritonServer, configuration_on_disk, reason_of
+from serve.engines.triton_server import Place, TritonServer, reason_of
 from serve.engines.triton_versions import drop_version, load_version
 from serve.errors import (
     ActserveError,
@@ -29,6 +33,7 @@ from serve.errors import (
     Overloaded,
     ServiceError,
 )
+from serve.models.repository import verify_file
 from serve.settings import BatchSettings, TritonSettings
 
 logger = logging.getLogger(__name__)
@@ -65,6 +70,11 @@ class TritonEngine:
         self._transport = ViewTransport(
             self._server, mode=settings.shared_memory, num_bytes=settings.shared_memory_bytes
         )
+        self._instances = LoadedInstances(
+            self._server, {tower: self._model(tower) for tower in TOWERS}, contract.version
+        )
+        self._checked_epoch = 0  # of the loaded models whose parity was checked
+        self._refusal = (-1, "")  # epoch of loaded models that are not used, and why
         self._rows_per_call = dict.fromkeys(TOWERS, UNBATCHED_ROWS)
         self._facts = {"server": settings.url}
         self._fault: str | None = None
@@ -83,7 +93,9 @@ class TritonEngine:
     @property
     def fault(self) -> str | None:
         """Why the server cannot be used at present; None while it can."""
-        return self._fault
+        if self._fault is not None or self._checked_epoch == self._instances.epoch:
+            return self._fault
+        return f"Triton at {self._settings.url} has loaded the model anew; its parity is being checked"
 
     @property
     def queued_views(self) -> int:
@@ -104,9 +116,10 @@ class TritonEngine:
         await self._make_ready()
         try:
             self._facts["version"] = await self._server.version()
-            for tower in TOWERS:
-                await self._check_tower(tower)
+            await self._instances.adopt()  # the parity check that follows is of these
+            self.label = await self._check_towers()
             await self._transport.open()
+            self._checked_epoch = self._instances.epoch
         except ServiceError as error:
             raise ContractError(f"Triton at {self._settings.url}: {reason_of(error)}", field="triton.url") from error
         if self._head is not None:
@@ -114,11 +127,19 @@ class TritonEngine:
         self._watch = asyncio.create_task(self._keep_watch(), name="triton watch")
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
+        self._require_checked()
         self._admit(len(views))
+        return await self._encode_video(views, deadline)
+
+    async def encode_text(self, tokens: Int64Array) -> Float32Array:
+        self._require_checked()
+        return await self._encode_text(tokens)
+
+    async def _encode_video(self, views: UInt8Array, deadline: float) -> VideoFeatures:
         outputs = await self._in_calls("video", np.ascontiguousarray(views), deadline)
         return VideoFeatures(video_features=outputs["video_features"], patch_features=outputs.get("patch_features"))
 
-    async def encode_text(self, tokens: Int64Array) -> Float32Array:
+    async def _encode_text(self, tokens: Int64Array) -> Float32Array:
         return (await self._in_calls("text", np.ascontiguousarray(tokens), float("inf")))["text_features"]
 
     async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
@@ -133,8 +154,11 @@ class TritonEngine:
         for tower in reversed(TOWERS):
             name, seconds = self._model(tower), self._settings.load_timeout_seconds
             try:
-                await drop_version(self._server, name, self.contract.version, seconds=seconds)
-            except ServiceError as error:
+                configuration = configuration_on_disk(self._repository / name, self._settings.config_name)
+                await drop_version(
+                    self._server, name, self.contract.version, configuration=configuration, seconds=seconds
+                )
+            except (ServiceError, ContractError) as error:
                 logger.warning("Triton keeps %s@%d: %s", name, self.contract.version, reason_of(error))
 
     async def close(self) -> None:
@@ -197,21 +221,41 @@ class TritonEngine:
             return reason_of(error)
         return None
 
-    async def _check_tower(self, tower: str) -> None:
-        """Compare a tower's tensors with the contract's, and note what its configuration tells.
+    async def _check_towers(self) -> str:
+        """Compare the towers' tensors with the contract's; returns the label of what their configurations allow.
 
         Raises:
             ContractError: names the tensor, what was expected and what was found.
+            ServiceError: the server does not answer.
         """
+        is_half = [await self._check_tower(tower) for tower in TOWERS]
+        return HALF_PRECISION_LABEL if any(is_half) else LABEL
+
+    async def _check_tower(self, tower: str) -> bool:
+        """As `_check_towers`, for one of them; returns whether it may compute in fp16."""
         graph, name, version = self.contract.graphs[tower], self._model(tower), self.contract.version
         inputs, outputs = await self._server.signature(name, version)
         check_tensors(f"Triton's {name}@{version}", "input", graph.inputs, inputs)
         check_tensors(f"Triton's {name}@{version}", "output", graph.outputs, outputs)
         configuration = await self._server.configuration(name, version)
         self._rows_per_call[tower] = int(configuration.get("max_batch_size", 0)) or UNBATCHED_ROWS
-        self._facts[f"{tower}_instances"] = _instances(configuration)
-        if _is_half_precision(configuration):
-            self.label = HALF_PRECISION_LABEL
+        self._facts[f"{tower}_instances"] = describe_instances(configuration)
+        return is_half_precision(configuration)
+
+    def _require_checked(self) -> None:
+        """Refuse work while the numbers of the loaded models are not known to be the contract's.
+
+        Raises:
+            EngineUnavailable: says why.
+        """
+        if self._refusal[0] == self._instances.epoch:
+            raise EngineUnavailable(
+                "the Triton server runs another model than the contract describes; /readyz has the figures"
+            )
+        if self._checked_epoch != self._instances.epoch:
+            raise EngineUnavailable(
+                "the Triton server has been away or has loaded the model anew; its numbers are being checked"
+            )
 
     def _admit(self, num_views: int) -> None:
         """Refuse views beyond the limit before anything is sent."""
@@ -266,14 +310,21 @@ class TritonEngine:
         return call
 
     async def _call(self, tower: str, rows: NDArray[Any], seconds: float) -> dict[str, Float32Array]:
+        epoch = self._instances.epoch
         try:
             if tower == "text":
-                return await self._infer(tower, rows, seconds, None)
-            self._runs += 1
-            self._views += len(rows)
-            return await self._transport.send(rows, lambda place: self._infer(tower, rows, seconds, place))
+                outputs = await self._infer(tower, rows, seconds, None)
+            else:
+                self._runs += 1
+                self._views += len(rows)
+                outputs = await self._transport.send(rows, lambda place: self._infer(tower, rows, seconds, place))
+            await self._instances.confirm_run(tower)
+            if self._instances.epoch != epoch:
+                raise EngineUnavailable("the Triton server loaded the model anew while the request was under way")
+            return outputs
         except EngineUnavailable as error:
-            self._note(reason_of(error))
+            if self._instances.epoch == epoch:
+                self._lose(reason_of(error))
             raise
 
     async def _infer(
@@ -296,13 +347,58 @@ class TritonEngine:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 reason = await self._missing()
-                if reason is None and self._fault is not None:
-                    await self._transport.renew()
-                self._note(reason)
+                if reason is not None:
+                    self._lose(reason)
+                    continue
+                self._note(await self._unchecked())
             except ActserveError as error:
-                self._note(reason_of(error))
+                self._lose(reason_of(error))
             except Exception:  # the watch must outlive any one failure
                 logger.exception("Triton could not be asked; it is tried again")
+
+    async def _unchecked(self) -> str | None:
+        """Why the loaded models cannot be used, after running the parity clips where they are not known; None if not.
+
+        Raises:
+            ServiceError: the server does not answer.
+        """
+        epoch = self._instances.epoch
+        if epoch in (self._checked_epoch, self._refusal[0]):
+            try:
+                for tower in TOWERS:
+                    await self._instances.confirm(tower)
+            except EngineUnavailable:
+                if self._instances.epoch == epoch:  # it does not answer
+                    raise
+        if self._instances.epoch not in (self._checked_epoch, self._refusal[0]):
+            logger.warning("Triton at %s has been away or has loaded the model anew: checking it", self._settings.url)
+            try:
+                await self._check_again()
+            except ContractError as error:
+                self._refusal = (self._instances.epoch, error.message)
+        return self._refusal[1] if self._refusal[0] == self._instances.epoch else None
+
+    async def _check_again(self) -> None:
+        """Check tensors and parity of what the server has loaded since the last check.
+
+        Raises:
+            ContractError: it is not what the contract describes.
+            ServiceError: the server does not answer, or loaded it anew meanwhile.
+        """
+        await self._transport.renew()
+        epoch = await self._instances.adopt()
+        label = await self._check_towers()
+        if label != self.label:
+            raise ContractError(f"it was loaded as {self.label} and is {label} now: activate the version again")
+        parity_file = self.contract.parity_file
+        await asyncio.to_thread(verify_file, self._repository, parity_file.file, parity_file.sha256)
+        await check_parity(_TowersUnderCheck(self), self._repository, cache_dir=Path(), runtime=None)
+        self._checked_epoch = epoch
+
+    def _lose(self, reason: str) -> None:
+        """Note that the server is away; what it has loaded when it is back is checked."""
+        self._instances.forget()
+        self._note(reason)
 
     def _note(self, reason: str | None) -> None:
         """Remember why the server cannot be used, or that it can; a change is logged."""
@@ -312,21 +408,18 @@ class TritonEngine:
         self._fault = told
 
 
-def _instances(configuration: Mapping[str, Any]) -> str:
-    """Where a model runs, e.g. "2 on cpu, 1 on gpu 0"."""
-    groups = []
-    for group in configuration.get("instance_group", []):
-        kind = str(group.get("kind", "KIND_AUTO")).removeprefix("KIND_").lower()
-        groups.append(" ".join([str(group.get("count", 1)), "on", kind, *map(str, group.get("gpus", []))]))
-    return ", ".join(groups)
+class _TowersUnderCheck:
+    """The towers of an engine for its parity check, while the engine refuses other work."""
 
+    def __init__(self, engine: TritonEngine) -> None:
+        self._engine = engine
+        self.contract, self.label = engine.contract, engine.label
 
-def _is_half_precision(configuration: Mapping[str, Any]) -> bool:
-    """Whether a configuration lets TensorRT compute in fp16; of a plan file it does not tell, so it may."""
-    if configuration.get("platform") == "tensorrt_plan" or configuration.get("backend") == "tensorrt":
-        return True
-    accelerators = configuration.get("optimization", {}).get("execution_accelerators", {})
-    return any(
-        item.get("parameters", {}).get("precision_mode") == "FP16"
-        for item in accelerators.get("gpu_execution_accelerator", [])
-    )
+    async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
+        return await self._engine._encode_video(views, deadline)
+
+    async def encode_text(self, tokens: Int64Array) -> Float32Array:
+        return await self._engine._encode_text(tokens)
+
+    async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
+        return await self._engine.prompted_logits(features, text_features)

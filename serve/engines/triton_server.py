@@ -1,13 +1,12 @@
 """A Triton server over gRPC: its calls, their errors in our words, and what it says of its models.
 
-The one module that imports tritonclient, which the extra `triton` installs.
+This module and `triton_configuration` import tritonclient, which the extra `triton` installs.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,23 @@ Place = tuple[str, int]  # name of a registered region, offset in it
 ABANDONED_SECONDS = 120.0  # after which a call nobody waits for is cancelled after all
 PROBE_SECONDS = 5.0  # for questions the server answers without work
 NO_CONTROL = "explicit model load / unload is not allowed"  # what servers in other modes answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """What a loaded version of a model has done since it was loaded."""
+
+    inferences: int
+    executions: int
+    successes: int
+    failures: int
+    success_ns: int
+    queue_ns: int
+    compute_ns: int
+
+    def continues(self, earlier: "Counters") -> bool:
+        """Whether both can belong to one load of the version."""
+        return all(now >= before for now, before in zip(astuple(self), astuple(earlier), strict=True))
 
 
 class RegionUnknown(Exception):
@@ -170,6 +186,28 @@ class TritonServer:
         configuration: dict[str, Any] = found["config"]
         return configuration
 
+    async def counters(self, model: str, version: int) -> Counters:
+        """What a version has done since it was loaded.
+
+        Raises:
+            ServiceError: the server does not answer, has no such version or keeps no statistics.
+        """
+        with _translated():
+            found = await self._client.get_inference_statistics(model, str(version), client_timeout=PROBE_SECONDS)
+        for item in found.model_stats:
+            if item.name == model and item.version == str(version):
+                spent = item.inference_stats
+                return Counters(
+                    inferences=item.inference_count,
+                    executions=item.execution_count,
+                    successes=spent.success.count,
+                    failures=spent.fail.count,
+                    success_ns=spent.success.ns,
+                    queue_ns=spent.queue.ns,
+                    compute_ns=spent.compute_infer.ns,
+                )
+        raise EngineUnavailable("the Triton server keeps no statistics of this version of the model")
+
     async def states(self, model: str) -> dict[int, str]:
         """Version -> state, and its reason where there is one, as the server's index has it.
 
@@ -208,25 +246,6 @@ class TritonServer:
     async def close(self) -> None:
         """Close the connection; calls under way fail."""
         await self._client.close()
-
-
-def configuration_on_disk(folder: Path, name: str) -> dict[str, Any]:
-    """The configuration of a model of a repository: `configs/NAME.pbtxt`, or `config.pbtxt` where there is none.
-
-    Raises:
-        ContractError: it cannot be read.
-    """
-    from google.protobuf import json_format, text_format
-    from tritonclient.grpc import model_config_pb2
-
-    variant = folder / "configs" / f"{name}.pbtxt"
-    path = variant if name and variant.exists() else folder / "config.pbtxt"
-    try:
-        read = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError) as error:
-        raise ContractError(f"{folder.name}/{path.name}: {error}", field=path.name) from error
-    configuration: dict[str, Any] = json_format.MessageToDict(read, preserving_proto_field_name=True)
-    return configuration
 
 
 def reason_of(error: BaseException) -> str:

@@ -7,6 +7,7 @@ until it is told otherwise. Servers in explicit model-control mode take such ord
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serve.engines.triton_configuration import is_completed_from
 from serve.engines.triton_server import TritonServer, reason_of
 from serve.errors import ContractError, EngineFailure
 
@@ -16,7 +17,8 @@ async def load_version(
 ) -> bool:
     """Have a version loaded beside those that are; False where the server takes no orders.
 
-    `configuration` is for a model none of whose versions is loaded; otherwise the one they run under stays.
+    `configuration` is the one on disk. Loaded versions go on undisturbed where they run under it, since a server loads
+    every version anew whose configuration changes; where they run under another, that one is kept.
 
     Raises:
         ContractError: the server cannot load it; the others go on.
@@ -25,15 +27,16 @@ async def load_version(
     loaded = await loaded_versions(server, model)
     if version in loaded:
         return True
-    if loaded:
-        configuration = await server.configuration(model, loaded[0])
+    kept = await _kept_configuration(server, model, loaded, configuration)
     try:
-        return await server.load(model, _with_only([*loaded, version], configuration), seconds=seconds)
+        return await server.load(model, _with_only([*loaded, version], kept), seconds=seconds)
     except EngineFailure as error:
         raise ContractError(f"Triton cannot load {model} version {version}: {reason_of(error)}") from error
 
 
-async def drop_version(server: TritonServer, model: str, version: int, *, seconds: float) -> None:
+async def drop_version(
+    server: TritonServer, model: str, version: int, *, configuration: Mapping[str, Any], seconds: float
+) -> None:
     """Have a version let go while the others serve; nothing happens where the server takes no orders.
 
     Raises:
@@ -46,8 +49,18 @@ async def drop_version(server: TritonServer, model: str, version: int, *, second
     if not kept:
         await server.unload(model)
         return
-    configuration = await server.configuration(model, kept[0])
+    configuration = await _kept_configuration(server, model, kept, configuration)
     await server.load(model, _with_only(kept, configuration), seconds=seconds)
+
+
+async def _kept_configuration(
+    server: TritonServer, model: str, loaded: Sequence[int], configuration: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the configuration that leaves loaded versions as they are: the one on disk, if they run under it."""
+    if not loaded:
+        return configuration
+    running = await server.configuration(model, loaded[0])
+    return configuration if is_completed_from(running, configuration) else running
 
 
 async def loaded_versions(server: TritonServer, model: str) -> list[int]:

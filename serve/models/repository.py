@@ -112,8 +112,17 @@ def verify_files(contract: ModelContract, repository: Path) -> None:
         ContractError: a file is missing or differs.
     """
     for name, expected in contract.files().items():
-        path = repository / name
-        if not path.is_file():
-            raise ContractError(f"{name}: the contract names this file, it is not there", field=name)
-        found = file_sha256(path)
-        check_field(found == expected, f"sha256 of {name}", expected, found)
+        verify_file(repository, name, expected)
+
+
+def verify_file(repository: Path, name: str, expected: str) -> None:
+    """Compare the SHA-256 of one file with the contract's.
+
+    Raises:
+        ContractError: the file is missing or differs.
+    """
+    path = repository / name
+    if not path.is_file():
+        raise ContractError(f"{name}: the contract names this file, it is not there", field=name)
+    found = file_sha256(path)
+    check_field(found == expected, f"sha256 of {name}", expected, found)

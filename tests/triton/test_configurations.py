@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.engines.triton_server import configuration_on_disk
+from serve.engines.triton_configuration import configuration_on_disk
 from serve.errors import ContractError
 from serve.models.repository import read_version
 from serve.models.runtime import ModelRuntime, load_runtime

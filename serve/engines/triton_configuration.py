@@ -1,0 +1,66 @@
+"""Configurations of Triton models: on disk, as a server runs them, and what they say of precision and place."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serve.errors import ContractError
+
+
+def configuration_on_disk(folder: Path, name: str) -> dict[str, Any]:
+    """The configuration of a model of a repository: `configs/NAME.pbtxt`, or `config.pbtxt` where there is none.
+
+    Raises:
+        ContractError: it cannot be read.
+    """
+    from google.protobuf import json_format, text_format
+    from tritonclient.grpc import model_config_pb2
+
+    variant = folder / "configs" / f"{name}.pbtxt"
+    path = variant if name and variant.exists() else folder / "config.pbtxt"
+    try:
+        read = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise ContractError(f"{folder.name}/{path.name}: {error}", field=path.name) from error
+    configuration: dict[str, Any] = json_format.MessageToDict(read, preserving_proto_field_name=True)
+    return configuration
+
+
+def is_completed_from(running: Any, written: Any) -> bool:
+    """Whether a server can have made the `running` configuration of the `written` one by filling in what it left open.
+
+    The choice of versions is left out: it is given anew with each order to load.
+    """
+    if isinstance(written, Mapping):
+        return isinstance(running, Mapping) and all(
+            name in running and is_completed_from(running[name], value)
+            for name, value in written.items()
+            if name != "version_policy"
+        )
+    if isinstance(written, list):
+        return (
+            isinstance(running, list)
+            and len(running) == len(written)
+            and all(is_completed_from(*pair) for pair in zip(running, written, strict=True))
+        )
+    return bool(running == written)
+
+
+def describe_instances(configuration: Mapping[str, Any]) -> str:
+    """Where a model runs, e.g. "2 on cpu, 1 on gpu 0"."""
+    groups = []
+    for group in configuration.get("instance_group", []):
+        kind = str(group.get("kind", "KIND_AUTO")).removeprefix("KIND_").lower()
+        groups.append(" ".join([str(group.get("count", 1)), "on", kind, *map(str, group.get("gpus", []))]))
+    return ", ".join(groups)
+
+
+def is_half_precision(configuration: Mapping[str, Any]) -> bool:
+    """Whether a configuration lets TensorRT compute in fp16; of a plan file it does not tell, so it may."""
+    if configuration.get("platform") == "tensorrt_plan" or configuration.get("backend") == "tensorrt":
+        return True
+    accelerators = configuration.get("optimization", {}).get("execution_accelerators", {})
+    return any(
+        item.get("parameters", {}).get("precision_mode") == "FP16"
+        for item in accelerators.get("gpu_execution_accelerator", [])
+    )
