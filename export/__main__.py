@@ -16,6 +16,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from serve.extras import exit_without
+
+if __name__ == "__main__":  # the imports below need it
+    exit_without("export", needed_by="python -m export")
+
 from export.assembly import Exported, Weights, export_checkpoint
 from export.errors import ExportError
 from export.parity import RuntimeParity

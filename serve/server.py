@@ -14,6 +14,7 @@ from serve import variables
 from serve.app import create_app
 from serve.environment import load_settings
 from serve.errors import ActserveError
+from serve.extras import MISSING_STATUS, MissingExtra
 from serve.routes.page import WEB
 
 EXAMPLE = WEB / "example.mp4"
@@ -27,6 +28,11 @@ def run(given: dict[str, Any]) -> int:
         for line in error.message.splitlines():
             print(f"actserve: {line}", file=sys.stderr)
         return 2
+    try:
+        settings.require_extras()
+    except MissingExtra as error:
+        print(f"actserve: {error}", file=sys.stderr)
+        return MISSING_STATUS
     set_up_logging(settings.log_level)
     try:
         listener = _listen(settings.host, settings.port)

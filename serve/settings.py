@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serve.extras import require_extra
 from serve.video.limits import DecodeSettings
 
 EngineChoice = Literal[
@@ -150,3 +151,14 @@ class ServeSettings(BaseSettings):
     triton: TritonSettings = TritonSettings()
     vocabularies: VocabularySettings = VocabularySettings()
     feedback: FeedbackSettings = FeedbackSettings()
+
+    def require_extras(self) -> None:
+        """Make sure that the optional dependencies of these settings are installed.
+
+        Raises:
+            MissingExtra: one is not.
+        """
+        if self.engine == "triton":
+            require_extra("triton", needed_by="SERVE_ENGINE=triton")
+        if self.store_url.get_secret_value().startswith("postgres"):
+            require_extra("postgres", needed_by="a SERVE_STORE_URL of PostgreSQL")

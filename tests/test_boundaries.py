@@ -14,6 +14,7 @@ LIGHT = [
     "cli/options",
     "contract",
     "errors",
+    "extras",
     "files",
     "feedback/index",
     "models/repository",

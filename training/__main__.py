@@ -19,6 +19,11 @@ from typing import Annotated
 
 import typer
 
+from serve.extras import MISSING_STATUS, MissingExtra, exit_without
+
+if __name__ == "__main__":  # the imports below need it
+    exit_without("training", needed_by="python -m training")
+
 from serve.cli.calls import DEFAULT_SERVER, Server
 from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
@@ -114,6 +119,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         app()
+    except MissingExtra as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(MISSING_STATUS) from error
     except (ConfigError, AnnotationError, TooManyBadVideosError, EvaluationError, ActserveError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -81,6 +81,7 @@ async def _in_process(order: Order) -> AsyncIterator[Classify]:
     """The server's own service without HTTP."""
     given = {"model": order.model, "repository": order.repository}
     settings = load_settings({name: value for name, value in given.items() if value is not None})
+    settings.require_extras()
     service = Service(settings)
     try:
         await service.start()

@@ -15,6 +15,7 @@ from serve.cli import feedback, models, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
+from serve.extras import MISSING_STATUS, MissingExtra
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
 app.add_typer(vocabularies.app, name="vocab")
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ActserveError as error:
         typer.echo(f"actserve: {error.message}", err=True)
         sys.exit(1)
+    except MissingExtra as error:
+        typer.echo(f"actserve: {error}", err=True)
+        sys.exit(MISSING_STATUS)
 
 
 @app.callback()

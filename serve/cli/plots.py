@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serve.errors import ActserveError
+from serve.extras import require_extra
 
 INCHES, DOTS_PER_INCH = (5.0, 5.0), 150
 
@@ -13,7 +13,7 @@ def draw_calibration(answer: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw the answer of `:calibrate` into a folder; the files that were written.
 
     Raises:
-        ActserveError: the extra `plots` is not installed.
+        MissingExtra: the extra `plots` is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {"reliability.png": _reliability(answer), "open_set.png": _open_set(answer)}
@@ -58,10 +58,9 @@ def _open_set(answer: Mapping[str, Any]) -> Any:
 
 def _square(title: str, x: str, y: str) -> tuple[Any, Any]:
     """A figure with both axes from 0 to 1; drawn without a screen."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ActserveError("pictures need the extra `plots`: pip install 'actserve[plots]'") from error
+    require_extra("plots", needed_by="drawing")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=INCHES, layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")

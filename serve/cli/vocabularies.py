@@ -17,6 +17,7 @@ import typer
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
 from serve.cli.options import Yes, confirm
 from serve.errors import ActserveError
+from serve.extras import require_extra
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 
@@ -243,6 +244,8 @@ def calibrate(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Fit "none of these" from clips: temperature and thresholds for a chosen false-accept rate."""
+    if plot is not None:  # before a version is made
+        require_extra("plots", needed_by="--plot")
     files, labels = _read_index(index)
     options = {
         "labels": labels, "false_accept_rate": false_accept_rate, "num_clips": clips, "num_crops": crops,

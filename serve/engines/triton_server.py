@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array
 from serve.engines.signature import Shape
 from serve.errors import (
-    ContractError,
     DeadlineExceeded,
     EngineFailure,
     EngineUnavailable,
     Overloaded,
 )
+from serve.extras import require_extra
 
 NUMPY_NAMES = {"UINT8": "uint8", "INT64": "int64", "FP32": "float32"}
 TRITON_NAMES = {name: triton for triton, name in NUMPY_NAMES.items()}
@@ -324,10 +324,9 @@ def _library() -> Any:
     """tritonclient's asyncio client.
 
     Raises:
-        ContractError: it is not installed.
+        MissingExtra: it is not installed.
     """
-    try:
-        from tritonclient.grpc import aio
-    except ImportError as error:
-        raise ContractError("engine triton needs: pip install 'actserve[triton]'", field="engine") from error
+    require_extra("triton", needed_by="engine triton")
+    from tritonclient.grpc import aio
+
     return aio

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from serve.errors import ContractError, StoreUnavailable
+from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Database:
 
         Raises:
             ContractError: the address is of no known kind.
+            MissingExtra: the driver of PostgreSQL is not installed.
         """
         try:
             parsed = sa.make_url(url)
@@ -45,14 +47,9 @@ class Database:
         if self.is_postgres:
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.url = parsed
-        try:
-            self.engine = _postgres(parsed) if self.is_postgres else _sqlite(parsed)
-        except ModuleNotFoundError as error:
-            raise ContractError(
-                f"store_url names PostgreSQL, whose driver is not installed ({error.name}): "
-                "pip install 'actserve[postgres]'",
-                field="store_url",
-            ) from error
+        if self.is_postgres:
+            require_extra("postgres", needed_by="a store_url of PostgreSQL")
+        self.engine = _postgres(parsed) if self.is_postgres else _sqlite(parsed)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

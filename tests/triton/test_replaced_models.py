@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from serve.errors import EngineUnavailable
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings, TritonSettings
-from tests.running_server import RunningServer, eventually, running_server
+from tests.running_server import eventually, running_server
 from tests.triton.core import TritonCore, free_ports, needs_triton, triton_core
 
 pytestmark = [pytest.mark.triton, needs_triton()]
@@ -144,9 +144,7 @@ async def ask_until_refused(runtime: ModelRuntime) -> list[np.ndarray]:
     return answers
 
 
-async def test_without_requests_a_reload_is_noticed_too(
-    runtime: ModelRuntime, core: TritonCore, served: Path
-) -> None:
+async def test_without_requests_a_reload_is_noticed_too(runtime: ModelRuntime, core: TritonCore, served: Path) -> None:
     replace(served)
     await asyncio.to_thread(reload, core)
     assert is_refused(await until(runtime, is_refused))
@@ -231,8 +229,11 @@ def test_a_restart_with_another_file_is_refused_by_the_gateway(
     served: Path, ours: Path, demo_clip: Path, tmp_path: Path
 ) -> None:
     ports = free_ports()
-    with running_server_on(served, ours, tmp_path, ports) as (core, gateway):
-        http = httpx.Client(base_url=gateway.address, timeout=60)
+    with (
+        triton_core(served, tmp_path / "core", options=EXPLICIT, ports=ports) as core,
+        running_server(tmp_path / "cache", **gateway_of(ours, core.grpc)) as gateway,
+        httpx.Client(base_url=gateway.address, timeout=60) as http,
+    ):
         expected = logits(ask(http, demo_clip))
         answers, stop = [], threading.Event()
         asking = threading.Thread(target=lambda: keep_asking(http, demo_clip, answers, stop))
@@ -250,7 +251,6 @@ def test_a_restart_with_another_file_is_refused_by_the_gateway(
             assert eventually(lambda: http.get("/readyz").status_code == 200, 60)
         stop.set()
         asking.join()
-        http.close()
     given = [answer for answer in answers if answer.status_code == 200]
     assert {answer.status_code for answer in answers} <= {200, 503, 504}
     for answer in given:
@@ -278,18 +278,3 @@ def keep_asking(http: httpx.Client, clip: Path, answers: list[httpx.Response], s
     while not stop.is_set():
         answers.append(ask(http, clip))
         time.sleep(0.01)  # leaves the processor to the server
-
-
-class running_server_on:
-    """A Triton core on given ports and a gateway before it; the core may be killed inside."""
-
-    def __init__(self, served: Path, ours: Path, folder: Path, ports: Any) -> None:
-        self._core = triton_core(served, folder / "core", options=EXPLICIT, ports=ports)
-        self._gateway = running_server(folder / "cache", **gateway_of(ours, f"127.0.0.1:{ports.grpc}"))
-
-    def __enter__(self) -> tuple[TritonCore, RunningServer]:
-        return self._core.__enter__(), self._gateway.__enter__()
-
-    def __exit__(self, *details: Any) -> None:
-        self._gateway.__exit__(*details)
-        self._core.__exit__(*details)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from serve.extras import require_extra
 from training.data.command_line import Root, SourceOf
 from training.evaluation.errors import EvaluationError
 
@@ -181,15 +182,14 @@ def _require_places(out: Path | None, plots: Path | None) -> None:
 
     Raises:
         EvaluationError: there will not.
+        MissingExtra: the extra `plots` is not installed.
     """
     from training.evaluation.results import require_writable
 
     if out is not None:
         require_writable(out.parent)
     if plots is not None:
-        from training.evaluation.plots import require_plots
-
-        require_plots()
+        require_extra("plots", needed_by="--plots")
         require_writable(plots)
 
 

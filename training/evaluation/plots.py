@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.errors import EvaluationError
+from serve.extras import require_extra
 from training.evaluation.metrics import top_k_curve
 from training.evaluation.results import Result, SplitResult
 
@@ -16,20 +16,11 @@ WORST = 40  # classes named where there are more
 MOST_RANKS = 50  # k of the top-k curve
 
 
-def require_plots() -> None:
-    """Make sure that pictures can be drawn.
-
-    Raises:
-        EvaluationError: the extra `plots` is not installed.
-    """
-    _figure_class()
-
-
 def draw_result(result: Result, folder: Path) -> list[Path]:
     """Draw every split into a folder, of several each into one of its own; the files that were written.
 
     Raises:
-        EvaluationError: the extra `plots` is not installed.
+        MissingExtra: the extra `plots` is not installed.
     """
     drawn = []
     for number, split in enumerate(result.splits, start=1):
@@ -132,18 +123,13 @@ def _figure(
     title: str, x: str, y: str, *, inches: tuple[float, float], heights: tuple[float, ...] = (1.0,)
 ) -> tuple[Any, list[Any]]:
     """A figure with axes one below the other, the last with title and names; drawn without a screen."""
-    figure = _figure_class()(figsize=inches, layout="constrained")
+    require_extra("plots", needed_by="drawing")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
     axes = list(figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0])
     axes[-1].set(title=title, xlabel=x, ylabel=y)
     return figure, axes
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise EvaluationError("pictures need the extra `plots`: pip install 'actserve[plots]'") from error
-    return Figure
 
 
 def _short(name: str) -> str:
