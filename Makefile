@@ -20,7 +20,9 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip
 .PHONY: run test test-slow test-portable test-fast docs check bench demo-model serving everything model browser triton clean
 
 run: serving model
-	@$(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
+	@test -n "$(SERVE_DATA_DIR)" -o -e .data -o ! -e "$$HOME/.local/share/actserve/actserve.db" || echo \
+		"vocabularies of this checkout are kept in .data; SERVE_DATA_DIR=$$HOME/.local/share/actserve uses those of earlier versions"
+	@SERVE_DATA_DIR="$${SERVE_DATA_DIR:-.data}" $(BIN)/actserve serve --host $(HOST) --port $(PORT) --model $(MODEL) --repository $(REPOSITORY)
 
 # any other name is exported once, from the weights open_clip knows under it
 model:

@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 import uvicorn
 
 from serve import variables
 from serve.app import create_app
+from serve.data_folder import register_start
 from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.extras import MISSING_STATUS, MissingExtra
 from serve.routes.page import WEB
+from serve.settings import ServeSettings
 
 EXAMPLE = WEB / "example.mp4"
 
@@ -39,6 +42,15 @@ def run(given: dict[str, Any]) -> int:
     except OSError as error:
         print(f"actserve: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
         return 2
+    try:
+        data = data_in_use(settings)
+    except OSError as error:
+        print(
+            f"actserve: the data folder {settings.data_dir} cannot be written: {error.strerror}; "
+            "SERVE_DATA_DIR names another",
+            file=sys.stderr,
+        )
+        return 2
     address = address_of(settings.host, listener.getsockname()[1])
     faults: list[BaseException] = []
 
@@ -46,7 +58,7 @@ def run(given: dict[str, Any]) -> int:
         faults.append(error)
         server.should_exit = True
 
-    app = create_app(settings, on_ready=lambda: _greet(address), on_fault=on_fault)
+    app = create_app(settings, on_ready=lambda: _greet(address, data), on_fault=on_fault)
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=30)
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
@@ -79,12 +91,27 @@ def address_of(host: str, port: int) -> str:
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
-def _greet(address: str) -> None:
+def data_in_use(settings: ServeSettings) -> str:
+    """Where this server keeps vocabularies, and who else has used that folder; registers this start there.
+
+    Raises:
+        OSError: the data folder cannot be written.
+    """
+    url = settings.store_url.get_secret_value()
+    if url:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    folder = settings.data_dir.expanduser().resolve()
+    said = register_start(folder)
+    return f"{folder} ({said})" if said else str(folder)
+
+
+def _greet(address: str, data: str) -> None:
     """Print the page's address, a request that works as it stands, and what other commands need to know."""
     example = shlex.quote(os.path.relpath(EXAMPLE) if EXAMPLE.is_relative_to(Path.cwd()) else str(EXAMPLE))
     print(
         f"\nactserve is ready.\n  page     {address}/\n  API      {address}/docs\n"
         f"  request  curl -F video=@{example} -F top_k=3 {address}/v1/classify\n"
+        f"  data     {data}\n"
         f"  commands export {variables.SERVER}={address}\n",
         flush=True,
     )

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve.data_folder import database_file
 from serve.errors import EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
 from serve.metrics import Metrics
@@ -82,7 +83,7 @@ class Service:
 
     async def _start_models(self) -> None:
         url = self.settings.store_url.get_secret_value()
-        database = self._database = Database(url or sqlite_url(self.settings.data_dir.expanduser() / "actserve.db"))
+        database = self._database = Database(url or sqlite_url(database_file(self.settings.data_dir.expanduser())))
         await asyncio.to_thread(database.migrate)
         catalogue = Catalogue(database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings)
         store = RouteStore(database, configured=self.settings.model)

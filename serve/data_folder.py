@@ -1,0 +1,71 @@
+"""The data folder of a server, and which installations use it.
+
+The default folder belongs to the user, not to a checkout, so servers of several checkouts share their vocabularies by
+default. Each start writes itself into a note in the folder; a server that finds others there says so.
+"""
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serve.files import write_atomically
+from serve.version import VERSION
+
+logger = logging.getLogger(__name__)
+
+NOTE = "installations.json"
+INSTALLATION = Path(__file__).resolve().parent.parent  # a checkout, or a site-packages folder
+
+
+def database_file(folder: Path) -> Path:
+    """The SQLite database of a data folder."""
+    return folder / "actserve.db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The last start of an installation on a folder."""
+
+    version: str
+    started_at: str  # ISO 8601, UTC
+
+
+def register_start(folder: Path, *, installation: Path = INSTALLATION, version: str = VERSION) -> str:
+    """Write this installation into the folder's note; returns who used the folder before, empty if it alone did.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _read(folder / NOTE)
+    said = _describe(known, folder, installation=str(installation), version=version)
+    known[str(installation)] = Start(version=version, started_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    document = {name: asdict(start) for name, start in known.items()}
+    write_atomically(folder / NOTE, json.dumps(document, indent=1, ensure_ascii=False))
+    return said
+
+
+def _describe(known: dict[str, Start], folder: Path, *, installation: str, version: str) -> str:
+    others = {name: start for name, start in known.items() if name != installation}
+    if others:
+        name, start = max(others.items(), key=lambda item: item[1].started_at)
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        return f"shared with {name} (actserve {start.version}, started {start.started_at[:10]}){more}"
+    if installation in known:
+        before = known[installation].version
+        return "" if before == version else f"last used by actserve {before}"
+    return "an installation that left no note used it before" if database_file(folder).exists() else "new"
+
+
+def _read(note: Path) -> dict[str, Start]:
+    """What a note says; nothing where it is absent or damaged."""
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        return {str(name): Start(**start) for name, start in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        logger.warning("%s cannot be read and is written anew: %s", note, error)
+        return {}
