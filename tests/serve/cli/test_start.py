@@ -1,5 +1,6 @@
 """What a server prints when it is ready works as it stands; so does the README's first example."""
 
+import argparse
 import re
 import shlex
 import shutil
@@ -14,12 +15,16 @@ from tests.running_server import ROOT, RunningServer
 
 def send(command: str) -> httpx.Response:
     """The request of a curl command with `-F` fields, sent from the checkout."""
-    words = shlex.split(command.replace("\\\n", " "))
-    assert words[0] == "curl" and words[1:-1:2] == ["-F"] * ((len(words) - 2) // 2)
-    fields = dict(word.split("=", 1) for word in words[2:-1:2])
+    reader = argparse.ArgumentParser()
+    reader.add_argument("program", choices=["curl"])
+    reader.add_argument("-s", action="store_true")
+    reader.add_argument("-F", action="append", default=[], dest="fields")
+    reader.add_argument("url")
+    given = reader.parse_intermixed_args(shlex.split(command.replace("\\\n", " ")))
+    fields = dict(word.split("=", 1) for word in given.fields)
     files = {name: (ROOT / value[1:]).read_bytes() for name, value in fields.items() if value.startswith("@")}
     data = {name: value for name, value in fields.items() if name not in files}
-    return httpx.post(words[-1], files=files, data=data, timeout=60)
+    return httpx.post(given.url, files=files, data=data, timeout=60)
 
 
 def test_the_printed_request_works(demo_server: RunningServer) -> None:
@@ -40,7 +45,7 @@ def test_the_first_example_of_the_readme_works(demo_server: RunningServer) -> No
     answer = send(first[1].replace("http://127.0.0.1:8080", demo_server.address))
     assert answer.status_code == 200, answer.text
     labels = [result["label"] for result in answer.json()["results"]]
-    assert labels[0] == re.search(r'"results": \[\{"label": "([^"]+)"', readme)[1]  # type: ignore[index]
+    assert labels[0] == re.search(r'"results": \[\s*\{"label": "([^"]+)"', readme)[1]  # type: ignore[index]
 
 
 def test_the_example_is_small_and_is_served(demo_server: RunningServer) -> None:
