@@ -61,7 +61,7 @@ class Engine(Protocol):
     async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
         """X-CLIP's prompt head: V views and K classes [K, D] -> logits [V, K], scale included."""
 
-    async def let_go(self) -> None:
+    async def unload(self) -> None:
         """Called before `close` when the version is not needed any more: give up what others hold for it."""
 
     async def close(self) -> None:

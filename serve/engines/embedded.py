@@ -97,7 +97,7 @@ class EmbeddedEngine:
         assert self._head is not None, "only X-CLIP has a head"
         return await self._head.logits(features, text_features)
 
-    async def let_go(self) -> None:
+    async def unload(self) -> None:
         """Nothing of it is held by others."""
 
     async def close(self) -> None:

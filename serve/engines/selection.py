@@ -118,7 +118,7 @@ def _engine(contract: ModelContract, repository: Path, label: str, settings: Ser
 async def _discard(engine: Engine) -> None:
     """Close a candidate that is not taken; what a Triton server loaded for it alone goes too."""
     if isinstance(engine, triton.TritonEngine) and engine.has_loaded:
-        await engine.let_go()
+        await engine.unload()
     await engine.close()
 
 

@@ -146,7 +146,7 @@ class TritonEngine:
         assert self._head is not None, "only X-CLIP has a head"
         return await self._head.logits(features, text_features)
 
-    async def let_go(self) -> None:
+    async def unload(self) -> None:
         """Have the server drop this version and keep the others; where it takes no orders, it keeps all.
 
         A gateway that still wants the version has it loaded again.

@@ -74,7 +74,7 @@ class Activation:
             if not routes.versions:
                 contract = runtime.contract
                 routes = Routes().with_version(contract.name, contract.version).with_alias(DEFAULT, contract.name)
-        self._registry.lead(routes)
+        self._registry.set_routes(routes)
 
     def watch(self, *, poll_seconds: float) -> None:
         """Begin to follow what other gateways of the store activate."""
@@ -101,11 +101,11 @@ class Activation:
         except ContractError as error:
             raise ModelRefused(error.message, **error.facts) from error
 
-        def lead(routes: Routes) -> Routes:
+        def reroute(routes: Routes) -> Routes:
             moved = routes.with_version(name, contract.version)
             return moved if alias is None else moved.with_alias(alias, name)
 
-        return await self._move(lead, f"{name}@{contract.version}", seconds=seconds)
+        return await self._move(reroute, f"{name}@{contract.version}", seconds=seconds)
 
     async def roll_back(self, name: str, *, seconds: float) -> bool:
         """Lead a model's name to the version before, or an alias to the model before; whether that is done by now.
@@ -157,13 +157,13 @@ class Activation:
             self._swap(kept)
             self.fault = self._refused = None
 
-    async def _move(self, lead: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
-        """Stage a version and follow the routes `lead` makes of those of that moment."""
+    async def _move(self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
+        """Stage a version and follow the routes that `reroute` makes of the current ones."""
         if self._turn.locked():
             current = self.staging.reference if self.staging else "another model"
             raise ActivationUnderWay(f"{current} is being activated; one at a time", reference=current)
         await self._turn.acquire()
-        task = asyncio.create_task(self._moving(lead, reference), name=f"activate {reference}")
+        task = asyncio.create_task(self._moving(reroute, reference), name=f"activate {reference}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task}, timeout=seconds)
@@ -173,11 +173,11 @@ class Activation:
         task.result()
         return True
 
-    async def _moving(self, lead: Callable[[Routes], Routes], reference: str) -> None:
+    async def _moving(self, reroute: Callable[[Routes], Routes], reference: str) -> None:
         """The work of `_move`; gives up the turn it was started with."""
         try:
             await self._stage(reference)
-            routes = lead(self._registry.routes)
+            routes = reroute(self._registry.routes)
             try:
                 await asyncio.to_thread(self._store.save, routes)
             except StoreUnavailable as error:
@@ -218,12 +218,12 @@ class Activation:
         assert self.staging is not None, "something was staged"
         logger.warning("%s stays inactive: %s", self.staging.reference, told, exc_info=error)
         self.staging.stage, self.staging.fault = "failed", told
-        await self._let_go_unused()
+        await self._unload_unused()
         return told
 
     def _swap(self, routes: Routes) -> None:
         """Follow new routes; what neither they nor a rollback leads to is closed when its users are done."""
-        self._registry.lead(routes)
+        self._registry.set_routes(routes)
         if self.staging is not None:
             self.staging.stage = "active"
         logger.info("models: %s", ", ".join(runtime.reference for runtime in self._registry.active()))
@@ -233,16 +233,16 @@ class Activation:
 
     async def _settle(self) -> None:
         """What follows a swap and may take its time."""
-        await self._let_go_unused()
+        await self._unload_unused()
         try:
             await self._catalogue.adopt([runtime.contract for runtime in self._registry.active()])
         except StoreUnavailable as error:
             logger.warning("the labels of new models are not in the store yet: %s", error)
 
-    async def _let_go_unused(self) -> None:
+    async def _unload_unused(self) -> None:
         routes = self._registry.routes
         kept = {f"{name}@{version}" for name, version in (*routes.versions.items(), *routes.previous.items())}
         for runtime in self._registry.loaded():
             if runtime.reference not in kept:
                 with suppress(ActserveError):
-                    await self._registry.let_go(runtime.reference)
+                    await self._registry.unload(runtime.reference)

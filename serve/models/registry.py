@@ -30,7 +30,7 @@ class ModelRegistry:
         """Hold a loaded version; no route leads to it yet."""
         self._loaded[runtime.reference] = runtime
 
-    def lead(self, routes: Routes) -> None:
+    def set_routes(self, routes: Routes) -> None:
         """Follow new routes from the next request on; requests under way go on with what they began with."""
         self._routes = routes
 
@@ -86,7 +86,7 @@ class ModelRegistry:
         with self._counted(runtimes):
             yield runtimes
 
-    async def let_go(self, reference: str) -> None:
+    async def unload(self, reference: str) -> None:
         """Close a version no route leads to, once its last user is done."""
         runtime = self._loaded.pop(reference, None)
         if runtime is None:
@@ -94,7 +94,7 @@ class ModelRegistry:
         while self._users[reference]:
             self._freed.clear()
             await self._freed.wait()
-        await runtime.engine.let_go()
+        await runtime.engine.unload()
         await runtime.close()
 
     async def close(self) -> None:

@@ -56,7 +56,7 @@ async def test_the_core_takes_the_bundled_model_as_it_lies_there(triton_reposito
             triton=TritonSettings(url=core.grpc, load_timeout_seconds=2),
         )  # fmt: skip
         runtime = await load_runtime(settings, "demo")
-        await runtime.engine.let_go()
+        await runtime.engine.unload()
         assert await _answers(runtime)
         await runtime.close()
         with pytest.raises(ContractError, match="within 2 s: of tiny_text it has nothing"):

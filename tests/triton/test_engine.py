@@ -159,7 +159,7 @@ async def test_callers_who_leave_harm_neither_the_server_nor_those_who_stay(load
     assert core.process.poll() is None
 
 
-async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Load, core: TritonCore) -> None:
+async def test_two_versions_stand_beside_each_other_until_one_is_unloaded(load: Load, core: TritonCore) -> None:
     first, second = await load("tiny@1"), await load("tiny@2")
     asked = views(first, 2)
     one, two = await logits(first, asked), await logits(second, asked)
@@ -167,7 +167,7 @@ async def test_two_versions_stand_beside_each_other_until_one_is_let_go(load: Lo
     np.testing.assert_array_equal(await logits(first, asked), one)
     answers: list[np.ndarray] = []
     stays = asyncio.create_task(_ask_on(second, asked, answers))
-    await first.engine.let_go()
+    await first.engine.unload()
     await first.engine.close()  # its watch would have it loaded again
 
     def ready() -> set[str]:
