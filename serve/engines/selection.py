@@ -37,24 +37,24 @@ class StartedEngine:
 
     engine: Engine
     parity: ParityFigures
-    passed_over: dict[str, str]  # label -> reason
+    rejected_engines: dict[str, str]  # label -> reason
 
 
 def candidates(choice: str) -> tuple[list[str], dict[str, str]]:
     """(labels to try in order, label -> reason for those not worth a try) of a setting."""
     if choice != "auto":
         return [choice], {}
-    passed_over: dict[str, str] = {}
+    rejected_engines: dict[str, str] = {}
     labels = []
     if ort.has_cuda_device():
         labels.append("onnxruntime-cuda")
     else:
-        passed_over["onnxruntime-cuda"] = "no NVIDIA device here"
+        rejected_engines["onnxruntime-cuda"] = "no NVIDIA device here"
     if ov.has_bf16():
         labels.append("openvino-bf16")
     else:
-        passed_over["openvino-bf16"] = "this processor has no bf16"
-    return [*labels, "openvino-f32", "onnxruntime-cpu"], passed_over
+        rejected_engines["openvino-bf16"] = "this processor has no bf16"
+    return [*labels, "openvino-f32", "onnxruntime-cpu"], rejected_engines
 
 
 async def start_engine(contract: ModelContract, repository: Path, settings: ServeSettings) -> StartedEngine:
@@ -64,7 +64,7 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
         ContractError: a file differs from its sha256, or no candidate gives the model's numbers.
     """
     await asyncio.to_thread(verify_files, contract, repository)  # hashing: seconds for a large model
-    labels, passed_over = candidates(settings.engine)
+    labels, rejected_engines = candidates(settings.engine)
     cache_dir = settings.cache_dir.expanduser()
     last_error: ContractError | None = None
     for label in labels:
@@ -75,11 +75,11 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
             await engine.start()
             runtime = _runtime_version(label)
             figures = await check_parity(engine, repository, cache_dir=cache_dir, runtime=runtime)
-            return StartedEngine(engine=engine, parity=figures, passed_over=passed_over)
+            return StartedEngine(engine=engine, parity=figures, rejected_engines=rejected_engines)
         except ContractError as error:
             await _discard(engine)
             logger.warning("%s passed over for %s@%s: %s", label, contract.name, contract.version, error)
-            passed_over[label] = error.message
+            rejected_engines[label] = error.message
             last_error = error
         except BaseException:
             await _discard(engine)
@@ -87,7 +87,7 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
     assert last_error is not None, "candidates() never returns an empty list"
     if len(labels) == 1:
         raise last_error
-    raise ContractError(f"no runtime gives the numbers of {contract.name}@{contract.version}: {passed_over}")
+    raise ContractError(f"no runtime gives the numbers of {contract.name}@{contract.version}: {rejected_engines}")
 
 
 async def _judge(contract: ModelContract, repository: Path, label: str, settings: ServeSettings) -> None:

@@ -31,7 +31,7 @@ class ModelRuntime:
     bank: PromptBank
     kept_clips: KeptRows  # features of example clips, patch features behind them where the family has any
     parity: ParityFigures
-    passed_over: dict[str, str]  # engine label -> why it was not taken
+    rejected_engines: dict[str, str]  # engine label -> why it was not taken
 
     async def close(self) -> None:
         """Close engine, bank and kept features."""
@@ -87,7 +87,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         bank=bank,
         kept_clips=kept_clips,
         parity=started.parity,
-        passed_over=started.passed_over,
+        rejected_engines=started.rejected_engines,
     )
 
 

@@ -134,5 +134,5 @@ def _facts(
             "relative_difference": runtime.parity.relative_difference,
             "lowest_cosine": runtime.parity.lowest_cosine,
         }
-        facts["engines_passed_over"] = runtime.passed_over
+        facts["rejected_engines"] = runtime.rejected_engines
     return facts
