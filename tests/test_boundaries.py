@@ -20,7 +20,7 @@ LIGHT = [
     "models/repository",
     "parity",
     "scoring",
-    "store/kept_rows",
+    "store/feature_cache",
     "strict_json",
     "unicode_text",
     "version_numbers",

@@ -14,7 +14,7 @@ from serve.engines.parity import ParityFigures
 from serve.engines.selection import start_engine
 from serve.models.repository import find_contract
 from serve.settings import ServeSettings
-from serve.store.kept_rows import KeptRows
+from serve.store.feature_cache import FeatureCache
 from serve.text.bank import PromptBank
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -29,7 +29,7 @@ class ModelRuntime:
     engine: Engine
     tokenizer: Tokenizer
     bank: PromptBank
-    kept_clips: KeptRows  # features of example clips, patch features behind them where the family has any
+    clip_cache: FeatureCache  # features of example clips, patch features behind them where the family has any
     parity: ParityFigures
     rejected_engines: dict[str, str]  # engine label -> why it was not taken
 
@@ -37,7 +37,7 @@ class ModelRuntime:
         """Close engine, bank and kept features."""
         await self.engine.close()
         self.bank.close()
-        self.kept_clips.close()
+        self.clip_cache.close()
 
     async def logits(self, features: VideoFeatures, bank: Float32Array) -> Float32Array:
         """Features of V views against a bank [M, P, D] -> logits [V, M, P], by the family's head or by cosine."""
@@ -69,13 +69,13 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         tokenizer,
         max_rows_per_run=settings.batch.max_text_rows,
         max_bytes=settings.limits.bank_cache_bytes,
-        kept=KeptRows(
+        kept=FeatureCache(
             settings.cache_dir.expanduser() / "text" / f"{_text_identity(contract, started.engine.label)}.sqlite",
             width=contract.embed_dim,
             max_bytes=settings.limits.kept_text_bytes,
         ),
     )
-    kept_clips = KeptRows(
+    clip_cache = FeatureCache(
         settings.cache_dir.expanduser() / "clips" / f"{_clip_identity(contract, started.engine.label)}.sqlite",
         width=contract.embed_dim * (1 + contract.num_patches),
         max_bytes=settings.limits.kept_clip_bytes,
@@ -85,7 +85,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         engine=started.engine,
         tokenizer=tokenizer,
         bank=bank,
-        kept_clips=kept_clips,
+        clip_cache=clip_cache,
         parity=started.parity,
         rejected_engines=started.rejected_engines,
     )

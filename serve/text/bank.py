@@ -14,7 +14,7 @@ from serve import scoring
 from serve.arrays import Float32Array
 from serve.engines.base import Engine
 from serve.errors import EngineFailure, InvalidVocabulary
-from serve.store.kept_rows import KeptRows
+from serve.store.feature_cache import FeatureCache
 from serve.text import prompts
 from serve.text.merges import MergeFinder, Merges
 from serve.text.tokenizer import Tokenizer, pad_rows
@@ -34,7 +34,7 @@ class PromptBank:
         *,
         max_rows_per_run: int,
         max_bytes: int,
-        kept: KeptRows | None = None,
+        kept: FeatureCache | None = None,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer

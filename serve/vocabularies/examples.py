@@ -144,7 +144,7 @@ class ExampleEncoder:
             VideoError, UnsupportedMedia: a clip cannot be decoded.
             UnknownVocabulary: the store does not hold a clip.
         """
-        found = await asyncio.to_thread(runtime.kept_clips.read, list(dict.fromkeys(hashes)))
+        found = await asyncio.to_thread(runtime.clip_cache.read, list(dict.fromkeys(hashes)))
         absent = [sha256 for sha256 in dict.fromkeys(hashes) if sha256 not in found]
         for done, sha256 in enumerate(absent, start=1):
             found[sha256] = await self._encode(runtime, sha256, (files or {}).get(sha256))
@@ -175,7 +175,7 @@ class ExampleEncoder:
         row = np.concatenate(parts).astype(np.float32)
         if not np.isfinite(row).all():
             raise EngineFailure("the video graph gave a number that is not finite")
-        await asyncio.to_thread(runtime.kept_clips.write, {sha256: row})
+        await asyncio.to_thread(runtime.clip_cache.write, {sha256: row})
         return row
 
     async def _text_logits(

@@ -17,7 +17,7 @@ import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array, UInt8Array
-from serve.store.kept_rows import KeptRows
+from serve.store.feature_cache import FeatureCache
 from serve.text import prompts
 from serve.text.tokenizer import pad_rows
 from training.config import DataConfig
@@ -57,7 +57,7 @@ class VideoEncoder:
         self._rule = _test_rule(towers)
         plan = "\n".join((towers.identity, repr(towers.sampling), repr(towers.preprocess), "1 clip, 1 crop"))
         self.width = towers.embed_dim * (1 + towers.num_patches)
-        self._kept = KeptRows(
+        self._kept = FeatureCache(
             cache.expanduser() / f"{hashlib.sha256(plan.encode()).hexdigest()[:32]}.sqlite",
             width=self.width,
             max_bytes=KEPT_BYTES,

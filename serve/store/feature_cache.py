@@ -21,7 +21,7 @@ AT_ONCE = 500  # keys of one query; SQLite bounds its parameters
 TABLE = "create table if not exists kept (key text primary key, features blob not null, crc integer not null)"
 
 
-class KeptRows:
+class FeatureCache:
     """Features [D] by key in a file; safe to use from several threads and processes."""
 
     def __init__(self, path: Path, *, width: int, max_bytes: int) -> None:
@@ -40,7 +40,7 @@ class KeptRows:
                 for start in range(0, len(keys), AT_ONCE):
                     found.update(self._read_some(connection, keys[start : start + AT_ONCE]))
             except sqlite3.Error as error:
-                self._suffer(error)
+                self._handle_database_error(error)
         return found
 
     def write(self, rows: Mapping[str, Float32Array]) -> None:
@@ -54,7 +54,7 @@ class KeptRows:
                         "delete from kept where rowid <= (select max(rowid) from kept) - ?", (self._max_rows,)
                     )
             except sqlite3.Error as error:
-                self._suffer(error)
+                self._handle_database_error(error)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -86,7 +86,7 @@ class KeptRows:
                 logger.warning("%s: a kept row is damaged and will be encoded again", self._path.name)
         return found
 
-    def _suffer(self, error: sqlite3.Error) -> None:
+    def _handle_database_error(self, error: sqlite3.Error) -> None:
         """Go on without the cache; a file that is no database is removed."""
         self._drop_connection()
         if isinstance(error, sqlite3.OperationalError):  # locked, full, not permitted
