@@ -23,7 +23,7 @@ if __name__ == "__main__":  # the imports below need it
 
 from export.assembly import Exported, Weights, export_checkpoint
 from export.errors import ExportError
-from export.parity import RuntimeParity
+from export.parity_gate import RuntimeParity
 from export.promotion_command import promote
 from export.publication import Accelerator
 from export.sources import from_file, from_open_clip, override, tokenizer_bytes

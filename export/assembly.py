@@ -14,7 +14,7 @@ from export.attention import separate_projections_
 from export.errors import ExportError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
-from export.parity import RuntimeParity, measure_parity, parity_document, require_parity
+from export.parity_gate import RuntimeParity, measure_parity, parity_document, require_parity
 from export.publication import Accelerator, Building, building, check_accelerator, check_signature, publish
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError
 from export.onnx_files import describe_graph
-from export.parity import RuntimeParity, measure_parity, require_parity
+from export.parity_gate import RuntimeParity, measure_parity, require_parity
 from serve.contract import ModelContract
 from serve.models.repository import ModelReference, find_contract, verify_files
 

@@ -13,7 +13,7 @@ from serve.feedback.folder import FeedbackFolder
 from serve.metrics import Metrics
 from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
-from serve.models.routes import RouteStore
+from serve.models.routing import RouteStore
 from serve.pipeline import Pipeline
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url

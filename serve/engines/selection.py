@@ -14,7 +14,7 @@ from serve.contract import ModelContract
 from serve.engines import ort, ov, triton
 from serve.engines.base import Engine
 from serve.engines.embedded import EmbeddedEngine, embedded_head
-from serve.engines.parity import ParityFigures, check_parity, is_parity_remembered
+from serve.engines.parity_check import ParityFigures, check_parity, is_parity_remembered
 from serve.errors import ContractError
 from serve.models.repository import verify_files
 from serve.settings import ServeSettings

@@ -23,7 +23,7 @@ from serve.errors import (
 )
 from serve.models.registry import ModelRegistry
 from serve.models.repository import ModelReference, find_contract, model_names
-from serve.models.routes import DEFAULT, Routes, RouteStore
+from serve.models.routing import DEFAULT, Routes, RouteStore
 from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings
 from serve.vocabularies.catalogue import Catalogue

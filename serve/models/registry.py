@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from serve.errors import EngineUnavailable, UnknownModel
 from serve.models.repository import ModelReference
-from serve.models.routes import DEFAULT, Routes
+from serve.models.routing import DEFAULT, Routes
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 

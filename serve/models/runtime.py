@@ -10,7 +10,7 @@ from serve import scoring
 from serve.arrays import Float32Array
 from serve.contract import ModelContract
 from serve.engines.base import Engine, VideoFeatures
-from serve.engines.parity import ParityFigures
+from serve.engines.parity_check import ParityFigures
 from serve.engines.selection import start_engine
 from serve.models.repository import find_contract
 from serve.settings import ServeSettings

@@ -24,7 +24,7 @@ from export.towers import graph_plans
 from serve.arrays import UInt8Array
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession, has_bf16
-from serve.engines.parity import processor
+from serve.engines.parity_check import processor
 from tests.bench.export_bench import TEXT_B, VISION_B32, fresh
 from tests.bench.turns import in_turns
 from tests.models import tiny_checkpoint, tiny_open_clip

@@ -24,7 +24,7 @@ from export.assembly import Exported, export_checkpoint
 from export.sources import MERGES, override, tokenizer_bytes
 from export.versions import toolchain
 from serve.contract import TextContract
-from serve.engines.parity import processor
+from serve.engines.parity_check import processor
 from serve.text.prompts import fill
 from serve.text.tokenizer import clip_tokenizer_json, load_tokenizer, pad_rows
 from tests.models import FAMILIES, tiny_checkpoint, tiny_open_clip, write_tokenizer

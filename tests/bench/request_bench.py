@@ -33,7 +33,7 @@ from export.assembly import export_checkpoint
 from export.sources import from_file, tokenizer_bytes
 from serve.arrays import UInt8Array
 from serve.contract import ModelContract, TextContract
-from serve.engines.parity import processor
+from serve.engines.parity_check import processor
 from serve.text.tokenizer import pad_rows
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
