@@ -70,7 +70,7 @@ class Measured:
     """What a question gives for one video, before it is scored."""
 
     logits: Float32Array  # [V, M, P]
-    gained: Float32Array | None  # [V, K], by examples
+    example_logits: Float32Array | None  # [V, K], by examples
     decoded: DecodedViews
     timing_ms: dict[str, float]
 
@@ -129,7 +129,7 @@ class Pipeline:
         prototypes = question.prototypes
         return Measured(
             logits=logits,
-            gained=None if prototypes is None else prototypes.logits(features.video_features),
+            example_logits=None if prototypes is None else prototypes.logits(features.video_features),
             decoded=decoded,
             timing_ms={
                 "queue": decoded.queue_ms + features.queue_ms,
@@ -222,7 +222,7 @@ def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> 
         question.runtime.contract.scoring,
         function=question.function,
         phrasing=question.phrasing,
-        gained=measured.gained,
+        example_logits=measured.example_logits,
         scale=scale,
     )
 

@@ -189,13 +189,13 @@ def reduce_logits(
     *,
     function: str,
     phrasing: Phrasing | None = None,
-    gained: Float32Array | None = None,
+    example_logits: Float32Array | None = None,
     scale: Scale = PLAIN,
 ) -> Scores:
     """Logits [V, M, P] -> scores of each label by the contract's view rule; without `phrasing` each column is a label.
 
-    `function` is softmax, sigmoid or none; `gained` [V, K] is what examples add to the logits of labels. Under softmax
-    the rivals' score is the sum of theirs, under sigmoid that of the best of them.
+    `function` is softmax, sigmoid or none; `example_logits` [V, K] are added to the logits of labels. Under softmax
+    `rival_score` is the sum of the rivals' scores, under sigmoid the largest of them.
 
     >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
     >>> reduce_logits(np.array([[[0.0, 0.0]], [[2.0, 2.0]]], np.float32), rules, function="softmax").scores.tolist()
@@ -204,9 +204,9 @@ def reduce_logits(
     classes = logits if phrasing is None else label_logits(logits, phrasing)
     num_labels = logits.shape[-1] if phrasing is None else len(phrasing.counts)
     cosines = (_mean(classes[..., :num_labels]) - np.float32(contract.logit_bias)) / np.float32(contract.logit_scale)
-    if gained is not None:
+    if example_logits is not None:
         classes = classes.copy()
-        classes[..., :num_labels] += gained[:, None, :]
+        classes[..., :num_labels] += example_logits[:, None, :]
     mean_logits = _mean(classes[..., :num_labels])  # [K]
     if function == "none":
         return Scores(scores=None, logits=mean_logits, cosines=cosines)

@@ -53,9 +53,9 @@ class Prototypes:
     def logits(self, video_features: Float32Array) -> Float32Array:
         """What views [V, D] gain for each label: [V, K]."""
         cosines = scoring.unit(video_features) @ self.features.T  # [V, G]
-        gained = np.zeros((len(cosines), self.num_labels), np.float32)
-        gained[:, self.labels] = self.mixture.weight * affinity(cosines, sharpness=self.mixture.sharpness)
-        return gained
+        example_logits = np.zeros((len(cosines), self.num_labels), np.float32)
+        example_logits[:, self.labels] = self.mixture.weight * affinity(cosines, sharpness=self.mixture.sharpness)
+        return example_logits
 
 
 def affinity(cosines: Float32Array, *, sharpness: float) -> Float32Array:
