@@ -18,7 +18,7 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import ModelContract
 from serve.engines.base import VideoFeatures
 from serve.engines.head import PromptHead
-from serve.engines.parity import check_parity
+from serve.engines.parity_check import check_parity
 from serve.engines.signature import check_tensors
 from serve.engines.triton_configuration import configuration_on_disk, describe_instances, is_half_precision
 from serve.engines.triton_instances import LoadedInstances

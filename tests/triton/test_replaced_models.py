@@ -204,7 +204,7 @@ async def test_versions_of_one_name_are_not_loaded_anew_when_another_comes_or_go
     )
     second = await load_runtime(settings, "tiny@2")
     np.testing.assert_array_equal(await encode(first), expected)
-    await second.engine.let_go()
+    await second.engine.unload()
     await second.close()
     np.testing.assert_array_equal(await encode(first), expected)
     assert first.engine._instances.epoch == epoch
