@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from serve import problems
+from serve.errors import ActserveError
 from serve.middleware import RequestFacts
 from serve.query import check_request_line
 from serve.routes import calibration, classify, examples, feedback, health, models, page, vocabularies
@@ -70,9 +71,12 @@ async def _start(app: FastAPI, service: Service) -> None:
     try:
         await service.start()
     except Exception as error:  # whatever it is, the operator is told and the process ends
-        logger.error("the start failed: %s", error)
         if app.state.on_fault is not None:
             app.state.on_fault(error)
+        else:
+            logger.error("the start failed: %s", error)
+        if not isinstance(error, ActserveError):
+            logger.error("the start failed by a fault of the server", exc_info=error)
         return
     if app.state.on_ready is not None:
         app.state.on_ready()

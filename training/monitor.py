@@ -54,7 +54,7 @@ class Monitor:
         """After some steps: losses, learning rates, speed."""
         if self._writer is None or self._progress is None:
             return
-        told = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        told = losses_text(losses, digits=3)
         self._progress.update(self._task, completed=step, told=f"{told} {clips_per_second:.1f} clips/s")
         for group, values in (("loss", losses), ("rate", rates), ("speed", {"clips_per_second": clips_per_second})):
             for name, value in values.items():
@@ -114,6 +114,14 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # cut off by a crash
+
+
+def losses_text(losses: Mapping[str, float], *, digits: int) -> str:
+    """The losses of a step in words: `loss 1.234`, with the task before each where there are several."""
+    if len(losses) == 1:
+        (value,) = losses.values()
+        return f"loss {value:.{digits}f}"
+    return ", ".join(f"loss of {task} {value:.{digits}f}" for task, value in losses.items())
 
 
 def _as_picture(confusion: np.ndarray) -> UInt8Array:

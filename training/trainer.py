@@ -29,7 +29,7 @@ from training.data.sources import Source, make_source
 from training.data.systems import normalised, preprocess_of
 from training.devices import computing_in, device_named
 from training.distributed import Place, any_of_ranks, check_shares, joined, mean_over_ranks
-from training.monitor import Monitor, monitor
+from training.monitor import Monitor, losses_text, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
 from training.run_state import RunState, begin, keep
 from training.schedules import Clock, Schedule, schedule_of
@@ -174,12 +174,12 @@ def tell(
     Raises:
         ConfigError: a loss is no number; nothing after it can be one.
     """
-    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-    if wrong:
-        raise ConfigError(f"step {state.step}: the loss {', '.join(wrong)} is no number; a lower optim.lr may help")
+    if not all(math.isfinite(value) for value in losses.values()):
+        found = losses_text(losses, digits=6)
+        raise ConfigError(f"step {state.step}: {found}, which is not a finite number; a lower optim.lr may help")
     rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
     telling.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
-    told = " ".join(f"{name} {value:.6f}" for name, value in losses.items())
+    told = losses_text(losses, digits=6)
     logger.info("step %d/%d %s %.1f clips/s", state.step, setting.steps, told, clips_per_second)
 
 

@@ -58,7 +58,7 @@ class Call:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    body: bytes | Path | None = None  # a path: the content of that file
     files: Sequence[tuple[str, Path]] = ()  # parts of a form, by name
     fields: Mapping[str, str] = field(default_factory=dict)  # beside the files
 
@@ -69,7 +69,9 @@ class Call:
         words = ["curl", "-X", self.method, self.url]
         for name, value in self.headers.items():
             words += ["-H", f"{name}: {value}"]
-        if self.body is not None:
+        if isinstance(self.body, Path):
+            words += ["--data-binary", f"@{self.body}"]
+        elif self.body is not None:
             words += ["--data-binary", self.body.decode()]
         for name, path in self.files:
             words += ["-F", f"{name}=@{path}"]
@@ -85,9 +87,10 @@ class Call:
         """
         import httpx
 
-        content: dict[str, Any] = {"content": self.body}
         try:
             with ExitStack() as streams:
+                body = self.body.read_bytes() if isinstance(self.body, Path) else self.body
+                content: dict[str, Any] = {"content": body}
                 if self.files:
                     parts = [(name, (path.name, streams.enter_context(path.open("rb")))) for name, path in self.files]
                     content = {"files": parts, "data": dict(self.fields)}

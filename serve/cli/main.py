@@ -7,14 +7,14 @@ actserve classify clip.mp4 --labels "waving,walking" --top-k 3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from serve.cli import feedback, models, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.options import Version, check_variables
-from serve.errors import ActserveError
+from serve.errors import ActserveError, InvalidOption
 from serve.extras import MISSING_STATUS, MissingExtra
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="actserve")
     except ActserveError as error:
         typer.echo(f"actserve: {error.message}", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, InvalidOption) else 1)
     except MissingExtra as error:
         typer.echo(f"actserve: {error}", err=True)
         sys.exit(MISSING_STATUS)
@@ -70,10 +70,13 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="A template with one {}; may be given several times.")
     ] = None,
-    top_k: Annotated[int, typer.Option(help="How many labels to return.")] = 5,
-    clips: Annotated[int, typer.Option(help="Clips sampled from each video.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels to return.")] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="Clips sampled from each video.")] = 1,
     crops: Annotated[int, typer.Option(help="1 (centre) or 3 crops.")] = 1,
-    function: Annotated[str | None, typer.Option(help="softmax, sigmoid or none; the model's own without it.")] = None,
+    function: Annotated[
+        Literal["softmax", "sigmoid", "none"] | None,
+        typer.Option(help="softmax, sigmoid or none; the model's own without it."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of the models (in process).")] = None,
     server: OptionalServer = None,

@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -47,7 +47,9 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
 def show(
     name: Name,
     server: Server = DEFAULT_SERVER,
-    file_format: Annotated[str, typer.Option("--format", help="txt (names), csv (phrases) or json (all).")] = "txt",
+    file_format: Annotated[
+        Literal["txt", "csv", "json"], typer.Option("--format", help="txt (names), csv (phrases) or json (all).")
+    ] = "txt",
 ) -> None:
     """A vocabulary, NAME or NAME@VERSION: its labels, one a line, or as a file that `put` takes."""
     url = f"{_url(server, name)}:export?format={quote(file_format)}"
@@ -69,12 +71,12 @@ def put(
     """Make a vocabulary of a file, or replace one."""
     media_type = TYPES_BY_SUFFIX.get(file.suffix.lower())
     if media_type is None:
-        raise ActserveError(f"{file}: a file ends in {', '.join(TYPES_BY_SUFFIX)}")
+        raise typer.BadParameter(f"{file}: the name of a file of labels ends in {', '.join(TYPES_BY_SUFFIX)}")
     current = _etag(server, name)
     condition = {"If-None-Match": "*"} if current is None else {"If-Match": current}
     query = "?split_names=true" if split_names else ""
     headers = {"Content-Type": media_type, **condition, **_common(author, wait)}
-    call = Call(method="PUT", url=f"{_url(server, name)}{query}", headers=headers, body=file.read_bytes())
+    call = Call(method="PUT", url=f"{_url(server, name)}{query}", headers=headers, body=file)
     _change(call, print_curl=print_curl)
 
 
@@ -91,7 +93,7 @@ def add(
 ) -> None:
     """Add labels."""
     if (synonym or negative) and len(labels) != 1:
-        raise ActserveError("--synonym and --negative belong to one label: add the labels one by one")
+        raise typer.BadParameter("--synonym and --negative belong to one label: add the labels one by one")
     added = [{"name": label, "synonyms": synonym or [], "negatives": negative or []} for label in labels]
     _patch(server, name, {"add": added}, author=author, wait=wait, print_curl=print_curl)
 
@@ -231,10 +233,14 @@ def calibrate(
         Path, typer.Argument(help="CSV with columns file,label; no label: none of them.", exists=True, dir_okay=False)
     ],
     false_accept_rate: Annotated[float, typer.Option(help="Share of unknown clips that may be accepted.")] = 0.05,
-    function: Annotated[str | None, typer.Option(help="softmax or sigmoid; the model's own without it.")] = None,
+    function: Annotated[
+        Literal["softmax", "sigmoid"] | None, typer.Option(help="softmax or sigmoid; the model's own without it.")
+    ] = None,
     clips: Annotated[int, typer.Option(help="Clips sampled from each video, as classifications will.")] = 1,
     crops: Annotated[int, typer.Option(help="1 or 3 crops, as classifications will.")] = 1,
-    criterion: Annotated[str | None, typer.Option(help="score or logit; the better one without it.")] = None,
+    criterion: Annotated[
+        Literal["score", "logit"] | None, typer.Option(help="score or logit; the better one without it.")
+    ] = None,
     per_label: Annotated[bool, typer.Option(help="Thresholds of their own for labels that attract clips.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Tell what would be fitted, change nothing.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Folder for reliability.png and open_set.png.")] = None,
@@ -273,13 +279,26 @@ def calibrate(
 
 
 def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
-    """Files, relative to the index, and their labels."""
-    with index.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream)
-        if not {"file", "label"} <= set(rows.fieldnames or ()):
-            raise ActserveError(f"{index}: columns file and label are needed, found {', '.join(rows.fieldnames or ())}")
-        pairs = [(index.parent / row["file"], (row["label"] or "").strip() or None) for row in rows]
-    return [file for file, _ in pairs], [label for _, label in pairs]
+    """Files, relative to the index, and their labels.
+
+    Raises:
+        typer.BadParameter: the index is no such table, or a file it names is absent.
+    """
+    try:
+        with index.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.DictReader(stream)
+            if not {"file", "label"} <= set(rows.fieldnames or ()):
+                columns = ", ".join(rows.fieldnames or ()) or "none"
+                raise typer.BadParameter(f"{index}: the columns file and label are needed, found {columns[:200]}")
+            pairs = [(row["file"] or "", (row["label"] or "").strip() or None) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise typer.BadParameter(f"{index} is no CSV in UTF-8: {error}") from error
+    if not pairs:
+        raise typer.BadParameter(f"{index} names no clip")
+    absent = [file for file, _ in pairs if not (index.parent / file).is_file()]
+    if absent:
+        raise typer.BadParameter(f"{index}: there is no file {str(index.parent / absent[0])!r} ({len(absent)} absent)")
+    return [index.parent / file for file, _ in pairs], [label for _, label in pairs]
 
 
 def _told(answer: Mapping[str, Any]) -> str:

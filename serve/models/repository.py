@@ -86,6 +86,11 @@ def find_contract(repository: Path, reference: str | ModelReference) -> ModelCon
     versions = model_versions(repository, wanted.name) if wanted.name in names else []
     if not versions or (wanted.version is not None and wanted.version not in versions):
         known = [f"{name}@{version}" for name in names for version in model_versions(repository, name)]
+        if not repository.is_dir():
+            raise UnknownModel(
+                f"there is no folder {str(repository)!r}: SERVE_REPOSITORY or --repository names that of the models",
+                known=[],
+            )
         raise UnknownModel(
             f"{repository} has no model {str(wanted)!r}; it has {', '.join(known) or 'none'}", known=known
         )

@@ -50,7 +50,7 @@ def run(out: Path, class_folders: Path, kind: str, *, processes: int, extra: str
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    losses = [float(value) for value in re.findall(r"step \d+/\d+ label ([0-9.]+)", done.stderr)]
+    losses = [float(value) for value in re.findall(r"step \d+/\d+ loss ([0-9.]+)", done.stderr)]
     return losses[::processes], out
 
 
