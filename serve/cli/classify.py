@@ -45,7 +45,7 @@ def classify_files(order: Order) -> int:
 async def _classify_all(order: Order) -> int:
     joined = _on_server(order) if order.server else _in_process(order)
     failures = 0
-    notices: set[str | None] = set()
+    notices: dict[str, None] = {}  # each said once, in order
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), disable=len(order.videos) < 2, transient=True,
@@ -58,12 +58,18 @@ async def _classify_all(order: Order) -> int:
                 answer = await next_answer
                 failures += "problem" in answer
                 _show(answer, as_json=order.as_json)
-                notices.add(answer.get("notice"))
+                notices.update(dict.fromkeys(_notices(answer)))
                 bar.advance(task)
     if not order.as_json:
-        for notice in filter(None, notices):
+        for notice in notices:
             print(f"note: {notice}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _notices(answer: dict[str, Any]) -> list[str]:
+    """What a reader should know of the model and of the labels."""
+    warnings = [warning["detail"] for warning in answer.get("vocabulary_warnings", ())]
+    return [*filter(None, [answer.get("notice")]), *warnings]
 
 
 async def _one(classify: Classify, path: Path, turns: asyncio.Semaphore) -> dict[str, Any]:

@@ -41,13 +41,16 @@ class MergeFinder:
         return Merges(groups=tuple(tuple(group) for group in places.values() if len(group) > 1), empty=tuple(empty))
 
     def _digests_of(self, filled: Sequence[str]) -> list[bytes]:
-        known = self._digests
-        found = {prompt: digest for prompt in filled if (digest := known.get(prompt)) is not None}
+        found = {prompt: digest for prompt in filled if (digest := self._digests.get(prompt)) is not None}
         absent = [prompt for prompt in dict.fromkeys(filled) if prompt not in found]
+        fresh: dict[str, bytes] = {}
         for start in range(0, len(absent), ROWS_AT_ONCE):
             part = absent[start : start + ROWS_AT_ONCE]
             for prompt, row in zip(part, self._tokenizer.rows(part), strict=True):
-                found[prompt] = hashlib.blake2b(array("q", row).tobytes(), digest_size=16).digest()
-        fits = len(known) + len(absent) <= DIGESTS_HELD
-        self._digests = {**known, **found} if fits else found if len(found) <= DIGESTS_HELD else {}
+                fresh[prompt] = hashlib.blake2b(array("q", row).tobytes(), digest_size=16).digest()
+        found |= fresh
+        if len(self._digests) + len(fresh) > DIGESTS_HELD:
+            self._digests = {}
+        if len(fresh) <= DIGESTS_HELD:
+            self._digests |= fresh
         return [found[prompt] for prompt in filled]

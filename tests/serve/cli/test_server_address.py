@@ -155,3 +155,18 @@ def test_what_cannot_be_undone_is_asked_for(demo_server: RunningServer, words: l
 def test_every_command_line_says_its_version(command: list[str]) -> None:
     shown = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     assert shown.stdout.startswith("actserve ") and len(shown.stdout.splitlines()) == 1
+
+
+def test_labels_are_a_list_with_quotes_and_merged_ones_are_noted(demo_server: RunningServer, demo_clip: Path) -> None:
+    found = run(
+        "classify", str(demo_clip), "--labels", 'Bowing， bowing；"waving, slowly"', "--server", demo_server.address
+    )
+    assert found.returncode == 0, found.stderr
+    assert {line.split(maxsplit=1)[1] for line in found.stdout.splitlines()[1:]} == {
+        "Bowing",
+        "bowing",
+        "waving, slowly",
+    }
+    assert found.stderr.count("note: demo@1 reads 'Bowing', 'bowing' as the same prompt") == 1
+    left = run("classify", str(demo_clip), "--labels", 'bowing, "waving', "--server", demo_server.address)
+    assert left.returncode == 1 and 'line 1, character 9: the quote " is not closed' in left.stderr

@@ -334,3 +334,20 @@ def test_documents_of_labels_are_read_by_the_grammar(
     assert (again.status_code, names_of(http.get(f"/v1/vocabularies/{name}").json())) == (200, names)
     refused = http.put(f"/v1/vocabularies/{name}-2", content=b'a, "b', headers=headers)
     assert (refused.status_code, "line 1, character 4" in refused.json()["detail"]) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["brushing someone's hair", "walking", "brushing someone\u2019s hair"], "labels 0 and 2 are the same"),
+        (["walking", "\u3164"], "label 1 is empty"),
+        (["walking", "walk\u200bing"], "are the same: 'walking' and 'walk\\u200bing'"),
+    ],
+    ids=["apostrophe", "filler", "zero width"],
+)
+def test_candidate_labels_that_would_share_a_score_are_refused_by_name(
+    http: httpx.Client, demo_clip: Path, labels: list[str], words: str
+) -> None:
+    options = {"options": json.dumps({"candidate_labels": labels})}
+    answer = http.post("/v1/classify", files={"video": demo_clip.read_bytes()}, data=options)
+    assert (answer.status_code, words in answer.json()["detail"]) == (422, True), answer.text
