@@ -18,8 +18,9 @@ from onnx import numpy_helper
 from serve.errors import EngineUnavailable
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings, TritonSettings
-from tests.running_server import eventually, running_server
+from tests.running_server import running_server
 from tests.triton.core import TritonCore, free_ports, needs_triton, triton_core
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = [pytest.mark.triton, needs_triton()]
 EXPLICIT = ("--model-control-mode=explicit",)
@@ -100,7 +101,7 @@ async def encode(runtime: ModelRuntime) -> np.ndarray:
 
 async def until(runtime: ModelRuntime, condition: Callable[[str | None], bool]) -> str | None:
     """The engine's fault once it meets a condition."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition(runtime.engine.fault):
             await asyncio.sleep(0.02)
     return runtime.engine.fault
@@ -173,7 +174,7 @@ async def test_a_reload_of_the_same_file_is_used_again(runtime: ModelRuntime, co
     path.write_bytes(path.read_bytes())  # another time of change: the server loads it anew
     await asyncio.to_thread(reload, core)
     with pytest.raises(EngineUnavailable):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 np.testing.assert_allclose(await encode(runtime), expected, atol=1e-5)
     assert await until(runtime, lambda fault: fault is None) is None
@@ -241,14 +242,14 @@ def test_a_restart_with_another_file_is_refused_by_the_gateway(
         core.kill()
         original = replace(served)
         with triton_core(served, tmp_path / "core", options=EXPLICIT, ports=ports):
-            assert eventually(lambda: "parity of tiny@1" in http.get("/readyz").json().get("detail", ""), 60)
+            assert eventually(lambda: "parity of tiny@1" in http.get("/readyz").json().get("detail", ""))
             assert http.get("/readyz").status_code == 503
             refused = ask(http, demo_clip)
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/engine-unavailable")
             assert "contract" in refused.json()["detail"]
             put_back(served, original)
             httpx.post(f"http://127.0.0.1:{ports.http}/v2/repository/models/tiny_video/load", json={}, timeout=60)
-            assert eventually(lambda: http.get("/readyz").status_code == 200, 60)
+            assert eventually(lambda: http.get("/readyz").status_code == 200)
         stop.set()
         asking.join()
     given = [answer for answer in answers if answer.status_code == 200]
@@ -267,10 +268,10 @@ def test_a_server_that_polls_its_repository_is_followed(
     ):
         assert ask(http, demo_clip).status_code == 200
         original = replace(served)
-        assert eventually(lambda: "parity of tiny@1" in http.get("/readyz").json().get("detail", ""), 60)
+        assert eventually(lambda: "parity of tiny@1" in http.get("/readyz").json().get("detail", ""))
         assert ask(http, demo_clip).status_code == 503
         put_back(served, original)
-        assert eventually(lambda: http.get("/readyz").status_code == 200, 60)
+        assert eventually(lambda: http.get("/readyz").status_code == 200)
         assert ask(http, demo_clip).status_code == 200
 
 
