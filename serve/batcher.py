@@ -1,7 +1,7 @@
-"""Micro-batching: rows of concurrent requests go through a graph together, each answer back to its own request.
+"""Micro-batching: run the rows of concurrent requests through a graph together.
 
-Batches form by themselves while the graph is busy; `max_delay_ms` adds a wait for company when it is idle. The queue
-is bounded, each item has a deadline, and every future ends: with rows, an error or the caller's cancellation.
+Batches form while the graph is busy; `max_delay_ms` adds a wait for further rows when it is idle. The queue is bounded,
+each item has a deadline, and every future completes: with rows, with an error, or by cancellation.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ RunBatch = Callable[[NDArray[Any]], Awaitable[Rows]]
 
 @dataclass(frozen=True, kw_only=True)
 class Batched:
-    """What a call gets back."""
+    """Result of `submit`."""
 
     outputs: Rows
-    queue_seconds: float  # until its first row had its turn
+    queue_seconds: float  # until the run with its first row started
 
 
 @dataclass(eq=False)
@@ -54,26 +54,26 @@ class MicroBatcher:
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait for a run."""
+        """Number of rows waiting for a run."""
         return self._queued_rows
 
     def start(self) -> None:
-        """Begin to serve; needs a running event loop."""
+        """Start the batching task; needs a running event loop."""
         self._task = asyncio.create_task(self._serve(), name="micro-batcher")
 
     async def submit(self, rows: NDArray[Any], *, deadline: float) -> Batched:
-        """Rows [n, ...] -> outputs by name, each [n, ...], in order; more than `max_rows` rows take several runs.
+        """Run rows [n, ...] and return outputs by name, each [n, ...]; more than `max_rows` rows take several runs.
 
         Raises:
-            Overloaded: the queue holds too many rows.
-            DeadlineExceeded: `deadline` (event loop seconds) passed before the rows had their turn.
+            Overloaded: the queue is full.
+            DeadlineExceeded: the rows were still in the queue at `deadline` (event loop seconds).
             EngineUnavailable: the batcher is closed.
         """
         if self._task is None or self._task.done():
             raise EngineUnavailable("the engine is closed")
         if self._queued_rows + len(rows) > max(self._max_queued, len(rows)):
             raise Overloaded(
-                f"{self._queued_rows} views wait already, {self._max_queued} may wait",
+                f"{self._queued_rows} views are waiting, at most {self._max_queued} may wait; try again later",
                 queued=self._queued_rows,
                 limit=self._max_queued,
             )
@@ -89,7 +89,7 @@ class MicroBatcher:
         try:
             parts = await asyncio.gather(*(item.future for item in items))
         except BaseException:
-            for item in items:  # the others of this call need not run
+            for item in items:  # the remaining items of this call need not run
                 item.future.cancel()
             raise
         outputs = (
@@ -98,7 +98,7 @@ class MicroBatcher:
         return Batched(outputs=outputs, queue_seconds=items[0].started_at - items[0].queued_at)
 
     async def close(self) -> None:
-        """Stop; whoever still waits is told so."""
+        """Stop; waiting callers get `EngineUnavailable`."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -120,7 +120,7 @@ class MicroBatcher:
                 await self._run(batch)
 
     def _take(self) -> list[_Item]:
-        """The next items that fit one run; cancelled and late ones are dropped on the way."""
+        """Remove and return the next items that fit into one run; drop cancelled and expired ones."""
         now = asyncio.get_running_loop().time()
         batch: list[_Item] = []
         room = self._max_rows
@@ -149,7 +149,7 @@ class MicroBatcher:
         except ActserveError as error:
             self._fail(batch, error)
             return
-        except Exception as error:  # nobody may wait for ever because of an unknown fault
+        except Exception as error:  # an unexpected error must not leave callers waiting
             self._fail(batch, EngineFailure(f"the engine failed: {error}"))
             return
         self.runs += 1

@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic writes, flushing to the disk, content hashes."""
+"""Crash-safe file writes, flushing to the disk, and content hashes."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends, and is removed when it raises.
 
     Readers see the old file or the whole new one, also after power loss: the content is flushed before the rename and
-    the folder after it. Several writers may race; one of their files wins, whole. Missing folders are created.
+    the folder after it. Of several concurrent writers one wins, with its whole file. Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")

@@ -1,4 +1,4 @@
-"""The rules by which two runtimes count as giving the same numbers; export's gate and serving's check share them."""
+"""Rules that decide whether two runtimes agree; used by the gate at export and the check at start."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from serve.arrays import Float32Array
 FULL_PRECISION_TOLERANCE = 1e-4  # largest difference over largest value: rounding of fp32 sums in another order
 HALF_PRECISION_COSINE = 0.999  # bf16 and fp16 keep 8 and 11 bits
 HALF_PRECISION = frozenset({"openvino-bf16", "onnxruntime-tensorrt", "triton-fp16"})
-CLEAR_MARGIN = 0.2  # logits; below it two labels are as good as tied and rounding may swap them
-MINUTE_VALUE = 1e-30  # stands for the largest of values that are all zero
+CLEAR_MARGIN = 0.2  # logits; below it two labels are close to a tie and rounding may swap them
+MINUTE_VALUE = 1e-30  # replaces a maximum or a length of zero in a division
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One array of one runtime against torch's."""
+    """Differences between one array of a runtime and torch's."""
 
     relative_difference: float  # largest difference over largest value
     lowest_cosine: float  # over rows
@@ -23,7 +23,7 @@ class Figures:
 
 
 def compare(found: Float32Array, expected: Float32Array) -> Figures:
-    """Figures of one array; a wrong shape or a value that is no number is as far off as can be.
+    """Compare one array with the expected one; a wrong shape or a non-finite value gives the worst figures.
 
     >>> rows = np.array([[1.0, 0.0]], np.float32)
     >>> compare(rows, 2 * rows)
@@ -40,7 +40,7 @@ def compare(found: Float32Array, expected: Float32Array) -> Figures:
 
 
 def cosine_logits(video_features: Float32Array, text_features: Float32Array, *, logit_scale: float) -> Float32Array:
-    """Logits [n, r] of every clip against every prompt, for the families without a prompt head.
+    """Return logits [n, r] of every clip and every prompt, for families without a prompt head.
 
     >>> rows = np.array([[3.0, 0.0]], np.float32)
     >>> cosine_logits(rows, np.eye(2, dtype=np.float32), logit_scale=100.0).tolist()
@@ -51,7 +51,7 @@ def cosine_logits(video_features: Float32Array, text_features: Float32Array, *, 
 
 
 def clear_disagreements(found: Float32Array, expected: Float32Array) -> int:
-    """Clips whose best label differs although the margin in `expected` [n, r] is clear.
+    """Count the clips whose best label differs although the margin in `expected` [n, r] exceeds `CLEAR_MARGIN`.
 
     >>> expected = np.array([[1.0, 0.0], [0.1, 0.0]], np.float32)  # only the first is clear
     >>> clear_disagreements(expected[:, ::-1], expected)

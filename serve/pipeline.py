@@ -1,10 +1,10 @@
-"""The way of a request from a file on disk to an answer; the only place that joins the stages.
+"""Pipeline of a request, from a file on disk to the answer; the only module that joins the stages.
 
-options     -> model, labels, templates        (refused before any work)
-bank        -> text features [M, K, D]         (cached; encoded beside the decoding)
+options     -> model, labels, templates        (validated before any work)
+bank        -> text features [M, K, D]         (cached; encoded while the video is decoded)
 decode pool -> views [V, T, 3, S, S] uint8
 engine      -> video features [V, D]           (micro-batched with other requests)
-scoring     -> logits [V, M, P], what examples add [V, K] -> scores, logits, cosines [K] -> top-k, accepted or not
+scoring     -> logits [V, M, P], example logits [V, K] -> scores, logits, cosines [K] -> top-k, acceptance
 """
 
 import asyncio
@@ -46,17 +46,17 @@ from serve.vocabularies.vocabulary import Vocabulary
 Result = TypeVar("Result")
 First = TypeVar("First")
 Second = TypeVar("Second")
-INLINE_SCORES = 100_000  # views x templates x labels; below it a thread costs more than the arithmetic
+INLINE_SCORES = 100_000  # views x templates x labels; below it, switching to a thread costs more than the computation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A request's options, resolved: which model, which labels under which templates, and when one is accepted."""
+    """The resolved options of a request: model, labels, templates and the rule that accepts labels."""
 
     runtime: ModelRuntime
     vocabulary: Vocabulary | None
     labels: tuple[str, ...]
-    phrases: tuple[str, ...]  # what is compared with the video; the labels themselves where they have no other phrase
+    phrases: tuple[str, ...]  # texts compared with the video; by default the labels
     phrasing: scoring.Phrasing | None
     templates: tuple[str, ...]
     function: FunctionToApply
@@ -67,16 +67,16 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a question gives for one video, before it is scored."""
+    """Logits of one video, before scoring."""
 
     logits: Float32Array  # [V, M, P]
-    example_logits: Float32Array | None  # [V, K], by examples
+    example_logits: Float32Array | None  # [V, K], from the vocabulary's examples
     decoded: DecodedViews
     timing_ms: dict[str, float]
 
 
 class Pipeline:
-    """Classifies files."""
+    """Classifies video files."""
 
     def __init__(
         self, pool: DecodePool, registry: ModelRegistry, catalogue: Catalogue, *, settings: ServeSettings
@@ -114,7 +114,7 @@ class Pipeline:
         )
 
     async def measure(self, path: Path, question: Question, options: ClassifyOptions, *, deadline: float) -> Measured:
-        """The logits of the video at `path`.
+        """Compute the logits of the video at `path`.
 
         Raises:
             RequestError, ServiceError: see `serve.errors`.
@@ -202,21 +202,21 @@ class Pipeline:
 
 
 async def _warnings(question: Question) -> list[VocabularyWarning]:
-    """Which labels of the request the model does not tell apart."""
+    """Return warnings about labels of the request that the model does not distinguish."""
     if question.vocabulary is not None:
         return []
     return await warnings_of_labels(question.labels, question.templates[0], question.runtime)
 
 
 async def _reduced(question: Question, measured: Measured) -> scoring.Scores:
-    """Scores of labels; a large bank is reduced beside the event loop."""
+    """Compute the scores of labels; large inputs are reduced in a thread."""
     if measured.logits.size <= INLINE_SCORES:
         return reduced(question, measured, scale=question.rule.scale)
     return await asyncio.to_thread(reduced, question, measured, scale=question.rule.scale)
 
 
 def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> scoring.Scores:
-    """What was measured, as scores of labels under a scale."""
+    """Reduce measured logits to scores of labels under a scale."""
     return scoring.reduce_logits(
         measured.logits,
         question.runtime.contract.scoring,
@@ -230,7 +230,7 @@ def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> 
 def _rule(
     vocabulary: Vocabulary | None, runtime: ModelRuntime, options: ClassifyOptions, templates: Sequence[str]
 ) -> tuple[Rule, AcceptanceFacts | None]:
-    """When a label is accepted, and what the answer tells of it; a threshold of the request goes over the others."""
+    """Return the acceptance rule and its description in the answer; a threshold of the request takes precedence."""
     function = options.chosen_function(runtime.contract.scoring.activation)
     own = None if vocabulary is None else vocabulary.acceptance
     rule, facts = Rule(), None
@@ -254,14 +254,14 @@ def _rule(
 
 
 async def _timed(work: Awaitable[Result]) -> tuple[Result, float]:
-    """(result, milliseconds) of an awaitable."""
+    """Await `work` and return its result and the time it took in milliseconds."""
     started = time.perf_counter()
     result = await work
     return result, (time.perf_counter() - started) * 1000
 
 
 async def _together(first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]) -> tuple[First, Second]:
-    """Both results; when one fails the other is cancelled, and the failure comes out as it is."""
+    """Run both and return both results; if one fails, cancel the other and raise the original exception."""
     try:
         async with asyncio.TaskGroup() as group:
             one, other = group.create_task(first), group.create_task(second)

@@ -1,4 +1,4 @@
-"""From features to scores: b x k logits against the bank, and the contract's means over templates and views.
+"""From features to scores: logits of views against the bank, and the contract's means over templates and views.
 
 Axes: V views, M templates kept apart, P phrases, K labels, R rivals, D embedding.
 """
@@ -15,9 +15,9 @@ from serve.contract import PhraseRule, ScoringContract
 
 @dataclass(frozen=True, kw_only=True)
 class Phrasing:
-    """How the columns of a bank [M, P, D] make labels: counts of phrases in order, then P - sum(counts) rivals.
+    """Which columns of a bank [M, P, D] belong to which label: phrases per label in order, then P - sum(counts) rivals.
 
-    Rivals are phrases of what is none of the labels; each competes as a class of its own.
+    Rivals are phrases for "none of the labels"; each rival competes as a separate class.
     """
 
     counts: tuple[int, ...]  # [K], at least one each
@@ -25,18 +25,18 @@ class Phrasing:
 
     @cached_property
     def num_phrases(self) -> int:
-        """Phrases of the labels, rivals not counted."""
+        """Number of phrases of the labels, without rivals."""
         return sum(self.counts)
 
     @cached_property
     def starts(self) -> Int64Array:
-        """First phrase of each label [K]."""
+        """Index of the first phrase of each label [K]."""
         return np.concatenate(([0], np.cumsum(self.counts[:-1], dtype=np.int64))).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How a logit becomes a score: function((logit - bias) / temperature)."""
+    """Calibration of logits: score = function((logit - bias) / temperature)."""
 
     temperature: float = 1.0
     bias: float = 0.0
@@ -47,21 +47,21 @@ PLAIN = Scale()
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one video gets for each label [K], and for what is none of them."""
+    """Scores of one video for each label [K], and for "none of the labels"."""
 
-    scores: Float32Array | None  # after the function; None where there is none
+    scores: Float32Array | None  # after softmax or sigmoid; None without a function
     logits: Float32Array  # mean over views and templates, the model's scale and examples included
     cosines: Float32Array  # mean over views and templates
-    rival_score: float | None = None  # of the rivals together; None where there are none, or no function
+    rival_score: float | None = None  # of all rivals; None without rivals or without a function
 
     @property
     def best(self) -> float:
-        """Highest score, or highest logit where there are no scores."""
+        """Highest score, or highest logit if there are no scores."""
         return float((self.logits if self.scores is None else self.scores).max())
 
 
 def unit(features: Float32Array) -> Float32Array:
-    """Rows of length one along the last axis.
+    """Normalise to unit length along the last axis; zero rows stay zero.
 
     >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).round(4).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -81,7 +81,7 @@ def mean_embedding(bank: Float32Array) -> Float32Array:
 
 
 def bank_of(features: Float32Array, contract: ScoringContract, *, has_prompt_head: bool) -> Float32Array:
-    """The bank [M, K, D], M = 1 once averaged, from text features [M, K, D] of all prompts, by the ensembling rule.
+    """Build the bank [M, K, D] (M = 1 if averaged) from text features [M, K, D] of all prompts, by the ensembling rule.
 
     A prompt head normalises after adding the video's prompt, so its bank keeps the features' lengths.
 
@@ -99,19 +99,19 @@ def bank_of(features: Float32Array, contract: ScoringContract, *, has_prompt_hea
 
 
 def softmax(logits: Float32Array) -> Float32Array:
-    """Over the last axis.
+    """Softmax over the last axis.
 
     >>> softmax(np.array([0.0, 0.0], np.float32)).tolist()
     [0.5, 0.5]
     """
     probabilities: Float32Array = logits - logits.max(axis=-1, keepdims=True)
-    np.exp(probabilities, out=probabilities)  # in place: a million labels are bound by memory
+    np.exp(probabilities, out=probabilities)  # in place: with a million labels memory bandwidth is the limit
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     return probabilities
 
 
 def sigmoid(logits: Float32Array) -> Float32Array:
-    """Of each element, without overflow.
+    """Elementwise sigmoid without overflow.
 
     >>> sigmoid(np.array([0.0, 1000.0], np.float32)).tolist()
     [0.5, 1.0]
@@ -142,7 +142,7 @@ def mean_logit(logits: Float32Array, function: Callable[[Float32Array], Float32A
 
 
 def _mean(values: Float32Array) -> Float32Array:
-    """[V, M, K] -> [K]; one view of one template is its own mean."""
+    """Mean [V, M, K] -> [K], without copying if V = M = 1."""
     averaged: Float32Array = values[0, 0] if values.shape[:2] == (1, 1) else values.mean(axis=(0, 1), dtype=np.float32)
     return averaged
 
@@ -236,6 +236,6 @@ def top_k(scores: Scores, k: int) -> Int64Array:
     chosen = np.arange(len(primary))
     if k < len(primary):
         least = np.partition(primary, len(primary) - k)[len(primary) - k]
-        chosen = np.flatnonzero(primary >= least)  # ties with the last one stay in
+        chosen = np.flatnonzero(primary >= least)  # includes ties with the last one
     order = np.lexsort((chosen, -scores.logits[chosen], -primary[chosen]))
     return chosen[order][:k].astype(np.int64)

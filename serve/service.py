@@ -1,4 +1,4 @@
-"""Everything a server runs beside HTTP: decode pool, models, vocabularies, pipeline; and how far its start has come."""
+"""The parts of a server other than HTTP (decode pool, models, vocabularies, pipeline) and the progress of its start."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Readiness:
-    """What has been done of the start, in order; `fault` says why it stopped."""
+    """Completed steps of the start, in order; `fault` is the reason if it failed."""
 
     done: list[str] = field(default_factory=list)
     is_ready: bool = False
@@ -34,7 +34,7 @@ class Readiness:
 
 
 class Service:
-    """The working parts of one server."""
+    """The parts of one server and their life cycle."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
@@ -47,7 +47,7 @@ class Service:
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
-        self.in_flight = 0  # classifications under way
+        self.in_flight = 0  # classifications in progress
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
     async def start(self) -> None:
@@ -99,10 +99,10 @@ class Service:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline, once the start has come to its end.
+        """The pipeline.
 
         Raises:
-            EngineUnavailable: it has not.
+            EngineUnavailable: the start is not complete.
         """
         if self._pipeline is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -121,10 +121,10 @@ class Service:
 
     @property
     def activation(self) -> Activation:
-        """What moves names to models.
+        """The activation of model versions.
 
         Raises:
-            EngineUnavailable: the start has not come to its end.
+            EngineUnavailable: the start is not complete.
         """
         if self._activation is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -132,11 +132,11 @@ class Service:
 
     @property
     def feedback(self) -> FeedbackFolder:
-        """Where corrected clips are kept.
+        """The folder of corrected clips.
 
         Raises:
-            FeedbackOff: the operator has not switched it on.
-            EngineUnavailable: the start has not come to its end.
+            FeedbackOff: feedback is disabled.
+            EngineUnavailable: the start is not complete.
         """
         if not self.settings.feedback.enabled:
             raise FeedbackOff(
@@ -148,16 +148,16 @@ class Service:
 
     @property
     def degraded(self) -> list[str]:
-        """What does not work at present, though classifying does."""
+        """Reasons why parts other than classification do not work at present."""
         faults = []
         if self._catalogue is not None and self._catalogue.store_fault is not None:
-            faults.append(f"vocabularies answer but cannot be changed: {self._catalogue.store_fault}")
+            faults.append(f"vocabularies can be read but not changed: {self._catalogue.store_fault}")
         if self._activation is not None and self._activation.fault is not None:
             faults.append(self._activation.fault)
         return faults
 
     def refresh_gauges(self) -> None:
-        """Bring the gauges of `/metrics` up to date."""
+        """Update the gauges of `/metrics`."""
         engines = [runtime.engine for runtime in self.registry.loaded()]
         self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
         self.metrics.decode_restarts.set(self.pool.restarts)
@@ -166,7 +166,7 @@ class Service:
         self.metrics.batched_views.set(sum(engine.batches[1] for engine in engines))
 
     async def close(self) -> None:
-        """Stop everything; uploads under way are deleted."""
+        """Stop everything and delete unfinished uploads."""
         self.readiness.is_ready = False
         if self._activation is not None:
             await self._activation.close()

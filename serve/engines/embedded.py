@@ -1,4 +1,4 @@
-"""The engine inside the server's process: the graphs of one version on onnxruntime or OpenVINO."""
+"""Engine in the server's process: the graphs of one version on onnxruntime or OpenVINO."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,17 +56,17 @@ class EmbeddedEngine:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Nothing the label does not say."""
+        """Empty: the label already says everything."""
         return {}
 
     @property
     def fault(self) -> str | None:
-        """None: what runs in this process is here as long as the process."""
+        """Always None: graphs in this process cannot become unavailable."""
         return None
 
     @property
     def queued_views(self) -> int:
-        """Views that wait for the video graph."""
+        """Number of views waiting for the video graph."""
         return self._batcher.queued_rows
 
     @property
@@ -98,7 +98,7 @@ class EmbeddedEngine:
         return await self._head.logits(features, text_features)
 
     async def unload(self) -> None:
-        """Nothing of it is held by others."""
+        """Do nothing: no external server holds the version."""
 
     async def close(self) -> None:
         await self._batcher.close()
@@ -108,7 +108,7 @@ class EmbeddedEngine:
             await self._head.close()
 
     async def _warm_up(self) -> None:
-        """One run of each tower, so that no request pays for lazy initialisation."""
+        """Run each tower once, so that no request pays for lazy initialisation."""
         size, segments = self.contract.preprocess.image_size, self.contract.sampling.num_segments
         await self._run_video(np.zeros((1, segments, 3, size, size), np.uint8))
         text = self.contract.text
@@ -122,7 +122,7 @@ class EmbeddedEngine:
 def graph_worker(
     name: str, contract: ModelContract, repository: Path, *, label: str, threads: int, cache_dir: Path
 ) -> GraphWorker:
-    """A graph of a version on a runtime of this process; nothing is loaded yet."""
+    """Create the worker of a graph on a runtime of this process; `start` loads the graph."""
     graph = contract.graphs[name]
     path = repository / graph.file
     return GraphWorker(name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir))
@@ -131,7 +131,7 @@ def graph_worker(
 def embedded_head(
     contract: ModelContract, repository: Path, *, label: str, batch: BatchSettings, threads: int, cache_dir: Path
 ) -> PromptHead | None:
-    """The prompt head of a version on a runtime of this process; None where the family has none."""
+    """Create the prompt head on a runtime of this process; None if the family has none."""
     if not contract.has_prompt_head:
         return None
     worker = graph_worker("head", contract, repository, label=label, threads=threads, cache_dir=cache_dir)

@@ -1,4 +1,4 @@
-"""X-CLIP's prompt head: a graph that runs in this process whatever runs the towers, some classes at a time."""
+"""X-CLIP's prompt head: a graph that runs in this process with every engine, on batches of classes."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from serve.engines.worker import GraphWorker
 
 
 class PromptHead:
-    """The head's graph behind its thread."""
+    """The graph of the head, run in a thread."""
 
     def __init__(self, worker: GraphWorker, *, max_classes: int) -> None:
         self._worker = worker
@@ -18,12 +18,12 @@ class PromptHead:
         """Load the graph.
 
         Raises:
-            ContractError: it is not the contract's.
+            ContractError: the graph cannot be loaded or differs from the contract.
         """
         await self._worker.start()
 
     async def logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
-        """V views and K classes [K, D] -> logits [V, K], scale included."""
+        """Compute logits [V, K], scale included, of V views and K classes [K, D]."""
         assert features.patch_features is not None, "only X-CLIP has a head, and its video graph gives patch features"
         inputs = {"video_features": features.video_features, "patch_features": features.patch_features}
         parts = [

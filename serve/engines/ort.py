@@ -18,10 +18,10 @@ PROVIDERS = {
 
 
 class OrtSession:
-    """One graph on one provider; a provider that falls back to the CPU in silence is refused."""
+    """One graph on one provider; a silent fallback to the CPU is an error."""
 
     def __init__(self, path: Path, label: str, *, threads: int, cache_dir: Path) -> None:
-        import onnxruntime  # a heavy library: imported when an engine is made, not when the module is read
+        import onnxruntime  # heavy, so it is imported only when an engine is created
 
         provider = PROVIDERS[label]
         options = onnxruntime.SessionOptions()
@@ -35,7 +35,7 @@ class OrtSession:
             raise ContractError(f"onnxruntime cannot load {path.name} with {provider}: {error}") from error
         if self._session.get_providers()[0] != provider:
             raise ContractError(
-                f"asked for {provider}, onnxruntime took {self._session.get_providers()[0]}",
+                f"onnxruntime took {self._session.get_providers()[0]} instead of {provider}; set another SERVE_ENGINE",
                 field="engine", expected=provider, found=self._session.get_providers()[0],
             )  # fmt: skip
         self._outputs = [item.name for item in self._session.get_outputs()]
@@ -61,7 +61,7 @@ class OrtSession:
 
 
 def provider_options(label: str, cache_dir: Path) -> dict[str, str]:
-    """Options of the provider: TensorRT keeps its engines beside the other compiled graphs."""
+    """Return the provider options; TensorRT engines are cached with the other compiled graphs."""
     if label != "onnxruntime-tensorrt":
         return {}
     return {
@@ -72,14 +72,14 @@ def provider_options(label: str, cache_dir: Path) -> dict[str, str]:
 
 
 def has_cuda_device() -> bool:
-    """Whether an NVIDIA device and onnxruntime's CUDA provider are both there."""
+    """Return whether an NVIDIA device and onnxruntime's CUDA provider are both present."""
     import onnxruntime
 
     return Path("/dev/nvidia0").exists() and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def runtime_version() -> str:
-    """Version of the library, part of the parity cache's key."""
+    """Return the version of the library, part of the key of cached parity results."""
     import onnxruntime
 
     return f"onnxruntime {onnxruntime.__version__}"

@@ -1,6 +1,6 @@
 """Graphs on OpenVINO's CPU plugin, in f32 or bf16.
 
-The precision is always asked for: OpenVINO's own default is bf16 on processors that have it.
+The precision is always set explicitly, because OpenVINO defaults to bf16 on processors that support it.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class OpenVinoSession:
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[label],
             "PERFORMANCE_HINT": "LATENCY",
-            # apart by precision: bf16 compiled beside a kept f32 graph of the same file gives NaN (OpenVINO 2026.4)
+            # one folder for each precision: with a cached f32 graph of the same file, bf16 gives NaN (OpenVINO 2026.4)
             "CACHE_DIR": str(cache_dir / "openvino" / HINTS[label]),
         }
         if threads:
@@ -56,21 +56,21 @@ class OpenVinoSession:
         except Exception as error:
             raise EngineFailure(f"OpenVINO failed: {error}") from error
         return {
-            name: np.array(results[output], np.float32)  # a copy: the request's buffers are used again
+            name: np.array(results[output], np.float32)  # a copy, because the request reuses its buffers
             for name, output in zip(self._outputs, self._compiled.outputs, strict=True)
         }
 
 
 @cache
 def has_bf16() -> bool:
-    """Whether the processor computes bf16 itself."""
+    """Return whether the processor supports bf16."""
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def runtime_version() -> str:
-    """Version of the library, part of the parity cache's key."""
+    """Return the version of the library, part of the key of cached parity results."""
     import openvino
 
     return f"openvino {openvino.__version__}"

@@ -1,7 +1,7 @@
-"""The parity check: does this runtime, on this machine, give the numbers the model had in torch?
+"""Parity check: whether a runtime on this machine reproduces the features that the model had in torch.
 
 Export stores a few uint8 clips, tokens and their fp32 features in `parity.npz`; the check runs the loaded graphs on
-them. A result is remembered by version files, processor and runtime, so that a second start does not pay again.
+them. Results are cached by version files, processor and runtime, so that a restart does not repeat the check.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ParityFigures:
-    """What was measured; `is_passed` by the rule of the engine's precision."""
+    """Results of the check; `is_passed` follows the rule for the engine's precision."""
 
     engine: str
     relative_difference: float
@@ -44,7 +44,7 @@ class ParityFigures:
 
 
 class Towers(Protocol):
-    """What the check asks of an engine."""
+    """The part of an engine that the check needs."""
 
     contract: ModelContract
     label: str
@@ -60,12 +60,12 @@ class Towers(Protocol):
 
 
 async def check_parity(engine: Towers, repository: Path, *, cache_dir: Path, runtime: str | None) -> ParityFigures:
-    """Run the parity clips, or take the remembered result for the same files, processor and runtime.
+    """Run the parity clips, or return the cached result for the same files, processor and runtime.
 
-    Nothing is remembered where `runtime` is None.
+    With `runtime` None nothing is cached.
 
     Raises:
-        ContractError: the numbers are not the model's.
+        ContractError: the features differ from the stored ones by more than the rule allows.
     """
     memory = _memory(engine, cache_dir, runtime)
     figures = None if memory is None else _remembered(memory)
@@ -77,17 +77,19 @@ async def check_parity(engine: Towers, repository: Path, *, cache_dir: Path, run
         raise ContractError(
             f"parity of {engine.contract.name}@{engine.contract.version} on {engine.label}: "
             f"largest relative difference {figures.relative_difference:.2e}, "
-            f"lowest cosine {figures.lowest_cosine:.5f}, {figures.top1_disagreements} other top-1; "
-            f"expected {_rule(engine.label)}",
+            f"lowest cosine {figures.lowest_cosine:.5f}, {figures.top1_disagreements} clips with another top-1 label; "
+            f"allowed: {_rule(engine.label)}",
             field="parity",
             **asdict(figures),
         )
-    logger.info("parity of %s@%s on %s holds: %s", engine.contract.name, engine.contract.version, engine.label, figures)
+    logger.info(
+        "parity check of %s@%s on %s passed: %s", engine.contract.name, engine.contract.version, engine.label, figures
+    )
     return figures
 
 
 def is_parity_remembered(engine: Towers, *, cache_dir: Path, runtime: str | None) -> bool:
-    """Whether `check_parity` would take a result from before, so that the engine need not be started for it."""
+    """Return whether `check_parity` has a cached result, so that the engine need not be started for it."""
     memory = _memory(engine, cache_dir, runtime)
     return memory is not None and _remembered(memory) is not None
 
@@ -124,7 +126,7 @@ async def measure_parity(engine: Towers, path: Path) -> ParityFigures:
 async def _logits(
     engine: Towers, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
 ) -> tuple[Float32Array, Float32Array]:
-    """(found, golden) logits [n, r] of every stored clip against every stored prompt."""
+    """Return (found, golden) logits [n, r] of every stored clip and every stored prompt."""
     if "logits" in golden:
         return await engine.prompted_logits(video, text), golden["logits"]
     scale = engine.contract.scoring.logit_scale
@@ -149,7 +151,7 @@ def _key(engine: Towers, runtime: str) -> str:
 
 
 def processor() -> str:
-    """Name of the processor, as the system tells it."""
+    """Return the name and flags of the processor as reported by the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -162,5 +164,5 @@ def processor() -> str:
 def _remembered(memory: Path) -> ParityFigures | None:
     try:
         return ParityFigures(**json.loads(memory.read_text()))
-    except (OSError, ValueError, TypeError):  # absent or damaged: measure again
+    except (OSError, ValueError, TypeError):  # missing or corrupt: measure again
         return None

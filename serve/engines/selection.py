@@ -1,7 +1,7 @@
-"""Which runtime a model gets: the one asked for, or under `auto` the fastest that passes the parity check here.
+"""Engine selection: the configured runtime, or with `auto` the fastest that passes the parity check on this machine.
 
-Asking for a runtime by name and getting another does not happen: the start fails. Under `auto` every candidate that was
-passed over is reported with its reason.
+If a runtime is configured by name and cannot be used, the start fails; there is no fallback. With `auto`, every
+rejected candidate is reported with the reason.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ RUNTIME_VERSION: dict[str, Callable[[], str]] = {
     "openvino": ov.runtime_version,
 }
 HEAD_BESIDE_TRITON = "onnxruntime-cpu"
-# rounding hides a graph that is a little wrong (a standard deviation off by 15 % can stay within the cosine asked of
-# bf16), so these are taken only where the same files give the model's numbers in full precision
+# Rounding can hide a graph that is slightly wrong (a standard deviation off by 15 % can stay within the cosine required
+# of bf16), so these engines are used only if the same files pass the parity check in full precision.
 JUDGED_FIRST = {"openvino-bf16": "openvino-f32", "onnxruntime-tensorrt": "onnxruntime-cpu"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartedEngine:
-    """An engine that is loaded, checked and warm, and why it was chosen."""
+    """A loaded, checked and warmed-up engine, and why the others were rejected."""
 
     engine: Engine
     parity: ParityFigures
@@ -41,7 +41,7 @@ class StartedEngine:
 
 
 def candidates(choice: str) -> tuple[list[str], dict[str, str]]:
-    """(labels to try in order, label -> reason for those not worth a try) of a setting."""
+    """Return the labels to try in order, and label -> reason of those this machine cannot run."""
     if choice != "auto":
         return [choice], {}
     rejected_engines: dict[str, str] = {}
@@ -49,19 +49,19 @@ def candidates(choice: str) -> tuple[list[str], dict[str, str]]:
     if ort.has_cuda_device():
         labels.append("onnxruntime-cuda")
     else:
-        rejected_engines["onnxruntime-cuda"] = "no NVIDIA device here"
+        rejected_engines["onnxruntime-cuda"] = "no NVIDIA device with onnxruntime's CUDA provider"
     if ov.has_bf16():
         labels.append("openvino-bf16")
     else:
-        rejected_engines["openvino-bf16"] = "this processor has no bf16"
+        rejected_engines["openvino-bf16"] = "the processor does not support bf16"
     return [*labels, "openvino-f32", "onnxruntime-cpu"], rejected_engines
 
 
 async def start_engine(contract: ModelContract, repository: Path, settings: ServeSettings) -> StartedEngine:
-    """Verify the files, then load, check and warm the first candidate that holds.
+    """Verify the files, then load, check and warm up the first candidate that passes the parity check.
 
     Raises:
-        ContractError: a file differs from its sha256, or no candidate gives the model's numbers.
+        ContractError: a file differs from its sha256, or no candidate passes the parity check.
     """
     await asyncio.to_thread(verify_files, contract, repository)  # hashing: seconds for a large model
     labels, rejected_engines = candidates(settings.engine)
@@ -78,7 +78,7 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
             return StartedEngine(engine=engine, parity=figures, rejected_engines=rejected_engines)
         except ContractError as error:
             await _discard(engine)
-            logger.warning("%s passed over for %s@%s: %s", label, contract.name, contract.version, error)
+            logger.warning("engine %s rejected for %s@%s: %s", label, contract.name, contract.version, error)
             rejected_engines[label] = error.message
             last_error = error
         except BaseException:
@@ -87,14 +87,14 @@ async def start_engine(contract: ModelContract, repository: Path, settings: Serv
     assert last_error is not None, "candidates() never returns an empty list"
     if len(labels) == 1:
         raise last_error
-    raise ContractError(f"no runtime gives the numbers of {contract.name}@{contract.version}: {rejected_engines}")
+    raise ContractError(f"no engine can run {contract.name}@{contract.version}: {rejected_engines}")
 
 
 async def _judge(contract: ModelContract, repository: Path, label: str, settings: ServeSettings) -> None:
-    """Check the files on an engine that answers nothing; it is not loaded where the result is remembered.
+    """Check the parity of the files on an engine that serves no requests; it is not loaded if the result is cached.
 
     Raises:
-        ContractError: the numbers are not the model's.
+        ContractError: see `check_parity`.
     """
     engine = _engine(contract, repository, label, settings)
     cache_dir, runtime = settings.cache_dir.expanduser(), _runtime_version(label)
@@ -116,12 +116,12 @@ def _engine(contract: ModelContract, repository: Path, label: str, settings: Ser
 
 
 async def _discard(engine: Engine) -> None:
-    """Close a candidate that is not taken; what a Triton server loaded for it alone goes too."""
+    """Close a rejected candidate and unload what a Triton server loaded only for it."""
     if isinstance(engine, triton.TritonEngine) and engine.has_loaded:
         await engine.unload()
     await engine.close()
 
 
 def _runtime_version(label: str) -> str | None:
-    """What a parity result is remembered by; None of a server that may change behind its address."""
+    """Return the runtime part of the cache key; None for a Triton server, which may change without notice."""
     return None if label == triton.LABEL else RUNTIME_VERSION[label.partition("-")[0]]()

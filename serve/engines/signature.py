@@ -1,4 +1,4 @@
-"""Has a loaded graph the tensors its contract names?"""
+"""Check the tensors of a loaded graph against its contract."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -15,9 +15,9 @@ def check_tensors(
     expected: Sequence[TensorContract],
     found: Mapping[str, tuple[str, Shape]],
 ) -> None:
-    """Compare name, type and axes of the contract's tensors with those that were found (numpy's type name, shape).
+    """Compare name, dtype and axes of the contract's tensors with `found` (name -> numpy dtype name, shape).
 
-    Axes agree when a dynamic one is dynamic and a fixed one has its size.
+    Axes agree if both are dynamic or both have the same size.
 
     Raises:
         ContractError: names the graph, the tensor, what was expected and what was found.
@@ -37,7 +37,7 @@ def check_tensors(
 def check_names(
     graph: str, kind: Literal["input", "output"], expected: Sequence[TensorContract], found: Mapping[str, object]
 ) -> None:
-    """As `check_tensors`, for runtimes that tell no more than names.
+    """Check only the names, for runtimes that report nothing else.
 
     Raises:
         ContractError: names the graph, the tensor and what was found.

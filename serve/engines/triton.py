@@ -1,8 +1,8 @@
-"""The engine of a Triton server: the towers of one version run there, over gRPC; X-CLIP's head runs here.
+"""Engine on a Triton server: the towers of one version run there, over gRPC; X-CLIP's head runs in this process.
 
-Batches form in the server, so concurrent requests are sent as they come. Views go through shared memory where the
-server can open ours. A server that goes away makes the engine say so. Once it is back, or has loaded the model anew,
-the parity clips run again before it is used: the file behind a version number may have been replaced.
+The server forms batches, so concurrent requests are sent immediately. Views are passed in shared memory if the server
+can open it. If the server disconnects, the engine reports a fault. After it has reconnected or reloaded the model, the
+parity clips run again before it is used, because the file of a version may have been replaced.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ logger = logging.getLogger(__name__)
 LABEL = "triton"
 HALF_PRECISION_LABEL = "triton-fp16"
 TOWERS = ("text", "video")
-UNBATCHED_ROWS = 64  # of one call to a model without max_batch_size: what exported graphs take
-MAX_CALL_BYTES = 2**29  # of views in one call; gRPC and protobuf end at 2 GiB
+UNBATCHED_ROWS = 64  # rows per call to a model without max_batch_size; exported graphs accept so many
+MAX_CALL_BYTES = 2**29  # of views in one call; gRPC and protobuf allow less than 2 GiB
 POLL_SECONDS = 0.5
-CLOSE_SECONDS = 10.0  # that calls under way get to end by themselves
+CLOSE_SECONDS = 10.0  # time that running calls get to finish
 
 
 class TritonEngine:
-    """One model version on a Triton server; `label` tells where its configuration lets it compute in fp16."""
+    """One model version on a Triton server; `label` is `triton-fp16` if its configuration allows fp16."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class TritonEngine:
     ) -> None:
         self.contract = contract
         self.label = LABEL
-        self.has_loaded = False  # the server loaded it by our order
+        self.has_loaded = False  # the server loaded it at our request
         self._repository = repository
         self._settings = settings
         self._max_queued = batch.max_queued_views
@@ -73,50 +73,50 @@ class TritonEngine:
         self._instances = LoadedInstances(
             self._server, {tower: self._model(tower) for tower in TOWERS}, contract.version
         )
-        self._checked_epoch = 0  # of the loaded models whose parity was checked
-        self._refusal = (-1, "")  # epoch of loaded models that are not used, and why
+        self._checked_epoch = 0  # epoch of the loaded models that passed the parity check
+        self._refusal = (-1, "")  # epoch of the loaded models that failed it, and the reason
         self._rows_per_call = dict.fromkeys(TOWERS, UNBATCHED_ROWS)
         self._facts = {"server": settings.url}
         self._fault: str | None = None
         self._watch: asyncio.Task[None] | None = None
         self._waiting = 0
-        self._calls: set[asyncio.Task[dict[str, Float32Array]]] = set()  # also those whose caller has left
+        self._calls: set[asyncio.Task[dict[str, Float32Array]]] = set()  # including those whose caller was cancelled
         self._is_open = True
         self._runs = 0
         self._views = 0
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """Address and version of the server, its instances, and how views come to it."""
-        return {**self._facts, "views": self._transport.told}
+        """Address and version of the server, its instances, and how views are passed to it."""
+        return {**self._facts, "views": self._transport.name}
 
     @property
     def fault(self) -> str | None:
-        """Why the server cannot be used at present; None while it can."""
+        """Why the server is currently unavailable; None if it is available."""
         if self._fault is not None or self._checked_epoch == self._instances.epoch:
             return self._fault
-        return f"Triton at {self._settings.url} has loaded the model anew; its parity is being checked"
+        return f"Triton at {self._settings.url} has reloaded the model; its parity is being checked"
 
     @property
     def queued_views(self) -> int:
-        """Views sent and not yet answered."""
+        """Number of views that were sent and not yet answered."""
         return self._waiting
 
     @property
     def batches(self) -> tuple[int, int]:
-        """(requests to the server, views) so far; how the server joins them stands in its own statistics."""
+        """(requests to the server, views) so far; the batches it forms are in its own statistics."""
         return self._runs, self._views
 
     async def start(self) -> None:
-        """Have the version loaded, compare its tensors with the contract, find the way of the views.
+        """Load the version on the server, compare its tensors with the contract, set up shared memory.
 
         Raises:
-            ContractError: there is no such server, it has not or cannot load the version, or its tensors are others.
+            ContractError: the server does not answer or cannot load the version, or its tensors differ.
         """
         await self._make_ready()
         try:
             self._facts["version"] = await self._server.version()
-            await self._instances.adopt()  # the parity check that follows is of these
+            await self._instances.adopt()  # the instances that the following parity check covers
             self.label = await self._check_towers()
             await self._transport.open()
             self._checked_epoch = self._instances.epoch
@@ -147,9 +147,9 @@ class TritonEngine:
         return await self._head.logits(features, text_features)
 
     async def unload(self) -> None:
-        """Have the server drop this version and keep the others; where it takes no orders, it keeps all.
+        """Unload this version from the server and keep the others; without explicit model control, all stay loaded.
 
-        A gateway that still wants the version has it loaded again.
+        Another gateway that still uses the version loads it again.
         """
         for tower in reversed(TOWERS):
             name, seconds = self._model(tower), self._settings.load_timeout_seconds
@@ -177,10 +177,10 @@ class TritonEngine:
         return self.contract.graphs[tower].file.split("/")[0]
 
     async def _make_ready(self) -> None:
-        """Wait until the server has this version, loading it where the server takes such orders.
+        """Wait until the server has loaded this version; request the load if the server allows it.
 
         Raises:
-            ContractError: the server cannot load it, or does not have it in time.
+            ContractError: the server cannot load it, or has not loaded it in time.
         """
         limit = self._settings.load_timeout_seconds
         end = asyncio.get_running_loop().time() + limit
@@ -197,7 +197,7 @@ class TritonEngine:
             await asyncio.sleep(min(POLL_SECONDS, limit))
 
     async def _missing(self) -> str | None:
-        """Why the version is not ready, after having the server load it; None where it is.
+        """Request the load of the version if it is not ready; return why it is still not ready, or None.
 
         Raises:
             ContractError: the server cannot load it.
@@ -215,14 +215,14 @@ class TritonEngine:
                 self.has_loaded = self.has_loaded or is_loaded
                 if not await self._server.is_ready(name, version):
                     states = await self._server.states(name)
-                    told = ", ".join(f"version {number} {state}" for number, state in states.items())
-                    return f"of {name} it has {told or 'nothing'}"
+                    found = ", ".join(f"version {number} {state}" for number, state in states.items())
+                    return f"of {name} it has {found or 'nothing'}"
         except ServiceError as error:
             return reason_of(error)
         return None
 
     async def _check_towers(self) -> str:
-        """Compare the towers' tensors with the contract's; returns the label of what their configurations allow.
+        """Compare the towers' tensors with the contract; return the label for the precision they may use.
 
         Raises:
             ContractError: names the tensor, what was expected and what was found.
@@ -232,7 +232,7 @@ class TritonEngine:
         return HALF_PRECISION_LABEL if any(is_half) else LABEL
 
     async def _check_tower(self, tower: str) -> bool:
-        """As `_check_towers`, for one of them; returns whether it may compute in fp16."""
+        """Check one tower as `_check_towers` does; return whether it may compute in fp16."""
         graph, name, version = self.contract.graphs[tower], self._model(tower), self.contract.version
         inputs, outputs = await self._server.signature(name, version)
         check_tensors(f"Triton's {name}@{version}", "input", graph.inputs, inputs)
@@ -243,10 +243,10 @@ class TritonEngine:
         return is_half_precision(configuration)
 
     def _require_checked(self) -> None:
-        """Refuse work while the numbers of the loaded models are not known to be the contract's.
+        """Refuse work until the loaded models have passed the parity check.
 
         Raises:
-            EngineUnavailable: says why.
+            EngineUnavailable: the check is pending or has failed.
         """
         if self._refusal[0] == self._instances.epoch:
             raise EngineUnavailable(
@@ -254,28 +254,28 @@ class TritonEngine:
             )
         if self._checked_epoch != self._instances.epoch:
             raise EngineUnavailable(
-                "the Triton server has been away or has loaded the model anew; its numbers are being checked"
+                "the Triton server was unavailable or has reloaded the model; its parity is being checked"
             )
 
     def _admit(self, num_views: int) -> None:
-        """Refuse views beyond the limit before anything is sent."""
+        """Raise `Overloaded` if the limit of queued views would be exceeded."""
         if self._waiting + num_views > max(self._max_queued, num_views):
             raise Overloaded(
-                f"{self._waiting} views are with Triton already, {self._max_queued} may be",
+                f"Triton has {self._waiting} unanswered views, at most {self._max_queued} are allowed; try again later",
                 queued=self._waiting,
                 limit=self._max_queued,
             )
 
     async def _in_calls(self, tower: str, rows: NDArray[Any], deadline: float) -> dict[str, Float32Array]:
-        """Outputs of rows, in as many calls as the server's largest batch makes of them, awaited until the deadline.
+        """Run rows in calls of at most the server's largest batch, and wait for the outputs until the deadline.
 
-        A caller who leaves leaves the calls alone: servers up to 25.01 may crash when a call is cancelled
-        (triton-inference-server issues 7368 and 8034), and those that live read its shared memory to the end. The
-        server drops them from its queue by its own clock.
+        When the caller is cancelled, the calls continue: servers up to 25.01 may crash when a call is cancelled
+        (triton-inference-server issues 7368 and 8034), and others still read its shared memory. The server drops
+        expired calls from its queue.
 
         Raises:
-            EngineUnavailable: it does not answer; readiness is off until it does.
-            DeadlineExceeded: not in time.
+            EngineUnavailable: the server does not answer; the engine is not ready until it does.
+            DeadlineExceeded: the server did not answer in time.
         """
         if not self._is_open:
             raise EngineUnavailable("the engine is closed")
@@ -294,7 +294,7 @@ class TritonEngine:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _begin(self, tower: str, rows: NDArray[Any], seconds: float) -> "asyncio.Task[dict[str, Float32Array]]":
-        """Start a call; its views count as waiting until it ends, since the server may hold them so long."""
+        """Start a call; its views count as waiting until it ends, because the server holds them until then."""
         num_views = len(rows) if tower == "video" else 0
         self._waiting += num_views
         call = asyncio.create_task(self._call(tower, rows, seconds), name=f"triton {tower}")
@@ -304,7 +304,7 @@ class TritonEngine:
             self._waiting -= num_views
             self._calls.discard(done)
             if not done.cancelled():
-                done.exception()  # nobody may be left to ask
+                done.exception()  # marks it as retrieved: the caller may be gone
 
         call.add_done_callback(end)
         return call
@@ -320,7 +320,7 @@ class TritonEngine:
                 outputs = await self._transport.send(rows, lambda place: self._infer(tower, rows, seconds, place))
             await self._instances.confirm_run(tower)
             if self._instances.epoch != epoch:
-                raise EngineUnavailable("the Triton server loaded the model anew while the request was under way")
+                raise EngineUnavailable("the Triton server reloaded the model during the request")
             return outputs
         except EngineUnavailable as error:
             if self._instances.epoch == epoch:
@@ -342,7 +342,7 @@ class TritonEngine:
         )
 
     async def _keep_watch(self) -> None:
-        """Notice that the server is gone, and that it is back; one that lost the version is told to load it."""
+        """Detect disconnects and reconnects of the server; request the load of the version if it is missing."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
@@ -353,11 +353,11 @@ class TritonEngine:
                 self._note(await self._unchecked())
             except ActserveError as error:
                 self._lose(reason_of(error))
-            except Exception:  # the watch must outlive any one failure
-                logger.exception("Triton could not be asked; it is tried again")
+            except Exception:  # the watch continues after any failure
+                logger.exception("cannot query the Triton server; trying again")
 
     async def _unchecked(self) -> str | None:
-        """Why the loaded models cannot be used, after running the parity clips where they are not known; None if not.
+        """Check the loaded models if they are new; return why they cannot be used, or None.
 
         Raises:
             ServiceError: the server does not answer.
@@ -371,7 +371,7 @@ class TritonEngine:
                 if self._instances.epoch == epoch:  # it does not answer
                     raise
         if self._instances.epoch not in (self._checked_epoch, self._refusal[0]):
-            logger.warning("Triton at %s has been away or has loaded the model anew: checking it", self._settings.url)
+            logger.warning("Triton at %s was unavailable or has reloaded the model; checking it", self._settings.url)
             try:
                 await self._check_again()
             except ContractError as error:
@@ -379,33 +379,33 @@ class TritonEngine:
         return self._refusal[1] if self._refusal[0] == self._instances.epoch else None
 
     async def _check_again(self) -> None:
-        """Check tensors and parity of what the server has loaded since the last check.
+        """Check tensors and parity of the models that the server has loaded since the last check.
 
         Raises:
-            ContractError: it is not what the contract describes.
-            ServiceError: the server does not answer, or loaded it anew meanwhile.
+            ContractError: they differ from the contract.
+            ServiceError: the server does not answer, or reloaded a model during the check.
         """
         await self._transport.renew()
         epoch = await self._instances.adopt()
         label = await self._check_towers()
         if label != self.label:
-            raise ContractError(f"it was loaded as {self.label} and is {label} now: activate the version again")
+            raise ContractError(f"its precision changed from {self.label} to {label}; activate the version again")
         parity_file = self.contract.parity_file
         await asyncio.to_thread(verify_file, self._repository, parity_file.file, parity_file.sha256)
         await check_parity(_TowersUnderCheck(self), self._repository, cache_dir=Path(), runtime=None)
         self._checked_epoch = epoch
 
     def _lose(self, reason: str) -> None:
-        """Note that the server is away; what it has loaded when it is back is checked."""
+        """Record that the server is unavailable; its models are checked again when it is back."""
         self._instances.forget()
         self._note(reason)
 
     def _note(self, reason: str | None) -> None:
-        """Remember why the server cannot be used, or that it can; a change is logged."""
-        told = None if reason is None else f"Triton at {self._settings.url} cannot be used: {reason}"
-        if (told is None) != (self._fault is None):
-            logger.warning("%s", told or f"Triton at {self._settings.url} is back")
-        self._fault = told
+        """Set or clear the fault; log a change."""
+        fault = None if reason is None else f"Triton at {self._settings.url} cannot be used: {reason}"
+        if (fault is None) != (self._fault is None):
+            logger.warning("%s", fault or f"Triton at {self._settings.url} can be used again")
+        self._fault = fault
 
 
 class _TowersUnderCheck:

@@ -1,4 +1,4 @@
-"""Configurations of Triton models: on disk, as a server runs them, and what they say of precision and place."""
+"""Configurations of Triton models on disk and on a server: reading, comparing, precision and instances."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ from serve.errors import ContractError
 
 
 def configuration_on_disk(folder: Path, name: str) -> dict[str, Any]:
-    """The configuration of a model of a repository: `configs/NAME.pbtxt`, or `config.pbtxt` where there is none.
+    """Read the configuration of a model: `configs/NAME.pbtxt`, or `config.pbtxt` if there is none.
 
     Raises:
-        ContractError: it cannot be read.
+        ContractError: the file cannot be read or parsed.
     """
     from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
@@ -27,9 +27,9 @@ def configuration_on_disk(folder: Path, name: str) -> dict[str, Any]:
 
 
 def is_completed_from(running: Any, written: Any) -> bool:
-    """Whether a server can have made the `running` configuration of the `written` one by filling in what it left open.
+    """Return whether `running` is `written` with defaults filled in by the server.
 
-    The choice of versions is left out: it is given anew with each order to load.
+    `version_policy` is ignored, because every load request sets it.
     """
     if isinstance(written, Mapping):
         return isinstance(running, Mapping) and all(
@@ -47,7 +47,7 @@ def is_completed_from(running: Any, written: Any) -> bool:
 
 
 def describe_instances(configuration: Mapping[str, Any]) -> str:
-    """Where a model runs, e.g. "2 on cpu, 1 on gpu 0"."""
+    """Describe the instances of a model, e.g. "2 on cpu, 1 on gpu 0"."""
     groups = []
     for group in configuration.get("instance_group", []):
         kind = str(group.get("kind", "KIND_AUTO")).removeprefix("KIND_").lower()
@@ -56,7 +56,7 @@ def describe_instances(configuration: Mapping[str, Any]) -> str:
 
 
 def is_half_precision(configuration: Mapping[str, Any]) -> bool:
-    """Whether a configuration lets TensorRT compute in fp16; of a plan file it does not tell, so it may."""
+    """Return whether a configuration allows TensorRT to compute in fp16; for a plan file it is unknown, so True."""
     if configuration.get("platform") == "tensorrt_plan" or configuration.get("backend") == "tensorrt":
         return True
     accelerators = configuration.get("optimization", {}).get("execution_accelerators", {})

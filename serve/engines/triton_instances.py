@@ -1,9 +1,9 @@
-"""Notice that a Triton server has loaded a model anew, by its statistics.
+"""Detect from its statistics that a Triton server has reloaded a model.
 
-A server says neither when it loaded a version nor from which file. The counters of a loaded version only grow, and
-start at zero when it is loaded again: by a restart, by the repository API or by polling. A version that was loaded anew
-and has done more work than the one before it in its whole life would look the same; the counters include computing time
-and are read after every call and twice a second, too soon for that.
+A server reports neither when it loaded a version nor from which file. The counters of a loaded version only grow and
+restart at zero when it is loaded again: by a restart, by the repository API or by polling. A reload would go unnoticed
+only if every counter, computing time included, overtook its previous value between two readings. Readings are taken
+after every call and twice a second, which is too often for that.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from serve.engines.triton_server import Counters, TritonServer
 from serve.errors import EngineUnavailable
 
-COUNT_SECONDS = 5.0  # the server counts a run a moment after it has answered
+COUNT_SECONDS = 5.0  # the server counts a run shortly after its answer
 COUNT_POLL_SECONDS = 0.01
 
 
 class LoadedInstances:
-    """The loaded models of one version: `confirm` fails once the server has replaced one of them."""
+    """The loaded models of one version; `confirm` raises once the server has reloaded one of them."""
 
     def __init__(self, server: TritonServer, models: Mapping[str, str], version: int) -> None:
         self._server = server
@@ -26,15 +26,15 @@ class LoadedInstances:
         self._last: dict[str, Counters] = {}
         self._turns = {tower: asyncio.Lock() for tower in models}
         self._begun = dict.fromkeys(models, 0)  # readings, by tower
-        self._read_last = dict.fromkeys(models, 0)  # number of the last one that was answered
-        self.epoch = 0  # grows with each change that was noticed
+        self._read_last = dict.fromkeys(models, 0)  # number of the last completed reading
+        self.epoch = 0  # incremented at each detected change
 
     def forget(self) -> None:
-        """Take nothing that is loaded as known, as when the server has been away."""
+        """Treat everything loaded as unknown, e.g. after a disconnect."""
         self.epoch += 1
 
     async def adopt(self) -> int:
-        """Take what is loaded now as what is to stay; returns its epoch.
+        """Make the currently loaded models the reference; return their epoch.
 
         Raises:
             ServiceError: the server does not answer, has no such version or keeps no statistics.
@@ -44,10 +44,10 @@ class LoadedInstances:
         return self.epoch
 
     async def confirm_run(self, tower: str) -> None:
-        """As `confirm`, after a run: the reading counts at least one, so that a model loaded next has done less.
+        """Confirm after a run; wait until the reading counts the run, so that a later reload shows smaller counters.
 
         Raises:
-            EngineUnavailable: the server has loaded the model anew, or does not count its runs.
+            EngineUnavailable: the server has reloaded the model, or does not count its runs.
             ServiceError: see `adopt`.
         """
         await self.confirm(tower)
@@ -60,12 +60,12 @@ class LoadedInstances:
             raise EngineUnavailable("the Triton server does not count its runs") from error
 
     async def confirm(self, tower: str) -> None:
-        """Return once a reading that began after this call shows the model that was adopted.
+        """Check, by a reading that starts after this call, that the adopted model is still loaded.
 
-        Callers that wait for the same reading share it.
+        Concurrent callers share a reading.
 
         Raises:
-            EngineUnavailable: the server has loaded the model anew.
+            EngineUnavailable: the server has reloaded the model.
             ServiceError: see `adopt`.
         """
         begun, epoch = self._begun[tower], self.epoch
@@ -79,7 +79,7 @@ class LoadedInstances:
                 if self.epoch == epoch:
                     self._last[tower] = now
         if self.epoch != epoch:
-            raise EngineUnavailable("the Triton server has loaded the model anew")
+            raise EngineUnavailable("the Triton server has reloaded the model")
 
     async def _read(self, tower: str) -> Counters:
         return await self._server.counters(self._models[tower], self._version)

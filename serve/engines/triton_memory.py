@@ -1,4 +1,4 @@
-"""How views come to a Triton server: through system shared memory where it shares our host, else in the message."""
+"""Transport of views to a Triton server: system shared memory if it runs on this host, else the gRPC message."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ ALIGNMENT = 64  # bytes
 
 
 class ViewTransport:
-    """The way of views to one server; `told` says in words which it is."""
+    """Passes views to one server; `name` describes the transport in use."""
 
     def __init__(self, server: TritonServer, *, mode: Literal["auto", "always", "never"], num_bytes: int) -> None:
         self._server = server
@@ -38,13 +38,13 @@ class ViewTransport:
         self._is_registered = False
         self._registrations = 0
         self._turn = asyncio.Lock()
-        self.told = "message"
+        self.name = "message"
 
     async def open(self) -> None:
-        """Make a region and have the server open it, as the mode says.
+        """Create a region and register it with the server, unless the mode is `never`.
 
         Raises:
-            ContractError: shared memory is to be used always, and cannot.
+            ContractError: the mode is `always` and shared memory cannot be used.
         """
         if self._mode == "never":
             return
@@ -60,12 +60,12 @@ class ViewTransport:
             self._fall_back(error)
 
     async def send(self, views: UInt8Array, call: Call[Answer]) -> Answer:
-        """Make a call with the views lying where it is told, or with None to be sent along.
+        """Make a call with the place of the views in shared memory, or with None to send them in the message.
 
-        A server that has forgotten the region, as after a restart, is told of it again.
+        If the server has lost the region, e.g. after a restart, register it again.
 
         Raises:
-            EngineUnavailable: it is to be used always, and the server does not open it any more.
+            EngineUnavailable: the mode is `always` and the server can no longer open the region.
         """
         if self._region is None or not self._is_registered:
             return await call(None)
@@ -78,10 +78,10 @@ class ViewTransport:
             try:
                 return await call(place if self._is_registered else None)
             except RegionUnknown as error:
-                raise EngineUnavailable("the Triton server forgets our shared memory") from error
+                raise EngineUnavailable("the Triton server lost the shared memory region again") from error
 
     async def renew(self, registrations: int | None = None) -> None:
-        """Register again, unless somebody did since there were so many registrations.
+        """Register again, unless another caller already did: then the count differs from `registrations`.
 
         Raises:
             EngineUnavailable: see `send`.
@@ -98,9 +98,9 @@ class ViewTransport:
                 self._fall_back(error)
 
     async def close(self, *, is_read: bool) -> None:
-        """Have the server forget the region, and remove it.
+        """Unregister and remove the region.
 
-        One that a call under way may still read stays known to the server: what it has opened it can go on reading.
+        If a running call may still read it (`is_read`), it stays registered, so that the server can finish reading.
         """
         if self._region is None:
             return
@@ -109,7 +109,7 @@ class ViewTransport:
             if self._is_registered and not is_read:
                 await self._server.unregister(region.name)
         except (ServiceError, RegionUnknown) as error:
-            logger.info("the Triton server did not unregister our shared memory: %s", reason_of(error))
+            logger.info("the Triton server did not unregister the shared memory region: %s", reason_of(error))
         finally:
             region.close()
 
@@ -118,18 +118,18 @@ class ViewTransport:
         await self._server.register(self._region.name, key=self._region.key, num_bytes=self._region.num_bytes)
         self._is_registered = True
         self._registrations += 1
-        self.told = "shared memory"
+        self.name = "shared memory"
 
     def _fall_back(self, error: Exception) -> None:
-        self.told = f"message (no shared memory: {reason_of(error)})"
-        logger.warning("views go to the Triton server at %s by %s", self._server.url, self.told)
+        self.name = f"message (no shared memory: {reason_of(error)})"
+        logger.warning("views are sent to the Triton server at %s by %s", self._server.url, self.name)
 
 
 class SharedRegion:
-    """A region of `num_bytes` under a name of its own; gone with `close`, and with the process at the latest.
+    """Shared memory of `num_bytes` under a unique name; removed by `close` or at the end of the process.
 
     Raises:
-        OSError: there is no such memory here, or not enough of it.
+        OSError: shared memory is not available, or there is too little of it.
     """
 
     def __init__(self, num_bytes: int) -> None:
@@ -145,14 +145,14 @@ class SharedRegion:
 
     @property
     def key(self) -> str:
-        """The name by which another process of the host opens it."""
+        """The name under which another process of this host opens the region."""
         return f"/{self.name}"
 
     @contextmanager
     def lend(self, views: UInt8Array) -> Iterator[Place | None]:
-        """Where `views` lie inside the block; None where no room is left.
+        """Copy `views` into the region and yield their place; None if there is no room.
 
-        A block is lent again at its end.
+        The room is released at the end of the block.
         """
         start = self._gap(views.nbytes)
         if start is None:
@@ -180,7 +180,7 @@ class SharedRegion:
         return start if start + num_bytes <= self.num_bytes else None
 
     def _take_pages(self) -> None:
-        """A full /dev/shm (64 MiB by default in containers) would kill whoever writes to it; fail now instead."""
+        """Allocate all pages now: a write to a full /dev/shm (64 MiB by default in containers) kills the process."""
         handle = os.open(MEMORY_FOLDER / self.name, os.O_RDWR)
         try:
             os.posix_fallocate(handle, 0, self.num_bytes)

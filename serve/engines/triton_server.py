@@ -1,4 +1,4 @@
-"""A Triton server over gRPC: its calls, their errors in our words, and what it says of its models.
+"""Client of a Triton server over gRPC: its calls, the translation of their errors, and facts of its models.
 
 This module and `triton_configuration` import tritonclient, which the extra `triton` installs.
 """
@@ -25,24 +25,24 @@ from serve.extras import require_extra
 NUMPY_NAMES = {"UINT8": "uint8", "INT64": "int64", "FP32": "float32"}
 TRITON_NAMES = {name: triton for triton, name in NUMPY_NAMES.items()}
 CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),  # gRPC's own 4 MB are three views; the server's limit is 2 GB
+    ("grpc.max_send_message_length", -1),  # gRPC's default of 4 MB is three views; the server's limit is 2 GB
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # also how long one attempt may take
+    ("grpc.min_reconnect_backoff_ms", 1000),  # also the longest time of one attempt
     ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 10_000),  # finds out that the host is gone
+    ("grpc.keepalive_time_ms", 10_000),  # detects a lost host
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.use_local_subchannel_pool", 1),  # engines do not share a connection
+    ("grpc.use_local_subchannel_pool", 1),  # one connection for each engine
 ]
 Place = tuple[str, int]  # name of a registered region, offset in it
-ABANDONED_SECONDS = 120.0  # after which a call nobody waits for is cancelled after all
-PROBE_SECONDS = 5.0  # for questions the server answers without work
-NO_CONTROL = "explicit model load / unload is not allowed"  # what servers in other modes answer
+ABANDONED_SECONDS = 120.0  # after the deadline, until a call without an answer is cancelled
+PROBE_SECONDS = 5.0  # timeout of calls that need no computation
+NO_CONTROL = "explicit model load / unload is not allowed"  # answer of servers without explicit model control
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """What a loaded version of a model has done since it was loaded."""
+    """Statistics of a model version since it was loaded."""
 
     inferences: int
     executions: int
@@ -53,16 +53,16 @@ class Counters:
     compute_ns: int
 
     def continues(self, earlier: "Counters") -> bool:
-        """Whether both can belong to one load of the version."""
+        """Return whether both readings can be of the same load of the version."""
         return all(now >= before for now, before in zip(astuple(self), astuple(earlier), strict=True))
 
 
 class RegionUnknown(Exception):
-    """The server does not know the shared memory of a request, as after its restart."""
+    """The server does not know the shared memory region of a request, e.g. after its restart."""
 
 
 class TritonServer:
-    """One connection. Errors name the server's fault to operators (`reason_of`) and spare callers the details."""
+    """One connection. Error messages hide the server's details from clients; `reason_of` returns them for operators."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -80,10 +80,10 @@ class TritonServer:
         seconds: float,
         place: Place | None = None,
     ) -> dict[str, Float32Array]:
-        """Rows [n, ...] -> outputs by name, each [n, ...].
+        """Run rows [n, ...] and return outputs by name, each [n, ...].
 
-        The rows lie at `place`, or are sent along. After `seconds` the server drops a request that still waits in its
-        queue; the call itself goes on until it does.
+        The rows are in shared memory at `place`, or are sent in the message. After `seconds` the server drops the
+        request if it is still queued; the call itself continues until then.
 
         Raises:
             RegionUnknown: the server does not know the region.
@@ -107,43 +107,43 @@ class TritonServer:
         return {name: _rows(answer.as_numpy(name), name, len(rows)) for name in output_names}
 
     async def register(self, name: str, *, key: str, num_bytes: int) -> None:
-        """Have the server open a region of shared memory.
+        """Register a region of shared memory with the server.
 
         Raises:
-            EngineFailure: it cannot, as on another host.
-            EngineUnavailable, DeadlineExceeded: it does not answer.
+            EngineFailure: the server cannot open it, e.g. because it runs on another host.
+            EngineUnavailable, DeadlineExceeded: the server does not answer.
         """
         try:
             with _translated():
                 await self._client.register_system_shared_memory(name, key, num_bytes, client_timeout=PROBE_SECONDS)
         except EngineFailure as error:
-            if "ALREADY_EXISTS" not in status_of(error):  # ours: the name is random
+            if "ALREADY_EXISTS" not in status_of(error):  # this region: the name is random
                 raise
 
     async def unregister(self, name: str) -> None:
-        """Have the server forget a region.
+        """Unregister a region.
 
         Raises:
-            ServiceError: it does not answer.
+            ServiceError: the server does not answer.
         """
         with _translated():
             await self._client.unregister_system_shared_memory(name, client_timeout=PROBE_SECONDS)
 
     async def version(self) -> str:
-        """Version of the server.
+        """Return the version of the server.
 
         Raises:
-            ServiceError: it does not answer.
+            ServiceError: the server does not answer.
         """
         with _translated():
             found = await self._client.get_server_metadata(client_timeout=PROBE_SECONDS)
         return str(found.version)
 
     async def is_ready(self, model: str, version: int) -> bool:
-        """Whether the server has loaded a version.
+        """Return whether the server has loaded a version.
 
         Raises:
-            ServiceError: it does not answer.
+            ServiceError: the server does not answer.
         """
         try:
             with _translated():
@@ -156,7 +156,7 @@ class TritonServer:
     async def signature(
         self, model: str, version: int
     ) -> tuple[dict[str, tuple[str, Shape]], dict[str, tuple[str, Shape]]]:
-        """(inputs, outputs) of a version: name -> numpy's type name and shape, batch axis included.
+        """Return (inputs, outputs) of a version: name -> numpy dtype name and shape, batch axis included.
 
         Raises:
             ServiceError: the server does not answer, or has no such version.
@@ -176,7 +176,7 @@ class TritonServer:
         return inputs, outputs
 
     async def configuration(self, model: str, version: int) -> dict[str, Any]:
-        """The configuration a version runs under, in the protobuf's own names.
+        """Return the configuration of a loaded version, with the field names of the protobuf.
 
         Raises:
             ServiceError: the server does not answer, or has no such version.
@@ -187,7 +187,7 @@ class TritonServer:
         return configuration
 
     async def counters(self, model: str, version: int) -> Counters:
-        """What a version has done since it was loaded.
+        """Return the statistics of a version since it was loaded.
 
         Raises:
             ServiceError: the server does not answer, has no such version or keeps no statistics.
@@ -209,7 +209,7 @@ class TritonServer:
         raise EngineUnavailable("the Triton server keeps no statistics of this version of the model")
 
     async def states(self, model: str) -> dict[int, str]:
-        """Version -> state, and its reason where there is one, as the server's index has it.
+        """Return version -> state (with a reason, if any) from the server's repository index.
 
         Raises:
             ServiceError: the server does not answer.
@@ -223,105 +223,107 @@ class TritonServer:
         }
 
     async def load(self, model: str, configuration: Mapping[str, Any], *, seconds: float) -> bool:
-        """Have a model loaded under a configuration; False where the server takes no such orders.
+        """Load a model with a configuration; return False if the server does not allow model control.
 
         Raises:
             EngineFailure: the server cannot load it.
-            EngineUnavailable, DeadlineExceeded: it does not answer.
+            EngineUnavailable, DeadlineExceeded: the server does not answer.
         """
-        with _ordering() as order:
+        with _model_control() as control:
             await self._client.load_model(model, config=json.dumps(configuration), client_timeout=seconds)
-        return order.is_taken
+        return control.is_allowed
 
     async def unload(self, model: str) -> bool:
-        """Have every version of a model let go; False where the server takes no such orders.
+        """Unload every version of a model; return False if the server does not allow model control.
 
         Raises:
             ServiceError: the server does not answer.
         """
-        with _ordering() as order:
+        with _model_control() as control:
             await self._client.unload_model(model, client_timeout=PROBE_SECONDS)
-        return order.is_taken
+        return control.is_allowed
 
     async def close(self) -> None:
-        """Close the connection; calls under way fail."""
+        """Close the connection; running calls fail."""
         await self._client.close()
 
 
 def reason_of(error: BaseException) -> str:
-    """What the server or gRPC said, behind an error of ours; for operators."""
+    """Return the message of the server or gRPC that caused an error; for operators."""
     origin = _origin(error)
     return str(error if origin is None else origin.message())
 
 
 def status_of(error: BaseException) -> str:
-    """gRPC's status behind an error of ours, e.g. "NOT_FOUND"; empty where it has none."""
+    """Return the gRPC status that caused an error, e.g. "NOT_FOUND"; empty if there is none."""
     origin = _origin(error)
     return "" if origin is None else str(origin.status()).removeprefix("StatusCode.")
 
 
 def _origin(error: BaseException | None) -> Any:
-    """tritonclient's exception in a chain of causes, or None."""
+    """Return tritonclient's exception in a chain of causes, or None."""
     while error is not None and type(error).__name__ != "InferenceServerException":
         error = error.__cause__
     return error
 
 
 @dataclass
-class _Order:
-    """Whether a server took an order."""
+class _ModelControl:
+    """Whether a server allowed a request to load or unload a model."""
 
-    is_taken: bool = True
+    is_allowed: bool = True
 
 
 @contextmanager
-def _ordering() -> Iterator[_Order]:
-    """An order to load or unload, which servers in other control modes refuse."""
-    order = _Order()
+def _model_control() -> Iterator[_ModelControl]:
+    """Record whether the server allows the request; servers without explicit model control refuse it."""
+    control = _ModelControl()
     try:
         with _translated():
-            yield order
+            yield control
     except EngineUnavailable as error:
         if NO_CONTROL not in reason_of(error):
             raise
-        order.is_taken = False
+        control.is_allowed = False
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Errors of tritonclient as ours."""
+    """Translate the exceptions of tritonclient."""
     from tritonclient.utils import InferenceServerException
 
     try:
         yield
     except InferenceServerException as error:
-        raise _ours(str(error.status()).removeprefix("StatusCode."), str(error.message())) from error
+        raise _error_for(str(error.status()).removeprefix("StatusCode."), str(error.message())) from error
 
 
-def _ours(status: str, told: str) -> Exception:
-    """Our error for a status and message of the server."""
-    if status == "NOT_FOUND" and "shared memory region" in told:
-        return RegionUnknown(told)
-    if status == "DEADLINE_EXCEEDED" or (status == "UNAVAILABLE" and "timeout expired" in told):
+def _error_for(status: str, message: str) -> Exception:
+    """Return the error of `serve.errors` for a status and message of the server."""
+    if status == "NOT_FOUND" and "shared memory region" in message:
+        return RegionUnknown(message)
+    if status == "DEADLINE_EXCEEDED" or (status == "UNAVAILABLE" and "timeout expired" in message):
         return DeadlineExceeded("the Triton server did not answer before the deadline")
-    if status == "UNAVAILABLE" and "maximum queue size" in told:
+    if status == "UNAVAILABLE" and "maximum queue size" in message:
         return Overloaded("the queue of the Triton server is full")
     if status == "NOT_FOUND":
         return EngineUnavailable("the Triton server has not loaded this version of the model")
     if status in ("UNAVAILABLE", "CANCELLED"):
         return EngineUnavailable("the Triton server does not answer")
-    return EngineFailure(f"the Triton server failed: {told}")
+    return EngineFailure(f"the Triton server failed: {message}")
 
 
 def _rows(values: NDArray[Any] | None, name: str, num_rows: int) -> Float32Array:
-    """An output of a request, one row for each of its rows."""
+    """Return an output as float32 after checking that it has `num_rows` rows."""
     if values is None or len(values) != num_rows:
-        raise EngineFailure(f"the Triton server gave {0 if values is None else len(values)} rows of {name}")
+        raise EngineFailure(
+            f"the Triton server returned {0 if values is None else len(values)} rows of {name} for {num_rows} rows"
+        )
     return np.asarray(values, np.float32)
 
 
 def _library() -> Any:
-    """tritonclient's asyncio client.
+    """Import tritonclient's asyncio client.
 
     Raises:
         MissingExtra: it is not installed.

@@ -1,7 +1,7 @@
-"""Versions of a model beside each other on a Triton server: loaded, and let go while the others serve.
+"""Loading and unloading single versions of a model on a Triton server while other versions serve requests.
 
-The server is told which versions it is to have, in place of its configuration's `version_policy`; it keeps that choice
-until it is told otherwise. Servers in explicit model-control mode take such orders, others load what they find.
+A load request names all versions to keep, in the `version_policy` of the configuration; the server keeps them until the
+next request. This needs a server in explicit model-control mode; in other modes servers load what they find on disk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from serve.errors import ContractError, EngineFailure
 async def load_version(
     server: TritonServer, model: str, version: int, *, configuration: Mapping[str, Any], seconds: float
 ) -> bool:
-    """Have a version loaded beside those that are; False where the server takes no orders.
+    """Load a version in addition to the loaded ones; return False if the server does not allow model control.
 
-    `configuration` is the one on disk. Loaded versions go on undisturbed where they run under it, since a server loads
-    every version anew whose configuration changes; where they run under another, that one is kept.
+    `configuration` is the one on disk. A server reloads every version whose configuration changes, so if loaded
+    versions run with another configuration, that one is used.
 
     Raises:
-        ContractError: the server cannot load it; the others go on.
+        ContractError: the server cannot load it; the loaded versions are not affected.
         EngineUnavailable, DeadlineExceeded: the server does not answer.
     """
     loaded = await loaded_versions(server, model)
@@ -37,10 +37,10 @@ async def load_version(
 async def drop_version(
     server: TritonServer, model: str, version: int, *, configuration: Mapping[str, Any], seconds: float
 ) -> None:
-    """Have a version let go while the others serve; nothing happens where the server takes no orders.
+    """Unload a version and keep the others; does nothing if the server does not allow model control.
 
     Raises:
-        ServiceError: the server does not answer, or cannot.
+        ServiceError: the server does not answer, or cannot unload it.
     """
     loaded = await loaded_versions(server, model)
     kept = [number for number in loaded if number != version]
@@ -56,7 +56,7 @@ async def drop_version(
 async def _kept_configuration(
     server: TritonServer, model: str, loaded: Sequence[int], configuration: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Return the configuration that leaves loaded versions as they are: the one on disk, if they run under it."""
+    """Return the configuration that does not reload loaded versions: the one on disk if they run with it."""
     if not loaded:
         return configuration
     running = await server.configuration(model, loaded[0])
@@ -64,7 +64,7 @@ async def _kept_configuration(
 
 
 async def loaded_versions(server: TritonServer, model: str) -> list[int]:
-    """Versions that are ready, smallest first.
+    """Return the versions that are ready, smallest first.
 
     Raises:
         ServiceError: the server does not answer.

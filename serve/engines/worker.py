@@ -1,7 +1,7 @@
-"""One graph behind one thread: every call of a session comes from the thread that made it.
+"""One graph in one thread: every call of a session comes from the thread that created it.
 
-A session shared by the threads of a pool has been reported to grow its memory without end on CUDA, and a graph uses all
-cores by itself; a second thread would only share them.
+On CUDA, sessions shared by the threads of a pool have been reported to leak memory. On CPUs a graph already uses all
+cores, so a second thread would gain nothing.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ class GraphWorker:
         """Load the graph and compare its tensors with the contract.
 
         Raises:
-            ContractError: it cannot be loaded, or its inputs and outputs are not those of the contract.
+            ContractError: the graph cannot be loaded, or its inputs and outputs differ from the contract.
         """
         self._session = await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
         check_tensors(self.name, "input", self.graph.inputs, self._session.input_shapes())
         check_names(self.name, "output", self.graph.outputs, dict.fromkeys(self._session.output_names()))
 
     async def run(self, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
-        """Run once in the worker's thread; callers take turns."""
+        """Run the graph once in the worker's thread; calls are queued."""
         assert self._session is not None, "start() comes first"
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.run, inputs)
 
     async def close(self) -> None:
-        """Finish the run under way and release the graph."""
+        """Finish the current run and release the graph."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
         self._session = None

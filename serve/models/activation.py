@@ -1,7 +1,8 @@
-"""Changing the model under load: a version is staged beside the running one and takes over in one step, or not at all.
+"""Model activation under load: stage a version beside the active one, then switch to it in one step.
 
-Staging loads it, checks contract and parity, warms it up and encodes every vocabulary for it. The version before stays
-loaded, and vocabularies go on being encoded for it too, so a rollback is one step as well.
+Staging loads the version, checks its contract and parity, warms it up and encodes every vocabulary for it. If any of
+this fails, nothing changes. The previous version stays loaded and new vocabularies are still encoded for it, so a
+rollback is one step too.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Staging:
-    """How far a version has come; what `GET /v1/models` shows of it."""
+    """Progress of one activation, as `GET /v1/models` shows it."""
 
     reference: str
     stage: Literal["loading", "encoding", "active", "failed"] = "loading"
@@ -44,7 +45,7 @@ class Staging:
 
 
 class Activation:
-    """Moves names and aliases to versions; one move at a time."""
+    """Changes which versions names and aliases refer to; one change at a time."""
 
     def __init__(
         self, registry: ModelRegistry, store: RouteStore, *, settings: ServeSettings, catalogue: Catalogue
@@ -55,15 +56,15 @@ class Activation:
         self._catalogue = catalogue
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refused: Routes | None = None  # routes of another gateway that could not be followed here
-        self.staging: Staging | None = None  # the last one
-        self.fault: str | None = None  # why this gateway does not follow the others
+        self._refused: Routes | None = None  # routes set by another gateway that cannot be served here
+        self.staging: Staging | None = None  # the most recent one
+        self.fault: str | None = None  # why this gateway does not follow the other gateways
 
     async def start(self) -> None:
-        """Load what the routes of the last run lead to, else what the settings name.
+        """Load the versions of the stored routes, or the model of the settings if there are none.
 
         Raises:
-            UnknownModel, ContractError: it cannot be served.
+            UnknownModel, ContractError: a version cannot be served.
             StoreUnavailable: the database does not answer.
         """
         routes = await asyncio.to_thread(self._store.load)
@@ -77,25 +78,26 @@ class Activation:
         self._registry.set_routes(routes)
 
     def watch(self, *, poll_seconds: float) -> None:
-        """Begin to follow what other gateways of the store activate."""
+        """Start to follow activations by other gateways that share the store."""
         task = asyncio.create_task(self._watch(poll_seconds), name="follow models")
         self._tasks.add(task)
 
     async def activate(self, name: str, version: int | None, *, alias: str | None, seconds: float) -> bool:
-        """Lead `name` to a version (the newest on disk for None), and `alias` to `name`; whether that is done by now.
+        """Route `name` to a version (None: the newest on disk) and `alias` to `name`; return whether it is done.
 
-        Waits for `seconds`; the work goes on beyond them, and `staging` tells of it.
+        Wait for at most `seconds`. After that the activation continues in the background and `staging` shows its
+        progress.
 
         Raises:
             UnknownModel: there is no such version.
             InvalidOption: the alias is another model's name.
-            ActivationUnderWay: another one is.
-            ModelRefused: it cannot be served; nothing was changed.
-            StoreUnavailable: the routes cannot be kept; nothing was changed.
+            ActivationUnderWay: another activation is in progress.
+            ModelRefused: the version cannot be served; nothing was changed.
+            StoreUnavailable: the routes cannot be stored; nothing was changed.
         """
         repository = self._settings.repository
         if alias is not None and alias != name and alias in await asyncio.to_thread(model_names, repository):
-            raise InvalidOption(f"the alias {alias!r} is the name of another model")
+            raise InvalidOption(f"the alias {alias!r} is the name of another model; choose another alias")
         try:
             contract = await asyncio.to_thread(find_contract, repository, ModelReference(name, version))
         except ContractError as error:
@@ -108,10 +110,10 @@ class Activation:
         return await self._move(reroute, f"{name}@{contract.version}", seconds=seconds)
 
     async def roll_back(self, name: str, *, seconds: float) -> bool:
-        """Lead a model's name to the version before, or an alias to the model before; whether that is done by now.
+        """Route a model's name to its previous version, or an alias to its previous model; return whether it is done.
 
         Raises:
-            UnknownModel: there was nothing before.
+            UnknownModel: there is no previous version or model.
             ActivationUnderWay, ModelRefused, StoreUnavailable: see `activate`.
         """
         routes = self._registry.routes
@@ -121,12 +123,12 @@ class Activation:
                 lambda found: found.with_alias(name, model), f"{model}@{routes.versions[model]}", seconds=seconds
             )
         if name not in routes.previous:
-            raise UnknownModel(f"there is no version of {name!r} before this one to return to")
+            raise UnknownModel(f"{name!r} has no previous version to roll back to")
         version = routes.previous[name]
         return await self._move(lambda found: found.with_version(name, version), f"{name}@{version}", seconds=seconds)
 
     async def close(self) -> None:
-        """Stop what is under way."""
+        """Cancel the activation in progress and stop following other gateways."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,12 +139,12 @@ class Activation:
             try:
                 await self._follow()
             except StoreUnavailable:
-                pass  # the vocabularies' watch tells of it
-            except Exception:  # the watch must outlive any one failure
-                logger.exception("the models of another gateway could not be followed; it is tried again")
+                pass  # reported by the watch of the vocabularies
+            except Exception:  # the watch continues after any failure
+                logger.exception("cannot follow the models of another gateway; trying again")
 
     async def _follow(self) -> None:
-        """Take over routes another gateway has changed."""
+        """Adopt routes that another gateway has changed."""
         kept = await asyncio.to_thread(self._store.load)
         if self._turn.locked() or not kept.versions or kept in (self._registry.routes, self._refused):
             return
@@ -152,29 +154,32 @@ class Activation:
                     await self._stage(f"{name}@{version}")
             except ModelRefused as error:
                 self._refused = kept
-                self.fault = f"another gateway activated what cannot be served here: {error.message}"
+                self.fault = f"another gateway activated a model that cannot be served here: {error.message}"
                 return
             self._swap(kept)
             self.fault = self._refused = None
 
     async def _move(self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
-        """Stage a version and follow the routes that `reroute` makes of the current ones."""
+        """Stage a version, then apply `reroute` to the routes that are current at that time."""
         if self._turn.locked():
             current = self.staging.reference if self.staging else "another model"
-            raise ActivationUnderWay(f"{current} is being activated; one at a time", reference=current)
+            raise ActivationUnderWay(
+                f"{current} is being activated; try again when it is done",
+                reference=current,
+            )
         await self._turn.acquire()
         task = asyncio.create_task(self._moving(reroute, reference), name=f"activate {reference}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # told by `staging`
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # reported in `staging`
             return False
         task.result()
         return True
 
     async def _moving(self, reroute: Callable[[Routes], Routes], reference: str) -> None:
-        """The work of `_move`; gives up the turn it was started with."""
+        """Do the work of `_move` and release the lock that `_move` acquired."""
         try:
             await self._stage(reference)
             routes = reroute(self._registry.routes)
@@ -188,10 +193,10 @@ class Activation:
             self._turn.release()
 
     async def _stage(self, reference: str) -> None:
-        """Have a version loaded, checked and all vocabularies encoded for it.
+        """Load and check a version and encode all vocabularies for it.
 
         Raises:
-            ModelRefused: one of these failed; nothing is left of it.
+            ModelRefused: one of these failed; the version is unloaded.
         """
         started = time.perf_counter()
         staging = self.staging = Staging(reference=reference)
@@ -205,24 +210,24 @@ class Activation:
 
             await self._catalogue.prepare(self._registry.get(reference), count)
         except Exception as error:
-            told = await self._fail(error)
+            reason = await self._fail(error)
             if isinstance(error, StoreUnavailable):
                 raise
-            raise ModelRefused(f"{reference} stays inactive: {told}", reference=reference) from error
+            raise ModelRefused(f"{reference} was not activated: {reason}", reference=reference) from error
         finally:
             staging.seconds = time.perf_counter() - started
 
     async def _fail(self, error: Exception) -> str:
-        """Tell why the staged version stays inactive, and let it go."""
-        told = error.message if isinstance(error, ActserveError) else "the server failed; its log has the cause"
-        assert self.staging is not None, "something was staged"
-        logger.warning("%s stays inactive: %s", self.staging.reference, told, exc_info=error)
-        self.staging.stage, self.staging.fault = "failed", told
+        """Record and return why the staged version was not activated, and unload it."""
+        reason = error.message if isinstance(error, ActserveError) else "internal error; see the server log"
+        assert self.staging is not None, "_stage sets it"
+        logger.warning("%s was not activated: %s", self.staging.reference, reason, exc_info=error)
+        self.staging.stage, self.staging.fault = "failed", reason
         await self._unload_unused()
-        return told
+        return reason
 
     def _swap(self, routes: Routes) -> None:
-        """Follow new routes; what neither they nor a rollback leads to is closed when its users are done."""
+        """Set new routes; unload in the background the versions that neither they nor a rollback needs."""
         self._registry.set_routes(routes)
         if self.staging is not None:
             self.staging.stage = "active"
@@ -232,12 +237,12 @@ class Activation:
         task.add_done_callback(self._tasks.discard)
 
     async def _settle(self) -> None:
-        """What follows a swap and may take its time."""
+        """Do what may happen after the switch: unload unused versions, store the labels of new models."""
         await self._unload_unused()
         try:
             await self._catalogue.adopt([runtime.contract for runtime in self._registry.active()])
         except StoreUnavailable as error:
-            logger.warning("the labels of new models are not in the store yet: %s", error)
+            logger.warning("the labels of new models could not be stored: %s", error)
 
     async def _unload_unused(self) -> None:
         routes = self._registry.routes

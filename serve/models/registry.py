@@ -1,7 +1,7 @@
-"""The model versions that are loaded, which of them a request means, and who is using them.
+"""Registry of loaded model versions: it resolves the model of a request and counts the users of each version.
 
-A request names a model (`demo`), a version of it (`demo@2`) or an alias (`default`, where it names nothing); the names
-lead to versions by routes that change in one step. A version that is let go is closed when its last user is done.
+A request names a model (`demo`), a version of it (`demo@2`) or an alias; without a name it uses the alias `default`.
+Routes map names to versions and are replaced in one step. A version is unloaded after its last user has finished.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ class ModelRegistry:
         self._freed = asyncio.Event()
 
     def add(self, runtime: ModelRuntime) -> None:
-        """Hold a loaded version; no route leads to it yet."""
+        """Add a loaded version; no route refers to it yet."""
         self._loaded[runtime.reference] = runtime
 
     def set_routes(self, routes: Routes) -> None:
-        """Follow new routes from the next request on; requests under way go on with what they began with."""
+        """Use new routes from the next request on; requests in progress keep their version."""
         self._routes = routes
 
     @property
     def routes(self) -> Routes:
-        """Where names lead now.
+        """The current routes.
 
         Raises:
             EngineUnavailable: nothing is loaded yet.
@@ -46,21 +46,21 @@ class ModelRegistry:
         return self._routes
 
     def loaded(self) -> list[ModelRuntime]:
-        """Every loaded version, those no route leads to included."""
+        """Every loaded version, including those without a route."""
         return list(self._loaded.values())
 
     def active(self) -> list[ModelRuntime]:
-        """Every version a model's name leads to."""
+        """Every loaded version that a model's name refers to."""
         versions = {} if self._routes is None else self._routes.versions
         references = [f"{name}@{version}" for name, version in versions.items()]
         return [self._loaded[reference] for reference in references if reference in self._loaded]
 
     def get(self, reference: str | None) -> ModelRuntime:
-        """The runtime of a model's name, an alias, a loaded `name@version` or, for None, the default.
+        """Return the runtime of a model's name, an alias, a loaded `name@version` or, for None, the default.
 
         Raises:
             EngineUnavailable: nothing is loaded yet.
-            UnknownModel: it is not loaded.
+            UnknownModel: no such model is loaded.
         """
         routes = self.routes
         wanted = ModelReference.parse(DEFAULT if reference is None else reference)
@@ -74,20 +74,20 @@ class ModelRegistry:
 
     @contextmanager
     def use(self, reference: str | None) -> Iterator[ModelRuntime]:
-        """As `get`; the runtime is not closed inside the block."""
+        """Yield the runtime of `get`; it is not closed inside the block."""
         runtime = self.get(reference)
         with self._counted([runtime]):
             yield runtime
 
     @contextmanager
     def use_all(self) -> Iterator[list[ModelRuntime]]:
-        """Every loaded version; none is closed inside the block."""
+        """Yield every loaded version; none is closed inside the block."""
         runtimes = self.loaded()
         with self._counted(runtimes):
             yield runtimes
 
     async def unload(self, reference: str) -> None:
-        """Close a version no route leads to, once its last user is done."""
+        """Unload a version without a route, after its last user has finished."""
         runtime = self._loaded.pop(reference, None)
         if runtime is None:
             return

@@ -1,6 +1,6 @@
-"""A model repository folder: references `NAME[@VERSION]`, the versions on disk, their contracts and file hashes.
+"""Model repository folder: references `NAME[@VERSION]`, the versions on disk, their contracts and file hashes.
 
-Every function blocks on the disk; a server calls them in a worker thread. Hashing a large version takes seconds.
+Every function does blocking I/O; the server calls them in a worker thread. Hashing a large version takes seconds.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from serve.version_numbers import MAX_VERSION, parse_version
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A model's name and, where one is meant, a version of it."""
+    """Name of a model and optionally a version of it."""
 
     name: str
     version: int | None = None
@@ -45,7 +45,7 @@ class ModelReference:
 
 
 def contract_path(repository: Path, name: str, version: int) -> Path:
-    """Return where the contract of a version lies: `NAME_video/VERSION/contract.json`."""
+    """Return the path of a version's contract: `NAME_video/VERSION/contract.json`."""
     return repository / f"{name}_video" / str(version) / "contract.json"
 
 
@@ -63,10 +63,10 @@ def model_versions(repository: Path, name: str) -> list[int]:
 
 
 def read_version(repository: Path, name: str, version: int) -> ModelContract:
-    """Read the contract of a version and check that it lies under the name and number it states.
+    """Read the contract of a version and check that it states this name and number.
 
     Raises:
-        ContractError: see `read_contract`, or it is the contract of another version.
+        ContractError: see `read_contract`, or the contract states another name or version.
     """
     contract = read_contract(contract_path(repository, name, version))
     check_field(contract.name == name, "name", name, contract.name)
@@ -79,10 +79,10 @@ def find_contract(repository: Path, reference: str | ModelReference) -> ModelCon
 
     Raises:
         UnknownModel: the repository has no such model or version.
-        ContractError: the contract cannot be honoured, or lies under another name or version than it states.
+        ContractError: the contract is not supported, or states another name or version than its folder.
     """
     wanted = ModelReference.parse(reference) if isinstance(reference, str) else reference
-    names = model_names(repository)  # a name is compared, never joined to a path before it is known
+    names = model_names(repository)  # a requested name is joined to a path only if it is one of these
     versions = model_versions(repository, wanted.name) if wanted.name in names else []
     if not versions or (wanted.version is not None and wanted.version not in versions):
         known = [f"{name}@{version}" for name in names for version in model_versions(repository, name)]
@@ -128,6 +128,6 @@ def verify_file(repository: Path, name: str, expected: str) -> None:
     """
     path = repository / name
     if not path.is_file():
-        raise ContractError(f"{name}: the contract names this file, it is not there", field=name)
+        raise ContractError(f"{name}: the contract lists this file, but it is missing", field=name)
     found = file_sha256(path)
     check_field(found == expected, f"sha256 of {name}", expected, found)

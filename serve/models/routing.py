@@ -1,7 +1,7 @@
-"""Routes: which version a model's name leads to, and which model an alias means; kept in the store.
+"""Routes from model names to versions and from aliases to models, kept in the store.
 
-An activation holds over restarts until the operator sets SERVE_MODEL to something else. Several gateways of one store
-follow the same routes.
+An activation persists across restarts until the operator changes SERVE_MODEL. All gateways that share a store use the
+same routes.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ DEFAULT = "default"  # the alias of requests that name no model
 
 @dataclass(frozen=True, kw_only=True)
 class Routes:
-    """Where names lead."""
+    """The version of each model name and the model of each alias, with the previous ones for a rollback."""
 
     versions: Mapping[str, int] = field(default_factory=dict)  # model -> version
     previous: Mapping[str, int] = field(default_factory=dict)  # model -> version before
@@ -25,7 +25,7 @@ class Routes:
     aliases_before: Mapping[str, str] = field(default_factory=dict)  # alias -> model before
 
     def with_version(self, name: str, version: int) -> "Routes":
-        """`name` leads to `version`; where it led before is where a rollback returns."""
+        """Return routes with `name` at `version`; its current version becomes the target of a rollback."""
         before = self.versions.get(name)
         if before == version:
             return self
@@ -33,7 +33,7 @@ class Routes:
         return replace(self, versions={**self.versions, name: version}, previous=previous)
 
     def with_alias(self, alias: str, name: str) -> "Routes":
-        """`alias` means `name`; what it meant before is where a rollback returns."""
+        """Return routes with `alias` for `name`; its current model becomes the target of a rollback."""
         before = self.aliases.get(alias)
         if before == name:
             return self
@@ -45,12 +45,12 @@ class RouteStore:
     """Reads and writes routes; every method blocks and belongs in a worker thread."""
 
     def __init__(self, database: Database, *, configured: str) -> None:
-        """`configured`: the operator's SERVE_MODEL, under which routes are kept."""
+        """`configured` is the value of SERVE_MODEL; routes are stored under it."""
         self._database = database
         self._configured = configured
 
     def load(self) -> Routes:
-        """The routes kept under the operator's setting; none where it is new.
+        """Return the routes stored for this value of SERVE_MODEL; empty if there are none.
 
         Raises:
             StoreUnavailable: the database does not answer.
@@ -70,7 +70,7 @@ class RouteStore:
         )
 
     def save(self, routes: Routes) -> None:
-        """Keep routes under the operator's setting.
+        """Store routes for this value of SERVE_MODEL.
 
         Raises:
             StoreUnavailable: the database does not answer; nothing was changed.

@@ -18,29 +18,29 @@ from serve.store.feature_cache import FeatureCache
 from serve.text.bank import PromptBank
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 
-INLINE_LOGITS = 100_000  # views x templates x phrases; below it a thread costs more than the arithmetic
+INLINE_LOGITS = 100_000  # views x templates x phrases; below it, switching to a thread costs more than the computation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRuntime:
-    """Everything a request needs of a model; immutable, so a request keeps what it began with."""
+    """Everything a request needs of a model version; immutable, so a request is not affected by an activation."""
 
     contract: ModelContract
     engine: Engine
     tokenizer: Tokenizer
     bank: PromptBank
-    clip_cache: FeatureCache  # features of example clips, patch features behind them where the family has any
+    clip_cache: FeatureCache  # features of example clips, followed by patch features if the family has them
     parity: ParityFigures
-    rejected_engines: dict[str, str]  # engine label -> why it was not taken
+    rejected_engines: dict[str, str]  # engine label -> reason
 
     async def close(self) -> None:
-        """Close engine, bank and kept features."""
+        """Close the engine, the bank and the caches."""
         await self.engine.close()
         self.bank.close()
         self.clip_cache.close()
 
     async def logits(self, features: VideoFeatures, bank: Float32Array) -> Float32Array:
-        """Features of V views against a bank [M, P, D] -> logits [V, M, P], by the family's head or by cosine."""
+        """Compute logits [V, M, P] of V views and a bank [M, P, D], by the prompt head or by cosine similarity."""
         if self.contract.has_prompt_head:
             per_template = [await self.engine.prompted_logits(features, rows) for rows in bank]
             return np.stack(per_template, axis=1)
@@ -56,7 +56,7 @@ class ModelRuntime:
 
 
 async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
-    """Stage a version: verify its files, start its engine, check its parity.
+    """Load a version: verify its files, start its engine, check its parity.
 
     Raises:
         UnknownModel, ContractError: see `find_contract` and `start_engine`.
@@ -92,14 +92,14 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
 
 
 def _text_identity(contract: ModelContract, label: str) -> str:
-    """A name for everything a text feature depends on: graph, weights, tokenizer, cleaning and runtime."""
+    """Digest of everything a text feature depends on: graph, weights, tokenizer, text cleaning and runtime."""
     graph = contract.graphs["text"]
     parts = (graph.sha256, *graph.external_sha256, contract.tokenizer_file.sha256, repr(contract.text), label)
     return _digest(parts)
 
 
 def _clip_identity(contract: ModelContract, label: str) -> str:
-    """A name for everything a clip's features depend on: graph, weights, sampling, pixels and runtime."""
+    """Digest of everything a clip's features depend on: graph, weights, sampling, preprocessing and runtime."""
     graph = contract.graphs["video"]
     return _digest((graph.sha256, *graph.external_sha256, repr(contract.sampling), repr(contract.preprocess), label))
 

@@ -1,7 +1,7 @@
-"""The database of what must outlive the server: SQLite in a file, or PostgreSQL for several gateways.
+"""The database of persistent state: SQLite in a file, or PostgreSQL for several gateways.
 
-SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a killed process and power loss. Writers
-begin with `BEGIN IMMEDIATE`, so two of them wait for each other instead of failing halfway.
+SQLite runs in WAL mode with `synchronous=FULL`: committed data survives a killed process and power loss. Writers start
+with `BEGIN IMMEDIATE`, so that concurrent writers wait for each other instead of failing in the middle.
 """
 
 import logging
@@ -22,27 +22,28 @@ NEWEST_REVISION = "0003"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": BUSY_TIMEOUT_MS}
 CONNECT_TIMEOUT_SECONDS = 5
-MIGRATION_LOCK = 1_633_907_827  # of PostgreSQL's advisory locks, any number: one gateway migrates at a time
+MIGRATION_LOCK = 1_633_907_827  # arbitrary key of a PostgreSQL advisory lock: one gateway migrates at a time
 
 
 class Database:
     """Connections to one database; used from worker threads, never from the event loop."""
 
     def __init__(self, url: str) -> None:
-        """Nothing is connected yet.
+        """Parse the URL; connections are opened on first use.
 
         Raises:
-            ContractError: the address is of no known kind.
+            ContractError: the URL is invalid or of an unsupported database, or the driver is missing.
             MissingExtra: the driver of PostgreSQL is not installed.
         """
         try:
             parsed = sa.make_url(url)
         except exc.ArgumentError as error:
-            raise ContractError(f"store_url cannot be read: {error}", field="store_url") from error
+            raise ContractError(f"store_url is not a valid database URL: {error}", field="store_url") from error
         self.is_postgres = parsed.get_backend_name() == "postgresql"
         if not self.is_postgres and parsed.get_backend_name() != "sqlite":
             raise ContractError(
-                f"store_url: sqlite or postgresql is needed, found {parsed.get_backend_name()}", field="store_url"
+                f"store_url names the database {parsed.get_backend_name()}; use sqlite or postgresql",
+                field="store_url",
             )
         if self.is_postgres:
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -53,7 +54,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state.
+        """Open a transaction that reads a consistent snapshot.
 
         Raises:
             StoreUnavailable: the database does not answer.
@@ -63,7 +64,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that is committed at the end, or undone.
+        """Open a transaction that is committed at the end of the block and rolled back on an exception.
 
         Raises:
             StoreUnavailable: the database does not answer; nothing was changed.
@@ -74,15 +75,15 @@ class Database:
                 yield writer
 
     def migrate(self) -> None:
-        """Bring the tables to this program's form; one process at a time.
+        """Migrate the tables to the schema of this release; one process at a time.
 
         Raises:
             StoreUnavailable: the database does not answer.
-            ContractError: the database is of a newer program.
+            ContractError: the database has a revision that this release does not know.
         """
         if self._revision() == NEWEST_REVISION:
             return
-        from alembic import command, config, util  # a third of a second that a usual start does without
+        from alembic import command, config, util  # takes a third of a second that a start without a migration saves
 
         with self.writing() as connection:
             if self.is_postgres:
@@ -93,7 +94,8 @@ class Database:
                 command.upgrade(settings, "head")
             except util.CommandError as error:
                 raise ContractError(
-                    f"the database has a form this program does not know: {error}", field="store_url"
+                    f"the database was written by another release, and this one cannot migrate it: {error}",
+                    field="store_url",
                 ) from error
         logger.info("store migrated to revision %s", NEWEST_REVISION)
 
@@ -109,15 +111,15 @@ class Database:
 
 
 def sqlite_url(path: Path) -> str:
-    """Address of a SQLite file; its folder is made.
+    """Return the URL of a SQLite file; create its folder.
 
     Raises:
-        ContractError: the folder cannot be made.
+        ContractError: the folder cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ContractError(f"data_dir {path.parent} cannot be made: {error}", field="data_dir") from error
+        raise ContractError(f"data_dir {path.parent} cannot be created: {error}", field="data_dir") from error
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
@@ -138,12 +140,12 @@ def _postgres(url: sa.URL) -> sa.Engine:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Set what durability and waiting depend on, and make sure that it took."""
+    """Set the pragmas for durability and waiting, and check that each took effect."""
     for name, wanted in SQLITE_PRAGMAS.items():
         connection.execute(f"PRAGMA {name} = {wanted}")
         found = connection.execute(f"PRAGMA {name}").fetchone()[0]
         if found != wanted:
-            raise ContractError(f"SQLite refuses {name} = {wanted}, it stays {found}", field="store_url")
+            raise ContractError(f"SQLite did not accept {name} = {wanted}; it stays at {found}", field="store_url")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

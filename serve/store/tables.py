@@ -1,4 +1,4 @@
-"""Tables of the store. A change of them is a migration beside this file; a test compares the two."""
+"""Tables of the store. Each change needs a migration in `migrations/`; a test compares the two."""
 
 from sqlalchemy import (
     Boolean,
@@ -25,7 +25,7 @@ vocabularies = Table(
     "vocabularies",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("latest", Integer, nullable=False),  # goes on counting when a name is deleted and made again
+    Column("latest", Integer, nullable=False),  # continues when a name is deleted and created again
     Column("is_deleted", Boolean, nullable=False),
 )
 vocabulary_versions = Table(
@@ -44,7 +44,7 @@ clips = Table(
     metadata,
     Column("sha256", String(64), primary_key=True),
     Column("num_bytes", Integer, nullable=False),
-    Column("body", LargeBinary, nullable=False),  # the file as it was sent
+    Column("body", LargeBinary, nullable=False),  # the file as uploaded
 )
 vocabulary_clips = Table(
     "vocabulary_clips",
@@ -59,7 +59,7 @@ vocabulary_clips = Table(
 model_versions = Table(
     "model_versions",
     metadata,
-    Column("configured", String(200), primary_key=True),  # the operator's SERVE_MODEL, under which this holds
+    Column("configured", String(200), primary_key=True),  # value of SERVE_MODEL that the row belongs to
     Column("name", String(200), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("previous", Integer),

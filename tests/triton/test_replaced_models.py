@@ -160,9 +160,9 @@ async def test_the_first_request_after_a_reload_is_not_answered_by_it(
     runtime.engine._watch.cancel()
     replace(served)
     await asyncio.to_thread(reload, core)
-    with pytest.raises(EngineUnavailable, match="loaded the model anew"):
+    with pytest.raises(EngineUnavailable, match="reloaded the model"):
         await encode(runtime)
-    assert "loaded the model anew" in runtime.engine.fault
+    assert "reloaded the model" in runtime.engine.fault
     with pytest.raises(EngineUnavailable, match="being checked"):
         await encode(runtime)
     await runtime.close()

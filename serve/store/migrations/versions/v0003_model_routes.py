@@ -1,4 +1,4 @@
-"""Which version each model's name leads to, and which model an alias means."""
+"""Routes: the version of each model name and the model of each alias."""
 
 import sqlalchemy as sa
 from alembic import op
