@@ -101,7 +101,7 @@ async def test_a_full_queue_refuses() -> None:
         first = await under_way(batcher)
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), deadline=NEVER))
         await settled(lambda: batcher.queued_rows == 3)
-        with pytest.raises(Overloaded, match="3 views wait"):
+        with pytest.raises(Overloaded, match="3 views are waiting"):
             await batcher.submit(rows(1, 2), deadline=NEVER)
         graph.gate.set()
         await asyncio.gather(first, waiting)
