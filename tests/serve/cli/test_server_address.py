@@ -169,4 +169,4 @@ def test_labels_are_a_list_with_quotes_and_merged_ones_are_noted(demo_server: Ru
     }
     assert found.stderr.count("note: demo@1 reads 'Bowing', 'bowing' as the same prompt") == 1
     left = run("classify", str(demo_clip), "--labels", 'bowing, "waving', "--server", demo_server.address)
-    assert left.returncode == 1 and 'line 1, character 9: the quote " is not closed' in left.stderr
+    assert left.returncode == 2 and 'line 1, character 9: the quote " is not closed' in left.stderr

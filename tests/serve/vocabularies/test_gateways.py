@@ -125,7 +125,7 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
     [
         ("SERVE_STORE_URL", "postgresql://nobody@127.0.0.1:1/none", "database does not answer"),
         ("SERVE_STORE_URL", "mysql://localhost/x", "sqlite or postgresql is needed"),
-        ("SERVE_DATA_DIR", "/proc/none/here", "cannot be created"),
+        ("SERVE_DATA_DIR", "/proc/none/here", "the data folder /proc/none/here cannot be written"),
     ],
 )
 def test_a_store_that_cannot_be_used_stops_the_start_with_its_reason(
