@@ -124,7 +124,7 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
     ("variable", "value", "words"),
     [
         ("SERVE_STORE_URL", "postgresql://nobody@127.0.0.1:1/none", "database does not answer"),
-        ("SERVE_STORE_URL", "mysql://localhost/x", "sqlite or postgresql is needed"),
+        ("SERVE_STORE_URL", "mysql://localhost/x", "use sqlite or postgresql"),
         ("SERVE_DATA_DIR", "/proc/none/here", "the data folder /proc/none/here cannot be written"),
     ],
 )
