@@ -19,15 +19,14 @@ from export.errors import ExportError
 from export.runtimes import Run, available_runtimes
 from serve.arrays import Float32Array
 from serve.contract import ModelContract
-from serve.scoring import bank_of, logits_of, reduce_logits
-from serve.text import prompts
-from serve.text.tokenizer import load_tokenizer, pad_rows
+from serve.scoring import logits_of, reduce_logits
+from serve.text.encoding import encode_bank
+from serve.text.tokenizer import load_tokenizer
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from training.data.decode_process import DecodeProcess
 from training.evaluation.bootstrap import paired_bootstrap
 
-ROWS_AT_ONCE = 64
 RUNTIME = "onnxruntime-cpu"  # both versions on the same one
 
 
@@ -147,15 +146,14 @@ def evaluate(
 def _bank(repository: Path, contract: ModelContract, text: Run, labels: Sequence[str]) -> Float32Array:
     """Text features [M, K, D] by the contract's rules, normalised unless a head follows."""
     tokenizer = load_tokenizer(repository / contract.tokenizer_file.file, contract.text)
-    templates = contract.text.templates
-    tokens = tokenizer.encode(prompts.fill(prompts.check_labels(labels), templates))
-    length = None if contract.text.dynamic_length else contract.text.context_length
-    parts = [
-        text({"tokens": pad_rows(tokens[start : start + ROWS_AT_ONCE], pad_id=contract.text.pad_id, length=length)})
-        for start in range(0, len(tokens), ROWS_AT_ONCE)
-    ]
-    features = np.concatenate([part["text_features"] for part in parts]).reshape(len(templates), len(labels), -1)
-    return bank_of(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
+    return encode_bank(
+        lambda tokens: text({"tokens": tokens})["text_features"],
+        tokenizer,
+        labels,
+        text=contract.text,
+        scoring=contract.scoring,
+        has_prompt_head=contract.has_prompt_head,
+    )
 
 
 def _logits(

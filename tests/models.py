@@ -13,9 +13,9 @@ from tokenizers import models, pre_tokenizers, processors, trainers
 
 from serve.contract import Family, TextContract
 from training.checkpoints.own import Checkpoint
-from training.checkpoints.systems import VIDEO_TEMPLATES, clip_preprocess, clip_protocol, fresh_protocol
 from training.models.open_clip_towers import open_clip_model_config
 from training.models.registry import build_model
+from training.recipes import CLIP, VIDEO_TEMPLATES, clip_contracts, family_contracts
 
 FRAMES, SIZE, CONTEXT, WIDTH = 4, 32, 77, 32  # T, S, L, D
 VISION = {
@@ -31,7 +31,7 @@ FUSION_HEADS = ("meanP", "LSTM", "Conv_1D", "Transf", "Transf_cls")
 def tiny_checkpoint(family: Family, **parts: Any) -> Checkpoint:
     """A checkpoint of a family; `parts` are further fields of its model configuration."""
     config: dict[str, Any] = {"num_frames": FRAMES, "vision": VISION, "text": TEXT, "logit_scale": 2.5, **parts}
-    protocol = fresh_protocol(
+    protocol = family_contracts(
         family,
         num_frames=config["num_frames"],
         image_size=config["vision"]["image_size"],
@@ -121,9 +121,9 @@ def tiny_open_clip(arch: str, changes: dict[str, Any], *, dynamic_length: bool, 
         cleaning="none" if dynamic_length else "canonicalize",
         templates=VIDEO_TEMPLATES,
     )
-    protocol = clip_protocol(
+    protocol = clip_contracts(
         num_frames=num_frames,
-        preprocess=clip_preprocess(model.image_size),
+        preprocess=CLIP.preprocess(model.image_size),
         text=text,
         logit_scale=config["logit_scale"],
         logit_bias=config.get("logit_bias"),

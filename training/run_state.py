@@ -4,26 +4,26 @@ Both are written in one step. The last checkpoint holds the optimiser; the best 
 not. Where weights are averaged, the averaged ones are those both are used with.
 """
 
-import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.start import starting_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, differences, plain
+from training.contracts import scoring_of, text_of
 from training.data.sources import Source
 from training.data.systems import preprocess_of, sampling_of
 from training.distributed import Place, wait_for_all
 from training.models.adapters import merged_weights
 from training.models.base import VideoTextModel
 from training.optimisers import make_optimiser
-from training.protocols import scoring_of, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class RunState:
 
     path: Path
     model: VideoTextModel
-    average: VideoTextModel | None  # exponential moving average
+    average: AveragedModel | None  # exponential moving average of the weights
     optimiser: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
@@ -47,7 +47,7 @@ class RunState:
     @property
     def best_weights(self) -> VideoTextModel:
         """The model to evaluate and to use."""
-        return self.model if self.average is None else self.average
+        return self.model if self.average is None else cast(VideoTextModel, self.average.module)
 
     def note(self, figures: dict[str, Any]) -> None:
         """Remember an evaluation."""
@@ -65,7 +65,7 @@ def begin(config: TrainConfig, place: Place) -> RunState:
     """
     path = Path(config.run.out) / LAST
     model = starting_model(config.model).to(place.device)
-    average = copy.deepcopy(model).eval() if config.optim.ema else None
+    average = moving_average(model, config.optim.ema) if config.optim.ema else None
     state = RunState(path, model, average, make_optimiser(model.named_parameters(), config.optim))
     if path.is_file():
         saved = load_checkpoint(path)
@@ -73,7 +73,8 @@ def begin(config: TrainConfig, place: Place) -> RunState:
         kept = saved.training_state
         model.load_state_dict(kept["weights"])
         if average is not None:
-            average.load_state_dict(kept["average"])
+            average.module.load_state_dict(kept["average"])
+            average.n_averaged.fill_(kept["step"] + 1)
         state.optimiser.load_state_dict(kept["optimiser"])
         state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
         logger.info("going on from step %d of %s", state.step, path)
@@ -82,6 +83,25 @@ def begin(config: TrainConfig, place: Place) -> RunState:
         path.with_name(RESOLVED).write_text(as_yaml(config), encoding="utf-8")
     wait_for_all()
     return state
+
+
+def moving_average(model: nn.Module, ema: float) -> AveragedModel:
+    """The exponential moving average of a model's weights; running statistics are copied.
+
+    The starting weights count as the first average, so that the update after step s (from 0) has the decay
+    min(ema, (s + 1) / (s + 10)): early averages forget the start.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor | int) -> None:
+        count = int(num_averaged)
+        decay = min(ema, count / (count + 9))
+        for average, value in zip(averages, weights, strict=True):
+            average.lerp_(value, 1 - decay)
+
+    average = AveragedModel(model, multi_avg_fn=update).eval()
+    average.n_averaged.fill_(1)
+    return cast(AveragedModel, average)
 
 
 def keep(state: RunState, config: TrainConfig, source: Source, place: Place) -> None:
@@ -113,7 +133,7 @@ def checkpoint_of(state: RunState, config: TrainConfig, source: Source) -> Check
         "seconds": state.seconds,
     }
     if state.average is not None:
-        training_state["average"] = state.average.state_dict()
+        training_state["average"] = state.average.module.state_dict()
     return Checkpoint(
         family=state.model.family,
         model_config=dict(config.model.model),

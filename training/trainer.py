@@ -162,7 +162,7 @@ def take_step(state: RunState, setting: Setting, clips: Tensor, indices: Tensor)
         with torch.no_grad():
             state.model.logit_scale.clamp_(max=math.log(optim.highest_scale))
     if state.average is not None:
-        follow_(state.average, state.model, decay=min(optim.ema, (state.step + 1) / (state.step + 10)))
+        state.average.update_parameters(state.model)
     return losses
 
 
@@ -274,14 +274,3 @@ def set_seeds(*words: int) -> None:
     random.seed(int(state[0]))
     np.random.seed(int(state[0]))
     torch.manual_seed(int(state[0]) << 32 | int(state[1]))
-
-
-@torch.no_grad()
-def follow_(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Move the averaged weights towards the model's, in place; running statistics are copied."""
-    ours = dict(model.named_parameters())
-    for name, value in average.named_parameters():
-        value.lerp_(ours[name], 1 - decay)
-    statistics = dict(model.named_buffers())
-    for name, value in average.named_buffers():
-        value.copy_(statistics[name])

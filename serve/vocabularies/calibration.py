@@ -13,26 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Float32Array, Float64Array, Int64Array
+from serve.calibration_statistics import Bin, auroc, beta_interval, calibration_error, fpr_at_tpr, reliability
 from serve.errors import InvalidOption
 from serve.scoring import PLAIN, Scale, Scores, top_k
 from serve.vocabularies.acceptance import Criterion, Rule
 
-BINS = 15  # of the reliability diagram and of the expected calibration error
 CURVE_POINTS = 200
 SEARCH = 1 / 50, 50.0  # temperatures
 LEAST_CLIPS_OF_LABEL = 20  # unknown clips that have to look most like a label before it gets a threshold of its own
-CONFIDENCE = 0.95
 
 Score = Callable[[int, Scale], Scores]  # of clip i under a scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Known clips whose best score lies in a range."""
-
-    confidence: float  # mean score
-    accuracy: float  # share whose best label is theirs
-    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,44 +96,12 @@ def fit(
         accuracy=_accuracy([scored[clip] for clip in shows], labels[shows]) if len(shows) else None,
         auroc=auroc(best[shows], best[unknown]) if len(shows) else None,
         fpr_at_95_tpr=fpr_at_tpr(best[shows], best[unknown], tpr=0.95) if len(shows) else None,
-        calibration_error_before=_calibration_error(before),
-        calibration_error_after=_calibration_error(after),
+        calibration_error_before=calibration_error(before),
+        calibration_error_after=calibration_error(after),
         reliability_before=before,
         reliability_after=after,
         curve=_curve(best[shows], best[unknown]),
     )
-
-
-def auroc(known: Float64Array, unknown: Float64Array) -> float:
-    """Chance that a known clip has a higher value than an unknown one, equal ones counting half."""
-    lower = np.searchsorted(np.sort(unknown), known, side="left")
-    equal_or_lower = np.searchsorted(np.sort(unknown), known, side="right")
-    return float((lower + equal_or_lower).mean() / (2 * len(unknown)))
-
-
-def fpr_at_tpr(known: Float64Array, unknown: Float64Array, *, tpr: float) -> float:
-    """Share of unknown clips accepted at the highest threshold that accepts a share `tpr` of the known ones."""
-    threshold = np.sort(known)[::-1][math.ceil(tpr * len(known)) - 1]
-    return float((unknown >= threshold).mean())
-
-
-def beta_interval(a: int, b: int) -> tuple[float, float]:
-    """Central 95 % interval of a beta distribution with whole parameters, by its binomial tail."""
-    tail = (1 - CONFIDENCE) / 2
-    return _beta_quantile(a, b, tail), _beta_quantile(a, b, 1 - tail)
-
-
-def _beta_quantile(a: int, b: int, share: float) -> float:
-    """x with P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a) = share."""
-    n = a + b - 1
-    counts = np.arange(a, n + 1)
-    log_ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts])
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        x = (low + high) / 2
-        below = float(np.exp(log_ways + counts * math.log(x) + (n - counts) * math.log1p(-x)).sum())
-        low, high = (x, high) if below < share else (low, x)
-    return (low + high) / 2
 
 
 def _fitted_scale(score: Score, labels: Int64Array, function: str) -> Scale:
@@ -273,22 +231,7 @@ def _reliability(scored: Sequence[Scores], labels: Int64Array) -> tuple[Bin, ...
     if not len(labels):
         return ()
     best = np.array([item.best for item in scored], np.float64)
-    is_right = _best_labels(scored) == labels
-    place = np.minimum((best * BINS).astype(np.int64), BINS - 1)
-    return tuple(
-        Bin(
-            confidence=float(best[place == number].mean()),
-            accuracy=float(is_right[place == number].mean()),
-            count=int((place == number).sum()),
-        )
-        for number in np.unique(place)
-    )
-
-
-def _calibration_error(bins: Sequence[Bin]) -> float | None:
-    """Expected calibration error: mean distance of accuracy from confidence, each clip counting the same."""
-    total = sum(item.count for item in bins)
-    return sum(item.count * abs(item.accuracy - item.confidence) for item in bins) / total if total else None
+    return reliability(best, _best_labels(scored) == labels)
 
 
 def _curve(known: Float64Array, unknown: Float64Array) -> tuple[tuple[float, float], ...]:

@@ -25,12 +25,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.running_server import ROOT
 from training.config import TrainConfig, load_config
+from training.contracts import text_of
 from training.data.prompts import TemplatedPhrases
 from training.devices import computing_in, device_named
 from training.distributed import Place
 from training.models.base import VideoTextModel
 from training.monitor import Measured
-from training.protocols import text_of
 from training.run_state import begin
 from training.trainer import setting_of, take_step
 

@@ -20,8 +20,8 @@ from serve.text.tokenizer import canonicalize
 from tests.models import VISION
 from tests.tolerances import assert_close
 from training.checkpoints.own import Checkpoint
-from training.checkpoints.systems import VIDEO_TEMPLATES, clip_preprocess, clip_protocol
 from training.models.registry import build_model
+from training.recipes import CLIP, VIDEO_TEMPLATES, clip_contracts
 
 pytestmark = pytest.mark.numeric
 
@@ -46,8 +46,8 @@ def checkpoint() -> Checkpoint:
         tokenizer="tokenizers", context_length=64, dynamic_length=False, pad_id=0, cleaning="canonicalize",
         templates=VIDEO_TEMPLATES,
     )  # fmt: skip
-    protocol = clip_protocol(
-        num_frames=2, preprocess=clip_preprocess(VISION["image_size"]), text=text, logit_scale=2.0, logit_bias=-3.0
+    protocol = clip_contracts(
+        num_frames=2, preprocess=CLIP.preprocess(VISION["image_size"]), text=text, logit_scale=2.0, logit_bias=-3.0
     )
     return Checkpoint(family="clip", model_config=config, weights=weights, **vars(protocol))
 

@@ -18,7 +18,7 @@ from training.checkpoints.names import FUSION, from_official, renamed, to_offici
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.sizes import count_blocks, text_config, vision_config
-from training.checkpoints.systems import actionclip_protocol
+from training.recipes import family_contracts
 
 HEAD_MARKS = {
     "LSTM": "lstm_visual.weight_ih_l0",
@@ -119,8 +119,12 @@ def _checkpoint(
         vision["temporal"] = "shift"
     if "visual.time_embedding" in clip:
         vision["temporal"] = "joint"
-    protocol = actionclip_protocol(
-        num_frames=num_frames, image_size=vision["image_size"], context_length=text["context_length"]
+    protocol = family_contracts(
+        "actionclip",
+        num_frames=num_frames,
+        image_size=vision["image_size"],
+        context_length=text["context_length"],
+        logit_scale=0.0,  # its evaluation fixes the scale
     )
     return Checkpoint(
         family="actionclip",

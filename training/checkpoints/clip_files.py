@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from serve.contract import SamplingContract
 from training.checkpoints.names import FRESH, from_official, from_open_clip, renamed
 from training.checkpoints.open_clip_architectures import (
     CLIP_VOCABULARY,
@@ -27,10 +28,10 @@ from training.checkpoints.origins import UNKNOWN, Origin, decide_activation, dec
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError, build_outline, shapes_of
 from training.checkpoints.sizes import heads_of, text_config, vision_config
-from training.checkpoints.systems import Protocol, actionclip_protocol, clip_protocol, fresh_protocol
 from training.models.base import INITIAL_LOGIT_SCALE
 from training.models.open_clip_towers import architecture, open_clip_model_config
 from training.models.registry import build_model
+from training.recipes import ACTIONCLIP, ModelContracts, clip_contracts, family_contracts
 
 PLAIN_MARK = "visual.transformer.resblocks.0.attn.in_proj_weight"
 CUSTOM_MARK = "text.token_embedding.weight"
@@ -103,7 +104,7 @@ def _read_plain(
     text |= {"heads": heads[1], "activation": activation}
     family, num_frames = overrides.family or "clip", overrides.num_frames or ASSUMED_FRAMES
     model_config = {"num_frames": num_frames, "vision": vision, "text": text, **_family_parts(family, overrides)}
-    protocol = fresh_protocol(
+    protocol = family_contracts(
         family,
         num_frames=num_frames,
         image_size=vision["image_size"],
@@ -201,19 +202,21 @@ def _protocol_by_name(
     weights: Mapping[str, Tensor],
     overrides: Overrides,
     origin: Origin,
-) -> Protocol:
+) -> ModelContracts:
     num_frames = int(config["num_frames"])
     outline = build_outline("clip", {name: item for name, item in config.items() if name != "fusion"})
     text = text_contract(architecture(arch)["text_cfg"], outline.text, name=arch)
     preprocess = decide_preprocess(origin, overrides, (arch,), image_size=outline.image_size)
     if family == "actionclip":
-        asked = actionclip_protocol(
-            num_frames=num_frames, image_size=outline.image_size, context_length=text.context_length
+        return ModelContracts(
+            sampling=SamplingContract(rule=ACTIONCLIP.sampling, num_segments=num_frames),
+            preprocess=preprocess,
+            text=replace(text, templates=ACTIONCLIP.templates),
+            scoring=ACTIONCLIP.scoring(_scale(weights)),
         )
-        return replace(asked, preprocess=preprocess, text=replace(text, templates=asked.text.templates))
     if family != "clip":
         raise CheckpointError(f"family: {family} is built on plain CLIP ViTs, found {arch}")
-    return clip_protocol(
+    return clip_contracts(
         num_frames=num_frames,
         preprocess=preprocess,
         text=text,

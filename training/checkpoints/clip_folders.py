@@ -16,7 +16,7 @@ from training.checkpoints.open_clip_architectures import architecture_like, is_p
 from training.checkpoints.origins import Origin
 from training.checkpoints.own import CheckpointError
 from training.checkpoints.published_weights import Activation, preprocess_contract
-from training.checkpoints.systems import clip_preprocess
+from training.recipes import CLIP
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _processor(folder: Path, *, image_size: int) -> PreprocessContract:
         CheckpointError: a rule that serving does not have.
     """
     path = folder / PROCESSOR_CONFIG
-    usual = clip_preprocess(image_size)
+    usual = CLIP.preprocess(image_size)
     if not path.is_file():
         logger.warning("%s is missing: frames are prepared as OpenAI's weights want them", path)
         return usual

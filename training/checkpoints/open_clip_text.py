@@ -7,8 +7,8 @@ from typing import Any
 
 from serve.contract import TextCleaning, TextContract
 from training.checkpoints.own import CheckpointError
-from training.checkpoints.systems import VIDEO_TEMPLATES, clip_text
 from training.models.base import TextTower
+from training.recipes import VIDEO_TEMPLATES, clip_text
 
 CLEANINGS: Mapping[str, TextCleaning] = {name: name for name in ("whitespace", "lower", "canonicalize")}  # type: ignore[misc]
 # cut long texts at training time; texts that fit give the same tokens (syntax masking changes those too)

@@ -23,8 +23,8 @@ from training.checkpoints.published_weights import (
     tag_activation,
     tag_settings,
 )
-from training.checkpoints.systems import clip_preprocess
 from training.models.open_clip_towers import architecture
+from training.recipes import CLIP
 
 OPENAI_NUMBERS = frozenset({"input_resolution", "context_length", "vocab_size"})  # in OpenAI's TorchScript archives
 
@@ -119,7 +119,7 @@ def decide_preprocess(
     if origin.preprocess is not None:
         return origin.preprocess
     settings = agreed_preprocessing(archs)
-    return preprocess_contract(settings, image_size=image_size) if settings else clip_preprocess(image_size)
+    return preprocess_contract(settings, image_size=image_size) if settings else CLIP.preprocess(image_size)
 
 
 def _arch_of_tag(tag: str, archs: Sequence[str]) -> str:

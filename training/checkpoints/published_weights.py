@@ -15,8 +15,8 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 
 from serve.contract import Interpolation, PreprocessContract, ResizeRule
 from training.checkpoints.own import CheckpointError
-from training.checkpoints.systems import clip_preprocess
 from training.models.open_clip_towers import architecture
+from training.recipes import CLIP
 
 Activation = Literal["quick_gelu", "gelu"]
 
@@ -126,7 +126,7 @@ def preprocess_contract(settings: Mapping[str, Any], *, image_size: int) -> Prep
         raise CheckpointError(
             f"open_clip's interpolation {interpolation!r} is not served; served are {', '.join(INTERPOLATIONS)}"
         )
-    usual = clip_preprocess(image_size)
+    usual = CLIP.preprocess(image_size)
     return PreprocessContract(
         image_size=image_size,
         resize=RESIZES[resize],

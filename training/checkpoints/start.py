@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from training.checkpoints.names import FRESH
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError, require_fit, shapes_of
-from training.checkpoints.systems import clip_preprocess
 from training.config import ConfigError, ModelConfig
 from training.models.adapters import add_adapters_
 from training.models.base import VideoTextModel
 from training.models.freezing import checkpoint_activations_, freeze_
 from training.models.registry import build_model
+from training.recipes import CLIP
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _start_overrides(config: ModelConfig, path: Path, arch: str | None) -> Overr
     kind = detect_format(path)
     if kind != "clip":
         return Overrides(arch=arch) if arch and kind == "clip_torchscript" else None
-    return Overrides(arch=arch, activation=_activation(config.model), preprocess=clip_preprocess(1))
+    return Overrides(arch=arch, activation=_activation(config.model), preprocess=CLIP.preprocess(1))
 
 
 def _with_same_activation(config: ModelConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from training.checkpoints.names import from_official, renamed, to_official
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.sizes import count_blocks, heads_of, text_config, vision_config
-from training.checkpoints.systems import xclip_protocol
+from training.recipes import family_contracts
 
 FRAME_POSITIONS = "mit.positional_embedding"
 
@@ -60,7 +60,8 @@ def xclip_checkpoint(weights: Mapping[str, Tensor], overrides: Overrides) -> Che
         }
     if "logit_scale" not in weights:
         raise CheckpointError("1 missing: logit_scale")
-    protocol = xclip_protocol(
+    protocol = family_contracts(
+        "xclip",
         num_frames=num_frames,
         image_size=vision["image_size"],
         context_length=text["context_length"],

@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from serve.arrays import Float32Array
+from serve.scoring import Scores, bank_of, reduce_logits, top_k
 from training.config import ConfigError, DataConfig, TrainConfig
+from training.contracts import scoring_of, text_of
 from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
 from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, loading_workers, workers_start
@@ -22,10 +24,10 @@ from training.data.shards import PackedClips, PackedTestClips, Shard, find_shard
 from training.data.shots import few_of_each
 from training.data.systems import clip_rule, normalised
 from training.distributed import gathered_objects, place_among_ranks, share_of
-from training.evaluation.tally import Tally, merged_over_ranks
+from training.evaluation.tally import Tally, merged_over_ranks, row_of
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, Measured, Prediction
-from training.protocols import probabilities, scoring_of, text_of
+from training.scoring import as_array, view_logits
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +86,12 @@ class LabelledSource:
             return Measured(figures={"bad_training_videos": bad})
         model.eval()
         device = next(model.parameters()).device
-        texts = torch.stack([model.encode_text(rows.to(device)) for rows in self._phrases.rows])  # [M, K, D]
         scoring = scoring_of(self._config, model)
+        texts = [as_array(model.encode_text(rows.to(device))) for rows in self._phrases.rows]  # [K, D] of a template
+        bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
         rank, num_ranks = place_among_ranks()
         places = count(rank, num_ranks)  # of no list, but every video's own
-        tally = Tally(len(self.labels))
+        tally = Tally(len(self.labels), is_distribution=scoring.activation == "softmax")
         shown: list[Prediction] = []
         for batch in self._val.test_loader(self._reader, self._config):
             self._bad_val.note(batch.failures)
@@ -96,8 +99,10 @@ class LabelledSource:
                 continue
             clips = batch.clips[:, 0]
             frames = normalised(clips.to(device), self._reader.rule.preprocess)
-            found = probabilities(model, frames, texts, scoring).float().cpu().numpy()
-            tally.add_batch(islice(places, len(found)), batch.labels.numpy(), found, paths=[""] * len(found))
+            logits = view_logits(model, model.encode_video(frames), bank, scoring)  # [B, M, K]
+            found = [reduce_logits(each[None], scoring, function=scoring.activation) for each in logits]
+            for scores, label in zip(found, batch.labels.tolist(), strict=True):
+                tally.add(row_of(scores, index=next(places), path="", label=label))
             shown += self._shown(clips, batch.labels.tolist(), found, MOST_SAMPLES - len(shown))
         (tally,) = merged_over_ranks([tally])
         unreadable = len(set(gathered_objects(list(self._bad_val.reasons))))
@@ -121,16 +126,16 @@ class LabelledSource:
             + f"Measured while training on {last['videos']} videos of its evaluation list: top-1 {last['top1']:.3f}.\n"
         )
 
-    def _shown(self, clips: Tensor, labels: Sequence[int], found: Float32Array, most: int) -> list[Prediction]:
-        """The first of a batch, with probabilities [B, K]."""
+    def _shown(self, clips: Tensor, labels: Sequence[int], found: Sequence[Scores], most: int) -> list[Prediction]:
+        """The first of a batch, with their scores."""
         return [
             Prediction(
                 clip=clip.numpy(),
                 label=self.labels[label],
-                predicted=self.labels[int(values.argmax())],
-                probability=float(values.max()),
+                predicted=self.labels[int(top_k(scores, 1)[0])],
+                probability=scores.best,
             )
-            for clip, label, values in zip(clips[:most], labels[:most], found[:most], strict=True)
+            for clip, label, scores in zip(clips[:most], labels[:most], found[:most], strict=True)
         ]
 
 

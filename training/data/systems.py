@@ -4,7 +4,7 @@ The training rules are the published recipes; the test rules are serving's own, 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -19,9 +19,7 @@ from training.data.draws import Draws
 from training.data.randaugment import RandAugment
 from training.data.sampling import SampleFrames, actionclip_training
 from training.data.views import ActionClipViews, XClipViews
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
+from training.recipes import ACTIONCLIP, PLAIN, XCLIP, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,49 +63,11 @@ def _xclip_views(
     return views(frames, label=label, draws=draws)
 
 
-def _plain_preprocess(data: DataConfig) -> PreprocessContract:
-    """The shorter side straight to S."""
-    return _pillow_preprocess(data, short_side=data.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
-def _actionclip_preprocess(data: DataConfig) -> PreprocessContract:
-    return _pillow_preprocess(data, short_side=data.image_size * 256 // 224, mean=CLIP_MEAN, std=CLIP_STD)
-
-
-def _pillow_preprocess(
-    data: DataConfig, *, short_side: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> PreprocessContract:
-    return PreprocessContract(
-        image_size=data.image_size,
-        resize="shortest_side",
-        short_side=short_side,
-        interpolation="pillow_bicubic",
-        size_rounding="truncate",
-        crop_rounding="half_even",
-        mean=data.mean or mean,  # type: ignore[arg-type]
-        std=data.std or std,  # type: ignore[arg-type]
-    )
-
-
-def _xclip_preprocess(data: DataConfig) -> PreprocessContract:
-    return PreprocessContract(
-        image_size=data.image_size,
-        resize="shortest_side",
-        short_side=data.image_size * 256 // 224,
-        interpolation="opencv_bilinear",
-        size_rounding="half_up",
-        crop_rounding="floor",
-        mean=data.mean or IMAGENET_MEAN,  # type: ignore[arg-type]
-        std=data.std or IMAGENET_STD,  # type: ignore[arg-type]
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """The rules of one system; `sampling` names the test rule of `serve.video.sampling`."""
+    """The rules of one system; those of testing and serving stand in its recipe."""
 
-    sampling: SamplingRule
-    preprocess: Callable[[DataConfig], PreprocessContract]
+    recipe: Recipe
     training_indices: Callable[[int, int, Draws], Int64Array]  # frames of the video, T -> [T]
     training_views: Callable[..., tuple[UInt8Array, int]]
     options: frozenset[str]  # of DataConfig's augmentation, those it knows
@@ -116,22 +76,19 @@ class System:
 _PILLOW_OPTIONS = frozenset({"randaugment", "directional"})
 SYSTEMS: dict[str, System] = {
     "plain": System(  # small models: nothing is cut away around the centre square
-        sampling="actionclip",
-        preprocess=_plain_preprocess,
+        recipe=PLAIN,
         training_indices=_actionclip_indices,
         training_views=_actionclip_views,
         options=_PILLOW_OPTIONS,
     ),
     "actionclip": System(
-        sampling="actionclip",
-        preprocess=_actionclip_preprocess,
+        recipe=ACTIONCLIP,
         training_indices=_actionclip_indices,
         training_views=_actionclip_views,
         options=_PILLOW_OPTIONS,
     ),
     "xclip": System(
-        sampling="centres",
-        preprocess=_xclip_preprocess,
+        recipe=XCLIP,
         training_indices=_xclip_indices,
         training_views=_xclip_views,
         options=frozenset({"mirrored"}),
@@ -168,7 +125,8 @@ def system_of(data: DataConfig) -> System:
 
 def preprocess_of(data: DataConfig) -> PreprocessContract:
     """How frames become squares in testing and serving."""
-    return system_of(data).preprocess(data)
+    own = system_of(data).recipe.preprocess(data.image_size)
+    return replace(own, mean=data.mean or own.mean, std=data.std or own.std)  # type: ignore[arg-type]
 
 
 def normalised(clips: Tensor, rule: PreprocessContract) -> Tensor:
@@ -180,7 +138,7 @@ def normalised(clips: Tensor, rule: PreprocessContract) -> Tensor:
 
 def sampling_of(data: DataConfig) -> SamplingContract:
     """Which frames testing and serving look at."""
-    return SamplingContract(rule=system_of(data).sampling, num_segments=data.num_frames)
+    return SamplingContract(rule=system_of(data).recipe.sampling, num_segments=data.num_frames)
 
 
 def clip_rule(data: DataConfig, names: tuple[str, ...]) -> ClipRule:
@@ -205,6 +163,8 @@ def clip_rule(data: DataConfig, names: tuple[str, ...]) -> ClipRule:
         num_classes=len(names),
         sampling=sampling_of(data),
         preprocess=preprocess_of(data),
-        training_indices=partial(_test_indices, system.sampling) if data.fixed_frames else system.training_indices,
+        training_indices=partial(_test_indices, system.recipe.sampling)
+        if data.fixed_frames
+        else system.training_indices,
         training_views=partial(system.training_views, size=data.image_size, chosen=chosen),
     )

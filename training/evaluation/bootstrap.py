@@ -3,15 +3,16 @@
 As many videos are drawn, with replacement, as there are. Where values repeat (hits do), how often each is drawn follows
 a multinomial distribution, so counts are drawn instead of videos: the same distribution for a fraction of the work.
 Other values are drawn in portions, so memory stays small whatever the number of videos. The seed is fixed: the same
-values give the same interval. Where every video is a hit nothing can vary, and the interval is a point.
+values give the same interval. `scipy.stats.bootstrap` agrees (a test compares them), but draws single videos:
+200 million indices for 20,000 videos. Where every video is a hit nothing can vary, and the interval is a point.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from serve.arrays import Float64Array, Int64Array
 
@@ -59,10 +60,7 @@ def mcnemar(candidate: NDArray[np.bool_], active: NDArray[np.bool_]) -> float:
     Source: McNemar 1947, with the binomial distribution instead of its approximation.
     """
     gained, lost = int((candidate & ~active).sum()), int((active & ~candidate).sum())
-    n = gained + lost
-    tail = np.arange(min(gained, lost) + 1)
-    log_ways = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2) for k in tail]
-    return min(1.0, 2 * float(np.exp(log_ways).sum()))
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def mean_draws(values: Values, *, num_draws: int = DRAWS, seed: int = SEED) -> Float64Array:

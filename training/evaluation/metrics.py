@@ -4,27 +4,17 @@ Axes: N videos, K classes. A label's rank is its place among the classes by fall
 prediction is a hit when its rank is 0, a top-k hit when it is below k.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from serve.arrays import Float64Array, Int64Array
+from serve.calibration_statistics import BINS, calibration_error, reliability
 
 BoolArray = NDArray[np.bool_]
 Reals = NDArray[np.floating]
 
-BINS = 15  # of equal width, of the reliability diagram and of the expected calibration error; serving's number too
 LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)  # what rounded to 0 in float32 is taken as
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Videos whose best probability lies in a range."""
-
-    confidence: float  # mean of the best probability
-    accuracy: float  # share of hits
-    count: int
 
 
 def label_ranks(probabilities: Reals, labels: Int64Array) -> Int64Array:
@@ -62,8 +52,8 @@ def mean_class_accuracy(hits: BoolArray, labels: Int64Array) -> float:
 
 def confusion(labels: Int64Array, predictions: Int64Array, num_classes: int) -> Int64Array:
     """How many videos of class i were taken for class j [K, K]."""
-    counts = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
+    found: Int64Array = confusion_matrix(labels, predictions, labels=np.arange(num_classes)).astype(np.int64)
+    return found
 
 
 def top_k_curve(ranks: Int64Array, most: int) -> Float64Array:
@@ -72,31 +62,16 @@ def top_k_curve(ranks: Int64Array, most: int) -> Float64Array:
     return np.cumsum(counts) / max(len(ranks), 1)
 
 
-def reliability(confidences: Reals, hits: BoolArray, *, bins: int = BINS) -> tuple[Bin, ...]:
-    """Videos by their best probability [N], in bins of equal width from 0 to 1; empty bins are left out."""
-    place = np.minimum((confidences * bins).astype(np.int64), bins - 1)
-    return tuple(
-        Bin(
-            confidence=float(confidences[place == number].mean(dtype=np.float64)),
-            accuracy=float(hits[place == number].mean()),
-            count=int((place == number).sum()),
-        )
-        for number in np.unique(place)
-    )
-
-
 def expected_calibration_error(confidences: Reals, hits: BoolArray, *, bins: int = BINS) -> float:
-    """Mean distance of accuracy from confidence over the bins of `reliability`, weighted by their counts.
+    """The calibration error that serving reports of confidences [N] and hits [N].
 
     Raises:
         ValueError: there is no video.
-
-    Source: arXiv:1706.04599, equation 3.
     """
-    found = reliability(confidences, hits, bins=bins)
-    if not found:
+    found = calibration_error(reliability(confidences, hits, bins=bins))
+    if found is None:
         raise ValueError("no video: at least one is needed")
-    return sum(item.count * abs(item.accuracy - item.confidence) for item in found) / len(hits)
+    return found
 
 
 def negative_log_likelihoods(label_probabilities: Reals) -> Float64Array:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from serve.calibration_statistics import BINS
 from serve.files import write_atomically
 from training.evaluation.bootstrap import CONFIDENCE, DRAWS, Interval
 from training.evaluation.errors import EvaluationError
-from training.evaluation.metrics import BINS
 from training.evaluation.tally import Figures, Tally
 from training.evaluation.zero_shot import Disjointness
 

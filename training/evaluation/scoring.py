@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serve.arrays import Float32Array
-from serve.scoring import Scores, bank_of, logits_of, reduce_logits
-from serve.text import prompts
-from serve.text.tokenizer import Tokenizer, pad_rows
+from serve.arrays import Float32Array, Int64Array
+from serve.scoring import Scores, reduce_logits
+from serve.text.encoding import encode_bank
+from serve.text.tokenizer import Tokenizer
 from training.data.systems import normalised
 from training.devices import computing_in
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 from training.models.base import VideoTextModel
-
-ROWS_AT_ONCE = 64  # prompts
+from training.scoring import as_array, view_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +52,7 @@ class Scorer:
         device = self.model.logit_scale.device
         with _computing(self.protocol, device):
             output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
-            if not self.model.has_prompt_head:
-                return logits_of(_numpy(output.video_features), self.bank, self.protocol.scoring)
-            texts = torch.from_numpy(self.bank).to(device)
-            of_template = [self.model.head(output.video_features, output.patch_features, rows) for rows in texts]
-        return _numpy(torch.stack(of_template, dim=1))  # [N, M, K]
+            return view_logits(self.model, output, self.bank, self.protocol.scoring)
 
 
 def make_scorer(
@@ -81,23 +76,21 @@ def text_bank(
     Raises:
         InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
     """
-    text = protocol.text
-    rows = tokenizer.encode(prompts.fill(prompts.check_labels(labels), text.templates))  # template-major
-    length = None if text.dynamic_length else text.context_length
     device = model.logit_scale.device
+
+    def encode(tokens: Int64Array) -> Float32Array:
+        return as_array(model.encode_text(torch.from_numpy(tokens).to(device)))
+
     with _computing(protocol, device):
-        parts = [
-            _numpy(model.encode_text(torch.from_numpy(pad_rows(part, pad_id=text.pad_id, length=length)).to(device)))
-            for part in (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
-        ]
-    features = np.concatenate(parts).reshape(len(text.templates), len(labels), -1)
-    return bank_of(features, protocol.scoring, has_prompt_head=model.has_prompt_head)
+        return encode_bank(
+            encode,
+            tokenizer,
+            labels,
+            text=protocol.text,
+            scoring=protocol.scoring,
+            has_prompt_head=model.has_prompt_head,
+        )
 
 
 def _computing(protocol: Protocol, device: torch.device) -> AbstractContextManager[Any]:
     return computing_in(protocol.precision, device, key="--precision")()
-
-
-def _numpy(values: Tensor) -> Float32Array:
-    found: Float32Array = values.to(torch.float32).cpu().numpy()
-    return found

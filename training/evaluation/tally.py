@@ -4,25 +4,23 @@ Each rank of a run adds its videos to a tally of its own; tallies are small, can
 places of the videos in the list. Figures come of all rows in that order, so the number of ranks changes no digit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from serve.arrays import Float64Array, Int64Array
+from serve.calibration_statistics import Bin, reliability
 from serve.scoring import Scores, top_k
 from training.distributed import gathered_objects
 from training.evaluation.bootstrap import Interval, class_mean_interval, mean_interval
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import (
-    Bin,
-    Reals,
     class_accuracies,
     confusion,
     expected_calibration_error,
     mean_class_accuracy,
     negative_log_likelihoods,
-    reliability,
 )
 
 TOP = 5  # labels kept of each video, and the larger k of the top-k figures
@@ -130,15 +128,6 @@ class Tally:
             self._unreadable[row.index] = row
         else:
             self._rows[row.index] = row
-
-    def add_batch(
-        self, indices: Iterable[int], labels: Int64Array, probabilities: Reals, *, paths: Sequence[str]
-    ) -> None:
-        """Note videos from probabilities [B, K]."""
-        for index, label, values, path in zip(indices, labels.tolist(), probabilities, paths, strict=True):
-            found = values.astype(np.float32)
-            scores = Scores(scores=found, logits=found, cosines=found)
-            self.add(row_of(scores, index=int(index), path=path, label=label))
 
     def merge(self, other: "Tally") -> None:
         """Take over the rows of another tally of the same list.

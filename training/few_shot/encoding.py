@@ -18,8 +18,7 @@ import numpy as np
 from serve import scoring
 from serve.arrays import Float32Array, UInt8Array
 from serve.store.feature_cache import FeatureCache
-from serve.text import prompts
-from serve.text.tokenizer import pad_rows
+from serve.text.encoding import encode_bank
 from training.config import DataConfig
 from training.data.bad_videos import BadVideos, Failure
 from training.data.decode_process import BadVideoError, DecodeProcess
@@ -94,16 +93,15 @@ class VideoEncoder:
 
     def bank(self, names: Sequence[str]) -> Float32Array:
         """Text features [M, K, D] of class names under the model's templates, by its ensembling rule."""
-        text, found = self.towers.text, []
-        for template in text.templates:
-            rows = self.towers.tokenizer.encode(prompts.fill(names, [template]))
-            length = None if text.dynamic_length else text.context_length
-            found.append(self.towers.texts(pad_rows(rows, pad_id=text.pad_id, length=length)))
-        bank: Float32Array = np.stack(found)
-        is_averaged = self.towers.scoring.ensembling == "mean_embedding"
-        if self.towers.num_patches:  # a prompt head normalises after adding the video's prompt
-            return bank.mean(axis=0, keepdims=True) if is_averaged else bank
-        return scoring.mean_embedding(bank) if is_averaged else scoring.unit(bank)
+        towers = self.towers
+        return encode_bank(
+            towers.texts,
+            towers.tokenizer,
+            names,
+            text=towers.text,
+            scoring=towers.scoring,
+            has_prompt_head=towers.num_patches > 0,
+        )
 
     def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
         """Rows [N, D + P*D] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""

@@ -19,8 +19,6 @@ from training.models.base import (
 )
 from training.models.fusion import build_fusion
 
-EVALUATION_SCALE = 100.0
-
 
 class ActionClip(VideoTextModel):
     """A dual encoder whose frame features [B, T, D] go through `fusion` to [B, D]."""

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array, UInt8Array
 from serve.contract import PreprocessContract
 from serve.video.preprocess import crop_frame, join_views, normalise
-from training.checkpoints.systems import actionclip_protocol, xclip_protocol
 from training.data.augmentations import Frames, flip_label
 from training.data.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
 from training.data.draws import seeded
 from training.data.randaugment import OPERATIONS, RandAugment
 from training.data.views import ActionClipViews, XClipViews, flip_by_chance
+from training.recipes import ACTIONCLIP, XCLIP
 from training.reference_check.frames import synthetic_frame
 from training.reference_check.report import Report
 
@@ -53,12 +53,12 @@ def check(folder: Path, report: Report) -> None:
 
 def actionclip_rule(size: int) -> PreprocessContract:
     """How ActionCLIP sees frames at S = `size`."""
-    return actionclip_protocol(num_frames=1, image_size=size, context_length=77).preprocess
+    return ACTIONCLIP.preprocess(size)
 
 
 def xclip_rule(size: int) -> PreprocessContract:
     """How X-CLIP sees frames at S = `size`."""
-    return xclip_protocol(num_frames=1, image_size=size, context_length=77, logit_scale=0.0).preprocess
+    return XCLIP.preprocess(size)
 
 
 def views_of(frames: Frames, rule: PreprocessContract, *, num_crops: int) -> UInt8Array:

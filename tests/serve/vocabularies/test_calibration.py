@@ -6,11 +6,12 @@ import mpmath
 import numpy as np
 import pytest
 
+from serve.calibration_statistics import auroc, beta_interval, fpr_at_tpr
 from serve.contract import ScoringContract
 from serve.errors import InvalidOption
 from serve.scoring import PLAIN, Phrasing, Scale, Scores, reduce_logits
 from serve.vocabularies.acceptance import Acceptance, Fit
-from serve.vocabularies.calibration import auroc, beta_interval, fit, fpr_at_tpr
+from serve.vocabularies.calibration import fit
 from serve.vocabularies.vocabulary import Label, Vocabulary
 
 RULES = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_probability", view_rule="mean_probability")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from serve.calibration_statistics import reliability
 from serve.contract import ScoringContract
 from serve.scoring import PLAIN, Scale, Scores, reduce_logits
 from serve.vocabularies.calibration import fit
@@ -15,7 +16,6 @@ from training.evaluation.metrics import (
     label_ranks,
     mean_class_accuracy,
     negative_log_likelihoods,
-    reliability,
     top_k_curve,
     top_k_hits,
 )

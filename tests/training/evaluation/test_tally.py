@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serve.contract import ScoringContract
-from serve.scoring import reduce_logits, top_k
+from serve.scoring import Scores, reduce_logits, top_k
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import mean_class_accuracy, top_k_hits
 from training.evaluation.tally import Tally, Unreadable, row_of
@@ -27,11 +27,15 @@ def unreadable(index: int, label: int = 3) -> Unreadable:
     return Unreadable(index=index, path=f"{index}.mp4", label=label, reason="broken")
 
 
+def add_one(tally: Tally, index: int, label: int, probabilities: np.ndarray, path: str) -> None:
+    values = probabilities.astype(np.float32)
+    tally.add(row_of(Scores(scores=values, logits=values, cosines=values), index=index, path=path, label=label))
+
+
 def add(tally: Tally, chosen: np.ndarray) -> None:
     probabilities, labels = made()
-    tally.add_batch(
-        chosen.tolist(), labels[chosen], probabilities[chosen], paths=[f"{index}.mp4" for index in chosen.tolist()]
-    )
+    for index in chosen.tolist():
+        add_one(tally, index, int(labels[index]), probabilities[index], f"{index}.mp4")
 
 
 def test_ranks_merge_to_the_very_figures_of_one_process() -> None:
@@ -68,7 +72,8 @@ def test_figures_are_those_of_the_metric_functions() -> None:
 def test_unreadable_videos_are_misses_of_all_and_no_part_of_the_rest() -> None:
     tally = Tally(2)
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
-    tally.add_batch([0, 2, 3], np.array([0, 1, 1]), scores, paths=["a", "c", "d"])
+    for values, index, label, path in zip(scores, (0, 2, 3), (0, 1, 1), "acd", strict=True):
+        add_one(tally, index, label, values, path)
     tally.add(unreadable(1, label=1))
     tally.add(unreadable(4, label=-1))
     figures = tally.figures()

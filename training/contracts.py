@@ -1,15 +1,14 @@
-"""How a model that is being trained will be prompted and scored: what its checkpoint and its evaluation agree on."""
+"""How a model in training is prompted and scored: what its checkpoint and its evaluation agree on."""
 
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from serve.contract import ScoringContract, TextContract
 from training.checkpoints.own import build_outline
 from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.config import TrainConfig
 from training.models.base import VideoTextModel
+from training.recipes import FAMILIES
 
 
 def text_of(config: TrainConfig) -> TextContract:
@@ -31,30 +30,14 @@ def text_of(config: TrainConfig) -> TextContract:
 
 
 def scoring_of(config: TrainConfig, model: VideoTextModel) -> ScoringContract:
-    """Frame-averaged CLIP joins prompts before scoring, the two systems their probabilities after it."""
-    scale = config.loss.evaluation_scale or float(model.logit_scale.detach().exp())
-    if config.model.family != "clip":
-        return ScoringContract(logit_scale=scale, ensembling="mean_probability", view_rule="mean_probability")
-    bias = model.logit_bias
+    """The scoring of the family's recipe with the scale and, of frame-averaged CLIP, the bias the model learned."""
+    recipe = FAMILIES[model.family]
+    is_clip = config.model.family == "clip"
+    bias = model.logit_bias if is_clip else None
     return ScoringContract(
-        logit_scale=scale,
+        logit_scale=config.loss.evaluation_scale or float(model.logit_scale.detach().exp()),
         logit_bias=0.0 if bias is None else float(bias.detach()),
-        ensembling="mean_embedding",
-        view_rule="mean_logit",
-        activation="sigmoid" if config.loss.kind == "sigmoid" else "softmax",
+        ensembling=recipe.ensembling,
+        view_rule=recipe.view_rule,
+        activation="sigmoid" if is_clip and config.loss.kind == "sigmoid" else "softmax",
     )
-
-
-@torch.no_grad()
-def probabilities(
-    model: VideoTextModel, frames: torch.Tensor, texts: torch.Tensor, scoring: ScoringContract
-) -> torch.Tensor:
-    """Frames [B, T, 3, S, S] of one view against texts [M, K, D] -> [B, K], as serving scores one view."""
-    video = model.encode_video(frames)
-    if scoring.ensembling == "mean_embedding":
-        texts = torch.nn.functional.normalize(texts, dim=-1).mean(dim=0, keepdim=True)  # [1, K, D]
-    own = model.logit_scale.exp()
-    logits = [
-        model.head(video.video_features, video.patch_features, text) / own * scoring.logit_scale for text in texts
-    ]
-    return torch.stack([each.softmax(dim=-1) for each in logits]).mean(dim=0)

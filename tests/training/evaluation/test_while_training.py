@@ -1,0 +1,81 @@
+"""What a run reports while it trains is what `evaluate` reports of its checkpoint."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from serve.contract import Family
+from tests.models import FRAMES, SIZE, tiny_checkpoint
+from training.checkpoints.own import Checkpoint
+from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainConfig
+from training.contracts import scoring_of, text_of
+from training.data.labelled import LabelledSource
+from training.data.prompts import tokenizer_of
+from training.data.systems import preprocess_of, sampling_of
+from training.evaluation.protocol import protocol_of
+from training.evaluation.running import Pace, evaluate_list
+from training.evaluation.videos import read_list
+
+CASES: dict[str, tuple[Family, str, dict[str, Any], str, float]] = {
+    "sigmoid with a bias": ("clip", "plain", {"logit_bias": -3.0, "logit_scale": 3.0}, "sigmoid", 0.0),
+    "sigmoid, another scale": ("clip", "plain", {"logit_bias": -1.0}, "sigmoid", 30.0),
+    "softmax": ("clip", "plain", {}, "phrases", 0.0),
+    "softmax with a bias": ("clip", "plain", {"logit_bias": -1.0}, "phrases", 30.0),
+    "actionclip": ("actionclip", "actionclip", {"fusion": {"kind": "Transf"}}, "pairs", 100.0),
+    "xclip": ("xclip", "xclip", {}, "phrases", 0.0),
+    "xclip, another scale": ("xclip", "xclip", {}, "phrases", 100.0),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=list(CASES))
+def test_figures_of_training_are_those_of_evaluate(case: str, video_list: Path) -> None:
+    """Calibration error above all: it depends on the function, the scale and the bias of the contract."""
+    family, system, parts, kind, scale = CASES[case]
+    small = tiny_checkpoint(family, **parts)
+    data = DataConfig(
+        source="videos",
+        train=str(video_list),
+        val=str(video_list),
+        classes=str(video_list.parent / "classes.csv"),
+        system=system,
+        image_size=SIZE,
+        num_frames=FRAMES,
+        templates=("a video of {}", "{}", "somebody is {}"),
+        max_bad_share=0.5,
+        workers=0,
+    )
+    config = TrainConfig(
+        model=ModelConfig(family=family, model=small.model_config),
+        data=data,
+        loss=LossConfig(kind=kind, evaluation_scale=scale),
+        run=RunConfig(out="unused", steps=1),
+    )
+    model = small.build()
+    while_training = LabelledSource(config).measure(model).figures
+    checkpoint = Checkpoint(
+        family=family,
+        model_config=small.model_config,
+        weights=small.weights,
+        sampling=sampling_of(data),
+        preprocess=preprocess_of(data),
+        text=text_of(config),
+        scoring=scoring_of(config, model),
+    )
+    assert checkpoint.scoring.activation == ("sigmoid" if kind == "sigmoid" else "softmax")
+    protocol = protocol_of(checkpoint)
+    (tally,) = evaluate_list(
+        checkpoint.build(),
+        protocol,
+        read_list(str(video_list), classes=video_list.parent / "classes.csv"),
+        tokenizer=tokenizer_of(protocol.text, None, key="--tokenizer"),
+        pace=Pace(workers=0, batch_size=5),
+    )
+    figures = tally.figures()
+    assert while_training["videos"] == figures.num_readable
+    for name in ("top1", "top5", "mean_class_accuracy", "calibration_error"):
+        assert while_training[name] == pytest.approx(getattr(figures, name), abs=6e-5), name  # rounded to four digits
+    assert math.isfinite(figures.calibration_error)
+    assert torch.isfinite(model.logit_scale)

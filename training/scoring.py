@@ -1,0 +1,26 @@
+"""From a model's output in torch to the logits that serving would compute of it; shared by training and evaluation."""
+
+import torch
+
+from serve.arrays import Float32Array
+from serve.contract import ScoringContract
+from serve.scoring import logits_of
+from training.models.base import VideoOutput, VideoTextModel
+
+
+@torch.inference_mode()
+def view_logits(
+    model: VideoTextModel, output: VideoOutput, bank: Float32Array, scoring: ScoringContract
+) -> Float32Array:
+    """Return logits [N, M, K] of N views against a bank [M, K, D]: by the prompt head, or by cosine as serving does."""
+    if not model.has_prompt_head:
+        return logits_of(as_array(output.video_features), bank, scoring)
+    texts = torch.from_numpy(bank).to(output.video_features.device)
+    of_template = [model.head(output.video_features, output.patch_features, rows) for rows in texts]
+    return as_array(torch.stack(of_template, dim=1))  # [N, M, K]
+
+
+def as_array(values: torch.Tensor) -> Float32Array:
+    """Return float32 values on the host."""
+    found: Float32Array = values.detach().to(torch.float32).cpu().numpy()
+    return found
