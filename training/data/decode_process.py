@@ -86,6 +86,11 @@ class DecodeProcess:
             if server is not None:
                 server.close()
 
+    def __del__(self) -> None:
+        """Datasets own one without an end of their own: it ends when nothing refers to them any more."""
+        if hasattr(self, "_server"):  # unless it was never made
+            self.close()
+
     def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> Answer:
         try:
             try:
