@@ -87,9 +87,11 @@ def _refuse_stand_ins(path: Path, head: bytes) -> None:
             raise CheckpointError(f"{path} is compressed with {name}; unpack it and give the file inside")
     if head[257:262] == b"ustar" and b"pickle" not in head[:100]:
         raise CheckpointError(f"{path} is a tar archive; unpack it and give the file or folder inside")
-    for mark, name in OTHER_FORMATS.items():
-        if head.startswith(mark):
-            raise CheckpointError(f"{path} is {name}; weights as safetensors or of torch.save are needed")
+    other = next((name for mark, name in OTHER_FORMATS.items() if head.startswith(mark)), None)
+    if head[4:8] == b"ftyp":
+        other = "a video or picture (MP4, MOV, HEIF)"
+    if other is not None:
+        raise CheckpointError(f"{path} is {other}; weights as safetensors or of torch.save are needed")
 
 
 def _is_safetensors(path: Path, head: bytes) -> bool:
