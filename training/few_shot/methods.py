@@ -57,6 +57,6 @@ def accuracy(videos: Videos, gained: Float32Array | None, contract: ScoringContr
     for place, label in enumerate(videos.labels.tolist()):
         added = None if gained is None else gained[place : place + 1]
         logits = videos.text_logits[place : place + 1].astype(np.float32)  # one view [1, M, K]
-        scores = scoring.reduce_logits(logits, contract, function=contract.activation, gained=added)
+        scores = scoring.reduce_logits(logits, contract, function=contract.activation, example_logits=added)
         hits += int(scoring.top_k(scores, 1)[0]) == label
     return hits / len(videos.labels)
