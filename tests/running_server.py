@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-READY_SECONDS = 180  # generous: test machines are shared
+READY_SECONDS = 600  # ends a start that hangs; no machine needs a minute
 
 
 @dataclass
