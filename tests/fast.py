@@ -21,7 +21,7 @@ HEAVY_WORDS = (
 def is_heavy(path: Path) -> bool:
     """Whether collecting or running a test file, or a folder's conftest, takes more than the inner loop has."""
     file = path / "conftest.py" if path.is_dir() else path
-    if not file.is_file():
+    if file.suffix != ".py" or not file.is_file():
         return False
     text = file.read_text(encoding="utf-8")
     return bool(_loaded(file) & HEAVY) or (file.name != "conftest.py" and any(word in text for word in HEAVY_WORDS))
