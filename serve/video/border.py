@@ -1,7 +1,7 @@
-"""The border of decoding: what the libraries raise becomes an error of this project.
+"""Translation of the exceptions of decoding libraries into errors of this project.
 
-A file may make a library raise anything: PyAV fails with `ValueError` on side data it does not know, with `IndexError`
-on streams that appear late, with `UnicodeDecodeError` on names. None of that is the server's failure.
+A file may make a library raise anything: PyAV raises `ValueError` for unknown side data, `IndexError` for streams that
+appear late, `UnicodeDecodeError` for names. These are faults of the file, not of the server.
 """
 
 import traceback
@@ -17,12 +17,12 @@ from serve.errors import ActserveError, DecodeLimitExceeded, DecoderFault, Undec
 def translated() -> Iterator[None]:
     """Translate the exceptions of the libraries.
 
-    `AssertionError` passes, because it is a mistake of this project, and so do `OSError` and `EOFError`, which are
-    those of the caller's own files and pipes; FFmpeg's are translated.
+    `AssertionError` passes unchanged, because it is a bug of this project, and so do `OSError` and `EOFError`, which
+    come from the caller's own files and pipes; FFmpeg's subclasses of them are translated.
 
     Raises:
-        UndecodableVideo: FFmpeg refuses the data; `DecodeLimitExceeded` when memory runs out.
-        DecoderFault: a library failed in a way that is not foreseen.
+        UndecodableVideo: FFmpeg rejects the data; `DecodeLimitExceeded` if memory runs out.
+        DecoderFault: a library raised an unexpected exception.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def translated() -> Iterator[None]:
 
 
 def decoder_fault(error: Exception) -> DecoderFault:
-    """The fault to raise from an exception that is not foreseen; its traceback goes along as a note, for the log."""
+    """Return the error for an unexpected exception, with its traceback as a note for the log."""
     fault = DecoderFault(f"the decoder failed on this file ({type(error).__name__})", reason=type(error).__name__)
     fault.add_note("".join(traceback.format_exception(error)))
     return fault

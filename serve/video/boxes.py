@@ -1,6 +1,6 @@
 """Facts of MP4, MOV and HEIF files that FFmpeg does not report, read from the boxes (ISO/IEC 14496-12, 23008-12).
 
-Every size and count comes from an upload: reads are bounded, and what cannot be read is left out.
+Every size and count comes from an upload: reads are bounded, and unreadable parts are ignored.
 """
 
 import re
@@ -16,7 +16,7 @@ _KIND = re.compile(rb"[ -~\xa9]{4}")
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its four-character type, where its payload starts, and where it ends (maybe beyond the file)."""
+    """One box: its four-character type, where its payload starts, and where it ends (possibly beyond the file)."""
 
     kind: bytes
     start: int
@@ -24,7 +24,7 @@ class Box:
 
 
 def top_boxes(stream: BinaryIO, size: int) -> tuple[list[Box], int]:
-    """The boxes of a file of `size` bytes in order, and the position up to which it consists of boxes."""
+    """Return the top-level boxes of a file of `size` bytes, and the position where they end."""
     found: list[Box] = []
     position = 0
     while position + 8 <= size and len(found) < MAX_BOXES:
@@ -38,7 +38,7 @@ def top_boxes(stream: BinaryIO, size: int) -> tuple[list[Box], int]:
 
 
 def children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, payload) of the boxes inside a payload, cut where the payload ends."""
+    """Yield (type, payload) of the boxes inside a payload, truncated at its end."""
     position = 0
     while position + 8 <= len(data):
         box = _box(data[position : position + 16], position, len(data))
@@ -49,19 +49,19 @@ def children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def child(data: bytes, *path: bytes) -> bytes:
-    """Payload of the first box along a path of types, empty where there is none."""
+    """Return the payload of the first box along a path of types; empty if there is none."""
     for kind in path:
         data = next((payload for name, payload in children(data) if name == kind), b"")
     return data
 
 
 def brands(ftyp: bytes) -> set[bytes]:
-    """Major and compatible brands of an `ftyp` payload."""
+    """Return the major and compatible brands of an `ftyp` payload."""
     return {ftyp[:4]} | {ftyp[i : i + 4] for i in range(8, len(ftyp) - 3, 4)}
 
 
 def handlers(path: Path) -> dict[int, bytes]:
-    """Handler type (`vide`, `pict`, `auxv` ...) by track id; empty for other files."""
+    """Return the handler type (`vide`, `pict`, `auxv` ...) by track id; empty if the file has no `moov` box."""
     with path.open("rb") as stream:
         size = path.stat().st_size
         moov = next((box for box in top_boxes(stream, size)[0] if box.kind == b"moov"), None)
@@ -79,7 +79,7 @@ def handlers(path: Path) -> dict[int, bytes]:
 
 
 def primary_item_type(meta: bytes) -> bytes:
-    """Type (`av01`, `hvc1`, `grid` ...) of the primary item of a HEIF `meta` payload; empty where it is not found."""
+    """Return the type (`av01`, `hvc1`, `grid` ...) of the primary item of a HEIF `meta` payload; empty if not found."""
     boxes = meta[4:]  # after version and flags
     pitm, iinf = child(boxes, b"pitm"), child(boxes, b"iinf")
     primary = int.from_bytes(pitm[4:6] if pitm[:1] == b"\0" else pitm[4:8], "big")

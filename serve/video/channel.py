@@ -1,7 +1,7 @@
 """Messages between a process and its decode children: a header, a payload of raw bytes, open file descriptors.
 
-A message from a decode child is not to be trusted: a hostile file may have taken the child over. Headers from
-children are JSON, and lengths are bounded. Only the parent, which is trusted, sends pickled arguments.
+Messages from a decode child are not trusted, because a hostile file may have compromised the child: their headers are
+JSON and their lengths are bounded. Only the parent, which is trusted, sends pickled arguments.
 """
 
 import json
@@ -18,11 +18,11 @@ FOREVER = float("inf")
 
 
 class ChannelClosed(Exception):
-    """The other side is gone."""
+    """The other side has closed the channel or exited."""
 
 
 class ProtocolError(ChannelClosed):
-    """The other side sent something that is not a message; the channel cannot be used any more."""
+    """The other side sent an invalid message; the channel can no longer be used."""
 
 
 class Channel:
@@ -42,11 +42,11 @@ class Channel:
     def send(
         self, header: bytes, payload: Any = b"", *, descriptors: Sequence[int] = (), ends: float = FOREVER
     ) -> None:
-        """Send one message; `ends` is a time of `time.monotonic`.
+        """Send one message; `ends` is a deadline of `time.monotonic`.
 
         Raises:
             ChannelClosed: the other side is gone.
-            TimeoutError: the other side does not read.
+            TimeoutError: the other side did not read the message before `ends`.
         """
         body = memoryview(payload).cast("B")
         first = memoryview(_PREFIX.pack(len(header), len(body)) + header)
@@ -65,18 +65,18 @@ class Channel:
 
         Raises:
             ChannelClosed: the other side is gone.
-            TimeoutError: nothing came until `ends`.
+            TimeoutError: no message arrived before `ends`.
         """
         prefix, descriptors = self._receive_prefix(ends)
         num_header, num_payload = _PREFIX.unpack(prefix)
         if num_header > MAX_HEADER_BYTES:
-            raise ProtocolError(f"a header of {num_header} bytes")
+            raise ProtocolError(f"a header has {num_header} bytes; at most {MAX_HEADER_BYTES} are allowed")
         header = bytearray(num_header)
         self.receive_into(header, ends=ends)
         return bytes(header), num_payload, descriptors
 
     def receive_into(self, buffer: Any, *, ends: float = FOREVER) -> None:
-        """Fill a buffer with the bytes that come next.
+        """Fill a buffer with the next bytes.
 
         Raises:
             ChannelClosed, TimeoutError: see `receive`.
@@ -105,7 +105,7 @@ class Channel:
         return data + bytes(rest), descriptors
 
     def _wait(self, ends: float) -> None:
-        """Let the next call on the socket end by `ends`."""
+        """Set the timeout of the next call on the socket so that it ends before `ends`."""
         if ends == FOREVER:
             self._socket.settimeout(None)
             return
@@ -127,17 +127,17 @@ def send_json(
 
 
 def receive_json(channel: Channel, *, ends: float = FOREVER) -> tuple[dict[str, Any], int, list[int]]:
-    """Receive a message whose header is a JSON object; the payload is still to be read.
+    """Receive the header of a message, a JSON object; the caller reads the payload.
 
     Raises:
-        ProtocolError: the header is no JSON object.
+        ProtocolError: the header is not a JSON object.
         ChannelClosed, TimeoutError: see `Channel.receive`.
     """
     header, num_payload, descriptors = channel.receive(ends=ends)
     try:
         document = json.loads(header)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError("a header that is not JSON") from error
+        raise ProtocolError("a header is not JSON") from error
     if not isinstance(document, dict):
-        raise ProtocolError("a header that is not a JSON object")
+        raise ProtocolError("a header is not a JSON object")
     return document, num_payload, descriptors

@@ -1,10 +1,10 @@
-"""What runs inside a decode child: its limits, then one job after the other until the parent is gone.
+"""Code of a decode child: set limits, then run one job after the other until the parent is gone.
 
-The limits keep a hostile file from taking the machine's memory, processors or disk. They are no sandbox against code
-execution inside the codec libraries: for that, run the server in a container of its own.
+The limits keep a hostile file from exhausting memory, processors or disk. They are not a sandbox against code execution
+in the codec libraries; for that, run the server in a separate container.
 
-A job is a function `module:name` that takes a `Job` and keyword arguments and returns a value JSON can hold. Errors
-travel as JSON too, so that a child that was taken over cannot make its parent run anything.
+A job is a function `module:name` that takes a `Job` and keyword arguments and returns a JSON value. Errors are sent as
+JSON too, so that a compromised child cannot make its parent execute code.
 """
 
 import contextlib
@@ -35,24 +35,24 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _M_ARENA_MAX = 1, 38, -8
 
 @dataclass(frozen=True)
 class Job:
-    """One request of the parent, as the job's function sees it."""
+    """One request of the parent, passed to the function of the job."""
 
     channel: Channel
     settings: DecodeSettings
-    descriptors: list[int]  # that came with the request
+    descriptors: list[int]  # received with the request
 
     def shared_array(self, shape: tuple[int, ...]) -> UInt8Array:
-        """The memory the parent sent along, as an array to write into."""
+        """Map the shared memory that the parent sent, as a writable array."""
         block = mmap.mmap(self.descriptors[0], math.prod(shape))
         return np.frombuffer(block, dtype=np.uint8).reshape(shape)
 
     def send_array(self, array: UInt8Array) -> None:
-        """Send one array to the parent; the order is kept."""
+        """Send one array to the parent; arrays arrive in order."""
         flat = np.ascontiguousarray(array)
         send_json(self.channel, {"kind": "array", "shape": list(array.shape)}, flat.reshape(-1))
 
     def choose(self, num_frames: int) -> Int64Array:
-        """Ask the parent which frames it wants out of so many."""
+        """Ask the parent which of `num_frames` frames it wants."""
         send_json(self.channel, {"kind": "choose", "num_frames": num_frames})
         document, _, _ = receive_json(self.channel)
         return np.asarray(document["indices"], dtype=np.int64)
@@ -76,7 +76,7 @@ def serve(channel: Channel) -> None:
 
 
 def _answer(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Do one job; whatever goes wrong comes back as an error."""
+    """Run one job; return its result or its error as a message."""
     from serve.video.border import decoder_fault
 
     raise_processor_limit(job.settings.max_cpu_seconds)
@@ -95,12 +95,12 @@ def _answer(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def choice(indices: Int64Array) -> bytes:
-    """The parent's answer to `Job.choose`, as a header."""
+    """Encode the parent's answer to `Job.choose` as a header."""
     return json.dumps({"indices": np.asarray(indices).tolist()}).encode()
 
 
 def error_document(error: ActserveError | OSError) -> dict[str, Any]:
-    """An error as a JSON message."""
+    """Encode an error as a JSON message."""
     if isinstance(error, ActserveError):
         facts = json.loads(json.dumps(error.facts, default=str))
         notes = list(getattr(error, "__notes__", ()))
@@ -110,7 +110,7 @@ def error_document(error: ActserveError | OSError) -> dict[str, Any]:
 
 
 def error_from(document: dict[str, Any]) -> ActserveError | OSError:
-    """The error of a JSON message; an unknown name becomes `UndecodableVideo`."""
+    """Decode the error of a JSON message; an unknown name becomes `UndecodableVideo`."""
     message = str(document.get("message", ""))[:10_000]
     if document["kind"] == "os_error":
         return OSError(int(document.get("errno", 0)), message, document.get("filename"))
@@ -125,11 +125,11 @@ def error_from(document: dict[str, Any]) -> ActserveError | OSError:
 
 
 def prepare(settings: DecodeSettings) -> None:
-    """Set the limits of this process, once, before it sees a file."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends the child even while a library holds the interpreter's lock
+    """Set the limits of this process, once, before it opens a file."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends the child even if a library holds the GIL
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # of the fork server, which ends with its owner
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # when the fork server ends, which ends with its owner
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with contextlib.suppress(AttributeError):  # musl has no arenas
             libc.mallopt(_M_ARENA_MAX, 2)  # each arena reserves 64 MiB of address space
@@ -139,15 +139,15 @@ def prepare(settings: DecodeSettings) -> None:
 
 
 def death(exitcode: int) -> UndecodableVideo:
-    """Why a child died, in words."""
+    """Return the error for the exit status of a child that died."""
     try:
         name = signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
     except ValueError:
         name = f"signal {-exitcode}"
     if name == "SIGXCPU":
-        return DecodeLimitExceeded("decoding took more processor time than allowed", reason=name)
+        return DecodeLimitExceeded("decoding needed more processor time than allowed", reason=name)
     if name == "SIGKILL":
-        return DecodeLimitExceeded("the decoder was killed, as happens when it takes too much memory", reason=name)
+        return DecodeLimitExceeded("the decoder was killed, probably because it needed too much memory", reason=name)
     return UndecodableVideo(f"the decoder crashed on this file ({name})", reason=name)
 
 
@@ -159,14 +159,14 @@ def _limit(kind: int, value: int) -> None:
 
 
 def raise_processor_limit(seconds: int) -> None:
-    """The soft limit counts from the processor time used so far, so a healthy child does not die of age."""
+    """Set the soft limit to the processor time used so far plus `seconds`, so that the limit is per job."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
 
 
 def _address_space() -> int:
-    """Bytes this process has mapped while idle."""
+    """Return the bytes that this idle process has mapped."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:  # no /proc: a guess that is generous
+    except OSError:  # no /proc: a generous guess
         return 4 * 2**30

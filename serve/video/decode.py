@@ -1,7 +1,7 @@
-"""From a file to views: which frames, decoded one at a time, each cut to its squares at once.
+"""From a file to views: choose frames, decode them one at a time, and crop each frame immediately.
 
-`load_views` is what a request needs; `open_video`, `read_frames` and `frames_at` are its parts, for training and tools.
-Two decoders stand behind the same functions; see `decode_pyav.py` and `decode_decord.py`.
+Requests use `load_views`; training and tools use its parts `open_video`, `read_frames` and `frames_at`. There are two
+decoders with the same interface, `decode_pyav.py` and `decode_decord.py`.
 """
 
 import time
@@ -28,7 +28,7 @@ def open_video(path: Path, settings: DecodeSettings) -> Video:
     """Open a video or picture, read its timestamps and check it against the limits; nothing is decoded yet.
 
     Raises:
-        UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: what the file's fault is.
+        UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: the file cannot be used.
     """
     with translated():
         kind = identify(path)
@@ -36,13 +36,13 @@ def open_video(path: Path, settings: DecodeSettings) -> Video:
 
 
 def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
-    """Decode the frames `choose` wants with the decoder of the settings; `take` keeps what is needed of each."""
+    """Decode the frames that `choose` selects with the configured decoder, and keep the result of `take` for each."""
     with translated():
         return _DECODERS[settings.decoder](video, choose, take=take, settings=settings)
 
 
 def frames_at(path: Path, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:
-    """Frames at 0-based indices, upright. [N] -> [N, H, W, 3]
+    """Decode the frames at 0-based indices, upright. [N] -> [N, H, W, 3]
 
     Raises:
         VideoTooShort: an index lies beyond the last frame.
@@ -56,11 +56,11 @@ def load_views(
 ) -> DecodedViews:
     """Decode a video or picture into views, in this process and without a deadline.
 
-    Each frame is resized and cropped as soon as it is decoded, so memory holds one frame and the views. `out` may give
-    the array to write into, e.g. shared memory.
+    Each frame is resized and cropped as soon as it is decoded, so memory holds one frame and the views. With `out`, the
+    views are written into that array, e.g. shared memory.
 
     Raises:
-        VideoError, UnsupportedMedia: what the file's fault is.
+        VideoError, UnsupportedMedia: the file cannot be used.
     """
     started = time.perf_counter()
     preprocess_seconds = 0.0
@@ -120,7 +120,7 @@ def _read_with_own_decoder(video: Video, choose: Choose, *, take: Take, settings
 
 
 def _read_with_decord(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
-    from serve.video import decode_decord  # loads a second ffmpeg; only those who ask for it pay
+    from serve.video import decode_decord  # loads a second FFmpeg, so only if it is configured
 
     return decode_decord.read(video, choose, take=take, settings=settings)
 

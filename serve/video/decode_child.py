@@ -1,7 +1,7 @@
-"""The parent's side of one decode child: start it, ask it, kill it. Blocking; `workers.py` is its asyncio face.
+"""The parent's side of one decode child: start it, send requests, kill it. Blocking; `workers.py` is for asyncio.
 
-A child takes one request at a time, with a deadline. One that crashes, hangs or passes a limit is lost and has to be
-replaced by a new `DecodeChild`.
+A child handles one request at a time, with a deadline. After a crash, a timeout or an exceeded limit, the child is lost
+and must be replaced by a new `DecodeChild`.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from serve.video.channel import Channel, ChannelClosed, ProtocolError, receive_j
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 
-START_SECONDS = 30.0  # a forked child that is not ready by then is given up
-REPLY_SECONDS = 10.0  # an idle child that does not begin with a request by then is given up
+START_SECONDS = 30.0  # limit for a forked child to become ready
+REPLY_SECONDS = 10.0  # limit for an idle child to start a request
 
 Choose = Callable[[int], Int64Array]  # number of frames -> indices of those that are wanted
 
 
 class ChildLost(Exception):
-    """The child is gone or had to be killed during a request; `reason` is the error of that request."""
+    """The child died or was killed during a request; `reason` is the error of that request."""
 
     def __init__(self, reason: ActserveError) -> None:
         super().__init__(reason.message)
@@ -39,12 +39,12 @@ class ChildLost(Exception):
 
 
 class ChildGone(Exception):
-    """The child was gone before the request; no file is to blame."""
+    """The child died before the request; the file is not the cause."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a job returned, and the arrays it sent before."""
+    """The return value of a job and the arrays it sent."""
 
     value: Any
     arrays: list[UInt8Array]
@@ -57,7 +57,7 @@ class DecodeChild:
         """Fork the child and wait until its limits are set.
 
         Raises:
-            ForkServerError: it does not start.
+            ForkServerError: the child does not start.
         """
         self._server = server
         self._settings = settings
@@ -72,7 +72,7 @@ class DecodeChild:
             receive_json(self._channel, ends=ends)
         except (ChannelClosed, TimeoutError) as error:
             self.close()
-            raise ForkServerError(f"a decode child does not start: {error}") from error
+            raise ForkServerError(f"a decode child did not start: {error}") from error
         except BaseException:
             ours.close()
             raise
@@ -87,12 +87,12 @@ class DecodeChild:
     ) -> Answer:
         """Run a job `module:function` in the child within the deadline of the settings.
 
-        `choose` answers the child's question which frames are wanted; it may be asked again with another number.
+        `choose` maps a number of frames to the wanted indices; it may be called again with another number.
 
         Raises:
             ChildGone: the child died, or was stopped, while it was idle.
-            ChildLost: it died over this request, or was killed at the deadline; close this object.
-            ActserveError, OSError: what the job raised; the child lives on.
+            ChildLost: the child died during this request or was killed at the deadline; close this object.
+            ActserveError, OSError: raised by the job; the child can be used again.
         """
         limit = self._settings.deadline_seconds
         ends = time.monotonic() + limit
@@ -111,12 +111,12 @@ class DecodeChild:
 
     def kill(self) -> None:
         """Kill the child; a call that waits for it in another thread ends with `ChildLost`."""
-        if self._exit_status is None:  # until its status is asked for, no other process gets its id
+        if self._exit_status is None:  # its id is not reused before its exit status is read
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def exit_status(self) -> int:
-        """How the child ended; waits for it at most a second, then kills it."""
+        """Return the exit status; wait for at most a second, then kill the child."""
         if self._exit_status is None:
             self._exit_status = self._server.exit_status(self.pid)
         return self._exit_status
@@ -128,7 +128,7 @@ class DecodeChild:
         self._channel.close()
 
     def _begin(self, request: bytes, descriptors: Sequence[int], ends: float) -> None:
-        """Send a request and wait until the child has begun with it."""
+        """Send a request and wait until the child has started it."""
         try:
             self._channel.send(request, descriptors=descriptors, ends=ends)
             document, _, _ = receive_json(self._channel, ends=ends)
@@ -154,7 +154,7 @@ class DecodeChild:
             elif kind == "done":
                 return Answer(document.get("value"), arrays)
             else:
-                raise ProtocolError(f"a message of kind {str(kind)[:20]!r}")
+                raise ProtocolError(f"a message has the unknown kind {str(kind)[:20]!r}")
 
     def _array(self, document: dict[str, Any], num_payload: int, ends: float) -> UInt8Array:
         lengths = document.get("shape")
@@ -164,7 +164,7 @@ class DecodeChild:
             or math.prod(shape) != num_payload
             or num_payload > self._settings.max_memory_bytes
         ):
-            raise ProtocolError(f"an array of shape {shape} in {num_payload} bytes")
+            raise ProtocolError(f"an array of shape {shape} comes in {num_payload} bytes")
         array = np.empty(shape, np.uint8)
         self._channel.receive_into(array.reshape(-1), ends=ends)
         return array

@@ -1,8 +1,8 @@
-"""Decoding with decord, for those who compare: the same frames as PyAV, from fewer formats.
+"""Decoding with decord, for comparisons: the same frames as with PyAV, from fewer formats.
 
-decord bundles an old ffmpeg, counts packets instead of shown frames and follows playlists, so a file is opened and
-checked with PyAV first and refused where the two cannot agree on the frames. decord may hang, holding the interpreter's
-lock, or abort; only in a decode child does that stay without harm.
+decord bundles an old FFmpeg, counts packets instead of shown frames and follows playlists. So a file is first opened
+and checked with PyAV, and refused if the two may differ on the frames. decord may hang while it holds the GIL, or abort
+the process; use it only in a decode child.
 """
 
 from typing import Any
@@ -18,17 +18,17 @@ from serve.video.limits import DecodeSettings
 from serve.video.pictures import is_quarter_turn
 from serve.video.streams import track_facts
 
-# Elsewhere decord was seen to return other frames than asked for (MPEG program and transport streams), or to fail (GIF,
-# pictures). AVI is right where its packets and its frames are equal in number.
+# In other containers decord has returned wrong frames (MPEG program and transport streams) or failed (GIF, pictures).
+# AVI is correct if the numbers of packets and frames are equal.
 CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 
 
 def read(video: PyavVideo | PillowVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
-    """Decode the frames `choose` wants with decord and keep what `take` makes of each.
+    """Decode the frames that `choose` selects with decord, and keep the result of `take` for each.
 
     Raises:
-        UnsupportedMedia: a container decord does not read exactly.
-        UndecodableVideo: decord fails on the file, or counts other frames than it shows.
+        UnsupportedMedia: decord does not read this container exactly.
+        UndecodableVideo: decord fails on the file, or counts a different number of frames.
     """
     if video.container not in CONTAINERS or isinstance(video, PillowVideo) or video.is_still:
         raise UnsupportedMedia(f"decord does not read the container {video.container} exactly; the pyav decoder does")
@@ -50,7 +50,7 @@ def read(video: PyavVideo | PillowVideo, choose: Choose, *, take: Take, settings
 
 
 def _refuse_other_track(video: PyavVideo) -> None:
-    """decord chooses the track itself, and it turns by the angle of the display matrix alone."""
+    """Refuse files that decord shows differently: it chooses the track itself, and it only rotates by the matrix."""
     num_tracks, matrix = track_facts(video.path, video.stream_index)
     if num_tracks > 1:
         raise UndecodableVideo(
@@ -63,7 +63,7 @@ def _refuse_other_track(video: PyavVideo) -> None:
 
 
 def _picture(reader: decord.VideoReader, index: int) -> UInt8Array:
-    """Upright RGB [H, W, 3]; decord turns by the display matrix itself."""
+    """Decode one frame as RGB [H, W, 3]; decord applies the rotation of the display matrix."""
     picture: UInt8Array = reader[index].asnumpy()
     if picture.shape[-1] != 3:  # seen where a side is shorter than 16 pixels
         raise UndecodableVideo("decord cannot decode pictures this narrow; the pyav decoder can")

@@ -1,7 +1,7 @@
 """Decoding with Pillow: animated WebP and AVIF stills, which FFmpeg does not show as viewers do.
 
-FFmpeg 8.1 has no decoder of animated WebP, and it returns the tiles of an AVIF grid one by one. Frames come composited
-(disposal and blending), and transparency is dropped, as FFmpeg drops it.
+FFmpeg 8.1 has no decoder for animated WebP, and it returns the tiles of an AVIF grid one by one. Frames are composited
+(disposal and blending), and transparency is dropped, as in FFmpeg.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ _UNREADABLE = (
     EOFError,
     RuntimeError,
     struct.error,
-)  # what Pillow raises for bad data
+)  # exceptions of Pillow for invalid data
 _BROKEN_EXIF = (*_UNREADABLE, KeyError, TypeError)
-_NO_DELAY_MS = 100  # how long browsers, and FFmpeg in a GIF, show a frame without a delay
+_NO_DELAY_MS = 100  # duration of a frame without a delay in browsers, and in FFmpeg for GIF
 
 
 class PillowVideo:
-    """One opened picture or animation; frames come from `read`."""
+    """One opened picture or animation; `read` returns its frames."""
 
     def __init__(self, path: Path, kind: Kind, settings: DecodeSettings) -> None:
         self.path = path
@@ -48,24 +48,24 @@ class PillowVideo:
             self._num_frames = 1 if kind.is_still else int(getattr(image, "n_frames", 1))
         if self._num_frames > settings.max_frames:
             raise VideoTooLong(
-                f"the animation has {self._num_frames} frames, {settings.max_frames} are allowed",
+                f"the animation has {self._num_frames} frames; at most {settings.max_frames} are allowed",
                 limit_frames=settings.max_frames,
             )
 
     def counted(self) -> Timeline:
-        """Times of the frames; everything is decoded to know them."""
+        """Return the times of the frames; this decodes all of them."""
         return self._pass(set(), np.copy)[1]
 
     def read(self, choose: Choose, take: Take) -> Reading:
-        """Decode all frames in order and keep what `take` makes of those `choose` wants.
+        """Decode all frames in order and keep the result of `take` for those that `choose` selects.
 
         Raises:
             UndecodableVideo: no frame can be decoded.
-            PictureTooLarge, VideoTooLong, VideoTooShort: a limit was passed.
+            PictureTooLarge, VideoTooLong, VideoTooShort: a limit is exceeded.
         """
         kept, timeline = self._pass(_distinct(choose(self._num_frames)), take)
         indices = within(choose(timeline.num_frames), timeline.num_frames)
-        if missing := _distinct(indices) - kept.keys():  # the file broke off before the end
+        if missing := _distinct(indices) - kept.keys():  # the file is truncated
             kept |= self._pass(missing, take)[0]
         return Reading(timeline, indices, {index: kept[index] for index in _distinct(indices)})
 
@@ -80,7 +80,7 @@ class PillowVideo:
                 if index in wanted:
                     kept[index] = take(_upright(image))
         if len(ends) == 1:
-            raise UndecodableVideo("not one frame can be decoded: the picture's data is broken")
+            raise UndecodableVideo("no frame can be decoded: the data of the picture is corrupt")
         seconds = np.asarray(ends) / 1000
         self._refuse_long(float(seconds[-1]))
         return kept, Timeline(seconds[:-1], float(seconds[-1]))
@@ -89,14 +89,14 @@ class PillowVideo:
         limit = self._settings.max_duration_seconds
         if seconds > limit:
             raise VideoTooLong(
-                f"the animation lasts {seconds:.0f} s, {limit:.0f} s are allowed",
+                f"the animation lasts {seconds:.0f} s; at most {limit:.0f} s are allowed",
                 duration_seconds=seconds,
                 limit_seconds=limit,
             )
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Image.Image]:
-        """The image, its canvas checked against the limits before a frame is decoded."""
+        """Open the image and check its canvas against the limits before a frame is decoded."""
         _check_canvas(self.path, self._settings)
         AvifImagePlugin.DEFAULT_MAX_THREADS = self._settings.thread_count()
         with self._translated():
@@ -111,14 +111,14 @@ class PillowVideo:
             yield
         except Image.DecompressionBombError as error:
             raise PictureTooLarge(
-                "the picture has far more pixels than allowed", limit_pixels=self._settings.max_picture_pixels
+                "the picture has more pixels than allowed", limit_pixels=self._settings.max_picture_pixels
             ) from error
         except _UNREADABLE as error:
             raise UndecodableVideo(f"the picture cannot be decoded: {error}") from error
 
 
 def _check_canvas(path: Path, settings: DecodeSettings) -> None:
-    """Refuse a large WebP canvas before the decoder makes room for it."""
+    """Refuse a large WebP canvas before the decoder allocates it."""
     with path.open("rb") as stream:
         head = stream.read(30)
     if head[:4] == b"RIFF" and head[12:16] == b"VP8X":
@@ -127,14 +127,14 @@ def _check_canvas(path: Path, settings: DecodeSettings) -> None:
 
 
 def _upright(image: Image.Image) -> UInt8Array:
-    """The loaded frame, turned by its EXIF orientation where that can be read. [H, W, 3] RGB"""
+    """Return the loaded frame, rotated by its EXIF orientation if that is readable. [H, W, 3] RGB"""
     with contextlib.suppress(*_BROKEN_EXIF):
         image = ImageOps.exif_transpose(image)
     return np.asarray(image.convert("RGB"))
 
 
 def _load_frame(image: Image.Image, index: int) -> bool:
-    """Decode one frame; False where the data ends or breaks."""
+    """Decode one frame; return False if the data is truncated or corrupt."""
     try:
         image.seek(index)
         image.load()

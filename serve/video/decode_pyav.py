@@ -1,13 +1,13 @@
-"""Decoding with PyAV: only the frames that are wanted, and only the groups of pictures they need.
+"""Decoding with PyAV: only the wanted frames, and only the groups of pictures they need.
 
-All packets are demuxed once, without decoding, and their bits are read as far as headers go: which pictures decoding
-may begin at, which are shown and in what order, which parameter sets they need. No header or flag of the container is
-trusted for that. Each wanted frame is then decoded from the access point before it, unwanted frames nobody refers to
-are skipped, and every wanted frame must come out exactly once and in order. Streams that prove too little, and those
-where that check fails, are decoded in order and frames are counted as they come.
+All packets are demuxed once, without decoding, and the headers in their bitstream are parsed. They tell where decoding
+may start, which pictures are shown and in what order, and which parameter sets they need; headers and flags of the
+container are not trusted for this. Each wanted frame is then decoded from the access point before it, unwanted frames
+that are not references are skipped, and every wanted frame must be output exactly once and in order. If the bitstream
+does not prove enough, or if this check fails, the whole stream is decoded in order and its frames are counted.
 
-The decoder is strict first. Where it meets an error, the stretch is decoded again leniently, as FFmpeg does by default,
-and the frames that stand on an error are counted.
+Decoding is strict first. After an error, the same packets are decoded again leniently, as FFmpeg does by default, and
+the frames that depend on corrupt data are counted.
 """
 
 from collections import deque
@@ -33,31 +33,31 @@ from serve.video.streams import open_container
 from serve.video.times import Clock
 from serve.video.tracks import choose_stream
 
-MAX_BROKEN_SHARE = 0.5  # of the packets; past it the picture would be mostly invented
+MAX_BROKEN_SHARE = 0.5  # of the packets; with more, most of the picture would be concealment
 
 Choose = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
-Take = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> what is kept of it
+Take = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> value to keep
 Fed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was kept of the wanted frames, by frame index, and when all frames are shown."""
+    """The kept values of the wanted frames by frame index, and the times of all frames."""
 
     timeline: Timeline
     indices: Int64Array  # as `choose` returned them for the true count
     kept: dict[int, Any]
     num_broken_packets: int = 0
-    num_corrupt_frames: int = 0  # wanted frames that the decoder concealed errors in, or that stand on such frames
+    num_corrupt_frames: int = 0  # wanted frames with concealed errors, or that refer to such frames
 
 
 class _PlanFailedError(Exception):
-    """The planned frames did not all come out; decode in order instead."""
+    """Planned decoding did not output all wanted frames; decode in order instead."""
 
 
 @dataclass
 class _Pass:
-    """What decoding everything in order gave."""
+    """Result of decoding everything in order."""
 
     kept: dict[int, Any] = field(default_factory=dict)
     shown: list[int | None] = field(default_factory=list)  # packet of each frame
@@ -66,7 +66,7 @@ class _Pass:
 
 
 class PyavVideo:
-    """One opened file; frames come from `read`."""
+    """One opened file; `read` returns its frames."""
 
     def __init__(self, path: Path, settings: DecodeSettings) -> None:
         self.path = path
@@ -89,38 +89,38 @@ class PyavVideo:
         if self.is_still:
             del self.index.entries[1:]
         if not self.index.entries:
-            raise VideoTooShort("the video stream holds no frame", num_frames=0)
+            raise VideoTooShort("the video stream has no frames", num_frames=0)
         self._plan = self._checked_plan()
         if self._plan is not None:
             self._refuse_long(self._timeline(list(self._plan.order)))
 
     @property
     def is_planned(self) -> bool:
-        """The bitstream proves where decoding may begin, so frames are found without decoding them all."""
+        """Whether the bitstream proves where decoding may start, so that not all frames need to be decoded."""
         return self._plan is not None
 
     def counted(self) -> Timeline:
-        """Times of the shown frames; where they cannot be planned, everything is decoded once to count."""
+        """Return the times of the shown frames; without a plan, this decodes everything once to count them."""
         if self._plan is not None:
             return self._timeline(list(self._plan.order))
         return self._timeline(self._pass(set(), _keep_nothing).shown)
 
     def read(self, choose: Choose, take: Take) -> Reading:
-        """Decode the frames `choose` wants and keep what `take` makes of each.
+        """Decode the frames that `choose` selects and keep the result of `take` for each.
 
-        `take` sees one frame at a time and each at most once per pass; `choose` may be asked again when the true count
-        differs from the number of packets.
+        `take` gets each frame at most once per pass; `choose` may be called again if the true number of frames differs
+        from the number of packets.
 
         Raises:
-            UndecodableVideo: nothing, or too little, can be decoded.
-            PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit was passed.
+            UndecodableVideo: no frames, or too few, can be decoded.
+            PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit is exceeded.
         """
         reading = self._read(choose, take)
         num_frames = len(reading.kept)
         if reading.num_corrupt_frames > self._settings.max_corrupt_share * num_frames:
             raise UndecodableVideo(
-                f"{reading.num_corrupt_frames} of the {num_frames} frames looked at are corrupt; "
-                f"a share of {self._settings.max_corrupt_share:g} is allowed",
+                f"{reading.num_corrupt_frames} of the {num_frames} sampled frames are corrupt; "
+                f"a share of at most {self._settings.max_corrupt_share:g} is allowed",
                 num_corrupt_frames=reading.num_corrupt_frames,
                 num_frames=num_frames,
                 limit_share=self._settings.max_corrupt_share,
@@ -138,7 +138,7 @@ class PyavVideo:
     # planned decoding -----------------------------------------------------------------------------------------------
 
     def _checked_plan(self) -> Plan | None:
-        """The plan, with the frames of its head counted by decoding them."""
+        """Make the plan; the frames of its head are counted by decoding them."""
         plan = make_plan(self.index, self.container)
         if plan is None or not plan.head:
             return plan
@@ -146,7 +146,7 @@ class PyavVideo:
             seen = [frame.pts for frame in _frames(decoder, _all_of(self._stored([plan.head])))]
         ranks = [plan.rank.get(position or 0, -1) for position in seen]
         if ranks != sorted(set(ranks)):
-            return None  # the decoder shows stand-ins of pictures it does not have
+            return None  # the decoder outputs substitutes for missing pictures
         for position in plan.head:
             self.index.entries[position].is_shown &= position in seen
         return make_plan(self.index, self.container)
@@ -165,11 +165,11 @@ class PyavVideo:
                 wanted_of_run = {position for position in wanted if position in run}
                 try:
                     if run.start == 0 and not wanted_of_run.isdisjoint(plan.head):
-                        raise DamagedError  # pictures that lack what they refer to are expected there
+                        raise DamagedError  # pictures with missing references are expected there
                     feed = _planned_feed(plan, self.index, run, of_run, wanted_of_run)
                     kept |= self._taken(decoder, plan, feed, wanted_of_run, take)
                 except DamagedError:
-                    deque(of_run, maxlen=0)  # the next run begins behind them
+                    deque(of_run, maxlen=0)  # the next run starts after them
                     kept |= self._read_damaged(plan, run, wanted_of_run, take, damaged)
         if len(kept) != len(wanted):
             raise _PlanFailedError
@@ -177,7 +177,7 @@ class PyavVideo:
         return Reading(self._timeline(list(plan.order)), indices, by_index, num_corrupt_frames=len(damaged))
 
     def _read_damaged(self, plan: Plan, run: range, wanted: set[int], take: Take, damaged: set[int]) -> dict[int, Any]:
-        """What is kept of a run with errors; adds the packets of its damaged frames to `damaged`."""
+        """Decode a run with errors; add the packets of its damaged frames to `damaged`."""
         with self._decoder(is_strict=False) as decoder:
             feed = _all_of(self._stored([run]))
             kept = self._taken(decoder, plan, feed, wanted, take)
@@ -185,7 +185,7 @@ class PyavVideo:
         return kept
 
     def _taken(self, decoder: Decoder, plan: Plan, feed: Fed, wanted: set[int], take: Take) -> dict[int, Any]:
-        """What is kept of the wanted frames of a run, by packet; all must come out in order."""
+        """Decode a run; return the kept values of its wanted frames by packet, after checking their order."""
         kept: dict[int, Any] = {}
         latest = -1
         for frame in _frames(decoder, feed):
@@ -198,7 +198,7 @@ class PyavVideo:
         return kept
 
     def _stored(self, runs: Iterable[range]) -> Iterator[tuple[int, av.Packet]]:
-        """Positions and packets of the runs, which ascend; from memory, or by reading the file once more."""
+        """Yield positions and packets of ascending runs, from memory or by reading the file again."""
         if self.index.entries[0].packet is not None:
             for run in runs:
                 for position in run:
@@ -224,7 +224,7 @@ class PyavVideo:
         num_packets = len(self.index.entries)
         if found.num_broken > MAX_BROKEN_SHARE * num_packets:
             raise UndecodableVideo(
-                f"the video is mostly broken: {found.num_broken} of {num_packets} packets cannot be decoded",
+                f"the video is mostly corrupt: {found.num_broken} of {num_packets} packets cannot be decoded",
                 broken_packets=found.num_broken,
                 num_packets=num_packets,
             )
@@ -235,7 +235,7 @@ class PyavVideo:
         if missing := needed - kept.keys():
             kept = kept | self._pass(missing, take).kept
         if needed - kept.keys():
-            raise UndecodableVideo("the video decodes to different frames each time: its data is broken")
+            raise UndecodableVideo("the video decodes to different frames each time: its data is corrupt")
         timeline = self._timeline(found.shown)
         self._refuse_long(timeline)
         num_corrupt = sum(found.shown[index] in found.damaged for index in needed)
@@ -245,7 +245,7 @@ class PyavVideo:
         """Decode everything once.
 
         Raises:
-            UndecodableVideo: not one frame comes out.
+            UndecodableVideo: no frame can be decoded.
         """
         try:
             found = self._pass_with(wanted, take, is_strict=True)
@@ -253,7 +253,7 @@ class PyavVideo:
             found = self._pass_with(wanted, take, is_strict=False)
         if not found.shown:
             raise UndecodableVideo(
-                "not one frame can be decoded: the video stream's data is broken", num_packets=len(self.index.entries)
+                "no frame can be decoded: the data of the video stream is corrupt", num_packets=len(self.index.entries)
             )
         return found
 
@@ -266,7 +266,7 @@ class PyavVideo:
                     found.kept[len(found.shown)] = take(decoder.picture(frame))
                 found.shown.append(frame.pts)
                 if len(found.shown) > self._settings.max_frames:
-                    raise VideoTooLong(f"the video has more than the {self._settings.max_frames} frames allowed")
+                    raise VideoTooLong(f"the video has more than {self._settings.max_frames} frames, the limit")
             found.damaged, found.num_broken = decoder.damaged, decoder.num_broken
         return found
 
@@ -279,7 +279,7 @@ class PyavVideo:
         limit = self._settings.max_duration_seconds
         if timeline.duration_seconds > limit:
             raise VideoTooLong(
-                f"the video lasts {timeline.duration_seconds:.0f} s, {limit:.0f} s are allowed",
+                f"the video lasts {timeline.duration_seconds:.0f} s; at most {limit:.0f} s are allowed",
                 duration_seconds=timeline.duration_seconds,
                 limit_seconds=limit,
             )
@@ -295,9 +295,9 @@ class PyavVideo:
 def _planned_feed(
     plan: Plan, index: PacketIndex, run: range, stored: Iterable[tuple[int, av.Packet]], wanted: set[int]
 ) -> Fed:
-    """The packets of a run that are decoded, and whether each may be skipped.
+    """Yield the packets of a run to decode, and whether the decoder may skip each.
 
-    Leading pictures lack what they refer to and are left out, unless the pictures behind them refer to them.
+    Leading pictures are left out, because their references are missing, unless later pictures refer to them.
     """
     first = plan.rank.get(run.start, -1)
     for position, packet in stored:
@@ -310,7 +310,7 @@ def _all_of(stored: Iterable[tuple[int, av.Packet]]) -> Fed:
 
 
 def _frames(decoder: Decoder, feed: Fed) -> Iterator[av.VideoFrame]:
-    """All frames of one run of packets."""
+    """Yield all frames of one run of packets."""
     begins = True
     for packet, position, may_skip in feed:
         yield from decoder.decode(packet, position, begins=begins, may_skip=may_skip)
@@ -323,7 +323,9 @@ def _keep_nothing(_: UInt8Array) -> None:
 
 
 def within(indices: Int64Array, num_frames: int) -> Int64Array:
-    """The indices, once it is sure that such frames exist."""
+    """Return the indices after checking that these frames exist."""
     if indices.max() >= num_frames:
-        raise VideoTooShort(f"frame {indices.max()} is wanted, the video shows {num_frames}", num_frames=num_frames)
+        raise VideoTooShort(
+            f"frame {indices.max()} was requested, but the video has {num_frames} frames", num_frames=num_frames
+        )
     return indices

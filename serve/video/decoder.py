@@ -1,7 +1,7 @@
-"""One codec at work: its limits, how strict it is, and which of its frames are damaged.
+"""A codec context with limits, strict or lenient, that tracks which frames are damaged.
 
-A strict decoder uses all threads and stops at the first error that FFmpeg detects. A lenient one conceals errors as
-FFmpeg does by default, in one thread, and collects FFmpeg's messages, so that each error belongs to a known packet.
+A strict decoder uses all threads and stops at the first error that FFmpeg detects. A lenient decoder conceals errors as
+FFmpeg does by default, in one thread, and collects FFmpeg's messages, so that each error is assigned to its packet.
 """
 
 import logging
@@ -19,7 +19,7 @@ from serve.video.packet_index import PacketIndex
 from serve.video.pictures import PictureConverter
 from serve.video.streams import silence_library
 
-# Messages that FFmpeg logs as errors although the pictures are whole.
+# Messages that FFmpeg logs as errors although the pictures are intact.
 _HARMLESS = re.compile(
     r"SEI|sei |VUI|Overread|unknown .*type|Invalid timestamps|non monotonically|reserved|deprecated|DTS|"
     r"A non-intra|No start code|Too many bits|timecode|ICC|EXIF",
@@ -27,11 +27,11 @@ _HARMLESS = re.compile(
 
 
 class DamagedError(Exception):
-    """A strict decoder met an error."""
+    """A strict decoder found an error."""
 
 
 class Decoder:
-    """Decodes packets of one stream; positions ascend over its life."""
+    """Decodes packets of one stream, in ascending positions."""
 
     def __init__(
         self, stream: av.VideoStream, index: PacketIndex, settings: DecodeSettings, *, is_strict: bool
@@ -41,36 +41,36 @@ class Decoder:
         self._feed = Feed(index)
         self.is_strict = is_strict
         self._damage: list[range] = []  # packets from an error to the next access point
-        self.damaged: set[int] = set()  # positions whose frames stand on an error
-        self.num_broken = 0  # packets that gave an error and no frame
+        self.damaged: set[int] = set()  # positions whose frames depend on corrupt data
+        self.num_broken = 0  # packets that caused an error and no frame
         self._context = stream.codec_context
-        # FFmpeg's frame threads were seen to race where the sequence parameters change: frames differ from run to run.
+        # FFmpeg's frame threads race if the sequence parameters change: frames were seen to differ from run to run.
         has_threads = is_strict and index.is_uniform
         self._context.thread_type = "AUTO"
         self._context.thread_count = settings.thread_count() if has_threads else 1
-        options = {"max_pixels": str(settings.max_picture_pixels)}  # also when the size changes later
+        options = {"max_pixels": str(settings.max_picture_pixels)}  # also applies if the size changes later
         self._context.options = options | {"err_detect": "explode"} if is_strict else options
 
     def decode(
         self, packet: av.Packet, position: int, *, begins: bool = False, may_skip: bool = False
     ) -> list[av.VideoFrame]:
-        """Frames that a packet completes; each one's `pts` is the position of its own packet.
+        """Decode a packet; return the completed frames, with the position of their packet as `pts`.
 
         Raises:
-            DamagedError: a strict decoder met an error.
+            DamagedError: a strict decoder found an error.
         """
         self._context.skip_frame = "NONREF" if may_skip else "DEFAULT"
         return self._decoded(self._feed.packet(packet, position, begins=begins), position)
 
     def drain(self) -> list[av.VideoFrame]:
-        """The frames that are left; the decoder is ready for another run."""
+        """Return the remaining frames and make the decoder ready for another run."""
         try:
             return self._decoded(None, len(self._index.entries))
         finally:
             self._context.flush_buffers()
 
     def picture(self, frame: av.VideoFrame) -> UInt8Array:
-        """The frame as it is shown, RGB [H, W, 3]."""
+        """Convert a frame to upright RGB [H, W, 3]."""
         return self._converter.picture(frame)
 
     def _decoded(self, packet: av.Packet | None, position: int) -> list[av.VideoFrame]:
@@ -107,7 +107,7 @@ class Decoder:
 
 @contextmanager
 def _messages() -> Iterator[list[str]]:
-    """Errors that FFmpeg logs meanwhile; safe only while no other thread of the process decodes."""
+    """Collect the errors that FFmpeg logs in the block; safe only if no other thread of the process decodes."""
     found: list[str] = []
     library = logging.getLogger("libav")
     previous, library.propagate = library.propagate, False

@@ -12,14 +12,14 @@ _HEADER_BYTES = 12  # of an element: an id of up to 4 and a size of up to 8 byte
 
 
 def enabled_video_tracks(path: Path) -> list[bool]:
-    """`FlagEnabled` of the video tracks in the order of the file; empty where it is not found."""
+    """Return `FlagEnabled` of the video tracks in the order of the file; empty if there are no track entries."""
     entries = [dict(_elements(entry)) for kind, entry in _elements(_tracks(path)) if kind == _TRACK_ENTRY]
     videos = [entry for entry in entries if int.from_bytes(entry.get(_TRACK_TYPE, b""), "big") == _VIDEO]
     return [int.from_bytes(entry.get(_FLAG_ENABLED, b"\1"), "big") != 0 for entry in videos]
 
 
 def _tracks(path: Path) -> bytes:
-    """Content of the element `Tracks`; empty where it does not come before the first cluster."""
+    """Return the content of the element `Tracks`; empty if it does not precede the first cluster."""
     with path.open("rb") as stream:
         position = 0
         for _ in range(_MAX_ELEMENTS):
@@ -47,7 +47,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _header(data: bytes) -> tuple[int, int | None, int]:
-    """(id, size or None where it is unknown, length of both in bytes); a length of 0 where there is no element."""
+    """Parse an element header: (id, size or None if unknown, length of both in bytes); the length is 0 if invalid."""
     id_length = _length(data[:1], most=4)
     size_length = _length(data[id_length : id_length + 1], most=8)
     if not id_length or not size_length or len(data) < id_length + size_length:
@@ -59,6 +59,6 @@ def _header(data: bytes) -> tuple[int, int | None, int]:
 
 
 def _length(first: bytes, *, most: int) -> int:
-    """Length of a variable-size integer by its first byte; 0 where it is invalid."""
+    """Return the length of a variable-size integer from its first byte; 0 if it is invalid."""
     length = 9 - first[0].bit_length() if first else 0
     return length if length <= most else 0

@@ -1,9 +1,9 @@
-"""EXIF in the frames of a video: a note of the camera, not an orientation to show the video in.
+"""Removal of EXIF data from the frames of Motion JPEG videos, because players ignore its orientation.
 
-FFmpeg 8.1 turns the EXIF orientation of every JPEG it decodes into a display matrix, in place of the container's. For a
-still picture that is what viewers do. The players of Motion JPEG video (VLC, QuickTime, Windows Media Player, ffplay
-before 8.1) honour the container's matrix and no EXIF, and cameras repeat in each frame the EXIF of a photograph. So
-video frames lose their EXIF before they are decoded.
+FFmpeg 8.1 converts the EXIF orientation of every JPEG it decodes to a display matrix, which replaces the container's.
+For a still picture this agrees with viewers. But players of Motion JPEG video (VLC, QuickTime, Windows Media Player,
+ffplay before 8.1) use only the container's matrix, and cameras copy the EXIF of a photograph to each frame. So the EXIF
+data of video frames is hidden before they are decoded.
 """
 
 import re
@@ -15,7 +15,7 @@ _SEGMENT = re.compile(rb"(\xff\xe1..)Exif\x00\x00", re.DOTALL)  # APP1 marker, l
 
 
 def carries_exif(container: str, codec: str) -> bool:
-    """Whether frames of this codec may carry EXIF that has to be hidden, for FFmpeg's names of container and codec."""
+    """Return whether frames may carry EXIF data that must be hidden, given FFmpeg's names of container and codec."""
     return codec == "mjpeg" and not container.endswith("_pipe")
 
 

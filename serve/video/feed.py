@@ -1,4 +1,4 @@
-"""Packets as a decoder must get them, when decoding begins in the middle of a stream."""
+"""Packets for a decoder that starts in the middle of a stream: they get the parameter sets they need."""
 
 from collections.abc import Hashable
 
@@ -8,18 +8,18 @@ from serve.video.packet_index import ConfigChange, PacketIndex, is_extradata
 
 
 class Feed:
-    """Knows which parameter sets one decoder holds, and puts what it lacks in front of the first packet of a run.
+    """Tracks which parameter sets one decoder has, and prepends missing ones to the first packet of a run.
 
-    Each packet's time is replaced by its position: frames carry it out of the decoder, whatever times the file gives.
+    The `pts` of each packet is replaced by its position, so that the decoder returns it with the frame.
     """
 
     def __init__(self, index: PacketIndex) -> None:
         self._index = index
         self._held: dict[Hashable, bytes] = dict(index.initial_config)
-        self._next = 0  # of the changes
+        self._next = 0  # index into the changes
 
     def packet(self, packet: av.Packet, position: int, *, begins: bool) -> av.Packet:
-        """The packet to decode; `begins` at the start of a run. Positions ascend over the life of a decoder."""
+        """Return the packet to decode; `begins` marks the first packet of a run. Positions must ascend."""
         skipped = self._changes_before(position)
         present = self._changes_before(position + 1)
         is_replaced = any(change.extradata is not None for change in present)
@@ -35,14 +35,14 @@ class Feed:
         return packet
 
     def _changes_before(self, position: int) -> list[ConfigChange]:
-        """Changes that were not met yet, up to a packet."""
+        """Return the changes before a position that were not returned yet."""
         first, changes = self._next, self._index.changes
         while self._next < len(changes) and changes[self._next].position < position:
             self._next += 1
         return changes[first : self._next]
 
     def _with_missing(self, packet: av.Packet, skipped: list[ConfigChange]) -> av.Packet:
-        """Add the configuration and parameter sets of the packets that were skipped before this one."""
+        """Add the configuration and parameter sets of the skipped packets before this one."""
         held, needed = self._held, dict(self._held)
         replacement: ConfigChange | None = None
         for change in skipped:
@@ -62,7 +62,7 @@ class Feed:
 
 
 def _with_data(packet: av.Packet, prefix: bytes) -> av.Packet:
-    """A copy of the packet with bytes in front of its own."""
+    """Return a copy of the packet with `prefix` in front of its data."""
     copy = av.Packet(prefix + bytes(packet))
     copy.time_base, copy.pts, copy.dts, copy.duration = packet.time_base, packet.pts, packet.dts, packet.duration
     copy.is_keyframe = packet.is_keyframe

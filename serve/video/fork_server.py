@@ -1,7 +1,7 @@
-"""A clean process that decode children are forked from, so that a child starts in milliseconds.
+"""A clean process from which decode children are forked, so that a child starts in milliseconds.
 
-The process is started with a bare environment (no store passwords and the like), loads the decoding libraries once and
-runs nothing else: it forks on request and reports how its children ended. It ends with the process that started it.
+The process is started with a minimal environment (without secrets such as the store password), loads the decoding
+libraries once, forks on request and reports the exit status of its children. It ends with the process that started it.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ from serve.video.channel import Channel, ChannelClosed, receive_json, send_json
 
 START_SECONDS = 60.0  # to load the libraries, on a busy machine
 REQUEST_SECONDS = 30.0  # to fork, or to report an exit status
-EXIT_SECONDS = 1.0  # a child that closed its channel and does not end by then is killed
+EXIT_SECONDS = 1.0  # after which a child with a closed channel is killed
 PROJECT = Path(__file__).resolve().parents[2]
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "PYTHONWARNINGS")
 
 
 class ForkServerError(Exception):
-    """The fork server does not start or does not answer; no file is to blame."""
+    """The fork server does not start or does not answer; the file is not the cause."""
 
 
 class ForkServer:
-    """The client of one fork server; safe for use by several threads. The process is started when first needed."""
+    """Client of one fork server, safe for several threads. The process is started on first use."""
 
     def __init__(self, preload: Sequence[str]) -> None:
-        """`preload`: modules that the process imports once."""
+        """`preload` are the modules that the process imports at its start."""
         self._preload = tuple(preload)
         self._lock = threading.Lock()
         self._channel: Channel | None = None
@@ -52,7 +52,7 @@ class ForkServer:
             ForkServerError: the process does not start.
         """
         with self._lock:
-            for is_last in (False, True):  # a process that died meanwhile is started again
+            for is_last in (False, True):  # the process is restarted if it has died
                 try:
                     return int(self._ask({"request": "fork"}, descriptors=[end.fileno()])["pid"])
                 except (ChannelClosed, TimeoutError) as error:
@@ -62,9 +62,9 @@ class ForkServer:
         raise AssertionError("the loop above returns or raises")
 
     def exit_status(self, pid: int) -> int:
-        """Wait for a child whose channel is closed, at most a second before it is killed; return its exit status.
+        """Return the exit status of a child whose channel is closed; kill the child if it runs for another second.
 
-        Negative numbers are signals, as in `subprocess`. A child that was lost with the fork server was killed.
+        Negative numbers are signals, as in `subprocess`. Children of a fork server that died count as killed.
         """
         with self._lock:
             if self._channel is None:
@@ -90,7 +90,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # no thread pool to be forked
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # thread pools do not survive a fork
         command = [sys.executable, "-m", "serve.video.fork_server", str(theirs.fileno()), *self._preload]
         process = subprocess.Popen(
             command,
@@ -107,7 +107,7 @@ class ForkServer:
         except (ChannelClosed, TimeoutError) as error:
             self._stop()
             raise ForkServerError(
-                f"the fork server of the decoder does not start (exit status {process.returncode})"
+                f"the fork server of the decoder did not start (exit status {process.returncode})"
             ) from error
         self.pid = process.pid
         return channel
@@ -130,7 +130,7 @@ def serve(control: Channel, modules: Sequence[str]) -> None:
     for name in modules:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # what is loaded stays shared with the children
+    gc.freeze()  # loaded modules stay shared with the children
     send_json(control, {"ready": True})
     children: set[int] = set()
     with contextlib.suppress(ChannelClosed):
@@ -181,8 +181,8 @@ def _exit_status(pid: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the descriptor named first; the others are modules to load."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's; it ends this process
+    """Serve the socket whose descriptor is the first argument; the others are modules to preload."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner handles Ctrl-C and ends this process
     serve(Channel(socket.socket(fileno=int(arguments[0]))), arguments[1:])
 
 

@@ -1,7 +1,8 @@
-"""What kind of file an upload is, by its bytes; its name is never asked.
+"""Identify the format of an upload from its content; its file name is not used.
 
-ffmpeg follows playlists, concat scripts and picture sequences to other files and hosts, and it guesses. What is no
-video is named in words before ffmpeg sees it, and pictures are given to the reader that shows them as viewers do.
+ffmpeg follows playlists, concat scripts and picture sequences to other files and hosts, and it guesses formats.
+So files that are not videos or pictures are refused before ffmpeg opens them, and pictures get the reader that agrees
+with viewers.
 """
 
 import codecs
@@ -26,13 +27,13 @@ ALLOWED = (
 class Kind:
     """How to read a file."""
 
-    demuxer: str | None = None  # FFmpeg's name, to force; None: FFmpeg chooses among the allowed ones
-    is_still: bool = False  # one picture, whatever follows it in the file
+    demuxer: str | None = None  # FFmpeg's name of the required demuxer; None: FFmpeg chooses an allowed one
+    is_still: bool = False  # only the first picture of the file is read
     is_pillow: bool = False  # read by Pillow, not by FFmpeg
-    name: str | None = None  # of the format, where its first bytes tell
+    name: str | None = None  # name of the format, if its first bytes identify it
 
 
-# Each group matches in one way only (atomic): the time does not depend on what an upload repeats.
+# Groups are atomic, so that repetitions in an upload cannot cause exponential backtracking.
 _COMMENTS = rb"(?>\s*<\?xml.*?\?>|\s*<!--.*?-->)*+"
 _REFUSED = (  # pattern at the start -> what it is
     (rb"version https://git-lfs", "a Git LFS pointer in place of the file: fetch the file itself (git lfs pull)"),
@@ -85,18 +86,18 @@ _FFMPEG_ITEMS = {b"hvc1", b"hev1"}  # types of HEIF items that FFmpeg decodes al
 
 
 def identify(path: Path) -> Kind:
-    """How to read the file.
+    """Return how to read the file.
 
     Raises:
         VideoTooShort: the file is empty.
-        UnsupportedMedia: it is something else than a video or a picture that is read here.
-        UndecodableVideo: it was a video or picture, but is cut or mangled beyond use.
+        UnsupportedMedia: the file is not a video or a picture in a supported format.
+        UndecodableVideo: the file is a video or picture, but truncated or corrupted.
     """
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
         size = os.fstat(stream.fileno()).st_size
         if not head:
-            raise VideoTooShort("the file holds 0 bytes", num_frames=0)
+            raise VideoTooShort("the file is empty (0 bytes)", num_frames=0)
         if (name := _name_in(_REFUSED, head.removeprefix(codecs.BOM_UTF8))) is not None:
             raise UnsupportedMedia(f"this is {name}; {ALLOWED}")
         _refuse_mangled(head)
@@ -116,12 +117,12 @@ def _name_in(table: tuple[tuple[bytes, str], ...], head: bytes) -> str | None:
 def _refuse_mangled(head: bytes) -> None:
     if head.count(b"\xef\xbf\xbd") > len(head) // 100 + 4:
         raise UndecodableVideo(
-            "the file was read as text and written back, its bytes replaced by U+FFFD and lost; send it as binary"
+            "the file was converted as text and bytes were replaced by U+FFFD; send the original file as binary"
         )
 
 
 def _is_text(head: bytes) -> bool:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, where it decodes to text
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 if it decodes to text
         return _has_no_controls(head[: len(head) // 2 * 2], "utf-16")
     return _has_no_controls(head, "utf-8")
 
@@ -130,7 +131,7 @@ def _has_no_controls(head: bytes, encoding: str) -> bool:
     try:
         text = head.decode(encoding)
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # else a character is cut where the head ends
+        if error.start < len(head) - 3:  # otherwise the end of the head splits a character
             return False
         text = head[: error.start].decode(encoding)
     return not any(ord(character) < 32 and character not in "\t\r\n\f" for character in text)
@@ -157,7 +158,7 @@ def _webp(head: bytes, size: int) -> Kind:
     claimed = int.from_bytes(head[4:8], "little") + 8
     if claimed > size:
         raise UndecodableVideo(
-            f"the WebP file was cut: it holds {size} of {claimed} bytes", size_bytes=size, whole_bytes=claimed
+            f"the WebP file is truncated: it has {size} of {claimed} bytes", size_bytes=size, whole_bytes=claimed
         )
     if head[12:16] == b"VP8X" and head[20:21] and head[20] & 0x02:
         return Kind(is_pillow=True, name="WebP")
@@ -165,7 +166,7 @@ def _webp(head: bytes, size: int) -> Kind:
 
 
 def _is_animated_png(stream: BinaryIO, size: int) -> bool:
-    """Whether an `acTL` chunk comes before the first `IDAT`, as the APNG specification asks."""
+    """Return whether an `acTL` chunk precedes the first `IDAT`, as the APNG specification requires."""
     position = 8
     while position + 8 <= size:
         stream.seek(position)
@@ -180,7 +181,7 @@ def _is_animated_png(stream: BinaryIO, size: int) -> bool:
 
 
 def _boxed(stream: BinaryIO, size: int) -> Kind:
-    """Walk the top boxes: refuse what cannot be decoded, naming it; tell pictures from videos."""
+    """Read the top-level boxes: distinguish pictures from videos, and refuse files that cannot be decoded."""
     boxes, walked = top_boxes(stream, size)
     first = {box.kind: box for box in reversed(boxes)}
     names = brands(_payload(stream, first.get(b"ftyp")))
@@ -189,7 +190,9 @@ def _boxed(stream: BinaryIO, size: int) -> Kind:
     if b"moov" in first:
         index = _payload(stream, first[b"moov"])
         if b"encv" in index and b"sinf" in index:
-            raise UndecodableVideo("the video is encrypted (Common Encryption), and there is no key to decode it")
+            raise UndecodableVideo(
+                "the video is encrypted (Common Encryption) and cannot be decoded; send it without encryption"
+            )
         return Kind(name="MP4 or MOV")
     if b"meta" in first and names & _PICTURE_BRANDS:
         return _heif(_payload(stream, first[b"meta"]), names, boxes, size)
@@ -201,14 +204,14 @@ def _heif(meta: bytes, names: set[bytes], boxes: list[Box], size: int) -> Kind:
     name = "AVIF" if is_avif else "HEIC"
     if boxes[-1].stop > size:
         raise UndecodableVideo(
-            f"the {name} file was cut: it ends inside its {boxes[-1].kind.decode('latin-1')} box", size_bytes=size
+            f"the {name} file is truncated: it ends inside its {boxes[-1].kind.decode('latin-1')} box", size_bytes=size
         )
     if is_avif:
         return Kind(is_still=True, is_pillow=True, name=name)
     item = primary_item_type(meta)
     if item not in _FFMPEG_ITEMS:
         what = "a grid of tiles" if item == b"grid" else f"an item of type {item.decode('latin-1')!r}"
-        raise UnsupportedMedia(f"this is a HEIC picture made of {what}, which is not decoded here; send it as JPEG")
+        raise UnsupportedMedia(f"this is a HEIC picture made of {what}, which is not supported; send it as JPEG")
     return Kind(is_still=True, name=name)
 
 
@@ -222,11 +225,11 @@ def _payload(stream: BinaryIO, box: Box | None) -> bytes:
 def _without_index(boxes: list[Box], walked: int, size: int) -> UndecodableVideo:
     kinds = {box.kind for box in boxes}
     if boxes and boxes[-1].stop > size:
-        reason = f"the file ends inside its {boxes[-1].kind.decode('latin-1')} box, so the upload was cut"
+        reason = f"the file is truncated inside its {boxes[-1].kind.decode('latin-1')} box; upload it again"
     elif b"moof" in kinds:
-        reason = "this is a media segment; send it behind its initialization segment"
+        reason = "this is a media segment; send it after its initialization segment"
     elif walked < size:
-        reason = f"after {walked} of {size} bytes the data is broken"
+        reason = f"the data is corrupt after {walked} of {size} bytes"
     else:
-        reason = "the recording was never finished, or the end of the file is missing"
+        reason = "the recording was not finished, or the end of the file is missing"
     return UndecodableVideo(f"the MP4 index (moov) is missing: {reason}", size_bytes=size)

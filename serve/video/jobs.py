@@ -1,4 +1,4 @@
-"""What the server asks of a decode child. Runs inside the child."""
+"""Jobs of the server that run inside a decode child."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +10,10 @@ from serve.video.views import ViewRequest
 
 
 def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
-    """Decode a file into the memory that came along; return the fields of `DecodedViews` but the views.
+    """Decode a file into the shared memory of the job; return the fields of `DecodedViews` except the views.
 
     Raises:
-        ActserveError: the file's fault.
+        ActserveError: the file cannot be used.
         OSError: the file cannot be opened.
     """
     decoded = load_views(path, request, settings=job.settings, out=job.shared_array(request.shape))

@@ -1,21 +1,21 @@
-"""One JPEG picture or a Motion JPEG stream: both are JPEG pictures one after the other in a file.
+"""Distinguish a JPEG picture from a Motion JPEG stream: both are files of consecutive JPEG pictures.
 
-Cameras append thumbnails, gain maps, other views or a short video to a picture; viewers show the first picture alone.
+Cameras append thumbnails, gain maps, other views or a short video to a picture; viewers show only the first picture.
 """
 
 from typing import BinaryIO
 
-_SEARCH_BYTES = 16 * 2**20  # in which the end of the first picture is looked for
+_SEARCH_BYTES = 16 * 2**20  # searched for the end of the first picture
 _MAX_SEGMENTS = 1000
 _SOI, _EOI, _SOS, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
-_MULTI_PICTURE = b"MPF\0"  # CIPA DC-007: the header of the first picture announces those that belong to it
+_MULTI_PICTURE = b"MPF\0"  # CIPA DC-007: the header of the first picture lists the others that belong to it
 
 
 def is_single(stream: BinaryIO) -> bool:
-    """Whether a file that starts with a JPEG shows that one picture.
+    """Return whether a file that starts with a JPEG is a single picture.
 
-    It is a stream where a picture of the same size follows immediately and the first does not announce it.
+    It is a stream if a picture of the same size follows immediately and the first does not list it.
     """
     first = _headers(stream, 0)
     if first is None or first.is_multi_picture:

@@ -1,6 +1,6 @@
-"""Settings of decoding: which decoder, how many children, and what one video may cost.
+"""Settings of decoding: the decoder, the number of children, and the limits of one video.
 
-They become the nested group `SERVE_DECODE__*` of the server's settings.
+They are the nested group `SERVE_DECODE__*` of the server's settings.
 """
 
 import os
@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MOST_AUTOMATIC_WORKERS = 8  # beyond it an operator should have said so
+MOST_AUTOMATIC_WORKERS = 8  # more only if an operator sets it
 
 
 class DecodeSettings(BaseModel):
-    """Decoding and its limits; a limit that is passed fails that one request."""
+    """Settings and limits of decoding; exceeding a limit fails only that request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,14 +56,14 @@ class DecodeSettings(BaseModel):
     )
 
     def worker_count(self) -> int:
-        """Children to start."""
+        """Return the number of children to start."""
         return self.workers or min(_processors(), MOST_AUTOMATIC_WORKERS)
 
     def thread_count(self) -> int:
-        """Threads for one video."""
+        """Return the number of threads for one video."""
         return self.threads or min(_processors(), MOST_AUTOMATIC_WORKERS)
 
 
 def _processors() -> int:
-    """Processors this process may run on (containers may hold fewer than the machine)."""
+    """Return the number of processors this process may use; in a container it may be smaller than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What is known of a video once its timestamps are read."""
+"""Metadata of a video and the times of its frames."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from serve.arrays import Float64Array
 
 @dataclass(frozen=True, kw_only=True)
 class VideoMetadata:
-    """Facts of the frames that are shown; headers are never asked."""
+    """Facts of the shown frames, from the frames themselves and not from headers."""
 
-    num_frames: int  # shown frames: discarded packets and those an edit list hides are not counted
+    num_frames: int  # shown frames, without discarded packets and those that an edit list hides
     fps: float  # mean over the video; 0 for a picture
     duration_seconds: float  # to the end of the last frame; 0 for a picture
     height: int  # of the first frame read, rotation applied
     width: int
     container: str  # ffmpeg's name
     codec: str
-    num_broken_packets: int = 0  # packets the decoder refused and that were left out
-    num_corrupt_frames: int = 0  # of the frames looked at, those that stand on errors the decoder found
+    num_broken_packets: int = 0  # packets that the decoder rejected and that were skipped
+    num_corrupt_frames: int = 0  # sampled frames that depend on corrupt data
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Timeline:
 
     @property
     def num_frames(self) -> int:
-        """Shown frames."""
+        """Number of shown frames."""
         return len(self.pts_seconds)
 
     @property
     def fps(self) -> float:
-        """Mean frames per second; 0 where time does not pass."""
+        """Mean frames per second; 0 if the duration is 0."""
         if self.num_frames > 1 and self.pts_seconds[-1] > 0:
             return float((self.num_frames - 1) / self.pts_seconds[-1])
         return self.num_frames / self.duration_seconds if self.duration_seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""All packets of the video stream, demuxed once without decoding, and what their bits prove."""
+"""Index of all packets of a video stream, demuxed once without decoding, with facts from their bitstream."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from serve.video.containers import TRUSTED_TIMES
 from serve.video.exif import carries_exif, hide_exif_
 from serve.video.limits import DecodeSettings
 
-MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read a second time
+MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger files are read again
 
 
 @dataclass(slots=True)
@@ -25,21 +25,21 @@ class Entry:
     pts: int | None
     dts: int | None
     duration: int
-    is_access: bool  # decoding may begin here; where `PacketIndex.doubt` is set, only the container says so
+    is_access: bool  # decoding may start here; if `PacketIndex.doubt` is set, only according to the container
     is_shown: bool
     period: int  # every picture of an earlier period is shown before this one
-    order: int | None  # place among the pictures of the period; None: in decoding order
+    order: int | None  # output order within the period; None: decoding order
     is_reference: bool  # False: no picture shown after the next access point refers to it
     packet: av.Packet | None  # kept only while the stream is small
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """Parameter sets that begin to hold at a packet."""
+    """Parameter sets that take effect at a packet."""
 
     position: int
     config: Config
-    extradata: PacketSideData | None = None  # a new configuration from outside the packet; replaces what held before
+    extradata: PacketSideData | None = None  # a new configuration from outside the packet; replaces all earlier ones
 
 
 @dataclass(slots=True)
@@ -48,17 +48,17 @@ class PacketIndex:
 
     entries: list[Entry] = field(default_factory=list)
     changes: list[ConfigChange] = field(default_factory=list)  # by position
-    initial_config: Config = field(default_factory=dict)  # what the decoder knows from the container's header
-    doubt: str | None = None  # why frames cannot be planned
-    may_skip: bool = False  # unwanted pictures that are no reference may be left out
-    injects_config: bool = False  # the decoder reads new extradata only in front of a packet's data
-    is_half_read: bool = False  # the bitstream was not understood, so a change of configuration may have been missed
-    extradata_header: int = 0  # bytes of extradata that are no part of the stream
-    join: Any = None  # parameter sets in the form of the packets
+    initial_config: Config = field(default_factory=dict)  # from the header of the container
+    doubt: str | None = None  # why decoding cannot be planned
+    may_skip: bool = False  # unwanted non-reference pictures may be skipped
+    injects_config: bool = False  # the decoder only reads new extradata if it precedes the data of a packet
+    is_half_read: bool = False  # parsing stopped, so a change of configuration may have been missed
+    extradata_header: int = 0  # length of the extradata header, which is not part of the stream
+    join: Any = None  # function that formats parameter sets like the packets
 
     @property
     def is_uniform(self) -> bool:
-        """One sequence configuration is known to hold from the first packet to the last."""
+        """Whether one sequence configuration is known to apply to all packets."""
         if self.is_half_read:
             return False
         later = [change for change in self.changes if change.position > 0]
@@ -66,7 +66,7 @@ class PacketIndex:
 
     @property
     def num_shown(self) -> int:
-        """Packets of which a frame is expected."""
+        """Number of packets that are expected to output a frame."""
         return sum(entry.is_shown for entry in self.entries)
 
 
@@ -85,7 +85,7 @@ def index_packets(
         reading.add(packet, keep=kept_bytes <= MAX_KEPT_BYTES)
         if len(reading.index.entries) > settings.max_frames:
             raise VideoTooLong(
-                f"the video has more than the {settings.max_frames} frames allowed",
+                f"the video has more than {settings.max_frames} frames, the limit",
                 limit_frames=settings.max_frames,
             )
     if kept_bytes > MAX_KEPT_BYTES:
@@ -95,7 +95,7 @@ def index_packets(
 
 
 class _Indexing:
-    """An index while it grows."""
+    """Builder of a `PacketIndex`."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         self.index = PacketIndex()
@@ -103,7 +103,7 @@ class _Indexing:
         codec = stream.codec_context.codec.canonical_name
         self._inspector = INSPECTORS[codec]() if codec in INSPECTORS else None
         if self._inspector is None:
-            self._give_up(f"nothing proves the key pictures of {codec}")
+            self._give_up(f"the bitstream of {codec} is not parsed")
             return
         try:
             self.index.initial_config = self._inspector.reset(bytes(stream.codec_context.extradata or b""))
@@ -127,7 +127,7 @@ class _Indexing:
         )
 
     def finished(self) -> PacketIndex:
-        """The index, once all packets were added."""
+        """Return the index after all packets were added."""
         index = self.index
         if self._inspector is not None:
             index.may_skip = self._inspector.may_skip
@@ -152,7 +152,7 @@ class _Indexing:
     def _reconfigure(self, extradata: PacketSideData) -> None:
         assert self._inspector is not None
         position = len(self.index.entries)
-        self.index.changes.append(ConfigChange(position, {}, extradata))  # it holds, understood or not
+        self.index.changes.append(ConfigChange(position, {}, extradata))  # it takes effect even if it cannot be parsed
         self._config = dict(self._inspector.reset(bytes(extradata)))
         self.index.changes[-1] = ConfigChange(position, dict(self._config), extradata)
 
@@ -171,7 +171,7 @@ class _Indexing:
 
 
 def is_extradata(data: PacketSideData) -> bool:
-    """Whether side data is a new codec configuration; PyAV has no names for FFmpeg's newest kinds."""
+    """Return whether side data is a new codec configuration; PyAV raises for types it does not know."""
     try:
         return data.data_type == "new_extradata"
     except IndexError:
@@ -179,8 +179,10 @@ def is_extradata(data: PacketSideData) -> bool:
 
 
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
-    """Packets of the stream; a file that breaks off ends there, without the packet it broke in."""
-    is_whole_only = container.format.name in TRUSTED_TIMES  # elsewhere the flag tells of doubts, not of a cut
+    """Yield the packets of the stream; a truncated file ends before the incomplete packet."""
+    is_whole_only = (
+        container.format.name in TRUSTED_TIMES
+    )  # in other containers `is_corrupt` does not imply a truncated packet
     has_exif = carries_exif(container.format.name, stream.codec_context.codec.canonical_name)
     try:
         for packet in container.demux(stream):
@@ -190,5 +192,5 @@ def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.
                 yield packet
     except (av.error.InvalidDataError, av.error.EOFError):
         return
-    except IndexError:  # PyAV's demux at the very end, when broken data made streams appear that it does not know
+    except IndexError:  # raised by PyAV's demux at the end if corrupt data created unknown streams
         return

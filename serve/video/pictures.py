@@ -1,7 +1,7 @@
-"""From a decoded frame to an upright RGB picture: size limits, colour, rotation.
+"""Convert decoded frames to upright RGB pictures: size limits, colour, rotation.
 
-Colours are those of `ffmpeg -pix_fmt rgb24`: the same scale filter makes them, so chroma positions, ranges, matrices
-and interlaced chroma are treated as there. Pixels stay as stored: no anamorphic stretching, no deinterlacing.
+Colours are the same as with `ffmpeg -pix_fmt rgb24`, because the same scale filter handles chroma positions, ranges,
+matrices and interlaced chroma. There is no anamorphic stretching and no deinterlacing.
 """
 
 from fractions import Fraction
@@ -20,17 +20,17 @@ Matrix = tuple[int, int, int, int]  # a, b, c, d: a point (x, y) is shown at (a 
 
 
 class PictureConverter:
-    """Turns the frames of one video into pictures; follows changes of size and format."""
+    """Converts the frames of one video; size and format may change between frames."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
         self._key: tuple[object, ...] = ()
 
     def picture(self, frame: av.VideoFrame) -> UInt8Array:
-        """The frame as RGB [H, W, 3], turned as its display matrix asks.
+        """Convert a frame to RGB [H, W, 3] and apply its display matrix.
 
         Raises:
-            PictureTooLarge: the frame passes a limit, also when only a later frame of the video does.
+            PictureTooLarge: this frame exceeds a limit.
         """
         check_picture(frame.width, frame.height, self._settings)
         key = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
@@ -55,7 +55,7 @@ class PictureConverter:
 
 
 def display_matrix(frame: av.VideoFrame) -> Matrix | None:
-    """a, b, c, d of the frame's display matrix, None without one.
+    """Return a, b, c, d of the frame's display matrix; None if it has none.
 
     The matrix comes from the container, from the bitstream (SEI) or, in still pictures, from the EXIF orientation.
     """
@@ -68,11 +68,11 @@ def display_matrix(frame: av.VideoFrame) -> Matrix | None:
 
 
 def _allow_unknown_side_data() -> None:
-    """Let PyAV list side data of types that its enumeration lacks, e.g. EXIF (PyAV 18.1 with FFmpeg 8.1).
+    """Make PyAV accept side data of types that its enumeration lacks, e.g. EXIF (PyAV 18.1 with FFmpeg 8.1).
 
-    Without this, one such entry makes `frame.side_data` raise ValueError, and the display matrix is out of reach.
+    Without this, one such entry makes `frame.side_data` raise ValueError, and the display matrix cannot be read.
     """
-    setattr(Type, "_missing_", _unknown_type)  # noqa: B010  # the hook of enumerations for values they lack
+    setattr(Type, "_missing_", _unknown_type)  # noqa: B010  # hook of enumerations for missing values
 
 
 def _unknown_type(value: object) -> Any:
@@ -82,7 +82,7 @@ def _unknown_type(value: object) -> Any:
 
 
 def is_quarter_turn(matrix: Matrix | None) -> bool:
-    """Whether the matrix turns by a multiple of 90 degrees and does not mirror or scale; true without a matrix."""
+    """Return whether the matrix only rotates by a multiple of 90 degrees; True without a matrix."""
     if matrix is None:
         return True
     a, b, c, d = matrix
@@ -90,10 +90,10 @@ def is_quarter_turn(matrix: Matrix | None) -> bool:
 
 
 def upright(picture: UInt8Array, matrix: Matrix | None) -> UInt8Array:
-    """Turn and mirror by multiples of 90 degrees. [H, W, 3] -> [H', W', 3]
+    """Rotate by multiples of 90 degrees and mirror. [H, W, 3] -> [H', W', 3]
 
-    Other angles go to the nearest multiple, because that is all that players honour; a scale has no effect, and a
-    matrix of zeros leaves the picture as it is.
+    Other angles are rounded to the nearest multiple, as in players; scaling is ignored, and a matrix of zeros has no
+    effect.
     """
     if matrix is None:
         return picture
@@ -109,15 +109,15 @@ def check_picture(width: int, height: int, settings: DecodeSettings) -> None:
     """Refuse pictures that are too large or too thin.
 
     Raises:
-        PictureTooLarge: width times height, or the ratio of the sides, passes its limit.
+        PictureTooLarge: width times height, or the ratio of the sides, exceeds its limit.
     """
     if width * height > settings.max_picture_pixels:
         raise PictureTooLarge(
-            f"frames of {width}x{height} pixels; {settings.max_picture_pixels} pixels are allowed",
+            f"the frames have {width}x{height} pixels; at most {settings.max_picture_pixels} pixels are allowed",
             width=width, height=height, limit_pixels=settings.max_picture_pixels,
         )  # fmt: skip
     if max(width, height) > settings.max_aspect_ratio * max(1, min(width, height)):
         raise PictureTooLarge(
-            f"frames of {width}x{height} pixels; one side may be {settings.max_aspect_ratio:g} times the other",
+            f"the frames have {width}x{height} pixels; one side may be {settings.max_aspect_ratio:g} times the other",
             width=width, height=height, limit_ratio=settings.max_aspect_ratio,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which packets are decoded for the wanted frames."""
+"""Plan which packets to decode for the wanted frames."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -11,17 +11,17 @@ from serve.video.packet_index import Entry, PacketIndex
 
 @dataclass(frozen=True)
 class Plan:
-    """The shown packets in the order in which their frames are shown, and where decoding begins for each."""
+    """The shown packets in output order, and where decoding starts for each."""
 
     order: list[int]  # packet positions
-    access: list[int]  # positions at which decoding may begin, ascending
+    access: list[int]  # positions where decoding may start, ascending
     rank: dict[int, int]  # position -> place in `order`
-    head: range  # packets at the front that stand on no access point; what comes out of them is only known by decoding
+    head: range  # packets before the first usable access point; only decoding tells which frames they output
 
     def start(self, position: int) -> int:
-        """Where decoding begins for a packet.
+        """Return the position where decoding starts for a packet.
 
-        A picture that is shown before the access point in front of it (a leading picture) needs the one before that.
+        A picture that is shown before its access point (a leading picture) needs the access point before that.
         """
         at = bisect_right(self.access, position)
         while at > 0:
@@ -31,7 +31,7 @@ class Plan:
         return 0
 
     def runs(self, wanted: Iterable[int]) -> list[range]:
-        """Stretches of packets to decode, each from an access point to the last wanted packet of it."""
+        """Return the ranges of packets to decode, each from an access point to its last wanted packet."""
         found: list[range] = []
         for position in sorted(wanted):
             start = self.start(position)
@@ -43,7 +43,7 @@ class Plan:
 
 
 def make_plan(index: PacketIndex, container: str) -> Plan | None:
-    """The plan; None where the stream must be decoded in order."""
+    """Make the plan; return None if the stream must be decoded in order."""
     if index.doubt is not None:
         return None
     entries = index.entries
@@ -59,16 +59,16 @@ def make_plan(index: PacketIndex, container: str) -> Plan | None:
 
 
 def _output_order(entries: Sequence[Entry], shown: list[int], container: str) -> list[int] | None:
-    """Output order of the decoder; None where the container's times contradict it."""
+    """Return the output order of the decoder; None if it is inconsistent or contradicts the container's times."""
     if len({(entries[position].period, entries[position].order is None) for position in shown}) > len(
         {entries[position].period for position in shown}
     ):
-        return None  # some pictures of a period have a place, others not
+        return None  # only some pictures of a period have an order
     places = [
         (entries[position].period, entries[position].order) for position in shown if entries[position].order is not None
     ]
     if len(set(places)) != len(places):
-        return None  # two pictures cannot have one place: the stream is damaged, or badly joined
+        return None  # two pictures with the same order: the stream is damaged or was joined incorrectly
     order = sorted(shown, key=lambda position: (entries[position].period, entries[position].order or 0, position))
     if container in TRUSTED_TIMES or container in WRITTEN_TIMES:
         for before, after in pairwise(order):
@@ -79,7 +79,7 @@ def _output_order(entries: Sequence[Entry], shown: list[int], container: str) ->
 
 
 def _usable_access(entries: Sequence[Entry], rank: dict[int, int]) -> list[int]:
-    """Access points, but for those whose leading pictures may be reference pictures of later ones."""
+    """Return the access points, except those with leading pictures that later pictures may refer to."""
     access: list[int] = []
     for position, entry in enumerate(entries):
         if entry.is_access:
@@ -90,7 +90,7 @@ def _usable_access(entries: Sequence[Entry], rank: dict[int, int]) -> list[int]:
 
 
 def _head(access: list[int], rank: dict[int, int]) -> range:
-    """Packets before the first access point, and those after it that are shown before it."""
+    """Return the packets before the first access point, and later ones that are shown before it."""
     first = access[0]
     following = access[1] if len(access) > 1 else len(rank) + first + 1
     leading = [position for position in range(first + 1, following) if rank.get(position, first) < rank.get(first, -1)]

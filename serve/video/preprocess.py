@@ -1,7 +1,7 @@
-"""From decoded frames to square views, by the rules of the contract; normalisation happens inside the graph.
+"""Preprocess decoded frames to square views by the rules of the contract; the graph normalises them.
 
-Pillow's filters are antialiased, OpenCV's bilinear is not: which one a model was trained with changes its numbers, so
-the contract names the kernel, how the longer side is rounded and how the centre crop's corner is.
+Pillow's filters are antialiased and OpenCV's bilinear is not. A model depends on the one it was trained with, so the
+contract names the kernel, the rounding of the longer side and the rounding of the corner of the centre crop.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ CROP_ROUNDINGS: dict[str, Callable[[int], int]] = {  # margin -> corner
 
 
 def scaled_size(height: int, width: int, target: int, *, rounding: str) -> tuple[int, int]:
-    """(height, width) with the shorter side at `target` and the shape kept.
+    """Return (height, width) with `target` as the shorter side and the same aspect ratio.
 
     >>> scaled_size(240, 426, 224, rounding="truncate")
     (224, 397)
@@ -80,9 +80,9 @@ def scaled_size(height: int, width: int, target: int, *, rounding: str) -> tuple
 def crop_frame(frame: UInt8Array, rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
     """Frame [H, W, 3] -> crops [num_crops, 3, S, S].
 
-    One crop is the contract's own: resize, then the centre. Three crops follow X-CLIP's test for every model: the
-    shorter side becomes S, and squares are cut first, last, middle along the longer side; with an odd margin the last
-    stops one pixel short of the edge.
+    One crop follows the contract: resize, then crop the centre. Three crops follow X-CLIP's test for every model: the
+    shorter side becomes S, and squares are cut at the start, the end and the middle of the longer side; with an odd
+    margin the second square ends one pixel before the edge.
 
     >>> rule = PreprocessContract(
     ...     image_size=2, resize="shortest_side", short_side=2, interpolation="opencv_bilinear",
@@ -119,7 +119,7 @@ def join_views(crops: UInt8Array) -> UInt8Array:
 
 
 def normalise(views: UInt8Array, rule: PreprocessContract) -> Float32Array:
-    """Views [..., 3, S, S] in 0..255 -> float32 as the graph computes it inside.
+    """Views [..., 3, S, S] in 0..255 -> float32, normalised as in the graph.
 
     >>> rule = PreprocessContract(
     ...     image_size=1, resize="shortest_side", short_side=1, interpolation="opencv_bilinear",

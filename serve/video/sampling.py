@@ -1,7 +1,7 @@
-"""Which frames a model looks at: the sampling rules of the contract, 0-based.
+"""Frame sampling: the sampling rules of the contract, with 0-based indices.
 
-`clip_indices` is what serving, export and evaluation call. Several clips spread evenly: clip v of V sits at
-r = (v + 0.5) / V of each segment, so one clip takes the published indices. X-CLIP's published multi-clip test is
+Serving, export and evaluation call `clip_indices`. Several clips are spread evenly: clip v of V is at position
+r = (v + 0.5) / V of each segment, so one clip uses the published indices. X-CLIP's published multi-clip test is
 random; this one is deterministic.
 """
 
@@ -25,14 +25,14 @@ def segment_positions(num_frames: int, num_segments: int, position: float) -> In
     """
     frames_per_segment = num_frames / num_segments  # may be fractional
     starts = np.arange(num_segments) * frames_per_segment
-    return (starts + frames_per_segment * position).astype(np.int64)  # the sum rounds as the original's does
+    return (starts + frames_per_segment * position).astype(np.int64)  # same rounding as in the original
 
 
 def actionclip_validation(num_frames: int, num_segments: int, *, seg_length: int = 1, loop: bool = False) -> Int64Array:
     """ActionCLIP's validation indices [T * seg_length], every branch of the published code, 0-based.
 
-    One segment takes the middle frame alone, whatever `seg_length` is; a video no longer than the clip repeats frames
-    evenly, or from its start with `loop`.
+    With one segment the result is the middle frame, for any `seg_length`. A video not longer than the clip repeats
+    frames evenly, or from its start with `loop`.
 
     >>> actionclip_validation(30, 3).tolist()
     [4, 14, 24]
@@ -85,7 +85,7 @@ def both_ends(num_frames: int, num_segments: int) -> Int64Array:
 
 
 def _ends(num_frames: int, num_segments: int, position: float) -> Int64Array:
-    """One clip takes both ends, as published; several cannot all do so and take positions of segments instead."""
+    """Apply `both_ends` to a single clip, as published, and `segment_positions` to one of several clips."""
     if position == 0.5:
         return both_ends(num_frames, num_segments)
     return segment_positions(num_frames, num_segments, position)
@@ -108,6 +108,6 @@ def clip_indices(rule: str, num_frames: int, *, num_segments: int, num_clips: in
     [[2, 12, 22, 32], [7, 17, 27, 37]]
     """
     if num_frames < 1:
-        raise VideoTooShort(f"need at least 1 frame, the video shows {num_frames}", num_frames=num_frames)
+        raise VideoTooShort(f"the video has {num_frames} frames; at least 1 is needed", num_frames=num_frames)
     positions = [(clip + 0.5) / num_clips for clip in range(num_clips)]
     return np.stack([SAMPLING_RULES[rule](num_frames, num_segments, position) for position in positions])

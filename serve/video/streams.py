@@ -1,4 +1,4 @@
-"""Opening an upload with PyAV: allowed containers and protocols alone, and the facts of an opened file."""
+"""Open uploads with PyAV, restricted to allowed containers and protocols."""
 
 from contextlib import suppress
 from itertools import chain
@@ -16,11 +16,11 @@ from serve.video.pictures import Matrix, display_matrix
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open with the allow-lists; the file's own bytes choose the demuxer, never its name.
+    """Open a file with the allow-lists; its content determines the demuxer, not its name.
 
     Raises:
-        UnsupportedMedia: no container of the allow-list.
-        UndecodableVideo: a container of the list, but its header is broken.
+        UnsupportedMedia: the container is not on the allow-list.
+        UndecodableVideo: the container is allowed, but its header is corrupt.
     """
     silence_library()
     kind = identify(path)
@@ -33,30 +33,28 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise DecodeLimitExceeded("opening the video needs more memory than allowed") from error
     except av.error.FFmpegError as error:
         if kind.name is not None:
-            raise UndecodableVideo(
-                f"this begins as a file of the format {kind.name}, but its header is broken"
-            ) from error
+            raise UndecodableVideo(f"the file starts as {kind.name}, but its header is corrupt") from error
         raise UnsupportedMedia(
-            f"this is no video or picture in a container that is known here, or its header is broken; {ALLOWED}"
+            f"the file is not a video or picture in a supported container, or its header is corrupt; {ALLOWED}"
         ) from error
 
 
 def silence_library() -> None:
-    """ffmpeg's own log callback, told to say nothing: PyAV's needs the interpreter's lock in a decoding thread.
+    """Use FFmpeg's log callback at the level PANIC instead of PyAV's, which needs the GIL in decoding threads.
 
-    That deadlocks when the thread logs while the codec is being freed (PyAV 18.1, a file with flipped bits).
+    PyAV's callback deadlocks if a thread logs while the codec is freed (PyAV 18.1, a file with flipped bits).
     """
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.PANIC)
 
 
 def track_facts(path: Path, stream_index: int) -> tuple[int, Matrix | None]:
-    """How many video streams the file has besides covers, and the display matrix of the first frame of one of them."""
+    """Return the number of video streams without covers, and the display matrix of the first frame of one stream."""
     with open_container(path) as container:
         num_tracks = sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
         stream = container.streams[stream_index]
         for packet in chain(packets(container, stream), [None]):
-            with suppress(av.error.InvalidDataError):  # the first frame that can be decoded will do
+            with suppress(av.error.InvalidDataError):  # continue until a frame can be decoded
                 for frame in stream.codec_context.decode(packet):
                     return num_tracks, display_matrix(frame)
     return num_tracks, None

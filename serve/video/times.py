@@ -1,4 +1,4 @@
-"""When the frames are shown, from the times of their packets."""
+"""Compute the presentation times of frames from the times of their packets."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from serve.video.containers import WRITTEN_TIMES
 from serve.video.metadata import Timeline
 from serve.video.packet_index import Entry
 
-MAX_GAP_SECONDS = 10.0  # where clocks may jump, a longer step between two frames is taken for such a jump
+MAX_GAP_SECONDS = 10.0  # in containers whose clock may jump, a longer step between two frames counts as a jump
 
 
 class Clock:
-    """Turns packet times into seconds, as the container writes them."""
+    """Converts the packet times of a container to seconds."""
 
     def __init__(self, *, container: str, time_base: float, seconds_per_frame: float) -> None:
         self._container = container
@@ -22,9 +22,9 @@ class Clock:
         self._seconds_per_frame = seconds_per_frame
 
     def timeline(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> Timeline:
-        """Times of the frames, given the packet each one came from in the order in which they are shown.
+        """Return the times of the frames, given their packets in output order.
 
-        Where packets have no times (raw streams), frames follow one another at the stream's rate.
+        If packets have no times (raw streams), frames are spaced by the frame rate of the stream.
         """
         times = self._times(entries, shown)
         if not times or None in times:
@@ -37,7 +37,7 @@ class Clock:
     def _times(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> list[int | None]:
         if self._container != "avi":
             return [None if position is None else entries[position].pts for position in shown]
-        # AVI numbers its chunks in decoding order, and empty ones count: the next frame is shown at the next chunk.
+        # AVI numbers its chunks in decoding order, empty ones too; the frames are shown at the chunk times in order.
         known = [position for position in shown if position is not None]
         chunks = [entries[position].dts for position in known]
         if len(set(known)) != len(shown):
@@ -56,7 +56,7 @@ class Clock:
         return Timeline(seconds, float(seconds[-1]) + (last_duration if last_duration > 0 else usual) * self._time_base)
 
     def _without_jumps(self, steps: list[int], *, may_jump: bool) -> list[int]:
-        """Steps back, and wide steps where the clock may jump, become the usual step between two frames."""
+        """Replace negative steps, and wide steps if the clock may jump, by the usual step between two frames."""
         limit = MAX_GAP_SECONDS / self._time_base if may_jump and self._time_base else float("inf")
         good = [step for step in steps if 0 < step <= limit]
         usual = round(statistics.median(good)) if good else round(self._seconds_per_frame / (self._time_base or 1.0))

@@ -1,7 +1,7 @@
-"""The video track that players show, where a file has several.
+"""Choose the video track that players show in files with several.
 
-Players show an enabled track before disabled ones, a default track before others, and the first of those. Pictures that
-accompany the video are never shown in its place: covers, thumbnails, alpha and depth maps, the still of an animation.
+Players prefer enabled tracks to disabled ones, default tracks to others, and then the first. Accompanying pictures are
+not chosen instead of the video: covers, thumbnails, alpha and depth maps, the still of an animation.
 """
 
 from pathlib import Path
@@ -23,11 +23,11 @@ _OTHER_AUDIENCE = Disposition.hearing_impaired | Disposition.visual_impaired | D
 
 
 def choose_stream(container: av.container.InputContainer, path: Path, settings: DecodeSettings) -> int:
-    """Index of the video stream that players show, its codec and picture size checked.
+    """Return the index of the video stream that players show, after checking its codec and picture size.
 
     Raises:
         UnsupportedMedia: there is no video, or its codec is not allowed.
-        PictureTooLarge: its pictures pass a limit.
+        PictureTooLarge: its pictures exceed a limit.
     """
     candidates = [stream for stream in container.streams.video if not stream.disposition & _COVER]
     if not candidates:
@@ -35,17 +35,18 @@ def choose_stream(container: av.container.InputContainer, path: Path, settings: 
     stream = _shown(candidates, container.format.name, path)
     context = stream.codec_context
     if context is None:
-        raise UnsupportedMedia("the codec of the video track is not known here")
+        raise UnsupportedMedia("the codec of the video track is unknown; convert the video, e.g. to H.264 in MP4")
     if context.codec.canonical_name not in CODECS:
         raise UnsupportedMedia(
-            f"codec {context.codec.canonical_name} is not allowed", codec=context.codec.canonical_name
+            f"the codec {context.codec.canonical_name} is not allowed; convert the video, e.g. to H.264 in MP4",
+            codec=context.codec.canonical_name,
         )
     check_picture(context.width, context.height, settings)
     return int(stream.index)
 
 
 def _shown(candidates: list[av.VideoStream], container: str, path: Path) -> av.VideoStream:
-    """The stream of lowest rank; of equals the first."""
+    """Return the stream with the lowest rank, the first of several."""
     if len(candidates) == 1:
         return candidates[0]
     disabled = _disabled(candidates, path) if container == MATROSKA else set()
@@ -62,19 +63,19 @@ def _shown(candidates: list[av.VideoStream], container: str, path: Path) -> av.V
             stream.index in disabled,
             not disposition & Disposition.default,  # in MP4 and MOV: the track is disabled
             bool(disposition & _OTHER_AUDIENCE),
-            stream.codec_context is not None and stream.codec_context.width == 0,  # announced, but without data
+            stream.codec_context is not None and stream.codec_context.width == 0,  # declared, but without data
         )
 
     return min(candidates, key=rank)
 
 
 def _is_item(stream: av.VideoStream) -> bool:
-    """Whether FFmpeg made the stream from a HEIF item instead of a track: one frame of one second."""
+    """Return whether FFmpeg created the stream from a HEIF item instead of a track: one frame of one second."""
     return bool(stream.time_base == 1 and stream.frames == 1)
 
 
 def _disabled(candidates: list[av.VideoStream], path: Path) -> set[int]:
-    """Indices of the streams that `FlagEnabled` switches off."""
+    """Return the indices of the streams that `FlagEnabled` disables."""
     flags = enabled_video_tracks(path)
     if len(flags) != len(candidates):
         return set()
@@ -84,7 +85,7 @@ def _disabled(candidates: list[av.VideoStream], path: Path) -> set[int]:
 def _nothing_to_show(container: av.container.InputContainer) -> str:
     if container.streams.video:
         holds = "audio and a cover picture" if container.streams.audio else "cover pictures"
-        return f"the file holds {holds}, but no video"
+        return f"the file has {holds}, but no video"
     if container.streams.audio:
-        return "the file holds audio only, no video"
-    return "the file holds no video stream, or its header is broken"
+        return "the file has audio only, no video"
+    return "the file has no video stream, or its header is corrupt"

@@ -1,4 +1,4 @@
-"""Which views of a video are wanted, and what decoding gives back; light, so the server need not load a decoder."""
+"""Requests and results of decoding; a light module, so that the server does not load a decoder."""
 
 from dataclasses import dataclass
 
@@ -25,12 +25,12 @@ class ViewRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedViews:
-    """The views of a video, and which frames they show."""
+    """The views of a video and the frames they were made from."""
 
     views: UInt8Array  # [V, T, 3, S, S], crop-major, then clip
     metadata: VideoMetadata
     frame_indices: Int64Array  # [num_clips, T]
-    pts_seconds: Float64Array  # [num_clips, T], from the first shown frame on
+    pts_seconds: Float64Array  # [num_clips, T], relative to the first shown frame
     decode_ms: float
     preprocess_ms: float
-    queue_ms: float = 0.0  # waiting for a decoder
+    queue_ms: float = 0.0  # time spent waiting for a decode child

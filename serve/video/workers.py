@@ -1,8 +1,8 @@
-"""Decoding in child processes, so that no file can take the server down: the asyncio face of `decode_child.py`.
+"""Pool of decode children for asyncio, so that no file can crash the server; see `decode_child.py`.
 
-Each child has limits of its own and takes one video at a time. One that crashes, hangs, passes a limit or works for a
-caller who disconnected is killed and replaced; only that one request fails. Views come back in anonymous shared memory
-that is gone when the request ends, whatever becomes of the child or of this process.
+Each child has resource limits and decodes one video at a time. A child that crashes, hangs, exceeds a limit or works
+for a disconnected client is killed and replaced; only that request fails. Views are returned in anonymous shared memory
+that is freed at the end of the request, even if the child or this process dies.
 """
 
 import asyncio
@@ -33,64 +33,64 @@ from serve.video.views import DecodedViews, ViewRequest
 __all__ = ["DecodePool", "DecodedViews", "ViewRequest"]
 
 JOB = "serve.video.jobs:views"
-LARGE_BYTES = 2**24  # views beyond it are copied by a thread, not by the event loop
+LARGE_BYTES = 2**24  # larger views are copied in a thread, not on the event loop
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between attempts to start a child
 
 log = logging.getLogger(__name__)
 
 
 class _Slot:
-    """A place for one child."""
+    """One slot of the pool, with its current child."""
 
     def __init__(self) -> None:
         self.child: DecodeChild | None = None
-        self.call: Future[Answer] | None = None  # the last one; a thread may still wait in it
-        self.jobs = 0  # of this child
+        self.call: Future[Answer] | None = None  # the most recent call; a thread may still wait in it
+        self.jobs = 0  # number of jobs of this child
 
     def start(self, server: ForkServer, settings: DecodeSettings) -> None:
-        """Put a new child into the place; blocks for the time of a fork.
+        """Replace the child by a new one; blocks during the fork.
 
         Raises:
-            ForkServerError: it does not start.
+            ForkServerError: the child does not start.
         """
         self.close()
         self.child, self.jobs = DecodeChild(server, settings), 0
 
     def kill(self) -> None:
-        """Kill the child without waiting for its end."""
+        """Kill the child without waiting for its exit."""
         if self.child is not None:
             self.child.kill()
 
     def close(self) -> None:
-        """Kill the child and wait for its end."""
+        """Kill the child and wait for its exit."""
         self.kill()
         if self.call is not None:
-            wait([self.call])  # its channel may be closed only when no thread reads from it
+            wait([self.call])  # the channel must not be closed while a thread reads from it
         child, self.child = self.child, None
         if child is not None:
             child.close()
 
 
 class DecodePool:
-    """Decodes videos in children; every decoding of the server goes through here."""
+    """Decodes videos in children; all decoding of the server uses this pool."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
         self._server = ForkServer(["serve.video.jobs"])
         self._threads = ThreadPoolExecutor(2 * settings.worker_count() + 1, thread_name_prefix="decode")
         self._slots: list[_Slot] = []
-        self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the child used last is the warmest
+        self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the most recently used child has warm caches
         self._revivals: set[asyncio.Task[None]] = set()
         self._is_open = False
         self.waiting = 0  # requests that wait for a child
         self.running = 0  # requests in a child
-        self.jobs = 0  # requests that had a child, so far
+        self.jobs = 0  # requests that were passed to a child, so far
         self.restarts = 0  # children replaced, so far
-        self.faults = 0  # files on which a decoder failed in a way that is not foreseen, so far
+        self.faults = 0  # files on which a decoder failed unexpectedly, so far
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the children that are there."""
+        """Process ids of the current children."""
         return [slot.child.pid for slot in self._slots if slot.child is not None]
 
     async def start(self) -> None:
@@ -105,7 +105,7 @@ class DecodePool:
             await asyncio.gather(*(self._start(slot) for slot in self._slots))
         except ForkServerError as error:
             await self.close()
-            raise EngineUnavailable(f"the decoder does not start: {error}") from error
+            raise EngineUnavailable(f"the decoder did not start: {error}") from error
         for slot in self._slots:
             self._free.put_nowait(slot)
 
@@ -113,15 +113,15 @@ class DecodePool:
         """Decode a file into views.
 
         Raises:
-            Overloaded: too many videos wait for a child, or there is no memory for the views.
-            UnsupportedMedia, VideoError: what the file's fault is; `DecodeLimitExceeded` when it cost too much.
+            Overloaded: the queue is full, or there is no memory for the views.
+            UnsupportedMedia, VideoError: the file cannot be used; `DecodeLimitExceeded` if it exceeded a limit.
             EngineUnavailable: the pool is closed.
         """
         asked = time.perf_counter()
         slot = await self._borrow()
         queue_ms = (time.perf_counter() - asked) * 1000
         if not self._is_open:
-            self._free.put_nowait(slot)  # wakes the next request that waits
+            self._free.put_nowait(slot)  # wakes the next waiting request
             raise EngineUnavailable("the decoder was closed")
         self.running += 1
         self.jobs += 1
@@ -143,16 +143,14 @@ class DecodePool:
                 self._replace_later(slot)
 
     async def close(self) -> None:
-        """Kill the children; requests under way get `EngineUnavailable`."""
+        """Kill the children; requests in progress get `EngineUnavailable`."""
         self._is_open = False
         for slot in self._slots:
             slot.kill()
         for task in self._revivals:
             task.cancel()
         await asyncio.gather(*self._revivals, return_exceptions=True)
-        await asyncio.to_thread(
-            self._threads.shutdown
-        )  # calls of killed children end; a start under way comes to its end
+        await asyncio.to_thread(self._threads.shutdown)  # calls of killed children end, and running starts complete
         await asyncio.gather(*(asyncio.to_thread(slot.close) for slot in self._slots))
         self._slots = []
         await asyncio.to_thread(self._server.close)
@@ -166,7 +164,7 @@ class DecodePool:
             raise EngineUnavailable("the decoder is closed")
         if self._free.empty() and self.waiting >= self._settings.queue_size:
             raise Overloaded(
-                f"{self.waiting} videos wait for the decoder already, {self._settings.queue_size} may wait",
+                f"{self.waiting} videos wait for the decoder, at most {self._settings.queue_size} may; try again later",
                 queued=self.waiting, limit=self._settings.queue_size,
             )  # fmt: skip
         self.waiting += 1
@@ -176,11 +174,11 @@ class DecodePool:
             self.waiting -= 1
 
     async def _ask(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> Answer | ActserveError:
-        """The child's answer or the error it found in the file; raises when the child itself is lost."""
+        """Return the child's answer or the error of the file; raise if the child itself is lost."""
         try:
             try:
                 return await self._call(slot, path, request, descriptor)
-            except ChildGone:  # it died while it was idle: this file is not to blame
+            except ChildGone:  # it died while idle: this file is not the cause
                 if not self._is_open:
                     raise
                 self.restarts += 1
@@ -188,7 +186,7 @@ class DecodePool:
                 return await self._call(slot, path, request, descriptor)
         except DecoderFault as fault:
             self.faults += 1
-            log.error("a decoder failed in a way that is not foreseen", exc_info=fault)  # its note is the traceback
+            log.error("a decoder failed unexpectedly", exc_info=fault)  # its note is the traceback
             return fault
         except ActserveError as error:
             return error
@@ -197,8 +195,8 @@ class DecodePool:
                 raise EngineUnavailable("the decoder was closed") from lost
             raise lost.reason from lost
         except (ChildGone, ForkServerError) as error:
-            raise EngineUnavailable("the decoder does not start") from error
-        except OSError as error:  # the child lives on, but cannot reach the file
+            raise EngineUnavailable("the decoder did not start") from error
+        except OSError as error:  # the child still works, but cannot read the file
             log.exception("the decode child failed outside of decoding")
             return EngineFailure(f"decoding failed: {type(error).__name__}")
 
@@ -214,7 +212,7 @@ class DecodePool:
             raise
 
     def _replace_later(self, slot: _Slot) -> None:
-        """Put a new child into the place without keeping the caller waiting."""
+        """Replace the child in the background."""
         self.restarts += 1
         task = asyncio.create_task(self._replace(slot), name="replace-decode-child")
         self._revivals.add(task)
@@ -228,7 +226,7 @@ class DecodePool:
                     await self._start(slot)
                     return
                 except ForkServerError:
-                    log.exception("a decode child does not start; trying again in %.1f s", pause)
+                    log.exception("a decode child did not start; trying again in %.1f s", pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         finally:
@@ -237,28 +235,32 @@ class DecodePool:
 
 @contextlib.contextmanager
 def _shared_memory(num_bytes: int) -> Iterator[tuple[int, mmap.mmap]]:
-    """Anonymous memory of this and another process, as (descriptor, mapping); closed at the end of the context.
+    """Yield anonymous shared memory as (descriptor, mapping); it is closed at the end of the block.
 
     Raises:
-        Overloaded: there is no memory for it.
+        Overloaded: there is not enough memory.
     """
     try:
         descriptor = _memory_file(num_bytes)
     except OSError as error:
-        raise Overloaded(f"there is no memory for {num_bytes} bytes of views", needed_bytes=num_bytes) from error
+        raise Overloaded(
+            f"there is no memory for {num_bytes} bytes of views; try again later", needed_bytes=num_bytes
+        ) from error
     try:
         block = mmap.mmap(descriptor, num_bytes)
         try:
             yield descriptor, block
         finally:
-            with contextlib.suppress(BufferError):  # a thread may still copy from it; the mapping ends with the copy
+            with contextlib.suppress(
+                BufferError
+            ):  # a thread may still copy from it; then the mapping ends with the copy
                 block.close()
     finally:
         os.close(descriptor)
 
 
 def _memory_file(num_bytes: int) -> int:
-    """A file without a name; on Linux it is sealed, so that a child cannot shorten it under its reader."""
+    """Create an unnamed file; on Linux it is sealed, so that a child cannot shrink it while it is read."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("actserve-views", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:

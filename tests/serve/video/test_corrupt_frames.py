@@ -41,5 +41,5 @@ def test_sampled_frames_that_stand_on_an_error_are_counted(damaged: Path) -> Non
 
 
 def test_too_many_corrupt_frames_are_an_error(damaged: Path) -> None:
-    with pytest.raises(UndecodableVideo, match="frames looked at are corrupt"):
+    with pytest.raises(UndecodableVideo, match="sampled frames are corrupt"):
         load_views(damaged, view_request(), settings=DecodeSettings(threads=2, max_corrupt_share=0.0))

@@ -190,7 +190,7 @@ def test_a_cut_file_with_its_index_shows_the_frames_that_are_there(tmp_path: Pat
         (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), UnsupportedMedia, "HTML"),
         (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(90)), UnsupportedMedia, "ZIP"),
         (lambda path: path.write_bytes(b"just some words\n" * 9), UnsupportedMedia, "text"),
-        (lambda path: path.write_bytes(os.urandom(4096)), UnsupportedMedia, "no video"),
+        (lambda path: path.write_bytes(os.urandom(4096)), UnsupportedMedia, "not a video"),
     ],
     ids=["no-index", "audio-only", "empty", "html", "zip", "text", "noise"],
 )
@@ -232,7 +232,7 @@ def test_limits_are_checked_whatever_the_container(
 
 
 def test_an_index_beyond_the_end_is_refused(good_clip: Path) -> None:
-    with pytest.raises(VideoTooShort, match="frame 30 is wanted"):
+    with pytest.raises(VideoTooShort, match="frame 30 was requested"):
         frames_at(good_clip, np.array([30]), settings=settings("pyav"))
 
 

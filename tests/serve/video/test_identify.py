@@ -80,10 +80,10 @@ FTYP = b"\0\0\0\x14ftypisom\0\0\0\0isom"
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (FTYP + b"\0\0\x10\0mdat" + bytes(100), "ends inside its mdat box, so the upload was cut"),
-        (FTYP + b"\0\0\0\x6cmdat" + bytes(100), "the recording was never finished, or the end of the file is missing"),
-        (FTYP + b"\0\0\0\0mdat" + bytes(100), "the recording was never finished, or the end of the file is missing"),
-        (FTYP + os.urandom(4) + b"\xff\xff\xff\xff" + bytes(100), "after 20 of 128 bytes the data is broken"),
+        (FTYP + b"\0\0\x10\0mdat" + bytes(100), "is truncated inside its mdat box"),
+        (FTYP + b"\0\0\0\x6cmdat" + bytes(100), "the recording was not finished, or the end of the file is missing"),
+        (FTYP + b"\0\0\0\0mdat" + bytes(100), "the recording was not finished, or the end of the file is missing"),
+        (FTYP + os.urandom(4) + b"\xff\xff\xff\xff" + bytes(100), "the data is corrupt after 20 of 128 bytes"),
         (b"\0\0\0\x10styp" + bytes(8) + b"\0\0\0\x10moof" + bytes(8), "initialization segment"),
     ],
     ids=["cut", "closed", "open", "broken", "segment"],
@@ -94,17 +94,17 @@ def test_a_missing_index_has_a_reason_that_is_proven(tmp_path: Path, data: bytes
     with pytest.raises(UndecodableVideo, match="moov") as caught:
         open_video(path, SETTINGS)
     assert words in caught.value.message
-    assert ("was cut" in caught.value.message) == ("ends inside" in words)
+    assert ("truncated" in caught.value.message) == ("truncated" in words)
 
 
 @pytest.mark.parametrize(
     ("suffix", "words"),
     [
         ("mkv", "Matroska"),
-        ("avi", "header is broken"),
-        ("mp4", "header is broken"),
-        ("png", "broken"),
-        ("gif", "broken"),
+        ("avi", "header is corrupt"),
+        ("mp4", "header is corrupt"),
+        ("png", "corrupt"),
+        ("gif", "corrupt"),
     ],
 )
 def test_a_broken_header_is_no_cut_upload(tmp_path: Path, suffix: str, words: str) -> None:
@@ -118,7 +118,7 @@ def test_a_broken_header_is_no_cut_upload(tmp_path: Path, suffix: str, words: st
     path.write_bytes(data[:at] + b"\xff" * (len(data) - at))
     with pytest.raises((VideoError, UnsupportedMedia), match=words) as caught:
         load_views(path, view_request(), settings=SETTINGS)
-    assert "cut" not in str(caught.value)
+    assert "truncated" not in str(caught.value)
 
 
 def _jpeg(*, width: int = 64) -> bytes:
