@@ -21,8 +21,10 @@ def enabled_video_tracks(path: Path) -> list[bool]:
 def _tracks(path: Path) -> bytes:
     """Return the content of the element `Tracks`; empty if it does not precede the first cluster."""
     with path.open("rb") as stream:
-        position = 0
+        position, end = 0, path.stat().st_size
         for _ in range(_MAX_ELEMENTS):
+            if position >= end:  # a size may claim more than any file system can seek to
+                break
             stream.seek(position)
             kind, size, length = _header(stream.read(_HEADER_BYTES))
             if kind == _TRACKS:

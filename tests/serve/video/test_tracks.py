@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serve.errors import ActserveError, UndecodableVideo, UnsupportedMedia
@@ -161,6 +161,7 @@ def test_audio_with_a_cover_is_refused() -> None:
     ),
     tail=st.binary(max_size=400),
 )
+@example(head=b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff", tail=b"\x80\x02\x10" + bytes(5))  # 2**44 bytes claimed
 def test_no_bytes_break_the_readers_of_headers(
     tmp_path_factory: pytest.TempPathFactory, head: bytes, tail: bytes
 ) -> None:
