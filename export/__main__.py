@@ -63,6 +63,9 @@ WeightsOption = Annotated[
 AcceleratorOption = Annotated[
     Accelerator, typer.Option(help="tensorrt: Triton's onnxruntime backend makes fp16 engines; needs a GPU.")
 ]
+MaxFileMib = Annotated[
+    int | None, typer.Option(min=1, help="Weights go into further files past this size; one where absent.")
+]
 PreprocessTag = Annotated[
     str | None,
     typer.Option(
@@ -97,6 +100,7 @@ def model(
     tokenizer: TokenizerOption = None,
     weights: WeightsOption = "fp32",
     accelerator: AcceleratorOption = "none",
+    max_file_mib: MaxFileMib = None,
 ) -> None:
     """Serve an open_clip model, or a checkpoint of our own training."""
     if (arch is None) == (checkpoint is None):
@@ -129,6 +133,7 @@ def model(
         tokenizer=tokenizer,
         weights=weights,
         accelerator=accelerator,
+        max_file_mib=max_file_mib,
     )
 
 
@@ -143,6 +148,7 @@ def import_checkpoint(
     tokenizer: TokenizerOption = None,
     weights: WeightsOption = "fp32",
     accelerator: AcceleratorOption = "none",
+    max_file_mib: MaxFileMib = None,
     num_frames: Annotated[
         int | None, typer.Option(min=1, max=256, help="Frames of a clip, where the file does not say.")
     ] = None,
@@ -182,6 +188,7 @@ def import_checkpoint(
         tokenizer=tokenizer,
         weights=weights,
         accelerator=accelerator,
+        max_file_mib=max_file_mib,
     )
 
 
@@ -206,6 +213,7 @@ def _export(
     tokenizer: Path | None,
     weights: Weights,
     accelerator: Accelerator,
+    max_file_mib: int | None,
 ) -> None:
     checkpoint = override(source, templates=templates, tokenizer=tokenizer)
     exported = export_checkpoint(
@@ -215,6 +223,7 @@ def _export(
         repository=repository,
         weights=weights,
         accelerator=accelerator,
+        max_file_bytes=None if max_file_mib is None else max_file_mib << 20,
     )
     _print_exported(exported)
 

@@ -51,11 +51,13 @@ def export_checkpoint(
     repository: Path,
     weights: Weights = "fp32",
     accelerator: Accelerator = "none",
+    max_file_bytes: int | None = None,
 ) -> Exported:
     """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
 
     Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the
-    parity figures are those of the rounded weights. `accelerator` is for the `config.pbtxt` of a new name.
+    parity figures are those of the rounded weights. `accelerator` is for the `config.pbtxt` of a new name. Weights go
+    into further files past `max_file_bytes`.
 
     Raises:
         ExportError, CheckpointError, ModelConfigError: what stands in the way.
@@ -72,7 +74,7 @@ def export_checkpoint(
         _check_token_table(model, load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text))
         golden = _golden(checkpoint, plans, site)
         separate_projections_(model)
-        seconds = _write_graphs(plans, site, halve_weights=weights == "fp16")
+        seconds = _write_graphs(plans, site, halve_weights=weights == "fp16", max_file_bytes=max_file_bytes)
         np.savez_compressed(site.video / PARITY_FILE, **golden)
         begun = time.perf_counter()
         paths = {key: _folder(site, plan.part) / plan.file for key, plan in plans.items()}
@@ -113,10 +115,12 @@ def _check_token_table(model: VideoTextModel, tokenizer: Tokenizer) -> None:
         )
 
 
-def _write_graphs(plans: Mapping[str, GraphPlan], site: Building, *, halve_weights: bool) -> dict[str, float]:
+def _write_graphs(
+    plans: Mapping[str, GraphPlan], site: Building, *, halve_weights: bool, max_file_bytes: int | None
+) -> dict[str, float]:
     seconds = {}
     for part in PARTS:
-        with WeightFile(_folder(site, part)) as weight_file:
+        with WeightFile(_folder(site, part), max_bytes=max_file_bytes) as weight_file:
             for name, plan in plans.items():
                 if plan.part != part:
                     continue
@@ -133,13 +137,12 @@ def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], site: Buildi
     frames = golden_frames(checkpoint.preprocess, num_segments=checkpoint.sampling.num_segments)
     tokens = golden_tokens(tokenizer, checkpoint.text, labels=checkpoint.labels)
     with torch.inference_mode():
-        video = plans["video"].module(torch.from_numpy(frames))
+        outputs = plans["video"].module(torch.from_numpy(frames))
         text = plans["text"].module(torch.from_numpy(tokens))
-        outputs = video if isinstance(video, tuple) else (video,)
         tensors = dict(zip((item.name for item in plans["video"].outputs), outputs, strict=True))
         tensors["text_features"] = text
         if "head" in plans:
-            tensors["logits"] = plans["head"].module(*outputs, text)
+            tensors["logits"] = plans["head"].module(tensors["video_features"], tensors["patch_features"], text)
     return {"frames": frames, "tokens": tokens, **{name: item.float().numpy() for name, item in tensors.items()}}
 
 

@@ -1,7 +1,7 @@
 """From a torch module to an ONNX file: export, weights kept beside the graph, nothing of the build left in it.
 
-All graphs of one folder keep their weights in one file, `model.onnx.data`; equal tensors are stored once, so that the
-halves of a video graph cost no second copy. Graphs over 2 GB need nothing else.
+All graphs of one folder keep their weights in `model.onnx.data`; equal tensors are stored once, so that the halves of a
+video graph cost no second copy. Graphs over 2 GB need nothing else.
 
 A graph's name ends in a digest of everything it computes with. onnxruntime's TensorRT provider finds its cached engines
 by the names in a graph and not by the weights (onnxruntime issues 6455 and 32254): without it version 2 of a model
@@ -11,6 +11,7 @@ would be answered with version 1's weights.
 import hashlib
 import logging
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from serve.files import file_sha256
 
 OPSET = 18
 DATA_FILE = "model.onnx.data"
+DATA_NAME = re.compile(rf"{re.escape(DATA_FILE)}(\.[1-9][0-9]*)?")
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors stay in the graph
 PAGE_BYTES = 4096  # runtimes map large tensors from the file by pages
 LARGE_BYTES = 1 << 20
@@ -40,15 +42,21 @@ logger = logging.getLogger(__name__)
 
 
 class WeightFile:
-    """`model.onnx.data` while it is written: tensors are appended, equal ones stored once."""
+    """`model.onnx.data` while it is written: tensors are appended, equal ones stored once.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / DATA_FILE
-        self._places: dict[bytes, tuple[int, int]] = {}
+    With `max_bytes` a tensor that would make the file larger begins another, `model.onnx.data.1` and so on; one tensor
+    is never divided.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int | None = None) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self._places: dict[bytes, tuple[str, int, int]] = {}
         self._stream: BinaryIO | None = None
+        self._number = 0
 
     def __enter__(self) -> Self:
-        self._stream = self.path.open("xb")
+        self._stream = (self.folder / DATA_FILE).open("xb")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,19 +64,29 @@ class WeightFile:
         self._stream.close()
         self._stream = None
         if not self._places:
-            self.path.unlink()
+            (self.folder / DATA_FILE).unlink()
 
-    def place(self, array: NDArray[Any]) -> tuple[int, int, bytes]:
-        """(offset, length, sha256) of the array's contents in bytes, written if they are new."""
-        assert self._stream is not None, "use as a context"
+    def place(self, array: NDArray[Any]) -> tuple[str, int, int, bytes]:
+        """(file, offset, length, sha256) of the array's contents in bytes, written if they are new."""
         data = np.ascontiguousarray(array).tobytes()  # little-endian on every platform we run on
         digest = hashlib.sha256(data).digest()
         if digest not in self._places:
+            stream = self._stream_for(len(data))
             alignment = PAGE_BYTES if len(data) >= LARGE_BYTES else SMALL_ALIGNMENT
-            self._stream.write(b"\0" * (-self._stream.tell() % alignment))
-            self._places[digest] = (self._stream.tell(), len(data))
-            self._stream.write(data)
+            stream.write(b"\0" * (-stream.tell() % alignment))
+            self._places[digest] = (Path(stream.name).name, stream.tell(), len(data))
+            stream.write(data)
         return (*self._places[digest], digest)
+
+    def _stream_for(self, num_bytes: int) -> BinaryIO:
+        """Where a tensor goes: the present file, or a new one where it does not fit beside what is there."""
+        assert self._stream is not None, "use as a context"
+        used = self._stream.tell()
+        if self._max_bytes is not None and used and used + PAGE_BYTES + num_bytes > self._max_bytes:
+            self._stream.close()
+            self._number += 1
+            self._stream = (self.folder / f"{DATA_FILE}.{self._number}").open("xb")
+        return self._stream
 
 
 def write_graph(
@@ -248,16 +266,16 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> list[bytes]:
         if tensor.nbytes < EXTERNAL_FROM_BYTES:
             continue
         array = tensor.numpy()
-        offset, length, digest = weight_file.place(array)
+        file, offset, length, digest = weight_file.place(array)
         digests.append(digest)
         value.const_value = ir.ExternalTensor(
-            weight_file.path.name,
+            file,
             offset,
             length,
             tensor.dtype,
             shape=ir.Shape(array.shape),
             name=name,
-            base_dir=weight_file.path.parent,
+            base_dir=weight_file.folder,
         )
     return digests
 
@@ -286,8 +304,8 @@ def _check_tensors(file: str, kind: str, found: Any, expected: tuple[TensorContr
 
 
 def _external_locations(path: Path, model: onnx.ModelProto) -> set[str]:
-    """Names of the data files: none or `model.onnx.data`, asserted to hold every tensor the graph takes from it."""
-    data = path.parent / DATA_FILE
+    """Names of the data files, asserted to hold every tensor the graph takes from them."""
+    found = set()
     for tensor in model.graph.initializer:
         size = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -295,11 +313,13 @@ def _external_locations(path: Path, model: onnx.ModelProto) -> set[str]:
                 raise ExportError(f"{path.name}: {tensor.name} of {size} bytes lies in the graph, not in {DATA_FILE}")
             continue
         place = {item.key: item.value for item in tensor.external_data}
-        end = int(place["offset"]) + int(place["length"])
-        if place["location"] != DATA_FILE or int(place["length"]) != size or data.stat().st_size < end:
+        location, end = place["location"], int(place["offset"]) + int(place["length"])
+        data = path.parent / location
+        held = data.stat().st_size if DATA_NAME.fullmatch(location) and data.is_file() else 0
+        if int(place["length"]) != size or held < end:
             raise ExportError(
-                f"{path.name}: {tensor.name} of {size} bytes lies in {place['location']} up to byte {end}; "
-                f"expected {DATA_FILE}, which holds {data.stat().st_size} bytes"
+                f"{path.name}: {tensor.name} of {size} bytes lies in {location} up to byte {end}; "
+                f"expected {DATA_FILE} or a numbered file beside it, which holds {held} bytes"
             )
-    has_external = any(item.data_location == onnx.TensorProto.EXTERNAL for item in model.graph.initializer)
-    return {DATA_FILE} if has_external else set()
+        found.add(location)
+    return found

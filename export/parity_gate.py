@@ -112,14 +112,15 @@ def _outputs(
             for item in (found, expected)
         )
     if "frames" in graphs:
-        found["halves"] = _through_halves(load, graphs, golden["frames"])
-        expected["halves"] = golden["video_features"]
+        for name, rows in _through_halves(load, graphs, golden["frames"]).items():
+            found[f"halves.{name}"], expected[f"halves.{name}"] = rows, golden[name]
     return found, expected
 
 
-def _through_halves(load: Load, graphs: Mapping[str, Path], frames: NDArray[Any]) -> Float32Array:
+def _through_halves(load: Load, graphs: Mapping[str, Path], frames: NDArray[Any]) -> dict[str, Float32Array]:
+    """Outputs of the video graph by its two halves: every frame alone, then all of a clip together."""
     num_clips, num_frames = frames.shape[:2]
     rows = frames.reshape(num_clips * num_frames, *frames.shape[2:])
-    single = load(graphs["frames"])({"frames": rows})["frame_features"]  # [n*T, D]
-    features = single.reshape(num_clips, num_frames, -1)
-    return load(graphs["fusion"])({"frame_features": features})["video_features"]  # [n, D]
+    single = load(graphs["frames"])({"frames": rows})  # [n*T, ...]
+    joined = {name: item.reshape(num_clips, num_frames, -1) for name, item in single.items()}
+    return load(graphs["fusion"])(joined)

@@ -47,18 +47,18 @@ class Normalization(nn.Module):
 
 
 class VideoGraph(nn.Module):
-    """frames uint8 [B, T, 3, S, S] -> video_features [B, D] and, for X-CLIP, patch_features [B, P, D]."""
+    """frames uint8 [B, T, 3, S, S] -> video_features [B, D], patch_features [B, P, D], prototype_features [B, E].
+
+    Each of the last two only where the model gives it.
+    """
 
     def __init__(self, model: VideoTextModel, preprocess: PreprocessContract) -> None:
         super().__init__()
         self.model = model
         self.normalize = Normalization(preprocess)
 
-    def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        output = self.model.encode_video(self.normalize(frames))
-        if output.patch_features is None:
-            return output.video_features
-        return output.video_features, output.patch_features
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        return tuple(item for item in self.model.encode_video(self.normalize(frames)) if item is not None)
 
 
 class TextGraph(nn.Module):
@@ -84,26 +84,39 @@ class HeadGraph(nn.Module):
 
 
 class FramesGraph(nn.Module):
-    """frames uint8 [N, 3, S, S] -> frame_features [N, D]: each frame of a long video once."""
+    """frames uint8 [N, 3, S, S] -> frame_features [N, D] and, where the model gives them, frame_prototypes [N, E].
+
+    Each frame of a long video is encoded once.
+    """
 
     def __init__(self, model: VideoTextModel, preprocess: PreprocessContract) -> None:
         super().__init__()
         self.model = model
         self.normalize = Normalization(preprocess)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.model.encode_frames(self.normalize(frames))
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        pixels = self.normalize(frames)
+        return (
+            self.model.encode_frames_with_prototypes(pixels)
+            if self.model.prototype_dim
+            else (self.model.encode_frames(pixels),)
+        )
 
 
 class FusionGraph(nn.Module):
-    """frame_features [B, T, D] -> video_features [B, D]."""
+    """frame_features [B, T, D] (and frame_prototypes [B, T, E]) -> video_features [B, D] (and prototype_features)."""
 
     def __init__(self, model: VideoTextModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, frame_features: Tensor) -> Tensor:
-        return self.model.fuse(frame_features)
+    def forward(self, frame_features: Tensor, frame_prototypes: Tensor | None = None) -> tuple[Tensor, ...]:
+        video_features = self.model.fuse(frame_features)
+        return (
+            (video_features,)
+            if frame_prototypes is None
+            else (video_features, self.model.fuse_prototypes(frame_prototypes))
+        )
 
 
 def graph_plans(
@@ -113,31 +126,17 @@ def graph_plans(
     segments, size, embed_dim = sampling.num_segments, preprocess.image_size, model.embed_dim
     frames = torch.zeros(2, segments, 3, size, size, dtype=torch.uint8)
     with torch.no_grad():
-        probe = VideoGraph(model, preprocess).eval()(frames[:1])
-    patches = probe[1].shape[1] if isinstance(probe, tuple) else None  # P
+        probe = model.eval().encode_video(Normalization(preprocess)(frames[:1]))
+    patches = None if probe.patch_features is None else probe.patch_features.shape[1]  # P
     plans = {
         "text": _text_plan(model, text),
-        "video": _video_plan(VideoGraph(model, preprocess), frames, embed_dim=embed_dim, num_patches=patches),
+        "video": _video_plan(VideoGraph(model, preprocess), frames, model=model, num_patches=patches),
     }
     if patches is not None:
         plans["head"] = _head_plan(model, num_patches=patches)
     if model.is_frame_wise:
-        plans["frames"] = GraphPlan(
-            part="video",
-            file="frames.onnx",
-            module=FramesGraph(model, preprocess),
-            example={"frames": torch.zeros(5, 3, size, size, dtype=torch.uint8)},
-            inputs=(TensorContract(name="frames", dtype="uint8", axes=("N", 3, size, size)),),
-            outputs=(TensorContract(name="frame_features", dtype="float32", axes=("N", embed_dim)),),
-        )
-        plans["fusion"] = GraphPlan(
-            part="video",
-            file="fusion.onnx",
-            module=FusionGraph(model),
-            example={"frame_features": torch.randn(2, segments, embed_dim)},
-            inputs=(TensorContract(name="frame_features", dtype="float32", axes=("B", segments, embed_dim)),),
-            outputs=(TensorContract(name="video_features", dtype="float32", axes=("B", embed_dim)),),
-        )
+        plans["frames"] = _frames_plan(model, preprocess)
+        plans["fusion"] = _fusion_plan(model, segments=segments, embed_dim=embed_dim)
     return plans
 
 
@@ -146,10 +145,13 @@ def exponentiated_scale(model: VideoTextModel) -> float:
     return float(model.logit_scale.detach().exp())
 
 
-def _video_plan(module: VideoGraph, frames: Tensor, *, embed_dim: int, num_patches: int | None) -> GraphPlan:
-    outputs = [TensorContract(name="video_features", dtype="float32", axes=("B", embed_dim))]
+def _video_plan(module: VideoGraph, frames: Tensor, *, model: VideoTextModel, num_patches: int | None) -> GraphPlan:
+    outputs = [TensorContract(name="video_features", dtype="float32", axes=("B", model.embed_dim))]
     if num_patches is not None:
-        outputs.append(TensorContract(name="patch_features", dtype="float32", axes=("B", num_patches, embed_dim)))
+        axes = ("B", num_patches, model.embed_dim)
+        outputs.append(TensorContract(name="patch_features", dtype="float32", axes=axes))
+    if model.prototype_dim:
+        outputs.append(TensorContract(name="prototype_features", dtype="float32", axes=("B", model.prototype_dim)))
     return GraphPlan(
         part="video",
         file="model.onnx",
@@ -157,6 +159,37 @@ def _video_plan(module: VideoGraph, frames: Tensor, *, embed_dim: int, num_patch
         example={"frames": frames},
         inputs=(TensorContract(name="frames", dtype="uint8", axes=("B", *frames.shape[1:])),),
         outputs=tuple(outputs),
+    )
+
+
+def _frames_plan(model: VideoTextModel, preprocess: PreprocessContract) -> GraphPlan:
+    size = preprocess.image_size
+    outputs = [TensorContract(name="frame_features", dtype="float32", axes=("N", model.embed_dim))]
+    if model.prototype_dim:
+        outputs.append(TensorContract(name="frame_prototypes", dtype="float32", axes=("N", model.prototype_dim)))
+    return GraphPlan(
+        part="video",
+        file="frames.onnx",
+        module=FramesGraph(model, preprocess),
+        example={"frames": torch.zeros(5, 3, size, size, dtype=torch.uint8)},
+        inputs=(TensorContract(name="frames", dtype="uint8", axes=("N", 3, size, size)),),
+        outputs=tuple(outputs),
+    )
+
+
+def _fusion_plan(model: VideoTextModel, *, segments: int, embed_dim: int) -> GraphPlan:
+    widths = {"frame_features": embed_dim, "frame_prototypes": model.prototype_dim}
+    given = {name: width for name, width in widths.items() if width}
+    outputs = zip(("video_features", "prototype_features"), given.values(), strict=False)
+    return GraphPlan(
+        part="video",
+        file="fusion.onnx",
+        module=FusionGraph(model),
+        example={name: torch.randn(2, segments, width) for name, width in given.items()},
+        inputs=tuple(
+            TensorContract(name=name, dtype="float32", axes=("B", segments, width)) for name, width in given.items()
+        ),
+        outputs=tuple(TensorContract(name=name, dtype="float32", axes=("B", width)) for name, width in outputs),
     )
 
 

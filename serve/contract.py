@@ -158,10 +158,13 @@ class ModelContract(_Record):
             check_field(template.count("{}") == 1, "text.templates", "exactly one {} in each", template)
         needed = {"video", "text"}
         check_field(needed <= set(self.graphs), "graphs", sorted(needed), sorted(self.graphs))
-        gives_patches = any(item.name == "patch_features" for item in self.graphs["video"].outputs)
+        gives_patches = bool(self._output_axes("patch_features"))
         check_field(
             gives_patches == self.has_prompt_head, "graphs", "head and patch_features together", sorted(self.graphs)
         )
+        axes = self._output_axes("prototype_features")
+        is_matrix = len(axes) in (0, 2) and all(isinstance(axis, int) and axis > 0 for axis in axes[1:])
+        check_field(is_matrix, "graphs.video.outputs", 'prototype_features of axes ["B", E]', list(axes))
 
     @property
     def has_prompt_head(self) -> bool:
@@ -177,8 +180,18 @@ class ModelContract(_Record):
     @property
     def num_patches(self) -> int:
         """P of `patch_features`; 0 where the video graph gives none."""
-        axes = [item.axes for item in self.graphs["video"].outputs if item.name == "patch_features"]
-        return int(axes[0][1]) if axes else 0
+        axes = self._output_axes("patch_features")
+        return int(axes[1]) if axes else 0
+
+    @property
+    def prototype_dim(self) -> int:
+        """E of `prototype_features` [B, E], by which examples and few-shot heads compare videos; 0 without."""
+        axes = self._output_axes("prototype_features")
+        return int(axes[1]) if axes else 0
+
+    def _output_axes(self, name: str) -> tuple[str | int, ...]:
+        """Axes of an output of the video graph; none where there is no such output."""
+        return next((item.axes for item in self.graphs["video"].outputs if item.name == name), ())
 
     def files(self) -> dict[str, str]:
         """Path relative to the repository folder -> sha256, of every file the numbers depend on."""

@@ -129,7 +129,7 @@ class Pipeline:
         prototypes = question.prototypes
         return Measured(
             logits=logits,
-            example_logits=None if prototypes is None else prototypes.logits(features.video_features),
+            example_logits=None if prototypes is None else prototypes.logits(features.for_prototypes),
             decoded=decoded,
             timing_ms={
                 "queue": decoded.queue_ms + features.queue_ms,

@@ -84,9 +84,50 @@ def tiny_siglip() -> Checkpoint:
     Its tokens are those of a tokenizer file of 400.
     """
     vision = {"timm_model_name": "actserve_tiny_siglip", "image_size": SMALL_TOWER["img_size"]}
-    text = {**SMALL_OPEN_CLIP_TEXT, "vocab_size": 400}
+    text = {**SMALL_OPEN_CLIP_TEXT, "vocab_size": NUM_TOKENS}
     changes = {"embed_dim": SMALL_TOWER["embed_dim"], "vision_cfg": vision, "text_cfg": text}
     return tiny_open_clip("ViT-B-16-SigLIP2", changes, dynamic_length=False)
+
+
+NUM_TOKENS = 400  # of `write_tokenizer`
+
+
+def tiny_concepts() -> Checkpoint:
+    """The starter model in small: class probabilities, two sentence encoders behind a gate, prototype features."""
+    vision = {
+        "kind": "concepts", "image_size": SIZE, "width": 0.25, "depth": 0.3, "num_classes": 20, "classes_kept": 5,
+        "temperature": 1.0, "embed_dim": 64,
+    }  # fmt: skip
+    text = {
+        "kind": "gated", "context_length": CONTEXT, "vocab_size": NUM_TOKENS + 1, "pad_id": NUM_TOKENS,
+        "prefix": [3, 4], "gate_threshold": 0.5, "gate_slope": 4.0, "num_pieces": 50, "english_width": 24,
+        "english_layers": 2, "english_heads": 2, "token_width": 32, "branch_width": 16, "hidden_width": 24,
+        "sentence_width": 40,
+    }  # fmt: skip
+    protocol = clip_contracts(
+        num_frames=FRAMES,
+        preprocess=CLIP.preprocess(SIZE),
+        text=TextContract(
+            tokenizer="tokenizers", context_length=CONTEXT, dynamic_length=True, pad_id=NUM_TOKENS,
+            templates=VIDEO_TEMPLATES,
+        ),
+        logit_scale=2.5,
+    )  # fmt: skip
+    config: dict[str, Any] = {"num_frames": FRAMES, "vision": vision, "text": text, "logit_scale": 2.5}
+    weights = _weights("clip", config)
+    generator = torch.Generator().manual_seed(3)
+    for name, item in weights.items():  # codes are no parameters, and start at zero
+        if not item.is_floating_point():
+            low, high = {torch.int8: (-127, 128), torch.uint8: (0, 256), torch.int32: (0, 50)}[item.dtype]
+            weights[name] = torch.randint(low, high, item.shape, generator=generator, dtype=item.dtype)
+        elif name.endswith(".scale"):
+            weights[name] = 0.003 * (1 + torch.rand(item.shape, generator=generator))
+        elif name.endswith(".depthwise.weight"):
+            weights[name] = 1.8 * item  # below it the last maps are the same for every picture
+    weights["text.letters"] = torch.rand(NUM_TOKENS + 1, 2, generator=generator).sort(dim=1, descending=True).values
+    weights["text.letters"][NUM_TOKENS] = 0  # padding has no letters and no pieces
+    weights["text.pieces"][NUM_TOKENS] = 0
+    return Checkpoint(family="clip", model_config=config, weights=weights, **vars(protocol))
 
 
 FAMILIES: dict[str, Callable[[], Checkpoint]] = {
@@ -95,14 +136,17 @@ FAMILIES: dict[str, Callable[[], Checkpoint]] = {
     "xclip": tiny_xclip,
     "rotary": tiny_rotary,  # PE-Core
     "siglip": tiny_siglip,  # SigLIP2
+    "concepts": tiny_concepts,  # the starter model
 }
 
 
 def write_tokenizer(path: Path) -> Path:
-    """A byte-pair tokenizer of 400 tokens, trained on a few sentences, that ends texts with <eos>."""
+    """A byte-pair tokenizer of `NUM_TOKENS` tokens, trained on a few sentences, that ends texts with <eos>."""
     file = TokenizerFile(models.BPE(unk_token="<unk>"))
     file.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=NUM_TOKENS, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False
+    )
     file.train_from_iterator(["a video of riding a bike", "clapping hands", "playing the drums", "été plage"], trainer)
     file.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
     file.save(str(path))

@@ -15,6 +15,7 @@ LIGHT = [
     "contract",
     "errors",
     "extras",
+    "features",
     "files",
     "feedback/index",
     "models/repository",

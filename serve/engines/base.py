@@ -1,20 +1,11 @@
 """Interfaces of engines: tensors in, features out, under a contract. Engines know no files, HTTP or class names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import ModelContract
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoFeatures:
-    """Features of V views; `patch_features` are present only if the family has a prompt head that uses them."""
-
-    video_features: Float32Array  # [V, D]
-    patch_features: Float32Array | None = None  # [V, P, D]
-    queue_ms: float = 0.0  # part of the total time that was spent in the queue
+from serve.features import VideoFeatures
 
 
 class Engine(Protocol):

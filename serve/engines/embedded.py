@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.batcher import MicroBatcher, Rows
 from serve.contract import ModelContract
-from serve.engines.base import Session, VideoFeatures
+from serve.engines.base import Session
 from serve.engines.head import PromptHead
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession
 from serve.engines.worker import GraphWorker
+from serve.features import VideoFeatures
 from serve.settings import BatchSettings
 
 SESSIONS: dict[str, Callable[..., Session]] = {
@@ -87,6 +88,7 @@ class EmbeddedEngine:
         return VideoFeatures(
             video_features=batched.outputs["video_features"],
             patch_features=batched.outputs.get("patch_features"),
+            prototype_features=batched.outputs.get("prototype_features"),
             queue_ms=1000 * batched.queue_seconds,
         )
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from serve.arrays import Float32Array
-from serve.engines.base import VideoFeatures
 from serve.engines.worker import GraphWorker
+from serve.features import VideoFeatures
 
 
 class PromptHead:

@@ -16,8 +16,8 @@ import numpy as np
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import ModelContract, contract_document
-from serve.engines.base import VideoFeatures
 from serve.errors import ContractError
+from serve.features import VideoFeatures
 from serve.files import write_atomically
 from serve.parity import (
     CLEAR_MARGIN,
@@ -102,13 +102,15 @@ async def measure_parity(engine: Towers, path: Path) -> ParityFigures:
     text = await engine.encode_text(golden["tokens"])
     pairs = [(video.video_features, golden["video_features"]), (text, golden["text_features"])]
     found_logits, golden_logits = await _logits(engine, video, text, golden)
+    if video.prototype_features is not None:
+        pairs.append((video.prototype_features, golden["prototype_features"]))
     if video.patch_features is not None:
         pairs.append((video.patch_features, golden["patch_features"]))
     if "logits" in golden:
         pairs.append((found_logits, golden_logits))
     figures = [compare(found, expected) for found, expected in pairs]
     relative = max(item.relative_difference for item in figures)
-    cosine = min(item.lowest_cosine for item in figures[:2])
+    cosine = min(item.lowest_cosine for item in figures[: 2 if video.prototype_features is None else 3])
     disagreements = clear_disagreements(found_logits, golden_logits)
     if engine.label in HALF_PRECISION:
         is_passed = cosine >= HALF_PRECISION_COSINE and disagreements == 0

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import ModelContract
-from serve.engines.base import VideoFeatures
 from serve.engines.head import PromptHead
 from serve.engines.parity_check import check_parity
 from serve.engines.signature import check_tensors
@@ -33,6 +32,7 @@ from serve.errors import (
     Overloaded,
     ServiceError,
 )
+from serve.features import VideoFeatures
 from serve.models.repository import verify_file
 from serve.settings import BatchSettings, TritonSettings
 
@@ -137,7 +137,11 @@ class TritonEngine:
 
     async def _encode_video(self, views: UInt8Array, deadline: float) -> VideoFeatures:
         outputs = await self._in_calls("video", np.ascontiguousarray(views), deadline)
-        return VideoFeatures(video_features=outputs["video_features"], patch_features=outputs.get("patch_features"))
+        return VideoFeatures(
+            video_features=outputs["video_features"],
+            patch_features=outputs.get("patch_features"),
+            prototype_features=outputs.get("prototype_features"),
+        )
 
     async def _encode_text(self, tokens: Int64Array) -> Float32Array:
         return (await self._in_calls("text", np.ascontiguousarray(tokens), float("inf")))["text_features"]

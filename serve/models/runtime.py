@@ -9,9 +9,10 @@ import numpy as np
 from serve import scoring
 from serve.arrays import Float32Array
 from serve.contract import ModelContract
-from serve.engines.base import Engine, VideoFeatures
+from serve.engines.base import Engine
 from serve.engines.parity_check import ParityFigures
 from serve.engines.selection import start_engine
+from serve.features import RowLayout, VideoFeatures
 from serve.models.repository import find_contract
 from serve.settings import ServeSettings
 from serve.store.feature_cache import FeatureCache
@@ -29,7 +30,7 @@ class ModelRuntime:
     engine: Engine
     tokenizer: Tokenizer
     bank: PromptBank
-    clip_cache: FeatureCache  # features of example clips, followed by patch features if the family has them
+    clip_cache: FeatureCache  # features of example clips, laid out as `serve.features` says
     parity: ParityFigures
     rejected_engines: dict[str, str]  # engine label -> reason
 
@@ -77,7 +78,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     )
     clip_cache = FeatureCache(
         settings.cache_dir.expanduser() / "clips" / f"{_clip_identity(contract, started.engine.label)}.sqlite",
-        width=contract.embed_dim * (1 + contract.num_patches),
+        width=RowLayout.of(contract).width,
         max_bytes=settings.limits.kept_clip_bytes,
     )
     return ModelRuntime(

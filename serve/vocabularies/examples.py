@@ -15,8 +15,8 @@ import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array
-from serve.engines.base import VideoFeatures
 from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownVocabulary
+from serve.features import RowLayout, VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.uploads import UploadFolder
@@ -123,7 +123,7 @@ class ExampleEncoder:
         text_logits = await self._text_logits(runtime, features, bank, vocabulary)
         return await asyncio.to_thread(
             fit_prototypes,
-            features.video_features,
+            features.for_prototypes,
             np.array([place for place, _ in vocabulary.examples], np.int64),
             text_logits,
             num_labels=len(vocabulary.labels),
@@ -150,10 +150,10 @@ class ExampleEncoder:
             found[sha256] = await self._encode(runtime, sha256, (files or {}).get(sha256))
             if progress is not None:
                 progress(done, len(absent))
-        return _features(np.stack([found[sha256] for sha256 in hashes]), runtime)
+        return RowLayout.of(runtime.contract).features(np.stack([found[sha256] for sha256 in hashes]))
 
     async def _encode(self, runtime: ModelRuntime, sha256: str, file: Path | None) -> Float32Array:
-        """One clip's row: video features, then patch features where the family has any."""
+        """One clip's row."""
         contract = runtime.contract
         request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
         path = file or self._folder.new()
@@ -169,10 +169,7 @@ class ExampleEncoder:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
         deadline = asyncio.get_running_loop().time() + self._settings.limits.request_deadline_seconds
         features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
-        parts = [features.video_features.ravel()]
-        if features.patch_features is not None:
-            parts.append(features.patch_features.ravel())
-        row = np.concatenate(parts).astype(np.float32)
+        row = RowLayout.of(contract).row(features)
         if not np.isfinite(row).all():
             raise EngineFailure("the video graph gave a number that is not finite")
         await asyncio.to_thread(runtime.clip_cache.write, {sha256: row})
@@ -188,15 +185,6 @@ class ExampleEncoder:
             classes = logits if vocabulary.phrasing is None else scoring.label_logits(logits, vocabulary.phrasing)
             found.append(classes.mean(axis=1, dtype=np.float32))
         return np.concatenate(found)
-
-
-def _features(rows: Float32Array, runtime: ModelRuntime) -> VideoFeatures:
-    """Rows [E, D + P*D] as they are kept -> features."""
-    width, patches = runtime.contract.embed_dim, runtime.contract.num_patches
-    return VideoFeatures(
-        video_features=rows[:, :width],
-        patch_features=rows[:, width:].reshape(len(rows), patches, width) if patches else None,
-    )
 
 
 def _part(features: VideoFeatures, start: int, stop: int) -> VideoFeatures:

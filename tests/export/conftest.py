@@ -13,7 +13,7 @@ from serve.models.repository import contract_path
 from tests.models import FAMILIES, write_tokenizer
 
 NAME = "tiny"  # of each model in its repository
-FRAME_WISE = ("clip", "actionclip", "rotary", "siglip")
+FRAME_WISE = ("clip", "actionclip", "rotary", "siglip", "concepts")
 Exported = Callable[[str], Path]
 
 

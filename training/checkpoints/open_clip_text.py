@@ -48,7 +48,7 @@ def text_contract(settings: Mapping[str, Any], tower: TextTower, *, name: str) -
     if not hub_name:
         _check_clip_options(options, name)
         usual = clip_text(tower.context_length, VIDEO_TEMPLATES)
-        return replace(usual, dynamic_length=tower.is_causal)
+        return replace(usual, dynamic_length=tower.takes_short_rows)
     cleaning = options.pop("clean", "whitespace")
     strips_separator = bool(options.pop("strip_sep_token", False))
     if cleaning not in CLEANINGS:
@@ -63,7 +63,7 @@ def text_contract(settings: Mapping[str, Any], tower: TextTower, *, name: str) -
     return TextContract(
         tokenizer="tokenizers",  # its file comes by itself: hubs hold it, not the weights
         context_length=tower.context_length,
-        dynamic_length=tower.is_causal,
+        dynamic_length=tower.takes_short_rows,
         pad_id=facts.pad_id,
         cleaning=CLEANINGS[cleaning],
         zeroed_token_id=facts.separator_id if strips_separator else None,

@@ -1,9 +1,9 @@
 """Features of videos under a model, each video encoded once and kept on disk.
 
-One view a video (one clip, centre crop), as the server looks at examples. A row is the video's features, then those of
-its patches where the model has a prompt head; prototypes and linear heads use the video features, which X-CLIP has
-before its prompt head. Rows are kept by the hash of the video's content, in a file for these weights and these rules
-of sampling and cutting; a damaged row is left out of what is read, so the video is encoded again.
+One view a video (one clip, centre crop), as the server looks at examples. A row is laid out by `serve.features`;
+prototypes and linear heads use its prototype features where the model gives them, else its video features, which X-CLIP
+has before its prompt head. Rows are kept by the hash of the video's content, in a file for these weights and these
+rules of sampling and cutting; a damaged row is left out of what is read, so the video is encoded again.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Encoded:
     entries: tuple[Entry, ...]
     places: tuple[int, ...]  # of the entries in the list that was given
     digests: tuple[str, ...]
-    rows: Float32Array  # [N, D + P*D]
+    rows: Float32Array  # [N, D + P*D + E]
     seconds: float  # spent on videos that were not known
     num_encoded: int  # videos that were not known
 
@@ -55,7 +55,7 @@ class VideoEncoder:
         self.towers = towers
         self._rule = _test_rule(towers)
         plan = "\n".join((towers.identity, repr(towers.sampling), repr(towers.preprocess), "1 clip, 1 crop"))
-        self.width = towers.embed_dim * (1 + towers.num_patches)
+        self.width = towers.layout.width
         self._kept = FeatureCache(
             cache.expanduser() / f"{hashlib.sha256(plan.encode()).hexdigest()[:32]}.sqlite",
             width=self.width,
@@ -100,24 +100,25 @@ class VideoEncoder:
             names,
             text=towers.text,
             scoring=towers.scoring,
-            has_prompt_head=towers.num_patches > 0,
+            has_prompt_head=towers.layout.num_patches > 0,
         )
 
     def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
-        """Rows [N, D + P*D] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""
+        """Rows [N, D + P*D + E] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""
         towers = self.towers
-        if not towers.num_patches:
-            return scoring.logits_of(self.video_features(rows), bank, towers.scoring)
+        if not towers.layout.num_patches:
+            return scoring.logits_of(towers.layout.features(rows).video_features, bank, towers.scoring)
         found = []
         for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
-            patches = part[:, towers.embed_dim :].reshape(len(part), towers.num_patches, towers.embed_dim)  # [n, P, D]
-            logits = [towers.prompted(self.video_features(part), patches, texts) for texts in bank]
+            features = towers.layout.features(part)
+            assert features.patch_features is not None, "a prompt head looks at patches"
+            logits = [towers.prompted(features.video_features, features.patch_features, texts) for texts in bank]
             found.append(np.stack(logits, axis=1))
         return np.concatenate(found)
 
-    def video_features(self, rows: Float32Array) -> Float32Array:
-        """The part of the rows [N, D] that is the video's; of X-CLIP, before its prompt head."""
-        return np.ascontiguousarray(rows[:, : self.towers.embed_dim])
+    def features(self, rows: Float32Array) -> Float32Array:
+        """What prototypes and linear heads use of the rows: prototype features [N, E], else video features [N, D]."""
+        return np.ascontiguousarray(self.towers.layout.features(rows).for_prototypes)
 
     def close(self) -> None:
         """Let go of the file of kept rows."""
@@ -150,9 +151,7 @@ class VideoEncoder:
 
     def _row(self, views: UInt8Array) -> Float32Array:
         """One view [1, T, 3, S, S] alone, so that a row does not depend on what is encoded beside it."""
-        video, patches = self.towers.video(views)
-        parts = [video.ravel()] if patches is None else [video.ravel(), patches.ravel()]
-        return np.concatenate(parts)
+        return self.towers.layout.row(self.towers.video(views))
 
 
 def _test_rule(towers: Towers) -> ClipRule:

@@ -17,6 +17,7 @@ import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
+from serve.features import RowLayout
 from training.config import ConfigError
 from training.data.annotations import AnnotationError
 from training.data.failure_file import write_lines
@@ -132,7 +133,7 @@ def run(order: Order) -> dict[str, Any]:
         "test": None if order.test is None else str(order.test),
         "classes": len(lists.names),
         "templates": list(towers.text.templates),
-        "features": "video features before the prompt head" if towers.num_patches else "video features",
+        "features": _features_named(towers.layout),
         "videos": num_read,
         "unreadable": len(lists.pool) + len(lists.test or ()) - num_read,
         "videos_encoded": sum(part.num_encoded for part in seen.encoded),
@@ -149,6 +150,12 @@ def run(order: Order) -> dict[str, Any]:
         print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
     print_report(document, num_seeds=len(order.seeds))
     return document
+
+
+def _features_named(layout: RowLayout) -> str:
+    if layout.prototype_dim:
+        return "prototype features"
+    return "video features before the prompt head" if layout.num_patches else "video features"
 
 
 def _towers(order: Order) -> Towers:
@@ -183,7 +190,7 @@ def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Vide
     if not encoded.entries:
         raise AnnotationError("no video of the list can be read")
     return Videos(
-        features=encoder.video_features(encoded.rows),
+        features=encoder.features(encoded.rows),
         text_logits=encoder.text_logits(encoded.rows, bank),
         labels=np.array([entry.label for entry in encoded.entries], np.int64),
     )

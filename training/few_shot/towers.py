@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
+from serve.features import RowLayout, VideoFeatures
 from serve.files import file_sha256
 from serve.models.repository import find_contract, verify_files
 from serve.text.tokenizer import Tokenizer, load_tokenizer
@@ -35,11 +37,10 @@ class Towers(Protocol):
     text: TextContract
     scoring: ScoringContract
     tokenizer: Tokenizer
-    embed_dim: int  # D
-    num_patches: int  # P; 0 without a prompt head
+    layout: RowLayout  # of what it gives for a video
 
-    def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
-        """Views [B, T, 3, S, S] -> video features [B, D] and patch features [B, P, D]."""
+    def video(self, views: UInt8Array) -> VideoFeatures:
+        """Features of views [B, T, 3, S, S]."""
         ...
 
     def texts(self, tokens: Int64Array) -> Float32Array:
@@ -73,15 +74,17 @@ class CheckpointTowers:
         self.tokenizer = tokenizer_of(checkpoint.text, tokenizer, key="--tokenizer")
         self._model = checkpoint.build().to(device)
         self._device = device
-        self.embed_dim = self._model.embed_dim
-        self.num_patches = self._count_patches() if self._model.has_prompt_head else 0
+        self.layout = self._layout()
 
     @torch.no_grad()
-    def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+    def video(self, views: UInt8Array) -> VideoFeatures:
         """See `Towers`."""
         found = self._model.encode_video(normalised(torch.from_numpy(views).to(self._device), self.preprocess))
-        patches = found.patch_features if self._model.has_prompt_head else None
-        return found.video_features.cpu().numpy(), None if patches is None else patches.cpu().numpy()
+        return VideoFeatures(
+            video_features=found.video_features.cpu().numpy(),
+            patch_features=_array(found.patch_features if self._model.has_prompt_head else None),
+            prototype_features=_array(found.prototype_features),
+        )
 
     @torch.no_grad()
     def texts(self, tokens: Int64Array) -> Float32Array:
@@ -96,11 +99,14 @@ class CheckpointTowers:
         logits: Float32Array = self._model.head(*parts).cpu().numpy()
         return logits
 
-    def _count_patches(self) -> int:
+    def _layout(self) -> RowLayout:
         size = self.preprocess.image_size
-        patches = self.video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))[1]
-        assert patches is not None, "a prompt head looks at patches"
-        return patches.shape[1]
+        found = self.video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
+        return RowLayout(
+            embed_dim=self._model.embed_dim,
+            num_patches=0 if found.patch_features is None else found.patch_features.shape[1],
+            prototype_dim=self._model.prototype_dim,
+        )
 
 
 class ExportedTowers:
@@ -121,17 +127,16 @@ class ExportedTowers:
         self.sampling, self.preprocess = contract.sampling, contract.preprocess
         self.text, self.scoring = contract.text, contract.scoring
         self.tokenizer = load_tokenizer(repository / contract.tokenizer_file.file, contract.text)
-        self.embed_dim, self.num_patches = contract.embed_dim, contract.num_patches
+        self.layout = RowLayout.of(contract)
         self._sessions = {
             name: _session(repository / contract.graphs[name].file)
             for name in ("video", "text", "head")
             if name in contract.graphs
         }
 
-    def video(self, views: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+    def video(self, views: UInt8Array) -> VideoFeatures:
         """See `Towers`."""
-        found = self._run("video", {"frames": views})
-        return found["video_features"], found.get("patch_features")
+        return VideoFeatures(**self._run("video", {"frames": views}))
 
     def texts(self, tokens: Int64Array) -> Float32Array:
         """See `Towers`."""
@@ -148,6 +153,10 @@ class ExportedTowers:
     def _run(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
         outputs = [item.name for item in self._contract.graphs[name].outputs]
         return dict(zip(outputs, self._sessions[name].run(outputs, dict(inputs)), strict=True))
+
+
+def _array(tensor: Tensor | None) -> Float32Array | None:
+    return None if tensor is None else tensor.cpu().numpy()
 
 
 def _session(path: Path) -> Any:

@@ -23,29 +23,36 @@ class VideoOutput(NamedTuple):
 
     video_features: Tensor  # [B, D]
     patch_features: Tensor | None  # [B, P, D] for models with a prompt head
+    prototype_features: Tensor | None = None  # [B, E] for towers that give richer features for examples
 
 
 class VisionTower(nn.Module):
     """Frames [N, 3, S, S] (float, normalised) -> frame features [N, D].
 
-    A tower that looks at several frames at once (`frames_at_once` > 1) takes the frames of a video side by side.
+    A tower that looks at several frames at once (`frames_at_once` > 1) takes the frames of a video side by side. One
+    that gives prototype features (`prototype_dim` > 0) computes both kinds in `with_prototypes`.
     """
 
     image_size: int  # S, pixels
     embed_dim: int  # D
     frames_at_once: int = 1
+    prototype_dim: int = 0  # E
 
     def forward(self, frames: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame features [N, D] and prototype features [N, E]."""
+        raise NotImplementedError
+
 
 class TextTower(nn.Module):
-    """Tokens int64 [R, L] -> text features [R, D]; L may be below `context_length` where the tower is causal."""
+    """Tokens int64 [R, L] -> text features [R, D]; L may be below `context_length` where the tower takes short rows."""
 
     context_length: int
     embed_dim: int  # D
     width: int
-    is_causal: bool
+    takes_short_rows: bool  # a causal tower, or one that masks padding: what is cut off changes no number
 
     def forward(self, tokens: Tensor) -> Tensor:
         raise NotImplementedError
@@ -92,18 +99,32 @@ class VideoTextModel(nn.Module):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features [R, D] of tokens int64 [R, L], not normalised.
 
-        Where the text tower is causal L may be shorter than the context length: the same numbers for less work, since
-        nothing after the end-of-text token is read.
+        Where the text tower takes short rows L may be below the context length: the same numbers for less work.
         """
         length = tokens.shape[1]
-        if length > self.context_length or (length < self.context_length and not self.text.is_causal):
-            allowed = f"at most {self.context_length}" if self.text.is_causal else f"exactly {self.context_length}"
+        if length > self.context_length or (length < self.context_length and not self.text.takes_short_rows):
+            allowed = (
+                f"at most {self.context_length}" if self.text.takes_short_rows else f"exactly {self.context_length}"
+            )
             raise ValueError(f"rows of {length} tokens: this text tower takes {allowed}")
         return self.text(tokens)  # type: ignore[no-any-return]
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Features [N, D] of single frames [N, 3, S, S]."""
         raise NotImplementedError(f"{self.family} as configured does not encode frames alone")
+
+    @property
+    def prototype_dim(self) -> int:
+        """E of the prototype features; 0 where the model gives none."""
+        return 0
+
+    def encode_frames_with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, D] and prototype features [N, E] of single frames [N, 3, S, S]."""
+        raise NotImplementedError(f"{self.family} as configured gives no prototype features")
+
+    def fuse_prototypes(self, frame_prototypes: Tensor) -> Tensor:
+        """Prototype features [B, E] of videos from those of their frames [B, T, E]."""
+        raise NotImplementedError(f"{self.family} as configured gives no prototype features")
 
     def fuse(self, frame_features: Tensor) -> Tensor:
         """Features [B, D] of videos from those of their frames [B, T, D]."""

@@ -240,7 +240,7 @@ class ClipVision(VisionStem, VisionTower):
 class ClipText(TextTower):
     """CLIP's causal text tower, read at the largest token id, which is the end of the text."""
 
-    is_causal = True
+    takes_short_rows = True
 
     def __init__(
         self,

@@ -32,9 +32,24 @@ class FrameAverageClip(VideoTextModel):
     def is_frame_wise(self) -> bool:
         return self.visual.frames_at_once == 1
 
+    @property
+    def prototype_dim(self) -> int:
+        return self.visual.prototype_dim
+
     def encode_video(self, frames: Tensor) -> VideoOutput:
-        features = self.visual(frames.flatten(0, 1)).unflatten(0, (frames.shape[0], -1))  # [B, T, D]
-        return VideoOutput(self._average(features), None)
+        shape = (frames.shape[0], -1)
+        if not self.prototype_dim:
+            features = self.visual(frames.flatten(0, 1)).unflatten(0, shape)  # [B, T, D]
+            return VideoOutput(self._average(features), None)
+        features, prototypes = self.visual.with_prototypes(frames.flatten(0, 1))  # [B*T, D], [B*T, E]
+        video, examples = self._average(features.unflatten(0, shape)), prototypes.unflatten(0, shape)
+        return VideoOutput(video, None, self.fuse_prototypes(examples))
+
+    def encode_frames_with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self.visual.with_prototypes(frames)
+
+    def fuse_prototypes(self, frame_prototypes: Tensor) -> Tensor:
+        return frame_prototypes.mean(dim=1)  # [B, E]
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         return self.visual(frames) if self.is_frame_wise else super().encode_frames(frames)

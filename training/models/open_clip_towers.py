@@ -43,13 +43,13 @@ class OpenClipText(TextTower):
                 f"text: towers of the kind {type(tower).__name__} with their own masks are not taken"
             )
         self.context_length, self.embed_dim, self.width = tower.context_length, embed_dim, tower.width
-        self.is_causal = tower.attn_mask is not None
+        self.takes_short_rows = tower.attn_mask is not None
         self.tower = tower
 
     def forward(self, tokens: Tensor) -> Tensor:
         tower, length = self.tower, tokens.shape[1]
         embedded = tower.token_embedding(tokens) + tower.positional_embedding[:length]  # [R, L, W]
-        mask = tower.attn_mask[:length, :length] if self.is_causal else None
+        mask = tower.attn_mask[:length, :length] if self.takes_short_rows else None
         mixed = tower.ln_final(tower.transformer(embedded, attn_mask=mask))
         pooled = text_global_pool(mixed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id)  # [R, W]
         if tower.text_projection is None:

@@ -63,7 +63,7 @@ class SmallVision(VisionTower):
 class SmallText(TextTower):
     """A causal tower with a factorised token table: `token_width` numbers a token, widened by one matrix."""
 
-    is_causal = True
+    takes_short_rows = True
 
     def __init__(
         self,

