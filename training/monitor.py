@@ -127,6 +127,6 @@ def losses_text(losses: Mapping[str, float], *, digits: int) -> str:
 def _as_picture(confusion: np.ndarray) -> UInt8Array:
     """Shares of each label's videos [K, K], dark to light, at least 256 pixels wide."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    picture = (255 * shares).astype(np.uint8)
+    picture: UInt8Array = (255 * shares).astype(np.uint8)
     times = max(1, -(-256 // len(picture)))
     return picture.repeat(times, axis=0).repeat(times, axis=1)

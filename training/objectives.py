@@ -9,7 +9,7 @@ the loss is that of the whole batch whatever fits into memory (gradient caching,
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -210,8 +210,8 @@ def _weighted(losses: Losses, weights: Mapping[str, float]) -> Tensor:
 
 def _without_exchange(encoder: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
     """Processes exchange gradients after the last micro-batch alone."""
-    return nullcontext() if is_last or not hasattr(encoder, "no_sync") else encoder.no_sync()
+    return nullcontext() if is_last or not hasattr(encoder, "no_sync") else cast(Any, encoder).no_sync()
 
 
 def _inner(encoder: nn.Module) -> nn.Module:
-    return encoder.module if hasattr(encoder, "no_sync") else encoder
+    return cast(nn.Module, encoder.module) if hasattr(encoder, "no_sync") else encoder

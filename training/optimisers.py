@@ -100,7 +100,7 @@ def plain_optimiser(parameters: Named, *, kind: ActionClipOptimiser, optim: Opti
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum)
     maker = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
-    return maker(groups, lr=optim.lr, betas=optim.betas[:2])
+    return maker(groups, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]))
 
 
 def _actionclip(parameters: Named, optim: OptimConfig) -> torch.optim.Optimizer:

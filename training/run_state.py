@@ -101,7 +101,7 @@ def moving_average(model: nn.Module, ema: float) -> AveragedModel:
 
     average = AveragedModel(model, multi_avg_fn=update).eval()
     average.n_averaged.fill_(1)
-    return cast(AveragedModel, average)
+    return average
 
 
 def keep(state: RunState, config: TrainConfig, source: Source, place: Place) -> None:

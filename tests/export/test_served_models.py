@@ -81,7 +81,7 @@ def _expected(checkpoint: Checkpoint, views: Tensor, labels: Sequence[str]) -> t
     output = model.encode_video(views)
     if model.has_prompt_head:
         bank = text.mean(dim=0, keepdim=True) if rule.ensembling == "mean_embedding" else text
-        logits = torch.stack([model.head(*output, rows) for rows in bank], dim=1)  # [V, M, K]
+        logits = torch.stack([model.head(*output[:2], rows) for rows in bank], dim=1)  # [V, M, K]
     else:
         bank = functional.normalize(text, dim=-1)
         if rule.ensembling == "mean_embedding":

@@ -10,7 +10,7 @@ from training.checkpoints.own import CheckpointError
 from training.models.base import TextTower
 from training.recipes import VIDEO_TEMPLATES, clip_text
 
-CLEANINGS: Mapping[str, TextCleaning] = {name: name for name in ("whitespace", "lower", "canonicalize")}  # type: ignore[misc]
+CLEANINGS: Mapping[str, TextCleaning] = {name: name for name in ("whitespace", "lower", "canonicalize")}
 # cut long texts at training time; texts that fit give the same tokens (syntax masking changes those too)
 HARMLESS_REDUCTIONS = frozenset({"", "simple", "random", "shuffle"})
 

@@ -202,7 +202,10 @@ _RECORDS = ("sampling", "preprocess", "text", "scoring")
 
 
 def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return kind(**fields)
 
 
 def _shorten(names: list[str], most: int = 12) -> str:

@@ -49,7 +49,7 @@ def starting_model(config: ModelConfig) -> VideoTextModel:
         add_adapters_(model, config.lora.matrices, rank=config.lora.rank, alpha=config.lora.alpha)
     if config.checkpointing:
         checkpoint_activations_(model)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    return model.to(memory_format=torch.channels_last)
 
 
 def fill_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:

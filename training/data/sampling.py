@@ -35,7 +35,7 @@ def actionclip_training(
         again = draws.numpy.randint(num_frames, size=total - num_frames)
         return np.sort(np.concatenate((np.arange(num_frames), again)))
     ticks = [i * num_frames // num_segments for i in range(num_segments + 1)]
-    indices = []
+    indices: list[int] = []
     for start, end in pairwise(ticks):
         room = end - start - seg_length
         first = start + (draws.numpy.randint(room + 1) if room >= 0 else 0)
@@ -95,7 +95,8 @@ class SampleFrames:
         room = num_frames - span + 1
         width = room // self.num_clips
         if width > 0:
-            return np.arange(self.num_clips) * width + numpy.randint(width, size=self.num_clips).astype(np.float64)
+            starts = np.arange(self.num_clips, dtype=np.float64) * width
+            return starts + numpy.randint(width, size=self.num_clips)
         if num_frames > max(self.num_clips, span):
             return np.sort(numpy.randint(room, size=self.num_clips)).astype(np.float64)
         if width == 0:

@@ -14,11 +14,30 @@ from training.monitor import Measured
 class Source(Protocol):
     """Clips to train on, the phrases they are told apart by, and how to tell whether it worked."""
 
-    labels: tuple[str, ...]  # the vocabulary a model trained on it is for
-    templates: tuple[str, ...]  # prompts it is to be used with
-    tasks: Mapping[str, tuple[slice, Tensor]]  # name -> (rows of the phrases, index of a clip -> row within them)
-    weights: Mapping[str, float]  # of each task's loss
-    num_entries: int | None  # of an epoch; None without end
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The vocabulary a model trained on it is for."""
+        ...
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Prompts it is to be used with."""
+        ...
+
+    @property
+    def tasks(self) -> Mapping[str, tuple[slice, Tensor]]:
+        """Name -> (rows of the phrases, index of a clip -> row within them)."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of each task's loss."""
+        ...
+
+    @property
+    def num_entries(self) -> int | None:
+        """Of an epoch; None without end."""
+        ...
 
     def tokens(self, step: int) -> Tensor:
         """Tokens [R, L] of all phrases at a step."""

@@ -41,7 +41,8 @@ def _xclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int64Arr
 
 
 def _test_indices(rule: SamplingRule, num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
-    return clip_indices(rule, num_frames, num_segments=num_segments, num_clips=1)[0]
+    found: Int64Array = clip_indices(rule, num_frames, num_segments=num_segments, num_clips=1)[0]
+    return found
 
 
 def _actionclip_views(

@@ -86,7 +86,8 @@ class XClipViews:
     def crop(self, frames: Frames, *, draws: Draws, short_side: int | None = None) -> Frames:
         """The same box of every resized frame, resized to S by S."""
         target = short_side or self.size * 256 // 224
-        height, width = scaled_size(*frames[0].shape[:2], target, rounding="half_up")
+        height, width = frames[0].shape[:2]
+        height, width = scaled_size(height, width, target, rounding="half_up")
         box = multiscale_box(height, width, self.size, draws=draws, offsets=CORNERS_AND_CENTRE)
         return [
             opencv_bilinear(box.cut(opencv_bilinear(frame, width, height)), self.size, self.size) for frame in frames

@@ -115,7 +115,10 @@ def make_body(colour: str, random: Random) -> Body:
         for name in ("upper_arm", "forearm", "thigh", "shin", "torso", "shoulders", "hips", "head", "thickness")
     }
     cloth = shade(colour, random)
-    legs = tuple(int(value * random.uniform(0.72, 0.98)) for value in cloth) if colour != "white" else cloth
+    legs = cloth
+    if colour != "white":
+        red, green, blue = (int(value * random.uniform(0.72, 0.98)) for value in cloth)
+        legs = (red, green, blue)
     skin = SKINS[int(random.integers(len(SKINS)))]
     return replace(plain, **lengths, cloth=cloth, legs=legs, skin=skin)
 
@@ -165,7 +168,8 @@ def _gradient(height: int, width: int, random: Random) -> UInt8Array:
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     way = x * np.cos(angle) + y * np.sin(angle)
     way = (way - way.min()) / max(float(np.ptp(way)), 1e-6)
-    return (first + (last - first) * way[..., None]).astype(np.uint8)
+    picture: UInt8Array = (first + (last - first) * way[..., None]).astype(np.uint8)
+    return picture
 
 
 def _two_tone(mask: np.ndarray, random: Random) -> UInt8Array:

@@ -7,7 +7,7 @@ Both give numpy arrays: video features [B, D] (and patch features [B, P, D] wher
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -136,7 +136,7 @@ class ExportedTowers:
 
     def video(self, views: UInt8Array) -> VideoFeatures:
         """See `Towers`."""
-        return VideoFeatures(**self._run("video", {"frames": views}))
+        return VideoFeatures(**cast(dict[str, Any], self._run("video", {"frames": views})))
 
     def texts(self, tokens: Int64Array) -> Float32Array:
         """See `Towers`."""

@@ -26,7 +26,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, matrix: Tensor) -> Tensor:
-        return matrix + self.scale * self.up @ self.down  # type: ignore[no-any-return]
+        return matrix + self.scale * self.up @ self.down
 
 
 def add_adapters_(model: nn.Module, patterns: Sequence[str], *, rank: int, alpha: float) -> list[str]:
@@ -59,6 +59,6 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     kept = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in f".{name}"}
     for path, part in model.named_modules():
         if parametrize.is_parametrized(part):
-            for leaf in part.parametrizations:  # type: ignore[union-attr]
+            for leaf in part.parametrizations:
                 kept[f"{path}.{leaf}" if path else leaf] = getattr(part, leaf).detach()
     return kept

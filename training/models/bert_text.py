@@ -35,7 +35,8 @@ class BertLayer(nn.Module):
         return cast(Tensor, self.output_norm(rows + self.narrow(functional.gelu(self.widen(rows)))))
 
     def _by_head(self, rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [R, H, L, W/H]
+        split: Tensor = rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [R, H, L, W/H]
+        return split
 
 
 class BertEncoder(nn.Module):

@@ -58,7 +58,8 @@ class SelfAttention(nn.Module):
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
     """[N, L, W] -> [N, heads, L, W / heads]."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+    split: Tensor = tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return split
 
 
 class StochasticDepth(nn.Module):
@@ -217,8 +218,10 @@ class ClipVision(VisionStem, VisionTower):
         self.frames_at_once = 1 if temporal == "none" else num_frames
         blocks = make_blocks(width, layers, heads, activation=activation, mlp_width=mlp_width, drop_out=drop_out)
         if temporal == "shift":
-            blocks = [TemporalShift(block, num_frames=num_frames, fold=width // 8) for block in blocks]
-        self.transformer = Blocks(list(blocks))
+            shifted = [TemporalShift(block, num_frames=num_frames, fold=width // 8) for block in blocks]
+            self.transformer = Blocks(list(shifted))
+        else:
+            self.transformer = Blocks(list(blocks))
         self.emb_dropout = nn.Dropout(emb_dropout)
         self.time_embedding = None
         if temporal == "joint":

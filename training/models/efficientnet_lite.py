@@ -84,7 +84,7 @@ class InvertedBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         wide = maps if self.expand is None else functional.relu6(self.expand(maps))
-        found = self.project(functional.relu6(self.depthwise(wide)))
+        found: Tensor = self.project(functional.relu6(self.depthwise(wide)))
         return maps + found if self.is_residual else found
 
 

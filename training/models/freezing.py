@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any, cast
 
 from torch import nn
 
@@ -34,7 +35,7 @@ def checkpoint_activations_(model: nn.Module) -> None:
         if isinstance(part, Blocks):
             part.is_checkpointed, count = True, count + 1
         elif hasattr(part, "set_grad_checkpointing"):  # towers of open_clip and timm
-            part.set_grad_checkpointing(True)
+            cast(Any, part).set_grad_checkpointing(True)
             count += 1
     if not count:
         raise ModelConfigError("model.checkpointing: these towers have no blocks to run again")

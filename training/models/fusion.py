@@ -41,7 +41,7 @@ class LstmFusion(nn.Module):
         self.lstm_visual = nn.LSTM(embed_dim, embed_dim, batch_first=True)
 
     def forward(self, frames: Tensor) -> Tensor:
-        joined, _ = self.lstm_visual(frames)  # [B, T, D]
+        joined: Tensor = self.lstm_visual(frames)[0]  # [B, T, D]
         return (joined + frames).mean(dim=1)
 
 
@@ -61,7 +61,9 @@ class ConvFusion(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         batch, num_frames, width = frames.shape
-        mixed = self.shift(frames.reshape(batch, width, num_frames))  # [B, D, T] by reinterpretation, not transposition
+        mixed: Tensor = self.shift(
+            frames.reshape(batch, width, num_frames)
+        )  # [B, D, T] by reinterpretation, not transposition
         return (mixed.transpose(1, 2) + frames).mean(dim=1)  # [B, D]
 
 
@@ -84,7 +86,8 @@ class TransformerFusion(nn.Module):
         num_frames, positions = frames.shape[1], self.frame_position_embeddings.weight
         if num_frames > positions.shape[0]:
             raise ValueError(f"{num_frames} frames, this head has positions for {positions.shape[0]}")
-        return (self.transformer(frames + positions[:num_frames]) + frames).mean(dim=1)  # [B, D]
+        joined: Tensor = self.transformer(frames + positions[:num_frames])
+        return (joined + frames).mean(dim=1)  # [B, D]
 
 
 class ClassTokenFusion(nn.Module):

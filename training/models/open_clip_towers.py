@@ -6,7 +6,7 @@ take short rows. Left out, with a message: text towers from Hugging Face and CoC
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 from open_clip.transformer import TextTransformer, text_global_pool
@@ -22,7 +22,7 @@ class OpenClipVision(VisionTower):
 
     def __init__(self, tower: nn.Module, *, embed_dim: int) -> None:
         super().__init__()
-        size = tower.image_size
+        size: Any = tower.image_size
         sides = {size} if isinstance(size, int) else set(size)
         if len(sides) != 1:
             raise ModelConfigError(f"vision: square pictures are needed, this architecture takes {size}")
@@ -51,12 +51,13 @@ class OpenClipText(TextTower):
         embedded = tower.token_embedding(tokens) + tower.positional_embedding[:length]  # [R, L, W]
         mask = tower.attn_mask[:length, :length] if self.takes_short_rows else None
         mixed = tower.ln_final(tower.transformer(embedded, attn_mask=mask))
-        pooled = text_global_pool(mixed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id)  # [R, W]
+        pooled: Tensor = text_global_pool(mixed, tokens, pool_type=tower.pool_type, eos_token_id=tower.eos_id)  # [R, W]
         if tower.text_projection is None:
             return pooled
         if isinstance(tower.text_projection, nn.Linear):
-            return tower.text_projection(pooled)
-        return pooled @ tower.text_projection  # [R, D]
+            return tower.text_projection(pooled)  # type: ignore[no-any-return]
+        projected: Tensor = pooled @ tower.text_projection  # [R, D]
+        return projected
 
 
 def build_open_clip_towers(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[OpenClipVision, OpenClipText]:
@@ -118,7 +119,7 @@ def _make_whole(config: Mapping[str, Any], where: str) -> nn.Module:
 
 
 def _vision_of(whole: nn.Module, config: Mapping[str, Any]) -> OpenClipVision:
-    return OpenClipVision(whole.visual, embed_dim=_embed_dim(config))
+    return OpenClipVision(cast(nn.Module, whole.visual), embed_dim=_embed_dim(config))
 
 
 def _text_of(whole: nn.Module, config: Mapping[str, Any]) -> OpenClipText:

@@ -11,7 +11,7 @@ prompts: {layers: 2, heads: 8}  # xclip alone; null for no prompt generator
 normalize_frames: false     # clip alone
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from training.models.actionclip import ActionClip
@@ -20,7 +20,7 @@ from training.models.frame_average import FrameAverageClip
 from training.models.towers import build_towers, build_xclip_towers, make
 from training.models.xclip import XClip
 
-MAKERS: Mapping[str, Callable[..., VideoTextModel]] = {
+MAKERS: Mapping[str, type[VideoTextModel]] = {
     "clip": FrameAverageClip,
     "actionclip": ActionClip,
     "xclip": XClip,

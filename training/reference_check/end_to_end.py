@@ -106,4 +106,4 @@ def _check_sum(
 
 
 def _logits(model: VideoTextModel, floats: Tensor, text: Tensor) -> Tensor:
-    return model.head(*model.encode_video(floats), text)
+    return model.head(*model.encode_video(floats)[:2], text)

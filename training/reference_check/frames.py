@@ -24,4 +24,5 @@ def synthetic_frame(height: int, width: int, seed: int) -> UInt8Array:
         left = (59 * seed + 91 * channel) % max(width - width // 4, 1)
         part = frame[top : top + height // 5, left : left + width // 6, channel]
         part[:] = 255 - part
-    return frame.clip(0, 255).astype(np.uint8)
+    clipped: UInt8Array = frame.clip(0, 255).astype(np.uint8)
+    return clipped

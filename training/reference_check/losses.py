@@ -168,4 +168,5 @@ def _document(path: Path, report: Report, part: str | None = None) -> list[Any]:
     if not report.takes(path):
         return []
     document = json.loads(path.read_text(encoding="utf-8"))
-    return document if part is None else document.get(part, [])
+    found: list[Any] = document if part is None else document.get(part, [])
+    return found

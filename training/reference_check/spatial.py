@@ -191,7 +191,8 @@ def _check_frames(site: Path, report: Report) -> None:
                 report.compare("spatial frames", f"{size} seed {seed}", found != expected, 0, tolerance=0)
 
 
-def _records(site: Path, name: str, report: Report) -> list[Any]:
+def _records(site: Path, name: str, report: Report) -> Any:
+    """The content of a JSON file, an empty list where it is left out."""
     path = site / name
     return json.loads(path.read_text()) if report.takes(path) else []
 

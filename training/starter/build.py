@@ -130,8 +130,8 @@ def _checkpoint(
             interpolation="pillow_bicubic",
             size_rounding="half_up",
             crop_rounding="floor",
-            mean=cast(tuple[float, float, float], mean),
-            std=cast(tuple[float, float, float], deviation),
+            mean=mean,
+            std=deviation,
         ),
         text=TextContract(
             tokenizer="tokenizers",

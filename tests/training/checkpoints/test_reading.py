@@ -218,7 +218,7 @@ def test_plain_clip_weights_start_all_three_families(tmp_path: Path, actionclip_
         assert _same(checkpoint, read_checkpoint(tmp_path / "clip.safetensors", overrides=asked))
         model = checkpoint.build()
         with torch.no_grad():
-            assert model.head(*model.encode_video(video), model.encode_text(tokens)).shape == (2, 3)
+            assert model.head(*model.encode_video(video)[:2], model.encode_text(tokens)).shape == (2, 3)
 
 
 def test_an_older_format_is_upgraded_and_a_newer_one_refused() -> None:
@@ -282,7 +282,7 @@ def test_full_size_models_of_transformers_give_the_same_logits(tmp_path: Path, p
         tokens[row, : 4 + row] = torch.tensor([49406, *range(300, 302 + row), 49407])
     with torch.no_grad():
         expected = theirs(input_ids=tokens, pixel_values=video).logits_per_video
-        found = ours.head(*ours.encode_video(video), ours.encode_text(tokens[:, :6]))
+        found = ours.head(*ours.encode_video(video)[:2], ours.encode_text(tokens[:, :6]))
     print(f"largest difference: {(found - expected).abs().max():.2e}")
     scale = float(theirs.logit_scale.exp())
     assert_close(found, expected, magnitude=scale, terms=FULL_TOWER)
