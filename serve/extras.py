@@ -7,8 +7,18 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> modules of what it installs, 
     "triton": ("tritonclient", "grpc"),
     "postgres": ("psycopg",),
     "plots": ("matplotlib",),
-    "training": ("torch", "torchvision", "open_clip", "safetensors", "yaml", "tensorboard", "webdataset"),
-    "export": ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript"),
+    "training": (
+        "torch",
+        "torchvision",
+        "open_clip",
+        "safetensors",
+        "yaml",
+        "tensorboard",
+        "webdataset",
+        "scipy",
+        "sklearn",
+    ),
+    "export": ("torch", "torchvision", "open_clip", "safetensors", "onnx", "onnxscript", "scipy"),
 }
 MISSING_STATUS = 2  # exit status: nothing was done
 

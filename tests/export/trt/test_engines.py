@@ -177,11 +177,20 @@ def test_a_machine_without_a_gpu_is_none() -> None:
     assert any("NVIDIA GPU" in reason for reason in missing)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "concepts"])
 def test_the_graphs_to_build_hold_nothing_tensorrt_refuses(exported: Exported, family: str) -> None:
     repository = exported(family)
     for target in targets(repository, contract_of(repository)):
         require_operators(target)
+
+
+def test_quantised_tables_that_tensorrt_does_not_take_are_named(exported: Exported) -> None:
+    repository = exported("concepts")  # weights are 8-bit codes
+    for target, table in zip(
+        targets(repository, contract_of(repository)), ("text.piece_table", "visual.classifier"), strict=True
+    ):
+        with pytest.raises(ExportError, match=rf"{table}\.codes is U?INT8"):
+            require_operators(target)
 
 
 def test_the_rule_of_a_precision_is_kept() -> None:

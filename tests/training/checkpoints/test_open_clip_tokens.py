@@ -206,14 +206,14 @@ def test_a_tokenizer_file_without_the_tokens_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_serving_does_not_have_are_refused(changes: dict[str, Any], words: str) -> None:
-    tower = cast(TextTower, SimpleNamespace(context_length=77, is_causal=True))
+    tower = cast(TextTower, SimpleNamespace(context_length=77, takes_short_rows=True))
     with pytest.raises(CheckpointError, match=words):
         text_contract({"context_length": 77, **changes}, tower, name="X")
 
 
 @pytest.mark.parametrize("reduction", ["simple", "random", "shuffle"])
 def test_reductions_of_long_texts_leave_texts_that_fit_alone(reduction: str) -> None:
-    tower = cast(TextTower, SimpleNamespace(context_length=77, is_causal=True))
+    tower = cast(TextTower, SimpleNamespace(context_length=77, takes_short_rows=True))
     options = {"reduction_mask": reduction, "clean": "lower"}
     text = text_contract({"context_length": 77, "tokenizer_kwargs": options}, tower, name="X")
     theirs = open_clip.SimpleTokenizer(context_length=77, **options)

@@ -53,7 +53,9 @@ def text_features(model: VideoTextModel, checkpoint: Checkpoint, scorer: Scorer,
     tokenizer = tokenizer_of(text, file, key="--tokenizer")
     rows = [tokenizer.encode([template.replace("{}", label) for label in LABELS]) for template in text.templates]
     length = None if text.dynamic_length else text.context_length
-    return torch.stack([model.encode_text(torch.from_numpy(pad_rows(r, pad_id=0, length=length))) for r in rows])
+    return torch.stack(
+        [model.encode_text(torch.from_numpy(pad_rows(r, pad_id=text.pad_id, length=length))) for r in rows]
+    )
 
 
 @torch.no_grad()
@@ -78,7 +80,7 @@ def test_views_and_templates_are_averaged_by_the_rules(family: str, tmp_path: Pa
         scores = [chosen.scores(each).scores for each in found]
         np.testing.assert_allclose(scores, expected, atol=tolerance(scale) / 2, rtol=0)
         first, second = np.log(expected)
-        assert np.abs(first - second).max() > 0.02  # the two videos differ, so something was compared
+        assert np.abs(first - second).max() > 20 * tolerance(scale)  # the two videos differ, so something was compared
 
 
 def logits_of_video(
