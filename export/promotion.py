@@ -24,7 +24,7 @@ from serve.text.encoding import encode_bank
 from serve.text.tokenizer import load_tokenizer
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
-from training.data.decode_process import DecodeProcess
+from training.data.decoding.process import DecodeProcess
 from training.evaluation.bootstrap import paired_bootstrap
 
 RUNTIME = "onnxruntime-cpu"  # both versions on the same one

@@ -30,8 +30,8 @@ from serve.cli.options import Version, check_variables
 from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data import command_line as data
-from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
+from training.data.lists.annotations import AnnotationError
 from training.evaluation import command_line as evaluation
 from training.evaluation.errors import EvaluationError
 from training.few_shot.command_line import few_shot

@@ -69,7 +69,7 @@ class ExtraSource:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What it is trained on; `training.data.sources` and `training.data.systems` hold the names that are known."""
+    """What it is trained on; `training.sources.registry` and `training.data.clips.rules` hold the known names."""
 
     source: str = "demo"  # demo, frames, videos, csv, folder, feedback, shards
     train: str = ""  # list, CSV, folder of class folders, or shards (braces and * expand)

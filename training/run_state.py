@@ -18,12 +18,12 @@ from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoin
 from training.checkpoints.start import starting_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, differences, plain
 from training.contracts import scoring_of, text_of
-from training.data.sources import Source
-from training.data.systems import preprocess_of, sampling_of
+from training.data.clips.rules import preprocess_of, sampling_of
 from training.distributed import Place, wait_for_all
 from training.models.adapters import merged_weights
 from training.models.base import VideoTextModel
 from training.optimisers import make_optimiser
+from training.sources.registry import Source
 
 logger = logging.getLogger(__name__)
 

@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.config import ConfigError, TrainConfig
-from training.data.mixing import Mixing, smoothed_targets
-from training.data.reading import draws_of
-from training.data.sources import Source, make_source
-from training.data.systems import normalised, preprocess_of
+from training.data.augmentation.mixing import Mixing, smoothed_targets
+from training.data.clips.reader import draws_of
+from training.data.clips.rules import normalised, preprocess_of
 from training.devices import computing_in, device_named
 from training.distributed import Place, any_of_ranks, check_shares, joined, mean_over_ranks
 from training.monitor import Monitor, losses_text, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
 from training.run_state import RunState, begin, keep
 from training.schedules import Clock, Schedule, schedule_of
+from training.sources.registry import Source, make_source
 from training.stopping import StoppedError, StopSignal
 
 logger = logging.getLogger(__name__)

@@ -29,11 +29,11 @@ from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
 from tests.shared_data import VIDEOS
 from training.config import DataConfig
-from training.data.clips import Epochs, Sample, TestClips, TrainingClips, collate, workers_start
-from training.data.listings import Entry
-from training.data.many import processors
-from training.data.reading import ClipReader, decode_settings
-from training.data.systems import clip_rule
+from training.data.clips.datasets import Epochs, Sample, TestClips, TrainingClips, collate, workers_start
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import clip_rule
+from training.data.decoding.pool import processors
+from training.data.lists.listings import Entry
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 

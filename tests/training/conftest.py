@@ -8,9 +8,9 @@ import pytest
 
 from tests.synthetic_video import make_video, picture
 from training.config import DataConfig
-from training.data.listings import Entry
-from training.data.reading import ClipReader, decode_settings
-from training.data.systems import clip_rule
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import clip_rule
+from training.data.lists.listings import Entry
 
 more_workers_than_processors = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on purpose
 CLASSES = ("closing arms", "opening arms", "waving")

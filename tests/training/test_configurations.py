@@ -11,7 +11,7 @@ from serve.text.prompts import ACTIONCLIP_TEMPLATES
 from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, write_tokenizer
 from training.checkpoints.own import build_outline, load_checkpoint
 from training.config import TrainConfig, load_config
-from training.data.systems import preprocess_of
+from training.data.clips.rules import preprocess_of
 from training.models.adapters import add_adapters_
 from training.models.freezing import checkpoint_activations_, freeze_
 from training.optimisers import actionclip_optimiser, freeze_xclip_text_, make_optimiser, xclip_optimiser

@@ -8,7 +8,7 @@ import torch
 
 from serve.contract import Family, PreprocessContract, ScoringContract
 from training.config import DataConfig
-from training.data.systems import normalised, preprocess_of, sampling_of
+from training.data.clips.rules import normalised, preprocess_of, sampling_of
 from training.recipes import ACTIONCLIP, FAMILIES, PLAIN, XCLIP, family_contracts
 
 ACTIONCLIP_PROMPTS = (

@@ -12,14 +12,14 @@ from tests.training.test_trainer import DEMO, SMALL
 from training import trainer
 from training.checkpoints.own import load_checkpoint
 from training.config import ConfigError, TrainConfig, load_config
-from training.data import clips as clips_module
-from training.data.annotations import AnnotationError
 from training.data.bad_videos import TooManyBadVideosError
-from training.data.listings import entries_of, read_rows
-from training.data.many import processors
+from training.data.clips import datasets as clips_module
+from training.data.decoding.pool import processors
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import entries_of, read_rows
 from training.data.prepare import Parts, Pictures, prepare
-from training.data.shard_writing import write_shards
-from training.data.sources import SOURCES, make_source
+from training.data.shards.writing import write_shards
+from training.sources.registry import SOURCES, make_source
 
 
 @pytest.fixture(scope="module")

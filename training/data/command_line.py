@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from training.config import ConfigError
-from training.data.annotations import AnnotationError
-from training.data.many import processors
+from training.data.decoding.pool import processors
+from training.data.lists.annotations import AnnotationError
 
 Workers = Annotated[int, typer.Option(min=0, max=256, help="Decode processes; 0: one for each processor.")]
 Deadline = Annotated[float, typer.Option(min=0.1, max=36000, help="Seconds one video may take.")]
@@ -68,8 +68,8 @@ def shard(
     seed: Annotated[int, typer.Option(min=0, help="Of the order.")] = 0,
 ) -> None:
     """Write WebDataset shards."""
-    from training.data.listings import class_names, entries_of, kind_of, read_rows
-    from training.data.shard_writing import write_shards
+    from training.data.lists.listings import class_names, entries_of, kind_of, read_rows
+    from training.data.shards.writing import write_shards
 
     try:
         rows = read_rows(source or kind_of(listing, root=root), listing, root=root)
@@ -109,7 +109,7 @@ def check(
 ) -> None:
     """Read every entry as training would, before an hour is lost; exit status 1 when training would break."""
     from training.config import DataConfig, load_config
-    from training.data.check import check_lists
+    from training.data.checking.check import check_lists
 
     data = (
         load_config(config).data

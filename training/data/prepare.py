@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from serve.video.limits import DecodeSettings
-from training.data.annotations import AnnotationError
-from training.data.decode_process import DISK_IS_FULL, BadVideoError, DecodeProcess
+from training.data.decoding.pool import for_each
+from training.data.decoding.process import DISK_IS_FULL, BadVideoError, DecodeProcess
 from training.data.failure_file import FailureFile, origin_of, write_lines
-from training.data.listings import Row, class_names, labelled, read_rows
-from training.data.many import for_each
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import Row, class_names, labelled, read_rows
+from training.data.lists.splits import PARTS, split_rows
 from training.data.progress import progress_bar
-from training.data.splits import PARTS, split_rows
 
 FRAMES, PARTIAL, NOTE, FAILURES, CLASSES = "frames", ".partial", "source.json", "failures.jsonl", "classes.csv"
 LARGEST_PICTURE_BYTES = 64 * 2**20

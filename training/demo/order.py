@@ -18,9 +18,9 @@ from serve.contract import PreprocessContract
 from serve.files import atomic_write
 from serve.text.tokenizer import pad_rows
 from training.config import ConfigError, TrainConfig
-from training.data.clips import Epochs
+from training.data.clips.datasets import Epochs
+from training.data.clips.rules import normalised, preprocess_of
 from training.data.prompts import clip_tokenizer
-from training.data.systems import normalised, preprocess_of
 from training.demo.actions import PAIRS
 from training.demo.captions import COLOURS, Combination, opposite
 from training.demo.dataset import RenderedClips, render_clip

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from serve.contract import PreprocessContract
 from serve.text.tokenizer import pad_rows
+from training.data.clips.rules import normalised
 from training.data.prompts import clip_tokenizer
-from training.data.systems import normalised
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.dataset import render_clip
 from training.demo.phrases import DEMO_TEXT

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.config import ConfigError, TrainConfig
-from training.data.clips import loading_workers, workers_start
-from training.data.systems import preprocess_of
+from training.data.clips.datasets import loading_workers, workers_start
+from training.data.clips.rules import preprocess_of
 from training.demo.captions import combinations
 from training.demo.card import demo_card
 from training.demo.dataset import RenderedClips

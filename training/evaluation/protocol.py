@@ -12,7 +12,7 @@ from serve.contract import PreprocessContract, SamplingContract, ScoringContract
 from serve.text.prompts import check_templates
 from training.checkpoints.own import Checkpoint
 from training.config import DataConfig
-from training.data.systems import preprocess_of, sampling_of
+from training.data.clips.rules import preprocess_of, sampling_of
 from training.devices import Precision
 from training.evaluation.errors import EvaluationError
 

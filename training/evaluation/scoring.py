@@ -13,7 +13,7 @@ from serve.arrays import Float32Array, Int64Array
 from serve.scoring import Scores, reduce_logits
 from serve.text.encoding import encode_bank
 from serve.text.tokenizer import Tokenizer
-from training.data.systems import normalised
+from training.data.clips.rules import normalised
 from training.devices import computing_in
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol

@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from serve.files import file_sha256
 from training.config import DataConfig
-from training.data.annotations import AnnotationError, read_class_names
 from training.data.bad_videos import Failure
-from training.data.clips import loading_workers, single_threaded, workers_start
-from training.data.decode_process import BadVideoError
-from training.data.listings import Entry, class_names, entries_of, kind_of, read_rows
-from training.data.reading import ClipReader, decode_settings
-from training.data.shards import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
-from training.data.systems import clip_rule
+from training.data.clips.datasets import loading_workers, single_threaded, workers_start
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import clip_rule
+from training.data.decoding.process import BadVideoError
+from training.data.lists.annotations import AnnotationError, read_class_names
+from training.data.lists.listings import Entry, class_names, entries_of, kind_of, read_rows
+from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
 from training.evaluation.protocol import Protocol
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.files import file_sha256
-from training.data.annotations import AnnotationError, read_names_of_any_id
+from training.data.lists.annotations import AnnotationError, read_names_of_any_id
 from training.evaluation.errors import EvaluationError
 
 SHOWN = 20

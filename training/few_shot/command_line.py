@@ -8,7 +8,7 @@ import typer
 from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data.command_line import Classes, Root, SourceOf, Workers
-from training.data.many import processors
+from training.data.decoding.pool import processors
 
 
 def few_shot(

@@ -21,13 +21,13 @@ from serve.store.feature_cache import FeatureCache
 from serve.text.encoding import encode_bank
 from training.config import DataConfig
 from training.data.bad_videos import BadVideos, Failure
-from training.data.decode_process import BadVideoError, DecodeProcess
-from training.data.inspection import digest_of
-from training.data.listings import Entry
-from training.data.many import for_each
+from training.data.checking.inspection import digest_of
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import ClipRule, clip_rule
+from training.data.decoding.pool import for_each
+from training.data.decoding.process import BadVideoError, DecodeProcess
+from training.data.lists.listings import Entry
 from training.data.progress import progress_bar
-from training.data.reading import ClipReader, decode_settings
-from training.data.systems import ClipRule, clip_rule
 from training.few_shot.towers import Towers
 
 logger = logging.getLogger(__name__)

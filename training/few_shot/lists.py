@@ -8,9 +8,9 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.annotations import AnnotationError
 from training.data.failure_file import write_lines
-from training.data.listings import Entry, Row, read_rows
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import Entry, Row, read_rows
 
 TWINS = {"videos": "frames", "frames": "videos"}
 

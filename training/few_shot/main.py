@@ -19,10 +19,10 @@ from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
 from serve.features import RowLayout
 from training.config import ConfigError
-from training.data.annotations import AnnotationError
 from training.data.failure_file import write_lines
-from training.data.listings import Entry, class_names, entries_of, in_known_words, kind_of, read_rows
-from training.data.shots import Draw, draw_shots
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import Entry, class_names, entries_of, in_known_words, kind_of, read_rows
+from training.data.lists.shots import Draw, draw_shots
 from training.devices import device_named
 from training.few_shot.encoding import Encoded, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists

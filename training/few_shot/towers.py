@@ -21,8 +21,8 @@ from serve.models.repository import find_contract, verify_files
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.reading import read_checkpoint
 from training.checkpoints.tokenizer_files import with_tokenizer_file
+from training.data.clips.rules import normalised
 from training.data.prompts import tokenizer_of
-from training.data.systems import normalised
 
 HEAD_CLASSES = 1024  # that an exported prompt head sees at once; its memory grows with them
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import Parameter, functional
 
-from training.data.crops import Box
-from training.data.draws import seeded
-from training.data.mixing import cutmix, cutmix_box, mixup, smoothed_targets
+from training.data.augmentation.crops import Box
+from training.data.augmentation.draws import seeded
+from training.data.augmentation.mixing import cutmix, cutmix_box, mixup, smoothed_targets
 from training.losses import actionclip_kl, kl_to_labels, label_targets, smoothed_cross_entropy, soft_cross_entropy
 from training.optimisers import actionclip_optimiser
 from training.reference_check.report import Report

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array, UInt8Array
 from serve.contract import PreprocessContract
 from serve.video.preprocess import crop_frame, join_views, normalise
-from training.data.augmentations import Frames, flip_label
-from training.data.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
-from training.data.draws import seeded
-from training.data.randaugment import OPERATIONS, RandAugment
-from training.data.views import ActionClipViews, XClipViews, flip_by_chance
+from training.data.augmentation.augmentations import Frames, flip_label
+from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
+from training.data.augmentation.draws import seeded
+from training.data.augmentation.randaugment import OPERATIONS, RandAugment
+from training.data.augmentation.views import ActionClipViews, XClipViews, flip_by_chance
 from training.recipes import ACTIONCLIP, XCLIP
 from training.reference_check.frames import synthetic_frame
 from training.reference_check.report import Report

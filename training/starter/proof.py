@@ -20,7 +20,7 @@ import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
 from serve.vocabularies.prototypes import fit_prototypes
-from training.data.listings import Entry
+from training.data.lists.listings import Entry
 from training.evaluation.bootstrap import mean_interval
 from training.few_shot.encoding import VideoEncoder
 from training.few_shot.towers import ExportedTowers

@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.annotations import (
-    AnnotationError,
-    first_file_number,
-    parse_frame_folder,
-    parse_video_file,
-    read_class_names,
-)
+from training.data.frame_folders import first_file_number
+from training.data.lists.annotations import AnnotationError, parse_frame_folder, parse_video_file, read_class_names
 
 
 def test_paths_may_hold_spaces() -> None:

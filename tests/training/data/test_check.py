@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import CLASSES, write_clip
 from training.__main__ import app
-from training.data.contact_sheet import FRAME_SIZE, GAP, TEXT_WIDTH
-from training.data.listings import entries_of, read_rows
-from training.data.shard_writing import write_shards
+from training.data.checking.contact_sheet import FRAME_SIZE, GAP, TEXT_WIDTH
+from training.data.lists.listings import entries_of, read_rows
+from training.data.shards.writing import write_shards
 
 SMALL = ("--image-size", "32", "--num-frames", "4", "--workers", "1")
 

@@ -17,11 +17,11 @@ from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from tests.synthetic_video import index_of
 from tests.training.conftest import more_workers_than_processors
+from training.data.augmentation.draws import Draws
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
-from training.data.clips import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
-from training.data.draws import Draws
-from training.data.listings import Entry
-from training.data.reading import ClipReader
+from training.data.clips.datasets import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
+from training.data.clips.reader import ClipReader
+from training.data.lists.listings import Entry
 
 Reader = Callable[..., ClipReader]
 

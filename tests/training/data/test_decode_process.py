@@ -14,7 +14,7 @@ from tests.serve.video.outcomes import odd_files
 from tests.shared_data import ODD, needs_shared
 from tests.synthetic_video import index_of, make_video
 from tests.waiting import eventually
-from training.data.decode_process import BadVideoError, DecodeProcess
+from training.data.decoding.process import BadVideoError, DecodeProcess
 
 
 @pytest.fixture

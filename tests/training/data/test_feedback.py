@@ -12,9 +12,9 @@ from tests.training.conftest import CLASSES
 from tests.training.test_trainer import DEMO, SMALL
 from training.__main__ import app
 from training.config import ConfigError, TrainConfig, load_config, plain
-from training.data.annotations import AnnotationError
-from training.data.labelled import LabelledSource
-from training.data.listings import kind_of, read_rows
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import kind_of, read_rows
+from training.sources.labelled import LabelledSource
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_extra_source_that_cannot_be_is_told(change: str, words: str) -> None
 
 
 def test_the_demo_world_and_shards_take_no_extra_source(kept: FeedbackFolder) -> None:
-    from training.data.sources import make_source
+    from training.sources.registry import make_source
 
     extra = json.dumps([{"train": str(kept.folder)}])
     with pytest.raises(ConfigError, match=r"data\.extra"):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import CLASSES
-from training.data.annotations import AnnotationError
-from training.data.listings import class_names, entries_of, kind_of, labelled, read_rows
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import class_names, entries_of, kind_of, labelled, read_rows
 
 
 def test_class_folders_name_the_classes(class_folders: Path) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.draws import seeded
-from training.data.mixing import Mixing, cutmix_box, smoothed_targets
+from training.data.augmentation.draws import seeded
+from training.data.augmentation.mixing import Mixing, cutmix_box, smoothed_targets
 
 
 @pytest.fixture

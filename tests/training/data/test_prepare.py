@@ -19,8 +19,8 @@ from tests.training.conftest import CLASSES, write_clip
 from tests.waiting import eventually
 from training.__main__ import app
 from training.config import ConfigError
-from training.data.annotations import read_class_names
-from training.data.listings import entries_of, read_rows
+from training.data.lists.annotations import read_class_names
+from training.data.lists.listings import entries_of, read_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,12 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.training.conftest import CLASSES, more_workers_than_processors
-from training.data.annotations import AnnotationError
-from training.data.clips import Sample, TestClips, collate, workers_start
-from training.data.listings import Entry
-from training.data.reading import ClipReader
-from training.data.shard_writing import write_shards
-from training.data.shards import PackedClips, PackedTestClips, Shard, find_shards, samples_of
+from training.data.clips.datasets import Sample, TestClips, collate, workers_start
+from training.data.clips.reader import ClipReader
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import Entry
+from training.data.shards.reading import PackedClips, PackedTestClips, Shard, find_shards, samples_of
+from training.data.shards.writing import write_shards
 
 Reader = Callable[..., ClipReader]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from training.data.annotations import AnnotationError
-from training.data.listings import Entry
-from training.data.shots import draw_shots, few_of_each
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import Entry
+from training.data.lists.shots import draw_shots, few_of_each
 
 BASE = Path("/data/set")
 COUNTS = (10, 6, 3)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.listings import Row
-from training.data.splits import split_rows
+from training.data.lists.listings import Row
+from training.data.lists.splits import split_rows
 
 
 def rows_at(base: Path, *, groups: int = 0) -> list[Row]:

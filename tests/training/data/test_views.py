@@ -9,11 +9,11 @@ from PIL import Image
 from torchvision.transforms import ColorJitter
 
 from serve.arrays import UInt8Array
-from training.data.augmentations import colour_jitter, flip, flip_label, gaussian_blur, grayscale, solarise
-from training.data.crops import five_boxes, five_crops, ten_crops
-from training.data.draws import seeded
-from training.data.randaugment import OPERATIONS, RandAugment
-from training.data.views import ActionClipViews, XClipViews
+from training.data.augmentation.augmentations import colour_jitter, flip, flip_label, gaussian_blur, grayscale, solarise
+from training.data.augmentation.crops import five_boxes, five_crops, ten_crops
+from training.data.augmentation.draws import seeded
+from training.data.augmentation.randaugment import OPERATIONS, RandAugment
+from training.data.augmentation.views import ActionClipViews, XClipViews
 from training.reference_check.frames import synthetic_frame
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from serve.contract import PreprocessContract
 from training.config import ConfigError
-from training.data.listings import read_rows
+from training.data.lists.listings import read_rows
 from training.demo.actions import PAIRS
 from training.demo.captions import COLOURS, DIRECTIONS, combinations, held_out, seen
 from training.demo.dataset import RenderedClips

@@ -11,8 +11,8 @@ from tests.models import tiny_actionclip, tiny_xclip
 from tests.training.conftest import CLASSES
 from training.checkpoints.own import save_checkpoint
 from training.config import DataConfig, RunConfig, TrainConfig, plain
-from training.data.listings import Entry
-from training.data.shard_writing import write_shards
+from training.data.lists.listings import Entry
+from training.data.shards.writing import write_shards
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from serve.video.views import ViewRequest
 from tests.synthetic_video import make_picture
 from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES
-from training.data.annotations import AnnotationError
+from training.data.lists.annotations import AnnotationError
 from training.data.prompts import tokenizer_of
 from training.demo.captions import combinations
 from training.demo.videos import write_videos

@@ -12,12 +12,12 @@ from tests.models import FRAMES, SIZE, tiny_checkpoint
 from training.checkpoints.own import Checkpoint
 from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainConfig
 from training.contracts import scoring_of, text_of
-from training.data.labelled import LabelledSource
+from training.data.clips.rules import preprocess_of, sampling_of
 from training.data.prompts import tokenizer_of
-from training.data.systems import preprocess_of, sampling_of
 from training.evaluation.protocol import protocol_of
 from training.evaluation.running import Pace, evaluate_list
 from training.evaluation.videos import read_list
+from training.sources.labelled import LabelledSource
 
 CASES: dict[str, tuple[Family, str, dict[str, Any], str, float]] = {
     "sigmoid with a bias": ("clip", "plain", {"logit_bias": -3.0, "logit_scale": 3.0}, "sigmoid", 0.0),

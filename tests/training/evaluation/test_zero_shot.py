@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.annotations import AnnotationError
+from training.data.lists.annotations import AnnotationError
 from training.evaluation.errors import EvaluationError
 from training.evaluation.zero_shot import check_disjoint, comparable_name, overlap, random_subsets, read_names
 

@@ -16,9 +16,9 @@ from tests.tolerances import DOT, assert_close
 from training.checkpoints.own import Checkpoint, save_checkpoint
 from training.config import ConfigError, DataConfig
 from training.data.bad_videos import TooManyBadVideosError
-from training.data.decode_process import DecodeProcess
-from training.data.listings import Entry
-from training.data.reading import ClipReader, decode_settings
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.decoding.process import DecodeProcess
+from training.data.lists.listings import Entry
 from training.few_shot.encoding import Encoded, VideoEncoder, _test_rule
 from training.few_shot.towers import CheckpointTowers, ExportedTowers
 

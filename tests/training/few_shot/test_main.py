@@ -20,7 +20,7 @@ from tests.small_repository import shifted
 from tests.training.conftest import CLASSES, write_clip
 from training.__main__ import app, main
 from training.checkpoints.own import save_checkpoint
-from training.data.listings import entries_of, kind_of, read_rows
+from training.data.lists.listings import entries_of, kind_of, read_rows
 from training.data.prepare import Parts, Pictures, prepare
 
 Run = Callable[..., tuple[dict[str, Any], str]]

@@ -8,9 +8,6 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-FRAME_TEMPLATE = "img_{:05d}.jpg"
-ZERO_BASED_TEMPLATE = "frame{:d}.jpg"  # the one template whose files are taken to start at 0
-
 
 class AnnotationError(ValueError):
     """A line that cannot be read; the message quotes it."""
@@ -55,13 +52,6 @@ def parse_video_file(line: str) -> VideoFile:
     if len(parts) != 2 or not parts[1].isdecimal():
         raise AnnotationError(f"expected `path label`, found {line.strip()!r}")
     return VideoFile(path=parts[0], label=int(parts[1]))
-
-
-def first_file_number(template: str = FRAME_TEMPLATE, bias: int | None = None) -> int:
-    """Number of the file that holds frame 0: `bias` where it is given, else 1, or 0 under `frame{:d}.jpg`."""
-    if bias is not None:
-        return bias
-    return 0 if template == ZERO_BASED_TEMPLATE else 1
 
 
 def read_class_names(path: Path) -> list[str]:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from serve.arrays import UInt8Array
-from training.data.augmentations import Frames, Scope
-from training.data.draws import Draws
+from training.data.augmentation.augmentations import Frames, Scope
+from training.data.augmentation.draws import Draws
 
 STRONGEST = 30  # the scale of M
 CUTOUT_COLOUR = (125, 123, 114)

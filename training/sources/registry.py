@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from training.config import ConfigError, TrainConfig
-from training.data.listings import KINDS
+from training.data.lists.listings import KINDS
 from training.models.base import VideoTextModel
 from training.monitor import Measured
 
@@ -73,7 +73,7 @@ def _order(config: TrainConfig) -> Source:
 
 
 def _labelled(config: TrainConfig) -> Source:
-    from training.data.labelled import LabelledSource
+    from training.sources.labelled import LabelledSource
 
     return LabelledSource(config)
 

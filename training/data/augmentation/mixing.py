@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.crops import Box
-from training.data.draws import Draws
+from training.data.augmentation.crops import Box
+from training.data.augmentation.draws import Draws
 
 
 def smoothed_targets(labels: Tensor, num_classes: int, *, smoothing: float) -> Tensor:

@@ -8,15 +8,16 @@ from itertools import islice
 from pathlib import Path
 
 from training.config import DataConfig
-from training.data.annotations import FRAME_TEMPLATE, AnnotationError, read_class_names
 from training.data.bad_videos import Failure
-from training.data.decode_process import BadVideoError, DecodeProcess
-from training.data.listings import Entry, Row, kind_of, labelled, names_of, read_rows
-from training.data.many import for_each
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import ClipRule
+from training.data.decoding.pool import for_each
+from training.data.decoding.process import BadVideoError, DecodeProcess
+from training.data.frame_folders import FRAME_TEMPLATE
+from training.data.lists.annotations import AnnotationError, read_class_names
+from training.data.lists.listings import Entry, Row, kind_of, labelled, names_of, read_rows
 from training.data.progress import progress_bar
-from training.data.reading import ClipReader, decode_settings
-from training.data.shards import Shard, find_shards, read_index, samples_of
-from training.data.systems import ClipRule
+from training.data.shards.reading import Shard, find_shards, read_index, samples_of
 
 HASHED_BYTES = 2**20  # read at once
 

@@ -14,15 +14,24 @@ from torch.utils.data import DataLoader, Dataset
 from serve.scoring import Scores, bank_of, reduce_logits, top_k
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.contracts import scoring_of, text_of
-from training.data.annotations import read_class_names
 from training.data.bad_videos import BadVideos
-from training.data.clips import Batch, Epochs, Sample, TestClips, TrainingClips, collate, loading_workers, workers_start
-from training.data.listings import Entry, Row, class_names, entries_of, in_known_words, names_of, read_rows
+from training.data.clips.datasets import (
+    Batch,
+    Epochs,
+    Sample,
+    TestClips,
+    TrainingClips,
+    collate,
+    loading_workers,
+    workers_start,
+)
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import clip_rule, normalised
+from training.data.lists.annotations import read_class_names
+from training.data.lists.listings import Entry, Row, class_names, entries_of, in_known_words, names_of, read_rows
+from training.data.lists.shots import few_of_each
 from training.data.prompts import TemplatedPhrases
-from training.data.reading import ClipReader, decode_settings
-from training.data.shards import PackedClips, PackedTestClips, Shard, find_shards, read_index
-from training.data.shots import few_of_each
-from training.data.systems import clip_rule, normalised
+from training.data.shards.reading import PackedClips, PackedTestClips, Shard, find_shards, read_index
 from training.distributed import gathered_objects, place_among_ranks, share_of
 from training.evaluation.tally import Tally, merged_over_ranks, row_of
 from training.models.base import VideoTextModel

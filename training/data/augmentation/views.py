@@ -10,7 +10,7 @@ import numpy as np
 
 from serve.arrays import UInt8Array
 from serve.video.preprocess import opencv_bilinear, pillow_bilinear, scaled_size
-from training.data.augmentations import (
+from training.data.augmentation.augmentations import (
     Frames,
     Scope,
     colour_jitter,
@@ -20,9 +20,9 @@ from training.data.augmentations import (
     grayscale,
     solarise,
 )
-from training.data.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
-from training.data.draws import Draws
-from training.data.randaugment import RandAugment
+from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
+from training.data.augmentation.draws import Draws
+from training.data.augmentation.randaugment import RandAugment
 
 FLIP, JITTER, GRAY = 0.5, 0.8, 0.2  # probabilities, per clip
 

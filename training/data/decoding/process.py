@@ -17,7 +17,7 @@ from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 
-JOBS = "training.data.decode_jobs"
+JOBS = "training.data.decoding.jobs"
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # no fault of the video that was being read
 
 _inherited: list[object] = []  # handles of a parent's processes, kept so that nothing ends them from a fork

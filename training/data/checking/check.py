@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from training.config import DataConfig
-from training.data.annotations import AnnotationError
-from training.data.contact_sheet import SheetRow, draw_sheet
-from training.data.decode_process import BadVideoError
-from training.data.inspection import Found, Item, read_all, units_of
-from training.data.reading import ClipReader, decode_settings
-from training.data.systems import clip_rule
+from training.data.checking.contact_sheet import SheetRow, draw_sheet
+from training.data.checking.inspection import Found, Item, read_all, units_of
+from training.data.clips.reader import ClipReader, decode_settings
+from training.data.clips.rules import clip_rule
+from training.data.decoding.process import BadVideoError
+from training.data.lists.annotations import AnnotationError
 
 TOLD = 5  # examples of each finding in the printed report; the JSON line holds them all
 

@@ -16,10 +16,11 @@ import numpy as np
 from webdataset.writer import TarWriter
 
 from serve.files import write_atomically
-from training.data.annotations import FRAME_TEMPLATE, AnnotationError, first_file_number
-from training.data.listings import SUFFIXES, Entry
+from training.data.frame_folders import FRAME_TEMPLATE, first_file_number
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import SUFFIXES, Entry
 from training.data.progress import progress_bar
-from training.data.shards import INDEX, OTHER_VIDEO
+from training.data.shards.reading import INDEX, OTHER_VIDEO
 
 
 def write_shards(

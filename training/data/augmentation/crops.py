@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from serve.arrays import UInt8Array
-from training.data.draws import Draws
+from training.data.augmentation.draws import Draws
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 SNAP = 3  # a side closer than this to the wanted size becomes it, pixels

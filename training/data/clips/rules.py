@@ -14,11 +14,11 @@ from serve.arrays import Int64Array, UInt8Array
 from serve.contract import PreprocessContract, SamplingContract, SamplingRule
 from serve.video.sampling import clip_indices
 from training.config import ConfigError, DataConfig
-from training.data.augmentations import Frames, Scope
-from training.data.draws import Draws
-from training.data.randaugment import RandAugment
-from training.data.sampling import SampleFrames, actionclip_training
-from training.data.views import ActionClipViews, XClipViews
+from training.data.augmentation.augmentations import Frames, Scope
+from training.data.augmentation.draws import Draws
+from training.data.augmentation.randaugment import RandAugment
+from training.data.augmentation.sampling import SampleFrames, actionclip_training
+from training.data.augmentation.views import ActionClipViews, XClipViews
 from training.recipes import ACTIONCLIP, PLAIN, XCLIP, Recipe
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 
 from serve.arrays import UInt8Array
-from training.data.draws import Draws
+from training.data.augmentation.draws import Draws
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
 BLUR_SIGMA = (0.1, 2.0)  # pixels

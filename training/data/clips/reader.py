@@ -16,12 +16,12 @@ from serve.video.preprocess import crop_frame, opencv_bilinear
 from serve.video.sampling import clip_indices
 from serve.video.views import ViewRequest
 from training.config import DataConfig
-from training.data.annotations import FRAME_TEMPLATE, first_file_number
-from training.data.augmentations import Frames
-from training.data.decode_process import BadVideoError, DecodeProcess
-from training.data.draws import Draws, seeded
-from training.data.listings import Entry
-from training.data.systems import ClipRule
+from training.data.augmentation.augmentations import Frames
+from training.data.augmentation.draws import Draws, seeded
+from training.data.clips.rules import ClipRule
+from training.data.decoding.process import BadVideoError, DecodeProcess
+from training.data.frame_folders import FRAME_TEMPLATE, first_file_number
+from training.data.lists.listings import Entry
 
 Seed = tuple[int, ...]  # run's seed, epoch, index, attempt
 

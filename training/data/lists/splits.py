@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.data.listings import Row
+from training.data.lists.listings import Row
 
 PARTS = ("train", "val", "test")
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from serve.feedback.index import INDEX, clip_path, read_index
 from serve.text.normalization import caseless_form
-from training.data.annotations import AnnotationError, parse_frame_folder, parse_video_file, read_class_names
+from training.data.lists.annotations import AnnotationError, parse_frame_folder, parse_video_file, read_class_names
 
 Parsed = TypeVar("Parsed")
 

@@ -24,12 +24,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
-from training.data.annotations import AnnotationError
 from training.data.bad_videos import Failure, TooManyBadVideosError
-from training.data.clips import MOST_ATTEMPTS, Sample, single_threaded
-from training.data.decode_process import BadVideoError
-from training.data.listings import SUFFIXES, Entry
-from training.data.reading import ClipReader, Seed
+from training.data.clips.datasets import MOST_ATTEMPTS, Sample, single_threaded
+from training.data.clips.reader import ClipReader, Seed
+from training.data.decoding.process import BadVideoError
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import SUFFIXES, Entry
 
 INDEX = "shards.json"
 OTHER_VIDEO = "video"  # field of a video whose file name has no suffix that is known

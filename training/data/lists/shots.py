@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.annotations import AnnotationError
-from training.data.listings import Entry
+from training.data.lists.annotations import AnnotationError
+from training.data.lists.listings import Entry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from serve.video.limits import DecodeSettings
-from training.data.decode_process import DecodeProcess
+from training.data.decoding.process import DecodeProcess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from serve.arrays import Float64Array, Int64Array
-from training.data.draws import Draws
+from training.data.augmentation.draws import Draws
 
 OutOfBound = Literal["loop", "repeat_last"]
 

@@ -11,7 +11,7 @@ from serve.video.child import Job
 from serve.video.decode import load_views, open_video, read_frames
 from serve.video.preprocess import pillow_bicubic, scaled_size
 from serve.video.views import ViewRequest
-from training.data.annotations import FRAME_TEMPLATE
+from training.data.frame_folders import FRAME_TEMPLATE
 
 
 def frames(job: Job, *, path: Path) -> dict[str, object]:

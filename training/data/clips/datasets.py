@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from training.data.bad_videos import Failure, TooManyBadVideosError
-from training.data.decode_process import BadVideoError
-from training.data.listings import Entry
-from training.data.many import processors
-from training.data.reading import ClipReader
+from training.data.clips.reader import ClipReader
+from training.data.decoding.pool import processors
+from training.data.decoding.process import BadVideoError
+from training.data.lists.listings import Entry
 
 logger = logging.getLogger(__name__)
 
