@@ -17,6 +17,7 @@ LIGHT = [
     "extras",
     "features",
     "files",
+    "independence",
     "feedback/index",
     "models/repository",
     "parity",

@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 
 MODULES = (
+    "serve.independence",
     "serve.parity",
     "serve.scoring",
     "serve.text.prompts",
