@@ -77,7 +77,7 @@ def serve(channel: Channel) -> None:
 
 def _answer(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Run one job; return its result or its error as a message."""
-    from serve.video.border import decoder_fault
+    from serve.video.border import decoder_fault, exhausted, is_exhaustion
 
     raise_processor_limit(job.settings.max_cpu_seconds)
     try:
@@ -85,13 +85,18 @@ def _answer(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"kind": "done", "value": getattr(importlib.import_module(module), function)(job, **arguments)}
     except ChannelClosed:
         raise
-    except MemoryError:
-        limit = job.settings.max_memory_bytes
-        return error_document(DecodeLimitExceeded("decoding needs more memory than allowed", limit_bytes=limit))
+    except DecodeLimitExceeded as error:
+        return error_document(_with_limit(error, job.settings))
     except (ActserveError, OSError) as error:
         return error_document(error)
     except Exception as error:
-        return error_document(decoder_fault(error))
+        is_limit = is_exhaustion(error)
+        return error_document(_with_limit(exhausted(), job.settings) if is_limit else decoder_fault(error))
+
+
+def _with_limit(error: DecodeLimitExceeded, settings: DecodeSettings) -> DecodeLimitExceeded:
+    error.facts.setdefault("limit_bytes", settings.max_memory_bytes)
+    return error
 
 
 def choice(indices: Int64Array) -> bytes:
@@ -135,7 +140,7 @@ def prepare(settings: DecodeSettings) -> None:
             libc.mallopt(_M_ARENA_MAX, 2)  # each arena reserves 64 MiB of address space
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, settings.max_file_bytes)
-    _limit(resource.RLIMIT_AS, _address_space() + settings.max_memory_bytes)
+    _limit(resource.RLIMIT_AS, address_space() + settings.max_memory_bytes)
 
 
 def death(exitcode: int) -> UndecodableVideo:
@@ -164,7 +169,7 @@ def raise_processor_limit(seconds: int) -> None:
     _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
 
 
-def _address_space() -> int:
+def address_space() -> int:
     """Return the bytes that this idle process has mapped."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -91,7 +91,8 @@ class DecodeChild:
 
         Raises:
             ChildGone: the child died, or was stopped, while it was idle.
-            ChildLost: the child died during this request or was killed at the deadline; close this object.
+            ChildLost: the child died during this request, ran out of memory, or was killed at the deadline; close this
+                object.
             ActserveError, OSError: raised by the job; the child can be used again.
         """
         limit = self._settings.deadline_seconds
@@ -150,11 +151,19 @@ class DecodeChild:
                 indices = choose(_count(document.get("num_frames")))
                 self._channel.send(child.choice(indices), ends=ends)
             elif kind in ("error", "os_error"):
-                raise child.error_from(document)
+                raise self._error(document)
             elif kind == "done":
                 return Answer(document.get("value"), arrays)
             else:
                 raise ProtocolError(f"a message has the unknown kind {str(kind)[:20]!r}")
+
+    def _error(self, document: dict[str, Any]) -> Exception:
+        """Return the error of a message; a child that ran out of memory is killed, which it may still hold."""
+        error = child.error_from(document)
+        if not isinstance(error, DecodeLimitExceeded):
+            return error
+        self.kill()
+        return ChildLost(error)
 
     def _array(self, document: dict[str, Any], num_payload: int, ends: float) -> UInt8Array:
         lengths = document.get("shape")

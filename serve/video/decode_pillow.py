@@ -15,9 +15,11 @@ from PIL import AvifImagePlugin, Image, ImageOps
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import PictureTooLarge, UndecodableVideo, VideoTooLong
+from serve.video.border import is_exhaustion
 from serve.video.decode_pyav import Choose, Reading, Take, within
 from serve.video.identify import Kind
 from serve.video.limits import DecodeSettings
+from serve.video.memory import is_memory_short
 from serve.video.metadata import Timeline
 from serve.video.pictures import check_picture
 
@@ -138,7 +140,9 @@ def _load_frame(image: Image.Image, index: int) -> bool:
     try:
         image.seek(index)
         image.load()
-    except _UNREADABLE:
+    except _UNREADABLE as error:
+        if is_exhaustion(error) or is_memory_short(image.width, image.height):
+            raise MemoryError("the decoder ran out of memory") from error
         return False
     return True
 

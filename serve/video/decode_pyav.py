@@ -12,7 +12,7 @@ the frames that depend on corrupt data are counted.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -159,16 +159,20 @@ class PyavVideo:
         stored = self._stored(runs)
         kept: dict[int, Any] = {}  # by packet
         damaged: set[int] = set()
-        with self._decoder(is_strict=True) as decoder:
+        decoder: Decoder | None = None
+        with ExitStack() as stack:
             for run in runs:
                 of_run = islice(stored, len(run))
                 wanted_of_run = {position for position in wanted if position in run}
                 try:
                     if run.start == 0 and not wanted_of_run.isdisjoint(plan.head):
                         raise DamagedError  # pictures with missing references are expected there
+                    decoder = decoder or stack.enter_context(self._decoder(is_strict=True))
                     feed = _planned_feed(plan, self.index, run, of_run, wanted_of_run)
                     kept |= self._taken(decoder, plan, feed, wanted_of_run, take)
                 except DamagedError:
+                    stack.close()  # after an error, FFmpeg was seen to deblock the next picture wrongly
+                    decoder = None
                     deque(of_run, maxlen=0)  # the next run starts after them
                     kept |= self._read_damaged(plan, run, wanted_of_run, take, damaged)
         if len(kept) != len(wanted):

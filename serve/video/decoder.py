@@ -13,8 +13,10 @@ import av
 import av.logging
 
 from serve.arrays import UInt8Array
+from serve.video.border import is_exhaustion_message
 from serve.video.feed import Feed
 from serve.video.limits import DecodeSettings
+from serve.video.memory import is_memory_short
 from serve.video.packet_index import PacketIndex
 from serve.video.pictures import PictureConverter
 from serve.video.streams import silence_library
@@ -58,6 +60,7 @@ class Decoder:
 
         Raises:
             DamagedError: a strict decoder found an error.
+            MemoryError: memory ran out, which is no fault of the data.
         """
         self._context.skip_frame = "NONREF" if may_skip else "DEFAULT"
         return self._decoded(self._feed.packet(packet, position, begins=begins), position)
@@ -83,6 +86,8 @@ class Decoder:
                 frames = []
                 self.num_broken += 1
                 messages.append("not decoded")
+        if messages:
+            self._refuse_exhaustion(messages)
         if messages and not any(position in stretch for stretch in self._damage):
             self._damage.append(range(position, self._next_access(position)))
         for frame in frames:
@@ -99,10 +104,17 @@ class Decoder:
         try:
             frames: list[av.VideoFrame] = self._context.decode(packet)
         except av.error.InvalidDataError as error:
+            self._refuse_exhaustion([])
             raise DamagedError from error
         if any(frame.is_corrupt for frame in frames):
+            self._refuse_exhaustion([])
             raise DamagedError
         return frames
+
+    def _refuse_exhaustion(self, messages: list[str]) -> None:
+        """Raise `MemoryError` if an error may be due to memory that ran out instead of corrupt data."""
+        if is_memory_short(self._context.width, self._context.height) or any(map(is_exhaustion_message, messages)):
+            raise MemoryError("the decoder ran out of memory")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import av
 import av.logging
 from av.stream import Disposition
 
-from serve.errors import DecodeLimitExceeded, UndecodableVideo, UnsupportedMedia
+from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.containers import DEMUXERS
 from serve.video.identify import ALLOWED, identify
 from serve.video.packet_index import packets
@@ -29,8 +29,8 @@ def open_container(path: Path) -> av.container.InputContainer:
         return av.open(
             f"file:{path}", mode="r", format=kind.demuxer, container_options=options, metadata_errors="replace"
         )
-    except MemoryError as error:
-        raise DecodeLimitExceeded("opening the video needs more memory than allowed") from error
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:
         if kind.name is not None:
             raise UndecodableVideo(f"the file starts as {kind.name}, but its header is corrupt") from error

@@ -137,16 +137,22 @@ async def test_processor_time_is_limited(start_pool: StartPool, tmp_path: Path) 
     assert "processor time" in str(killed)
 
 
-async def test_memory_is_limited_and_the_child_lives_on(start_pool: StartPool, tmp_path: Path, good_clip: Path) -> None:
+async def test_memory_is_limited_and_the_child_is_replaced(
+    start_pool: StartPool, tmp_path: Path, good_clip: Path
+) -> None:
     pool = await start_pool(max_memory_bytes=128 * 2**20)
     before = pool.pids
     blank = np.zeros((4096, 4096, 3), dtype=np.uint8)
     bomb = make_video(tmp_path / "bomb.mp4", num_frames=8, width=4096, height=4096, frames=iter([blank] * 8))
     assert bomb.stat().st_size < 100_000
-    with pytest.raises(UndecodableVideo):
-        await pool.views(bomb, REQUEST)
-    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
-    assert len(pool.pids) == len(before)
+    for _ in range(3):
+        with pytest.raises(DecodeLimitExceeded) as caught:
+            await pool.views(bomb, REQUEST)
+        assert caught.value.facts == {"limit_bytes": 128 * 2**20}
+        # the next file does not pay for what the bomb left allocated
+        assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+    assert len(pool.pids) == len(before) and not set(pool.pids) & set(before)
+    assert pool.restarts == 3
 
 
 async def test_a_full_queue_refuses_at_once(start_pool: StartPool, good_clip: Path) -> None:
