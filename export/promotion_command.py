@@ -9,7 +9,7 @@ import typer
 from export import promotion
 from export.errors import ExportError
 from export.promotion import Decision, PromotionRefused
-from serve.models.repository import find_contract
+from serve.repository import find_contract
 
 ACTIVATION_SECONDS = 300
 

@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import Literal
 
 from export.errors import ExportError, SignatureError
-from export.triton_config import config_text, graph_config
+from export.triton_config import MAX_TEXT_BATCH, MAX_VIDEO_BATCH, config_text, graph_config
 from export.trt.serving import accelerator_config
 from serve.contract import MODEL_NAME, ModelContract, TensorContract, contract_document, read_contract
 from serve.files import sync_to_disk, write_atomically
-from serve.models.repository import contract_path, model_versions
+from serve.repository import contract_path, model_versions
 
 Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
 
 Accelerator = Literal["none", "tensorrt"]  # of Triton's onnxruntime backend
 
 BUILDING = ".building-"
-MAX_VIDEO_BATCH = 64  # views of one run
-MAX_TEXT_BATCH = 256  # prompts of one run
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,8 @@ from serve.contract import GraphContract, TensorContract
 
 TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MAX_VIDEO_BATCH = 64  # views of one run
+MAX_TEXT_BATCH = 256  # prompts of one run
 
 
 @dataclass(frozen=True, kw_only=True)

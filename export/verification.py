@@ -12,7 +12,7 @@ from export.errors import ExportError
 from export.onnx_files import describe_graph
 from export.parity_gate import RuntimeParity, measure_parity, require_parity
 from serve.contract import ModelContract
-from serve.models.repository import ModelReference, find_contract, verify_files
+from serve.repository import ModelReference, find_contract, verify_files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from serve.vocabularies.acceptance import Criterion
+from serve.vocabularies.label_warnings import VocabularyWarning
 
 
 class ModelFacts(BaseModel):
@@ -78,18 +79,6 @@ class SamplingFacts(BaseModel):
     num_corrupt_frames: int = Field(
         description="Of the frames looked at, those the decoder had to invent in part, or that stand on such; 0: none."
     )
-
-
-class VocabularyWarning(BaseModel):
-    """Labels that a model does not tell apart, though they are different labels."""
-
-    kind: Literal["merged_labels", "empty_labels"] = Field(
-        description="The model's tokenizer makes them one prompt, or leaves nothing of them in the prompt."
-    )
-    model: str = Field(description="`name@version` of the model.")
-    vocabulary: str | None = Field(description="`name@version`; null for labels of a request.")
-    labels: list[str] = Field(description="The labels, or those whose synonyms are merged; at most 20.")
-    detail: str
 
 
 class Classification(BaseModel):

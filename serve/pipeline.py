@@ -27,7 +27,6 @@ from serve.answers import (
     ModelFacts,
     NoneOfThese,
     SamplingFacts,
-    VocabularyWarning,
 )
 from serve.arrays import Float32Array
 from serve.errors import InvalidOption, InvalidVocabulary
@@ -39,7 +38,7 @@ from serve.text import prompts
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
 from serve.vocabularies.acceptance import Rule
 from serve.vocabularies.catalogue import Catalogue
-from serve.vocabularies.merged import warnings_of_labels
+from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of_labels
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
 

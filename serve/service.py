@@ -87,7 +87,7 @@ class Service:
         await asyncio.to_thread(database.migrate)
         catalogue = Catalogue(database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings)
         store = RouteStore(database, configured=self.settings.model)
-        self._activation = Activation(self.registry, store, settings=self.settings, catalogue=catalogue)
+        self._activation = Activation(self.registry, store, settings=self.settings, vocabularies=catalogue)
         await self._activation.start()
         runtime = self.registry.get(None)
         self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")

@@ -9,7 +9,7 @@ import torch
 
 from export.assembly import export_checkpoint
 from export.sources import tokenizer_bytes
-from serve.models.repository import contract_path
+from serve.repository import contract_path
 from tests.models import tiny_actionclip, tiny_checkpoint, tiny_xclip
 from training.checkpoints.own import Checkpoint
 

@@ -1,6 +1,7 @@
 """Who may import whom, proven in a fresh interpreter and by reading the sources."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("serve", "export")
 LIGHT = [
     "arrays",
     "cli/calls",
@@ -19,7 +21,7 @@ LIGHT = [
     "files",
     "independence",
     "feedback/index",
-    "models/repository",
+    "repository",
     "parity",
     "scoring",
     "store/feature_cache",
@@ -145,6 +147,49 @@ def test_training_and_export_use_only_light_modules_of_serve(package: str) -> No
         and not any(name == light or name.startswith(f"{light}.") for light in LIGHT_MODULES)
     }
     assert not offenders
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file of every module of the three packages."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in sources(package)
+    }
+
+
+def siblings(package: str, imports: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Imports between the modules and packages that lie directly in a package ("" is the root of the repository)."""
+    depth = package.count(".") + 1 if package else 0
+
+    def child(name: str) -> str | None:
+        parts = name.split(".")
+        is_inside = parts[:depth] == (package.split(".") if package else []) and len(parts) > depth
+        return ".".join(parts[: depth + 1]) if is_inside else None
+
+    found: dict[str, set[str]] = {}
+    for name, targets in imports.items():
+        if (importer := child(name)) is not None:
+            found.setdefault(importer, set()).update(
+                other for target in targets if (other := child(target)) not in (None, importer)
+            )
+    return found
+
+
+@pytest.mark.parametrize("top", PACKAGES)
+def test_no_import_cycles(top: str) -> None:
+    """Neither modules nor packages import each other in a circle; imports inside functions and for types count."""
+    known = modules()
+    imports = {name: imported_names(path) & known.keys() - {name} for name, path in known.items()}
+    packages = {name for name, path in known.items() if path.name == "__init__.py"}
+    for package in sorted(item for item in packages if item.split(".")[0] == top):
+        graphlib.TopologicalSorter(siblings(package, imports)).prepare()  # raises CycleError, which names the cycle
+
+
+def test_a_cycle_between_packages_is_found() -> None:
+    imports = {"a.x.one": {"a.y.two"}, "a.y.two": set(), "a.y.three": {"a.x.four"}, "a.x.four": set()}
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(siblings("a", imports)).prepare()
 
 
 def test_packages_have_empty_init_files() -> None:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from export.publication import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
+from export.triton_config import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
 from export.trt.building import Precision
 from export.trt.engines import build_engines, check_engines, targets, write_variants
 from export.trt.sidecar import Sidecar
-from serve.models.repository import ModelReference, find_contract
+from serve.repository import ModelReference, find_contract
 
 
 def tensorrt(

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.errors import ExportError, ParityError
-from export.publication import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
+from export.triton_config import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
 from export.trt.building import Precision, build_plan, run_plan
 from export.trt.machine import load_tensorrt, this_machine
 from export.trt.operators import SOURCE, obstacles
@@ -19,8 +19,8 @@ from export.trt.sidecar import Machine, Sidecar, check_engine, onnx_hashes, side
 from export.verification import read_golden
 from serve.contract import GraphContract, ModelContract
 from serve.files import file_sha256
-from serve.models.repository import verify_files
 from serve.parity import FULL_PRECISION_TOLERANCE, HALF_PRECISION_COSINE, Figures, compare
+from serve.repository import verify_files
 
 Part = Literal["text", "video"]
 INPUTS: Mapping[Part, str] = {"text": "tokens", "video": "frames"}

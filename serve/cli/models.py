@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
-from serve.models.repository import ModelReference
+from serve.repository import ModelReference
 
 app = typer.Typer(no_args_is_help=True, help="Models of a running server.")
 

@@ -16,7 +16,7 @@ from serve.engines.base import Engine
 from serve.engines.embedded import EmbeddedEngine, embedded_head
 from serve.engines.parity_check import ParityFigures, check_parity, is_parity_remembered
 from serve.errors import ContractError
-from serve.models.repository import verify_files
+from serve.repository import verify_files
 from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from serve.errors import (
     ServiceError,
 )
 from serve.features import VideoFeatures
-from serve.models.repository import verify_file
+from serve.repository import verify_file
 from serve.settings import BatchSettings, TritonSettings
 
 logger = logging.getLogger(__name__)

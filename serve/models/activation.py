@@ -8,11 +8,12 @@ rollback is one step too.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+from serve.contract import ModelContract
 from serve.errors import (
     ActivationUnderWay,
     ActserveError,
@@ -23,13 +24,24 @@ from serve.errors import (
     UnknownModel,
 )
 from serve.models.registry import ModelRegistry
-from serve.models.repository import ModelReference, find_contract, model_names
 from serve.models.routing import DEFAULT, Routes, RouteStore
-from serve.models.runtime import load_runtime
+from serve.models.runtime import ModelRuntime, load_runtime
+from serve.repository import ModelReference, find_contract, model_names
 from serve.settings import ServeSettings
-from serve.vocabularies.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
+
+
+class Vocabularies(Protocol):
+    """What an activation needs of the server's vocabularies."""
+
+    async def prepare(self, runtime: ModelRuntime, progress: Callable[[int, int], None]) -> None:
+        """Encode every vocabulary for a version that is not active yet; `progress` takes (done, total)."""
+        ...
+
+    async def adopt(self, contracts: Sequence[ModelContract]) -> None:
+        """Store the labels that models which are active now were made for."""
+        ...
 
 
 @dataclass
@@ -48,12 +60,12 @@ class Activation:
     """Changes which versions names and aliases refer to; one change at a time."""
 
     def __init__(
-        self, registry: ModelRegistry, store: RouteStore, *, settings: ServeSettings, catalogue: Catalogue
+        self, registry: ModelRegistry, store: RouteStore, *, settings: ServeSettings, vocabularies: Vocabularies
     ) -> None:
         self._registry = registry
         self._store = store
         self._settings = settings
-        self._catalogue = catalogue
+        self._vocabularies = vocabularies
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused: Routes | None = None  # routes set by another gateway that cannot be served here
@@ -208,7 +220,7 @@ class Activation:
             def count(done: int, total: int) -> None:
                 staging.done, staging.total = done, total
 
-            await self._catalogue.prepare(self._registry.get(reference), count)
+            await self._vocabularies.prepare(self._registry.get(reference), count)
         except Exception as error:
             reason = await self._fail(error)
             if isinstance(error, StoreUnavailable):
@@ -240,7 +252,7 @@ class Activation:
         """Do what may happen after the switch: unload unused versions, store the labels of new models."""
         await self._unload_unused()
         try:
-            await self._catalogue.adopt([runtime.contract for runtime in self._registry.active()])
+            await self._vocabularies.adopt([runtime.contract for runtime in self._registry.active()])
         except StoreUnavailable as error:
             logger.warning("the labels of new models could not be stored: %s", error)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serve.errors import EngineUnavailable, UnknownModel
-from serve.models.repository import ModelReference
 from serve.models.routing import DEFAULT, Routes
 from serve.models.runtime import ModelRuntime
+from serve.repository import ModelReference
 from serve.settings import ServeSettings
 
 

@@ -13,7 +13,7 @@ from serve.engines.base import Engine
 from serve.engines.parity_check import ParityFigures
 from serve.engines.selection import start_engine
 from serve.features import RowLayout, VideoFeatures
-from serve.models.repository import find_contract
+from serve.repository import find_contract
 from serve.settings import ServeSettings
 from serve.store.feature_cache import FeatureCache
 from serve.text.bank import PromptBank

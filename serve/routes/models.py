@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.contract import ModelContract, contract_document
 from serve.errors import ContractError
 from serve.json_models import Model, VersionNumber
-from serve.models.repository import contracts_on_disk
 from serve.models.runtime import ModelRuntime
+from serve.repository import contracts_on_disk
 from serve.routes import preconditions
 from serve.routes.bodies import described, read_json
 from serve.service import Service

@@ -24,7 +24,7 @@ from serve.service import Service
 from serve.uploads import received_body
 from serve.vocabularies import formats
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
-from serve.vocabularies.merged import warnings_of
+from serve.vocabularies.label_warnings import warnings_of
 from serve.vocabularies.vocabulary import Vocabulary
 
 MAX_FINDINGS = 100  # problems, and warnings, of one answer

@@ -7,12 +7,13 @@ per template and labels shared by vocabularies cost nothing. For X-CLIP these ar
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from serve import scoring
-from serve.arrays import Float32Array
-from serve.engines.base import Engine
+from serve.arrays import Float32Array, Int64Array
+from serve.contract import ModelContract
 from serve.errors import EngineFailure, InvalidVocabulary
 from serve.store.feature_cache import FeatureCache
 from serve.text import prompts
@@ -24,24 +25,34 @@ MERGES_HELD = 64  # lists of phrases
 Progress = Callable[[int, int], None]  # prompts done, prompts in all
 
 
+class TextEncoder(Protocol):
+    """Runs the text graph of one model version; every engine is one."""
+
+    contract: ModelContract
+
+    async def encode_text(self, tokens: Int64Array) -> Float32Array:
+        """Encode tokens [R, L] to features [R, D]."""
+        ...
+
+
 class PromptBank:
     """Text features of prompts under one model version; least recently used prompts leave when memory is full."""
 
     def __init__(
         self,
-        engine: Engine,
+        encoder: TextEncoder,
         tokenizer: Tokenizer,
         *,
         max_rows_per_run: int,
         max_bytes: int,
         kept: FeatureCache | None = None,
     ) -> None:
-        self._engine = engine
+        self._encoder = encoder
         self._tokenizer = tokenizer
         self._kept = kept
         self._max_bytes = max_bytes
         self._max_rows = max_rows_per_run
-        self._max_prompts = max(1, max_bytes // (4 * engine.contract.embed_dim))
+        self._max_prompts = max(1, max_bytes // (4 * encoder.contract.embed_dim))
         self._rows: OrderedDict[str, Float32Array] = OrderedDict()  # prompt -> [D]
         self._assembled: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Float32Array] = OrderedDict()
         self._finder = MergeFinder(tokenizer)
@@ -62,8 +73,8 @@ class PromptBank:
         Raises:
             InvalidVocabulary: a prompt is longer than the model's context, or the bank would not fit into memory.
         """
-        is_averaged = self._engine.contract.scoring.ensembling == "mean_embedding"
-        needed = num_phrases * (1 if is_averaged else len(templates)) * self._engine.contract.embed_dim * 4
+        is_averaged = self._encoder.contract.scoring.ensembling == "mean_embedding"
+        needed = num_phrases * (1 if is_averaged else len(templates)) * self._encoder.contract.embed_dim * 4
         if needed > self._max_bytes:
             raise InvalidVocabulary(
                 f"{num_phrases} phrases under {len(templates)} templates take {needed} bytes of bank, "
@@ -112,7 +123,7 @@ class PromptBank:
         filled = await asyncio.to_thread(prompts.fill, labels, templates)  # template-major
         rows = await self._rows_of(filled, progress)
         features = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
-        contract = self._engine.contract
+        contract = self._encoder.contract
         bank = scoring.bank_of(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
         bank.flags.writeable = False  # shared by requests
         return bank
@@ -152,9 +163,9 @@ class PromptBank:
 
     async def _run(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> dict[str, Float32Array]:
         """Prompt -> [D] of one run of the text graph."""
-        contract = self._engine.contract.text
+        contract = self._encoder.contract.text
         length = None if contract.dynamic_length else contract.context_length
-        features = await self._engine.encode_text(pad_rows(tokens, pad_id=contract.pad_id, length=length))  # [R, D]
+        features = await self._encoder.encode_text(pad_rows(tokens, pad_id=contract.pad_id, length=length))  # [R, D]
         if not np.isfinite(features).all():
             raise EngineFailure("the text graph gave a number that is not finite")
         rows = {text: row.copy() for text, row in zip(texts, features, strict=True)}

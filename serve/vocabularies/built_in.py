@@ -6,8 +6,9 @@ from importlib import resources
 
 from serve.contract import ModelContract
 from serve.errors import StaleVersion, UnknownVocabulary
+from serve.vocabularies.labels import Label
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.vocabulary import Vocabulary
 
 KINETICS = "kinetics400"
 BUILT_IN = "built-in"  # author of the versions this program makes itself

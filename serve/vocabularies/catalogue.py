@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from serve.answers import VocabularyWarning
 from serve.contract import ModelContract
 from serve.errors import ActserveError, EngineUnavailable, StaleVersion, UnknownVocabulary
 from serve.models.registry import ModelRegistry
@@ -27,9 +26,10 @@ from serve.vocabularies.built_in import KINETICS, built_in, seed
 from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
 from serve.vocabularies.encoding import Encoding, VocabularyEncoder
 from serve.vocabularies.examples import ExampleEncoder, NewClip, with_examples, without_examples
-from serve.vocabularies.merged import warnings_of
+from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of
+from serve.vocabularies.labels import Example
 from serve.vocabularies.store import VersionFacts, VocabularyStore
-from serve.vocabularies.vocabulary import Example, Vocabulary
+from serve.vocabularies.vocabulary import Vocabulary
 from serve.vocabularies.watch import ChangeWatcher
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from serve.text import prompts
 from serve.text.normalization import trimmed
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.faults import phrase_faults, refuse_faults
-from serve.vocabularies.vocabulary import NAME_RULES, Example, Label, LabelFinder, Vocabulary
+from serve.vocabularies.labels import Example, Label
+from serve.vocabularies.vocabulary import NAME_RULES, LabelFinder, Vocabulary
 
 MAX_DESCRIPTION_CHARS, MAX_METADATA_BYTES = 10_000, 65_536
 FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description", "metadata")

@@ -21,9 +21,10 @@ from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
+from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.prototypes import Prototypes, fit_prototypes
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Example, Label, LabelFinder, Vocabulary
+from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
 MAX_FILENAME_CHARS = 200
 TEXT_LOGITS_AT_ONCE = 64  # examples whose logits are held with patches, templates and phrases apart

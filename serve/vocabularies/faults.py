@@ -6,18 +6,30 @@ patch that does not touch these labels is still accepted.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from serve.errors import InvalidVocabulary
 from serve.text import prompts
 from serve.text.normalization import is_visible, normal_form
-
-if TYPE_CHECKING:
-    from serve.vocabularies.vocabulary import Vocabulary
+from serve.vocabularies.labels import Label
 
 MAX_SHOWN = 20  # faults that one refusal names
 
 Kind = Literal["same_labels", "empty_label", "forbidden_character", "unreadable_value"]
+
+
+class PhraseSet(Protocol):
+    """The phrases of a vocabulary."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels, in order."""
+        ...
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """Phrases of what is none of the labels."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +58,7 @@ class Phrase:
         return self.owner, self.text
 
 
-def phrase_faults(vocabulary: "Vocabulary", *, known: "Vocabulary | None" = None) -> list[Fault]:
+def phrase_faults(vocabulary: PhraseSet, *, known: PhraseSet | None = None) -> list[Fault]:
     """Faults of a vocabulary; without those whose phrases all stand in `known` already, the version before.
 
     Names and synonyms differ over all labels, since two labels with one prompt share its score. A negative phrase
@@ -84,7 +96,7 @@ def refuse_faults(faults: Sequence[Fault]) -> None:
         )
 
 
-def _is_faultless(vocabulary: "Vocabulary") -> bool:
+def _is_faultless(vocabulary: PhraseSet) -> bool:
     """Whether `phrase_faults` would find nothing; many times faster, since it keeps no places."""
     seen: set[str] = set()
     for label in vocabulary.labels:
@@ -104,7 +116,7 @@ def _is_faultless(vocabulary: "Vocabulary") -> bool:
     )
 
 
-def _phrases(vocabulary: "Vocabulary") -> Iterator[Phrase]:
+def _phrases(vocabulary: PhraseSet) -> Iterator[Phrase]:
     for index, label in enumerate(vocabulary.labels):
         yield Phrase(
             place=f"labels[{index}].name", words=str(index), owner=label.label_id, text=label.name, competes=False

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.faults import Fault
-from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+from serve.vocabularies.labels import Example, Label
+from serve.vocabularies.vocabulary import Vocabulary
 
 
 def vocabulary_of(row: Any) -> Vocabulary:

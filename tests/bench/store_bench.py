@@ -30,7 +30,8 @@ WRITER = """
 import sys
 from serve.store.database import Database
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.labels import Label
+from serve.vocabularies.vocabulary import Vocabulary
 
 database = Database(sys.argv[1])
 database.migrate()

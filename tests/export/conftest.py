@@ -9,7 +9,7 @@ import pytest
 from export.assembly import export_checkpoint
 from export.sources import override, tokenizer_bytes
 from serve.contract import ModelContract, read_contract
-from serve.models.repository import contract_path
+from serve.repository import contract_path
 from tests.models import FAMILIES, write_tokenizer
 
 NAME = "tiny"  # of each model in its repository

@@ -10,7 +10,7 @@ from export.assembly import export_checkpoint
 from export.errors import ExportError
 from export.sources import tokenizer_bytes
 from serve.contract import read_contract
-from serve.models.repository import contract_path
+from serve.repository import contract_path
 from tests.models import TEXT, tiny_actionclip
 from training.checkpoints.actionclip_files import to_official_actionclip
 

@@ -12,7 +12,7 @@ import pytest
 
 from export.errors import ExportError
 from export.promotion import evaluate, read_clips
-from serve.models.repository import read_version
+from serve.repository import read_version
 from tests.running_server import ROOT, running_server
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video

@@ -19,7 +19,7 @@ from export.verification import verify_version
 from serve import files
 from serve.contract import ModelContract, contract_document, read_contract
 from serve.errors import ContractError
-from serve.models.repository import contract_path, model_names, model_versions
+from serve.repository import contract_path, model_names, model_versions
 from tests.export.conftest import Exported as Repositories
 from tests.models import VISION, tiny_actionclip
 from training.checkpoints.own import Checkpoint

@@ -17,8 +17,8 @@ from export.assembly import export_checkpoint
 from export.sources import tokenizer_bytes
 from serve.contract import TextContract, read_contract
 from serve.engines.ov import has_bf16
-from serve.models.repository import contract_path
 from serve.parity import clear_disagreements
+from serve.repository import contract_path
 from serve.text.tokenizer import pad_rows
 from serve.video.preprocess import crop_frame, join_views, normalise
 from serve.video.sampling import clip_indices

@@ -15,8 +15,8 @@ from export.golden import PICTURE_SIZES, golden_frames
 from export.publication import BUILDING
 from serve.errors import ContractError
 from serve.files import file_sha256
-from serve.models.repository import contract_path
 from serve.models.runtime import load_runtime
+from serve.repository import contract_path
 from serve.settings import ServeSettings
 from tests.export.conftest import NAME, Exported, contract_of
 from tests.models import FAMILIES

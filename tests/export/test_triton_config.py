@@ -6,8 +6,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.publication import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
 from export.triton_config import (
+    MAX_TEXT_BATCH,
+    MAX_VIDEO_BATCH,
     DynamicBatching,
     QueuePolicy,
     TritonConfig,
@@ -16,7 +17,7 @@ from export.triton_config import (
     graph_config,
 )
 from serve.contract import GraphContract, TensorContract
-from serve.models.repository import model_versions, read_version
+from serve.repository import model_versions, read_version
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 VIDEO = GraphContract(

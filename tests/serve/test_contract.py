@@ -13,7 +13,7 @@ import pytest
 from serve.contract import contract_document, read_contract
 from serve.engines.selection import start_engine
 from serve.errors import ContractError, UnknownModel
-from serve.models.repository import contract_path, find_contract, model_names, model_versions, verify_files
+from serve.repository import contract_path, find_contract, model_names, model_versions, verify_files
 from serve.settings import ServeSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"

@@ -10,8 +10,8 @@ import pytest
 
 from serve.engines.triton_configuration import configuration_on_disk
 from serve.errors import ContractError
-from serve.models.repository import read_version
 from serve.models.runtime import ModelRuntime, load_runtime
+from serve.repository import read_version
 from serve.settings import ServeSettings, TritonSettings
 from tests.triton.core import ROOT, needs_triton, triton_core
 

@@ -25,8 +25,8 @@ from export.triton_config import (
 )
 from serve.errors import ContractError, DeadlineExceeded, Overloaded
 from serve.files import file_sha256
-from serve.models.repository import contract_path, read_version
 from serve.models.runtime import ModelRuntime, load_runtime
+from serve.repository import contract_path, read_version
 from serve.settings import ServeSettings, TritonSettings
 from tests.running_server import running_server
 from tests.tolerances import assert_close

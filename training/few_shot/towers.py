@@ -17,7 +17,7 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
 from serve.features import RowLayout, VideoFeatures
 from serve.files import file_sha256
-from serve.models.repository import find_contract, verify_files
+from serve.repository import find_contract, verify_files
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.reading import read_checkpoint
 from training.checkpoints.tokenizer_files import with_tokenizer_file

@@ -6,8 +6,17 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.publication import MAX_TEXT_BATCH, MAX_VIDEO_BATCH, check_accelerator, publish
-from export.triton_config import TENSORRT_PARAMETERS, TensorRtAccelerator, TritonConfig, TritonTensor, WarmUp, plan_text
+from export.publication import check_accelerator, publish
+from export.triton_config import (
+    MAX_TEXT_BATCH,
+    MAX_VIDEO_BATCH,
+    TENSORRT_PARAMETERS,
+    TensorRtAccelerator,
+    TritonConfig,
+    TritonTensor,
+    WarmUp,
+    plan_text,
+)
 from export.trt.profiles import Profile, graph_profiles
 from export.trt.serving import ENGINE_CACHE, accelerator_config, plan_config
 from tests.export.conftest import NAME, Exported, contract_of

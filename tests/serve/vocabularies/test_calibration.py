@@ -12,7 +12,8 @@ from serve.errors import InvalidOption
 from serve.scoring import PLAIN, Phrasing, Scale, Scores, reduce_logits
 from serve.vocabularies.acceptance import Acceptance, Fit
 from serve.vocabularies.calibration import fit
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.labels import Label
+from serve.vocabularies.vocabulary import Vocabulary
 
 RULES = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_probability", view_rule="mean_probability")
 FIT = Fit(

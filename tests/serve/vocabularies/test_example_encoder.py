@@ -17,9 +17,10 @@ from serve.store.database import Database, sqlite_url
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
 from serve.vocabularies.examples import ExampleEncoder, new_clip, with_examples
+from serve.vocabularies.labels import Label
 from serve.vocabularies.prototypes import fit_prototypes
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Label, Vocabulary
+from serve.vocabularies.vocabulary import Vocabulary
 from tests.models import tiny_xclip
 from tests.tolerances import assert_close
 from training.demo.captions import Combination

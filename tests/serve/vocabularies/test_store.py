@@ -15,8 +15,9 @@ from alembic.migration import MigrationContext
 from serve.errors import ContractError, StaleVersion, StoreUnavailable, UnknownVocabulary
 from serve.store.database import SQLITE_PRAGMAS, Database, sqlite_url
 from serve.store.tables import metadata
+from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.store import VocabularyStore
-from serve.vocabularies.vocabulary import Example, Label, Vocabulary
+from serve.vocabularies.vocabulary import Vocabulary
 from tests.running_server import ROOT
 
 PETS = Vocabulary(

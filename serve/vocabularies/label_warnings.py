@@ -3,11 +3,24 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from serve.answers import VocabularyWarning
+from pydantic import BaseModel, Field
+
 from serve.models.runtime import ModelRuntime
 from serve.text.merges import Merges
 from serve.text.prompts import MAX_CHARS_SHOWN, MAX_GROUPS_SHOWN
 from serve.vocabularies.vocabulary import Vocabulary
+
+
+class VocabularyWarning(BaseModel):
+    """Labels that a model does not tell apart, though they are different labels."""
+
+    kind: Literal["merged_labels", "empty_labels"] = Field(
+        description="The model's tokenizer makes them one prompt, or leaves nothing of them in the prompt."
+    )
+    model: str = Field(description="`name@version` of the model.")
+    vocabulary: str | None = Field(description="`name@version`; null for labels of a request.")
+    labels: list[str] = Field(description="The labels, or those whose synonyms are merged; at most 20.")
+    detail: str
 
 
 async def warnings_of(vocabulary: Vocabulary, runtime: ModelRuntime) -> list[VocabularyWarning]:

@@ -3,7 +3,7 @@
 import pytest
 
 from serve.errors import UnknownModel
-from serve.models.repository import ModelReference
+from serve.repository import ModelReference
 
 
 @pytest.mark.parametrize(
