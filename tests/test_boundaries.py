@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("serve", "export")
+PACKAGES = ("serve", "export", "training")
 LIGHT = [
     "arrays",
     "cli/calls",
