@@ -64,7 +64,14 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     """
     contract = await asyncio.to_thread(find_contract, settings.repository, reference)
     loading = asyncio.to_thread(load_tokenizer, settings.repository / contract.tokenizer_file.file, contract.text)
-    started, tokenizer = await asyncio.gather(start_engine(contract, settings.repository, settings), loading)
+    started, tokenizer = await asyncio.gather(
+        start_engine(contract, settings.repository, settings), loading, return_exceptions=True
+    )
+    if isinstance(started, BaseException):  # first: it checks the hashes, and a changed file may be no tokenizer at all
+        raise started
+    if isinstance(tokenizer, BaseException):
+        await started.engine.close()
+        raise tokenizer
     bank = PromptBank(
         started.engine,
         tokenizer,

@@ -79,6 +79,18 @@ def test_a_missing_file_is_found(copied: Exported, family: str, file: str, capsy
         assert f"{NAME}_{file}" in reason
 
 
+def test_the_hash_is_named_before_the_reason_why_a_changed_tokenizer_cannot_be_read(copied: Exported) -> None:
+    repository = copied("actionclip")
+    path = repository / f"{NAME}_text/1/tokenizer.json"
+    path.write_bytes(b"{")  # reading it fails sooner than the weights are hashed
+    assert "sha256" in start(repository)
+    contract = contract_path(repository, NAME, 1)
+    document = json.loads(contract.read_text())
+    document["tokenizer_file"]["sha256"] = file_sha256(path)
+    contract.write_text(json.dumps(document))
+    assert "tokenizer.json cannot be read" in start(repository)
+
+
 def test_what_was_not_touched_holds(exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for family in FAMILIES:
         repository = exported(family)

@@ -53,9 +53,11 @@ class TritonCore:
     ports: Ports
     process: subprocess.Popen[bytes]
     log: Path
+    is_killed: bool = False
 
     def kill(self) -> None:
         """As a crash: no handler runs."""
+        self.is_killed = True
         self.process.kill()
         self.process.wait()
 
@@ -78,7 +80,7 @@ def triton_core(
     """A server on a repository folder; `folder` is for its backends and its log.
 
     Raises:
-        RuntimeError: it ended or did not become ready; with what it said.
+        RuntimeError: it ended by itself or did not become ready; with what it said.
     """
     chosen, prefix = ports or free_ports(), f"actserve{uuid.uuid4().hex[:8]}_"
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,8 @@ def triton_core(
     try:
         _wait_until_ready(core)
         yield core
+        if process.poll() is not None and not core.is_killed:
+            raise RuntimeError(f"tritonserver ended by itself with {process.returncode}: {_told(log)}")
     finally:
         _stop(process)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
