@@ -37,7 +37,7 @@ from serve.settings import ServeSettings
 from serve.text import prompts
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
 from serve.vocabularies.acceptance import Rule
-from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of_labels
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
@@ -78,11 +78,11 @@ class Pipeline:
     """Classifies video files."""
 
     def __init__(
-        self, pool: DecodePool, registry: ModelRegistry, catalogue: Catalogue, *, settings: ServeSettings
+        self, pool: DecodePool, registry: ModelRegistry, vocabularies: GatewayVocabularies, *, settings: ServeSettings
     ) -> None:
         self._pool = pool
         self._registry = registry
-        self._catalogue = catalogue
+        self._vocabularies = vocabularies
         self._limits = settings.limits
 
     async def classify(self, path: Path, options: ClassifyOptions, *, deadline: float) -> Classification:
@@ -160,9 +160,9 @@ class Pipeline:
             labels = phrases = prompts.check_labels(options.candidate_labels)
         else:
             vocabulary = (
-                self._catalogue.default_for(contract)
+                self._vocabularies.catalogue.default_for(contract)
                 if options.vocabulary is None
-                else await self._catalogue.resolve(options.vocabulary)
+                else await self._vocabularies.catalogue.resolve(options.vocabulary)
             )
             labels, phrases = vocabulary.label_names, vocabulary.phrases
         own_templates = vocabulary.templates if vocabulary is not None else None
@@ -180,7 +180,7 @@ class Pipeline:
             phrasing=None if vocabulary is None else vocabulary.phrasing,
             templates=templates,
             function=options.chosen_function(contract.scoring.activation),
-            prototypes=None if vocabulary is None else await self._catalogue.encoder.prototypes(vocabulary, runtime),
+            prototypes=None if vocabulary is None else await self._vocabularies.encoder.prototypes(vocabulary, runtime),
             rule=rule,
             acceptance=acceptance,
         )

@@ -19,7 +19,7 @@ from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
-from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.gateway import GatewayVocabularies
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Service:
         self.pool = DecodePool(settings.decode)
         self.registry = ModelRegistry(settings)
         self._database: Database | None = None
-        self._catalogue: Catalogue | None = None
+        self._vocabularies: GatewayVocabularies | None = None
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
@@ -85,17 +85,21 @@ class Service:
         url = self.settings.store_url.get_secret_value()
         database = self._database = Database(url or sqlite_url(database_file(self.settings.data_dir.expanduser())))
         await asyncio.to_thread(database.migrate)
-        catalogue = Catalogue(database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings)
+        vocabularies = GatewayVocabularies(
+            database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings
+        )
         store = RouteStore(database, configured=self.settings.model)
-        self._activation = Activation(self.registry, store, settings=self.settings, vocabularies=catalogue)
+        self._activation = Activation(self.registry, store, settings=self.settings, vocabularies=vocabularies)
         await self._activation.start()
         runtime = self.registry.get(None)
         self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")
-        await catalogue.start()
+        await vocabularies.start()
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
-        self._catalogue = catalogue
-        self._pipeline = Pipeline(self.pool, self.registry, catalogue, settings=self.settings)
-        self.readiness.done.append(f"vocabulary {catalogue.default_for(runtime.contract).reference} encoded")
+        self._vocabularies = vocabularies
+        self._pipeline = Pipeline(self.pool, self.registry, vocabularies, settings=self.settings)
+        self.readiness.done.append(
+            f"vocabulary {vocabularies.catalogue.default_for(runtime.contract).reference} encoded"
+        )
 
     @property
     def pipeline(self) -> Pipeline:
@@ -109,15 +113,15 @@ class Service:
         return self._pipeline
 
     @property
-    def catalogue(self) -> Catalogue:
+    def vocabularies(self) -> GatewayVocabularies:
         """The vocabularies.
 
         Raises:
             EngineUnavailable: no model is loaded yet.
         """
-        if self._catalogue is None:
+        if self._vocabularies is None:
             raise EngineUnavailable("the server is starting; see /readyz")
-        return self._catalogue
+        return self._vocabularies
 
     @property
     def activation(self) -> Activation:
@@ -150,8 +154,8 @@ class Service:
     def degraded(self) -> list[str]:
         """Reasons why parts other than classification do not work at present."""
         faults = []
-        if self._catalogue is not None and self._catalogue.store_fault is not None:
-            faults.append(f"vocabularies can be read but not changed: {self._catalogue.store_fault}")
+        if self._vocabularies is not None and self._vocabularies.follower.fault is not None:
+            faults.append(f"vocabularies can be read but not changed: {self._vocabularies.follower.fault}")
         if self._activation is not None and self._activation.fault is not None:
             faults.append(self._activation.fault)
         return faults
@@ -171,8 +175,8 @@ class Service:
         if self._activation is not None:
             await self._activation.close()
         await self.pool.close()
-        if self._catalogue is not None:
-            await self._catalogue.close()
+        if self._vocabularies is not None:
+            await self._vocabularies.close()
         await self.registry.close()
         if self._database is not None:
             await asyncio.to_thread(self._database.close)

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from serve.calibrating import calibrate
-from serve.errors import DeadlineExceeded, StaleVersion
+from serve.errors import DeadlineExceeded
 from serve.options import CalibrateOptions, checked, gather
 from serve.query import reads_query
 from serve.routes import preconditions
-from serve.routes.changes import Name, catalogue_of, expected_version, latest_of, settled
+from serve.routes.changes import Name, expected_version, settled, vocabularies_of
 from serve.service import Service
 from serve.uploads import received
 
@@ -38,7 +38,7 @@ FIELDS = ("options", *CalibrateOptions.model_fields)
 async def calibrate_vocabulary(request: Request, name: Name) -> JSONResponse:
     """Parts named `clip`, and `labels` that say what each shows (null: none of the labels). Makes a new version."""
     service: Service = request.app.state.service
-    pipeline, catalogue = service.pipeline, catalogue_of(request)
+    pipeline, vocabularies = service.pipeline, vocabularies_of(request)
     expected, author = expected_version(request, name), preconditions.author_of(request)
     limits = service.settings.vocabularies
     deadline = asyncio.get_running_loop().time() + limits.calibration_deadline_seconds
@@ -51,9 +51,7 @@ async def calibrate_vocabulary(request: Request, name: Name) -> JSONResponse:
             ) as upload,
         ):  # fmt: skip
             options = checked(CalibrateOptions, gather(upload.fields, upload.query))
-            vocabulary = await catalogue.resolve(f"{name}@{expected}")
-            if latest_of(catalogue, vocabulary) != expected:  # told before the work, and once more when it is stored
-                raise StaleVersion(f"vocabulary {name!r} is at version {catalogue.latest(name)} by now, not {expected}")
+            vocabulary = await vocabularies.commands.require_latest(name, expected)
             fitted = await calibrate(pipeline, vocabulary, upload.files, options, deadline=deadline)
     except TimeoutError as error:
         raise DeadlineExceeded(f"not done within {limits.calibration_deadline_seconds} s") from error
@@ -64,5 +62,7 @@ async def calibrate_vocabulary(request: Request, name: Name) -> JSONResponse:
     }
     if options.dry_run:
         return JSONResponse({"name": name, "version": expected, "dry_run": True, **told})
-    made = await catalogue.accept(name, fitted.acceptance, fitted.label_thresholds, expected=expected, author=author)
+    made = await vocabularies.commands.accept(
+        name, fitted.acceptance, fitted.label_thresholds, expected=expected, author=author
+    )
     return await settled(request, made, **told)

@@ -7,24 +7,26 @@ from typing import Annotated, Any
 from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 
-from serve.errors import InvalidOption, UnknownVocabulary
+from serve.errors import InvalidOption
 from serve.routes import preconditions
 from serve.service import Service
 from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.gateway import GatewayVocabularies
+from serve.vocabularies.preconditions import etag, matched_version
 from serve.vocabularies.vocabulary import Vocabulary
 
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 Name = Annotated[str, Path(description="`[a-z0-9._-]`, 1 to 64 characters.")]
 
 
-def catalogue_of(request: Request) -> Catalogue:
+def vocabularies_of(request: Request) -> GatewayVocabularies:
     """The vocabularies of the server.
 
     Raises:
         EngineUnavailable: it is starting.
     """
     service: Service = request.app.state.service
-    return service.catalogue
+    return service.vocabularies
 
 
 def check_name(name: str) -> None:
@@ -44,21 +46,18 @@ def expected_version(request: Request, name: str) -> int:
         MissingPrecondition, StaleVersion: see `preconditions.required_version`.
         UnknownVocabulary: `*` of a name that is not there.
     """
-    version = preconditions.required_version(request)
-    catalogue = catalogue_of(request)
-    if version is None and not catalogue.latest(name):
-        raise UnknownVocabulary(f"there is no vocabulary {name!r}")
-    return catalogue.latest(name) if version is None else version
+    catalogue = vocabularies_of(request).catalogue
+    return matched_version(preconditions.required_match(request), name, latest=catalogue.latest(name))
 
 
 async def settled(request: Request, made: Vocabulary, **further: Any) -> JSONResponse:
     """The answer to a change: 200 when this gateway uses the version in time, else 202."""
-    catalogue = catalogue_of(request)
-    is_current = await catalogue.wait_until_current(made, seconds=preconditions.wait_seconds(request))
-    headers = {"ETag": preconditions.etag(made.version)}
+    vocabularies = vocabularies_of(request)
+    is_current = await vocabularies.queue.wait_until_current(made, seconds=preconditions.wait_seconds(request))
+    headers = {"ETag": etag(made.version)}
     if not is_current:
         headers["Location"] = f"/v1/vocabularies/{made.name}"
-    facts = {**facts_of(catalogue, made), "is_current": is_current, **further}
+    facts = {**facts_of(vocabularies.catalogue, made), "is_current": is_current, **further}
     return JSONResponse(facts, status_code=200 if is_current else 202, headers=headers)
 
 

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from serve.errors import DeadlineExceeded, InvalidOption, UploadTooLarge
 from serve.routes import preconditions
-from serve.routes.changes import Name, catalogue_of, expected_version, settled
+from serve.routes.changes import Name, expected_version, settled, vocabularies_of
 from serve.service import Service
 from serve.uploads import Upload, received
 from serve.vocabularies.examples import new_clip
@@ -42,7 +42,7 @@ VIDEOS = {
 @router.get(PATH, summary="Example clips of a label")
 async def list_examples(request: Request, name: Name, label_id: LabelId) -> dict[str, Any]:
     """Those of NAME's current version, or of NAME@VERSION."""
-    vocabulary = await catalogue_of(request).look_up(name)
+    vocabulary = await vocabularies_of(request).catalogue.look_up(name)
     label = LabelFinder(vocabulary)(label_id)
     return {"label_id": label.label_id, "label": label.name, "examples": [asdict(item) for item in label.examples]}
 
@@ -60,7 +60,7 @@ async def add_examples(request: Request, name: Name, label_id: LabelId) -> JSONR
         ):
             _check_sizes(upload, limits.max_example_bytes)
             clips = [await asyncio.to_thread(new_clip, file.path, file.filename) for file in upload.files]
-            made, examples = await catalogue_of(request).add_examples(
+            made, examples = await vocabularies_of(request).commands.add_examples(
                 name, label_id, clips, expected=expected, author=author
             )
     except TimeoutError as error:
@@ -82,8 +82,9 @@ async def remove_example(request: Request, name: Name, label_id: LabelId, exampl
 
 async def _removed(request: Request, name: str, label_id: str, example_id: str | None) -> JSONResponse:
     expected, author = expected_version(request, name), preconditions.author_of(request)
-    catalogue = catalogue_of(request)
-    made = await catalogue.remove_examples(name, label_id, example_id, expected=expected, author=author)
+    made = await vocabularies_of(request).commands.remove_examples(
+        name, label_id, example_id, expected=expected, author=author
+    )
     return await settled(request, made)
 
 

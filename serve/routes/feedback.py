@@ -138,7 +138,7 @@ async def _correction(service: Service, options: FeedbackOptions) -> Correction:
     )
     if options.vocabulary is None:
         return found
-    vocabulary = await service.catalogue.resolve(options.vocabulary)
+    vocabulary = await service.vocabularies.catalogue.resolve(options.vocabulary)
     known = await asyncio.to_thread(_known, vocabulary, label)  # a large vocabulary takes a while
     return replace(found, label=known or label, vocabulary=vocabulary.reference, is_new_label=known is None)
 

@@ -103,7 +103,7 @@ async def _wanted(request: Request, kind: type[Model]) -> Model:
 async def _moved(service: Service, *, is_done: bool) -> JSONResponse:
     """Where the names lead now; `warnings` are the labels that the models which answer do not tell apart."""
     staging = service.activation.staging
-    warnings = await service.catalogue.warnings(service.registry.active()) if is_done else []
+    warnings = await service.vocabularies.warnings(service.registry.active()) if is_done else []
     told = {
         "default": service.registry.get(None).reference,
         "active": sorted(runtime.reference for runtime in service.registry.active()),

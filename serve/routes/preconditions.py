@@ -4,48 +4,25 @@ import re
 
 from fastapi import Request
 
-from serve.errors import InvalidOption, MissingPrecondition, StaleVersion
-from serve.version_numbers import parse_version
+from serve.errors import InvalidOption, MissingPrecondition
 
-ETAG = re.compile(r'"([0-9]{1,10})"')
 WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
 DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 300.0
 MAX_AUTHOR_CHARS = 200
 
 
-def etag(version: int) -> str:
-    """The entity tag of a version."""
-    return f'"{version}"'
-
-
-def required_version(request: Request) -> int | None:
-    """The version `If-Match` names, None for `*` (whatever it is now).
+def required_match(request: Request) -> str:
+    """The header `If-Match`.
 
     Raises:
-        MissingPrecondition: there is no `If-Match`.
-        StaleVersion: it names no version.
+        MissingPrecondition: there is none.
     """
     given = request.headers.get("if-match")
     if given is None:
         raise MissingPrecondition(
             "a change needs the header If-Match with the ETag of the version it changes (GET shows it)"
         )
-    if given.strip() == "*":
-        return None
-    found = ETAG.fullmatch(given.strip())
-    version = None if found is None else parse_version(found[1])
-    if version is None:
-        raise StaleVersion(f"If-Match: {given[:80]} names no version of this server; {_advice(given)}")
-    return version
-
-
-def _advice(given: str) -> str:
-    """How `If-Match` has to be written, with the caller's own number where there is one."""
-    number = re.search(r"(?<![0-9])[0-9]{1,10}(?![0-9])", given)
-    version = None if number is None or "," in given else parse_version(number[0])
-    if version is None:
-        return "it takes one ETag as GET shows it, a version in double quotes, or *"
-    return f"write If-Match: {etag(version)}"
+    return given
 
 
 def asks_to_create(request: Request) -> bool:

@@ -18,13 +18,14 @@ from serve.json_models import Model, VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.routes import preconditions
 from serve.routes.bodies import described, read_json
-from serve.routes.changes import NAME, Name, catalogue_of, check_name, expected_version, facts_of, latest_of, settled
+from serve.routes.changes import NAME, Name, check_name, expected_version, facts_of, latest_of, settled, vocabularies_of
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token, read_version_token
 from serve.service import Service
 from serve.uploads import received_body
 from serve.vocabularies import formats
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
 from serve.vocabularies.label_warnings import warnings_of
+from serve.vocabularies.preconditions import etag
 from serve.vocabularies.vocabulary import Vocabulary
 
 MAX_FINDINGS = 100  # problems, and warnings, of one answer
@@ -46,7 +47,7 @@ async def list_vocabularies(
 ) -> dict[str, Any]:
     """Name, versions and size of each, by name."""
     service: Service = request.app.state.service
-    catalogue, after = service.catalogue, read_text_token("vocabularies", page_token, NAME)
+    catalogue, after = service.vocabularies.catalogue, read_text_token("vocabularies", page_token, NAME)
     found = [name for name in catalogue.names() if after is None or name > after]
     default = catalogue.default_for(service.registry.get(None).contract)
     page = found[:page_size]
@@ -64,7 +65,7 @@ async def list_versions(
 ) -> dict[str, Any]:
     """Versions that are kept, newest first."""
     before = read_version_token(f"versions of {name}", page_token)
-    found = await catalogue_of(request).versions(name, before=before, limit=page_size + 1)
+    found = await vocabularies_of(request).catalogue.versions(name, before=before, limit=page_size + 1)
     page = found[:page_size]
     return {
         "versions": [asdict(item) for item in page],
@@ -80,7 +81,7 @@ async def diff_versions(
     new: Annotated[VersionNumber, Query(alias="to", description="Another.")],
 ) -> dict[str, Any]:
     """Labels added, removed, renamed and changed, by their identity."""
-    catalogue = catalogue_of(request)
+    catalogue = vocabularies_of(request).catalogue
     first, second = await catalogue.look_up(f"{name}@{old}"), await catalogue.look_up(f"{name}@{new}")
     return {"name": name, "from": old, "to": new, **asdict(difference(first, second))}
 
@@ -90,11 +91,11 @@ async def export_vocabulary(
     request: Request, name: Name, format: Literal["json", "csv", "txt"] = "json"
 ) -> PlainTextResponse:
     """JSON keeps everything and can be PUT again, CSV the phrases of labels, plain text their names."""
-    vocabulary = await catalogue_of(request).look_up(name)
+    vocabulary = await vocabularies_of(request).catalogue.look_up(name)
     return PlainTextResponse(
         formats.write(vocabulary, format),
         media_type=formats.MEDIA_TYPES[format],
-        headers={"ETag": preconditions.etag(vocabulary.version)},
+        headers={"ETag": etag(vocabulary.version)},
     )
 
 
@@ -105,9 +106,9 @@ async def get_vocabulary(request: Request, name: Name) -> Response:
     `problems` say what is wrong with a version that an older release stored, `warnings` which labels a model that
     answers now does not tell apart; each list shows the first 100.
     """
-    catalogue = catalogue_of(request)
+    catalogue = vocabularies_of(request).catalogue
     vocabulary = await catalogue.look_up(name)
-    headers = {"ETag": preconditions.etag(latest_of(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
+    headers = {"ETag": etag(latest_of(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
     is_behind = "@" not in name and latest_of(catalogue, vocabulary) != vocabulary.version
     if is_behind:  # the tag is that of the version to come, for changes to follow; the content must not be kept
         headers["Cache-Control"] = "no-store"
@@ -138,7 +139,9 @@ async def put_vocabulary(request: Request, name: Name, split_names: bool = False
     )
     expected = None if is_new else expected_version(request, name)
     author = preconditions.author_of(request)
-    return await settled(request, await catalogue_of(request).put(name, given, expected=expected, author=author))
+    return await settled(
+        request, await vocabularies_of(request).commands.put(name, given, expected=expected, author=author)
+    )
 
 
 @router.patch(
@@ -150,7 +153,9 @@ async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
     expected = expected_version(request, name)
     patch = await _json(request, VocabularyPatch)
     author = preconditions.author_of(request)
-    return await settled(request, await catalogue_of(request).patch(name, patch, expected=expected, author=author))
+    return await settled(
+        request, await vocabularies_of(request).commands.patch(name, patch, expected=expected, author=author)
+    )
 
 
 @router.post(
@@ -163,14 +168,14 @@ async def roll_back(request: Request, name: Name) -> JSONResponse:
     version = (await _json(request, Rollback)).version
     author = preconditions.author_of(request)
     return await settled(
-        request, await catalogue_of(request).roll_back(name, version, expected=expected, author=author)
+        request, await vocabularies_of(request).commands.roll_back(name, version, expected=expected, author=author)
     )
 
 
 @router.delete("/vocabularies/{name}", summary="Delete a vocabulary", status_code=204)
 async def delete_vocabulary(request: Request, name: Name) -> Response:
     """The name and all its versions; requests under way end with what they began with."""
-    await catalogue_of(request).delete(name, expected=expected_version(request, name))
+    await vocabularies_of(request).commands.delete(name, expected=expected_version(request, name))
     return Response(status_code=204)
 
 

@@ -5,11 +5,11 @@ per template and labels shared by vocabularies cost nothing. For X-CLIP these ar
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+from cachetools import LRUCache
 
 from serve import scoring
 from serve.arrays import Float32Array, Int64Array
@@ -20,7 +20,7 @@ from serve.text import prompts
 from serve.text.merges import MergeFinder, Merges
 from serve.text.tokenizer import Tokenizer, pad_rows
 
-MERGES_HELD = 64  # lists of phrases
+MAX_MERGES = 64  # entries: lists of phrases under a template
 
 Progress = Callable[[int, int], None]  # prompts done, prompts in all
 
@@ -53,10 +53,12 @@ class PromptBank:
         self._max_bytes = max_bytes
         self._max_rows = max_rows_per_run
         self._max_prompts = max(1, max_bytes // (4 * encoder.contract.embed_dim))
-        self._rows: OrderedDict[str, Float32Array] = OrderedDict()  # prompt -> [D]
-        self._assembled: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Float32Array] = OrderedDict()
+        self._rows: LRUCache[str, Float32Array] = LRUCache(self._max_prompts)  # prompt -> [D]
+        self._banks: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], Float32Array] = LRUCache(
+            self._max_prompts * 4 * encoder.contract.embed_dim, getsizeof=lambda bank: bank.nbytes
+        )
         self._finder = MergeFinder(tokenizer)
-        self._merges: OrderedDict[tuple[tuple[str, ...], str], Merges] = OrderedDict()
+        self._merges: LRUCache[tuple[tuple[str, ...], str], Merges] = LRUCache(MAX_MERGES)
         self._encoding = asyncio.Lock()
         self.encoded_prompts = 0  # so far, for metrics and tests
 
@@ -97,12 +99,11 @@ class PromptBank:
             InvalidVocabulary: a prompt is longer than the model's context.
         """
         key = (tuple(labels), tuple(templates))
-        found = self._assembled.get(key)
+        found = self._banks.get(key)
         if found is None:
             found = await self._assemble(*key, progress)
-            self._remember_assembled(key, found)
-        else:
-            self._assembled.move_to_end(key)
+            if found.nbytes <= self._banks.maxsize:  # labels of one request may exceed it
+                self._banks[key] = found
         return found
 
     async def merges(self, phrases: tuple[str, ...], template: str) -> Merges:
@@ -110,11 +111,7 @@ class PromptBank:
         key = (phrases, template)
         found = self._merges.get(key)
         if found is None:
-            found = await asyncio.to_thread(self._finder.find, phrases, template)
-        self._merges[key] = found
-        self._merges.move_to_end(key)
-        while len(self._merges) > MERGES_HELD:
-            self._merges.popitem(last=False)
+            found = self._merges[key] = await asyncio.to_thread(self._finder.find, phrases, template)
         return found
 
     async def _assemble(
@@ -137,8 +134,7 @@ class PromptBank:
             absent = [prompt for prompt in absent if prompt not in found]
         if absent:
             await self._encode(absent, found, progress)
-        for prompt, row in found.items():
-            self._remember(prompt, row)
+        self._rows.update(found)
         return np.stack([found[prompt] for prompt in filled])
 
     async def _encode(self, texts: Sequence[str], found: dict[str, Float32Array], progress: Progress | None) -> None:
@@ -156,8 +152,7 @@ class PromptBank:
                 if fresh:
                     rows.update(await self._run([texts[i] for i in fresh], [tokens[i] for i in fresh]))
             found.update(rows)
-            for text, row in rows.items():
-                self._remember(text, row)
+            self._rows.update(rows)
             if progress is not None:
                 progress(start + len(part), len(texts))
 
@@ -173,17 +168,3 @@ class PromptBank:
             await asyncio.to_thread(self._kept.write, rows)
         self.encoded_prompts += len(texts)
         return rows
-
-    def _remember(self, prompt: str, row: Float32Array) -> None:
-        self._rows[prompt] = row
-        self._rows.move_to_end(prompt)
-        while len(self._rows) > self._max_prompts:
-            self._rows.popitem(last=False)
-
-    def _remember_assembled(self, key: tuple[tuple[str, ...], tuple[str, ...]], bank: Float32Array) -> None:
-        self._assembled[key] = bank
-        while (
-            len(self._assembled) > 1
-            and sum(item.nbytes for item in self._assembled.values()) > self._max_prompts * 4 * bank.shape[-1]
-        ):
-            self._assembled.popitem(last=False)

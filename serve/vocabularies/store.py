@@ -15,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from serve.errors import StaleVersion, UnknownVocabulary
+from serve.errors import UnknownVocabulary
 from serve.store.database import Database
 from serve.store.tables import clips, vocabularies, vocabulary_clips, vocabulary_versions
+from serve.vocabularies.preconditions import already_exists, require_version
 from serve.vocabularies.stored import vocabulary_of
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -109,7 +110,7 @@ class VocabularyStore:
             found = connection.execute(
                 sa.select(vocabularies).where(vocabularies.c.name == vocabulary.name).with_for_update()
             ).one_or_none()
-            _require_expected(found, vocabulary.name, expected)
+            require_version(vocabulary.name, latest=_latest_of(found), expected=expected)
             stored = replace(
                 vocabulary,
                 version=1 if found is None else found.latest + 1,
@@ -138,7 +139,7 @@ class VocabularyStore:
             found = connection.execute(
                 sa.select(vocabularies).where(vocabularies.c.name == name).with_for_update()
             ).one_or_none()
-            _require_expected(found, name, expected)
+            require_version(name, latest=_latest_of(found), expected=expected)
             connection.execute(vocabulary_versions.delete().where(vocabulary_versions.c.name == name))
             connection.execute(vocabularies.update().where(vocabularies.c.name == name).values(is_deleted=True))
             self._notify(connection, name)
@@ -152,7 +153,7 @@ class VocabularyStore:
         try:
             connection.execute(vocabularies.insert().values(**values))
         except sa.exc.IntegrityError as error:  # another gateway was first
-            raise StaleVersion(f"vocabulary {stored.name!r} exists already", name=stored.name) from error
+            raise already_exists(stored.name) from error
 
     def _put_clip(self, connection: sa.Connection, sha256: str, body: bytes) -> None:
         """Insert a clip or, where it is there, touch it: its row is locked against `_collect_clips` until the end."""
@@ -190,16 +191,9 @@ class VocabularyStore:
             connection.execute(sa.text("select pg_notify(:channel, :name)"), {"channel": CHANNEL, "name": name})
 
 
-def _require_expected(found: Any, name: str, expected: int | None) -> None:
-    exists = found is not None and not found.is_deleted
-    if expected is None and exists:
-        raise StaleVersion(f"vocabulary {name!r} exists already", name=name, latest=found.latest)
-    if expected is not None and not exists:
-        raise UnknownVocabulary(f"there is no vocabulary {name!r}")
-    if expected is not None and found.latest != expected:
-        raise StaleVersion(
-            f"vocabulary {name!r} is at version {found.latest} by now, not {expected}", name=name, latest=found.latest
-        )
+def _latest_of(row: Any) -> int | None:
+    """Return the newest version in a row of the names; None for a name that does not exist or was deleted."""
+    return None if row is None or row.is_deleted else row.latest
 
 
 def _latest(connection: sa.Connection, name: str) -> int:

@@ -1,0 +1,163 @@
+"""Changes of vocabularies. Each names the version it is based on, is committed as the next one, or changes nothing.
+
+`serve.vocabularies.preconditions` decides whether the named version is still the newest (412 if not).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from serve.models.registry import ModelRegistry
+from serve.settings import ServeSettings
+from serve.vocabularies.acceptance import Acceptance
+from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
+from serve.vocabularies.examples import ExampleEncoder, NewClip, with_examples, without_examples
+from serve.vocabularies.follower import StoreFollower
+from serve.vocabularies.labels import Example
+from serve.vocabularies.preconditions import require_version
+from serve.vocabularies.store import VocabularyStore
+from serve.vocabularies.vocabulary import Vocabulary
+
+
+class VocabularyCommands:
+    """Changes vocabularies; a change is committed when its method returns."""
+
+    def __init__(
+        self,
+        store: VocabularyStore,
+        registry: ModelRegistry,
+        *,
+        catalogue: Catalogue,
+        follower: StoreFollower,
+        examples: ExampleEncoder,
+        settings: ServeSettings,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._catalogue = catalogue
+        self._follower = follower
+        self._examples = examples
+        self._settings = settings
+        self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
+
+    async def put(self, name: str, given: VocabularyInput, *, expected: int | None, author: str) -> Vocabulary:
+        """Create a vocabulary (`expected` is None) or replace all of it.
+
+        Raises:
+            InvalidVocabulary, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = None if expected is None else await self.require_latest(name, expected)
+        made = await asyncio.to_thread(replaced, name, given, previous, limits=self._limits)
+        return await self._commit(made, previous, author=author, note="" if previous else "created")
+
+    async def patch(self, name: str, patch: VocabularyPatch, *, expected: int, author: str) -> Vocabulary:
+        """Change parts of a vocabulary.
+
+        Raises:
+            InvalidVocabulary, UnknownLabel, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self.require_latest(name, expected)
+        made = await asyncio.to_thread(patched, previous, patch, limits=self._limits)
+        return await self._commit(made, previous, author=author, note="")
+
+    async def roll_back(self, name: str, version: int, *, expected: int, author: str) -> Vocabulary:
+        """Make a new version that equals an old one.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self.require_latest(name, expected)
+        made = await asyncio.to_thread(self._store.load, name, version)
+        return await self._commit(made, previous, author=author, note=f"rolled back to {version}")
+
+    async def accept(
+        self, name: str, acceptance: Acceptance, thresholds: Mapping[str, float], *, expected: int, author: str
+    ) -> Vocabulary:
+        """Store a fitted acceptance with thresholds by label_id; labels without one lose theirs.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self.require_latest(name, expected)
+        labels = tuple(replace(label, threshold=thresholds.get(label.label_id)) for label in previous.labels)
+        made = replace(previous, labels=labels, acceptance=acceptance)
+        return await self._commit(made, previous, author=author, note="calibrated")
+
+    async def add_examples(
+        self, name: str, label_id: str, clips: Sequence[NewClip], *, expected: int, author: str
+    ) -> tuple[Vocabulary, tuple[Example, ...]]:
+        """Add clips to a label; all of them are decoded and encoded before the commit.
+
+        Raises:
+            InvalidVocabulary, UnknownLabel, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+            VideoError, UnsupportedMedia: a clip cannot be used; nothing was changed.
+        """
+        previous = await self.require_latest(name, expected)
+        made, examples = with_examples(previous, label_id, clips, settings=self._settings)
+        files = {clip.sha256: clip.path for clip in clips}
+        with self._registry.use_all() as runtimes:
+            for runtime in runtimes:
+                await self._examples.features(runtime, list(files), files=files)
+        stored = await self._commit(made, previous, author=author, note="examples added", new_clips=files)
+        return stored, examples
+
+    async def remove_examples(
+        self, name: str, label_id: str, example_id: str | None, *, expected: int, author: str
+    ) -> Vocabulary:
+        """Remove one example of a label, or all of them (`example_id` is None).
+
+        Raises:
+            UnknownLabel, UnknownExample, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        previous = await self.require_latest(name, expected)
+        made = without_examples(previous, label_id, example_id)
+        return await self._commit(made, previous, author=author, note="examples removed")
+
+    async def delete(self, name: str, *, expected: int) -> None:
+        """Delete a name and its versions; requests in progress finish with the version they began with.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        await asyncio.to_thread(self._store.delete, name, expected=expected)
+        self._follower.record_deletion(name)
+
+    async def require_latest(self, name: str, expected: int) -> Vocabulary:
+        """Return the newest version, which has to be `expected`; the commit checks it again.
+
+        Raises:
+            StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
+        """
+        if self._catalogue.current_version(name) == expected == self._catalogue.latest(name):
+            return self._catalogue.current(name)  # a version never changes
+        found = await asyncio.to_thread(self._store.load, name)
+        require_version(name, latest=found.version, expected=expected)
+        return found
+
+    async def _commit(
+        self,
+        made: Vocabulary,
+        previous: Vocabulary | None,
+        *,
+        author: str,
+        note: str,
+        new_clips: Mapping[str, Path] | None = None,
+    ) -> Vocabulary:
+        await asyncio.to_thread(self._check_prompts, made, previous)
+        signed = replace(made, author=author, note=note)
+        expected = None if previous is None else previous.version
+        stored = await asyncio.to_thread(self._store.commit, signed, expected=expected, new_clips=new_clips)
+        self._follower.record_commit(stored)
+        return stored
+
+    def _check_prompts(self, made: Vocabulary, previous: Vocabulary | None) -> None:
+        """Refuse prompts that a loaded model cannot encode; phrases of the previous version are not checked again."""
+        known: set[str] = set()
+        if previous is not None and previous.templates == made.templates:
+            known.update(previous.phrases)
+        fresh = [phrase for phrase in made.phrases if phrase not in known]
+        for runtime in self._registry.loaded():
+            templates = made.templates or runtime.contract.text.templates
+            runtime.bank.check(fresh, templates, num_phrases=len(made.phrases))

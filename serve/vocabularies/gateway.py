@@ -1,0 +1,113 @@
+"""The vocabularies of one gateway: store, catalogue, encoding queue, store follower and commands, joined."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from serve.contract import ModelContract
+from serve.models.registry import ModelRegistry
+from serve.models.runtime import ModelRuntime
+from serve.settings import ServeSettings
+from serve.store.database import Database
+from serve.uploads import UploadFolder
+from serve.video.workers import DecodePool
+from serve.vocabularies.built_in import built_in, seed
+from serve.vocabularies.catalogue import Catalogue
+from serve.vocabularies.commands import VocabularyCommands
+from serve.vocabularies.encoder import EncodingProgress, VocabularyEncoder
+from serve.vocabularies.encoding_queue import EncodingQueue
+from serve.vocabularies.examples import ExampleEncoder
+from serve.vocabularies.follower import StoreFollower
+from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of
+from serve.vocabularies.store import VocabularyStore
+
+
+class GatewayVocabularies:
+    """The parts that serve and change vocabularies, and their life cycle."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: ModelRegistry,
+        *,
+        pool: DecodePool,
+        folder: UploadFolder,
+        settings: ServeSettings,
+    ) -> None:
+        self._registry = registry
+        self.store = VocabularyStore(database, keep_versions=settings.vocabularies.keep_versions)
+        examples = ExampleEncoder(pool, self.store, folder=folder, settings=settings)
+        self.encoder = VocabularyEncoder(registry, examples)
+        self.catalogue = Catalogue(self.store)
+        self.queue = EncodingQueue(self.catalogue, self.store, self.encoder)
+        self.follower = StoreFollower(
+            database,
+            self.store,
+            catalogue=self.catalogue,
+            queue=self.queue,
+            poll_seconds=settings.vocabularies.poll_seconds,
+        )
+        self.commands = VocabularyCommands(
+            self.store,
+            registry,
+            catalogue=self.catalogue,
+            follower=self.follower,
+            examples=examples,
+            settings=settings,
+        )
+
+    async def start(self) -> None:
+        """Store the built-in vocabularies, load all vocabularies, encode the default one and queue the others.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        contracts = [runtime.contract for runtime in self._registry.active()]
+        await asyncio.to_thread(seed, self.store, built_in(contracts))
+        await self.catalogue.load()
+        runtime = self._registry.get(None)
+        default = self.catalogue.default_for(runtime.contract)
+        await runtime.bank.features(default.phrases, default.templates or runtime.contract.text.templates)
+        for name in self.catalogue.names():
+            self.queue.add(name)
+        self.queue.start()
+        self.follower.start()
+
+    async def close(self) -> None:
+        """Stop following the store and encoding."""
+        await self.follower.close()
+        await self.queue.close()
+
+    async def prepare(self, runtime: ModelRuntime, progress: Callable[[int, int], None]) -> None:
+        """Encode every current vocabulary for a model that is to be activated; `progress` takes (done, total).
+
+        When this returns, no vocabulary has changed since it was encoded.
+
+        Raises:
+            InvalidVocabulary: a prompt is too long for the model.
+            ActserveError: an example clip cannot be read.
+        """
+        done: set[str] = set()
+        while waiting := [item for item in self.catalogue.current_vocabularies() if item.reference not in done]:
+            for vocabulary in waiting:
+                await self.encoder.encode_for(runtime, vocabulary, EncodingProgress(version=vocabulary.version))
+                await warnings_of(vocabulary, runtime)  # cached for the answer to the activation
+                done.add(vocabulary.reference)
+                progress(len(done), max(len(self.catalogue.current_vocabularies()), len(done)))
+
+    async def adopt(self, contracts: Sequence[ModelContract]) -> None:
+        """Store the labels that models which are active now were made for.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        await asyncio.to_thread(seed, self.store, built_in(contracts))
+        await self.follower.follow()
+
+    async def warnings(self, runtimes: Sequence[ModelRuntime]) -> list[VocabularyWarning]:
+        """Return warnings about labels of the current vocabularies that these models do not distinguish."""
+        return [
+            warning
+            for vocabulary in self.catalogue.current_vocabularies()
+            for runtime in runtimes
+            for warning in await warnings_of(vocabulary, runtime)
+        ]
