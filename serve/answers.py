@@ -132,13 +132,3 @@ class FeedbackPage(BaseModel):
     labels: dict[str, int] = Field(description="Clips of each label.")
     feedback: list[FeedbackRow]
     next_page_token: str | None
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem; further members carry the facts."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str

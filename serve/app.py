@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from serve import problems
+from serve import openapi, problems
 from serve.errors import ActserveError
 from serve.middleware import RequestFacts
 from serve.query import check_request_line
-from serve.routes import calibration, classify, examples, feedback, health, models, page, vocabularies
+from serve.routes import calibrate, classify, examples, feedback, health, models, page, vocabularies
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.version import VERSION
@@ -49,9 +49,10 @@ def create_app(
     app.state.on_fault = on_fault
     problems.install(app)
     app.add_middleware(RequestFacts)
-    for module in (classify, vocabularies, examples, calibration, models, feedback, health, page):
+    for module in (classify, vocabularies, examples, calibrate, models, feedback, health, page):
         app.include_router(module.router)
     page.mount_files(app)
+    openapi.install(app)
     return app
 
 

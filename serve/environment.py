@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from serve.errors import ActserveError
+from serve.errors import ConfigurationError
 from serve.settings import ServeSettings
 from serve.variables import (
     COMMAND_LINE,
@@ -40,15 +40,15 @@ def load_settings(given: Mapping[str, Any]) -> ServeSettings:
     """Settings of the server from `given`, which goes over the environment.
 
     Raises:
-        ActserveError: a variable is unknown, or a value cannot be used; names it, what was found and what is allowed.
+        ConfigurationError: a variable is unknown or a value is invalid; names it, the value and what is allowed.
     """
     refuse_unknown(SETTINGS_PREFIX, COMMAND_LINE_PREFIX, known=known_variables())
     try:
         return ServeSettings(**given)
     except SettingsError as error:
-        raise ActserveError(f"{error}: a group of settings is a JSON object; {WHERE}") from error
+        raise ConfigurationError(f"{error}: a group of settings is a JSON object; {WHERE}") from error
     except ValidationError as error:
-        raise ActserveError("\n".join(_fault(item, given) for item in error.errors(include_url=False))) from error
+        raise ConfigurationError("\n".join(_fault(item, given) for item in error.errors(include_url=False))) from error
 
 
 def _fault(item: Any, given: Mapping[str, Any]) -> str:

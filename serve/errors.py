@@ -1,9 +1,9 @@
-"""The errors of actserve, without a word of HTTP: `problems.py` alone knows which status each becomes.
+"""The errors of actserve. They know nothing of HTTP: `problems.py` maps each to a status.
 
 ActserveError
-├── RequestError                    the caller can mend it
+├── RequestError                    the caller can fix it
 │   ├── InvalidOption               an option is unknown, of the wrong type or out of range
-│   ├── UnknownModel, UnknownVocabulary
+│   ├── UnknownModel, UnknownVocabulary, UnknownLabel, UnknownExample
 │   ├── UploadTooLarge              passed the limit while it arrived
 │   ├── UnsupportedMedia            container or codec outside the allowed list, or no video at all
 │   ├── InvalidVocabulary           labels or templates that cannot be scored
@@ -11,6 +11,7 @@ ActserveError
 │   ├── StaleVersion                it was changed meanwhile, or exists already
 │   ├── ActivationUnderWay          another model is being activated
 │   ├── ModelRefused                a model that cannot be served; the running one goes on
+│   ├── ClientDisconnected          the client closed the connection before the answer
 │   ├── FeedbackOff                 this server keeps no feedback
 │   ├── UnknownFeedback
 │   └── VideoError                  readable request, unusable content
@@ -20,7 +21,7 @@ ActserveError
 │       ├── VideoTooShort           it shows no frame
 │       ├── VideoTooLong            longer, or more frames, than allowed
 │       └── PictureTooLarge         more pixels in a frame than allowed
-├── ServiceError                    not the caller's fault
+├── ServiceError                    the server cannot answer at present
 │   ├── Overloaded                  the queue is full: refused before any work
 │   ├── EngineUnavailable           the runtime is gone or not yet ready
 │   ├── StoreUnavailable            the database does not answer; nothing was changed
@@ -28,7 +29,8 @@ ActserveError
 │   ├── FeedbackFull                no room for more feedback; nothing was kept
 │   ├── DeadlineExceeded            the answer would come too late
 │   └── EngineFailure               the runtime failed on this input
-└── ContractError                   a model on disk that this server cannot honour; start-up stops
+├── ConfigurationError              a setting, folder or database that cannot be used; the start stops
+└── ContractError                   a model on disk that this server cannot serve
 """
 
 from typing import Any
@@ -55,7 +57,7 @@ def _rebuild(kind: type[ActserveError], message: str, facts: dict[str, Any]) -> 
 
 
 class RequestError(ActserveError):
-    """The caller can mend it."""
+    """The caller can fix it."""
 
 
 class InvalidOption(RequestError):
@@ -68,6 +70,18 @@ class UnknownModel(RequestError):
 
 class UnknownVocabulary(RequestError):
     """No vocabulary of that name or version."""
+
+
+class UnknownLabel(RequestError):
+    """The vocabulary has no such label."""
+
+
+class UnknownExample(RequestError):
+    """The label has no such example clip."""
+
+
+class ClientDisconnected(RequestError):
+    """The client closed the connection before the answer; seen in logs and metrics alone."""
 
 
 class UploadTooLarge(RequestError):
@@ -135,7 +149,7 @@ class PictureTooLarge(VideoError):
 
 
 class ServiceError(ActserveError):
-    """Not the caller's fault."""
+    """The server cannot answer at present."""
 
 
 class Overloaded(ServiceError):
@@ -166,5 +180,9 @@ class EngineFailure(ServiceError):
     """The runtime failed on this input."""
 
 
+class ConfigurationError(ActserveError):
+    """A setting, or a folder or database it names, cannot be used."""
+
+
 class ContractError(ActserveError):
-    """A model on disk that this server cannot honour: names the field, what was expected and what was found."""
+    """A model on disk that this server cannot serve: names the field, what was expected and what was found."""

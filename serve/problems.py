@@ -1,13 +1,18 @@
-"""Errors as RFC 9457 problems: the only module that knows which HTTP status an error has."""
+"""Errors as RFC 9457 problems: the only module that knows the HTTP status of an error.
+
+`STATUS` is the one table; the exception handlers and the OpenAPI document both read it.
+"""
 
 import logging
 import re
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from serve import errors
@@ -15,6 +20,9 @@ from serve import errors
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+CLIENT_CLOSED_REQUEST = 499  # as nginx logs it; no client receives it
+INTERNAL = "internal error; the server log has the cause"
+NO_IF_MATCH = "a change needs the header If-Match with the ETag of the version it changes (GET shows it)"
 
 STATUS: dict[type[errors.ActserveError], int] = {
     errors.ActserveError: 500,
@@ -22,6 +30,9 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.InvalidOption: 422,
     errors.UnknownModel: 404,
     errors.UnknownVocabulary: 404,
+    errors.UnknownLabel: 404,
+    errors.UnknownExample: 404,
+    errors.ClientDisconnected: CLIENT_CLOSED_REQUEST,
     errors.UploadTooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.InvalidVocabulary: 422,
@@ -46,15 +57,30 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.FeedbackFull: 507,
     errors.DeadlineExceeded: 504,
     errors.EngineFailure: 500,
+    errors.ConfigurationError: 500,
     errors.ContractError: 500,
 }
 RETRY_AFTER_SECONDS = 1
+EVERYWHERE = (errors.InvalidOption,)  # what any route may answer: see `serve.query.check_request_line`
+CONTENT = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem; further members carry facts for programs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="`/problems/NAME`, see the table of problems.")
+    title: str
+    status: int
+    detail: str = Field(description="What was found and what is allowed.")
+    request_id: str = Field(description="As in `X-Request-Id`.")
 
 
 def problem_response(
     request_id: str, *, status: int, slug: str, title: str, detail: str, facts: dict[str, Any] | None = None
 ) -> JSONResponse:
-    """A problem with the members every problem has, and the facts beside them."""
+    """Return a problem: the members that every problem has, and the facts beside them."""
     body = {
         **(facts or {}),
         "type": f"/problems/{slug}",
@@ -67,26 +93,44 @@ def problem_response(
     return JSONResponse(body, status_code=status, media_type=CONTENT_TYPE, headers=headers)
 
 
-def describe(error: errors.ActserveError) -> tuple[str, str]:
-    """(slug, title) of an error class: `VideoTooShort` -> `video-too-short`, `Video too short`."""
-    words = re.findall(r"[A-Z][a-z]+", type(error).__name__)
+def problem_responses(*kinds: type[errors.ActserveError]) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may raise these errors; an error stands for its subclasses too."""
+    texts: dict[int, dict[str, None]] = {}
+    for kind in (*EVERYWHERE, *kinds):
+        for leaf in (kind, *_subclasses(kind)):
+            if STATUS[leaf] != CLIENT_CLOSED_REQUEST:
+                texts.setdefault(STATUS[leaf], {})[describe(leaf)[1]] = None
+    return {status: {"description": "; ".join(words), "content": CONTENT} for status, words in sorted(texts.items())}
+
+
+def _subclasses(kind: type[errors.ActserveError]) -> Iterator[type[errors.ActserveError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def describe(kind: type[errors.ActserveError]) -> tuple[str, str]:
+    """Return (slug, title) of an error class.
+
+    >>> describe(errors.VideoTooShort)
+    ('video-too-short', 'Video too short')
+    """
+    words = re.findall(r"[A-Z][a-z]+", kind.__name__)
     return "-".join(words).lower(), " ".join(words).capitalize()
 
 
 def from_error(error: errors.ActserveError, request_id: str) -> JSONResponse:
-    """The problem of one of our errors; internals of a server-side failure stay in the log."""
+    """Return the problem of an error; the details of an internal failure stay in the log."""
     status = STATUS[type(error)]
-    slug, title = describe(error)
+    slug, title = describe(type(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("request %s: %s", request_id, error, exc_info=error)
-        return problem_response(
-            request_id, status=status, slug=slug, title=title, detail="the server failed; its log has the cause"
-        )
+        return problem_response(request_id, status=status, slug=slug, title=title, detail=INTERNAL)
     return problem_response(request_id, status=status, slug=slug, title=title, detail=error.message, facts=error.facts)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem, FastAPI's and Starlette's own included."""
+    """Register the handlers that turn every error into a problem, including those of FastAPI and Starlette."""
 
     @app.exception_handler(errors.ActserveError)
     async def _ours(request: Request, error: errors.ActserveError) -> JSONResponse:
@@ -94,6 +138,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        if any((item["type"], item["loc"]) == ("missing", ("header", "If-Match")) for item in error.errors()):
+            return from_error(errors.MissingPrecondition(NO_IF_MATCH), request_id_of(request))
         faults = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in error.errors()]
         words = "; ".join(f"{fault['field']}: {fault['problem']}" for fault in faults)
         return problem_response(
@@ -120,17 +166,17 @@ def install(app: FastAPI) -> None:
 
 
 def unexpected(request_id: str, error: Exception) -> JSONResponse:
-    """The problem of an exception nobody expected; the middleware sends it."""
-    logger.error("request %s: unexpected failure", request_id, exc_info=error)
+    """Return the problem of an unforeseen exception; the middleware sends it."""
+    logger.error("request %s: unexpected exception", request_id, exc_info=error)
     return problem_response(
         request_id,
         status=500,
         slug="internal-error",
         title="Internal error",
-        detail="the server failed; its log has the cause",
+        detail=INTERNAL,
     )
 
 
 def request_id_of(request: Request) -> str:
-    """Id given by the middleware."""
+    """Return the id that the middleware gave the request."""
     return str(request.scope.get("request_id", "unknown"))

@@ -111,7 +111,7 @@ def _leaves(kind: type[errors.ActserveError]) -> Iterator[type[errors.ActserveEr
 
 
 def _slug(kind: type[errors.ActserveError]) -> str:
-    return describe(kind(""))[0]
+    return describe(kind)[0]
 
 
 def _default(field: FieldInfo) -> Any:

@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from serve.errors import InvalidOption, UnsupportedMedia, UploadTooLarge
+from serve.errors import ClientDisconnected, InvalidOption, UnsupportedMedia, UploadTooLarge
 from serve.multipart import Event, FormReader, Part, PartEnd, known_charset
 from serve.query import query_options
 from serve.settings import LimitSettings
@@ -215,7 +215,7 @@ async def received_body(request: Request, *, limit: int) -> bytes:
 
     Raises:
         UploadTooLarge: it passed `limit` bytes.
-        InvalidOption: the client went away.
+        ClientDisconnected: the client closed the connection.
     """
     _refuse_declared(request, limit)
     body = bytearray()
@@ -309,7 +309,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
             if chunk:
                 yield chunk
     except ClientDisconnect as error:
-        raise InvalidOption("the client went away before the upload ended") from error
+        raise ClientDisconnected("the client disconnected before the upload was complete") from error
 
 
 async def _written(write: Callable[[Taken], None], taken: Taken, *, num_bytes: int) -> None:

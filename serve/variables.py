@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from serve.errors import ActserveError
+from serve.errors import ConfigurationError
 
 SERVER = "ACTSERVE_SERVER"
 COMMAND_LINE = {
@@ -30,7 +30,7 @@ def refuse_unknown(
     """Refuse variables of these prefixes that are not `known`.
 
     Raises:
-        ActserveError: names each, and the nearest known one or what set it.
+        ConfigurationError: names each, and the nearest known one or what set it.
     """
     found = os.environ if environment is None else environment
     faults = []
@@ -42,7 +42,7 @@ def refuse_unknown(
             elif name.upper() not in known:
                 faults.append(describe_unknown(name, known))
     if faults:
-        raise ActserveError("\n".join(faults))
+        raise ConfigurationError("\n".join(faults))
 
 
 def _linked_service(name: str, value: str) -> str | None:

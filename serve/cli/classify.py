@@ -77,7 +77,7 @@ async def _one(classify: Classify, path: Path, turns: asyncio.Semaphore) -> dict
         try:
             return {"video": str(path), **await classify(path)}
         except ActserveError as error:
-            slug, title = describe(error)
+            slug, title = describe(type(error))
             problem = {**error.facts, "type": f"/problems/{slug}", "title": title, "detail": error.message}
             return {"video": str(path), "problem": problem}
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serve.errors import ContractError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
+from serve.errors import ConfigurationError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
 from serve.feedback.index import CLIPS, FILE, INDEX, Feedback, clip_path, line_of, read_index
 from serve.files import sync_to_disk, write_atomically
 from serve.text.normalization import caseless_form
@@ -65,14 +65,14 @@ class FeedbackFolder:
         """Make the folder, and remove what a process that died has left: clips without a row, rows without a clip.
 
         Raises:
-            ContractError: it cannot be made or written to.
+            ConfigurationError: it cannot be made or written to.
         """
         try:
             (self.folder / CLIPS).mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._sweep()
         except (OSError, FeedbackUnavailable) as error:
-            raise ContractError(
+            raise ConfigurationError(
                 f"feedback folder {self.folder} cannot be used: {error}", field="feedback.dir"
             ) from error
 

@@ -1,4 +1,4 @@
-"""JSON bodies that are read by hand: counted while they arrive, read strictly, described in OpenAPI all the same."""
+"""Request bodies: JSON that is counted while it arrives and read strictly, and their schemas for OpenAPI."""
 
 from typing import Any
 
@@ -7,19 +7,38 @@ from pydantic import BaseModel
 
 from serve.errors import InvalidOption, RequestError, UnsupportedMedia
 from serve.json_models import Model, read_model
-from serve.routes import preconditions
 from serve.uploads import received_body
 
+BINARY = {"type": "string", "format": "binary"}
+OPTIONS_DOCUMENT = {"type": "string", "description": "Options as one JSON object; each option is given once."}
 
-def described(kind: type[BaseModel], *others: str, required: bool = True) -> dict[str, Any]:
-    """OpenAPI's request body of a model as JSON, and of `others`, media types of plain text."""
+
+def json_body(kind: type[BaseModel], *others: str, required: bool = True) -> dict[str, Any]:
+    """Return OpenAPI's request body of a model as JSON, or of `others`, media types of plain text."""
     content: dict[str, Any] = {"application/json": {"schema": inlined_schema(kind)}}
     content.update({other: {"schema": {"type": "string"}} for other in others})
     return {"requestBody": {"required": required, "content": content}}
 
 
+def form_body(
+    part: str,
+    schema: dict[str, Any],
+    *,
+    options: type[BaseModel] | None = None,
+    required: tuple[str, ...] = (),
+    is_raw_allowed: bool = False,
+) -> dict[str, Any]:
+    """Return OpenAPI's request body of a form: the file part, and the options as fields or as one document."""
+    fields = {} if options is None else {"options": OPTIONS_DOCUMENT, **inlined_schema(options)["properties"]}
+    form = {"type": "object", "required": [part, *required], "properties": {part: schema, **fields}}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if is_raw_allowed:
+        content["video/*"] = {"schema": BINARY}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema of a model without references, which would mean another place inside an OpenAPI document."""
+    """Return the JSON schema of a model without `$defs`, whose references would not resolve inside a document."""
     schema = kind.model_json_schema()
     definitions = schema.pop("$defs", {})
 
@@ -35,17 +54,22 @@ def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
+def media_type_of(request: Request) -> str:
+    """Return `Content-Type` without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_json(
     request: Request, kind: type[Model], *, limit: int, refused_with: type[RequestError] = InvalidOption
 ) -> Model:
-    """The model in a JSON body.
+    """Read a model from a JSON body.
 
     Raises:
-        UnsupportedMedia: the body says it is something else.
-        UploadTooLarge: it passed `limit` bytes.
+        UnsupportedMedia: the body has another type.
+        UploadTooLarge: it has more than `limit` bytes.
         refused_with: it is not strict JSON, or has other fields than the model.
     """
-    media_type = preconditions.media_type_of(request)
+    media_type = media_type_of(request)
     if media_type != "application/json":
         raise UnsupportedMedia(f"the body has to be application/json, not {media_type!r}")
     return read_model(kind, await received_body(request, limit=limit), refused_with=refused_with)

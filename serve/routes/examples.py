@@ -1,18 +1,36 @@
-"""`/v1/vocabularies/{name}/labels/{label_id}/examples`: a few clips that show a label improve it at once.
+"""`/v1/vocabularies/{name}/labels/{label_id}/examples`: example clips that improve a label at once.
 
-Each change makes a version, like any other of the vocabulary: `If-Match`, 200 or 202, rollback.
+Each change makes a version of the vocabulary, like every other change: `If-Match`, 200 or 202, rollback.
 """
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 
-from serve.errors import DeadlineExceeded, InvalidOption, UploadTooLarge
-from serve.routes import preconditions
-from serve.routes.changes import Name, expected_version, settled, vocabularies_of
+from serve import errors
+from serve.problems import problem_responses
+from serve.routes.bodies import BINARY, form_body
+from serve.routes.dependencies import (
+    Author,
+    CatalogueDep,
+    IfMatch,
+    LabelId,
+    Prefer,
+    ServiceDep,
+    VocabulariesDep,
+    VocabularyName,
+)
+from serve.routes.vocabulary_answers import (
+    READ_PROBLEMS,
+    Change,
+    ExampleList,
+    ExamplesChange,
+    change_answer,
+    change_responses,
+)
 from serve.service import Service
 from serve.uploads import Upload, received
 from serve.vocabularies.examples import new_clip
@@ -21,83 +39,99 @@ from serve.vocabularies.vocabulary import LabelFinder
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
 PATH = "/vocabularies/{name}/labels/{label_id}/examples"
-LabelId = Annotated[str, Path(description="`label_id` of the label, or its name where that holds no slash.")]
-VIDEOS = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["video"],
-                    "properties": {"video": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            },
-            "video/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
+ExampleId = Annotated[str, Path(description="`example_id` of an example.")]
 
 
-@router.get(PATH, summary="Example clips of a label")
-async def list_examples(request: Request, name: Name, label_id: LabelId) -> dict[str, Any]:
-    """Those of NAME's current version, or of NAME@VERSION."""
-    vocabulary = await vocabularies_of(request).catalogue.look_up(name)
-    label = LabelFinder(vocabulary)(label_id)
-    return {"label_id": label.label_id, "label": label.name, "examples": [asdict(item) for item in label.examples]}
+@router.get(
+    PATH, summary="List the example clips of a label",
+    responses=problem_responses(*READ_PROBLEMS, errors.UnknownLabel, errors.InvalidVocabulary),
+)  # fmt: skip
+async def list_examples(catalogue: CatalogueDep, name: VocabularyName, label_id: LabelId) -> ExampleList:
+    """Return those of the current version of NAME, or of NAME@VERSION."""
+    label = LabelFinder(await catalogue.look_up(name))(label_id)
+    return ExampleList(label_id=label.label_id, label=label.name, examples=list(label.examples))
 
 
-@router.post(PATH, summary="Add example clips", response_model=None, openapi_extra=VIDEOS)
-async def add_examples(request: Request, name: Name, label_id: LabelId) -> JSONResponse:
-    """One or more parts named `video`, or a raw video body; all of them are added or none."""
-    service: Service = request.app.state.service
-    expected, author = expected_version(request, name), preconditions.author_of(request)
+@router.post(
+    PATH, summary="Add example clips", response_model=None,
+    openapi_extra=form_body("video", {"type": "array", "items": BINARY}, is_raw_allowed=True),
+    responses=change_responses(
+        ExamplesChange, errors.UnknownLabel, errors.VideoError, errors.DeadlineExceeded, errors.Overloaded
+    ),
+)  # fmt: skip
+async def add_examples(
+    request: Request,
+    service: ServiceDep,
+    vocabularies: VocabulariesDep,
+    name: VocabularyName,
+    label_id: LabelId,
+    expected: IfMatch,
+    author: Author,
+    wait_seconds: Prefer,
+) -> JSONResponse:
+    """Send parts named `video`, or a raw video body. Either all clips are added or none."""
     limits = service.settings.vocabularies
     try:
         async with (
             asyncio.timeout(limits.calibration_deadline_seconds),
-            received(request, service.uploads, service.settings.limits, max_files=_room(service)) as upload,
+            received(request, service.uploads, service.settings.limits, max_files=_max_files(service)) as upload,
         ):
             _check_sizes(upload, limits.max_example_bytes)
             clips = [await asyncio.to_thread(new_clip, file.path, file.filename) for file in upload.files]
-            made, examples = await vocabularies_of(request).commands.add_examples(
+            made, examples = await vocabularies.commands.add_examples(
                 name, label_id, clips, expected=expected, author=author
             )
     except TimeoutError as error:
-        raise DeadlineExceeded(f"not done within {limits.calibration_deadline_seconds} s") from error
-    return await settled(request, made, examples=[asdict(example) for example in examples])
+        raise errors.DeadlineExceeded(f"not done within {limits.calibration_deadline_seconds} s") from error
+    added = [asdict(example) for example in examples]
+    return await change_answer(vocabularies, made, wait_seconds=wait_seconds, examples=added)
 
 
-@router.delete(PATH, summary="Remove all example clips of a label", response_model=None)
-async def remove_all_examples(request: Request, name: Name, label_id: LabelId) -> JSONResponse:
-    """The label goes back to its text alone."""
-    return await _removed(request, name, label_id, None)
+@router.delete(
+    PATH, summary="Remove all example clips of a label", response_model=None,
+    responses=change_responses(Change, errors.UnknownLabel, errors.UnknownExample, has_body=False),
+)  # fmt: skip
+async def remove_all_examples(
+    vocabularies: VocabulariesDep,
+    name: VocabularyName,
+    label_id: LabelId,
+    expected: IfMatch,
+    author: Author,
+    wait_seconds: Prefer,
+) -> JSONResponse:
+    """Remove every example; the label is scored by its text alone again."""
+    made = await vocabularies.commands.remove_examples(name, label_id, None, expected=expected, author=author)
+    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
 
 
-@router.delete(PATH + "/{example_id}", summary="Remove an example clip", response_model=None)
-async def remove_example(request: Request, name: Name, label_id: LabelId, example_id: str) -> JSONResponse:
-    """One example; without any the numbers are those of before."""
-    return await _removed(request, name, label_id, example_id)
+@router.delete(
+    PATH + "/{example_id}", summary="Remove an example clip", response_model=None,
+    responses=change_responses(Change, errors.UnknownLabel, errors.UnknownExample, has_body=False),
+)  # fmt: skip
+async def remove_example(
+    vocabularies: VocabulariesDep,
+    name: VocabularyName,
+    label_id: LabelId,
+    example_id: ExampleId,
+    expected: IfMatch,
+    author: Author,
+    wait_seconds: Prefer,
+) -> JSONResponse:
+    """Remove one example; without examples, scores are those of the text alone."""
+    made = await vocabularies.commands.remove_examples(name, label_id, example_id, expected=expected, author=author)
+    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
 
 
-async def _removed(request: Request, name: str, label_id: str, example_id: str | None) -> JSONResponse:
-    expected, author = expected_version(request, name), preconditions.author_of(request)
-    made = await vocabularies_of(request).commands.remove_examples(
-        name, label_id, example_id, expected=expected, author=author
-    )
-    return await settled(request, made)
-
-
-def _room(service: Service) -> int:
+def _max_files(service: Service) -> int:
     most = service.settings.vocabularies.max_examples_per_label
     if most == 0:
-        raise InvalidOption("this server takes no examples (SERVE_VOCABULARIES__MAX_EXAMPLES_PER_LABEL is 0)")
+        raise errors.InvalidOption("this server takes no examples (SERVE_VOCABULARIES__MAX_EXAMPLES_PER_LABEL is 0)")
     return most
 
 
 def _check_sizes(upload: Upload, limit: int) -> None:
     for file in upload.files:
         if file.num_bytes > limit:
-            raise UploadTooLarge(
+            raise errors.UploadTooLarge(
                 f"{file.filename!r} has {file.num_bytes} bytes, an example may have {limit}", limit_bytes=limit
             )

@@ -9,13 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 
-from serve.answers import FeedbackPage, FeedbackRow, KeptFeedback, Problem
-from serve.errors import DeadlineExceeded, InvalidVocabulary, UnknownVocabulary
+from serve import errors
+from serve.answers import FeedbackPage, FeedbackRow, KeptFeedback
 from serve.feedback.folder import Correction
 from serve.feedback.index import Feedback
 from serve.options import FeedbackOptions, checked, gather
+from serve.problems import problem_responses
 from serve.query import reads_query
 from serve.routes.admission import admitted
+from serve.routes.bodies import BINARY, form_body
+from serve.routes.dependencies import ServiceDep
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
 from serve.service import Service
 from serve.text import prompts
@@ -29,45 +32,33 @@ PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # as `_place` writes it
 FeedbackId = Annotated[str, Path(description="`id` of the row.")]
 
 
-def _request_body() -> dict[str, Any]:
-    options = FeedbackOptions.model_json_schema()["properties"]
-    video = {"type": "string", "format": "binary", "description": "The clip."}
-    document = {"type": "string", "description": "Options as one JSON object; each option is given once."}
-    form = {
-        "type": "object",
-        "required": ["video", "label"],
-        "properties": {"video": video, "options": document, **options},
-    }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    texts = {
-        403: "This server keeps no feedback",
-        404: "Unknown vocabulary or feedback",
-        413: "Upload too large",
-        415: "Not a video, or a container or codec outside the allowed list",
-        422: "Unusable options, label or video",
-        503: "Overloaded or starting, or the folder cannot be used; Retry-After says when",
-        504: "Deadline exceeded",
-        507: "No room for more feedback",
-    }
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"model": Problem, "description": texts[status], "content": content} for status in statuses}
+VIDEO = {**BINARY, "description": "The clip."}
+FOLDER_PROBLEMS = (errors.FeedbackOff, errors.FeedbackUnavailable, errors.EngineUnavailable)
+UPLOAD_PROBLEMS = problem_responses(
+    *FOLDER_PROBLEMS,
+    errors.FeedbackFull,
+    errors.UnknownVocabulary,
+    errors.StoreUnavailable,
+    errors.UploadTooLarge,
+    errors.UnsupportedMedia,
+    errors.InvalidVocabulary,
+    errors.VideoError,
+    errors.Overloaded,
+    errors.DeadlineExceeded,
+)
 
 
 @router.post(
     "/feedback", status_code=201, response_model=KeptFeedback, summary="Correct an answer",
-    openapi_extra=_request_body(),
+    openapi_extra=form_body("video", VIDEO, options=FeedbackOptions, required=("label",)),
     responses={
         200: {"model": KeptFeedback, "description": "The same clip is kept under this label already"},
-        **_problems(403, 404, 413, 415, 422, 503, 504, 507),
+        **UPLOAD_PROBLEMS,
     },
 )  # fmt: skip
 @reads_query(*FIELDS)
-async def send_feedback(request: Request) -> JSONResponse:
+async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
     """Keep a clip and its right label, one upload as for a classification; answered once both are safely on disk."""
-    service: Service = request.app.state.service
     folder = service.feedback  # switched off: refused before the upload is read
     limits = service.settings.limits
     async with admitted(service):
@@ -86,15 +77,14 @@ async def send_feedback(request: Request) -> JSONResponse:
                 container = decoded.metadata.container
                 row, is_new = await asyncio.to_thread(folder.add, upload.path, correction, container=container)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"not done within {limits.request_deadline_seconds} s") from error
+            raise errors.DeadlineExceeded(f"not done within {limits.request_deadline_seconds} s") from error
     kept = KeptFeedback(**_shown(row), is_duplicate=not is_new)
     return JSONResponse(kept.model_dump(), status_code=201 if is_new else 200)
 
 
-@router.get("/feedback", summary="What is kept", responses=_problems(403, 422, 503))
-async def list_feedback(request: Request, page_size: PageSize = 100, page_token: PageToken = None) -> FeedbackPage:
+@router.get("/feedback", summary="What is kept", responses=problem_responses(*FOLDER_PROBLEMS))
+async def list_feedback(service: ServiceDep, page_size: PageSize = 100, page_token: PageToken = None) -> FeedbackPage:
     """Counts, and rows by pages, newest first; clips themselves are not handed out."""
-    service: Service = request.app.state.service
     folder = service.feedback
     rows = sorted(await asyncio.to_thread(folder.rows), key=_place, reverse=True)
     after = read_text_token("feedback", page_token, PLACE)
@@ -112,11 +102,13 @@ async def list_feedback(request: Request, page_size: PageSize = 100, page_token:
 
 
 @router.delete(
-    "/feedback/{feedback_id}", status_code=204, summary="Erase a clip and its row", responses=_problems(403, 404, 503)
+    "/feedback/{feedback_id}",
+    status_code=204,
+    summary="Erase a clip and its row",
+    responses=problem_responses(*FOLDER_PROBLEMS, errors.UnknownFeedback),
 )
-async def remove_feedback(request: Request, feedback_id: FeedbackId) -> Response:
+async def remove_feedback(service: ServiceDep, feedback_id: FeedbackId) -> Response:
     """Both are gone from the folder when this is answered."""
-    service: Service = request.app.state.service
     await asyncio.to_thread(service.feedback.remove, feedback_id)
     return Response(status_code=204)
 
@@ -145,14 +137,16 @@ async def _correction(service: Service, options: FeedbackOptions) -> Correction:
 
 def _checked_label(label: str, limit: int) -> str:
     if len(label) > limit:
-        raise InvalidVocabulary(f"the label has {len(label)} characters, at most {limit} are allowed", limit=limit)
+        raise errors.InvalidVocabulary(
+            f"the label has {len(label)} characters, at most {limit} are allowed", limit=limit
+        )
     return prompts.check_labels([label])[0]
 
 
 def _known(vocabulary: Vocabulary, label: str) -> str | None:
     try:
         return LabelFinder(vocabulary)(label).name
-    except UnknownVocabulary:
+    except errors.UnknownLabel:
         return None
 
 

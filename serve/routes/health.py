@@ -1,36 +1,67 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/v1/limits`: what operators and clients ask before they send work."""
+"""`/healthz`, `/readyz`, `/metrics`, `/v1/limits`: state and limits of the server."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 
 from serve import problems
-from serve.service import Service
+from serve.routes.dependencies import ServiceDep
+from serve.settings import LimitSettings, VocabularySettings
 from serve.video.containers import CODECS, DEMUXERS
+from serve.video.limits import DecodeSettings
 
 router = APIRouter(tags=["health"])
+NOT_READY = {503: {"description": "The server is starting, or cannot answer.", "content": problems.CONTENT}}
 
 
-@router.get("/healthz", summary="The process lives")
+class Readiness(BaseModel):
+    """The server is ready."""
+
+    status: str
+    done: list[str] = Field(description="Completed steps of the start.")
+    engines: dict[str, str] = Field(description="Active version -> engine.")
+    degraded: list[str] = Field(description="Why parts other than classification do not work at present.")
+
+
+class FeedbackLimits(BaseModel):
+    """Limits of `/v1/feedback`."""
+
+    enabled: bool
+    max_bytes: int
+    max_clips: int
+
+
+class Limits(LimitSettings):
+    """Limits of one request."""
+
+    vocabularies: VocabularySettings
+    feedback: FeedbackLimits
+    decode: DecodeSettings
+    containers: list[str]
+    codecs: list[str]
+
+
+@router.get("/healthz", summary="Liveness", responses=problems.problem_responses())
 async def healthz() -> dict[str, str]:
-    """Answers as long as the process does."""
+    """Return 200 as long as the process runs."""
     return {"status": "alive"}
 
 
 @router.get(
-    "/readyz", summary="Graphs are loaded, verified, warm, on the device that was asked for", response_model=None
-)
-async def readyz(request: Request) -> dict[str, Any] | JSONResponse:
-    """200 once ready; 503 with how far the start has come before that."""
-    service: Service = request.app.state.service
+    "/readyz", summary="Readiness", response_model=None,
+    responses={200: {"model": Readiness}, **problems.problem_responses(), **NOT_READY},
+)  # fmt: skip
+async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSONResponse:
+    """Return 200 once the graphs are loaded, verified and warm on the requested device; before that 503."""
     readiness = service.readiness
     is_pool_alive = bool(service.pool.pids)
     faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
     if readiness.is_ready and is_pool_alive and not faults:
         engines = {runtime.reference: runtime.engine.label for runtime in service.registry.active()}
         return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
-    lost = faults[0] if faults else "the decode children are gone"
+    lost = faults[0] if faults else "the decode processes have ended"
     detail = readiness.fault or (lost if readiness.is_ready else "the server is starting")
     return problems.problem_response(
         problems.request_id_of(request),
@@ -42,19 +73,23 @@ async def readyz(request: Request) -> dict[str, Any] | JSONResponse:
     )
 
 
-@router.get("/metrics", summary="Prometheus metrics")
-async def metrics(request: Request) -> Response:
-    """Counters and histograms in Prometheus' text format."""
-    service: Service = request.app.state.service
+@router.get(
+    "/metrics", summary="Prometheus metrics", response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.problem_responses()},
+)  # fmt: skip
+async def metrics(service: ServiceDep) -> Response:
+    """Return counters and histograms in the text format of Prometheus."""
     service.refresh_gauges()
     body, content_type = service.metrics.render()
     return Response(body, media_type=content_type)
 
 
-@router.get("/v1/limits", summary="What one request may ask for")
-async def limits(request: Request) -> dict[str, Any]:
-    """Limits of this server, so that a client can check before it sends."""
-    service: Service = request.app.state.service
+@router.get(
+    "/v1/limits", summary="Limits of a request", response_model=None,
+    responses={200: {"model": Limits}, **problems.problem_responses()},
+)  # fmt: skip
+async def limits(service: ServiceDep) -> dict[str, Any]:
+    """Return the limits of this server, so that a client can check before it sends."""
     return {
         **service.settings.limits.model_dump(mode="json"),
         "vocabularies": service.settings.vocabularies.model_dump(mode="json"),

@@ -1,51 +1,119 @@
-"""`/v1/models`: the versions on disk, which of them answer, and changing that under load."""
+"""`/v1/models`: the versions on disk, and their activation under load."""
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve import errors
 from serve.contract import ModelContract, contract_document
-from serve.errors import ContractError
 from serve.json_models import Model, VersionNumber
+from serve.models.activation import Staging
 from serve.models.runtime import ModelRuntime
+from serve.problems import problem_responses
 from serve.repository import contracts_on_disk
-from serve.routes import preconditions
-from serve.routes.bodies import described, read_json
+from serve.routes.bodies import json_body, read_json
+from serve.routes.dependencies import ModelName, Prefer, ServiceDep
 from serve.service import Service
+from serve.vocabularies.label_warnings import VocabularyWarning
 
 router = APIRouter(prefix="/v1", tags=["models"])
-Name = Annotated[str, Path(max_length=200, description="A model.")]
 MAX_BODY_BYTES = 65_536
 MAX_WARNINGS = 100  # of one answer
 
 
 class ActivationInput(BaseModel):
-    """Which version is to answer."""
+    """The version to activate."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: VersionNumber | None = Field(None, description="A version on disk; the newest without it.")
+    version: VersionNumber | None = Field(None, description="A version on disk; by default the newest.")
     alias: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="A name that is to mean this model from then on; `default` is what requests without `model` get.",
+        description="Alias to route to this model; requests without `model` use the alias `default`.",
     )
 
 
 class RollbackInput(BaseModel):
-    """A rollback has no options: it returns to the version before."""
+    """A rollback has no options."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-@router.get("/models", summary="Models and their versions")
-async def list_models(request: Request) -> dict[str, Any]:
-    """Every version of the repository folder; loaded ones with engine and parity figures."""
-    service: Service = request.app.state.service
+class EngineParity(BaseModel):
+    """How far this engine's features are from those of the export."""
+
+    relative_difference: float
+    lowest_cosine: float
+
+
+class ModelVersion(BaseModel):
+    """One version in the repository folder."""
+
+    name: str
+    version: str
+    loaded: bool
+    active: bool
+    fault: str | None = Field(None, description="Why it cannot be served; absent if it can.")
+    notice: str | None = None
+    contract: dict[str, Any] | None = Field(None, description="The parts of `contract.json` that describe the model.")
+    engine: str | None = Field(None, description="Of a loaded version, as are the members below.")
+    engine_facts: dict[str, str] | None = None
+    engine_parity: EngineParity | None = None
+    rejected_engines: dict[str, str] | None = Field(None, description="Engine -> why it was not used.")
+
+
+class ModelList(BaseModel):
+    """Models, their versions and the names that lead to them."""
+
+    default: str
+    aliases: dict[str, str]
+    previous: dict[str, str] = Field(description="Model -> version a rollback returns to.")
+    staging: Staging | None = Field(description="The most recent activation.")
+    models: list[ModelVersion]
+
+
+class ActivationAnswer(BaseModel):
+    """The answer to an activation or a rollback."""
+
+    default: str
+    active: list[str]
+    is_done: bool
+    staging: Staging | None
+    warnings: list[VocabularyWarning] = Field(description="Labels an active model does not distinguish; the first 100.")
+    num_warnings: int
+
+
+READ_PROBLEMS = (errors.EngineUnavailable,)
+ACTIVATION_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": ActivationAnswer, "description": "The version is active."},
+    202: {
+        "model": ActivationAnswer,
+        "description": "It is still being staged.",
+        "headers": {"Location": {"description": "Where the progress is shown.", "schema": {"type": "string"}}},
+    },
+    **problem_responses(
+        *READ_PROBLEMS,
+        errors.UnknownModel,
+        errors.ActivationUnderWay,
+        errors.ModelRefused,
+        errors.StoreUnavailable,
+        errors.UnsupportedMedia,
+        errors.UploadTooLarge,
+    ),
+}
+
+
+@router.get(
+    "/models", summary="List models and their versions", response_model=ModelList, response_model_exclude_unset=True,
+    responses=problem_responses(*READ_PROBLEMS),
+)  # fmt: skip
+async def list_models(service: ServiceDep) -> dict[str, Any]:
+    """Return every version of the repository folder; loaded ones with engine and parity figures."""
     loaded = {runtime.reference: runtime for runtime in service.registry.loaded()}
     active = {runtime.reference for runtime in service.registry.active()}
     staging = service.activation.staging
@@ -66,45 +134,42 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 
 @router.post(
-    "/models/{name}:activate", summary="Have a version answer", response_model=None,
-    openapi_extra=described(ActivationInput, required=False),
+    "/models/{name}:activate", summary="Activate a version", response_model=None,
+    responses=ACTIVATION_RESPONSES, openapi_extra=json_body(ActivationInput, required=False),
 )  # fmt: skip
-async def activate(request: Request, name: Name) -> JSONResponse:
-    """Stages it beside the running one: contract, parity, warm-up, every vocabulary encoded; then swaps in one step.
+async def activate(request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer) -> JSONResponse:
+    """Stage a version beside the active one (contract, parity, warm-up, all vocabularies), then switch in one step.
 
-    200 when it answers, 202 when that takes longer than `Prefer: wait=SECONDS`; `GET /v1/models` shows how far it is.
-    `warnings` name the labels of vocabularies that a model which answers now does not tell apart, the first 100.
+    200 once it is active, 202 if that takes longer than `Prefer: wait=SECONDS`; `GET /v1/models` shows the progress.
+    `warnings` name the labels that an active model does not distinguish; the first 100.
     """
-    service: Service = request.app.state.service
     wanted = await _wanted(request, ActivationInput)
-    seconds = preconditions.wait_seconds(request)
-    is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=seconds)
+    is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=wait_seconds)
     return await _moved(service, is_done=is_done)
 
 
 @router.post(
-    "/models/{name}:rollback", summary="Return to the version before", response_model=None,
-    openapi_extra=described(RollbackInput, required=False),
+    "/models/{name}:rollback", summary="Return to the previous version", response_model=None,
+    responses=ACTIVATION_RESPONSES, openapi_extra=json_body(RollbackInput, required=False),
 )  # fmt: skip
-async def roll_back(request: Request, name: Name) -> JSONResponse:
-    """Of a model's name, or of an alias to the model before; that version is still loaded, so it is one step."""
-    service: Service = request.app.state.service
+async def roll_back(request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer) -> JSONResponse:
+    """Route a model's name to its previous version, or an alias to its previous model, in one step."""
     await _wanted(request, RollbackInput)
-    is_done = await service.activation.roll_back(name, seconds=preconditions.wait_seconds(request))
+    is_done = await service.activation.roll_back(name, seconds=wait_seconds)
     return await _moved(service, is_done=is_done)
 
 
 async def _wanted(request: Request, kind: type[Model]) -> Model:
-    """What the body asks for; nothing in particular without a body."""
+    """Return the input in the body, or its defaults if there is no body."""
     is_empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
     return kind() if is_empty else await read_json(request, kind, limit=MAX_BODY_BYTES)
 
 
 async def _moved(service: Service, *, is_done: bool) -> JSONResponse:
-    """Where the names lead now; `warnings` are the labels that the models which answer do not tell apart."""
+    """Answer with the active versions and with warnings about labels that they do not distinguish."""
     staging = service.activation.staging
     warnings = await service.vocabularies.warnings(service.registry.active()) if is_done else []
-    told = {
+    facts = {
         "default": service.registry.get(None).reference,
         "active": sorted(runtime.reference for runtime in service.registry.active()),
         "is_done": is_done,
@@ -113,15 +178,15 @@ async def _moved(service: Service, *, is_done: bool) -> JSONResponse:
         "num_warnings": len(warnings),
     }
     return JSONResponse(
-        told, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}
+        facts, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}
     )
 
 
 def _facts(
-    name: str, version: int, contract: ModelContract | ContractError, runtime: ModelRuntime | None
+    name: str, version: int, contract: ModelContract | errors.ContractError, runtime: ModelRuntime | None
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": name, "version": str(version), "loaded": runtime is not None}
-    if isinstance(contract, ContractError):
+    if isinstance(contract, errors.ContractError):
         return {**facts, "fault": contract.message}
     document = contract_document(contract)
     kept = ("family", "embed_dim", "card", "sampling", "preprocess", "text", "scoring", "parity", "provenance")

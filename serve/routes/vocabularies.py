@@ -1,7 +1,7 @@
 """`/v1/vocabularies`: vocabularies that change while the server runs.
 
-Every change names the version it changes (`If-Match`) and makes the next one. It answers 200 once this gateway uses it,
-202 when encoding takes longer than `Prefer: wait=SECONDS`; GET tells how far it has come.
+Every change names the version it is based on (`If-Match`) and makes the next one. The answer is 200 once this gateway
+uses the new version, 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
 """
 
 import asyncio
@@ -13,19 +13,47 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
-from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition
-from serve.json_models import Model, VersionNumber
+from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition, UnknownLabel
+from serve.json_models import VersionNumber
 from serve.models.runtime import ModelRuntime
-from serve.routes import preconditions
-from serve.routes.bodies import described, read_json
-from serve.routes.changes import NAME, Name, check_name, expected_version, facts_of, latest_of, settled, vocabularies_of
+from serve.problems import problem_responses
+from serve.routes.bodies import json_body, media_type_of, read_json
+from serve.routes.dependencies import (
+    NAME,
+    Author,
+    CatalogueDep,
+    CommandsDep,
+    CreateOnly,
+    IfMatch,
+    IfNoneMatch,
+    OptionalIfMatch,
+    Prefer,
+    ServiceDep,
+    VocabulariesDep,
+    VocabularyName,
+    check_vocabulary_name,
+)
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token, read_version_token
-from serve.service import Service
+from serve.routes.vocabulary_answers import (
+    ETAG,
+    PRECONDITION_PROBLEMS,
+    READ_PROBLEMS,
+    Change,
+    ListedVocabulary,
+    VersionDifference,
+    VersionPage,
+    VocabularyDocument,
+    VocabularyPage,
+    change_answer,
+    change_responses,
+    latest_of,
+    summary,
+)
 from serve.uploads import received_body
 from serve.vocabularies import formats
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
 from serve.vocabularies.label_warnings import warnings_of
-from serve.vocabularies.preconditions import etag
+from serve.vocabularies.preconditions import etag, matched_version
 from serve.vocabularies.vocabulary import Vocabulary
 
 MAX_FINDINGS = 100  # problems, and warnings, of one answer
@@ -41,57 +69,65 @@ class Rollback(BaseModel):
     version: VersionNumber
 
 
-@router.get("/vocabularies", summary="Every vocabulary")
+@router.get("/vocabularies", summary="List vocabularies", responses=problem_responses(*READ_PROBLEMS))
 async def list_vocabularies(
-    request: Request, page_size: PageSize = 100, page_token: PageToken = None
-) -> dict[str, Any]:
-    """Name, versions and size of each, by name."""
-    service: Service = request.app.state.service
-    catalogue, after = service.vocabularies.catalogue, read_text_token("vocabularies", page_token, NAME)
+    service: ServiceDep, catalogue: CatalogueDep, page_size: PageSize = 100, page_token: PageToken = None
+) -> VocabularyPage:
+    """Return name, versions and size of each vocabulary, by name."""
+    after = read_text_token("vocabularies", page_token, NAME)
     found = [name for name in catalogue.names() if after is None or name > after]
-    default = catalogue.default_for(service.registry.get(None).contract)
+    default = catalogue.default_for(service.registry.get(None).contract).name
     page = found[:page_size]
-    return {
-        "vocabularies": [
-            {**facts_of(catalogue, await catalogue.look_up(name)), "is_default": name == default.name} for name in page
+    return VocabularyPage(
+        vocabularies=[
+            ListedVocabulary(**summary(catalogue, await catalogue.look_up(name)), is_default=name == default)
+            for name in page
         ],
-        "next_page_token": make_token("vocabularies", page[-1]) if len(found) > page_size else None,
-    }
+        next_page_token=make_token("vocabularies", page[-1]) if len(found) > page_size else None,
+    )
 
 
-@router.get("/vocabularies/{name}/versions", summary="History of a vocabulary")
+@router.get(
+    "/vocabularies/{name}/versions", summary="History of a vocabulary", responses=problem_responses(*READ_PROBLEMS)
+)
 async def list_versions(
-    request: Request, name: Name, page_size: PageSize = 100, page_token: PageToken = None
-) -> dict[str, Any]:
-    """Versions that are kept, newest first."""
+    catalogue: CatalogueDep, name: VocabularyName, page_size: PageSize = 100, page_token: PageToken = None
+) -> VersionPage:
+    """Return the versions that are kept, newest first."""
     before = read_version_token(f"versions of {name}", page_token)
-    found = await vocabularies_of(request).catalogue.versions(name, before=before, limit=page_size + 1)
+    found = await catalogue.versions(name, before=before, limit=page_size + 1)
     page = found[:page_size]
-    return {
-        "versions": [asdict(item) for item in page],
-        "next_page_token": make_token(f"versions of {name}", page[-1].version) if len(found) > page_size else None,
-    }
+    token = make_token(f"versions of {name}", page[-1].version) if len(found) > page_size else None
+    return VersionPage(versions=page, next_page_token=token)
 
 
-@router.get("/vocabularies/{name}:diff", summary="What was changed between two versions")
+@router.get("/vocabularies/{name}:diff", summary="Compare two versions", responses=problem_responses(*READ_PROBLEMS))
 async def diff_versions(
-    request: Request,
-    name: Name,
+    catalogue: CatalogueDep,
+    name: VocabularyName,
     old: Annotated[VersionNumber, Query(alias="from", description="A version.")],
-    new: Annotated[VersionNumber, Query(alias="to", description="Another.")],
-) -> dict[str, Any]:
-    """Labels added, removed, renamed and changed, by their identity."""
-    catalogue = vocabularies_of(request).catalogue
+    new: Annotated[VersionNumber, Query(alias="to", description="Another version.")],
+) -> VersionDifference:
+    """Return the labels that were added, removed, renamed and changed, by their label_id."""
     first, second = await catalogue.look_up(f"{name}@{old}"), await catalogue.look_up(f"{name}@{new}")
-    return {"name": name, "from": old, "to": new, **asdict(difference(first, second))}
+    return VersionDifference.of(name, old=old, new=new, found=difference(first, second))
 
 
-@router.get("/vocabularies/{name}:export", summary="A vocabulary as a file", response_class=PlainTextResponse)
+@router.get(
+    "/vocabularies/{name}:export", summary="Download a vocabulary as a file", response_class=Response,
+    responses={
+        200: {
+            "description": "The file.", "headers": ETAG,
+            "content": {kind: {"schema": {"type": "string"}} for kind in formats.MEDIA_TYPES.values()},
+        },
+        **problem_responses(*READ_PROBLEMS),
+    },
+)  # fmt: skip
 async def export_vocabulary(
-    request: Request, name: Name, format: Literal["json", "csv", "txt"] = "json"
-) -> PlainTextResponse:
+    catalogue: CatalogueDep, name: VocabularyName, format: Literal["json", "csv", "txt"] = "json"
+) -> Response:
     """JSON keeps everything and can be PUT again, CSV the phrases of labels, plain text their names."""
-    vocabulary = await vocabularies_of(request).catalogue.look_up(name)
+    vocabulary = await catalogue.look_up(name)
     return PlainTextResponse(
         formats.write(vocabulary, format),
         media_type=formats.MEDIA_TYPES[format],
@@ -99,93 +135,121 @@ async def export_vocabulary(
     )
 
 
-@router.get("/vocabularies/{name}", summary="One vocabulary with its labels", response_model=None)
-async def get_vocabulary(request: Request, name: Name) -> Response:
-    """NAME at its current version, or NAME@VERSION; `latest` is newer than `current` while a change is encoded.
+@router.get(
+    "/vocabularies/{name}", summary="Get a vocabulary with its labels", response_model=None,
+    responses={
+        200: {"model": VocabularyDocument, "headers": ETAG},
+        304: {"description": "The client has this version.", "headers": ETAG},
+        **problem_responses(*READ_PROBLEMS),
+    },
+)  # fmt: skip
+async def get_vocabulary(
+    service: ServiceDep, catalogue: CatalogueDep, name: VocabularyName, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Return NAME at its current version, or NAME@VERSION. While a change is encoded, `latest` exceeds `current`.
 
-    `problems` say what is wrong with a version that an older release stored, `warnings` which labels a model that
-    answers now does not tell apart; each list shows the first 100.
+    `problems` state what is wrong with a version that an older release stored, `warnings` which labels an active model
+    does not distinguish; each list shows the first 100.
     """
-    catalogue = vocabularies_of(request).catalogue
     vocabulary = await catalogue.look_up(name)
-    headers = {"ETag": etag(latest_of(catalogue, vocabulary) if "@" not in name else vocabulary.version)}
-    is_behind = "@" not in name and latest_of(catalogue, vocabulary) != vocabulary.version
-    if is_behind:  # the tag is that of the version to come, for changes to follow; the content must not be kept
+    latest = latest_of(catalogue, vocabulary)
+    is_newest = "@" not in name
+    headers = {"ETag": etag(latest if is_newest else vocabulary.version)}
+    if is_newest and latest != vocabulary.version:  # the tag is for the next change; this content must not be cached
         headers["Cache-Control"] = "no-store"
-    elif request.headers.get("if-none-match") == headers["ETag"]:
+    elif if_none_match == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    service: Service = request.app.state.service
     found = await _findings(vocabulary, service.registry.active())
-    return JSONResponse({**facts_of(catalogue, vocabulary), **vocabulary.content(), **found}, headers=headers)
+    return JSONResponse({**summary(catalogue, vocabulary), **vocabulary.content(), **found}, headers=headers)
 
 
 @router.put(
-    "/vocabularies/{name}",
-    summary="Make or replace a vocabulary",
-    response_model=None,
-    openapi_extra=described(VocabularyInput, "text/csv", "text/plain"),
-)
-async def put_vocabulary(request: Request, name: Name, split_names: bool = False) -> JSONResponse:
-    """`If-None-Match: *` makes a new one, `If-Match` replaces. The body is JSON, CSV (`name,synonyms,negatives`) or
-    plain text (the grammar of label lists); `split_names` makes words of `CamelCase` and `snake_case`."""
-    check_name(name)
-    is_new = preconditions.asks_to_create(request)
-    if is_new and "if-match" in request.headers:
-        raise InvalidOption("say If-None-Match: * to make a vocabulary, or If-Match to replace it, not both")
-    if not is_new and "if-match" not in request.headers:
-        raise MissingPrecondition("say If-None-Match: * to make a vocabulary, or If-Match with its ETag to replace it")
-    given = await asyncio.to_thread(
-        formats.parse, await _received(request), preconditions.media_type_of(request), split_names=split_names
-    )
-    expected = None if is_new else expected_version(request, name)
-    author = preconditions.author_of(request)
-    return await settled(
-        request, await vocabularies_of(request).commands.put(name, given, expected=expected, author=author)
-    )
+    "/vocabularies/{name}", summary="Create or replace a vocabulary", response_model=None,
+    responses=change_responses(Change), openapi_extra=json_body(VocabularyInput, "text/csv", "text/plain"),
+)  # fmt: skip
+async def put_vocabulary(
+    request: Request,
+    service: ServiceDep,
+    vocabularies: VocabulariesDep,
+    name: VocabularyName,
+    author: Author,
+    wait_seconds: Prefer,
+    if_match: OptionalIfMatch = None,
+    if_none_match: CreateOnly = None,
+    split_names: Annotated[bool, Query(description="Split `CamelCase` and `snake_case` names into words.")] = False,
+) -> JSONResponse:
+    """`If-None-Match: *` creates a vocabulary, `If-Match` replaces one. The body is JSON, CSV
+    (`name,synonyms,negatives`) or plain text (the grammar of label lists).
+    """
+    check_vocabulary_name(name)
+    is_new = (if_none_match or "").strip() == "*"
+    if is_new and if_match is not None:
+        raise InvalidOption("give If-None-Match: * to create a vocabulary or If-Match to replace it, not both")
+    if not is_new and if_match is None:
+        raise MissingPrecondition(
+            "give If-None-Match: * to create a vocabulary, or If-Match with its ETag to replace it"
+        )
+    body = await received_body(request, limit=service.settings.vocabularies.max_bytes)
+    given = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
+    expected = None
+    if if_match is not None:
+        expected = matched_version(if_match, name, latest=vocabularies.catalogue.latest(name))
+    made = await vocabularies.commands.put(name, given, expected=expected, author=author)
+    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
 
 
 @router.patch(
     "/vocabularies/{name}", summary="Change parts of a vocabulary", response_model=None,
-    openapi_extra=described(VocabularyPatch),
+    responses=change_responses(Change, UnknownLabel), openapi_extra=json_body(VocabularyPatch),
 )  # fmt: skip
-async def patch_vocabulary(request: Request, name: Name) -> JSONResponse:
-    """Removes, renames, updates and adds labels, in this order; a label is named by its label_id or its name."""
-    expected = expected_version(request, name)
-    patch = await _json(request, VocabularyPatch)
-    author = preconditions.author_of(request)
-    return await settled(
-        request, await vocabularies_of(request).commands.patch(name, patch, expected=expected, author=author)
-    )
+async def patch_vocabulary(
+    request: Request,
+    service: ServiceDep,
+    vocabularies: VocabulariesDep,
+    name: VocabularyName,
+    expected: IfMatch,
+    author: Author,
+    wait_seconds: Prefer,
+) -> JSONResponse:
+    """Remove, rename, update and add labels, in this order. A label is named by its label_id or its name."""
+    limit = service.settings.vocabularies.max_bytes
+    patch = await read_json(request, VocabularyPatch, limit=limit, refused_with=InvalidVocabulary)
+    made = await vocabularies.commands.patch(name, patch, expected=expected, author=author)
+    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
 
 
 @router.post(
     "/vocabularies/{name}:rollback", summary="Return to an old version", response_model=None,
-    openapi_extra=described(Rollback),
+    responses=change_responses(Change), openapi_extra=json_body(Rollback),
 )  # fmt: skip
-async def roll_back(request: Request, name: Name) -> JSONResponse:
-    """Makes a new version that equals the old one; nothing of the history is lost."""
-    expected = expected_version(request, name)
-    version = (await _json(request, Rollback)).version
-    author = preconditions.author_of(request)
-    return await settled(
-        request, await vocabularies_of(request).commands.roll_back(name, version, expected=expected, author=author)
-    )
+async def roll_back(
+    request: Request,
+    service: ServiceDep,
+    vocabularies: VocabulariesDep,
+    name: VocabularyName,
+    expected: IfMatch,
+    author: Author,
+    wait_seconds: Prefer,
+) -> JSONResponse:
+    """Make a new version that equals an old one; the history stays complete."""
+    limit = service.settings.vocabularies.max_bytes
+    wanted = await read_json(request, Rollback, limit=limit, refused_with=InvalidVocabulary)
+    made = await vocabularies.commands.roll_back(name, wanted.version, expected=expected, author=author)
+    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
 
 
-@router.delete("/vocabularies/{name}", summary="Delete a vocabulary", status_code=204)
-async def delete_vocabulary(request: Request, name: Name) -> Response:
-    """The name and all its versions; requests under way end with what they began with."""
-    await vocabularies_of(request).commands.delete(name, expected=expected_version(request, name))
+@router.delete(
+    "/vocabularies/{name}", summary="Delete a vocabulary", status_code=204,
+    responses=problem_responses(*PRECONDITION_PROBLEMS),
+)  # fmt: skip
+async def delete_vocabulary(commands: CommandsDep, name: VocabularyName, expected: IfMatch) -> Response:
+    """Delete the name and all its versions. Requests in progress finish with the version they began with."""
+    await commands.delete(name, expected=expected)
     return Response(status_code=204)
 
 
-async def _json(request: Request, kind: type[Model]) -> Model:
-    service: Service = request.app.state.service
-    return await read_json(request, kind, limit=service.settings.vocabularies.max_bytes, refused_with=InvalidVocabulary)
-
-
 async def _findings(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) -> dict[str, Any]:
-    """What a reader of a vocabulary should know about it."""
+    """Return the faults of a vocabulary and the warnings of the active models, with their counts."""
     problems = await asyncio.to_thread(lambda: vocabulary.faults)
     warnings = [warning for runtime in runtimes for warning in await warnings_of(vocabulary, runtime)]
     return {
@@ -194,8 +258,3 @@ async def _findings(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) ->
         "warnings": [warning.model_dump() for warning in warnings[:MAX_FINDINGS]],
         "num_warnings": len(warnings),
     }
-
-
-async def _received(request: Request) -> bytes:
-    service: Service = request.app.state.service
-    return await received_body(request, limit=service.settings.vocabularies.max_bytes)

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from serve.errors import ContractError, StoreUnavailable
+from serve.errors import ConfigurationError, StoreUnavailable
 from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
@@ -32,16 +32,16 @@ class Database:
         """Parse the URL; connections are opened on first use.
 
         Raises:
-            ContractError: the URL is invalid or of an unsupported database, or the driver is missing.
+            ConfigurationError: the URL is invalid or of an unsupported database, or the driver is missing.
             MissingExtra: the driver of PostgreSQL is not installed.
         """
         try:
             parsed = sa.make_url(url)
         except exc.ArgumentError as error:
-            raise ContractError(f"store_url is not a valid database URL: {error}", field="store_url") from error
+            raise ConfigurationError(f"store_url is not a valid database URL: {error}", field="store_url") from error
         self.is_postgres = parsed.get_backend_name() == "postgresql"
         if not self.is_postgres and parsed.get_backend_name() != "sqlite":
-            raise ContractError(
+            raise ConfigurationError(
                 f"store_url names the database {parsed.get_backend_name()}; use sqlite or postgresql",
                 field="store_url",
             )
@@ -79,7 +79,7 @@ class Database:
 
         Raises:
             StoreUnavailable: the database does not answer.
-            ContractError: the database has a revision that this release does not know.
+            ConfigurationError: the database has a revision that this release does not know.
         """
         if self._revision() == NEWEST_REVISION:
             return
@@ -93,7 +93,7 @@ class Database:
             try:
                 command.upgrade(settings, "head")
             except util.CommandError as error:
-                raise ContractError(
+                raise ConfigurationError(
                     f"the database was written by another release, and this one cannot migrate it: {error}",
                     field="store_url",
                 ) from error
@@ -114,12 +114,12 @@ def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file; create its folder.
 
     Raises:
-        ContractError: the folder cannot be created.
+        ConfigurationError: the folder cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ContractError(f"data_dir {path.parent} cannot be created: {error}", field="data_dir") from error
+        raise ConfigurationError(f"data_dir {path.parent} cannot be created: {error}", field="data_dir") from error
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
@@ -145,7 +145,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
         connection.execute(f"PRAGMA {name} = {wanted}")
         found = connection.execute(f"PRAGMA {name}").fetchone()[0]
         if found != wanted:
-            raise ContractError(f"SQLite did not accept {name} = {wanted}; it stays at {found}", field="store_url")
+            raise ConfigurationError(f"SQLite did not accept {name} = {wanted}; it stays at {found}", field="store_url")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -147,7 +147,7 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: Limits) -> 
 
     Raises:
         InvalidVocabulary: the result would not be valid, or a label is changed twice.
-        UnknownVocabulary: a label that is to be changed is not there.
+        UnknownLabel: a label that is to be changed is not there.
     """
     labels = {label.label_id: label for label in previous.labels}
     find = LabelFinder(previous)

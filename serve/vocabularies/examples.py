@@ -15,7 +15,7 @@ import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array
-from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownVocabulary
+from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownExample
 from serve.features import RowLayout, VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
@@ -56,7 +56,7 @@ def with_examples(
     """The vocabulary with clips added to a label, and the examples that were made of them.
 
     Raises:
-        UnknownVocabulary: there is no such label.
+        UnknownLabel: there is no such label.
         InvalidVocabulary: the label has one of the clips already, or there would be too many.
     """
     label = LabelFinder(previous)(label_id)
@@ -85,12 +85,12 @@ def without_examples(previous: Vocabulary, label_id: str, example_id: str | None
     """The vocabulary without one example of a label, or without all of them.
 
     Raises:
-        UnknownVocabulary: there is no such label or example.
+        UnknownLabel, UnknownExample: there is no such label or example.
     """
     label = LabelFinder(previous)(label_id)
     kept = tuple(example for example in label.examples if example_id not in (None, example.example_id))
     if len(kept) == len(label.examples):
-        raise UnknownVocabulary(
+        raise UnknownExample(
             f"label {label.name!r} has no example {example_id!r}" if example_id else f"{label.name!r} has no examples"
         )
     return _with_label(previous, replace(label, examples=kept))
@@ -143,7 +143,7 @@ class ExampleEncoder:
 
         Raises:
             VideoError, UnsupportedMedia: a clip cannot be decoded.
-            UnknownVocabulary: the store does not hold a clip.
+            UnknownExample: the store does not hold a clip.
         """
         found = await asyncio.to_thread(runtime.clip_cache.read, list(dict.fromkeys(hashes)))
         absent = [sha256 for sha256 in dict.fromkeys(hashes) if sha256 not in found]

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from serve.errors import UnknownVocabulary
+from serve.errors import UnknownExample, UnknownVocabulary
 from serve.store.database import Database
 from serve.store.tables import clips, vocabularies, vocabulary_clips, vocabulary_versions
 from serve.vocabularies.preconditions import already_exists, require_version
@@ -86,12 +86,12 @@ class VocabularyStore:
         """The bytes of an example clip.
 
         Raises:
-            UnknownVocabulary: no kept version uses such a clip.
+            UnknownExample: no kept version uses such a clip.
         """
         with self._database.reading() as connection:
             body: bytes | None = connection.execute(sa.select(clips.c.body).where(clips.c.sha256 == sha256)).scalar()
         if body is None:
-            raise UnknownVocabulary(f"the store holds no clip {sha256}")
+            raise UnknownExample(f"the store holds no clip {sha256}")
         return body
 
     def commit(

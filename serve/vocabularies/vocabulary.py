@@ -13,7 +13,7 @@ import numpy as np
 
 from serve.arrays import Float32Array
 from serve.contract import PhraseRule
-from serve.errors import InvalidVocabulary, UnknownVocabulary
+from serve.errors import InvalidVocabulary, UnknownLabel
 from serve.scoring import Phrasing, Scale
 from serve.text.normalization import caseless_form, normal_form
 from serve.vocabularies.acceptance import Acceptance, Rule
@@ -135,7 +135,7 @@ class LabelFinder:
         """The label a caller means.
 
         Raises:
-            UnknownVocabulary: there is none.
+            UnknownLabel: there is none.
             InvalidVocabulary: the name fits several labels, none of them exactly.
         """
         found = self._by_id.get(key)
@@ -151,7 +151,7 @@ class LabelFinder:
                 )
             if candidates:
                 return candidates[0]
-        raise UnknownVocabulary(f"vocabulary {self._vocabulary.name!r} has no label {key!r}", label=key)
+        raise UnknownLabel(f"vocabulary {self._vocabulary.name!r} has no label {key!r}", label=key)
 
     def _by_name(self, rule: Callable[[str], str]) -> dict[str, list[Label]]:
         """The labels by what a rule makes of their names."""

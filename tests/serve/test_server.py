@@ -2,10 +2,12 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -211,3 +213,30 @@ def test_nothing_is_left_behind_when_the_server_stops(tmp_path: Path, demo_clip:
 def test_a_start_that_cannot_work_says_why(tmp_path: Path, variables: dict[str, str], words: str) -> None:
     with pytest.raises(RuntimeError, match=words), running_server(tmp_path, **variables):
         pass
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "content_type"),
+    [
+        ("POST", "/v1/classify", "video/mp4"),
+        ("POST", "/v1/classify", "multipart/form-data; boundary=b"),
+        ("PATCH", "/v1/vocabularies/demo", "application/json"),
+    ],
+)
+def test_a_client_that_disconnects_counts_as_499(
+    demo_server: RunningServer, http: httpx.Client, method: str, target: str, content_type: str
+) -> None:
+    route = "/v1/vocabularies/{name}" if "demo" in target else target
+    counter = f'actserve_requests_total{{route="{route}",status="499"}}'
+
+    def count() -> float:
+        lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(counter)]
+        return float(lines[0].split()[-1]) if lines else 0.0
+
+    before = count()
+    found = urlsplit(demo_server.address)
+    assert found.hostname is not None
+    head = f'{method} {target} HTTP/1.1\r\nHost: x\r\nIf-Match: "1"\r\nContent-Type: {content_type}\r\n'
+    with socket.create_connection((found.hostname, found.port or 80)) as connection:
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n--b\r\n".encode())
+    assert eventually(lambda: count() == before + 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve.environment import known_variables, load_settings
-from serve.errors import ActserveError
+from serve.errors import ConfigurationError
 from serve.variables import refuse_unknown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ BOTH = ("SERVE_", "ACTSERVE_")
     ],
 )
 def test_a_variable_nothing_reads_is_refused(name: str, value: str, words: str) -> None:
-    with pytest.raises(ActserveError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         refuse_unknown(*BOTH, known=known_variables(), environment={name: value, "PATH": "/bin", "SERVER_PORT": "80"})
     assert name in caught.value.message
     assert words in caught.value.message
@@ -70,13 +70,13 @@ def test_a_value_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: list[str]
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ActserveError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load_settings({})
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
 def test_a_value_of_the_command_line_is_named_by_its_option() -> None:
-    with pytest.raises(ActserveError, match='--port is "-1"'):
+    with pytest.raises(ConfigurationError, match='--port is "-1"'):
         load_settings({"port": -1})
 
 

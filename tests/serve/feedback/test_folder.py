@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.errors import ContractError, FeedbackFull, UnknownFeedback
+from serve.errors import ConfigurationError, FeedbackFull, UnknownFeedback
 from serve.feedback.folder import Correction, FeedbackFolder
 from serve.feedback.index import INDEX, Feedback, clip_path, read_index
 from tests.running_server import ROOT
@@ -203,13 +203,13 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_no_row_lacks_its_clip
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_stops_the_start(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(ContractError, match="cannot be used"):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
         opened(tmp_path / "feedback")
 
 
 def test_a_file_in_the_place_of_the_folder_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "feedback").write_text("")
-    with pytest.raises(ContractError, match="cannot be used"):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
         opened(tmp_path / "feedback")
 
 

@@ -154,7 +154,7 @@ def test_what_cannot_be_fitted_is_told_and_changes_nothing(
     refused(calibrate(http, name, few, labels=["bowing"]), 422, "14 clips came with 1 labels")
     refused(calibrate(http, name, [(clips[0][0], "bicycling")]), 404, "bicycling")
     refused(calibrate(http, name, [*clips, (broken, None)]), 415, "notes.mp4")
-    refused(calibrate(http, name, clips, version=3), 404, "version 3")
+    refused(calibrate(http, name, clips, version=3), 412, "not 3")
     refused(calibrate(http, name, few, false_accept_rate=0), 422, "false_accept_rate")
     refused(http.post(f"/v1/vocabularies/{name}:calibrate", files={"clip": b"x"}), 428, "If-Match")
     assert http.get(f"/v1/vocabularies/{name}").headers["etag"] == '"1"'

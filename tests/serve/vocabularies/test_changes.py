@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.errors import InvalidVocabulary, UnknownVocabulary, UnsupportedMedia
+from serve.errors import InvalidVocabulary, UnknownLabel, UnsupportedMedia
 from serve.settings import LimitSettings, VocabularySettings
 from serve.vocabularies import formats
 from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, difference, patched, replaced
@@ -104,7 +104,7 @@ def test_ordinary_and_odd_labels_are_taken() -> None:
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"remove": ["bird"]}, UnknownVocabulary),
+        ({"remove": ["bird"]}, UnknownLabel),
         ({"remove": ["cat", "cat"]}, InvalidVocabulary),
         ({"remove": ["cat"], "rename": [{"label": "cat", "to": "x"}]}, InvalidVocabulary),
         ({"rename": [{"label": "cat", "to": "dog"}]}, InvalidVocabulary),

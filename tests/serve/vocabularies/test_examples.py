@@ -112,11 +112,14 @@ def test_what_cannot_be_an_example_changes_nothing(
     refused(add(http, name, label_id, [clip, clip], version=1), 422, "already")
     refused(add(http, name, label_id, [clip], version=7), 412, "version 1")
     refused(add(http, name, "nobody", [clip], version=1), 404, "no label 'nobody'")
+    assert add(http, name, "nobody", [clip], version=1).json()["type"] == "/problems/unknown-label"
     refused(add(http, name, label_id, [clip] * 70, version=1), 422, "more than 64 parts")
     url = f"/v1/vocabularies/{name}/labels/{label_id}/examples"
     refused(http.post(url, files={"video": clip.read_bytes()}), 428, "If-Match")
     refused(http.delete(url, headers={"If-Match": '"1"'}), 404, "no examples")
     refused(http.delete(f"{url}/none", headers={"If-Match": '"1"'}), 404, "no example 'none'")
+    absent = http.delete(f"{url}/none", headers={"If-Match": '"1"'})
+    assert absent.json()["type"] == "/problems/unknown-example"
     refused(http.post(url, files={"file": clip.read_bytes()}, headers={"If-Match": '"1"'}), 422, "named `file`")
     assert http.get(f"/v1/vocabularies/{name}").headers["etag"] == '"1"'
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from serve.errors import ContractError, StaleVersion, StoreUnavailable, UnknownVocabulary
+from serve.errors import ConfigurationError, StaleVersion, StoreUnavailable, UnknownExample, UnknownVocabulary
 from serve.store.database import SQLITE_PRAGMAS, Database, sqlite_url
 from serve.store.tables import metadata
 from serve.vocabularies.labels import Example, Label
@@ -145,7 +145,7 @@ def test_clips_are_kept_once_and_go_with_the_last_version_that_uses_them(
     store.commit(PETS, expected=6)
     assert store.clip(one) == b"one", "the other vocabulary uses it"
     store.delete("more", expected=1)
-    with pytest.raises(UnknownVocabulary):
+    with pytest.raises(UnknownExample):
         store.clip(one)
     store.commit(pets, expected=7, new_clips=clips)
     assert store.clip(one) == b"one"
@@ -171,7 +171,7 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     database.migrate()
     with database.writing() as connection:
         connection.execute(sa.text("update alembic_version set version_num = '9999'"))
-    with pytest.raises(ContractError, match="another release"):
+    with pytest.raises(ConfigurationError, match="another release"):
         database.migrate()
     database.close()
 
@@ -183,7 +183,7 @@ def test_a_database_that_is_not_there_is_said_so(tmp_path: Path) -> None:
             database.migrate()
         database.close()
     for url in ("mysql://localhost/x", "not an address"):
-        with pytest.raises(ContractError):
+        with pytest.raises(ConfigurationError):
             Database(url)
 
 

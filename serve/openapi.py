@@ -1,0 +1,38 @@
+"""The OpenAPI document: what FastAPI generates, and the facts that hold for every route.
+
+Routes declare their parameters by `serve.routes.dependencies` and their problems by `serve.problems.problem_responses`.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from serve.problems import Problem
+
+REQUEST_ID = {"description": "Id of the request, also in the log.", "schema": {"type": "string"}}
+RETRY_AFTER = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+
+
+def install(app: FastAPI) -> None:
+    """Complete the document of the application; it is made on first use."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(generate())
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the extension point FastAPI documents
+
+
+def _complete(document: dict[str, Any]) -> None:
+    """Add the schema of problems, and the headers that every answer carries."""
+    document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                headers = response.setdefault("headers", {})
+                headers["X-Request-Id"] = REQUEST_ID
+                if status == "503":
+                    headers["Retry-After"] = RETRY_AFTER
