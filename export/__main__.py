@@ -29,7 +29,7 @@ from export.publication import Accelerator
 from export.sources import from_file, from_open_clip, override, tokenizer_bytes
 from export.trt.commands import tensorrt
 from export.verification import verify_version
-from serve.cli.options import Version, check_variables
+from serve.cli.parameters import Version, check_variables
 from serve.errors import ActserveError
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.own import CheckpointError

@@ -6,28 +6,22 @@ drawing clips with replacement (paired bootstrap). A candidate whose interval re
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.runtimes import Run, available_runtimes
-from serve.arrays import Float32Array
 from serve.contract import ModelContract
-from serve.scoring import logits_of, reduce_logits
-from serve.text.encoding import encode_bank
-from serve.text.tokenizer import load_tokenizer
+from serve.scoring import reduce_logits
+from serve.served_model import ServedModel
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from training.data.decoding.process import DecodeProcess
 from training.evaluation.bootstrap import paired_bootstrap
-
-RUNTIME = "onnxruntime-cpu"  # both versions on the same one
 
 
 class PromotionRefused(ExportError):
@@ -122,49 +116,21 @@ def evaluate(
     repository: Path, contract: ModelContract, clips: Sequence[LabelledClip], labels: Sequence[str]
 ) -> NDArray[np.bool_]:
     """Whether each clip's best label is its own [n], as a server would answer with one view."""
-    load = available_runtimes()[0][RUNTIME]
-    graphs = {
-        name: load(repository / contract.graphs[name].file)
-        for name in ("video", "text", "head")
-        if name in contract.graphs
-    }
-    bank = _bank(repository, contract, graphs["text"], labels)
+    model = ServedModel(repository, contract)
+    bank = model.bank(labels)
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
     decoder, hits = DecodeProcess(DecodeSettings()), []
     try:
         for clip in clips:
             views, _ = decoder.views(clip.path, request)
-            logits = _logits(contract, graphs, graphs["video"]({"frames": views}), bank)
-            scores = reduce_logits(logits, contract.scoring, function=contract.scoring.activation)
+            scores = reduce_logits(
+                model.logits(model.video(views), bank), contract.scoring, function=contract.scoring.activation
+            )
             assert scores.scores is not None, "an activation is softmax or sigmoid"
             hits.append(int(scores.scores.argmax()) == clip.label)
     finally:
         decoder.close()
     return np.array(hits)
-
-
-def _bank(repository: Path, contract: ModelContract, text: Run, labels: Sequence[str]) -> Float32Array:
-    """Text features [M, K, D] by the contract's rules, normalised unless a head follows."""
-    tokenizer = load_tokenizer(repository / contract.tokenizer_file.file, contract.text)
-    return encode_bank(
-        lambda tokens: text({"tokens": tokens})["text_features"],
-        tokenizer,
-        labels,
-        text=contract.text,
-        scoring=contract.scoring,
-        has_prompt_head=contract.has_prompt_head,
-    )
-
-
-def _logits(
-    contract: ModelContract, graphs: Mapping[str, Run], features: Mapping[str, Any], bank: Float32Array
-) -> Float32Array:
-    """Logits [V, M, K] by the family's head or by cosine."""
-    if not contract.has_prompt_head:
-        return logits_of(features["video_features"], bank, contract.scoring)
-    inputs = {name: features[name] for name in ("video_features", "patch_features")}
-    per_template = [graphs["head"]({**inputs, "text_features": rows})["logits"] for rows in bank]
-    return np.stack(per_template, axis=1)
 
 
 def _reference(contract: ModelContract) -> str:

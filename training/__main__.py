@@ -26,7 +26,7 @@ if __name__ == "__main__":  # the imports below need it
     exit_without("training", needed_by="python -m training")
 
 from serve.cli.calls import DEFAULT_SERVER, Server
-from serve.cli.options import Version, check_variables
+from serve.cli.parameters import Version, check_variables
 from serve.errors import ActserveError
 from training.config import ConfigError
 from training.data import command_line as data

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
-from serve.cli.options import Yes, confirm
+from serve.cli.parameters import Yes, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Corrected clips a running server keeps to train on.")
 

@@ -13,7 +13,7 @@ import typer
 
 from serve.cli import feedback, models, vocabularies
 from serve.cli.calls import OptionalServer
-from serve.cli.options import Version, check_variables
+from serve.cli.parameters import Version, check_variables
 from serve.errors import ActserveError, InvalidOption
 from serve.extras import MISSING_STATUS, MissingExtra
 

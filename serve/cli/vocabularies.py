@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
-from serve.cli.options import Yes, confirm
+from serve.cli.parameters import Yes, confirm
 from serve.errors import ActserveError
 from serve.extras import require_extra
 

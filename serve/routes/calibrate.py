@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from serve import errors
-from serve.calibrating import calibrate
+from serve.calibration import calibrate
 from serve.options import CalibrateOptions, checked, gather
 from serve.query import reads_query
 from serve.routes.bodies import BINARY, form_body

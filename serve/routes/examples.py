@@ -33,7 +33,7 @@ from serve.routes.vocabulary_answers import (
 )
 from serve.service import Service
 from serve.uploads import Upload, received
-from serve.vocabularies.examples import new_clip
+from serve.vocabularies.example_clips import new_clip
 from serve.vocabularies.vocabulary import LabelFinder
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])

@@ -10,7 +10,6 @@ from serve import errors
 from serve.contract import PhraseRule
 from serve.problems import problem_responses
 from serve.vocabularies.acceptance import Acceptance
-from serve.vocabularies.calibration import Calibration
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import Difference
 from serve.vocabularies.encoder import EncodingProgress
@@ -20,6 +19,7 @@ from serve.vocabularies.label_warnings import VocabularyWarning
 from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.preconditions import etag
 from serve.vocabularies.store import VersionFacts
+from serve.vocabularies.threshold_fit import Calibration
 from serve.vocabularies.vocabulary import Vocabulary
 
 ETAG = {"ETag": {"description": "The newest version, for If-Match.", "schema": {"type": "string"}}}

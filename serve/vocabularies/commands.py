@@ -13,7 +13,7 @@ from serve.settings import ServeSettings
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
-from serve.vocabularies.examples import ExampleEncoder, NewClip, with_examples, without_examples
+from serve.vocabularies.example_clips import ExampleEncoder, NewClip, with_examples, without_examples
 from serve.vocabularies.follower import StoreFollower
 from serve.vocabularies.labels import Example
 from serve.vocabularies.preconditions import require_version

@@ -9,7 +9,7 @@ from cachetools import LRUCache
 
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
-from serve.vocabularies.examples import ExampleEncoder
+from serve.vocabularies.example_clips import ExampleEncoder
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
 

@@ -15,7 +15,7 @@ from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.commands import VocabularyCommands
 from serve.vocabularies.encoder import EncodingProgress, VocabularyEncoder
 from serve.vocabularies.encoding_queue import EncodingQueue
-from serve.vocabularies.examples import ExampleEncoder
+from serve.vocabularies.example_clips import ExampleEncoder
 from serve.vocabularies.follower import StoreFollower
 from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of
 from serve.vocabularies.store import VocabularyStore

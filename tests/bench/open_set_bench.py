@@ -16,7 +16,7 @@ import numpy as np
 
 from serve.contract import ScoringContract
 from serve.scoring import Scale, Scores, reduce_logits
-from serve.vocabularies import calibration
+from serve.vocabularies import threshold_fit
 from tests.bench.examples_bench import ACTIONS
 from tests.running_server import running_server
 from tests.shared_data import VIDEOS
@@ -82,7 +82,7 @@ def _halves(logits: Logits, labels: np.ndarray, rate: float, per_label: bool) ->
             return reduce_logits(logits[half[clip]][None, None], RULES, function="softmax", scale=scale)
 
         known = labels[half].tolist()
-        found = calibration.fit(
+        found = threshold_fit.fit(
             score, known, function="softmax", false_accept_rate=rate, criterion="logit", per_label=per_label
         )
         assert found.threshold is not None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serve.calibration_statistics import auroc, beta_interval, calibration_error, fpr_at_tpr, reliability
-from serve.vocabularies.calibration import _platt
+from serve.vocabularies.threshold_fit import _platt
 
 stats = pytest.importorskip("scipy.stats")
 metrics = pytest.importorskip("sklearn.metrics")

@@ -18,6 +18,7 @@ import numpy as np
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
 from serve.features import RowLayout
+from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.failure_file import write_lines
 from training.data.lists.annotations import AnnotationError
@@ -28,7 +29,7 @@ from training.few_shot.encoding import Encoded, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
 from training.few_shot.methods import METHODS, Videos, accuracy
 from training.few_shot.report import ZERO_SHOT, print_report, server_commands, summary_of
-from training.few_shot.towers import CheckpointTowers, ExportedTowers, Towers
+from training.few_shot.towers import CheckpointTowers, Towers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ def _towers(order: Order) -> Towers:
     if order.repository is not None:
         if order.activation is not None or order.tokenizer is not None:
             raise ConfigError("--activation, --tokenizer: for a checkpoint; a model of --repository says both itself")
-        return ExportedTowers(order.repository, order.model)
+        return ServedModel.open(order.repository, order.model)
     return CheckpointTowers(
         Path(order.model),
         tokenizer=order.tokenizer,

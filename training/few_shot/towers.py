@@ -1,13 +1,12 @@
-"""The two towers few-shot looks through: a checkpoint in torch, or an exported version in onnxruntime.
+"""Models that few-shot training takes features from: a checkpoint in torch, or a `serve.served_model.ServedModel`.
 
 Both give numpy arrays: video features [B, D] (and patch features [B, P, D] where a prompt head follows), text features
 [R, D], and, of models with a prompt head, its logits.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,14 +16,11 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
 from serve.features import RowLayout, VideoFeatures
 from serve.files import file_sha256
-from serve.repository import find_contract, verify_files
-from serve.text.tokenizer import Tokenizer, load_tokenizer
+from serve.text.tokenizer import Tokenizer
 from training.checkpoints.reading import read_checkpoint
 from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.data.clips.rules import normalised
 from training.data.prompts import tokenizer_of
-
-HEAD_CLASSES = 1024  # that an exported prompt head sees at once; its memory grows with them
 
 
 class Towers(Protocol):
@@ -109,59 +105,5 @@ class CheckpointTowers:
         )
 
 
-class ExportedTowers:
-    """A version in a repository folder, as the server runs it."""
-
-    def __init__(self, repository: Path, reference: str) -> None:
-        """Read the contract and check its files.
-
-        Raises:
-            UnknownModel: there is no such model.
-            ContractError: a file is not what the contract says.
-        """
-        contract = self._contract = find_contract(repository, reference)
-        verify_files(contract, repository)
-        graph = contract.graphs["video"]
-        self.identity = "\n".join((graph.sha256, *graph.external_sha256, "onnxruntime"))
-        self.family: str = contract.family
-        self.sampling, self.preprocess = contract.sampling, contract.preprocess
-        self.text, self.scoring = contract.text, contract.scoring
-        self.tokenizer = load_tokenizer(repository / contract.tokenizer_file.file, contract.text)
-        self.layout = RowLayout.of(contract)
-        self._sessions = {
-            name: _session(repository / contract.graphs[name].file)
-            for name in ("video", "text", "head")
-            if name in contract.graphs
-        }
-
-    def video(self, views: UInt8Array) -> VideoFeatures:
-        """See `Towers`."""
-        return VideoFeatures(**cast(dict[str, Any], self._run("video", {"frames": views})))
-
-    def texts(self, tokens: Int64Array) -> Float32Array:
-        """See `Towers`."""
-        return self._run("text", {"tokens": tokens})["text_features"]
-
-    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
-        """See `Towers`."""
-        parts = [
-            self._run("head", {"video_features": video, "patch_features": patches, "text_features": part})["logits"]
-            for part in np.split(texts, range(HEAD_CLASSES, len(texts), HEAD_CLASSES))
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def _run(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
-        outputs = [item.name for item in self._contract.graphs[name].outputs]
-        return dict(zip(outputs, self._sessions[name].run(outputs, dict(inputs)), strict=True))
-
-
 def _array(tensor: Tensor | None) -> Float32Array | None:
     return None if tensor is None else tensor.cpu().numpy()
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -19,11 +19,11 @@ import httpx
 import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
+from serve.served_model import ServedModel
 from serve.vocabularies.prototypes import fit_prototypes
 from training.data.lists.listings import Entry
 from training.evaluation.bootstrap import mean_interval
 from training.few_shot.encoding import VideoEncoder
-from training.few_shot.towers import ExportedTowers
 from training.starter.words import LANGUAGES, everyday, translations
 
 PERMUTATIONS = 1000
@@ -57,7 +57,7 @@ def prove(folder: Path, *, server: str | None, repository: Path, cache: Path) ->
     if server is not None:
         figures = measure(clips, _served(server, clips))
     else:
-        encoder = VideoEncoder(ExportedTowers(repository, "starter"), cache=cache)
+        encoder = VideoEncoder(ServedModel.open(repository, "starter"), cache=cache)
         try:
             figures = measure(clips, _in_process(encoder, clips))
             figures["examples"] = measure_examples(encoder, clips)

@@ -16,7 +16,7 @@ from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
-from serve.vocabularies.examples import ExampleEncoder, new_clip, with_examples
+from serve.vocabularies.example_clips import ExampleEncoder, new_clip, with_examples
 from serve.vocabularies.labels import Label
 from serve.vocabularies.prototypes import fit_prototypes
 from serve.vocabularies.store import VocabularyStore

@@ -8,7 +8,7 @@ import pytest
 from serve.calibration_statistics import reliability
 from serve.contract import ScoringContract
 from serve.scoring import PLAIN, Scale, Scores, reduce_logits
-from serve.vocabularies.calibration import fit
+from serve.vocabularies.threshold_fit import fit
 from training.evaluation.metrics import (
     class_accuracies,
     confusion,

@@ -10,6 +10,7 @@ import torch
 
 from serve import scoring
 from serve.errors import UnknownModel
+from serve.served_model import ServedModel
 from tests.models import FAMILIES, tiny_actionclip, tiny_checkpoint, tiny_xclip, write_tokenizer
 from tests.small_repository import shifted
 from tests.tolerances import DOT, assert_close
@@ -20,7 +21,7 @@ from training.data.clips.reader import ClipReader, decode_settings
 from training.data.decoding.process import DecodeProcess
 from training.data.lists.listings import Entry
 from training.few_shot.encoding import Encoded, VideoEncoder, _test_rule
-from training.few_shot.towers import CheckpointTowers, ExportedTowers
+from training.few_shot.towers import CheckpointTowers
 
 pytestmark = pytest.mark.numeric
 
@@ -126,7 +127,7 @@ def test_an_exported_model_gives_the_same_logits(
 ) -> None:
     """`other` is X-CLIP with its head, `fused` ActionCLIP."""
     checkpoint = {"other": tiny_xclip(), "fused": TINY["actionclip"]()}
-    exported = VideoEncoder(ExportedTowers(repository, name), cache=tmp_path / "cache")
+    exported = VideoEncoder(ServedModel.open(repository, name), cache=tmp_path / "cache")
     encoders = (encoder_of(checkpoint[name], tmp_path), exported)
     names = ("waving", "opening arms")
     found = []
@@ -140,4 +141,4 @@ def test_an_exported_model_gives_the_same_logits(
 def test_a_model_that_is_not_there_is_told(repository: Path) -> None:
     for reference in ("nosuch", "tiny@9"):
         with pytest.raises(UnknownModel, match="has no model"):
-            ExportedTowers(repository, reference)
+            ServedModel.open(repository, reference)

@@ -11,8 +11,8 @@ from serve.contract import ScoringContract
 from serve.errors import InvalidOption
 from serve.scoring import PLAIN, Phrasing, Scale, Scores, reduce_logits
 from serve.vocabularies.acceptance import Acceptance, Fit
-from serve.vocabularies.calibration import fit
 from serve.vocabularies.labels import Label
+from serve.vocabularies.threshold_fit import fit
 from serve.vocabularies.vocabulary import Vocabulary
 
 RULES = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_probability", view_rule="mean_probability")

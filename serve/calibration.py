@@ -10,7 +10,7 @@ from serve.options import CalibrateOptions, ClassifyOptions
 from serve.pipeline import Measured, Pipeline, Question, reduced
 from serve.scoring import Scale, Scores
 from serve.uploads import ReceivedFile
-from serve.vocabularies import calibration
+from serve.vocabularies import threshold_fit
 from serve.vocabularies.acceptance import Acceptance, Fit
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
@@ -24,7 +24,7 @@ class Fitted:
 
     acceptance: Acceptance
     label_thresholds: Mapping[str, float]  # by label_id
-    found: calibration.Calibration
+    found: threshold_fit.Calibration
 
 
 async def calibrate(
@@ -57,7 +57,7 @@ async def calibrate(
         return reduced(question, measured[clip], scale=scale)
 
     found = await asyncio.to_thread(
-        calibration.fit,
+        threshold_fit.fit,
         score,
         known,
         function=question.function,
@@ -124,7 +124,7 @@ def _acceptance(
     question: Question,
     vocabulary: Vocabulary,
     options: CalibrateOptions,
-    found: calibration.Calibration,
+    found: threshold_fit.Calibration,
     known: Sequence[int],
 ) -> Acceptance:
     assert question.function != "none", "the options allow softmax and sigmoid"
