@@ -1,4 +1,4 @@
-"""The answers of the server, as documented in OpenAPI. Score, logit and cosine never share a name."""
+"""Answers of the server, as OpenAPI documents them. Score, logit and cosine are always separate."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from serve.vocabularies.label_warnings import VocabularyWarning
 
 
 class ModelFacts(BaseModel):
-    """Which model answered."""
+    """The model that answered."""
 
     name: str
     version: str
@@ -22,52 +22,58 @@ class LabelResult(BaseModel):
     label: str
     score: float | None = Field(description="After `function_to_apply`; null under `none`.")
     logit: float = Field(
-        description="Before it, the model's scale and what examples add included: mean over views and templates."
+        description="Before `function_to_apply`, with scale and examples: mean over views and templates."
     )
-    cosine: float = Field(description="Between video and prompt: mean over views and templates.")
+    cosine: float = Field(description="Cosine of video and prompt: mean over views and templates.")
     accepted: bool = Field(
-        description="The threshold is reached, and the score above that of `none_of_these`; each where there is one."
+        description="The score reaches the threshold and exceeds that of `none_of_these`, as far as there are any."
     )
 
 
 class NoneOfThese(BaseModel):
     """Whether the answer is 'none of these'."""
 
-    score: float | None = Field(description="Of the vocabulary's background and negative phrases; null without any.")
+    score: float | None = Field(
+        description="Score of the vocabulary's background and negative phrases; null if it has none."
+    )
     rejected: bool = Field(description="No label is accepted.")
 
 
 class AcceptanceFacts(BaseModel):
     """How the vocabulary decides which labels are accepted."""
 
-    applied: bool = Field(description="Whether this answer was decided so; `obstacle` says why not.")
+    applied: bool = Field(description="Whether it applies to this answer; `obstacle` states why not.")
     obstacle: str | None
-    criterion: Criterion = Field(description="What thresholds are compared with.")
-    threshold: float | None = Field(description="Of labels without one of their own.")
+    criterion: Criterion = Field(description="The value that thresholds apply to.")
+    threshold: float | None = Field(description="Threshold of labels without one of their own.")
     temperature: float = Field(description="score = function((logit - bias) / temperature).")
     bias: float
-    false_accept_rate: float | None = Field(description="Fitted for this share of clips that show none of the labels.")
+    false_accept_rate: float | None = Field(
+        description="Share of clips without any of the labels that it was fitted for."
+    )
     false_accept_interval: tuple[float, float] | None = Field(description="95 % interval of the true share.")
-    caveats: list[str] = Field(description="What changed since the fit, so that the share need not hold.")
+    caveats: list[str] = Field(description="Changes since the fit, because of which the share may not hold.")
 
 
 class ExampleFacts(BaseModel):
-    """How example clips count beside text."""
+    """How example clips add to the text."""
 
     num_examples: int
-    weight: float = Field(description="Logits a video equal to the mean of a label's examples gains for it.")
-    sharpness: float = Field(description="Gain falls as exp(-sharpness * (1 - cosine)).")
+    weight: float = Field(description="Logits added for a label if the video equals the mean of its examples.")
+    sharpness: float = Field(description="The addition falls as exp(-sharpness * (1 - cosine)).")
     chosen_by: Literal["leave_one_out", "assumed_affinity"] = Field(
-        description="How the weight was found; the latter where no label has two examples to leave one out of."
+        description="How the weight was found; the latter if no label has two examples."
     )
-    accuracy_by_text: float | None = Field(description="Of left-out examples; null where none could be left out.")
-    accuracy: float | None = Field(description="Of left-out examples, with the others' help.")
+    accuracy_by_text: float | None = Field(
+        description="Accuracy on left-out examples by text alone; null if none could be left out."
+    )
+    accuracy: float | None = Field(description="Accuracy on left-out examples with the other examples.")
 
 
 class SamplingFacts(BaseModel):
-    """Which frames were looked at."""
+    """The sampled frames."""
 
-    num_frames: int = Field(description="Frames the video shows, counted, never a header's claim.")
+    num_frames: int = Field(description="Number of frames of the video, counted and not read from a header.")
     fps: float
     duration_seconds: float
     width: int
@@ -77,7 +83,7 @@ class SamplingFacts(BaseModel):
     num_clips: int
     num_crops: int
     num_corrupt_frames: int = Field(
-        description="Of the frames looked at, those the decoder had to invent in part, or that stand on such; 0: none."
+        description="Number of sampled frames that the decoder concealed in part, or that depend on such frames."
     )
 
 
@@ -85,12 +91,12 @@ class Classification(BaseModel):
     """The answer to one video."""
 
     model: ModelFacts
-    notice: str | None = Field(description="What to know of the model before its answers are used; null without any.")
+    notice: str | None = Field(description="Limitation of the model that users should know; null if there is none.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
     results: list[LabelResult] = Field(description="Best first, at most `top_k`.")
     none_of_these: NoneOfThese
-    acceptance: AcceptanceFacts | None = Field(description="Null where the vocabulary has none.")
-    examples: ExampleFacts | None = Field(description="Null where the vocabulary has none.")
+    acceptance: AcceptanceFacts | None = Field(description="Null if the vocabulary has none.")
+    examples: ExampleFacts | None = Field(description="Null if the vocabulary has none.")
     vocabulary_warnings: list[VocabularyWarning] = Field(
         description="Of `candidate_labels`, at most 20; `GET /v1/vocabularies/{name}` shows those of a vocabulary."
     )
@@ -105,9 +111,11 @@ class FeedbackRow(BaseModel):
     """A corrected clip that is kept."""
 
     id: str
-    label: str = Field(description="As the vocabulary spells it, where it has the label.")
-    vocabulary: str | None = Field(description="`name@version`; null where none was named.")
-    is_new_label: bool | None = Field(description="The vocabulary has no such label; null where none was named.")
+    label: str = Field(description="As the vocabulary spells it, if it has the label.")
+    vocabulary: str | None = Field(description="`name@version`; null if the request names none.")
+    is_new_label: bool | None = Field(
+        description="Whether the vocabulary lacks the label; null if the request names no vocabulary."
+    )
     predicted: str | None
     request_id: str | None
     note: str | None
@@ -119,16 +127,16 @@ class FeedbackRow(BaseModel):
 class KeptFeedback(FeedbackRow):
     """The answer to a correction."""
 
-    is_duplicate: bool = Field(description="The same clip was kept under this label before; the row is that one.")
+    is_duplicate: bool = Field(description="The clip is kept under this label already; the row is the existing one.")
 
 
 class FeedbackPage(BaseModel):
-    """How much feedback is kept, and a page of it, newest first."""
+    """Amount of feedback that is kept, and a page of it, newest first."""
 
     num_clips: int
     num_bytes: int
     max_clips: int
     max_bytes: int
-    labels: dict[str, int] = Field(description="Clips of each label.")
+    labels: dict[str, int] = Field(description="Number of clips of each label.")
     feedback: list[FeedbackRow]
     next_page_token: str | None

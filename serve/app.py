@@ -1,4 +1,4 @@
-"""The FastAPI application: `create_app(settings)` joins routes, problems and the service behind them."""
+"""The FastAPI application: `create_app(settings)` joins routes, problems and the service."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from serve.version import VERSION
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = """
-Zero-shot video action recognition: POST a video, get the top-k actions out of a vocabulary you choose.
+Zero-shot video action recognition: POST a video, get the top-k actions of a vocabulary you choose.
 
 Errors are RFC 9457 problems (`application/problem+json`); every answer carries `X-Request-Id`.
 """
@@ -32,11 +32,13 @@ def create_app(
     on_ready: Callable[[], None] | None = None,
     on_fault: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
-    """The application. Its lifespan starts the service in the background, so `/healthz` and `/readyz` answer meanwhile.
+    """Create the application. Its lifespan starts the service in the background.
 
-    `on_ready` is called once the service is ready, `on_fault` with what stopped its start.
+    `/healthz` and `/readyz` answer meanwhile.
+
+    `on_ready` is called once the service is ready, `on_fault` with the exception if its start fails.
     """
-    app = FastAPIOffline(  # FastAPI whose /docs loads nothing from other hosts
+    app = FastAPIOffline(  # its /docs loads nothing from other hosts
         title="actserve",
         version=VERSION,
         description=DESCRIPTION,
@@ -71,13 +73,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _start(app: FastAPI, service: Service) -> None:
     try:
         await service.start()
-    except Exception as error:  # whatever it is, the operator is told and the process ends
+    except Exception as error:  # reported to the operator; the process ends
         if app.state.on_fault is not None:
             app.state.on_fault(error)
         else:
             logger.error("the start failed: %s", error)
         if not isinstance(error, ActserveError):
-            logger.error("the start failed by a fault of the server", exc_info=error)
+            logger.error("the start failed with an internal error", exc_info=error)
         return
     if app.state.on_ready is not None:
         app.state.on_ready()

@@ -1,4 +1,4 @@
-"""A calibration from clips: each is measured as a classification would be, then thresholds are fitted to them."""
+"""Calibration from clips: each clip is measured like a classification, then thresholds are fitted."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from serve.vocabularies.acceptance import Acceptance, Fit
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
 CLIPS_AT_ONCE = 4
-MAX_LOGIT_BYTES = 2**30  # of all clips together
+MAX_LOGIT_BYTES = 2**30  # of all clips
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a calibration found, ready to be stored."""
+    """The result of a calibration, ready to be stored."""
 
     acceptance: Acceptance
     label_thresholds: Mapping[str, float]  # by label_id
@@ -35,7 +35,7 @@ async def calibrate(
     *,
     deadline: float,
 ) -> Fitted:
-    """Measure each clip and fit; `deadline` in seconds of the event loop's clock.
+    """Measure each clip and fit thresholds; `deadline` in seconds of the event loop's clock.
 
     Raises:
         InvalidOption: labels and clips do not match, or there are too few unknown clips.
@@ -74,9 +74,9 @@ async def calibrate(
 
 
 def _places(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: CalibrateOptions) -> list[int]:
-    """Each clip's label by its place, -1 for none."""
+    """Return the index of each clip's label, -1 for none."""
     if len(options.labels) != len(clips):
-        raise InvalidOption(f"{len(clips)} clips came with {len(options.labels)} labels; one each is needed")
+        raise InvalidOption(f"{len(clips)} clips came with {len(options.labels)} labels; each clip needs one label")
     find = LabelFinder(vocabulary)
     place = {label.label_id: number for number, label in enumerate(vocabulary.labels)}
     return [-1 if label is None else place[find(label).label_id] for label in options.labels]
@@ -88,7 +88,7 @@ def _check_size(question: Question, num_clips: int, options: CalibrateOptions) -
     if needed > MAX_LOGIT_BYTES:
         raise InvalidOption(
             f"the logits of {num_clips} clips would take {needed} bytes, {MAX_LOGIT_BYTES} are allowed: "
-            "send fewer clips, or ask for fewer views",
+            "send fewer clips, or request fewer views",
             needed=needed,
             limit=MAX_LOGIT_BYTES,
         )
@@ -102,7 +102,7 @@ async def _measured(
     *,
     deadline: float,
 ) -> list[Measured]:
-    """Every clip, a few at a time; the first that fails ends all."""
+    """Measure all clips, a few at a time; the first failure cancels the others."""
     turns = asyncio.Semaphore(CLIPS_AT_ONCE)
 
     async def one(clip: ReceivedFile) -> Measured:

@@ -1,6 +1,6 @@
-"""Figures of calibration and separation in NumPy alone: serving has no scipy; tests compare them with it and sklearn.
+"""Figures of calibration and separation in NumPy, since serving has no scipy; tests compare both.
 
-Clips are N; a confidence is the best score of a clip, a hit says that the best label is its own.
+N is the number of clips; the confidence of a clip is its best score; it is a hit if its best label is the right one.
 """
 
 import math
@@ -26,7 +26,7 @@ class Bin:
 
 
 def reliability(confidences: NDArray[np.floating], hits: NDArray[np.bool_], *, bins: int = BINS) -> tuple[Bin, ...]:
-    """Clips by their confidence [N], in bins of equal width from 0 to 1; empty bins are left out."""
+    """Group clips by confidence [N] into bins of equal width from 0 to 1; empty bins are omitted."""
     place = np.minimum((confidences * bins).astype(np.int64), bins - 1)
     return tuple(
         Bin(
@@ -39,29 +39,29 @@ def reliability(confidences: NDArray[np.floating], hits: NDArray[np.bool_], *, b
 
 
 def calibration_error(bins: Sequence[Bin]) -> float | None:
-    """Expected calibration error: mean distance of accuracy from confidence, each clip counting the same.
+    """Return the expected calibration error: the difference of accuracy and confidence, averaged over clips.
 
-    None where there is no clip. Source: arXiv:1706.04599, equation 3.
+    None if there are no clips. Source: arXiv:1706.04599, equation 3.
     """
     total = sum(item.count for item in bins)
     return sum(item.count * abs(item.accuracy - item.confidence) for item in bins) / total if total else None
 
 
 def auroc(known: Float64Array, unknown: Float64Array) -> float:
-    """Chance that a known clip has a higher value than an unknown one, equal ones counting half."""
+    """Return the probability that a known clip has a higher value than an unknown one; equal values count half."""
     lower = np.searchsorted(np.sort(unknown), known, side="left")
     equal_or_lower = np.searchsorted(np.sort(unknown), known, side="right")
     return float((lower + equal_or_lower).mean() / (2 * len(unknown)))
 
 
 def fpr_at_tpr(known: Float64Array, unknown: Float64Array, *, tpr: float) -> float:
-    """Share of unknown clips accepted at the highest threshold that accepts a share `tpr` of the known ones."""
+    """Return the share of unknown clips at or above the highest threshold that accepts a share `tpr` of known ones."""
     threshold = np.sort(known)[::-1][math.ceil(tpr * len(known)) - 1]
     return float((unknown >= threshold).mean())
 
 
 def beta_interval(a: int, b: int) -> tuple[float, float]:
-    """Central 95 % interval of a beta distribution with whole parameters, by its binomial tail."""
+    """Return the central 95 % interval of a beta distribution with integer parameters, by its binomial tail."""
     tail = (1 - CONFIDENCE) / 2
     return _beta_quantile(a, b, tail), _beta_quantile(a, b, 1 - tail)
 

@@ -1,7 +1,7 @@
 """The data folder of a server, and which installations use it.
 
 The default folder belongs to the user, not to a checkout, so servers of several checkouts share their vocabularies by
-default. Each start writes itself into a note in the folder; a server that finds others there says so.
+default. Each start is recorded in a file of the folder; the server reports other installations that it finds there.
 """
 
 import json
@@ -20,7 +20,7 @@ INSTALLATION = Path(__file__).resolve().parent.parent  # a checkout, or a site-p
 
 
 def database_file(folder: Path) -> Path:
-    """The SQLite database of a data folder."""
+    """Return the path of the SQLite database of a data folder."""
     return folder / "actserve.db"
 
 
@@ -33,18 +33,18 @@ class Start:
 
 
 def register_start(folder: Path, *, installation: Path = INSTALLATION, version: str = VERSION) -> str:
-    """Write this installation into the folder's note; returns who used the folder before, empty if it alone did.
+    """Record this installation in the folder; return who else used the folder, "" if nothing else did.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = _read(folder / NOTE)
-    said = _describe(known, folder, installation=str(installation), version=version)
+    usage = _describe(known, folder, installation=str(installation), version=version)
     known[str(installation)] = Start(version=version, started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     document = {name: asdict(start) for name, start in known.items()}
     write_atomically(folder / NOTE, json.dumps(document, indent=1, ensure_ascii=False))
-    return said
+    return usage
 
 
 def _describe(known: dict[str, Start], folder: Path, *, installation: str, version: str) -> str:
@@ -56,16 +56,16 @@ def _describe(known: dict[str, Start], folder: Path, *, installation: str, versi
     if installation in known:
         before = known[installation].version
         return "" if before == version else f"last used by actserve {before}"
-    return "an installation that left no note used it before" if database_file(folder).exists() else "new"
+    return "used before by an unknown installation" if database_file(folder).exists() else "new"
 
 
 def _read(note: Path) -> dict[str, Start]:
-    """What a note says; nothing where it is absent or damaged."""
+    """Read the recorded installations; none if the file is absent or damaged."""
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
         return {str(name): Start(**start) for name, start in found.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError) as error:
-        logger.warning("%s cannot be read and is written anew: %s", note, error)
+        logger.warning("%s cannot be read and is replaced: %s", note, error)
         return {}

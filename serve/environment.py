@@ -20,7 +20,7 @@ from serve.variables import (
 
 
 def settings_variables(model: type[BaseModel] = ServeSettings, prefix: str = SETTINGS_PREFIX) -> dict[str, str]:
-    """Variable -> meaning of every setting of the server, those of nested groups included."""
+    """Return variable -> meaning of every setting of the server, including nested groups."""
     found: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -31,13 +31,13 @@ def settings_variables(model: type[BaseModel] = ServeSettings, prefix: str = SET
 
 
 def known_variables() -> set[str]:
-    """Every variable of our prefixes, a whole group of settings as JSON included."""
+    """Return every variable with our prefixes, including groups of settings as JSON."""
     groups = {f"{SETTINGS_PREFIX}{name.upper()}" for name in ServeSettings.model_fields}
     return {*settings_variables(), *groups, *COMMAND_LINE}
 
 
 def load_settings(given: Mapping[str, Any]) -> ServeSettings:
-    """Settings of the server from `given`, which goes over the environment.
+    """Load the settings of the server; `given` overrides the environment.
 
     Raises:
         ConfigurationError: a variable is unknown or a value is invalid; names it, the value and what is allowed.
@@ -52,7 +52,7 @@ def load_settings(given: Mapping[str, Any]) -> ServeSettings:
 
 
 def _fault(item: Any, given: Mapping[str, Any]) -> str:
-    """A setting that cannot be used, by the name it was given under."""
+    """Describe an invalid setting by the name it was given under."""
     place = [str(part) for part in item["loc"]]
     is_given = bool(place) and place[0] in given
     variable = f"{SETTINGS_PREFIX}{'__'.join(place).upper()}"

@@ -4,31 +4,31 @@ ActserveError
 ├── RequestError                    the caller can fix it
 │   ├── InvalidOption               an option is unknown, of the wrong type or out of range
 │   ├── UnknownModel, UnknownVocabulary, UnknownLabel, UnknownExample
-│   ├── UploadTooLarge              passed the limit while it arrived
-│   ├── UnsupportedMedia            container or codec outside the allowed list, or no video at all
+│   ├── UploadTooLarge              the upload exceeds the limit
+│   ├── UnsupportedMedia            container or codec outside the allowed list, or not a video
 │   ├── InvalidVocabulary           labels or templates that cannot be scored
-│   ├── MissingPrecondition         a change that does not say which version it changes
-│   ├── StaleVersion                it was changed meanwhile, or exists already
-│   ├── ActivationUnderWay          another model is being activated
-│   ├── ModelRefused                a model that cannot be served; the running one goes on
+│   ├── MissingPrecondition         the change does not name the version it is based on
+│   ├── StaleVersion                the resource changed meanwhile, or exists already
+│   ├── ActivationUnderWay          another activation is in progress
+│   ├── ModelRefused                the model cannot be served; the active one stays
 │   ├── ClientDisconnected          the client closed the connection before the answer
-│   ├── FeedbackOff                 this server keeps no feedback
+│   ├── FeedbackOff                 feedback is disabled
 │   ├── UnknownFeedback
-│   └── VideoError                  readable request, unusable content
+│   └── VideoError                  the request is valid, its video cannot be used
 │       ├── UndecodableVideo        broken, truncated or encrypted
-│       │   ├── DecodeLimitExceeded the decoder passed its time, memory or processor limit
-│       │   └── DecoderFault        the decoder failed in a way that is not foreseen; the log has the traceback
-│       ├── VideoTooShort           it shows no frame
+│       │   ├── DecodeLimitExceeded the decoder exceeded its time, memory or processor limit
+│       │   └── DecoderFault        the decoder failed unexpectedly; the log has the traceback
+│       ├── VideoTooShort           it has no frame
 │       ├── VideoTooLong            longer, or more frames, than allowed
 │       └── PictureTooLarge         more pixels in a frame than allowed
 ├── ServiceError                    the server cannot answer at present
-│   ├── Overloaded                  the queue is full: refused before any work
-│   ├── EngineUnavailable           the runtime is gone or not yet ready
+│   ├── Overloaded                  the queue is full; refused before any work
+│   ├── EngineUnavailable           the engine is not ready, or no longer available
 │   ├── StoreUnavailable            the database does not answer; nothing was changed
 │   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
-│   ├── FeedbackFull                no room for more feedback; nothing was kept
-│   ├── DeadlineExceeded            the answer would come too late
-│   └── EngineFailure               the runtime failed on this input
+│   ├── FeedbackFull                the limit of feedback is reached; nothing was stored
+│   ├── DeadlineExceeded            the answer would exceed the deadline
+│   └── EngineFailure               the engine failed on this input
 ├── ConfigurationError              a setting, folder or database that cannot be used; the start stops
 └── ContractError                   a model on disk that this server cannot serve
 """
@@ -37,9 +37,9 @@ from typing import Any
 
 
 class ActserveError(Exception):
-    """Base of the tree: one message for people and, beside it, the facts for programs.
+    """Base of the tree: a message for people and facts for programs.
 
-    Errors cross process borders (decode children), so the message, the facts and the notes survive pickling.
+    Errors are sent between processes, so message, facts and notes survive pickling.
     """
 
     def __init__(self, message: str, **facts: Any) -> None:
@@ -65,11 +65,11 @@ class InvalidOption(RequestError):
 
 
 class UnknownModel(RequestError):
-    """No model of that name."""
+    """There is no model of this name or version."""
 
 
 class UnknownVocabulary(RequestError):
-    """No vocabulary of that name or version."""
+    """There is no vocabulary of this name or version."""
 
 
 class UnknownLabel(RequestError):
@@ -85,7 +85,7 @@ class ClientDisconnected(RequestError):
 
 
 class UploadTooLarge(RequestError):
-    """The upload passed the limit while it arrived."""
+    """The upload exceeds the limit."""
 
 
 class UnsupportedMedia(RequestError):
@@ -93,55 +93,55 @@ class UnsupportedMedia(RequestError):
 
 
 class InvalidVocabulary(RequestError):
-    """Labels or templates that cannot be scored."""
+    """Labels or templates cannot be scored."""
 
 
 class MissingPrecondition(RequestError):
-    """A change has to say which version it changes."""
+    """The change does not name the version it is based on."""
 
 
 class StaleVersion(RequestError):
-    """The thing was changed since the caller saw it, or exists already; nothing was changed."""
+    """The resource was changed since the client read it, or exists already; nothing was changed."""
 
 
 class ActivationUnderWay(RequestError):
-    """Another model is being activated; one at a time."""
+    """Another activation is in progress; there can be one at a time."""
 
 
 class ModelRefused(RequestError):
-    """A model that cannot be served here; the running one goes on."""
+    """The model cannot be served here; the active one stays."""
 
 
 class FeedbackOff(RequestError):
-    """This server keeps no feedback."""
+    """Feedback is disabled on this server."""
 
 
 class UnknownFeedback(RequestError):
-    """No feedback of that id; it may have been erased."""
+    """There is no feedback with this id; it may have been erased."""
 
 
 class VideoError(RequestError):
-    """The request can be read, the video in it cannot be used."""
+    """The request is valid, but its video cannot be used."""
 
 
 class UndecodableVideo(VideoError):
-    """Broken, truncated or encrypted."""
+    """The video is broken, truncated or encrypted."""
 
 
 class DecodeLimitExceeded(UndecodableVideo):
-    """The decoder passed its time, memory or processor limit."""
+    """The decoder exceeded its time, memory or processor limit."""
 
 
 class DecoderFault(UndecodableVideo):
-    """The decoder failed on the file in a way that is not foreseen; the log has the traceback."""
+    """The decoder failed unexpectedly on this file; the log has the traceback."""
 
 
 class VideoTooShort(VideoError):
-    """The video shows no frame."""
+    """The video has no frame."""
 
 
 class VideoTooLong(VideoError):
-    """The video lasts longer, or has more frames, than allowed."""
+    """The video is longer, or has more frames, than allowed."""
 
 
 class PictureTooLarge(VideoError):
@@ -157,7 +157,7 @@ class Overloaded(ServiceError):
 
 
 class EngineUnavailable(ServiceError):
-    """The runtime is gone, or not yet ready."""
+    """The engine is not ready, or no longer available."""
 
 
 class StoreUnavailable(ServiceError):
@@ -169,15 +169,15 @@ class FeedbackUnavailable(ServiceError):
 
 
 class FeedbackFull(ServiceError):
-    """There is no room for more feedback; nothing was kept."""
+    """The limit of feedback is reached; nothing was stored."""
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would come too late."""
+    """The answer would exceed the deadline."""
 
 
 class EngineFailure(ServiceError):
-    """The runtime failed on this input."""
+    """The engine failed on this input."""
 
 
 class ConfigurationError(ActserveError):

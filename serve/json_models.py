@@ -15,7 +15,7 @@ SHOWN_FAULTS, DESCRIBED_FAULTS = 20, 3
 
 
 def read_model(kind: type[Model], text: str | bytes, *, refused_with: type[RequestError] = InvalidOption) -> Model:
-    """The model a JSON text describes.
+    """Validate a model from JSON text.
 
     Raises:
         refused_with: the text is not strict JSON, or has other fields than the model.

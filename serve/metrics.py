@@ -1,4 +1,4 @@
-"""Prometheus metrics of one server; each server has a registry of its own."""
+"""Prometheus metrics of one server; each server has its own registry."""
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -27,7 +27,7 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("actserve_requests_in_flight", "Classifications under way.", registry=self.registry)
+        self.in_flight = Gauge("actserve_requests_in_flight", "Classifications in progress.", registry=self.registry)
         self.queued_views = Gauge("actserve_queued_views", "Views waiting for the video graph.", registry=self.registry)
         self.batches = Gauge("actserve_batches", "Runs of the video graph so far.", registry=self.registry)
         self.batched_views = Gauge("actserve_batched_views", "Views in those runs so far.", registry=self.registry)
@@ -38,7 +38,7 @@ class Metrics:
         )
         self.decode_faults = Gauge(
             "actserve_decode_faults",
-            "Files on which a decoder failed in a way that is not foreseen so far; the log has the tracebacks.",
+            "Files on which a decoder failed unexpectedly so far; the log has the tracebacks.",
             registry=self.registry,
         )
 
@@ -48,5 +48,5 @@ class Metrics:
             self.stage_seconds.labels(stage).observe(milliseconds / 1000)
 
     def render(self) -> tuple[bytes, str]:
-        """(body, content type) of `/metrics`."""
+        """Return (body, content type) of `/metrics`."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

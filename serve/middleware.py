@@ -1,4 +1,4 @@
-"""What every request gets: an id, a log line, its metrics."""
+"""Middleware: the id, the log line and the metrics of every request."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestFacts:
-    """Gives `X-Request-Id` (the caller's, where it is a plain word), counts and logs each request."""
+    """Sets `X-Request-Id` (the client's if it is a plain word), counts and logs each request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -40,7 +40,7 @@ class RequestFacts:
             await self.app(scope, receive, send_with_id)
         except Exception as error:
             if facts["started"]:
-                raise  # half an answer cannot be mended
+                raise  # the response has begun; it cannot be replaced
             await problems.unexpected(request_id, error)(scope, receive, send_with_id)
         finally:
             self._record(scope, facts, time.perf_counter() - started)

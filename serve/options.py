@@ -1,4 +1,4 @@
-"""The options of a classification, the same for every way in: JSON, form fields, query parameters, command line."""
+"""Options of requests, read by the same rules from JSON, form fields, query parameters and the command line."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ from serve.text.label_lists import is_json_list, parse_list, read_json_list
 from serve.unicode_text import text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
-LIST_FIELDS = ("candidate_labels", "templates", "labels")  # of which a form or a query may hold several
-NUMBER_FIELDS = ("num_crops",)  # a Literal is not converted from text by itself
+LIST_FIELDS = ("candidate_labels", "templates", "labels")  # fields that a form or a query may repeat
+NUMBER_FIELDS = ("num_crops",)  # pydantic does not convert text for a Literal
 NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def _as_list(value: Any) -> Any:
-    """A list stays one; text is read by the grammar of label lists, a JSON list among them."""
+    """Return a list unchanged; parse text as a JSON list or by the grammar of label lists."""
     if not isinstance(value, str):
         return value
     return read_json_list(value) if is_json_list(value) else parse_list(value)
@@ -29,28 +29,28 @@ TextList = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class ClassifyOptions(BaseModel):
-    """What to score a video against, and how."""
+    """Options of a classification."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocabulary: str | None = Field(
-        None, description="A vocabulary, `name` or `name@version`; without labels the model's own."
+        None, description="A vocabulary, `name` or `name@version`; by default that of the model."
     )
     candidate_labels: TextList | None = Field(
         None,
-        description="Labels of this request alone: a list, or text with separators (see the grammar of label lists). "
+        description="Labels of this request: a list, or text with separators (see the grammar of label lists). "
         "Excludes `vocabulary`.",
     )
     hypothesis_template: str | None = Field(None, description="One template with one `{}`. Excludes `templates`.")
-    templates: TextList | None = Field(None, description="Templates with one `{}` each; the model's own without them.")
-    top_k: int = Field(5, ge=1, le=100_000, description="How many labels to return, best first.")
-    num_clips: int = Field(1, ge=1, le=10, description="Clips sampled from the video.")
+    templates: TextList | None = Field(None, description="Templates with one `{}` each; by default those of the model.")
+    top_k: int = Field(5, ge=1, le=100_000, description="Number of labels to return, best first.")
+    num_clips: int = Field(1, ge=1, le=10, description="Number of clips sampled from the video.")
     num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
     function_to_apply: FunctionToApply | None = Field(
-        None, description="From logits to scores; the model's own without it. `none` leaves `score` null."
+        None, description="Function from logits to scores; by default that of the model. With `none`, `score` is null."
     )
-    threshold: float | None = Field(None, ge=0, le=1, description="Least score at which a label is `accepted`.")
-    model: str | None = Field(None, description="A model, `name` or `name@version`; the server's default without it.")
+    threshold: float | None = Field(None, ge=0, le=1, description="Lowest score at which a label is `accepted`.")
+    model: str | None = Field(None, description="A model, `name` or `name@version`; by default that of the server.")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -63,64 +63,65 @@ class ClassifyOptions(BaseModel):
         return self
 
     def chosen_templates(self, default: Sequence[str]) -> tuple[str, ...]:
-        """Templates of this request, or the default."""
+        """Return the templates of this request, or the default."""
         if self.hypothesis_template is not None:
             return (self.hypothesis_template,)
         return tuple(self.templates) if self.templates is not None else tuple(default)
 
     def chosen_function(self, default: Activation) -> FunctionToApply:
-        """Function of this request, or the model's."""
+        """Return the function of this request, or that of the model."""
         return self.function_to_apply or default
 
 
 class CalibrateOptions(BaseModel):
-    """How to fit a vocabulary's temperature and thresholds."""
+    """Options of a calibration: how to fit temperature and thresholds of a vocabulary."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     labels: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
-        description="What each clip shows, in their order: a label's name or label_id, null for none of them."
+        description="Label of each clip, in order: a name or label_id, null for none of the labels."
     )
     false_accept_rate: float = Field(
-        0.05, ge=0.001, le=0.5, description="Share of clips that show none of the labels which may be accepted."
+        0.05, ge=0.001, le=0.5, description="Share of clips that may be accepted although they show none of the labels."
     )
     function_to_apply: Literal["softmax", "sigmoid"] | None = Field(
-        None, description="As classifications will use it; the model's own without it."
+        None, description="As in later classifications; by default that of the model."
     )
-    num_clips: int = Field(1, ge=1, le=10, description="As classifications will use it.")
-    num_crops: Literal[1, 3] = Field(1, description="As classifications will use it.")
+    num_clips: int = Field(1, ge=1, le=10, description="As in later classifications.")
+    num_crops: Literal[1, 3] = Field(1, description="As in later classifications.")
     criterion: Literal["score", "logit"] | None = Field(
-        None, description="What thresholds are compared with; the better one without it."
+        None, description="The value that thresholds apply to; by default the one that separates better."
     )
     per_label: bool = Field(
-        False, description="Thresholds of their own for labels that many unknown clips look like; needs twice as many."
+        False,
+        description="Own thresholds for labels that many unknown clips resemble; needs twice as many unknown clips.",
     )
-    model: str | None = Field(None, description="A model; the server's default without it.")
-    dry_run: bool = Field(False, description="Tell what would be fitted, change nothing.")
+    model: str | None = Field(None, description="A model; by default that of the server.")
+    dry_run: bool = Field(False, description="Return what would be fitted and change nothing.")
 
 
 class FeedbackOptions(BaseModel):
-    """What a clip shows in truth, and what the server had said of it."""
+    """A correction: what a clip shows, and what the server answered."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    label: str = Field(description="The right label; with `vocabulary` also a label_id of it.")
-    vocabulary: str | None = Field(None, description="The vocabulary that was asked, `name` or `name@version`.")
-    predicted: str | None = Field(None, description="The label the server had given.")
+    label: str = Field(description="The right label; with `vocabulary`, a label_id is allowed too.")
+    vocabulary: str | None = Field(None, description="Vocabulary of the request, `name` or `name@version`.")
+    predicted: str | None = Field(None, description="The label that the server returned.")
     request_id: str | None = Field(
         None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="`X-Request-Id` of that answer."
     )
-    note: str | None = Field(None, max_length=2000, description="Anything a person should know of the clip.")
+    note: str | None = Field(None, max_length=2000, description="A remark about the clip.")
 
 
 Options = TypeVar("Options", bound=BaseModel)
 
 
 def gather(fields: Mapping[str, Sequence[str]], query: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """Raw values of a form and of a query as one document; each option comes from one place and comes once.
+    """Join the raw values of a form and of a query into one document.
 
     Raises:
-        InvalidOption: an option is given twice, or `options` is no JSON object.
+        InvalidOption: an option is given twice, or `options` is not a JSON object.
     """
     found: dict[str, Any] = {}
     places: dict[str, str] = {}
@@ -133,7 +134,7 @@ def gather(fields: Mapping[str, Sequence[str]], query: Mapping[str, Sequence[str
 
 
 def _given(given: Mapping[str, Sequence[str]], where: str) -> Iterator[tuple[str, str, Any]]:
-    """(name, place, value) of every option of a form or a query, those of its `options` document included."""
+    """Yield (name, place, value) of every option of a form or a query, including those of its `options` document."""
     for name, values in given.items():
         if len(values) > 1 and name not in LIST_FIELDS:
             raise InvalidOption(f"{where} gives `{name}` {len(values)} times; give it once")
@@ -145,15 +146,15 @@ def _given(given: Mapping[str, Sequence[str]], where: str) -> Iterator[tuple[str
 
 
 def parse_options(document: Mapping[str, Any]) -> ClassifyOptions:
-    """Options of a classification; see `checked`."""
+    """Return the options of a classification; see `checked`."""
     return checked(ClassifyOptions, document)
 
 
 def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
-    """Options from plain values; text is read as a number where a number is meant.
+    """Validate options; text is converted to a number where a number is expected.
 
     Raises:
-        InvalidOption: names each field and what is wrong with it.
+        InvalidOption: names each field and its fault.
     """
     prepared = {
         key: int(value) if key in NUMBER_FIELDS and isinstance(value, str) and NUMBER.fullmatch(value) else value
@@ -171,11 +172,11 @@ def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
             for item in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         words = "; ".join(f"{fault['field']}: {fault['problem']}" for fault in faults)
-        raise InvalidOption(f"these options cannot be used: {words}", errors=faults) from error
+        raise InvalidOption(f"invalid options: {words}", errors=faults) from error
 
 
 def _check_texts(document: Mapping[str, Any]) -> None:
-    """Refuse text that cannot be stored or answered; the command line can bring it along."""
+    """Refuse text that is not valid Unicode, which the command line can pass."""
     for name, value in document.items():
         for item in value if isinstance(value, list) else (value,):
             fault = text_fault(item) if isinstance(item, str) else None

@@ -1,7 +1,7 @@
-"""Query strings: every name has a meaning for the route, comes once, and is text.
+"""Query strings: the route knows every name, each name occurs once, and all values are text.
 
-The application runs `check_request_line` for each route. A route whose options may stand in the query, beside those
-that FastAPI knows of, says so by `reads_query`.
+The application runs `check_request_line` for each route. A route that reads further query options itself declares them
+by `reads_query`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _NAMES = "query_names"  # attribute of an endpoint
 
 
 def reads_query(*names: str) -> Callable[[Endpoint], Endpoint]:
-    """Mark an endpoint that reads these query options itself, by `query_options`."""
+    """Declare query options that the endpoint reads itself, by `query_options`."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         setattr(endpoint, _NAMES, names)
@@ -30,10 +30,10 @@ def reads_query(*names: str) -> Callable[[Endpoint], Endpoint]:
 
 
 async def check_request_line(request: Request) -> None:
-    """Refuse a path or query that is not text, and query options without a meaning.
+    """Refuse a path or query that is not text, and unknown query options.
 
     Raises:
-        InvalidOption: names them, and what is allowed.
+        InvalidOption: names them and what is allowed.
     """
     _check_text(request.scope.get("raw_path") or b"", "the path")
     route = request.scope.get("route")
@@ -53,10 +53,10 @@ def _declared(dependant: Dependant) -> list[str]:
 
 
 def query_options(request: Request, names: Sequence[str]) -> dict[str, list[str]]:
-    """Raw values of a query by name.
+    """Return the raw values of a query by name.
 
     Raises:
-        InvalidOption: another name, or no text.
+        InvalidOption: there is another name, or a value is not text.
     """
     return _parsed(request, names)
 
@@ -71,8 +71,8 @@ def _parsed(request: Request, allowed: Sequence[str]) -> dict[str, list[str]]:
     unknown = [name for name in found if name not in allowed]
     if unknown:
         raise InvalidOption(
-            f"the query holds `{unknown[0][:80]}`, which means nothing here; "
-            + (f"known: {', '.join(allowed)}" if allowed else "this route has no query options"),
+            f"the query holds `{unknown[0][:80]}`, which this route does not know; "
+            + (f"allowed: {', '.join(allowed)}" if allowed else "this route has no query options"),
             allowed=list(allowed),
         )
     return found

@@ -1,7 +1,7 @@
-"""The tables of the documentation that state facts of the code: settings, options, endpoints, problems.
+"""Tables of the documentation that are generated from the code: settings, options, problems.
 
 `python -m serve.reference docs` writes each between its markers in the pages of a folder; `--check` writes nothing and
-exits 1 where a page differs.
+exits with 1 if a page differs.
 """
 
 import argparse
@@ -26,25 +26,25 @@ ENVIRONMENT_PREFIX = "SERVE_"
 
 
 def settings_table() -> str:
-    """Every environment variable of the server."""
+    """Return the environment variables of the server."""
     rows = ((f"`{name}`", _code(_default(field)), _text(field)) for name, field in variables(ServeSettings))
     return table(("variable", "default", "meaning"), rows)
 
 
 def command_line_table() -> str:
-    """Every environment variable of the command lines."""
+    """Return the environment variables of the command lines."""
     return table(("variable", "default", "meaning"), ((f"`{name}`", "", text) for name, text in COMMAND_LINE.items()))
 
 
 def options_table() -> str:
-    """Every option of a classification."""
+    """Return the options of a classification."""
     fields = ClassifyOptions.model_fields.items()
     rows = ((f"`{name}`", _code(_default(field)), _text(field)) for name, field in fields)
     return table(("option", "default", "meaning"), rows)
 
 
 def problems_table() -> str:
-    """Every problem a caller may meet, by status."""
+    """Return the problems that a client may receive, by status."""
     kinds = sorted(_leaves(errors.ActserveError), key=lambda kind: (STATUS[kind], _slug(kind)))
     rows = ((str(STATUS[kind]), f"`{_slug(kind)}`", _first_sentence(kind)) for kind in kinds)
     return table(("status", "problem", "when"), rows)
@@ -59,7 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def variables(model: type[BaseModel], prefix: str = ENVIRONMENT_PREFIX) -> Iterator[tuple[str, FieldInfo]]:
-    """(environment variable, field) of every setting, those of nested groups included."""
+    """Yield (environment variable, field) of every setting, including nested groups."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from variables(field.annotation, f"{prefix}{name.upper()}__")
@@ -68,16 +68,16 @@ def variables(model: type[BaseModel], prefix: str = ENVIRONMENT_PREFIX) -> Itera
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def with_tables(text: str) -> str:
-    """A page with every marked table as the code has it now.
+    """Return a page with every marked table generated again.
 
     Raises:
-        KeyError: a marker names no table.
+        KeyError: a marker names an unknown table.
     """
     return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
 
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _leaves(kind: type[errors.ActserveError]) -> Iterator[type[errors.ActserveError]]:
-    """Errors a caller meets as such: those with a status other than 500 that are no mere group of others."""
+    """Yield the errors that clients receive: those with a status other than 500 that are not groups of others."""
     children = kind.__subclasses__()
     is_group = kind in (errors.ActserveError, errors.RequestError, errors.VideoError, errors.ServiceError)
     if not is_group and STATUS[kind] != 500:
@@ -115,7 +115,7 @@ def _slug(kind: type[errors.ActserveError]) -> str:
 
 
 def _default(field: FieldInfo) -> Any:
-    """The default, or what stands for it where it depends on the machine."""
+    """Return the default, or a description of it if it depends on the machine."""
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Path):
         if value == Path(tempfile.gettempdir()):

@@ -1,4 +1,4 @@
-"""Running the application under uvicorn: what `actserve serve` does."""
+"""Run the application under uvicorn: the work of `actserve serve`."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ EXAMPLE = WEB / "example.mp4"
 
 
 def run(given: dict[str, Any]) -> int:
-    """Serve until told to stop; `given` goes over the environment. Returns the exit status."""
+    """Serve until a signal stops the process; return the exit status. `given` overrides the environment."""
     try:
         settings = load_settings(given)
     except ActserveError as error:
@@ -69,13 +69,13 @@ def run(given: dict[str, Any]) -> int:
 
 
 def set_up_logging(level: str) -> None:
-    """Log to standard error; our own modules at the level of the settings, libraries from warnings on."""
+    """Log to standard error: modules of actserve at the level of the settings, libraries from warnings on."""
     logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serve").setLevel(level.upper())
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; made here so that a taken port is an error at once and port 0 is known."""
+    """Open a listening socket, so that a used port fails immediately and the number of port 0 is known."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     if os.name == "posix":
@@ -86,13 +86,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(host: str, port: int) -> str:
-    """The URL at which this machine reaches a server that listens on `host`; one on all addresses is on loopback."""
+    """Return the URL by which this machine reaches a server that listens on `host`."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def data_in_use(settings: ServeSettings) -> str:
-    """Where this server keeps vocabularies, and who else has used that folder; registers this start there.
+    """Return the data folder and which other installations have used it; register this start there.
 
     Raises:
         OSError: the data folder cannot be written.
@@ -101,12 +101,12 @@ def data_in_use(settings: ServeSettings) -> str:
     if url:
         return sa.make_url(url).render_as_string(hide_password=True)
     folder = settings.data_dir.expanduser().resolve()
-    said = register_start(folder)
-    return f"{folder} ({said})" if said else str(folder)
+    usage = register_start(folder)
+    return f"{folder} ({usage})" if usage else str(folder)
 
 
 def _greet(address: str, data: str) -> None:
-    """Print the page's address, a request that works as it stands, and what other commands need to know."""
+    """Print the address of the page, a working request, the data folder and the setting for other commands."""
     example = shlex.quote(os.path.relpath(EXAMPLE) if EXAMPLE.is_relative_to(Path.cwd()) else str(EXAMPLE))
     print(
         f"\nactserve is ready.\n  page     {address}/\n  API      {address}/docs\n"

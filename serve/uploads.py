@@ -1,7 +1,7 @@
 """Uploads: streamed to disk and counted while they arrive, multipart or raw.
 
-A request's file lies in a folder of this server alone, under a random name; what the client called it is never used as
-a path. The caller's block ends, the file is gone.
+Files are written to a folder of this server under random names; the client's file name is never used as a path. They
+are deleted when the caller's block ends.
 """
 
 import asyncio
@@ -28,30 +28,30 @@ RAW_TYPES = ("video/", "image/gif", "application/octet-stream", "application/mp4
 
 @dataclass(kw_only=True)
 class ReceivedFile:
-    """A file of a form that lies in the upload folder."""
+    """A received file in the upload folder."""
 
     path: Path
-    filename: str  # as the client says; never used as a path
+    filename: str  # from the client; never used as a path
     num_bytes: int = 0
 
 
 @dataclass(kw_only=True)
 class Upload:
-    """What has arrived whole: files, and the fields beside them."""
+    """A completely received request: files, and the fields beside them."""
 
     files: list[ReceivedFile]
     upload_ms: float
-    fields: dict[str, list[str]] = field(default_factory=dict)  # of the form, raw values by name
-    query: dict[str, list[str]] = field(default_factory=dict)  # likewise
+    fields: dict[str, list[str]] = field(default_factory=dict)  # raw values of the form by name
+    query: dict[str, list[str]] = field(default_factory=dict)  # raw values of the query by name
 
     @property
     def path(self) -> Path:
-        """Where the only file lies."""
+        """Return the path of the only file."""
         return self.files[0].path
 
 
 class _Files:
-    """Writes the parts of one name to disk, each to a file of its own, up to a number of them."""
+    """Writes the parts of one name to disk, each to its own file, up to a maximum number."""
 
     def __init__(self, folder: "UploadFolder", *, part: str, max_files: int) -> None:
         self.part = part
@@ -62,14 +62,14 @@ class _Files:
 
     @property
     def num_bytes(self) -> int:
-        """Of all files so far."""
+        """Return the size of all files so far."""
         return sum(file.num_bytes for file in self.files)
 
     def start(self, part: Part | None) -> None:
-        """Begin a file: a part of a form, or (None) the whole body.
+        """Start a file: a part of a form, or the whole body (None).
 
         Raises:
-            InvalidOption: there are as many as may be.
+            InvalidOption: there are too many files.
         """
         if len(self.files) == self._max_files:
             raise InvalidOption(
@@ -81,13 +81,13 @@ class _Files:
         self._stream = self.files[-1].path.open("wb")
 
     def write(self, chunk: bytes) -> None:
-        """Add to the file under way."""
+        """Append to the current file."""
         assert self._stream is not None, "start() comes first"
         self._stream.write(chunk)
         self.files[-1].num_bytes += len(chunk)
 
     def finish(self) -> None:
-        """Close the file under way, whether or not it came to its end."""
+        """Close the current file."""
         if self._stream is not None:
             self._stream.close()
 
@@ -99,7 +99,7 @@ class _Files:
 
 
 class _Fields:
-    """Collects the text fields of a form; all of them and their headers share one budget of bytes."""
+    """Collects the text fields of a form; one limit of bytes applies to all of them, headers included."""
 
     def __init__(self, names: Sequence[str], *, max_bytes: int) -> None:
         self.names = tuple(names)
@@ -108,37 +108,40 @@ class _Fields:
         self._values: list[tuple[Part, bytearray]] = []
 
     def start(self, part: Part) -> None:
-        """Begin a value.
+        """Start a value.
 
         Raises:
-            InvalidOption: the fields pass their budget.
+            InvalidOption: the fields exceed the limit.
         """
         self._values.append((part, bytearray()))
         self._count(part.num_header_bytes)
 
     def write(self, chunk: bytes) -> None:
-        """Add to the value under way.
+        """Append to the current value.
 
         Raises:
-            InvalidOption: the fields pass their budget.
+            InvalidOption: the fields exceed the limit.
         """
         self._values[-1][1].extend(chunk)
         self._count(len(chunk))
 
     def finish(self) -> None:
-        """End the value under way."""
+        """Finish the current value."""
 
     def _count(self, num_bytes: int) -> None:
         self._num_bytes += num_bytes
         if self._num_bytes > self._max_bytes:
-            raise InvalidOption(f"the form's fields together pass {self._max_bytes} bytes", limit_bytes=self._max_bytes)
+            raise InvalidOption(
+                f"the fields of the form are larger than the {self._max_bytes} bytes allowed",
+                limit_bytes=self._max_bytes,
+            )
 
     def texts(self) -> dict[str, list[str]]:
-        """Values by name, in the order they came.
+        """Return values by name, in order.
 
         Raises:
-            InvalidOption: a value is not text in the charset it should be in.
-            UnsupportedMedia: `_charset_` names one that is not read.
+            InvalidOption: a value is not text in its charset.
+            UnsupportedMedia: `_charset_` names an unsupported charset.
         """
         found: dict[str, list[str]] = {}
         for part, value in self._values:
@@ -150,13 +153,13 @@ class _Fields:
 
 
 class UploadFolder:
-    """The folder for uploads under way; `new()` gives a path nobody else has."""
+    """The folder of current uploads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def new(self) -> Path:
-        """A fresh path in the folder."""
+        """Return an unused path in the folder."""
         return self.folder / secrets.token_hex(16)
 
 
@@ -170,14 +173,15 @@ async def received(
     part: str = "video",
     max_files: int = 1,
 ) -> AsyncIterator[Upload]:
-    """Receive the request's files, parts of a form named `part` or one raw video body; they live as long as the block.
+    """Receive the request's files: parts of a form named `part`, or one raw video body. They exist inside the block.
 
-    `fields` may stand beside them in the form, and in the query.
+    `fields` are the names of options that the form and the query may have.
 
     Raises:
-        UploadTooLarge: the limit was passed; the rest is not read.
-        UnsupportedMedia: neither a multipart form nor a raw video body, or a compressed one.
-        InvalidOption: the form is broken, holds other parts, too many or no files.
+        UploadTooLarge: the upload exceeds the limit; the rest is not read.
+        UnsupportedMedia: the body is neither a multipart form nor a raw video, or has a content encoding.
+        InvalidOption: the form is malformed, or has other parts, too many files or none.
+        ClientDisconnected: the client closed the connection.
     """
     kind = request.headers.get("content-type", "").lower()
     files = _Files(folder, part=part, max_files=max_files)
@@ -211,10 +215,10 @@ async def _receive_raw(request: Request, files: _Files, limits: LimitSettings) -
 
 
 async def received_body(request: Request, *, limit: int) -> bytes:
-    """A body that fits into memory, counted while it arrives.
+    """Return the body, which is counted while it arrives.
 
     Raises:
-        UploadTooLarge: it passed `limit` bytes.
+        UploadTooLarge: it has more than `limit` bytes.
         ClientDisconnected: the client closed the connection.
     """
     _refuse_declared(request, limit)
@@ -248,17 +252,17 @@ async def _receive_form(
 
 
 class _Form:
-    """Leads each part of a form to where it belongs."""
+    """Passes each part of a form to the files or to the fields."""
 
     def __init__(self, files: _Files, fields: _Fields) -> None:
         self.files, self.fields = files, fields
         self._target: _Files | _Fields = fields
 
     def take(self, events: Iterable[Event]) -> None:
-        """Write what has arrived.
+        """Write the events of a chunk.
 
         Raises:
-            InvalidOption: a part has no meaning here, or comes too often.
+            InvalidOption: a part is unknown, or there are too many of its name.
         """
         for event in events:
             if isinstance(event, Part):
@@ -275,16 +279,16 @@ class _Form:
         if part.name in self.fields.names or part.name == CHARSET_FIELD:
             return self.fields
         raise InvalidOption(
-            f"the form holds a part named `{part.name[:80]}`, which means nothing here",
+            f"the form holds a part named `{part.name[:80]}`, which is not allowed here",
             allowed=[self.files.part, *self.fields.names],
         )
 
 
 def decoded_text(value: bytes, charset: str, name: str) -> str:
-    """The text of a field.
+    """Decode a field.
 
     Raises:
-        InvalidOption: it is not in that charset, or holds NUL.
+        InvalidOption: it is not text in this charset.
     """
     try:
         text = value.decode(charset)
@@ -303,7 +307,7 @@ def decoded_text(value: bytes, charset: str, name: str) -> str:
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise UnsupportedMedia(f"the body has Content-Encoding: {coding[:40]}; send it as it is, without one")
+        raise UnsupportedMedia(f"the body has Content-Encoding: {coding[:40]}; send the body without one")
     try:
         async for chunk in request.stream():
             if chunk:
@@ -313,7 +317,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 async def _written(write: Callable[[Taken], None], taken: Taken, *, num_bytes: int) -> None:
-    """Small chunks are written at once; a disk that is slow with large ones does not stop the event loop."""
+    """Write a chunk: small ones directly, large ones in a thread, so that a slow disk does not block the event loop."""
     if num_bytes < 2**18:
         write(taken)
     else:

@@ -1,6 +1,6 @@
-"""Environment variables of our prefixes: those of the command lines, and refusing what nothing reads.
+"""Environment variables with the prefixes of actserve: those of the command lines; unknown ones are refused.
 
-Those of the server itself are read in `serve.environment`.
+The variables of the server are read in `serve.environment`.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from serve.errors import ConfigurationError
 
 SERVER = "ACTSERVE_SERVER"
 COMMAND_LINE = {
-    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback` and `classify` ask; `--server` goes over it."
+    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback` and `classify` use; `--server` overrides it."
 }
 SETTINGS_PREFIX, COMMAND_LINE_PREFIX = "SERVE_", "ACTSERVE_"
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")
@@ -27,10 +27,10 @@ _SERVICE_LINK = re.compile(
 def refuse_unknown(
     *prefixes: str, known: Collection[str] = COMMAND_LINE, environment: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse variables of these prefixes that are not `known`.
+    """Refuse variables with these prefixes that are not `known`.
 
     Raises:
-        ConfigurationError: names each, and the nearest known one or what set it.
+        ConfigurationError: names each, and the most similar known one or what set it.
     """
     found = os.environ if environment is None else environment
     faults = []
@@ -46,7 +46,7 @@ def refuse_unknown(
 
 
 def _linked_service(name: str, value: str) -> str | None:
-    """The service whose address a container platform put into a variable; None where it did not."""
+    """Return the service whose address a container platform put into a variable, if any."""
     link = _SERVICE_LINK.fullmatch(name)
     if link is None and name.endswith("_PORT") and _ADDRESS.match(value):
         return name.removesuffix("_PORT").lower().replace("_", "-")
@@ -56,19 +56,19 @@ def _linked_service(name: str, value: str) -> str | None:
 def _describe_link(name: str, value: str, service: str) -> str:
     return (
         f"the environment holds {name}={shown(value)}, which is no setting: Kubernetes sets it in every pod beside a "
-        f"service called {service!r}. Write `enableServiceLinks: false` into the pod's spec, or rename the service"
+        f"service called {service!r}. Set `enableServiceLinks: false` in the spec of the pod, or rename the service"
     )
 
 
 def describe_unknown(name: str, known: Collection[str]) -> str:
-    """A variable nothing reads, and the nearest known one."""
+    """Describe an unknown variable and the most similar known one."""
     near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
     hint = f"did you mean {near[0]}?" if near else WHERE
-    return f"the environment holds {name}, which nothing reads: {hint}"
+    return f"the environment holds {name}, which is unknown: {hint}"
 
 
 def shown(value: Any) -> str:
-    """A value for a message."""
+    """Return a value for a message."""
     text = value if isinstance(value, str) else str(value)
     return json.dumps(text[:100] + ("..." if len(text) > 100 else ""))
 

@@ -1,4 +1,4 @@
-"""How many requests with a video are worked on at once."""
+"""Admission: the limit of concurrent requests with a video."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +9,14 @@ from serve.service import Service
 
 @asynccontextmanager
 async def admitted(service: Service) -> AsyncIterator[None]:
-    """Count a request in; past the limit it is refused before its upload is read.
+    """Count a request while the block runs; beyond the limit, refuse it before its upload is read.
 
     Raises:
-        Overloaded: as many are under way as may be.
+        Overloaded: the limit is reached.
     """
     limit = service.settings.limits.max_in_flight
     if service.in_flight >= limit:
-        raise Overloaded(f"{limit} requests are under way, no more may be", limit=limit)
+        raise Overloaded(f"{limit} requests are in progress, which is the limit; try again later", limit=limit)
     service.in_flight += 1
     service.metrics.in_flight.set(service.in_flight)
     try:

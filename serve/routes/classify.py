@@ -1,4 +1,4 @@
-"""`POST /v1/classify`: one video in, the top-k labels out."""
+"""`POST /v1/classify`: the top-k labels of a video."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ PROBLEMS = problem_responses(
 @router.post("/classify", responses=PROBLEMS, openapi_extra=BODY, summary="Top-k actions of a video")
 @reads_query(*OPTION_FIELDS)
 async def classify(request: Request, service: ServiceDep) -> Classification:
-    """Score a video against a vocabulary or against labels of the request alone."""
+    """Score a video against a vocabulary, or against the labels of the request."""
     pipeline = service.pipeline  # raises before the upload is read if the server is not ready
     limits = service.settings.limits
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`/v1/feedback`: clips with the label they should have had, kept to train on; only where the operator asks for it."""
+"""`/v1/feedback`: clips with their right label, kept for training; off by default."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
 router = APIRouter(prefix="/v1", tags=["feedback"])
 FIELDS = ("options", *FeedbackOptions.model_fields)
-PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # as `_place` writes it
+PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `_place`
 FeedbackId = Annotated[str, Path(description="`id` of the row.")]
 
 
@@ -52,14 +52,14 @@ UPLOAD_PROBLEMS = problem_responses(
     "/feedback", status_code=201, response_model=KeptFeedback, summary="Correct an answer",
     openapi_extra=form_body("video", VIDEO, options=FeedbackOptions, required=("label",)),
     responses={
-        200: {"model": KeptFeedback, "description": "The same clip is kept under this label already"},
+        200: {"model": KeptFeedback, "description": "The clip is kept under this label already."},
         **UPLOAD_PROBLEMS,
     },
 )  # fmt: skip
 @reads_query(*FIELDS)
 async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
-    """Keep a clip and its right label, one upload as for a classification; answered once both are safely on disk."""
-    folder = service.feedback  # switched off: refused before the upload is read
+    """Keep a clip and its right label, uploaded as for a classification. The answer follows once both are on disk."""
+    folder = service.feedback  # raises before the upload is read if feedback is off
     limits = service.settings.limits
     async with admitted(service):
         try:
@@ -72,7 +72,7 @@ async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
                     rules = runtime.contract
                     wanted = ViewRequest(
                         sampling=rules.sampling, preprocess=rules.preprocess, num_clips=1, num_crops=1
-                    )  # what a training run would read of it
+                    )  # as a training run would read it
                     decoded = await service.pool.views(upload.path, wanted)
                 container = decoded.metadata.container
                 row, is_new = await asyncio.to_thread(folder.add, upload.path, correction, container=container)
@@ -82,9 +82,9 @@ async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
     return JSONResponse(kept.model_dump(), status_code=201 if is_new else 200)
 
 
-@router.get("/feedback", summary="What is kept", responses=problem_responses(*FOLDER_PROBLEMS))
+@router.get("/feedback", summary="List the feedback", responses=problem_responses(*FOLDER_PROBLEMS))
 async def list_feedback(service: ServiceDep, page_size: PageSize = 100, page_token: PageToken = None) -> FeedbackPage:
-    """Counts, and rows by pages, newest first; clips themselves are not handed out."""
+    """Return counts and a page of rows, newest first; clips cannot be downloaded."""
     folder = service.feedback
     rows = sorted(await asyncio.to_thread(folder.rows), key=_place, reverse=True)
     after = read_text_token("feedback", page_token, PLACE)
@@ -108,17 +108,17 @@ async def list_feedback(service: ServiceDep, page_size: PageSize = 100, page_tok
     responses=problem_responses(*FOLDER_PROBLEMS, errors.UnknownFeedback),
 )
 async def remove_feedback(service: ServiceDep, feedback_id: FeedbackId) -> Response:
-    """Both are gone from the folder when this is answered."""
+    """Erase both; they are deleted from the folder when the answer is sent."""
     await asyncio.to_thread(service.feedback.remove, feedback_id)
     return Response(status_code=204)
 
 
 async def _correction(service: Service, options: FeedbackOptions) -> Correction:
-    """Options checked by the rules of vocabularies; a label the vocabulary has is spelt as there.
+    """Check the options by the rules of vocabularies; a known label gets the spelling of the vocabulary.
 
     Raises:
         UnknownVocabulary: there is no such vocabulary.
-        InvalidVocabulary: a label no vocabulary may have.
+        InvalidVocabulary: a label is not allowed in vocabularies.
     """
     limit = service.settings.limits.max_label_chars
     label = _checked_label(options.label, limit)
@@ -131,7 +131,7 @@ async def _correction(service: Service, options: FeedbackOptions) -> Correction:
     if options.vocabulary is None:
         return found
     vocabulary = await service.vocabularies.catalogue.resolve(options.vocabulary)
-    known = await asyncio.to_thread(_known, vocabulary, label)  # a large vocabulary takes a while
+    known = await asyncio.to_thread(_known, vocabulary, label)  # slow for a large vocabulary
     return replace(found, label=known or label, vocabulary=vocabulary.reference, is_new_label=known is None)
 
 
@@ -151,10 +151,10 @@ def _known(vocabulary: Vocabulary, label: str) -> str | None:
 
 
 def _place(row: Feedback) -> str:
-    """Where a row stands in time; no two share it."""
+    """Return the position of a row in time; it is unique."""
     return f"{row.created_at} {row.feedback_id}"
 
 
 def _shown(row: Feedback) -> dict[str, Any]:
-    told = {name: value for name, value in vars(row).items() if name not in ("feedback_id", "file")}
-    return {"id": row.feedback_id, **told}
+    shown = {name: value for name, value in vars(row).items() if name not in ("feedback_id", "file")}
+    return {"id": row.feedback_id, **shown}

@@ -1,4 +1,4 @@
-"""The web page at `/` and the files it is made of; no build step."""
+"""The web page at `/` and its files; there is no build step."""
 
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,20 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def page() -> FileResponse:
-    """The page."""
+    """Return the page."""
     return FileResponse(WEB / "index.html", headers=SECURITY_HEADERS)
 
 
 class PageFiles(StaticFiles):
-    """Static files under the page's own security headers; browsers ask again after an upgrade."""
+    """Static files with the security headers of the page; browsers revalidate them."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """The file with the headers."""
+        """Return the file with the headers."""
         response = super().file_response(*args, **kwargs)
         response.headers.update(SECURITY_HEADERS)
         return response
 
 
 def mount_files(app: FastAPI) -> None:
-    """Serve the page's style and script under `/web`."""
+    """Serve the files of the page under `/web`."""
     app.mount("/web", PageFiles(directory=WEB), name="web")

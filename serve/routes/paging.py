@@ -1,7 +1,7 @@
-"""Pages of a list: an opaque token says where the next one starts.
+"""Pages of a list: an opaque token marks where the next page starts.
 
-A token is checked when it comes back: it belongs to the list that is asked for, and it is written exactly as this
-server writes it.
+A token is checked when it comes back: it must belong to the requested list and have exactly the form that this server
+writes.
 """
 
 import base64
@@ -15,20 +15,20 @@ from serve import strict_json
 from serve.errors import InvalidOption
 from serve.version_numbers import MAX_VERSION
 
-PageSize = Annotated[int, Query(ge=1, le=1000, description="Items of a page.")]
-PageToken = Annotated[str | None, Query(max_length=500, description="`next_page_token` of the page before.")]
+PageSize = Annotated[int, Query(ge=1, le=1000, description="Number of items of a page.")]
+PageToken = Annotated[str | None, Query(max_length=500, description="`next_page_token` of the previous page.")]
 
 
 def make_token(kind: str, after: str | int) -> str:
-    """A token for the page after an item."""
+    """Return the token of the page that starts after an item."""
     return base64.urlsafe_b64encode(json.dumps([kind, after]).encode()).decode().rstrip("=")
 
 
 def read_text_token(kind: str, token: str | None, pattern: re.Pattern[str]) -> str | None:
-    """The text a token stands after; None for the first page.
+    """Return the text after which a page starts; None for the first page.
 
     Raises:
-        InvalidOption: this server made no such token for such a list.
+        InvalidOption: this server did not make the token for this list.
     """
     after = _read(kind, token)
     if after is not None and (not isinstance(after, str) or pattern.fullmatch(after) is None):
@@ -37,10 +37,10 @@ def read_text_token(kind: str, token: str | None, pattern: re.Pattern[str]) -> s
 
 
 def read_version_token(kind: str, token: str | None) -> int | None:
-    """The version a token stands after; None for the first page.
+    """Return the version after which a page starts; None for the first page.
 
     Raises:
-        InvalidOption: this server made no such token for such a list.
+        InvalidOption: this server did not make the token for this list.
     """
     after = _read(kind, token)
     if after is not None and (type(after) is not int or not 1 <= after <= MAX_VERSION):
@@ -53,12 +53,12 @@ def _read(kind: str, token: str | None) -> str | int | None:
         return None
     try:
         found = strict_json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError as error:  # of base64, or no strict JSON
+    except ValueError as error:  # not base64, or not strict JSON
         raise _foreign() from error
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], (str, int)):
         raise _foreign()
     if found[0] != kind:
-        raise InvalidOption("page_token belongs to another list: give the `next_page_token` of the page before")
+        raise InvalidOption("page_token belongs to another list: use the `next_page_token` of the previous page")
     after: str | int = found[1]
     if make_token(kind, after) != token:
         raise _foreign()
@@ -66,4 +66,4 @@ def _read(kind: str, token: str | None) -> str | int | None:
 
 
 def _foreign() -> InvalidOption:
-    return InvalidOption("page_token was not made by this server: give the `next_page_token` of the page before")
+    return InvalidOption("page_token was not made by this server: use the `next_page_token` of the previous page")

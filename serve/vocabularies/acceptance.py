@@ -1,7 +1,7 @@
-"""When a label counts as seen: the scale of scores, thresholds, and what they were fitted on.
+"""Acceptance of labels: the scale of scores, the thresholds, and the data they were fitted on.
 
-A fit holds for the model, function and templates it was measured with; with others it is not applied, and the answer
-says so. Values set by hand hold for every model.
+A fit applies to the model, function and templates it was measured with; for others it is not applied and the answer
+states why. Values set by hand apply to every model.
 """
 
 import math
@@ -20,7 +20,7 @@ Criterion = Literal["score", "logit"]
 
 
 class Fit(BaseModel):
-    """What thresholds and temperature were fitted on, and what was measured there."""
+    """The data that thresholds and temperature were fitted on, and the figures measured there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -30,37 +30,39 @@ class Fit(BaseModel):
     num_clips: int
     num_crops: int
     vocabulary_version: int = Field(description="Version whose labels were measured.")
-    vocabulary_digest: str = Field(description="Of labels, phrases and examples, to notice later changes.")
-    num_known: int = Field(description="Clips that show a label.")
-    num_unknown: int = Field(description="Clips that show none.")
-    false_accept_rate: float = Field(description="Share of unknown clips that may be accepted, as asked for.")
+    vocabulary_digest: str = Field(description="Digest of labels, phrases and examples, to detect later changes.")
+    num_known: int = Field(description="Number of clips that show a label.")
+    num_unknown: int = Field(description="Number of clips that show none of the labels.")
+    false_accept_rate: float = Field(description="Requested share of unknown clips that may be accepted.")
     false_accept_interval: tuple[float, float] = Field(
         description="95 % interval of the true rate, for clips like the unknown ones."
     )
     true_accept_rate: float | None = Field(description="Share of known clips that are accepted.")
-    accuracy: float | None = Field(description="Share of known clips whose best label is theirs.")
-    auroc: float | None = Field(description="Chance that a known clip gets more than an unknown one.")
-    fpr_at_95_tpr: float | None = Field(description="Unknown clips accepted where 95 % of the known ones are.")
+    accuracy: float | None = Field(description="Share of known clips whose best label is the right one.")
+    auroc: float | None = Field(description="Probability that a known clip has a higher value than an unknown one.")
+    fpr_at_95_tpr: float | None = Field(
+        description="Share of unknown clips accepted at the threshold that accepts 95 % of the known ones."
+    )
     calibration_error_before: float | None = Field(description="Expected calibration error at temperature 1.")
     calibration_error_after: float | None
     fitted_at: str
 
 
 class Acceptance(BaseModel):
-    """How logits become scores, and from which value on a label is accepted."""
+    """The scale from logits to scores, and the thresholds of accepted labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     criterion: Criterion = Field("score", description="What thresholds are compared with.")
-    threshold: float | None = Field(None, description="Of labels without their own; null: none.")
+    threshold: float | None = Field(None, description="Threshold of labels without one of their own; null: none.")
     temperature: float = Field(1.0, gt=0, le=1e6, description="score = function((logit - bias) / temperature).")
-    bias: float = Field(0.0, description="Of logits; without effect under softmax.")
-    fitted: Fit | None = Field(None, description="Null where a person set the values.")
+    bias: float = Field(0.0, description="Subtracted from logits; without effect under softmax.")
+    fitted: Fit | None = Field(None, description="Null if the values were set by hand.")
 
     def obstacle(self, *, model: str, function: str, templates: Sequence[str]) -> str | None:
-        """Why this does not apply to a request; None where it does."""
+        """Return why this does not apply to a request; None if it does."""
         if self.criterion == "score" and function == "none":
-            return "thresholds are of scores, and function_to_apply is none"
+            return "thresholds compare scores, and function_to_apply is none"
         if self.fitted is None:
             return None
         for what, fitted, found in (
@@ -73,15 +75,15 @@ class Acceptance(BaseModel):
         return None
 
     def caveats(self, *, digest: str, num_clips: int, num_crops: int) -> list[str]:
-        """What was different when the values were fitted, so that the promised rate need not hold."""
+        """Return the differences from the data of the fit, because of which the fitted rate may not hold."""
         if self.fitted is None:
             return []
-        told = []
+        caveats = []
         if self.fitted.vocabulary_digest != digest:
-            told.append(f"labels, phrases or examples changed since version {self.fitted.vocabulary_version}")
+            caveats.append(f"labels, phrases or examples changed since version {self.fitted.vocabulary_version}")
         if (self.fitted.num_clips, self.fitted.num_crops) != (num_clips, num_crops):
-            told.append(f"fitted with {self.fitted.num_clips} clips x {self.fitted.num_crops} crops")
-        return told
+            caveats.append(f"fitted with {self.fitted.num_clips} clips x {self.fitted.num_crops} crops")
+        return caveats
 
 
 def _shown(value: object) -> str:
@@ -90,17 +92,17 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Acceptance as one request uses it."""
+    """The acceptance rule of one request."""
 
     criterion: Criterion = "score"
     thresholds: Float32Array | float = -math.inf  # [K], or one for all labels
     scale: Scale = PLAIN
 
     def accepted(self, scores: Scores) -> NDArray[np.bool_]:
-        """Which labels reach their threshold and are above the rivals [K]; each where there is one."""
+        """Return which labels [K] reach their threshold and exceed the best rival, as far as there are any."""
         values = scores.scores if self.criterion == "score" else scores.logits
         if values is None:
-            return np.ones(len(scores.logits), np.bool_)  # nothing to compare: no threshold was asked for
+            return np.ones(len(scores.logits), np.bool_)  # no scores, so no thresholds
         reached: NDArray[np.bool_] = values >= self.thresholds
         if scores.rival_score is not None and scores.scores is not None:
             reached = reached & (scores.scores > scores.rival_score)

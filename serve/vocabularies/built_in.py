@@ -1,4 +1,4 @@
-"""Vocabularies this program brings along: Kinetics-400, and the labels each model was made for."""
+"""Built-in vocabularies: Kinetics-400, and the labels each model was made for."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,13 +11,13 @@ from serve.vocabularies.store import VocabularyStore
 from serve.vocabularies.vocabulary import Vocabulary
 
 KINETICS = "kinetics400"
-BUILT_IN = "built-in"  # author of the versions this program makes itself
+BUILT_IN = "built-in"  # author of built-in versions
 
 
 def seed(store: VocabularyStore, vocabularies: Iterable[Vocabulary]) -> None:
-    """Add vocabularies that are not in the store; bring those nobody touched to their present labels. Blocks."""
+    """Store new built-in vocabularies and update those that no user has changed. Blocks."""
     for vocabulary in vocabularies:
-        with suppress(StaleVersion):  # another gateway did it
+        with suppress(StaleVersion):  # another gateway stored it first
             try:
                 found = store.load(vocabulary.name)
             except UnknownVocabulary:
@@ -28,7 +28,7 @@ def seed(store: VocabularyStore, vocabularies: Iterable[Vocabulary]) -> None:
 
 
 def built_in(contracts: Iterable[ModelContract]) -> list[Vocabulary]:
-    """Kinetics-400 and the labels each model's contract recommends, under the model's name."""
+    """Return Kinetics-400, and the default labels of each contract under the name of its model."""
     own = [
         _made(contract.name.lower(), contract.default_labels, f"labels that the model {contract.name} was made for")
         for contract in contracts

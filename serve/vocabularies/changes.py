@@ -1,6 +1,6 @@
-"""From what a caller sends to the next version of a vocabulary: replaced whole, or changed in parts; and differences.
+"""Changes of vocabularies as functions on values: replace a vocabulary, patch it, compare two versions.
 
-Plain functions on values; nothing is stored here. Each either returns a whole valid vocabulary or raises.
+Nothing is stored here. Each function returns a complete valid vocabulary or raises.
 """
 
 import json
@@ -26,44 +26,45 @@ FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description",
 
 
 class ExampleInput(BaseModel):
-    """An example the label has already, as GET shows it; clips themselves come by POST."""
+    """An existing example of the label, as GET shows it; clips are added by POST."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     example_id: str
-    sha256: str | None = Field(None, description="As GET shows it; an example is known by its `example_id` alone.")
+    sha256: str | None = Field(None, description="As GET shows it; `example_id` alone identifies the example.")
     filename: str | None = Field(None, description="As `sha256`.")
     num_bytes: int | None = Field(None, description="As `sha256`.")
     created_at: str | None = Field(None, description="As `sha256`.")
 
 
 class LabelInput(BaseModel):
-    """A label as a caller writes it; a bare string is its name alone."""
+    """A label; a plain string is a label with this name and nothing else."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
-    label_id: str | None = Field(None, description="Keeps the identity of an existing label.")
+    label_id: str | None = Field(None, description="Of an existing label, which keeps its identity.")
     synonyms: list[str] = Field(default_factory=list)
     negatives: list[str] = Field(
-        default_factory=list, description="Phrases near the label that are not it; they compete with it."
+        default_factory=list,
+        description="Phrases that are close to the label but differ from it; they compete with it.",
     )
     threshold: float | None = Field(
-        None, allow_inf_nan=False, description="Of this label, by the criterion of `acceptance`."
+        None, allow_inf_nan=False, description="Threshold of this label, for the criterion of `acceptance`."
     )
-    examples: list[ExampleInput] | None = Field(None, description="Examples to keep; all of them where null.")
+    examples: list[ExampleInput] | None = Field(None, description="Examples to keep; null keeps all.")
 
 
 class VocabularyInput(BaseModel):
-    """A whole vocabulary."""
+    """A complete vocabulary."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     labels: list[str | LabelInput]
-    templates: list[str] | None = Field(None, description="Templates with one {} each; the model's own where null.")
-    phrase_rule: PhraseRule = Field("best", description="From the phrases of a label to its logit.")
-    background: list[str] = Field(default_factory=list, description="Phrases of what is none of the labels.")
-    acceptance: Acceptance | None = Field(None, description="When a label is accepted; `:calibrate` fits it.")
+    templates: list[str] | None = Field(None, description="Templates with one {} each; null: those of the model.")
+    phrase_rule: PhraseRule = Field("best", description="Rule from the phrases of a label to its logit.")
+    background: list[str] = Field(default_factory=list, description="Phrases for videos that show none of the labels.")
+    acceptance: Acceptance | None = Field(None, description="When labels are accepted; `:calibrate` fits it.")
     description: str = Field("", max_length=MAX_DESCRIPTION_CHARS)
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -73,54 +74,54 @@ class Rename(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    label: str = Field(description="Its label_id, or its name.")
+    label: str = Field(description="label_id or name of the label.")
     to: str
 
 
 class VocabularyPatch(BaseModel):
-    """Changes of parts, made in this order: remove, rename, update, add, the rest."""
+    """Changes in this order: remove, rename, update, add, other members."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     remove: list[str] = Field(default_factory=list, description="Labels by label_id or name.")
     rename: list[Rename] = Field(default_factory=list)
     update: list[LabelInput] = Field(
-        default_factory=list, description="Labels whose synonyms and negatives become these, and threshold if given."
+        default_factory=list, description="Labels with their new synonyms and negatives, and threshold if given."
     )
     add: list[str | LabelInput] = Field(default_factory=list)
-    templates: list[str] | None = Field(None, description="Empty: the model's own.")
+    templates: list[str] | None = Field(None, description="An empty list: those of the model.")
     phrase_rule: PhraseRule | None = None
     background: list[str] | None = None
-    acceptance: Acceptance | None = Field(None, description="Null, where given: none, and no threshold of any label.")
+    acceptance: Acceptance | None = Field(None, description="Null removes it, and the thresholds of all labels.")
     description: str | None = Field(None, max_length=MAX_DESCRIPTION_CHARS)
     metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What lies between two versions."""
+    """Differences between two versions."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...]  # from, to
     changed: tuple[str, ...]  # labels with other phrases, threshold or examples
-    moved: bool  # the labels that stay are in another order
+    moved: bool  # the labels in both versions have another order
     fields: tuple[str, ...]  # of FIELDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a vocabulary may hold."""
+    """Limits of a vocabulary."""
 
     vocabularies: VocabularySettings
     requests: LimitSettings
 
 
 def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: Limits) -> Vocabulary:
-    """The vocabulary a caller sends whole; a label of the same name keeps its identity.
+    """Return the vocabulary of a complete input; a label of the same name keeps its identity.
 
     Raises:
-        InvalidVocabulary: with what is wrong and where.
+        InvalidVocabulary: names each fault and its place.
     """
     known = {} if previous is None else {label.label_id: label for label in previous.labels}
     items = [_label_input(item, limits) for item in given.labels]
@@ -143,11 +144,11 @@ def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, 
 
 
 def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: Limits) -> Vocabulary:
-    """The vocabulary with the changes of a patch.
+    """Return the vocabulary with the changes of a patch.
 
     Raises:
-        InvalidVocabulary: the result would not be valid, or a label is changed twice.
-        UnknownLabel: a label that is to be changed is not there.
+        InvalidVocabulary: the result is invalid, or a label is changed twice.
+        UnknownLabel: a label to be changed does not exist.
     """
     labels = {label.label_id: label for label in previous.labels}
     find = LabelFinder(previous)
@@ -186,7 +187,7 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: Limits) -> 
 
 
 def difference(old: Vocabulary, new: Vocabulary) -> Difference:
-    """What was done between two versions, by the identity of labels."""
+    """Compare two versions by the identity of their labels."""
     before = {label.label_id: label for label in old.labels}
     after = {label.label_id: label for label in new.labels}
     both = [label_id for label_id in before if label_id in after]
@@ -202,7 +203,7 @@ def difference(old: Vocabulary, new: Vocabulary) -> Difference:
 
 def _kept(label: Label, labels: Mapping[str, Label]) -> str:
     if label.label_id not in labels:
-        raise InvalidVocabulary(f"label {label.name!r} is removed and changed at once")
+        raise InvalidVocabulary(f"label {label.name!r} is both removed and changed")
     return label.label_id
 
 
@@ -213,10 +214,10 @@ def _label_input(item: str | LabelInput, limits: Limits) -> LabelInput:
 
 
 def _continued(items: Sequence[LabelInput], known: Mapping[str, Label]) -> list[Label | None]:
-    """For each label that is sent, the one of the version before whose identity it keeps.
+    """Return for each input the label of the previous version whose identity it keeps, if any.
 
-    That is the one of its label_id, else of its name as written, else normalized, else without regard to case; a label
-    is continued once.
+    That is the label with its label_id, else with its name as written, else normalized, else ignoring case. Each label
+    is continued at most once.
     """
     found: list[Label | None] = [known.get(item.label_id or "") for item in items]
     taken = {label.label_id for label in found if label is not None}
@@ -230,7 +231,7 @@ def _continued(items: Sequence[LabelInput], known: Mapping[str, Label]) -> list[
 
 
 def _label(given: LabelInput, before: Label | None) -> Label:
-    """A label that is sent, with the identity of the one it continues."""
+    """Return the label of an input, with the identity of the label it continues."""
     return Label(
         label_id=secrets.token_hex(6) if before is None else before.label_id,
         name=trimmed(given.name),
@@ -271,9 +272,9 @@ def _is_changed(one: Label, other: Label) -> bool:
 
 
 def _checked(vocabulary: Vocabulary, limits: Limits, *, known: Vocabulary | None) -> Vocabulary:
-    """The vocabulary; faults that the version before, `known`, has already are left as they are."""
+    """Return the vocabulary if it is valid; faults that the previous version, `known`, already has are ignored."""
     if not vocabulary.labels:
-        raise InvalidVocabulary("there is no label")
+        raise InvalidVocabulary("the vocabulary has no labels; at least 1 is needed")
     most = limits.vocabularies.max_labels
     if len(vocabulary.labels) > most:
         raise InvalidVocabulary(

@@ -1,6 +1,6 @@
 """Example clips of labels: adding and removing them, and their features under each loaded model.
 
-A clip is kept as it was sent, so a model that comes later can look at it in its own way.
+Clips are stored as they were sent, so that a model that is loaded later can decode them by its own rules.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from serve.vocabularies.store import VocabularyStore
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
 MAX_FILENAME_CHARS = 200
-TEXT_LOGITS_AT_ONCE = 64  # examples whose logits are held with patches, templates and phrases apart
+TEXT_LOGITS_AT_ONCE = 64  # examples of one run; their logits are [E, M, P]
 
-Progress = Callable[[int, int], None]  # clips done, clips in all
+Progress = Callable[[int, int], None]  # clips done, total
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewClip:
-    """A file that is to become an example."""
+    """A file to be added as an example."""
 
     path: Path
     filename: str
@@ -43,7 +43,7 @@ class NewClip:
 
 
 def new_clip(path: Path, filename: str) -> NewClip:
-    """Hash a file; blocks. Control characters of its name are dropped, for names are shown to others."""
+    """Hash a file; blocks. Control characters of its name are removed, since names are shown to other users."""
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     shown = "".join(letter for letter in filename if letter.isprintable())[:MAX_FILENAME_CHARS]
@@ -53,11 +53,11 @@ def new_clip(path: Path, filename: str) -> NewClip:
 def with_examples(
     previous: Vocabulary, label_id: str, clips: Sequence[NewClip], *, settings: ServeSettings
 ) -> tuple[Vocabulary, tuple[Example, ...]]:
-    """The vocabulary with clips added to a label, and the examples that were made of them.
+    """Return the vocabulary with clips added to a label, and the new examples.
 
     Raises:
         UnknownLabel: there is no such label.
-        InvalidVocabulary: the label has one of the clips already, or there would be too many.
+        InvalidVocabulary: the label already has one of the clips, or there would be too many.
     """
     label = LabelFinder(previous)(label_id)
     known = {example.sha256: example.filename for example in label.examples}
@@ -65,7 +65,7 @@ def with_examples(
     for clip in clips:
         if clip.sha256 in known:
             raise InvalidVocabulary(
-                f"{clip.filename!r} is an example of {label.name!r} already, as {known[clip.sha256]!r}",
+                f"{clip.filename!r} is already an example of {label.name!r}, as {known[clip.sha256]!r}",
                 filename=clip.filename,
             )
         known[clip.sha256] = clip.filename
@@ -82,7 +82,7 @@ def with_examples(
 
 
 def without_examples(previous: Vocabulary, label_id: str, example_id: str | None) -> Vocabulary:
-    """The vocabulary without one example of a label, or without all of them.
+    """Return the vocabulary without one example of a label, or without all of them.
 
     Raises:
         UnknownLabel, UnknownExample: there is no such label or example.
@@ -97,7 +97,7 @@ def without_examples(previous: Vocabulary, label_id: str, example_id: str | None
 
 
 class ExampleEncoder:
-    """Features of example clips under loaded models: kept ones, else decoded and encoded."""
+    """Computes features of example clips under loaded models, and caches them."""
 
     def __init__(
         self, pool: DecodePool, store: VocabularyStore, *, folder: UploadFolder, settings: ServeSettings
@@ -110,10 +110,10 @@ class ExampleEncoder:
     async def prototypes(
         self, vocabulary: Vocabulary, runtime: ModelRuntime, *, progress: Progress | None = None
     ) -> Prototypes | None:
-        """The examples of a vocabulary as a model sees them; None where it has none.
+        """Fit the prototypes of a vocabulary's examples under a model; None if it has no examples.
 
         Raises:
-            ActserveError: a clip cannot be read any more; names it.
+            ActserveError: a clip cannot be read; names it.
         """
         if not vocabulary.examples:
             return None
@@ -139,7 +139,7 @@ class ExampleEncoder:
         files: Mapping[str, Path] | None = None,
         progress: Progress | None = None,
     ) -> VideoFeatures:
-        """Features of clips, one view each, by hash; `files` holds those that are not in the store yet.
+        """Return features of clips by hash, one view each; `files` holds clips that are not in the store yet.
 
         Raises:
             VideoError, UnsupportedMedia: a clip cannot be decoded.
@@ -154,7 +154,7 @@ class ExampleEncoder:
         return RowLayout.of(runtime.contract).features(np.stack([found[sha256] for sha256 in hashes]))
 
     async def _encode(self, runtime: ModelRuntime, sha256: str, file: Path | None) -> Float32Array:
-        """One clip's row."""
+        """Decode and encode one clip; return its row."""
         contract = runtime.contract
         request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
         path = file or self._folder.new()
@@ -172,14 +172,14 @@ class ExampleEncoder:
         features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
         row = RowLayout.of(contract).row(features)
         if not np.isfinite(row).all():
-            raise EngineFailure("the video graph gave a number that is not finite")
+            raise EngineFailure("the video graph returned a number that is not finite")
         await asyncio.to_thread(runtime.clip_cache.write, {sha256: row})
         return row
 
     async def _text_logits(
         self, runtime: ModelRuntime, features: VideoFeatures, bank: Float32Array, vocabulary: Vocabulary
     ) -> Float32Array:
-        """Logits of examples by text alone [E, K + R], mean over templates."""
+        """Compute the logits of examples by text alone [E, K + R], averaged over templates."""
         found = []
         for start in range(0, len(features.video_features), TEXT_LOGITS_AT_ONCE):
             logits = await runtime.logits(_part(features, start, start + TEXT_LOGITS_AT_ONCE), bank)  # [e, M, P]

@@ -1,7 +1,7 @@
-"""What is wrong with the phrases of a vocabulary: writes refuse it, and stored vocabularies say it when they are read.
+"""Faults of the phrases of a vocabulary: changes refuse them, and reads report those of stored vocabularies.
 
-Older releases accepted labels that are the same prompt, or that show nothing. Such a vocabulary stays readable, and a
-patch that does not touch these labels is still accepted.
+Older releases accepted labels that make the same prompt, or that have no visible character. Such a vocabulary can
+still be read, and patched as long as the patch does not touch these labels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from serve.text import prompts
 from serve.text.normalization import is_visible, normal_form
 from serve.vocabularies.labels import Label
 
-MAX_SHOWN = 20  # faults that one refusal names
+MAX_SHOWN = 20  # faults in one message
 
 Kind = Literal["same_labels", "empty_label", "forbidden_character", "unreadable_value"]
 
@@ -34,35 +34,35 @@ class PhraseSet(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that is wrong, and where."""
+    """One fault and its place."""
 
     kind: Kind
     places: tuple[str, ...]  # as in the JSON document, e.g. `labels[2].name`
-    texts: tuple[str, ...]  # what stands there
+    texts: tuple[str, ...]  # the text at each place
     detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """A phrase of a vocabulary and where it stands."""
+    """A phrase of a vocabulary and its place."""
 
     place: str
-    words: str  # the place for people
+    words: str  # the place as words of a message
     owner: str  # label_id; empty of a background phrase
     text: str
     competes: bool  # a negative or background phrase
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What stays the same as long as nobody edits the phrase."""
+        """Return what identifies the phrase until it is edited."""
         return self.owner, self.text
 
 
 def phrase_faults(vocabulary: PhraseSet, *, known: PhraseSet | None = None) -> list[Fault]:
-    """Faults of a vocabulary; without those whose phrases all stand in `known` already, the version before.
+    """Return the faults of a vocabulary, except those whose phrases are all in `known`, the previous version.
 
-    Names and synonyms differ over all labels, since two labels with one prompt share its score. A negative phrase
-    differs from the phrases of its own label, a background phrase from those of every label.
+    Names and synonyms must differ between all labels, since two labels with one prompt share its score. A negative
+    phrase must differ from the phrases of its own label, a background phrase from those of every label.
     """
     if _is_faultless(vocabulary):
         return []
@@ -83,10 +83,10 @@ def phrase_faults(vocabulary: PhraseSet, *, known: PhraseSet | None = None) -> l
 
 
 def refuse_faults(faults: Sequence[Fault]) -> None:
-    """Raise where there are faults.
+    """Raise if there are faults.
 
     Raises:
-        InvalidVocabulary: names every place, up to `MAX_SHOWN` of them.
+        InvalidVocabulary: names up to `MAX_SHOWN` places.
     """
     if faults:
         raise InvalidVocabulary(
@@ -97,7 +97,7 @@ def refuse_faults(faults: Sequence[Fault]) -> None:
 
 
 def _is_faultless(vocabulary: PhraseSet) -> bool:
-    """Whether `phrase_faults` would find nothing; many times faster, since it keeps no places."""
+    """Return whether there are no faults; many times faster than `phrase_faults`, since it records no places."""
     seen: set[str] = set()
     for label in vocabulary.labels:
         own = {normal_form(text) for text in label.phrases}
@@ -137,7 +137,7 @@ def _phrases(vocabulary: PhraseSet) -> Iterator[Phrase]:
 
 
 def _scope(phrase: Phrase) -> str:
-    """Phrases of one scope and one form are the same; a negative may be the name of another label."""
+    """Return the scope in which a phrase must be unique; a negative may be the name of another label."""
     return phrase.owner if phrase.competes and phrase.owner else ""
 
 

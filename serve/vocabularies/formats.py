@@ -1,8 +1,8 @@
 """Vocabularies as files: JSON, CSV, and plain text by the grammar of label lists (`serve.text.label_lists`).
 
 CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are not read. Its delimiter is
-the comma, or the semicolon, tab or full-width comma where the header line holds that one. Data sets write class names
-in their own ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` makes words of them, on request alone.
+the comma, or the semicolon, tab or full-width comma where the header line holds that one. Data sets write
+class names in various ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` splits them into words, on request only.
 """
 
 import csv
@@ -25,15 +25,17 @@ WORD_EDGES = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
 
 def parse(body: bytes, media_type: str, *, split_names: bool = False) -> VocabularyInput:
-    """The vocabulary in a body of one of `MEDIA_TYPES`.
+    """Read a vocabulary from a body of one of `MEDIA_TYPES`.
 
     Raises:
-        UnsupportedMedia: another type.
-        InvalidVocabulary: no text, or not of that form; says where.
+        UnsupportedMedia: the body has another type.
+        InvalidVocabulary: it is not text, or does not have that format; states the place.
     """
     kind = next((kind for kind, known in MEDIA_TYPES.items() if known == media_type), None)
     if kind is None:
-        raise UnsupportedMedia(f"a vocabulary comes as {', '.join(MEDIA_TYPES.values())}, not as {media_type!r}")
+        raise UnsupportedMedia(
+            f"the media type is {media_type!r}; a vocabulary has to be {', '.join(MEDIA_TYPES.values())}"
+        )
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -46,7 +48,7 @@ def parse(body: bytes, media_type: str, *, split_names: bool = False) -> Vocabul
 
 
 def write(vocabulary: Vocabulary, kind: str) -> str:
-    """The vocabulary as text of a kind; JSON keeps everything, CSV the labels' phrases, plain text their names."""
+    """Write a vocabulary as text: JSON keeps everything, CSV the phrases of labels, plain text their names."""
     if kind == "json":
         return json.dumps(vocabulary.content(), ensure_ascii=False, indent=1) + "\n"
     if kind == "csv":
@@ -61,9 +63,9 @@ def write(vocabulary: Vocabulary, kind: str) -> str:
 
 
 def split_name(name: str) -> str:
-    """Words of a class name: `ApplyEyeMakeup` -> `apply eye makeup`, `brush_hair` -> `brush hair`.
+    """Split a class name into words: `ApplyEyeMakeup` -> `apply eye makeup`, `brush_hair` -> `brush hair`.
 
-    Capitals inside are kept where they stand together (`YoYo` -> `yo yo`, `playing TV` stays).
+    Names with spaces are returned as they are (`playing TV`); words of capitals stay in capitals.
     """
     if " " in name.strip():
         return name.strip()

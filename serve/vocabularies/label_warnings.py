@@ -1,4 +1,4 @@
-"""Which labels of a vocabulary, or of a request, a loaded model does not tell apart."""
+"""Warnings about labels of a vocabulary or of a request that a loaded model does not distinguish."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,10 +12,10 @@ from serve.vocabularies.vocabulary import Vocabulary
 
 
 class VocabularyWarning(BaseModel):
-    """Labels that a model does not tell apart, though they are different labels."""
+    """Different labels that a model does not distinguish."""
 
     kind: Literal["merged_labels", "empty_labels"] = Field(
-        description="The model's tokenizer makes them one prompt, or leaves nothing of them in the prompt."
+        description="The model's tokenizer maps them to one prompt, or removes all of their text."
     )
     model: str = Field(description="`name@version` of the model.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of a request.")
@@ -24,7 +24,7 @@ class VocabularyWarning(BaseModel):
 
 
 async def warnings_of(vocabulary: Vocabulary, runtime: ModelRuntime) -> list[VocabularyWarning]:
-    """What a model makes of the labels of a vocabulary and their synonyms."""
+    """Return the warnings about the labels of a vocabulary and their synonyms."""
     templates = vocabulary.templates or runtime.contract.text.templates
     merges = await runtime.bank.merges(vocabulary.own_phrases, templates[0])
     owners = [index for index, label in enumerate(vocabulary.labels) for _ in label.phrases]
@@ -32,7 +32,7 @@ async def warnings_of(vocabulary: Vocabulary, runtime: ModelRuntime) -> list[Voc
 
 
 async def warnings_of_labels(labels: tuple[str, ...], template: str, runtime: ModelRuntime) -> list[VocabularyWarning]:
-    """What a model makes of the labels of a request, at most `MAX_GROUPS_SHOWN` warnings."""
+    """Return the warnings about the labels of a request, at most `MAX_GROUPS_SHOWN`."""
     merges = await runtime.bank.merges(labels, template)
     found = _warnings(merges, labels, range(len(labels)), model=runtime.reference, vocabulary=None)
     return found[:MAX_GROUPS_SHOWN]
@@ -41,7 +41,7 @@ async def warnings_of_labels(labels: tuple[str, ...], template: str, runtime: Mo
 def _warnings(
     merges: Merges, names: Sequence[str], owners: Sequence[int], *, model: str, vocabulary: str | None
 ) -> list[VocabularyWarning]:
-    """`owners`: the label of each phrase. Phrases of one label may be merged: its score does not depend on it."""
+    """`owners` holds the label of each phrase. Merged phrases of one label need no warning: its score is the same."""
     found = []
     for group in merges.groups:
         labels = [names[index] for index in dict.fromkeys(owners[place] for place in group)]
@@ -50,7 +50,7 @@ def _warnings(
             found.append(_warning("merged_labels", labels, detail, model=model, vocabulary=vocabulary))
     empty = [names[index] for index in dict.fromkeys(owners[place] for place in merges.empty)]
     if empty:
-        detail = f"the tokenizer of {model} leaves nothing of {_shown(empty)}; the score says nothing about them"
+        detail = f"the tokenizer of {model} removes all text of {_shown(empty)}; their scores are meaningless"
         found.append(_warning("empty_labels", empty, detail, model=model, vocabulary=vocabulary))
     return found
 
@@ -68,7 +68,7 @@ def _warning(
 
 
 def _shown(labels: Sequence[str]) -> str:
-    """Labels for a message; how many more there are."""
+    """Return labels for a message, and how many more there are."""
     words = ", ".join(repr(label[:MAX_CHARS_SHOWN]) for label in labels[:MAX_GROUPS_SHOWN])
     more = len(labels) - MAX_GROUPS_SHOWN
     return f"{words} and {more} more" if more > 0 else words

@@ -1,7 +1,7 @@
-"""Versions of vocabularies in the database: every change is one transaction that either happened or did not.
+"""Versions of vocabularies in the database; every change is one transaction.
 
-Deleting a name keeps its count, so a version number never means two things. Example clips lie beside the versions,
-once each, and go with the last version that uses them.
+A deleted name keeps its counter, so that a version number is never used twice. Each example clip is stored once and
+deleted with the last version that uses it.
 """
 
 import json
@@ -24,12 +24,12 @@ from serve.vocabularies.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "actserve_vocabularies"  # of PostgreSQL's LISTEN and NOTIFY
+CHANNEL = "actserve_vocabularies"  # for LISTEN and NOTIFY of PostgreSQL
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionFacts:
-    """One version without its labels."""
+    """Facts of one version, without its labels."""
 
     version: int
     num_labels: int
@@ -46,16 +46,16 @@ class VocabularyStore:
         self._keep_versions = keep_versions
 
     def latest_versions(self) -> dict[str, int]:
-        """Name -> newest version of every vocabulary that is not deleted."""
+        """Return name -> newest version of every vocabulary that is not deleted."""
         query = sa.select(vocabularies.c.name, vocabularies.c.latest).where(~vocabularies.c.is_deleted)
         with self._database.reading() as connection:
             return {row.name: row.latest for row in connection.execute(query)}
 
     def load(self, name: str, version: int | None = None) -> Vocabulary:
-        """A version, or the newest one.
+        """Load a version; by default the newest one.
 
         Raises:
-            UnknownVocabulary: no such name, or the version does not exist or was given up.
+            UnknownVocabulary: there is no such name, or the version does not exist or is no longer kept.
         """
         with self._database.reading() as connection:
             latest = _latest(connection, name)
@@ -63,15 +63,16 @@ class VocabularyStore:
             row = connection.execute(_versions_of(name).where(vocabulary_versions.c.version == wanted)).one_or_none()
         if row is None:
             raise UnknownVocabulary(
-                f"vocabulary {name!r} has no version {version} any more; the newest is {latest}", latest=latest
+                f"vocabulary {name!r} has no version {version}, or no longer keeps it; the newest is {latest}",
+                latest=latest,
             )
         return vocabulary_of(row)
 
     def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
-        """Versions, newest first, below `before`.
+        """Return versions below `before`, newest first.
 
         Raises:
-            UnknownVocabulary: no such name.
+            UnknownVocabulary: there is no such name.
         """
         columns = [vocabulary_versions.c[key] for key in VersionFacts.__dataclass_fields__]
         query = sa.select(*columns).where(vocabulary_versions.c.name == name)
@@ -83,7 +84,7 @@ class VocabularyStore:
             return [VersionFacts(**row._mapping) for row in connection.execute(query)]
 
     def clip(self, sha256: str) -> bytes:
-        """The bytes of an example clip.
+        """Return the bytes of an example clip.
 
         Raises:
             UnknownExample: no kept version uses such a clip.
@@ -97,14 +98,13 @@ class VocabularyStore:
     def commit(
         self, vocabulary: Vocabulary, *, expected: int | None, new_clips: Mapping[str, Path] | None = None
     ) -> Vocabulary:
-        """Make the next version of a name; `expected` is the version it follows, None when the name must be new.
+        """Store the next version of a name and return it with its version and time.
 
-        `new_clips`: hash -> file of examples that may not be in the store yet. Returns the vocabulary as stored, with
-        its version and time.
+        `expected` is the version it is based on, None for a new name. `new_clips` maps the hash of an example to its
+        file, for examples that may not be in the store yet.
 
         Raises:
-            StaleVersion: the newest version is another one, or the name exists already.
-            UnknownVocabulary: it was deleted.
+            StaleVersion, UnknownVocabulary: see `require_version`.
         """
         with self._database.writing() as connection:
             found = connection.execute(
@@ -115,16 +115,16 @@ class VocabularyStore:
                 vocabulary,
                 version=1 if found is None else found.latest + 1,
                 created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                unreadable=(),  # what stands for such a value is stored now
+                unreadable=(),  # their replacements are stored now
             )
             self._put_head(connection, stored, is_new=found is None)
             connection.execute(vocabulary_versions.insert().values(**_row(stored)))
             for sha256, path in (new_clips or {}).items():
                 self._put_clip(connection, sha256, path.read_bytes())
             self._use_clips(connection, stored)
-            has_less = self._give_up_old(connection, stored)
+            has_deleted = self._delete_old(connection, stored)
             self._notify(connection, stored.name)
-        if has_less:
+        if has_deleted:
             self._collect_clips()
         return stored
 
@@ -132,8 +132,7 @@ class VocabularyStore:
         """Delete a name and all its versions.
 
         Raises:
-            StaleVersion: the newest version is another one.
-            UnknownVocabulary: no such name.
+            StaleVersion, UnknownVocabulary: see `require_version`.
         """
         with self._database.writing() as connection:
             found = connection.execute(
@@ -156,7 +155,7 @@ class VocabularyStore:
             raise already_exists(stored.name) from error
 
     def _put_clip(self, connection: sa.Connection, sha256: str, body: bytes) -> None:
-        """Insert a clip or, where it is there, touch it: its row is locked against `_collect_clips` until the end."""
+        """Insert a clip, or update its row if it exists, which locks it against `_collect_clips` until the commit."""
         dialect = postgresql if self._database.is_postgres else sqlite
         insert = dialect.insert(clips).values(sha256=sha256, num_bytes=len(body), body=body)
         connection.execute(insert.on_conflict_do_update(index_elements=["sha256"], set_={"num_bytes": len(body)}))
@@ -167,8 +166,8 @@ class VocabularyStore:
         if rows:
             connection.execute(vocabulary_clips.insert(), rows)
 
-    def _give_up_old(self, connection: sa.Connection, stored: Vocabulary) -> bool:
-        """Delete versions that are kept no longer; whether there were any."""
+    def _delete_old(self, connection: sa.Connection, stored: Vocabulary) -> bool:
+        """Delete versions beyond the number that is kept; return whether there were any."""
         deleted = connection.execute(
             vocabulary_versions.delete().where(
                 vocabulary_versions.c.name == stored.name,
@@ -178,16 +177,16 @@ class VocabularyStore:
         return deleted.rowcount > 0
 
     def _collect_clips(self) -> None:
-        """Delete clips no version uses; one that comes into use meanwhile stays, and the rest go next time."""
+        """Delete clips that no version uses; if one comes into use meanwhile, leave all of them to the next change."""
         unused = ~sa.exists().where(vocabulary_clips.c.sha256 == clips.c.sha256)
         try:
             with self._database.writing() as connection:
                 connection.execute(clips.delete().where(unused))
         except sa.exc.IntegrityError:
-            logger.info("unused clips are deleted with the next change")
+            logger.info("unused clips will be deleted with the next change")
 
     def _notify(self, connection: sa.Connection, name: str) -> None:
-        if self._database.is_postgres:  # told to the other gateways when the transaction commits
+        if self._database.is_postgres:  # sent to the other gateways when the transaction commits
             connection.execute(sa.text("select pg_notify(:channel, :name)"), {"channel": CHANNEL, "name": name})
 
 

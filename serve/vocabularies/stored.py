@@ -1,8 +1,8 @@
-"""Reading stored vocabularies, also those of releases that stored what no JSON document can hold.
+"""Read stored vocabularies, including those of older releases that stored values JSON does not have.
 
-Python's JSON writes a number that is not finite as `NaN` or `Infinity`, and older releases took such numbers as
-metadata and in fits. In metadata they are read as the strings of those names, in an acceptance as null, so that every
-answer and export is JSON; each is reported as a fault.
+Python writes numbers that are not finite as `NaN` or `Infinity`, and older releases accepted them in metadata and in
+fits. In metadata they are read as strings of these names, in an acceptance as null, so that every answer and export is
+valid JSON. Each is reported as a fault.
 """
 
 import json
@@ -18,7 +18,7 @@ from serve.vocabularies.vocabulary import Vocabulary
 
 
 def vocabulary_of(row: Any) -> Vocabulary:
-    """The vocabulary of a row of the store; what it cannot show as it was stored stands in `unreadable`."""
+    """Return the vocabulary of a row; values that cannot be shown as they were stored are listed in `unreadable`."""
     faults: list[Fault] = []
     document = json.loads(row.document)
     metadata = _finite(document["metadata"], "metadata", faults, keep=True)
@@ -46,15 +46,15 @@ def _label(item: dict[str, Any]) -> Label:
         name=item["name"],
         synonyms=tuple(item["synonyms"]),
         negatives=tuple(item["negatives"]),
-        threshold=item.get("threshold"),  # absent in versions from before there were any
+        threshold=item.get("threshold"),  # absent in versions of older releases
         examples=tuple(Example(**example) for example in item.get("examples", ())),
     )
 
 
 def _finite(value: Any, place: str, faults: list[Fault], *, keep: bool) -> Any:
-    """The value with numbers that are not finite as text, or as null where it does not `keep` them.
+    """Return the value with numbers that are not finite as text (`keep`) or as null.
 
-    `place` is where the value stands in the document.
+    `place` is the path of the value in the document.
     """
     if isinstance(value, dict):
         return {key: _finite(item, f"{place}.{key}", faults, keep=keep) for key, item in value.items()}
@@ -64,7 +64,7 @@ def _finite(value: Any, place: str, faults: list[Fault], *, keep: bool) -> Any:
         return value
     text = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     shown = f"the string {text!r}" if keep else "null"
-    detail = f"{place} is {text}, which is no JSON number; it is shown as {shown}"
+    detail = f"{place} is {text}, which is not a JSON number; it is shown as {shown}"
     faults.append(Fault(kind="unreadable_value", places=(place,), texts=(text,), detail=detail))
     return text if keep else None
 
@@ -76,8 +76,6 @@ def _acceptance(document: dict[str, Any] | None, faults: list[Fault]) -> Accepta
         return Acceptance.model_validate(_finite(document, "acceptance", faults, keep=False))
     except ValidationError as error:
         fields = tuple(".".join(("acceptance", *map(str, item["loc"]))) for item in error.errors())
-        detail = (
-            f"{', '.join(fields)} cannot be used, so that no acceptance is applied; calibrate again or PATCH acceptance"
-        )
+        detail = f"{', '.join(fields)} cannot be used; no acceptance is applied. Calibrate again or PATCH acceptance"
         faults.append(Fault(kind="unreadable_value", places=fields, texts=(json.dumps(document),), detail=detail))
         return None

@@ -30,7 +30,7 @@ def test_a_folder_says_who_used_it_before(tmp_path: Path) -> None:
 
 def test_a_database_without_a_note_is_said(tmp_path: Path) -> None:
     database_file(tmp_path).touch()
-    assert start(tmp_path, "/checkouts/a") == "an installation that left no note used it before"
+    assert start(tmp_path, "/checkouts/a") == "used before by an unknown installation"
     assert start(tmp_path, "/checkouts/a") == ""
 
 
@@ -38,7 +38,7 @@ def test_a_database_without_a_note_is_said(tmp_path: Path) -> None:
 def test_a_damaged_note_is_written_anew(tmp_path: Path, note: str, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / NOTE).write_bytes(note.encode("utf-8", "surrogateescape"))
     assert start(tmp_path, "/checkouts/a") == "new"
-    assert "written anew" in caplog.text
+    assert "is replaced" in caplog.text
     assert list(json.loads((tmp_path / NOTE).read_text())) == ["/checkouts/a"]
 
 

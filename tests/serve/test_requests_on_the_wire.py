@@ -57,7 +57,7 @@ def test_query_options_beside_a_form_are_used(demo_server: RunningServer, clip: 
         ("?top_k=1", [(b"options", b'{"top_k": 1}')], "`top_k` is given by `options` of the form and by the query"),
         ("", [(b"options", b'{"top_k": 1}'), (b"top_k", b"1")], "`top_k` is given by `options` of the form and"),
         ("", [(b"options", b'{"top_k": 1, "top_k": 1}')], "'top_k' occurs twice"),
-        ("?topk=1", [], "`topk`, which means nothing here"),
+        ("?topk=1", [], "`topk`, which this route does not know"),
         ("?top_k=1&top_k=1", [], "the query gives `top_k` 2 times"),
         ("", [(b"top_k", b"1")] * 2, "the form gives `top_k` 2 times"),
         ("?candidate_labels=%ff", [], "not UTF-8"),

@@ -177,7 +177,7 @@ def test_names_that_differ_in_case_keep_their_own_identity() -> None:
     assert second.labels[0].label_id not in ids
     assert patch(second, remove=["Polish"]).label_names == ("polish", "CAT")
     assert patch(second, remove=["cat"]).label_names == ("Polish", "polish")
-    with pytest.raises(InvalidVocabulary, match="fits 2 labels"):
+    with pytest.raises(InvalidVocabulary, match="matches 2 labels"):
         patch(second, remove=["POLISH"])
 
 
