@@ -1,6 +1,6 @@
-"""One request of a command to a running server: sent, or shown as a curl command.
+"""Requests of commands to a running server: sent, or printed as a curl command.
 
-The server is `--server`, else the variable `ACTSERVE_SERVER`, else the address a server listens on by default.
+The server is `--server`, else the variable `ACTSERVE_SERVER`, else the default address of a server.
 """
 
 import shlex
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     import httpx
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
-TIMEOUT_SECONDS = 320  # beyond the longest wait a server grants
+TIMEOUT_SECONDS = 320  # longer than the longest `Prefer: wait` of a server
 HOW_TO_ADDRESS = (
-    f"A server prints its address when it starts; give it as --server URL or `export {variables.SERVER}=URL`"
+    f"A server prints its address when it starts; pass it as --server URL or `export {variables.SERVER}=URL`"
 )
 
 
 def server_address(text: str) -> str:
-    """Check the address of a server; it is returned without a trailing slash."""
+    """Check the address of a server and return it without a trailing slash."""
     if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
-        raise typer.BadParameter(f"{text!r} is no address of a server; one looks like {DEFAULT_SERVER}")
+        raise typer.BadParameter(f"{text!r} is not the address of a server; an example is {DEFAULT_SERVER}")
     return text.rstrip("/")
 
 
-PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Show the request as a curl command; do not send it.")]
+PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Print the request as a curl command; do not send it.")]
 Server = Annotated[
     str,
     typer.Option(
-        "--server", metavar="URL", envvar=variables.SERVER, parser=server_address, help="The server's address."
+        "--server", metavar="URL", envvar=variables.SERVER, parser=server_address, help="Address of the server."
     ),
 ]
 OptionalServer = Annotated[
@@ -46,26 +46,26 @@ OptionalServer = Annotated[
         metavar="URL",
         envvar=variables.SERVER,
         parser=server_address,
-        help="Ask the server at this address.",
+        help="Use the server at this address.",
     ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request, to be sent or shown."""
+    """One request, to be sent or printed."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Path | None = None  # a path: the content of that file
+    body: bytes | Path | None = None  # a path stands for the content of the file
     files: Sequence[tuple[str, Path]] = ()  # parts of a form, by name
     fields: Mapping[str, str] = field(default_factory=dict)  # beside the files
 
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def curl(self) -> str:
-        """The same request for a shell."""
+        """Return the request as a command for a shell."""
         words = ["curl", "-X", self.method, self.url]
         for name, value in self.headers.items():
             words += ["-H", f"{name}: {value}"]
@@ -106,10 +106,10 @@ class Call:
         return response
 
     def answer(self, *names: str) -> dict[str, Any]:
-        """Send the request and return the JSON object of the response, which holds these names.
+        """Send the request and return the JSON object of the response, which must have these members.
 
         Raises:
-            ActserveError: see `send`; or what answers is not actserve.
+            ActserveError: see `send`; or another program answers.
         """
         response = self.send()
         try:
@@ -122,17 +122,17 @@ class Call:
 
 
 def no_answer(url: str, error: Exception) -> ActserveError:
-    """The error for a server that could not be reached, with the address that was tried."""
+    """Return the error for a server that cannot be reached."""
     return ActserveError(f"no server answers at {url}: {error}. {HOW_TO_ADDRESS}")
 
 
 def not_actserve(url: str) -> ActserveError:
-    """The error for another program behind the address."""
-    return ActserveError(f"what answers at {url} is not actserve. {HOW_TO_ADDRESS}")
+    """Return the error for another program at the address."""
+    return ActserveError(f"another program than actserve answers at {url}. {HOW_TO_ADDRESS}")
 
 
 def detail_of(response: "httpx.Response") -> str:
-    """What a response says is wrong: the detail of a problem, or status and address where another program answers."""
+    """Return the detail of a problem, or status and address if the response is not a problem."""
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):

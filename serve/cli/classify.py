@@ -1,4 +1,4 @@
-"""Many video files through the pipeline in process, or through a server: progress on stderr, answers on stdout."""
+"""Classify video files in this process or on a server: progress goes to stderr, answers to stdout."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ Classify = Callable[[Path], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What the command line asked for."""
+class ClassifyArguments:
+    """The arguments of the command."""
 
     videos: list[Path]
     options: dict[str, Any]
@@ -36,38 +36,38 @@ class Order:
     as_json: bool
 
 
-def classify_files(order: Order) -> int:
-    """Classify each file; a file that fails is reported and the others go on. Returns 1 if any failed."""
-    parse_options(order.options)  # wrong options are told before any model is loaded
-    return asyncio.run(_classify_all(order))
+def classify_files(arguments: ClassifyArguments) -> int:
+    """Classify each file; report those that fail. Return 1 if any failed, else 0."""
+    parse_options(arguments.options)  # refuses wrong options before a model is loaded
+    return asyncio.run(_classify_all(arguments))
 
 
-async def _classify_all(order: Order) -> int:
-    joined = _on_server(order) if order.server else _in_process(order)
+async def _classify_all(arguments: ClassifyArguments) -> int:
+    joined = _on_server(arguments) if arguments.server else _in_process(arguments)
     failures = 0
-    notices: dict[str, None] = {}  # each said once, in order
+    notices: dict[str, None] = {}  # each is printed once, in order
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), disable=len(order.videos) < 2, transient=True,
+        console=Console(stderr=True), disable=len(arguments.videos) < 2, transient=True,
     )  # fmt: skip
     async with joined as classify:
         turns = asyncio.Semaphore(CONCURRENT_FILES)
         with bar:
-            task = bar.add_task("classifying", total=len(order.videos))
-            for next_answer in [asyncio.ensure_future(_one(classify, path, turns)) for path in order.videos]:
+            task = bar.add_task("classifying", total=len(arguments.videos))
+            for next_answer in [asyncio.ensure_future(_one(classify, path, turns)) for path in arguments.videos]:
                 answer = await next_answer
                 failures += "problem" in answer
-                _show(answer, as_json=order.as_json)
+                _show(answer, as_json=arguments.as_json)
                 notices.update(dict.fromkeys(_notices(answer)))
                 bar.advance(task)
-    if not order.as_json:
+    if not arguments.as_json:
         for notice in notices:
             print(f"note: {notice}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def _notices(answer: dict[str, Any]) -> list[str]:
-    """What a reader should know of the model and of the labels."""
+    """Return the notice of the model and the warnings about labels."""
     warnings = [warning["detail"] for warning in answer.get("vocabulary_warnings", ())]
     return [*filter(None, [answer.get("notice")]), *warnings]
 
@@ -83,15 +83,15 @@ async def _one(classify: Classify, path: Path, turns: asyncio.Semaphore) -> dict
 
 
 @asynccontextmanager
-async def _in_process(order: Order) -> AsyncIterator[Classify]:
-    """The server's own service without HTTP."""
-    given = {"model": order.model, "repository": order.repository}
+async def _in_process(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
+    """Yield a classifier that runs the service in this process."""
+    given = {"model": arguments.model, "repository": arguments.repository}
     settings = load_settings({name: value for name, value in given.items() if value is not None})
     settings.require_extras()
     service = Service(settings)
     try:
         await service.start()
-        options = parse_options(order.options)
+        options = parse_options(arguments.options)
 
         async def classify(path: Path) -> dict[str, Any]:
             deadline = asyncio.get_running_loop().time() + settings.limits.request_deadline_seconds
@@ -104,11 +104,11 @@ async def _in_process(order: Order) -> AsyncIterator[Classify]:
 
 
 @asynccontextmanager
-async def _on_server(order: Order) -> AsyncIterator[Classify]:
-    """A running server over HTTP."""
-    assert order.server is not None
-    options = {**order.options, **({"model": order.model} if order.model else {})}
-    async with httpx.AsyncClient(base_url=order.server, timeout=300) as client:
+async def _on_server(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
+    """Yield a classifier that sends files to a server."""
+    assert arguments.server is not None
+    options = {**arguments.options, **({"model": arguments.model} if arguments.model else {})}
+    async with httpx.AsyncClient(base_url=arguments.server, timeout=300) as client:
 
         async def classify(path: Path) -> dict[str, Any]:
             try:
@@ -117,11 +117,11 @@ async def _on_server(order: Order) -> AsyncIterator[Classify]:
                         "/v1/classify", files={"video": stream}, data={"options": json.dumps(options)}
                     )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise no_answer(str(order.server), error) from error
+                raise no_answer(str(arguments.server), error) from error
             try:
                 answer: dict[str, Any] = response.json()
             except ValueError as error:
-                raise not_actserve(str(order.server)) from error
+                raise not_actserve(str(arguments.server)) from error
             return {"problem": answer} if response.is_error else answer
 
         yield classify

@@ -1,4 +1,4 @@
-"""`actserve feedback ...`: corrected clips of a running server from the command line.
+"""`actserve feedback ...`: manage the corrected clips of a running server.
 
 actserve feedback send clip.mp4 "opening the door" --vocabulary sports --predicted "closing the door"
 actserve feedback list
@@ -13,12 +13,12 @@ import typer
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
 from serve.cli.parameters import Yes, confirm
 
-app = typer.Typer(no_args_is_help=True, help="Corrected clips a running server keeps to train on.")
+app = typer.Typer(no_args_is_help=True, help="Corrected clips that a running server keeps for training.")
 
 
 @app.command("list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
-    """How much is kept, and each row, newest first: id, label, what had been predicted, when, note."""
+    """List the amount that is kept and each row, newest first: id, label, prediction, time, note."""
     token = None
     while True:
         query = "?page_size=1000" + (f"&page_token={token}" if token else "")
@@ -27,8 +27,8 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
             used = f"{page['num_clips']} of {page['max_clips']} clips, {page['num_bytes']} of {page['max_bytes']} bytes"
             typer.echo(used)
         for row in page["feedback"]:
-            told = (row["id"], row["label"], row["predicted"] or "-", row["created_at"], row["note"] or "")
-            typer.echo("\t".join(told).replace("\n", " "))
+            facts = (row["id"], row["label"], row["predicted"] or "-", row["created_at"], row["note"] or "")
+            typer.echo("\t".join(facts).replace("\n", " "))
         token = page["next_page_token"]
         if token is None:
             return
@@ -37,11 +37,11 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
 @app.command()
 def send(
     clip: Annotated[Path, typer.Argument(help="A video file.", exists=True, dir_okay=False)],
-    label: Annotated[str, typer.Argument(help="What it shows in truth.")],
-    vocabulary: Annotated[str | None, typer.Option(help="The vocabulary that was asked.")] = None,
-    predicted: Annotated[str | None, typer.Option(help="The label the server had given.")] = None,
+    label: Annotated[str, typer.Argument(help="The right label.")],
+    vocabulary: Annotated[str | None, typer.Option(help="Vocabulary of the request.")] = None,
+    predicted: Annotated[str | None, typer.Option(help="The label that the server returned.")] = None,
     request_id: Annotated[str | None, typer.Option(help="X-Request-Id of that answer.")] = None,
-    note: Annotated[str | None, typer.Option(help="Anything a person should know of it.")] = None,
+    note: Annotated[str | None, typer.Option(help="A remark about the clip.")] = None,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -54,12 +54,12 @@ def send(
         return
     kept = call.answer("id", "is_duplicate")
     novelty = ", a label the vocabulary does not have" if kept["is_new_label"] else ""
-    typer.echo(f"{kept['id']}: {'kept before' if kept['is_duplicate'] else 'kept'} as {kept['label']!r}{novelty}")
+    typer.echo(f"{kept['id']}: {'already kept' if kept['is_duplicate'] else 'kept'} as {kept['label']!r}{novelty}")
 
 
 @app.command()
 def remove(
-    ids: Annotated[list[str], typer.Argument(help="Ids, as `list` shows them.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids, as `list` prints them.")],
     yes: Yes = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,

@@ -24,7 +24,7 @@ app.add_typer(feedback.app, name="feedback")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; our own errors become one line and exit status 1."""
+    """Run the command line; an error of actserve becomes one line and exit status 1, or 2 for wrong options."""
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="actserve")
     except ActserveError as error:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @app.callback()
 def actserve(context: typer.Context, version: Version = False) -> None:
     """Zero-shot video action recognition."""
-    if context.invoked_subcommand != "serve":  # which knows of more variables and checks them all
+    if context.invoked_subcommand != "serve":  # which checks the variables of the server too
         check_variables()
 
 
@@ -47,12 +47,16 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     model: Annotated[str | None, typer.Option(help="Default model, NAME or NAME@VERSION.")] = None,
-    repository: Annotated[Path | None, typer.Option(help="Folder of the models.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Runtime: auto, openvino-f32, triton, ... (see settings).")] = None,
-    triton_url: Annotated[str | None, typer.Option(help="Host and port of a Triton server's gRPC.")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine: auto, openvino-f32, triton, ... (see docs/settings.md).")
+    ] = None,
+    triton_url: Annotated[
+        str | None, typer.Option(help="Host and port of the gRPC endpoint of a Triton server.")
+    ] = None,
 ) -> None:
     """Run the server. Every other setting comes from SERVE_* variables (see docs/settings.md)."""
-    from serve.server import run  # the server's libraries are not loaded for other commands
+    from serve.server import run  # loads the libraries of the server
 
     triton = None if triton_url is None else {"url": triton_url}
     given = {
@@ -65,39 +69,39 @@ def serve(
 def classify(
     context: typer.Context,
     videos: Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)],
-    labels: Annotated[str | None, typer.Option(help="Labels with commas between them, or a JSON list.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
     vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="A template with one {}; may be given several times.")
+        list[str] | None, typer.Option(help="A template with one {}; can be given several times.")
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels to return.")] = 5,
-    clips: Annotated[int, typer.Option(min=1, help="Clips sampled from each video.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels to return.")] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips sampled from each video.")] = 1,
     crops: Annotated[int, typer.Option(help="1 (centre) or 3 crops.")] = 1,
     function: Annotated[
         Literal["softmax", "sigmoid", "none"] | None,
-        typer.Option(help="softmax, sigmoid or none; the model's own without it."),
+        typer.Option(help="softmax, sigmoid or none; by default that of the model."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
-    repository: Annotated[Path | None, typer.Option(help="Folder of the models (in process).")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of models, to classify in this process.")] = None,
     server: OptionalServer = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line for each video, as the server answers.")
+        bool, typer.Option("--json", help="Print one line of JSON per video, as the server answers.")
     ] = False,
 ) -> None:
-    """Classify video files, in process or on a server; many files show a progress bar."""
-    from serve.cli.classify import Order, classify_files
+    """Classify video files in this process or on a server; several files show a progress bar."""
+    from serve.cli.classify import ClassifyArguments, classify_files
 
     if repository is not None and server is not None:
         source = context.get_parameter_source("server")
         if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter("--repository is for work in process: it cannot be given with --server")
-        server = None  # what the command says goes over the environment
+            raise typer.BadParameter("--repository classifies in this process and cannot be combined with --server")
+        server = None  # the option overrides the environment
 
     document: dict[str, Any] = {
         "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None, "top_k": top_k,
         "num_clips": clips, "num_crops": crops, "function_to_apply": function,
     }  # fmt: skip
-    order = Order(
+    arguments = ClassifyArguments(
         videos=videos,
         options={name: value for name, value in document.items() if value is not None},
         model=model,
@@ -105,4 +109,4 @@ def classify(
         server=server,
         as_json=as_json,
     )
-    sys.exit(classify_files(order))
+    sys.exit(classify_files(arguments))

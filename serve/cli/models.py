@@ -1,4 +1,4 @@
-"""`actserve models ...`: the models of a running server from the command line.
+"""`actserve models ...`: manage the models of a running server.
 
 actserve models list
 actserve models activate demo@2
@@ -16,12 +16,12 @@ from serve.repository import ModelReference
 
 app = typer.Typer(no_args_is_help=True, help="Models of a running server.")
 
-Wait = Annotated[float, typer.Option(min=0, max=300, help="Seconds to wait until it answers.")]
+Wait = Annotated[float, typer.Option(min=0, max=300, help="Seconds to wait until the version is active.")]
 
 
 @app.command("list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
-    """Versions on disk: which answer, on which engine, and why others cannot."""
+    """List the versions on disk: which are active, on which engine, and why others cannot be."""
     found = Call(method="GET", url=_url(server)).answer("models", "aliases")
     for item in found["models"]:
         state = item.get("engine") or item.get("fault") or "not loaded"
@@ -34,13 +34,13 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
 def activate(
     model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
     alias: Annotated[
-        str | None, typer.Option(help="A name that is to mean it; `default`: requests that name no model.")
+        str | None, typer.Option(help="Alias to route to the model; `default` is that of requests without a model.")
     ] = None,
     wait: Wait = 300,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Stage a version beside the running one and have it answer; a version that fails changes nothing."""
+    """Activate a version; if it cannot be served, nothing changes."""
     wanted = ModelReference.parse(model)
     given: dict[str, Any] = {} if wanted.version is None else {"version": wanted.version}
     if alias is not None:
@@ -50,12 +50,12 @@ def activate(
 
 @app.command()
 def rollback(
-    name: Annotated[str, typer.Argument(help="A model, or an alias.")],
+    name: Annotated[str, typer.Argument(help="A model or an alias.")],
     wait: Wait = 300,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Return to the version before."""
+    """Return to the previous version."""
     _move(f"{_url(server)}/{quote(name)}:rollback", {}, wait=wait, print_curl=print_curl)
 
 
@@ -68,11 +68,11 @@ def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> 
     found = call.answer("is_done", "active")
     if found["is_done"]:
         typer.echo(f"active: {', '.join(found['active'])}; default: {found['default']}")
-        for warning in found.get("warnings", ()):  # servers before this release send none
+        for warning in found.get("warnings", ()):  # older servers send none
             typer.echo(f"warning: {warning['vocabulary']}: {warning['detail']}", err=True)
     else:
         staging = found["staging"]
-        typer.echo(f"{staging['reference']} is {staging['stage']}; actserve models list tells when it answers")
+        typer.echo(f"{staging['reference']} is {staging['stage']}; `actserve models list` shows when it is active")
 
 
 def _url(server: str) -> str:

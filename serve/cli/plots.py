@@ -1,4 +1,4 @@
-"""Pictures of a calibration: the reliability diagram, and known against unknown clips over all thresholds."""
+"""Plots of a calibration: the reliability diagram, and known against unknown clips for all thresholds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ INCHES, DOTS_PER_INCH = (5.0, 5.0), 150
 
 
 def draw_calibration(answer: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw the answer of `:calibrate` into a folder; the files that were written.
+    """Draw the answer of `:calibrate` into a folder; return the written files.
 
     Raises:
         MissingExtra: the extra `plots` is not installed.
@@ -50,14 +50,14 @@ def _open_set(answer: Mapping[str, Any]) -> Any:
     axes.axvline(fit["false_accept_rate"], color="tab:green", linewidth=1)
     if found["curve"]:
         wrong, right = zip(*found["curve"], strict=True)
-        told = f"AUROC {fit['auroc']:.3f}, FPR at 95 % {fit['fpr_at_95_tpr']:.3f}"
-        axes.step(wrong, right, where="post", color="tab:blue", label=told)
+        figures = f"AUROC {fit['auroc']:.3f}, FPR at 95 % {fit['fpr_at_95_tpr']:.3f}"
+        axes.step(wrong, right, where="post", color="tab:blue", label=figures)
     axes.legend(loc="lower right", frameon=False)
     return figure
 
 
 def _square(title: str, x: str, y: str) -> tuple[Any, Any]:
-    """A figure with both axes from 0 to 1; drawn without a screen."""
+    """Return a figure and axes from 0 to 1, drawn without a display."""
     require_extra("plots", needed_by="drawing")
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""`actserve vocab ...`: the vocabularies of a running server from the command line.
+"""`actserve vocab ...`: manage the vocabularies of a running server.
 
 actserve vocab put sports labels.csv
 actserve vocab add sports "playing padel" --synonym "paddle tennis"
@@ -24,14 +24,14 @@ app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server."
 CALIBRATION_TIMEOUT_SECONDS = 3700
 TYPES_BY_SUFFIX = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 
-Author = Annotated[str, typer.Option(help="Who makes the change; stands in the history.")]
+Author = Annotated[str, typer.Option(help="Who makes the change; shown in the history.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until the server uses the change.")]
 Name = Annotated[str, typer.Argument(help="Name of the vocabulary.")]
 
 
 @app.command("list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
-    """Name, version and number of labels of each vocabulary."""
+    """List name, version and number of labels of each vocabulary."""
     token = None
     while True:
         query = f"?page_token={token}" if token else ""
@@ -51,7 +51,7 @@ def show(
         Literal["txt", "csv", "json"], typer.Option("--format", help="txt (names), csv (phrases) or json (all).")
     ] = "txt",
 ) -> None:
-    """A vocabulary, NAME or NAME@VERSION: its labels, one a line, or as a file that `put` takes."""
+    """Print a vocabulary, NAME or NAME@VERSION: its labels, one per line, or a file that `put` accepts."""
     url = f"{_url(server, name)}:export?format={quote(file_format)}"
     typer.echo(Call(method="GET", url=url).send().text, nl=False)
 
@@ -60,18 +60,20 @@ def show(
 def put(
     name: Name,
     file: Annotated[
-        Path, typer.Argument(help="Labels: .txt (one a line), .csv or .json.", exists=True, dir_okay=False)
+        Path, typer.Argument(help="Labels: .txt (one per line), .csv or .json.", exists=True, dir_okay=False)
     ],
-    split_names: Annotated[bool, typer.Option(help="Make words of CamelCase and snake_case names.")] = False,
+    split_names: Annotated[bool, typer.Option(help="Split CamelCase and snake_case names into words.")] = False,
     author: Author = "",
     wait: Wait = 10,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Make a vocabulary of a file, or replace one."""
+    """Create or replace a vocabulary from a file."""
     media_type = TYPES_BY_SUFFIX.get(file.suffix.lower())
     if media_type is None:
-        raise typer.BadParameter(f"{file}: the name of a file of labels ends in {', '.join(TYPES_BY_SUFFIX)}")
+        raise typer.BadParameter(
+            f"{file}: the suffix of a file of labels has to be one of {', '.join(TYPES_BY_SUFFIX)}"
+        )
     current = _etag(server, name)
     condition = {"If-None-Match": "*"} if current is None else {"If-Match": current}
     query = "?split_names=true" if split_names else ""
@@ -84,8 +86,12 @@ def put(
 def add(
     name: Name,
     labels: Annotated[list[str], typer.Argument(help="Labels to add.")],
-    synonym: Annotated[list[str] | None, typer.Option(help="Another phrase for it; with one label.")] = None,
-    negative: Annotated[list[str] | None, typer.Option(help="A phrase near it that is not it; with one label.")] = None,
+    synonym: Annotated[
+        list[str] | None, typer.Option(help="Another phrase for the label; only with one label.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="A similar phrase that is not the label; only with one label.")
+    ] = None,
     author: Author = "",
     wait: Wait = 10,
     print_curl: PrintCurl = False,
@@ -128,21 +134,21 @@ def rename(
 
 @app.command()
 def history(name: Name, server: Server = DEFAULT_SERVER) -> None:
-    """Versions, newest first: when, by whom, why."""
+    """List versions, newest first: time, labels, author, note."""
     call = Call(method="GET", url=f"{_url(server, name)}/versions?page_size=1000")
     for item in call.answer("versions")["versions"]:
-        told = "\t".join((item["created_at"], f"{item['num_labels']} labels", item["author"], item["note"]))
-        typer.echo(f"{name}@{item['version']}\t{told}")
+        facts = "\t".join((item["created_at"], f"{item['num_labels']} labels", item["author"], item["note"]))
+        typer.echo(f"{name}@{item['version']}\t{facts}")
 
 
 @app.command()
 def diff(
     name: Name,
     old: Annotated[int, typer.Argument(help="A version.")],
-    new: Annotated[int, typer.Argument(help="Another.")],
+    new: Annotated[int, typer.Argument(help="Another version.")],
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """What was changed between two versions."""
+    """Print the differences between two versions."""
     found = Call(method="GET", url=f"{_url(server, name)}:diff?from={old}&to={new}").answer("added", "removed")
     lines = [f"- {label}" for label in found["removed"]] + [f"+ {label}" for label in found["added"]]
     lines += [f"~ {before} -> {after}" for before, after in found["renamed"]]
@@ -172,7 +178,7 @@ def delete(name: Name, yes: Yes = False, print_curl: PrintCurl = False, server: 
     if print_curl:
         typer.echo(call.curl())
         return
-    confirm(f"Delete {name} on {server}, every version and example clip of it?", is_given=yes)
+    confirm(f"Delete {name} on {server}, with all its versions and example clips?", is_given=yes)
     call.send()
     typer.echo(f"{name} deleted")
 
@@ -180,10 +186,10 @@ def delete(name: Name, yes: Yes = False, print_curl: PrintCurl = False, server: 
 @app.command("examples")
 def list_examples(
     name: Name,
-    label: Annotated[str | None, typer.Argument(help="A label, by name or label_id; all of them without it.")] = None,
+    label: Annotated[str | None, typer.Argument(help="A label, by name or label_id; by default all.")] = None,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Example clips, a line each: label, example_id, file name."""
+    """List example clips, one per line: label, example_id, file name."""
     found = Call(method="GET", url=_url(server, name)).answer("labels")["labels"]
     for item in found if label is None else [_label(server, name, label)]:
         for example in item["examples"]:
@@ -211,7 +217,7 @@ def add_examples(
 def remove_examples(
     name: Name,
     label: Annotated[str, typer.Argument(help="A label, by name or label_id.")],
-    example: Annotated[str | None, typer.Argument(help="An example_id; all of the label without it.")] = None,
+    example: Annotated[str | None, typer.Argument(help="An example_id; by default all examples of the label.")] = None,
     author: Author = "",
     wait: Wait = 10,
     print_curl: PrintCurl = False,
@@ -230,27 +236,32 @@ def remove_examples(
 def calibrate(
     name: Name,
     index: Annotated[
-        Path, typer.Argument(help="CSV with columns file,label; no label: none of them.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            help="CSV with columns file,label; an empty label: none of the labels.", exists=True, dir_okay=False
+        ),
     ],
     false_accept_rate: Annotated[float, typer.Option(help="Share of unknown clips that may be accepted.")] = 0.05,
     function: Annotated[
-        Literal["softmax", "sigmoid"] | None, typer.Option(help="softmax or sigmoid; the model's own without it.")
+        Literal["softmax", "sigmoid"] | None, typer.Option(help="softmax or sigmoid; by default that of the model.")
     ] = None,
-    clips: Annotated[int, typer.Option(help="Clips sampled from each video, as classifications will.")] = 1,
-    crops: Annotated[int, typer.Option(help="1 or 3 crops, as classifications will.")] = 1,
+    clips: Annotated[int, typer.Option(help="Clips sampled from each video, as in later classifications.")] = 1,
+    crops: Annotated[int, typer.Option(help="1 or 3 crops, as in later classifications.")] = 1,
     criterion: Annotated[
-        Literal["score", "logit"] | None, typer.Option(help="score or logit; the better one without it.")
+        Literal["score", "logit"] | None, typer.Option(help="score or logit; by default the one that separates better.")
     ] = None,
-    per_label: Annotated[bool, typer.Option(help="Thresholds of their own for labels that attract clips.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Tell what would be fitted, change nothing.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Folder for reliability.png and open_set.png.")] = None,
+    per_label: Annotated[
+        bool, typer.Option(help="Separate thresholds for labels that many unknown clips resemble.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be fitted and change nothing.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Folder to write reliability.png and open_set.png to.")] = None,
     author: Author = "",
     wait: Wait = 10,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Fit "none of these" from clips: temperature and thresholds for a chosen false-accept rate."""
-    if plot is not None:  # before a version is made
+    if plot is not None:  # before the server makes a version
         require_extra("plots", needed_by="--plot")
     files, labels = _read_index(index)
     options = {
@@ -270,19 +281,19 @@ def calibrate(
         typer.echo(call.curl())
         return
     answer = call.answer("acceptance", "calibration")
-    typer.echo(_told(answer))
+    typer.echo(_description(answer))
     if plot is not None:
         from serve.cli.plots import draw_calibration  # the extra `plots`
 
         for path in draw_calibration(answer, plot):
-            typer.echo(f"drawn: {path}")
+            typer.echo(f"written: {path}")
 
 
 def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
-    """Files, relative to the index, and their labels.
+    """Read the files, which are relative to the index, and their labels.
 
     Raises:
-        typer.BadParameter: the index is no such table, or a file it names is absent.
+        typer.BadParameter: the index is not such a table, or a file does not exist.
     """
     try:
         with index.open(newline="", encoding="utf-8-sig") as stream:
@@ -292,7 +303,7 @@ def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
                 raise typer.BadParameter(f"{index}: the columns file and label are needed, found {columns[:200]}")
             pairs = [(row["file"] or "", (row["label"] or "").strip() or None) for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise typer.BadParameter(f"{index} is no CSV in UTF-8: {error}") from error
+        raise typer.BadParameter(f"{index} is not CSV in UTF-8: {error}") from error
     if not pairs:
         raise typer.BadParameter(f"{index} names no clip")
     absent = [file for file, _ in pairs if not (index.parent / file).is_file()]
@@ -301,8 +312,8 @@ def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
     return [index.parent / file for file, _ in pairs], [label for _, label in pairs]
 
 
-def _told(answer: Mapping[str, Any]) -> str:
-    """A calibration in words."""
+def _description(answer: Mapping[str, Any]) -> str:
+    """Return a description of a calibration."""
     acceptance, found = answer["acceptance"], answer["calibration"]
     fit, (low, high) = acceptance["fitted"], acceptance["fitted"]["false_accept_interval"]
     lines = [
@@ -311,8 +322,8 @@ def _told(answer: Mapping[str, Any]) -> str:
         f"  temperature, bias    {acceptance['temperature']:.4g}, {acceptance['bias']:.4g}",
         f"  threshold            {_number(acceptance['threshold'])} of the {acceptance['criterion']}"
         + (f", {len(answer['label_thresholds'])} labels have their own" if answer["label_thresholds"] else ""),
-        f"  false accepts        {found['false_accepts']} of {found['num_unknown_used']}; asked for "
-        f"{fit['false_accept_rate']:.3g}, true rate with 95 % between {low:.3f} and {high:.3f}",
+        f"  false accepts        {found['false_accepts']} of {found['num_unknown_used']}; requested "
+        f"{fit['false_accept_rate']:.3g}, 95 % interval of the true rate {low:.3f} to {high:.3f}",
         f"  known accepted       {_number(fit['true_accept_rate'])}, top-1 {_number(fit['accuracy'])}",
         f"  AUROC, FPR at 95 %   {_number(fit['auroc'])}, {_number(fit['fpr_at_95_tpr'])}",
         f"  calibration error    {_number(fit['calibration_error_before'])} before, "
@@ -326,7 +337,7 @@ def _number(value: float | None) -> str:
 
 
 def _label(server: str, name: str, key: str) -> dict[str, Any]:
-    """A label of a vocabulary's current version, by name or label_id."""
+    """Return a label of the current version of a vocabulary, by name or label_id."""
     for label in Call(method="GET", url=_url(server, name)).answer("labels")["labels"]:
         if key in (label["label_id"], label["name"]):
             found: dict[str, Any] = label
@@ -349,12 +360,12 @@ def _with(call: Call, headers: Mapping[str, str]) -> Call:
 
 
 def _change(call: Call, *, print_curl: bool) -> None:
-    """Send a change and tell what became of it."""
+    """Send a change and print its result."""
     if print_curl:
         typer.echo(call.curl())
         return
     found = call.answer("name", "version", "is_current")
-    state = "in use" if found["is_current"] else "committed; the server still encodes it"
+    state = "in use" if found["is_current"] else "stored; the server is still encoding it"
     typer.echo(f"{found['name']}@{found['version']}: {found['num_labels']} labels, {state}")
 
 
@@ -363,7 +374,7 @@ def _common(author: str, wait: float) -> dict[str, str]:
 
 
 def _etag(server: str, name: str) -> str | None:
-    """ETag of a vocabulary's newest version; None where there is none."""
+    """Return the ETag of the newest version of a vocabulary; None if it does not exist."""
     try:
         return str(Call(method="GET", url=_url(server, name)).send().headers["etag"])
     except ActserveError as error:

@@ -1,8 +1,8 @@
-"""The folder of corrected clips: kept durably, counted against a limit, erased for good.
+"""The folder of corrected clips: durable, limited in size, with complete erasure.
 
-A clip is written aside, synced and renamed before its row is appended and synced; a removed row is gone before its
-clip. So a process that dies anywhere leaves at worst a clip without a row, which the next start sweeps. One lock orders
-all writers, those of other processes included.
+A clip is written to a temporary file, synced and renamed before its row is appended and synced; a row is removed before
+its clip. A process that dies leaves at worst a clip without a row, which the next start deletes. One lock serialises
+all writers, including other processes.
 """
 
 import errno
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-SUFFIXES = {  # by ffmpeg's name of the container, told by the decoder; what the client called the file is not asked
+SUFFIXES = {  # by ffmpeg's name of the container; the client's file name is not used
     "mov,mp4,m4a,3gp,3g2,mj2": ".mp4",
     "matroska,webm": ".mkv",
     "mpegts": ".ts",
@@ -42,7 +42,7 @@ SUFFIXES = {  # by ffmpeg's name of the container, told by the decoder; what the
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """What a caller says of a clip; checked."""
+    """A checked correction of a clip."""
 
     label: str
     vocabulary: str | None = None
@@ -62,7 +62,7 @@ class FeedbackFolder:
         self._read_last: tuple[tuple[int, int, int], list[Feedback]] | None = None  # (the index as it was, its rows)
 
     def open(self) -> None:
-        """Make the folder, and remove what a process that died has left: clips without a row, rows without a clip.
+        """Create the folder; remove clips without a row and rows without a clip, left by a process that died.
 
         Raises:
             ConfigurationError: it cannot be made or written to.
@@ -77,7 +77,7 @@ class FeedbackFolder:
             ) from error
 
     def rows(self) -> Sequence[Feedback]:
-        """Every row, oldest first.
+        """Return all rows, oldest first.
 
         Raises:
             FeedbackUnavailable: the index cannot be read.
@@ -86,7 +86,7 @@ class FeedbackFolder:
             return self._read()
 
     def add(self, clip: Path, correction: Correction, *, container: str) -> tuple[Feedback, bool]:
-        """Keep a copy of a clip under a correction; returns its row and whether it is new.
+        """Keep a copy of a clip with its correction; return its row and whether it is new.
 
         The same content under the same label is kept once. When this returns, the row survives power loss.
 
@@ -136,7 +136,7 @@ class FeedbackFolder:
             )
 
     def _keep(self, clip: Path, row: Feedback) -> None:
-        """Clip first, then row; what fails on the way leaves neither."""
+        """Write the clip, then the row; a failure leaves neither."""
         final = clip_path(self.folder, row)
         partial = final.with_name(f"{row.feedback_id}{PARTIAL}")
         try:
@@ -153,7 +153,7 @@ class FeedbackFolder:
             raise
 
     def _append(self, line: bytes) -> None:
-        """Add a line, on disk when this returns; a cut line before it is ended, half a line of its own is undone."""
+        """Append a line and sync it; terminate an incomplete line before it, and undo an incomplete write."""
         with (self.folder / INDEX).open("ab+", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
             if size:
@@ -172,7 +172,7 @@ class FeedbackFolder:
         write_atomically(self.folder / INDEX, b"".join(line_of(row) for row in rows))
 
     def _read(self) -> list[Feedback]:
-        """The rows; the file is read again only when it is another one."""
+        """Return the rows; the file is read again only if it changed."""
         try:
             facts = (self.folder / INDEX).stat()
         except FileNotFoundError:
@@ -183,7 +183,7 @@ class FeedbackFolder:
         return last[1]
 
     def _sweep(self) -> None:
-        """Only what the server made is touched: names of its own pattern."""
+        """Delete files of the server, recognised by the pattern of their names."""
         rows, damaged = read_index(self.folder)
         whole = [row for row in rows if clip_path(self.folder, row).is_file()]
         if damaged or len(whole) < len(rows) or not (self.folder / INDEX).exists():

@@ -1,4 +1,4 @@
-"""The index of a feedback folder, one JSON document a line: what the server keeps and training reads.
+"""The index of a feedback folder, one JSON document per line: the server writes it, training reads it.
 
 A line that was cut when a process died, or that cannot be understood, is left out; it never spoils the others.
 """
@@ -18,7 +18,7 @@ FILE = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]{1,5})?")  # names the server makes; 
 
 @dataclass(frozen=True, kw_only=True)
 class Feedback:
-    """A clip somebody sent, and what it shows in truth."""
+    """A clip that was sent, and its right label."""
 
     feedback_id: str
     file: str  # name below `clips`
@@ -34,12 +34,12 @@ class Feedback:
 
 
 def line_of(row: Feedback) -> bytes:
-    """A row as a line, its end included."""
+    """Return a row as a line with its end."""
     return json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n"
 
 
 def read_index(folder: Path) -> tuple[list[Feedback], int]:
-    """(rows in the order they came, lines that cannot be understood); none without an index.
+    """Read (rows in order, invalid lines); both are empty without an index.
 
     Raises:
         OSError: the index cannot be read.
@@ -54,7 +54,7 @@ def read_index(folder: Path) -> tuple[list[Feedback], int]:
 
 
 def clip_path(folder: Path, row: Feedback) -> Path:
-    """Where the clip of a row lies."""
+    """Return the path of the clip of a row."""
     return folder / CLIPS / row.file
 
 

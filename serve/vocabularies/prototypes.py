@@ -1,15 +1,14 @@
-"""Few examples: clips of a label add to the logits of videos that look like them.
+"""Prototypes of example clips: they add to the logits of similar videos.
 
-The affinity of a cache model (Tip-Adapter, arXiv:2207.09519, section 3.1), with one prototype a label, the mean of its
-examples' features (as in prototypical networks, arXiv:1703.05175), so that a label with many is not ahead of one with
-few:
+The affinity of a cache model (Tip-Adapter, arXiv:2207.09519, section 3.1) with one prototype per label, the mean of the
+features of its examples (as in prototypical networks, arXiv:1703.05175), so that the number of examples of a label does
+not matter:
 
     logit_k = text logit_k + weight * exp(-sharpness * (1 - cosine(video, prototype of k)))
 
-`weight` and `sharpness` are those under which text and remaining examples name what was left out best. Left out is one
-example after the other and, where some labels have no examples, also one label's examples after the other's: so they
-are seen as a video of a label without examples, which the others' examples must not draw to themselves. Labels without
-examples keep their text logits, and without any example nothing is computed at all.
+`weight` and `sharpness` are chosen by leave-one-out: each example is classified by the text and the other examples. If
+some labels have no examples, all examples of a label are left out together as well, which stands for videos of labels
+without examples: the examples of other labels must not attract them. Labels without examples keep their text logits.
 """
 
 from dataclasses import dataclass
@@ -23,35 +22,35 @@ from serve.arrays import Float32Array, Float64Array, Int64Array
 
 WEIGHTS = (0.0, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # in units of the model's logit scale
 SHARPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-LEAST_PROBABILITY = 0.01  # added to all, so that one hopeless example does not decide alone
-TOLERANCE = 0.02  # nats; of mixtures that are nearly as good the lowest weight is taken
+LEAST_PROBABILITY = 0.01  # added to each probability, which bounds the loss of one example
+TOLERANCE = 0.02  # nats; among mixtures within it the lowest weight is chosen
 ASSUMED_AFFINITY = 0.2  # of a video with the only example of its label
 DEFAULT_SHARPNESS = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """How much examples count beside text, and how that was found."""
+    """How examples add to the text, and how that was chosen."""
 
-    weight: float  # logits that a video equal to a label's prototype gains for it
+    weight: float  # logits added for a label if the video equals its prototype
     sharpness: float
     chosen_by: Literal["leave_one_out", "assumed_affinity"]
     num_examples: int
-    accuracy_by_text: float | None = None  # of left-out examples; None where none could be left out
-    accuracy: float | None = None  # of left-out examples, under this mixture
+    accuracy_by_text: float | None = None  # on left-out examples; None if none could be left out
+    accuracy: float | None = None  # on left-out examples with this mixture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prototypes:
-    """The examples of one vocabulary version as one model sees them."""
+    """Prototypes of the examples of one vocabulary version under one model."""
 
     features: Float32Array  # [G, D], of length one; G labels have examples
-    labels: Int64Array  # [G], places of those labels in the vocabulary, ascending
+    labels: Int64Array  # [G], indices of these labels in the vocabulary, ascending
     num_labels: int  # K
     mixture: Mixture
 
     def logits(self, video_features: Float32Array) -> Float32Array:
-        """What views [V, D] gain for each label: [V, K]."""
+        """Return the logits [V, K] added for views [V, D]."""
         cosines = scoring.unit(video_features) @ self.features.T  # [V, G]
         example_logits = np.zeros((len(cosines), self.num_labels), np.float32)
         example_logits[:, self.labels] = self.mixture.weight * affinity(cosines, sharpness=self.mixture.sharpness)
@@ -59,7 +58,7 @@ class Prototypes:
 
 
 def affinity(cosines: Float32Array, *, sharpness: float) -> Float32Array:
-    """Of videos with prototypes, from 0 to 1."""
+    """Return the affinity of videos with prototypes, from 0 to 1."""
     near: Float32Array = np.exp(np.float32(sharpness) * (cosines - 1))
     return near
 
@@ -67,9 +66,9 @@ def affinity(cosines: Float32Array, *, sharpness: float) -> Float32Array:
 def fit_prototypes(
     features: Float32Array, labels: Int64Array, text_logits: Float32Array, *, num_labels: int, logit_scale: float
 ) -> Prototypes:
-    """Examples [E, D] of labels [E], which ascend, with their text logits [E, K + R] -> prototypes with their mixture.
+    """Fit prototypes to examples [E, D] of labels [E], which ascend, with text logits [E, K + R].
 
-    R: phrases of what is none of the labels, which examples compete with as videos do.
+    R is the number of rivals, phrases for none of the labels.
     """
     own, counts = np.unique(labels, return_counts=True)
     normalized = scoring.unit(features)
@@ -88,12 +87,12 @@ def _best_mixture(
     num_labels: int,
     logit_scale: float,
 ) -> Mixture:
-    """The lowest mean cross entropy of what is left out, each label counting the same; of equal ones the lower weight.
+    """Return the mixture with the lowest mean cross entropy of left-out examples; all labels have equal weight.
 
-    A label's only example says nothing of how near its videos are to each other. Where no label has two, each is taken
-    to have `ASSUMED_AFFINITY` with its own, and the sharpness comes from how far the labels lie apart.
+    If no label has two examples, none can be left out: the affinity of a video with the only example of its label is
+    taken to be `ASSUMED_AFFINITY`, and the sharpness follows from the distances between labels.
     """
-    group = np.repeat(np.arange(len(counts)), counts)  # [E], place of each example's label among those with examples
+    group = np.repeat(np.arange(len(counts)), counts)  # [E], index of each example's label among those with examples
     cosines = features @ scoring.unit(sums).T  # [E, G]
     without_self = _without_self(features, sums, group, counts)  # [E]
     by_text, others = _split(text_logits, own)
@@ -129,7 +128,7 @@ def _best_mixture(
 
 
 def _spread(cosines: Float32Array, group: Int64Array) -> float:
-    """A sharpness at which an example and a typical prototype of another label have an affinity of exp(-4) = 0.02."""
+    """Return the sharpness at which an example has affinity exp(-4) with a typical prototype of another label."""
     apart = cosines[group[:, None] != np.arange(cosines.shape[1])]
     if not len(apart):
         return DEFAULT_SHARPNESS
@@ -137,16 +136,16 @@ def _spread(cosines: Float32Array, group: Int64Array) -> float:
 
 
 def _judged(logits: Float64Array, others: Float64Array, right: Int64Array) -> tuple[Float64Array, NDArray[np.bool_]]:
-    """Logits [E, G] of labels with examples beside `others` (see `_split`) -> cross entropies [E], hits [E]."""
+    """Return cross entropies [E] and hits [E] of logits [E, G] of labels with examples and of `others` (`_split`)."""
     log_probabilities = logits[np.arange(len(logits)), right] - np.logaddexp(others[:, 1], _log_sum(logits))
     losses = -np.log(np.exp(log_probabilities) + LEAST_PROBABILITY)
     return losses, (logits.argmax(axis=1) == right) & (logits.max(axis=1) > others[:, 0])
 
 
 def _split(logits: Float32Array, own: Int64Array) -> tuple[Float64Array, Float64Array]:
-    """Logits [J, K + R] -> those of labels with examples [J, G], and of the others the highest and log sum [J, 2].
+    """Split logits [J, K + R] into those of labels with examples [J, G] and (max, log-sum-exp) of the rest [J, 2].
 
-    The others never change while mixtures are compared, and there may be a hundred thousand of them.
+    The rest, up to a hundred thousand labels, is the same for all mixtures.
     """
     rest = np.delete(logits, own, axis=1).astype(np.float64)
     if not rest.shape[1]:
@@ -155,14 +154,14 @@ def _split(logits: Float32Array, own: Int64Array) -> tuple[Float64Array, Float64
 
 
 def _without_self(features: Float32Array, sums: Float32Array, group: Int64Array, counts: Int64Array) -> Float32Array:
-    """Cosine [E] of each example with the prototype of the others of its label; 0 where there are no others."""
+    """Return the cosine [E] of each example with the prototype of the others of its label; 0 if there are none."""
     others = np.where(counts[group, None] > 1, sums[group] - features, 0)
     cosines: Float32Array = (features * scoring.unit(others)).sum(axis=1)
     return cosines
 
 
 def _log_sum(logits: Float64Array) -> Float64Array:
-    """Logarithm of the sum of exponentials over the last axis."""
+    """Return the logarithm of the sum of exponentials over the last axis."""
     highest = logits.max(axis=1)
     total: Float64Array = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
     return total

@@ -1,8 +1,8 @@
-"""Fitting "none of these" from clips: temperature, thresholds, and how good they are.
+"""Fit "none of these" from clips: temperature, thresholds and their figures.
 
-Known clips show a label of the vocabulary, unknown ones none. Thresholds are order statistics of the unknown clips, so
-the share of further such clips that will be accepted follows a beta distribution whatever the scores look like, and its
-interval is exact (Wilks 1941; as in split conformal prediction, arXiv:2107.07511).
+Known clips show a label of the vocabulary, unknown clips show none. Thresholds are order statistics of the unknown
+clips, so the share of further such clips that will be accepted follows a beta distribution for any distribution of
+scores, and its interval is exact (Wilks 1941; as in split conformal prediction, arXiv:2107.07511).
 """
 
 import math
@@ -20,19 +20,19 @@ from serve.vocabularies.acceptance import Criterion, Rule
 
 CURVE_POINTS = 200
 SEARCH = 1 / 50, 50.0  # temperatures
-LEAST_CLIPS_OF_LABEL = 20  # unknown clips that have to look most like a label before it gets a threshold of its own
+LEAST_CLIPS_OF_LABEL = 20  # unknown clips with this best label that its own threshold needs
 
 Score = Callable[[int, Scale], Scores]  # of clip i under a scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was fitted, and what it does to the clips it was fitted on."""
+    """Fitted values, and their figures on the clips they were fitted on."""
 
     criterion: Criterion
     scale: Scale
-    threshold: float | None  # of every label; those of `label_thresholds` have their own; None: none is needed
-    label_thresholds: dict[int, float]  # by place
+    threshold: float | None  # of labels without one in `label_thresholds`; None: none is needed
+    label_thresholds: dict[int, float]  # by index of the label
     false_accept_interval: tuple[float, float]  # of the true rate
     false_accepts: int  # of the unknown clips used for the threshold
     num_unknown_used: int
@@ -58,8 +58,8 @@ def fit(
 ) -> Calibration:
     """Fit temperature and thresholds.
 
-    `score` gives the scores of a clip under a scale; `known` holds each clip's label, -1 where it shows none. Without
-    `criterion` the one that tells known from unknown better is taken.
+    `score` returns the scores of a clip under a scale; `known` holds the label of each clip, -1 for none. By default
+    `criterion` is the one that separates known from unknown clips better.
 
     Raises:
         InvalidOption: there are too few unknown clips for such a rate.
@@ -119,8 +119,10 @@ def _fitted_scale(score: Score, labels: Int64Array, function: str) -> Scale:
 
 
 def _smoothed_loss(scored: Sequence[Scores], labels: Int64Array) -> float:
-    """Mean cross entropy with targets a little off 0 and 1 (Platt 1999), or right answers alone would ask for ever
-    sharper scores."""
+    """Return the mean cross entropy with targets slightly off 0 and 1 (Platt 1999).
+
+    With targets of 0 and 1, clips that are all right would have their optimum at infinitely sharp scores.
+    """
     off = 1 / (len(labels) + 2)
     losses = []
     for item, label in zip(scored, labels, strict=True):
@@ -131,7 +133,7 @@ def _smoothed_loss(scored: Sequence[Scores], labels: Int64Array) -> float:
 
 
 def _lowest(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one valley is lowest, by golden section."""
+    """Return the minimum of a unimodal function, by golden-section search."""
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
@@ -148,7 +150,7 @@ def _lowest(function: Callable[[float], float], low: float, high: float) -> floa
 
 
 def _platt(logits: Float32Array, labels: Int64Array) -> Scale:
-    """Temperature and bias of a sigmoid: logistic regression of "shows this label" on the logit, over all pairs.
+    """Fit temperature and bias of a sigmoid: logistic regression of "shows this label" on the logit, over all pairs.
 
     Newton's method on the slope and intercept with Platt's targets (1999); logits [n, K], -1 labels are unknown clips.
     """
@@ -168,16 +170,18 @@ def _platt(logits: Float32Array, labels: Int64Array) -> Scale:
         gradient = np.array([((p - target) * x).sum() + 1e-6 * slope, (p - target).sum()])
         hessian = np.array([[(weight * x * x).sum() + 1e-6, (weight * x).sum()], [(weight * x).sum(), weight.sum()]])
         step = np.linalg.solve(hessian, gradient)
-        step *= min(1.0, 2.0 / float(np.abs(step).max()))  # far from the end a whole step may overshoot
+        step *= min(1.0, 2.0 / float(np.abs(step).max()))  # far from the optimum a full step may overshoot
         slope, intercept = slope - step[0], intercept - step[1]
         if float(np.abs(step).max()) < 1e-9:
             break
-    slope = float(np.clip(slope / spread, 1 / 1e6, 1e6))  # logits that fall with the label are of no use: nearly flat
+    slope = float(
+        np.clip(slope / spread, 1 / 1e6, 1e6)
+    )  # a negative slope, logits that fall with the label, becomes nearly flat
     return Scale(temperature=1 / slope, bias=centre - intercept / slope)
 
 
 def _better_criterion(scored: Sequence[Scores], labels: Int64Array) -> Criterion:
-    """The criterion with the larger area under the curve; scores where they are equal, or nothing is known."""
+    """Return the criterion with the larger area under the curve; scores if equal or if there are no known clips."""
     if not (labels >= 0).any():
         return "score"
     areas = {}
@@ -188,14 +192,14 @@ def _better_criterion(scored: Sequence[Scores], labels: Int64Array) -> Criterion
 
 
 def _values(scores: Scores, criterion: Criterion) -> Float64Array:
-    """What thresholds are compared with [K]; -inf of labels that do not beat the rivals anyway."""
+    """Return the values that thresholds apply to [K]; -inf for labels that do not exceed the rivals."""
     found = scores.scores if criterion == "score" else scores.logits
     assert found is not None
     return np.where(Rule().accepted(scores), found.astype(np.float64), -np.inf)
 
 
 def _label_offsets(values: Float64Array, false_accept_rate: float) -> Float64Array:
-    """How much higher than the others a label's threshold is, where enough unknown clips look most like it [K]."""
+    """Return the offsets [K] of label thresholds from the common one, 0 for labels with too few unknown clips."""
     best, of = values.max(axis=1), values.argmax(axis=1)
     common = float(np.quantile(best, 1 - false_accept_rate))
     offsets = np.zeros(values.shape[1])
@@ -207,12 +211,12 @@ def _label_offsets(values: Float64Array, false_accept_rate: float) -> Float64Arr
 
 
 def _threshold(best: Float64Array, false_accept_rate: float) -> tuple[float | None, int]:
-    """(lowest threshold that keeps the expected rate, unknown clips it accepts)."""
+    """Return (lowest threshold that keeps the expected rate, number of unknown clips it accepts)."""
     falling = np.sort(best)[::-1]
     if not math.isfinite(falling[0]):
-        return None, 0  # the rivals refuse every one
+        return None, 0  # the rivals reject all of them
     allowed = math.floor(false_accept_rate * (len(best) + 1) + 1e-9)
-    accepted = int((falling > falling[allowed]).sum())  # the first that has to be refused, and its equals
+    accepted = int((falling > falling[allowed]).sum())  # above the first that must be rejected and its equals
     if accepted:
         return float(falling[accepted - 1]), accepted
     return float(np.nextafter(np.float32(falling[0]), np.float32(np.inf))), 0
@@ -227,7 +231,7 @@ def _best_labels(scored: Sequence[Scores]) -> Int64Array:
 
 
 def _reliability(scored: Sequence[Scores], labels: Int64Array) -> tuple[Bin, ...]:
-    """Known clips by their best score, in bins of equal width that hold any."""
+    """Group known clips by their best score into bins of equal width."""
     if not len(labels):
         return ()
     best = np.array([item.best for item in scored], np.float64)
@@ -235,7 +239,7 @@ def _reliability(scored: Sequence[Scores], labels: Int64Array) -> tuple[Bin, ...
 
 
 def _curve(known: Float64Array, unknown: Float64Array) -> tuple[tuple[float, float], ...]:
-    """(share of unknown accepted, share of known accepted) over thresholds, from none to all."""
+    """Return (share of unknown accepted, share of known accepted) for thresholds from highest to lowest."""
     if not len(known):
         return ()
     values = np.unique(np.concatenate((known, unknown)))[::-1]
