@@ -12,6 +12,7 @@ import pytest
 from serve.errors import InvalidVocabulary
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import LimitSettings, ServeSettings
+from serve.text.bank import PromptBank
 from tests.tolerances import assert_close
 from tests.waiting import until
 
@@ -121,3 +122,22 @@ async def test_what_cannot_be_encoded_is_refused_beforehand(runtime: ModelRuntim
         runtime.bank.check(LABELS, TEMPLATES, num_phrases=2000)
     runtime.bank.check(LABELS, TEMPLATES, num_phrases=len(LABELS))
     assert runtime.bank.encoded_prompts == 0
+
+
+async def test_memory_holds_exactly_the_rows_and_banks_that_fit(runtime: ModelRuntime) -> None:
+    row_bytes = 4 * runtime.contract.embed_dim
+    bank = PromptBank(runtime.engine, runtime.tokenizer, max_rows_per_run=64, max_bytes=10 * row_bytes)
+
+    async def encoded(labels: tuple[str, ...]) -> int:
+        before = bank.encoded_prompts
+        await bank.features(labels, ("{}",))
+        return bank.encoded_prompts - before
+
+    assert await encoded(LABELS[:10]) == 10
+    assert await encoded(LABELS[:10]) == 0
+    assert await encoded(LABELS[:11]) == 1
+    assert await encoded(LABELS[:11]) == 1, "a bank of 11 rows does not fit, and of its rows one does not"
+    assert await encoded(LABELS[2:7]) == 0
+    assert await encoded(LABELS[20:26]) == 6  # this bank and the one before have 11 rows, one too many
+    assert await encoded(LABELS[20:26]) == 0
+    assert await encoded(LABELS[2:7]) == 1, "the six new rows left four of these five"
