@@ -1,4 +1,4 @@
-"""Array types by dtype; the axes stand in the docstring or the comment of whoever makes or takes the array."""
+"""Array types by dtype; docstrings and comments state the axes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -173,7 +173,7 @@ class ModelContract(_Record):
 
     @property
     def notice(self) -> str | None:
-        """What whoever reads an answer has to know of the model: the first paragraph of its card; None without one."""
+        """Return the limitation that users of the model should know: the first paragraph of its card, if it has one."""
         first = self.card.strip().split("\n\n")[0]
         return " ".join(first.split()) or None
 

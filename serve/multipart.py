@@ -43,7 +43,7 @@ class Part:
 
 
 class PartEnd(Enum):
-    """The part that was under way is complete."""
+    """The current part is complete."""
 
     END = auto()
 
@@ -82,13 +82,13 @@ class FormReader:
         return len(self._held)
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """What a chunk completes: a `Part`, then its data in pieces, then `PartEnd.END`.
+        """Yield what a chunk completes: a `Part`, then its data in pieces, then `PartEnd.END`.
 
         Raises:
-            InvalidOption, UnsupportedMedia: the form cannot be read; says why.
+            InvalidOption, UnsupportedMedia: the form cannot be read; states why.
         """
         if self._state is State.EPILOGUE:
-            return  # whatever follows the closing boundary is no part of the form
+            return  # bytes after the closing boundary are ignored
         self._held = self._held + chunk if self._held else chunk
         is_moving = True
         while is_moving:
@@ -126,7 +126,7 @@ class FormReader:
             raise InvalidOption("the form ends before its closing boundary: the upload was cut")
 
     def _take_data(self) -> tuple[bytes, bool]:
-        """Data up to a boundary or as far as it is certain, and whether the boundary was passed."""
+        """Return data up to a boundary, or all that cannot be part of one, and whether there was a boundary."""
         held, delimiter = self._held, self._delimiter
         start = held.find(delimiter)
         while start >= 0:
@@ -163,7 +163,7 @@ class FormReader:
         return _part(held[:end])
 
     def _without_blank_line(self, data: bytes) -> bytes:
-        """Data of a part without the blank line between its headers and it."""
+        """Return data of a part without the blank line after its headers."""
         if not data:
             return data
         start, self._blank_line_bytes = self._blank_line_bytes, 0
@@ -182,10 +182,10 @@ class FormReader:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary a `Content-Type` names.
+    """Return the boundary of a `Content-Type`.
 
     Raises:
-        InvalidOption: none, or one that no line can start with.
+        InvalidOption: there is none, or it is invalid.
     """
     boundary = _parameters(content_type).get("boundary", "")
     if not boundary:
@@ -202,14 +202,14 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def known_charset(given: str, *, of: str) -> str:
-    """Python's name of a charset.
+    """Return Python's name of a charset.
 
     Raises:
-        UnsupportedMedia: not one of those that are read.
+        UnsupportedMedia: the charset is not supported.
     """
     found = CHARSETS.get(given.strip().lower())
     if found is None:
-        raise UnsupportedMedia(f"{of} is in the charset {given[:40]!r}; send UTF-8 (read as well: {_OTHER_CHARSETS})")
+        raise UnsupportedMedia(f"{of} is in the charset {given[:40]!r}; send UTF-8 (also supported: {_OTHER_CHARSETS})")
     return found
 
 
@@ -217,7 +217,7 @@ _OTHER_CHARSETS = "us-ascii, iso-8859-1, windows-1252"
 
 
 def _part(block: bytes) -> Part:
-    """The part of a block of header lines."""
+    """Return the part of a block of header lines."""
     lines = _FOLD.sub(" ", block.decode("latin-1")).split("\r\n")
     pairs = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
     headers = dict(reversed(pairs))  # the first of a name counts
@@ -256,7 +256,7 @@ def _refuse_coding(name: str, headers: dict[str, str]) -> None:
 
 
 def _parameters(header: str) -> dict[str, str]:
-    """Parameters of a header by their names in lower case; `name*` and `name*0` (RFC 2231) go over `name`.
+    """Return the parameters of a header by name in lower case; `name*` and `name*0` (RFC 2231) override `name`.
 
     Quotes may be missing (`boundary=----=_Part_1`), and inside them a backslash stands for itself unless a quote or
     another backslash follows it, as in paths of Windows.
@@ -277,7 +277,7 @@ def _parameters(header: str) -> dict[str, str]:
 
 
 def _utf8(text: str) -> str | None:
-    """Text whose bytes were taken for Latin-1; None where they are not UTF-8."""
+    """Return text whose UTF-8 bytes were decoded as Latin-1; None if they are not UTF-8."""
     try:
         return text.encode("latin-1").decode()
     except UnicodeEncodeError:
@@ -287,7 +287,7 @@ def _utf8(text: str) -> str | None:
 
 
 def _filename(given: str | None) -> str | None:
-    """A file name for people: UTF-8, else the Latin-1 of older clients; browsers write a quote as `%22`."""
+    """Return a file name for display: UTF-8, else the Latin-1 of older clients; browsers write a quote as `%22`."""
     if given is None:
         return None
     text = _utf8(given)

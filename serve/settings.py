@@ -40,8 +40,8 @@ class LimitSettings(BaseModel):
 
     max_upload_bytes: int = Field(512 * 2**20, ge=1, description="Bytes of an upload; past it 413 while it arrives.")
     max_field_bytes: int = Field(2 * 2**20, ge=1024, description="Bytes of all fields beside the video together.")
-    max_candidate_labels: int = Field(1000, ge=1, le=100_000, description="Labels one request may bring along.")
-    max_templates: int = Field(64, ge=1, le=1000, description="Templates one request may bring along.")
+    max_candidate_labels: int = Field(1000, ge=1, le=100_000, description="Labels that one request may have.")
+    max_templates: int = Field(64, ge=1, le=1000, description="Templates that one request may have.")
     max_label_chars: int = Field(500, ge=1, le=10_000, description="Characters of one label.")
     max_num_clips: int = Field(10, ge=1, le=10, description="Largest num_clips.")
     max_in_flight: int = Field(
@@ -136,7 +136,7 @@ class ServeSettings(BaseSettings):
         description="Folder for compiled graphs, parity results and text features; safe to delete.",
     )
     upload_dir: Path = Field(
-        Path(tempfile.gettempdir()), description="Folder in which each server makes its own for uploads under way."
+        Path(tempfile.gettempdir()), description="Folder in which each server creates a folder for current uploads."
     )
     data_dir: Path = Field(
         Path("~/.local/share/actserve"), description="Folder of the database, unless store_url names another; keep it."

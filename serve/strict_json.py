@@ -1,7 +1,7 @@
-"""Strict JSON: the only reader of JSON that came from outside (bodies, options, page tokens, stored documents).
+"""Strict JSON: the only reader of external JSON (bodies, options, page tokens, stored documents).
 
-RFC 8259 leaves to each reader what to do with duplicate names, huge numbers, deep nesting and unpaired surrogates. Here
-all of them are refused: numbers are finite and bounded, nesting is bounded, names are unique, and text is Unicode that
+RFC 8259 leaves duplicate names, huge numbers, deep nesting and unpaired surrogates to the reader. All of them are
+refused here: numbers are finite and bounded, nesting is bounded, names are unique, and text is Unicode that
 can be written as UTF-8 and stored by every database.
 """
 
@@ -22,7 +22,7 @@ class InvalidJson(ValueError):
 
 
 def loads(source: str | bytes) -> Any:
-    """The value of a JSON text; bytes have to be UTF-8, a byte-order mark before them is skipped.
+    """Parse a JSON text; bytes have to be UTF-8, a byte-order mark is skipped.
 
     Raises:
         InvalidJson: names what was found and what is allowed.
@@ -40,7 +40,7 @@ def loads(source: str | bytes) -> Any:
 
 
 def decoded(source: str | bytes) -> str:
-    """The text of a JSON document without its byte-order mark.
+    """Return the text of a JSON document without its byte-order mark.
 
     Raises:
         InvalidJson: the bytes are not UTF-8, or the text is not valid Unicode.
@@ -126,6 +126,6 @@ def _check_text(text: str) -> None:
 
 
 def _shown(text: str) -> str:
-    """The start of a text for a message, safe to encode."""
+    """Return the start of a text for a message, safe to encode."""
     start = text[:40] + ("..." if len(text) > 40 else "")
     return start.encode("utf-8", "backslashreplace").decode()

@@ -205,7 +205,7 @@ class FeedbackFolder:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, or its process dies
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed or the process dies
             yield
 
 

@@ -1,7 +1,8 @@
-"""The bank: text features of all prompts of a vocabulary, encoded once and kept by prompt.
+"""The bank: text features of all prompts of a vocabulary, encoded once and cached by prompt.
 
-Memory and disk are keyed by the filled template and belong to one model version, so a changed label costs one prompt
-per template and labels shared by vocabularies cost nothing. For X-CLIP these are the features before its prompt head.
+The caches in memory and on disk are keyed by prompt and belong to one model version: a changed label costs one prompt
+per template, and labels that several vocabularies share are encoded once. For X-CLIP these are the features before its
+prompt head.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from serve.text.tokenizer import Tokenizer, pad_rows
 
 MAX_MERGES = 64  # entries: lists of phrases under a template
 
-Progress = Callable[[int, int], None]  # prompts done, prompts in all
+Progress = Callable[[int, int], None]  # prompts done, total
 
 
 class TextEncoder(Protocol):
@@ -36,7 +37,7 @@ class TextEncoder(Protocol):
 
 
 class PromptBank:
-    """Text features of prompts under one model version; least recently used prompts leave when memory is full."""
+    """Text features of prompts under one model version, in LRU caches of limited size."""
 
     def __init__(
         self,
@@ -63,17 +64,17 @@ class PromptBank:
         self.encoded_prompts = 0  # so far, for metrics and tests
 
     def close(self) -> None:
-        """Let go of the file of kept rows."""
+        """Close the cache on disk."""
         if self._kept is not None:
             self._kept.close()
 
     def check(self, phrases: Sequence[str], templates: Sequence[str], *, num_phrases: int) -> None:
-        """Make sure that phrases can be encoded, and a bank of `num_phrases` be held, before anything depends on it.
+        """Check that phrases can be encoded and that a bank of `num_phrases` fits into memory; blocks.
 
-        Blocks; `phrases` are those of the bank that nobody has looked at yet.
+        `phrases` are those of the bank that were not checked before.
 
         Raises:
-            InvalidVocabulary: a prompt is longer than the model's context, or the bank would not fit into memory.
+            InvalidVocabulary: a prompt is longer than the model's context, or the bank does not fit into memory.
         """
         is_averaged = self._encoder.contract.scoring.ensembling == "mean_embedding"
         needed = num_phrases * (1 if is_averaged else len(templates)) * self._encoder.contract.embed_dim * 4
@@ -107,7 +108,7 @@ class PromptBank:
         return found
 
     async def merges(self, phrases: tuple[str, ...], template: str) -> Merges:
-        """Which phrases this model cannot tell apart, as prompts of a template."""
+        """Return which phrases the model does not distinguish, as prompts of a template."""
         key = (phrases, template)
         found = self._merges.get(key)
         if found is None:
@@ -126,7 +127,7 @@ class PromptBank:
         return bank
 
     async def _rows_of(self, filled: Sequence[str], progress: Progress | None) -> Float32Array:
-        """Features [R, D] of prompts: from memory, then from disk, the rest encoded."""
+        """Return features [R, D] of prompts: from memory, from disk, or encoded."""
         found = {prompt: self._rows[prompt] for prompt in filled if prompt in self._rows}
         absent = [prompt for prompt in dict.fromkeys(filled) if prompt not in found]
         if absent and self._kept is not None:
@@ -138,16 +139,16 @@ class PromptBank:
         return np.stack([found[prompt] for prompt in filled])
 
     async def _encode(self, texts: Sequence[str], found: dict[str, Float32Array], progress: Progress | None) -> None:
-        """Add the features of texts to `found`; prompts of like length share a run, so little padding is computed.
+        """Add the features of texts to `found`; prompts of similar length share a run, which needs little padding.
 
-        The encoder is given up between runs: a short list does not wait for the end of a long one.
+        The lock is released between runs, so that a short list does not wait for a long one.
         """
         tokens = await asyncio.to_thread(self._tokenizer.encode, texts)
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
         for start in range(0, len(order), self._max_rows):
             part = order[start : start + self._max_rows]
             async with self._encoding:
-                rows = {texts[i]: self._rows[texts[i]] for i in part if texts[i] in self._rows}  # meanwhile by others
+                rows = {texts[i]: self._rows[texts[i]] for i in part if texts[i] in self._rows}  # encoded meanwhile
                 fresh = [i for i in part if texts[i] not in rows]
                 if fresh:
                     rows.update(await self._run([texts[i] for i in fresh], [tokens[i] for i in fresh]))
@@ -157,12 +158,12 @@ class PromptBank:
                 progress(start + len(part), len(texts))
 
     async def _run(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> dict[str, Float32Array]:
-        """Prompt -> [D] of one run of the text graph."""
+        """Run the text graph once; return prompt -> [D]."""
         contract = self._encoder.contract.text
         length = None if contract.dynamic_length else contract.context_length
         features = await self._encoder.encode_text(pad_rows(tokens, pad_id=contract.pad_id, length=length))  # [R, D]
         if not np.isfinite(features).all():
-            raise EngineFailure("the text graph gave a number that is not finite")
+            raise EngineFailure("the text graph returned a number that is not finite")
         rows = {text: row.copy() for text, row in zip(texts, features, strict=True)}
         if self._kept is not None:
             await asyncio.to_thread(self._kept.write, rows)

@@ -72,7 +72,7 @@ def normal_form(text: str) -> str:
 
 
 def caseless_form(text: str) -> str:
-    """The normal form without case, to find a label by a name that somebody typed."""
+    """The normal form without case, to find a label by a name that a user typed."""
     return normal_form(text).casefold()
 
 

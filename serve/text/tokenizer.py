@@ -123,12 +123,12 @@ def pad_rows(rows: Sequence[Sequence[int]], *, pad_id: int, length: int | None =
 
 
 def clean(text: str) -> str:
-    """CLIP's cleaning: mended Unicode, HTML entities twice, one space between words, lower case."""
+    """CLIP's cleaning: repaired Unicode, HTML entities twice, one space between words, lower case."""
     return regex.sub(r"\s+", " ", _mended(text)).strip().lower()
 
 
 def canonicalize(text: str) -> str:
-    """SigLIP's cleaning: mended as CLIP's, then no punctuation, lower case, one space between words."""
+    """SigLIP's cleaning: repaired Unicode as for CLIP, then no punctuation, lower case, one space between words."""
     return " ".join(_mended(text).replace("_", " ").translate(PUNCTUATION).lower().split())
 
 
