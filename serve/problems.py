@@ -61,7 +61,9 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.ContractError: 500,
 }
 RETRY_AFTER_SECONDS = 1
-EVERYWHERE = (errors.InvalidOption,)  # what any route may answer: see `serve.query.check_request_line`
+EVERYWHERE: tuple[type[errors.ActserveError], ...] = (
+    errors.InvalidOption,
+)  # what any route may answer: see `serve.query.check_request_line`
 CONTENT = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 

@@ -56,7 +56,12 @@ class ServedModel:
 
     def video(self, views: UInt8Array) -> VideoFeatures:
         """Encode views [V, T, 3, S, S]."""
-        return VideoFeatures(**self._run("video", {"frames": views}))
+        found = self._run("video", {"frames": views})
+        return VideoFeatures(
+            video_features=found["video_features"],
+            patch_features=found.get("patch_features"),
+            prototype_features=found.get("prototype_features"),
+        )
 
     def texts(self, tokens: Int64Array) -> Float32Array:
         """Encode tokens [R, L] to features [R, D]."""

@@ -13,7 +13,9 @@ from serve.video.containers import CODECS, DEMUXERS
 from serve.video.limits import DecodeSettings
 
 router = APIRouter(tags=["health"])
-NOT_READY = {503: {"description": "The server is starting, or cannot answer.", "content": problems.CONTENT}}
+NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"description": "The server is starting, or cannot answer.", "content": problems.CONTENT}
+}
 
 
 class Readiness(BaseModel):
