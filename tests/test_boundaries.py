@@ -72,6 +72,7 @@ DECODING = [
     "video/jpeg",
     "video/tracks",
     "video/limits",
+    "video/memory",
     "video/metadata",
     "video/packet_index",
     "video/pictures",

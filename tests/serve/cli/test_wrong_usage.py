@@ -28,8 +28,8 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (b"file,label\n", "names no clip"),
         (b"file,label\nmissing.mp4\n", "there is no file"),
         (b"file,label\n,walking\n", "there is no file"),
-        (b"file,label\n\xff.mp4,x\n", "no CSV in UTF-8"),
-        (b"file,label\n" + b"x" * 200_000 + b",y\n", "no CSV in UTF-8"),
+        (b"file,label\n\xff.mp4,x\n", "not CSV in UTF-8"),
+        (b"file,label\n" + b"x" * 200_000 + b",y\n", "not CSV in UTF-8"),
     ],
     ids=["columns", "empty", "no row", "absent", "no name", "Latin-1", "long field"],
 )
