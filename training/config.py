@@ -3,15 +3,16 @@
 Unknown keys are errors. The resolved configuration is printed at start as YAML, kept beside the checkpoint and in it.
 """
 
-import math
+import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 
 class ConfigError(ValueError):
@@ -24,12 +25,35 @@ def _at_least(config: Any, prefix: str, lowest: float, *names: str) -> None:
             raise ConfigError(f"{prefix}.{name}: at least {lowest} is needed, found {getattr(config, name)}")
 
 
+def _number(value: object) -> object:
+    """A number that YAML takes for text, since it has no dot: 1e-5."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
+
+
+def _word(value: object) -> object:
+    """Text that YAML takes for a number: fold 1."""
+    return str(value) if type(value) is int else value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Word = Annotated[str, BeforeValidator(_word)]
+
+
+class _Record:
+    """Base of every part of a configuration: how pydantic reads it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
 @dataclass(frozen=True, kw_only=True)
-class LoraConfig:
+class LoraConfig(_Record):
     """Low-rank adapters (arXiv:2106.09685) of matrices that themselves stay as they are."""
 
     rank: int = 0  # no adapters where 0
-    alpha: float = 16.0  # the change is alpha / rank times the product of its two factors
+    alpha: Number = 16.0  # the change is alpha / rank times the product of its two factors
     matrices: tuple[str, ...] = ("*attn.in_proj_weight", "*attn.qkv.weight", "*out_proj.weight", "*attn.proj.weight")
 
     def __post_init__(self) -> None:
@@ -38,7 +62,7 @@ class LoraConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(_Record):
     """What is trained: a family and the plain values `build_model` takes; names of weights match with `*`."""
 
     family: str = "actionclip"
@@ -47,12 +71,12 @@ class ModelConfig:
     frozen: tuple[str, ...] = ()  # weights that stay as they are
     lora: LoraConfig = LoraConfig()
     # standard deviation of fresh frame positions; the systems' own 0.02 drowns beside features of length sqrt(D)
-    frame_position_spread: float = 0.02
+    frame_position_spread: Number = 0.02
     checkpointing: bool = False  # blocks keep no activations and are run again on the way back
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtraSource:
+class ExtraSource(_Record):
     """A further list of labelled videos that joins the training entries, e.g. a server's feedback."""
 
     source: str = "feedback"  # feedback, frames, videos, csv, folder
@@ -68,14 +92,17 @@ class ExtraSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(_Record):
     """What it is trained on; `training.sources.registry` and `training.data.clips.rules` hold the known names."""
 
-    source: str = "demo"  # demo, frames, videos, csv, folder, feedback, shards
+    source: str = "demo"  # demo, frames, videos, csv, folder, feedback, shards, ucf101, hmdb51, kinetics, ssv2, ntu
     train: str = ""  # list, CSV, folder of class folders, or shards (braces and * expand)
     val: str = ""  # the same, to evaluate on
     root: str = ""  # folder that relative paths in lists start from; the list's own where empty
-    classes: str = ""  # CSV `id,name`; lists of numbers need it
+    val_split: str = ""  # part of `val`, where it names parts: train, val, test; val where empty
+    fold: Word = ""  # of ucf101 and hmdb51: 1, 2, 3; of ntu: xsub, xview, xset
+    classes: str = ""  # class list, e.g. a CSV `id,name`; lists of numbers need it
+    first_label: int | None = None  # 0 or 1: what lists of numbers count from; as the class list where absent
     shots: int = 0  # K training videos of each class; all of them where 0
     shots_seed: int = 0  # which K
     templates: tuple[str, ...] = ("{}",)  # prompts of a class name, one of them drawn at each step
@@ -83,17 +110,17 @@ class DataConfig:
     system: str = "plain"  # plain, actionclip, xclip: sampling, cuts and augmentation
     image_size: int = 80  # S, pixels
     num_frames: int = 8  # T
-    mean: tuple[float, ...] = ()  # of RGB in 0..1; the system's where empty
-    std: tuple[float, ...] = ()
+    mean: tuple[Number, ...] = ()  # of RGB in 0..1; the system's where empty
+    std: tuple[Number, ...] = ()
     fixed_frames: bool = False  # train on the frames testing looks at, as ActionCLIP's HMDB51 and UCF101 runs do
-    randaugment: tuple[float, ...] = ()  # N, M; none where empty (ActionCLIP on Kinetics-400: 2, 9)
+    randaugment: tuple[Number, ...] = ()  # N, M; none where empty (ActionCLIP on Kinetics-400: 2, 9)
     directional: bool = False  # labels know left from right: never mirror
     mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> what its mirror image shows (X-CLIP)
     jitter: Literal["frame", "clip"] = "frame"  # how far one draw of colours reaches
     workers: int = 4  # loading processes; never more than the processors a process may run on
     shuffle_buffer: int = 64  # samples of shards that wait to be drawn, each worker
-    deadline_seconds: float = 30.0  # of one video; past it the decode process is killed
-    max_bad_share: float = 0.05  # of the entries; training stops past it
+    deadline_seconds: Number = 30.0  # of one video; past it the decode process is killed
+    max_bad_share: Number = 0.05  # of the entries; training stops past it
     extra: tuple[ExtraSource, ...] = ()  # further lists to train on, beside a list or folder
 
     def __post_init__(self) -> None:
@@ -102,6 +129,10 @@ class DataConfig:
                 raise ConfigError(f"data.{name}: {size[1]} numbers or none are needed, found {getattr(self, name)}")
         _at_least(self, "data", 1, "image_size", "num_frames", "shuffle_buffer")
         _at_least(self, "data", 0, "shots", "shots_seed")
+        if self.first_label not in (None, 0, 1):
+            raise ConfigError(f"data.first_label: 0 or 1 is needed, found {self.first_label}")
+        if self.val_split not in ("", "train", "val", "test"):
+            raise ConfigError(f"data.val_split: train, val or test is needed, found {self.val_split!r}")
         if not 0 <= self.max_bad_share < 1:
             raise ConfigError(f"data.max_bad_share: 0 to below 1 is needed, found {self.max_bad_share}")
         if self.workers < 0 or not 0 < self.deadline_seconds <= 3600:
@@ -114,15 +145,15 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(_Record):
     """What is asked of the features; `training.objectives` holds the kinds."""
 
     kind: str = "phrases"  # phrases: against every class name; pairs: ActionCLIP's KL of the batch; sigmoid: SigLIP's
-    smoothing: float = 0.0  # of the targets
-    mixup: float = 0.0  # alpha; X-CLIP 0.8
-    cutmix: float = 0.0  # alpha; X-CLIP 1.0
-    cutmix_share: float = 0.5  # of the batches where both are on
-    evaluation_scale: float = 0.0  # logits when testing and serving: this times the cosine; the learned one where 0
+    smoothing: Number = 0.0  # of the targets
+    mixup: Number = 0.0  # alpha; X-CLIP 0.8
+    cutmix: Number = 0.0  # alpha; X-CLIP 1.0
+    cutmix_share: Number = 0.5  # of the batches where both are on
+    evaluation_scale: Number = 0.0  # logits when testing and serving: this times the cosine; the learned one where 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1 or not 0 <= self.cutmix_share <= 1:
@@ -134,25 +165,25 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(_Record):
     """How the weights move."""
 
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
     groups: str = "plain"  # plain, actionclip, xclip: which weights decay, and how fast each part moves
-    lr: float = 1.5e-3  # highest learning rate
-    vision_ratio: float = 1.0  # of ActionCLIP's groups: the vision tower's rate over lr
-    fusion_ratio: float = 10.0  # and the head's
-    layer_decay: float = 1.0  # rate of a block over that of the one after it
-    weight_decay: float = 0.05
-    betas: tuple[float, ...] = (0.9, 0.98)
-    momentum: float = 0.9  # of sgd
+    lr: Number = 1.5e-3  # highest learning rate
+    vision_ratio: Number = 1.0  # of ActionCLIP's groups: the vision tower's rate over lr
+    fusion_ratio: Number = 10.0  # and the head's
+    layer_decay: Number = 1.0  # rate of a block over that of the one after it
+    weight_decay: Number = 0.05
+    betas: tuple[Number, ...] = (0.9, 0.98)
+    momentum: Number = 0.9  # of sgd
     schedule: str = "cosine"  # cosine, actionclip_cosine, actionclip_multistep, xclip_cosine
     warmup_steps: int = 0
-    warmup_epochs: float = 0.0  # in place of steps
-    drops: tuple[float, ...] = ()  # of multistep: epochs after which the rate is a tenth
-    clip_norm: float = 0.0  # of the gradient; not cut where 0
-    ema: float = 0.0  # decay of the averaged weights, which are then the ones kept
-    highest_scale: float = 100.0  # of exp(logit_scale); not bounded where 0
+    warmup_epochs: Number = 0.0  # in place of steps
+    drops: tuple[Number, ...] = ()  # of multistep: epochs after which the rate is a tenth
+    clip_norm: Number = 0.0  # of the gradient; not cut where 0
+    ema: Number = 0.0  # decay of the averaged weights, which are then the ones kept
+    highest_scale: Number = 100.0  # of exp(logit_scale); not bounded where 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema < 1:
@@ -165,12 +196,12 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(_Record):
     """How long, how often, where."""
 
     out: str = "runs/demo"
     steps: int = 0  # of the optimiser; epochs in their place
-    epochs: float = 0.0
+    epochs: Number = 0.0
     batch_size: int = 32  # samples of a step, over all processes
     micro_batch: int = 0  # samples a process runs at once; all of its share where 0
     seed: int = 0
@@ -197,7 +228,7 @@ NEUTRAL = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(_Record):
     """A whole run."""
 
     model: ModelConfig = ModelConfig()
@@ -221,8 +252,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         _put(document, key.split("."), yaml.safe_load(value))
     if "run" not in document:
         raise ConfigError("run: the part that says how long is missing; run.steps or run.epochs")
-    config: TrainConfig = _build(TrainConfig, document, "")
-    return config
+    return _validated(document)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
@@ -240,6 +270,11 @@ class _TuplesAsLists(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Values that are the same object are written out each time."""
         return True
+
+
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration that an earlier version saved, with the defaults of keys that it did not have yet."""
+    return _overlay(plain(TrainConfig(run=RunConfig(steps=1))), saved)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -284,33 +319,69 @@ def _put(document: dict[str, Any], keys: list[str], value: Any) -> None:
     document[keys[-1]] = value
 
 
-def _build(kind: Any, value: Any, name: str) -> Any:
-    if not is_dataclass(kind):
-        return _checked(kind, value, name)
-    if not isinstance(value, dict):
-        raise ConfigError(f"{name or 'configuration'}: a mapping is needed, found {value!r}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(value) - {item.name for item in fields(kind)})
-    if unknown:
-        known = ", ".join(item.name for item in fields(kind))
-        raise ConfigError(f"{name or 'configuration'}: unknown keys {', '.join(unknown)}; known: {known}")
-    prefix = f"{name}." if name else ""
-    return kind(**{key: _build(hints[key], item, f"{prefix}{key}") for key, item in value.items()})  # type: ignore[operator]
+def _validated(document: Mapping[str, Any]) -> TrainConfig:
+    """Check a document strictly; JSON, since it has lists for tuples.
+
+    Raises:
+        ConfigError: names the key, what is allowed and what was found.
+    """
+    for name, value in _leaves(document):
+        if not isinstance(value, str | int | float | None):
+            raise ConfigError(f"{name}: text or a number is needed, found {value!r}; put quotes around it")
+    try:
+        return _READER.validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise _config_error(error) from error
 
 
-def _checked(kind: Any, value: Any, name: str) -> Any:
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_build(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value))
-    if origin is Literal and value not in parts:
-        raise ConfigError(f"{name}: one of {', '.join(parts)} is needed, found {value!r}")
-    if kind is float and not isinstance(value, bool):
-        with suppress(TypeError, ValueError, OverflowError):
-            number = float(value)  # YAML reads 1e-5 as text: it wants a dot
-            if math.isfinite(number):
-                return number
-    if origin in (tuple, Mapping) and not isinstance(value, origin):
-        raise ConfigError(f"{name}: a {'list' if origin is tuple else 'mapping'} is needed, found {value!r}")
-    if isinstance(kind, type) and (type(value) is not kind or kind is float):  # a float that is one has returned
-        raise ConfigError(f"{name}: {kind.__name__} is needed, found {value!r}")
-    return value
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """(key, value) of all plain values of a document.
+
+    Raises:
+        ConfigError: a key is not text.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"{name or 'configuration'}: keys are text, found {key!r}")
+            yield from _leaves(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{name}[{number}]")
+    else:
+        yield name, value
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    """The first fault pydantic found, as key, expected and found."""
+    fault = error.errors(include_url=False)[0]
+    own = fault.get("ctx", {}).get("error")
+    if isinstance(own, ConfigError):
+        return own
+    *above, last = fault["loc"] or ("configuration",)
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in above).lstrip(".")
+        return ConfigError(f"{where or 'configuration'}: unknown key {last}; known: {', '.join(_known_keys(above))}")
+    if fault["type"] == "missing":
+        return ConfigError(f"{name}: a value is needed, found none")
+    expected = WORDS.get(fault["type"]) or str(fault.get("ctx", {}).get("expected", fault["msg"]))
+    return ConfigError(f"{name or 'configuration'}: {expected} is needed, found {repr(fault['input'])[:200]}")
+
+
+def _known_keys(above: Sequence[int | str]) -> list[str]:
+    """Keys of the part of a configuration at a place."""
+    kind: Any = TrainConfig
+    for part in above:
+        hints = typing.get_type_hints(kind) if isinstance(part, str) else {}
+        kind = hints[part] if isinstance(part, str) else typing.get_args(kind)[0]
+    return [item.name for item in fields(kind)]
+
+
+_READER = TypeAdapter(TrainConfig)
+WORDS = {  # of pydantic's kinds of faults
+    "float_type": "a number", "finite_number": "a finite number", "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text", "tuple_type": "a list", "mapping_type": "a mapping", "dict_type": "a mapping",
+    "dataclass_type": "a mapping", "model_type": "a mapping",
+}  # fmt: skip

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.start import starting_model
-from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, differences, plain
+from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, completed, differences, plain
 from training.contracts import scoring_of, text_of
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.distributed import Place, wait_for_all
@@ -155,7 +155,7 @@ def _plain_weights(model: VideoTextModel) -> dict[str, Tensor]:
 
 def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:
     """Another configuration means another run: going on would mix them, beginning anew would destroy the first."""
-    changed = [name for name in differences(saved, plain(config)) if name not in NEUTRAL]
+    changed = [name for name in differences(completed(saved), plain(config)) if name not in NEUTRAL]
     if changed:
         raise ConfigError(
             f"run.out: {config.run.out} holds a run of another configuration ({', '.join(changed[:6])}); "

@@ -7,7 +7,7 @@ import torch
 
 from training.checkpoints.own import CheckpointError, load_checkpoint
 from training.checkpoints.start import starting_model
-from training.config import ConfigError, TrainConfig, as_yaml, load_config
+from training.config import ConfigError, TrainConfig, as_yaml, completed, differences, load_config, plain
 from training.losses import actionclip_kl, smoothed_cross_entropy, soft_cross_entropy
 from training.models.adapters import merged_weights
 from training.trainer import set_seeds, train
@@ -27,12 +27,29 @@ def small(out: Path, steps: int) -> TrainConfig:
     return load_config(DEMO, [*SMALL, f"run.out={out}", f"run.steps={steps}"])
 
 
+def test_a_run_of_an_earlier_version_goes_on_under_new_keys() -> None:
+    config = load_config(DEMO, SMALL)
+    saved = plain(config)
+    for key in ("val_split", "fold", "first_label"):
+        del saved["data"][key]
+    assert differences(saved, plain(config)) == ["data.fold", "data.val_split"]
+    assert differences(completed(saved), plain(config)) == []
+    assert differences(completed(saved), plain(load_config(DEMO, [*SMALL, "data.fold=1"]))) == ["data.fold"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("optim.lrr=1", "unknown keys lrr"),
-        ("nosuch.a=1", "unknown keys nosuch"),
-        ("run.steps=many", "run.steps"),
+        ("optim.lrr=1", "optim: unknown key lrr"),
+        ("nosuch.a=1", "unknown key nosuch"),
+        ("run.steps=many", "run.steps: a whole number is needed, found 'many'"),
+        ("run.steps=2.0", "run.steps: a whole number is needed, found 2.0"),
+        ("run.compile=1", "run.compile: true or false is needed, found 1"),
+        ("run.precision=fp8", "run.precision: 'fp32' or 'bf16' is needed, found 'fp8'"),
+        ("data.train=2020-01-01", "data.train: .* put quotes"),
+        ("optim.betas=[0.9, x]", r"optim\.betas\[1\]: "),
+        ("data.first_label=2", "data.first_label"),
+        ("data.val_split=eval", "data.val_split"),
         ("run.steps=0", "one of them is needed"),
         ("run.epochs=2", "one of them is needed"),
         ("run.batch_size=0", "at least 1"),
@@ -40,10 +57,10 @@ def small(out: Path, steps: int) -> TrainConfig:
         ("loss.smoothing=1", "loss.smoothing"),
         ("model.lora.rank=-1", "model.lora.rank"),
         ("optim.ema=1.5", "optim.ema"),
-        ("optim.lr=fast", "optim.lr: float is needed"),
-        ("optim.lr=nan", "optim.lr: float is needed"),
-        ("optim.lr=.inf", "optim.lr: float is needed"),
-        ("optim.lr=[1e-5]", "optim.lr: float is needed"),
+        ("optim.lr=fast", "optim.lr: a .*number"),
+        ("optim.lr=nan", "optim.lr: a .*number"),
+        ("optim.lr=.inf", "optim.lr: a .*number"),
+        ("optim.lr=[1e-5]", "optim.lr: a .*number"),
         ("run.steps", "a.b=value"),
     ],
 )

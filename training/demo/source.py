@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.config import ConfigError, TrainConfig
+from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.clips.datasets import loading_workers, workers_start
 from training.data.clips.rules import preprocess_of
 from training.demo.captions import combinations
@@ -19,7 +19,10 @@ from training.models.base import VideoTextModel
 from training.monitor import Measured
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-OF_LISTS = ("train", "val", "root", "classes", "extra", "randaugment", "directional", "mirrored")
+OF_LISTS = (
+    "train", "val", "val_split", "root", "fold", "classes", "first_label", "shots", "extra", "randaugment", "directional",
+    "mirrored",
+)  # fmt: skip
 
 
 class DemoSource:
@@ -30,7 +33,7 @@ class DemoSource:
     num_entries: int | None = None
 
     def __init__(self, config: TrainConfig) -> None:
-        if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name)]:
+        if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name) != getattr(DataConfig(), name)]:
             raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and takes no such key")
         self._config = config
         if place_among_ranks()[1] > 1:
