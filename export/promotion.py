@@ -4,7 +4,6 @@ Both versions see the same clips, so their hits are compared in pairs: the inter
 drawing clips with replacement (paired bootstrap). A candidate whose interval reaches below the margin is refused.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,11 +15,15 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError
 from serve.contract import ModelContract
+from serve.lists.errors import AnnotationError
 from serve.scoring import reduce_logits
 from serve.served_model import ServedModel
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from training.data.decoding.process import DecodeProcess
+from training.data.lists.labels import entries_of, numbered
+from training.data.lists.listing import read_listing, rows_of_part
+from training.data.lists.rows import ListOptions
 from training.evaluation.bootstrap import paired_bootstrap
 
 
@@ -54,24 +57,23 @@ class Decision:
 
 
 def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
-    """Clips and the vocabulary of a CSV with columns `file` (or `path`) and `label`; files are relative to it.
+    """Return the clips and the vocabulary of a table of labelled videos, by the grammar of all lists.
 
     Raises:
-        ExportError: no such columns, an empty label, fewer than two clips or labels.
+        ExportError: the table is not understood, a file is missing, or there are fewer than two clips or labels.
     """
-    with index.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream)
-        columns = rows.fieldnames or ()
-        where = next((name for name in ("file", "path") if name in columns), None)
-        if where is None or "label" not in columns:
-            raise ExportError(f"{index}: columns file and label are needed, found {', '.join(columns)}")
-        pairs = [(index.parent / row[where], (row["label"] or "").strip()) for row in rows]
-    labels = tuple(dict.fromkeys(label for _, label in pairs))
-    if "" in labels:
-        raise ExportError(f"{index}: every clip needs a label")
-    if len(pairs) < 2 or len(labels) < 2:
-        raise ExportError(f"{index}: {len(pairs)} clips of {len(labels)} labels, at least 2 of each are needed")
-    return [LabelledClip(path=path, label=labels.index(label)) for path, label in pairs], labels
+    try:
+        listing = read_listing(index, ListOptions(kind="csv"))
+        rows = rows_of_part(listing, "", option="a list of its own")
+        names = numbered(rows, listing).names
+        entries = entries_of(rows, names)
+    except AnnotationError as error:
+        raise ExportError(str(error)) from error
+    if absent := [entry.path for entry in entries if not entry.path.is_file()]:
+        raise ExportError(f"{index}: there is no file {absent[0]} ({len(absent)} absent)")
+    if len(entries) < 2 or len(names) < 2:
+        raise ExportError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
+    return [LabelledClip(path=entry.path, label=entry.label) for entry in entries], names
 
 
 def compare(

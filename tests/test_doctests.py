@@ -8,6 +8,7 @@ import pytest
 
 MODULES = (
     "serve.independence",
+    "serve.lists.parts",
     "serve.parity",
     "serve.scoring",
     "serve.text.prompts",

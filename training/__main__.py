@@ -28,10 +28,10 @@ if __name__ == "__main__":  # the imports below need it
 from serve.cli.calls import DEFAULT_SERVER, Server
 from serve.cli.parameters import Version, check_variables
 from serve.errors import ActserveError
+from serve.lists.errors import AnnotationError
 from training.config import ConfigError
 from training.data import command_line as data
 from training.data.bad_videos import TooManyBadVideosError
-from training.data.lists.annotations import AnnotationError
 from training.evaluation import command_line as evaluation
 from training.evaluation.errors import EvaluationError
 from training.few_shot.command_line import few_shot

@@ -5,7 +5,6 @@ actserve vocab add sports "playing padel" --synonym "paddle tennis"
 actserve vocab history sports
 """
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,9 @@ from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
 from serve.cli.parameters import Yes, confirm
 from serve.errors import ActserveError
 from serve.extras import require_extra
+from serve.lists.errors import AnnotationError
+from serve.lists.labelled_table import read_labelled_table
+from serve.lists.text import read_text
 
 app = typer.Typer(no_args_is_help=True, help="Vocabularies of a running server.")
 
@@ -296,14 +298,12 @@ def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
         typer.BadParameter: the index is not such a table, or a file does not exist.
     """
     try:
-        with index.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            if not {"file", "label"} <= set(rows.fieldnames or ()):
-                columns = ", ".join(rows.fieldnames or ()) or "none"
-                raise typer.BadParameter(f"{index}: the columns file and label are needed, found {columns[:200]}")
-            pairs = [(row["file"] or "", (row["label"] or "").strip() or None) for row in rows]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise typer.BadParameter(f"{index} is not CSV in UTF-8: {error}") from error
+        table = read_labelled_table(read_text(index), may_lack_label=True)
+    except AnnotationError as error:
+        raise typer.BadParameter(str(error)) from error
+    if any(row.part for row in table.rows):
+        raise typer.BadParameter(f"{index}: the column {table.part_column} names parts, a calibration has none")
+    pairs = [(row.path, row.label or None) for row in table.rows]
     if not pairs:
         raise typer.BadParameter(f"{index} names no clip")
     absent = [file for file, _ in pairs if not (index.parent / file).is_file()]

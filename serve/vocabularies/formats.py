@@ -9,18 +9,19 @@ import csv
 import io
 import json
 import re
-from typing import cast
 
 from serve.errors import InvalidVocabulary, UnsupportedMedia
 from serve.json_models import read_model
+from serve.lists.errors import AnnotationError
+from serve.lists.tables import read_table
+from serve.lists.text import TextFile, decode_text
 from serve.text import label_lists
-from serve.text.normalization import trimmed
 from serve.unicode_text import text_fault
 from serve.vocabularies.changes import LabelInput, VocabularyInput
 from serve.vocabularies.vocabulary import Vocabulary
 
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "txt": "text/plain"}
-CSV_DELIMITERS = ",;\t，"
+COLUMNS = frozenset({"name", "synonyms", "negatives"})
 WORD_EDGES = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
 
@@ -37,9 +38,9 @@ def parse(body: bytes, media_type: str, *, split_names: bool = False) -> Vocabul
             f"the media type is {media_type!r}; a vocabulary has to be {', '.join(MEDIA_TYPES.values())}"
         )
     try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidVocabulary(f"the text is not UTF-8: byte {error.start} cannot be read") from error
+        text = decode_text(body, "the text").text
+    except AnnotationError as error:
+        raise InvalidVocabulary(str(error)) from error
     fault = text_fault(text)
     if fault is not None:
         raise InvalidVocabulary(f"the text holds {fault}")
@@ -78,26 +79,19 @@ def _from_json(text: str) -> VocabularyInput:
 
 
 def _from_csv(text: str) -> VocabularyInput:
-    header = text.lstrip().partition("\n")[0]
-    delimiter = next((letter for letter in CSV_DELIMITERS if letter in header), ",")
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     labels: list[str | LabelInput] = []
     try:
-        columns = [trimmed(name) for name in rows.fieldnames or ()]
-        if "name" not in columns:
-            raise InvalidVocabulary(f"the CSV needs a column `name`, found {', '.join(columns) or 'none'}")
-        rows.fieldnames = columns
-        for row in rows:
-            if row["name"] is None:
-                raise InvalidVocabulary(f"line {rows.line_num} has no name")
-            if any(map(str.strip, cast(dict[str | None, list[str]], row).get(None, ()))):
-                raise InvalidVocabulary(
-                    f"line {rows.line_num} has more cells than the header; quote a cell that holds {delimiter!r}"
-                )
-            synonyms, negatives = (_phrases(row.get(key)) for key in ("synonyms", "negatives"))
-            labels.append(LabelInput(name=row["name"], synonyms=synonyms, negatives=negatives))
-    except csv.Error as error:
-        raise InvalidVocabulary(f"the CSV cannot be read at line {rows.line_num}: {error}") from error
+        table = read_table(TextFile(name="the CSV", text=text, encoding="UTF-8"), COLUMNS, may_end_early=True)
+    except AnnotationError as error:
+        raise InvalidVocabulary(str(error)) from error
+    if "name" not in table.columns:
+        found = ", ".join(filter(None, table.columns)) or "none"
+        raise InvalidVocabulary(f"the CSV needs a column `name`, found {found}")
+    for row in table.rows:
+        if not row.cells["name"]:
+            raise InvalidVocabulary(f"{table.place(row)}: the name is missing")
+        synonyms, negatives = (_phrases(row.cells.get(key)) for key in ("synonyms", "negatives"))
+        labels.append(LabelInput(name=row.cells["name"], synonyms=synonyms, negatives=negatives))
     return VocabularyInput(labels=labels)
 
 

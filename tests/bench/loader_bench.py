@@ -33,7 +33,7 @@ from training.data.clips.datasets import Epochs, Sample, TestClips, TrainingClip
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
 from training.data.decoding.pool import processors
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 

@@ -10,7 +10,7 @@ from tests.synthetic_video import make_video, picture
 from training.config import DataConfig
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 
 more_workers_than_processors = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on purpose
 CLASSES = ("closing arms", "opening arms", "waving")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES
+from tests.training.lists import read_rows
 from tests.training.test_trainer import DEMO, SMALL
 from training import trainer
 from training.checkpoints.own import load_checkpoint
@@ -15,8 +17,7 @@ from training.config import ConfigError, TrainConfig, load_config
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips import datasets as clips_module
 from training.data.decoding.pool import processors
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import entries_of, read_rows
+from training.data.lists.labels import entries_of
 from training.data.prepare import Parts, Pictures, prepare
 from training.data.shards.writing import write_shards
 from training.sources.registry import SOURCES, make_source
@@ -109,7 +110,7 @@ def test_too_many_bad_videos_stop_training_with_their_names(data_set: Path, tmp_
         (["data.templates=['no place']"], "data.templates"),
         (["data.max_bad_share=1.5"], "data.max_bad_share"),
         (["data.mean=[0.5]"], "data.mean"),
-        (["data.nosuch=1"], "unknown keys nosuch"),
+        (["data.nosuch=1"], "unknown key nosuch"),
     ],
 )
 def test_a_wrong_source_is_named(changes: list[str], words: str, tmp_path: Path) -> None:

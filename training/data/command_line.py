@@ -2,27 +2,50 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serve.lists.errors import AnnotationError
 from training.config import ConfigError
 from training.data.decoding.pool import processors
-from training.data.lists.annotations import AnnotationError
+
+if TYPE_CHECKING:
+    from training.data.lists.rows import Listing
 
 Workers = Annotated[int, typer.Option(min=0, max=256, help="Decode processes; 0: one for each processor.")]
 Deadline = Annotated[float, typer.Option(min=0.1, max=36000, help="Seconds one video may take.")]
 Classes = Annotated[
-    Path | None, typer.Option(help="CSV `id,name`; lists of numbers need it.", exists=True, dir_okay=False)
+    Path | None,
+    typer.Option(help="Class list, e.g. a CSV `id,name`; lists of numbers need it.", exists=True, dir_okay=False),
 ]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative paths start from; the list's own without it.", file_okay=False)
 ]
-SourceOf = Annotated[str, typer.Option(help="frames, videos, csv, folder, feedback or shards; found out where empty.")]
+SourceOf = Annotated[
+    str,
+    typer.Option(
+        help="frames, videos, csv, folder, feedback, shards, or a published data set: ucf101, hmdb51, kinetics, ssv2, "
+        "ntu; found from the path where empty."
+    ),
+]
+Fold = Annotated[str, typer.Option(help="Of ucf101 and hmdb51: 1, 2 or 3; of ntu: xsub, xview or xset.")]
+FirstLabel = Annotated[
+    int | None, typer.Option(min=0, max=1, help="What the labels of a list of numbers count from; as its class list.")
+]
+Split = Annotated[str, typer.Option(help="Part of a list that names parts: train, val or test.")]
+
+
+def show_layout(listing: "Listing") -> None:
+    """Show how a list was understood, before anything is computed."""
+    for line in listing.layout():
+        typer.echo(line, err=True)
 
 
 def prepare(
-    videos: Annotated[Path, typer.Argument(help="Class folders, a folder with index.csv, or a CSV.", exists=True)],
+    videos: Annotated[
+        Path, typer.Argument(help="Class folders, a folder with index.csv, a CSV or another list.", exists=True)
+    ],
     out: Annotated[Path, typer.Argument(help="Folder of the data set.", file_okay=False)],
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality of the frames.")] = 95,
     short_side: Annotated[int, typer.Option(min=0, max=4320, help="Shorter side, pixels; 0 keeps the size.")] = 256,
@@ -30,11 +53,20 @@ def prepare(
     val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class kept to evaluate on.")] = 0.1,
     test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class kept to test on.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Compare pictures: recoded copies stay in one part.")
+    ] = False,
+    source: SourceOf = "",
+    classes: Classes = None,
+    root: Root = None,
+    fold: Fold = "",
+    first_label: FirstLabel = None,
     workers: Workers = 0,
     deadline: Deadline = 600.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
 ) -> None:
     """Extract frames, split, and write the lists of both systems; a run that was stopped goes on."""
+    from training.data.lists.rows import ListOptions
     from training.data.prepare import Parts, Pictures, PrepareError
     from training.data.prepare import prepare as run
 
@@ -45,7 +77,10 @@ def prepare(
             videos,
             out,
             pictures=None if lists_only else Pictures(quality=quality, short_side=short_side),
-            parts=Parts(val=val, test=test, seed=seed),
+            parts=Parts(val=val, test=test, seed=seed, near_duplicates=near_duplicates),
+            options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
+            classes=classes,
+            show=lambda lines: typer.echo("\n".join(lines), err=True),
             workers=workers or processors(),
             deadline_seconds=deadline,
             retry_failed=retry_failed,
@@ -63,19 +98,24 @@ def shard(
     source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
-    split: Annotated[str, typer.Option(help="Of a list that names parts, only this one.")] = "",
+    fold: Fold = "",
+    first_label: FirstLabel = None,
+    split: Split = "",
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples of a tar file.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the order.")] = 0,
 ) -> None:
     """Write WebDataset shards."""
-    from training.data.lists.listings import class_names, entries_of, kind_of, read_rows
+    from training.data.lists.labels import entries_of, numbered
+    from training.data.lists.listing import read_listing, rows_of_part
+    from training.data.lists.rows import ListOptions
     from training.data.shards.writing import write_shards
 
     try:
-        rows = read_rows(source or kind_of(listing, root=root), listing, root=root)
-        names = class_names(rows, classes)
-        entries = entries_of([row for row in rows if split in ("", row.split)], names)
-        index = write_shards(entries, names, out, samples_per_shard=samples_per_shard, seed=seed)
+        found = read_listing(listing, ListOptions(kind=source, root=root, fold=fold))
+        show_layout(found)
+        read = numbered(rows_of_part(found, split, option="--split"), found, classes, first_label=first_label)
+        entries = entries_of(read.rows, read.names)
+        index = write_shards(entries, read.names, out, samples_per_shard=samples_per_shard, seed=seed)
     except AnnotationError as error:
         raise ConfigError(str(error)) from error
     for failure in index["failures"]:
@@ -90,6 +130,8 @@ def check(
     source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
+    fold: Fold = "",
+    first_label: FirstLabel = None,
     system: Annotated[str, typer.Option(help="plain, actionclip or xclip: sampling and cuts.")] = "actionclip",
     config: Annotated[
         Path | None, typer.Option(help="YAML of a run: its data section decides instead.", exists=True, dir_okay=False)
@@ -110,6 +152,7 @@ def check(
     """Read every entry as training would, before an hour is lost; exit status 1 when training would break."""
     from training.config import DataConfig, load_config
     from training.data.checking.check import check_lists
+    from training.data.lists.rows import ListOptions
 
     data = (
         load_config(config).data
@@ -125,9 +168,8 @@ def check(
     is_fit = check_lists(
         lists,
         data,
-        kind=source,
+        options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
         classes=classes,
-        root=root,
         samples=samples,
         sheet=sheet or lists[0].absolute().parent / "contact_sheet.png",
         seed=seed,

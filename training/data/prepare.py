@@ -14,17 +14,22 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from serve.arrays import Int64Array
+from serve.independence import Independence, independence, independent_groups
+from serve.lists.errors import AnnotationError
 from serve.video.limits import DecodeSettings
 from training.data.decoding.pool import for_each
 from training.data.decoding.process import DISK_IS_FULL, BadVideoError, DecodeProcess
+from training.data.digests import digest_or_none, near_duplicates
 from training.data.failure_file import FailureFile, origin_of, write_lines
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import Row, class_names, labelled, read_rows
+from training.data.lists.labels import labelled, numbered
+from training.data.lists.listing import read_listing
+from training.data.lists.rows import Entry, Listing, ListOptions, Row
 from training.data.lists.splits import PARTS, split_rows
 from training.data.progress import progress_bar
 
@@ -51,6 +56,7 @@ class Parts:
     val: float = 0.1
     test: float = 0.0
     seed: int = 0
+    near_duplicates: bool = False  # compare pictures as well, so that recoded copies stay on one side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +73,28 @@ def prepare(
     *,
     pictures: Pictures | None,
     parts: Parts,
+    options: ListOptions | None = None,
+    classes: Path | None = None,
     workers: int,
     deadline_seconds: float,
     retry_failed: bool,
+    show: Callable[[Sequence[str]], object] = list,
 ) -> dict[str, Any]:
     """Make or complete the data set; without `pictures` the lists of videos alone. Returns counts.
+
+    `show` is called with lines that say how the list was understood, and how many videos are independent.
 
     Raises:
         PrepareError: another run is at work on the same data set, or the disk is full.
         AnnotationError: there is nothing to prepare, or its index cannot be read.
     """
-    base, rows = find_videos(videos)
-    names = class_names(rows, None)
-    rows = labelled(rows, names)
+    options = options or ListOptions()
+    base, listing = find_videos(videos, options)
+    show(listing.layout())
+    read = numbered(listing.rows, listing, classes, first_label=options.first_label)
+    names, rows = read.names, labelled(read.rows, read.names)
+    if outside := [row for row in rows if row.label is None or not 0 <= row.label < len(names)]:
+        raise AnnotationError(f"{outside[0].place}: the class {outside[0].name or outside[0].label} is not in the list")
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
@@ -91,28 +106,59 @@ def prepare(
         for video in placed:
             if reason := _unlistable(video):
                 failures.add(video.path, reason)
-        _write_lists(rows, placed, out, names, parts=split_rows(rows, asdict(parts), seed=parts.seed, base=base),
-                     failures=failures, pictures=pictures)  # fmt: skip
+        groups, found = _groups(rows, parts, workers=workers, deadline_seconds=deadline_seconds)
+        sides = split_rows(rows, asdict(parts), seed=parts.seed, base=base, groups=groups.tolist())
+        _write_lists(rows, placed, out, names, parts=sides, failures=failures, pictures=pictures)
+        show(_told_of_groups(found, groups, sides))
         failures.finish({video.path for video in placed})
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
-    return counts | {"failed": len(failures.reasons), "classes": len(names)} | _part_sizes(out)
+    dependence = {"independent": found.num_independent, "copies": found.num_copies}
+    return counts | {"failed": len(failures.reasons), "classes": len(names)} | dependence | _part_sizes(out)
 
 
-def find_videos(videos: Path) -> tuple[Path, list[Row]]:
-    """(folder the videos are named from, rows) of a CSV, a folder with an `index.csv`, or a folder of class folders.
+def find_videos(videos: Path, options: ListOptions) -> tuple[Path, Listing]:
+    """Return the folder that videos are named from, and the listing: of any kind but shards.
 
     Raises:
-        AnnotationError: it is none of these, or holds no video.
+        AnnotationError: it is not understood, holds no video, or folders of pictures.
     """
     videos = Path(os.path.abspath(videos))  # noqa: PTH100  # without `..`, and symlinks stay what they are
-    index = videos / "index.csv" if (videos / "index.csv").is_file() else videos
-    if index.is_dir():
-        base, rows = index, read_rows("folder", index)
-    else:
-        base, rows = index.parent, read_rows("csv", index)
-    if not rows:
+    listing = read_listing(videos, options)
+    base = options.root or (videos if videos.is_dir() else videos.parent)
+    if not listing.rows:
         raise AnnotationError(f"{videos}: no video in class folders, and no index.csv")
-    return base, rows
+    if any(row.num_frames is not None for row in listing.rows):
+        raise AnnotationError(f"{videos}: a list of frames that are extracted already; there is nothing to prepare")
+    return Path(os.path.abspath(base)), listing  # noqa: PTH100
+
+
+def _groups(
+    rows: Sequence[Row], parts: Parts, *, workers: int, deadline_seconds: float
+) -> tuple[Int64Array, Independence]:
+    """Which videos have to stay on one side [N]: declared groups, names, copies, and near duplicates if asked for."""
+    digests = [digest_or_none(Entry(path=row.path, label=0)) for row in rows]
+    pairs: list[tuple[int, int]] = []
+    if parts.near_duplicates:
+        settings = DecodeSettings.model_validate({"threads": 1, "deadline_seconds": deadline_seconds})
+        pairs = near_duplicates([row.path for row in rows], settings=settings, workers=workers)
+    groups = independent_groups(
+        names=[os.fsencode(row.path.name).decode("utf-8", errors="backslashreplace") for row in rows],
+        digests=digests,
+        declared=[row.group for row in rows],
+        pairs=pairs,
+    )
+    return groups, independence(groups, digests=digests)
+
+
+def _told_of_groups(found: Independence, groups: Int64Array, sides: Sequence[str]) -> list[str]:
+    """What the split of groups came to, for people."""
+    lines = [
+        f"{found.num_clips} videos, {found.num_independent} of them independent; {found.num_copies} copies; "
+        f"the largest group has {found.largest_group}"
+    ]
+    if divided := len({(group, side) for group, side in zip(groups.tolist(), sides, strict=True)}) - len(set(groups)):
+        lines.append(f"note: the parts that the list names divide {divided} groups, so they depend on each other")
+    return lines
 
 
 def folder_name(path: Path, base: Path) -> str:

@@ -20,8 +20,8 @@ from training.monitor import Measured
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
 OF_LISTS = (
-    "train", "val", "val_split", "root", "fold", "classes", "first_label", "shots", "extra", "randaugment", "directional",
-    "mirrored",
+    "train", "val", "val_split", "root", "fold", "classes", "first_label", "shots", "extra", "randaugment",
+    "directional", "mirrored",
 )  # fmt: skip
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from serve.extras import require_extra
-from training.data.command_line import Root, SourceOf
+from training.data.command_line import FirstLabel, Fold, Root, SourceOf, Split
 from training.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from training.data.lists.rows import ListOptions
     from training.evaluation.results import Result
     from training.evaluation.running import Pace
     from training.evaluation.splits import ZeroShot
@@ -36,11 +37,15 @@ def evaluate(
     source: SourceOf = "",
     classes: Annotated[
         list[Path] | None,
-        typer.Option(help="CSV `id,name`, one for all lists or one each.", exists=True, dir_okay=False),
+        typer.Option(
+            help="Class list, e.g. a CSV `id,name`: one for all lists, or one each.", exists=True, dir_okay=False
+        ),
     ] = None,
     own_classes: Annotated[bool, typer.Option("--own-classes", help="Those the checkpoint was trained on.")] = False,
     root: Root = None,
-    split: Annotated[str, typer.Option(help="Of a list that names splits, only this one: train, val, test.")] = "",
+    fold: Fold = "",
+    first_label: FirstLabel = None,
+    split: Split = "",
     clips: Annotated[int, typer.Option(help="Clips of a video.")] = 1,
     crops: Annotated[int, typer.Option(help="Crops of a clip: 1 or 3.")] = 1,
     view_rule: Annotated[str, typer.Option(help="mean_probability or mean_logit; the checkpoint's where empty.")] = "",
@@ -81,6 +86,7 @@ def evaluate(
     if compare:
         _compare(paths, out=out)
         return
+    from training.data.lists.rows import ListOptions
     from training.evaluation.running import Pace
     from training.evaluation.splits import ZeroShot
 
@@ -96,7 +102,8 @@ def evaluate(
         Path(paths[0]),
         lists,
         classes=[OWN] * len(lists) if own_classes else _one_each(classes or [None], len(lists)),
-        reading={"kind": source, "root": root, "split": split},
+        options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
+        split=split,
         changes={
             "num_clips": clips,
             "num_crops": crops,
@@ -127,7 +134,8 @@ def _evaluated(
     lists: Sequence[str],
     *,
     classes: Sequence[Path | str | None],  # of each list
-    reading: Mapping[str, Any],  # of `read_list`
+    options: "ListOptions",
+    split: str,
     changes: Mapping[str, Any],  # of `protocol_of`
     zero_shot: "ZeroShot",
     pace: "Pace",
@@ -159,9 +167,11 @@ def _evaluated(
         if OWN in classes and not checkpoint.labels:
             raise EvaluationError(f"{path} names no classes of its own: give them with --classes")
         listed = [
-            read_list(each, classes=checkpoint.labels if names == OWN else names, **reading)
+            read_list(each, classes=checkpoint.labels if names == OWN else names, options=options, split=split)
             for each, names in zip(lists, classes, strict=True)
         ]
+        for line in (line for each in listed for line in each.layout):
+            typer.echo(line, err=True)
         own_device = device_named(device, key=f"--device {device}")
         with joined(own_device) as place:
             splits = evaluate_splits(

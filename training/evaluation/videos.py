@@ -12,16 +12,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from serve.files import file_sha256
+from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.bad_videos import Failure
 from training.data.clips.datasets import loading_workers, single_threaded, workers_start
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
 from training.data.decoding.process import BadVideoError
-from training.data.lists.annotations import AnnotationError, read_class_names
-from training.data.lists.listings import Entry, class_names, entries_of, kind_of, read_rows
+from training.data.digests import digest_or_none
+from training.data.lists.class_lists import read_class_names
+from training.data.lists.labels import classes_without_videos, entries_of, numbered
+from training.data.lists.listing import kind_of, read_listing, rows_of_part
+from training.data.lists.rows import Entry, ListOptions
 from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
 from training.evaluation.protocol import Protocol
+
+SHOWN = 5  # classes named in a note
 
 
 class Viewed(NamedTuple):
@@ -32,6 +38,8 @@ class Viewed(NamedTuple):
     label: int  # -1 where it is not known
     views: Tensor | None  # uint8 [V, T, 3, S, S]
     reason: str = ""  # why there are no views
+    digest: str = ""  # of the content; copies count once
+    group: str = ""  # that the list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,7 @@ class VideoList:
     entries: tuple[Entry, ...] = ()
     paths: tuple[str, ...] = ()  # of the entries, from the root on
     shards: tuple[Shard, ...] = ()
+    layout: tuple[str, ...] = ()  # how it was understood
 
     @property
     def num_videos(self) -> int:
@@ -58,33 +67,43 @@ class VideoList:
 def read_list(
     path: str,
     *,
-    kind: str = "",
+    options: ListOptions | None = None,
     classes: Path | Sequence[str] | None = None,
-    root: Path | None = None,
     split: str = "",
 ) -> VideoList:
-    """A list of any kind; of one that names splits, the rows of `split` alone.
+    """Read a list of any kind; of one that names parts, the rows of `split` alone.
 
-    `classes` are the names or a CSV of them; without them those of the list.
+    `classes` are the names or a class list; without them those of the list.
 
     Raises:
-        AnnotationError: it cannot be read, names several splits and none is chosen, holds no video, or its labels do
-            not fit the class names.
+        AnnotationError: it cannot be read, names several parts and none is chosen, names no parts and one is, holds no
+            video, or its labels do not fit the class names.
     """
-    kind = kind or kind_of(Path(path), root=root)
+    options = options or ListOptions()
+    kind = options.kind or kind_of(Path(path), options)
     if kind == "shards":
+        if split or options.fold or options.first_label is not None:
+            raise AnnotationError("--split, --fold and --first-label are for lists; shards name neither parts nor ids")
         return _packed(path, classes)
-    everything = read_rows(kind, Path(path), root=root)
-    named = sorted({row.split for row in everything} - {""})
-    if len(named) > 1 and not split:
-        raise AnnotationError(f"{path} names the splits {', '.join(named)}: choose one with --split")
-    # of all splits: a class the chosen one lacks is told apart all the same
-    names = class_names(everything, classes) if isinstance(classes, Path | None) else tuple(classes)
-    rows = [row for row in everything if not split or row.split in ("", split)]
-    entries = entries_of(rows, names)
-    start = root or (Path(path) if kind == "folder" else Path(path).parent)
+    listing = read_listing(Path(path), replace(options, kind=kind))
+    read = numbered(rows_of_part(listing, split, option="--split"), listing, classes, first_label=options.first_label)
+    entries = entries_of(read.rows, read.names)
+    start = options.root or (Path(path) if kind == "folder" else Path(path).parent)
     paths = tuple(_shown(entry.path, start) for entry in entries)
-    return VideoList(path=path, kind=kind, class_names=names, entries=tuple(entries), paths=paths)
+    unused = classes_without_videos(read.rows, read.names)
+    return VideoList(
+        path=path,
+        kind=kind,
+        class_names=read.names,
+        entries=tuple(entries),
+        paths=paths,
+        layout=(*listing.layout(), *([_unused(unused)] if unused else [])),
+    )
+
+
+def _unused(names: Sequence[str]) -> str:
+    more = " ..." if len(names) > SHOWN else ""
+    return f"  note: {len(names)} classes have no video: {', '.join(names[:SHOWN])}{more}"
 
 
 class ListedVideos(Dataset[Viewed]):
@@ -104,8 +123,9 @@ class ListedVideos(Dataset[Viewed]):
         try:
             views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
-            return Viewed(index, path, entry.label, None, str(error))
-        return Viewed(index, path, entry.label, torch.from_numpy(views))
+            return Viewed(index, path, entry.label, None, str(error), group=entry.group)
+        digest = digest_or_none(entry) or ""
+        return Viewed(index, path, entry.label, torch.from_numpy(views), digest=digest, group=entry.group)
 
 
 class PackedVideos(IterableDataset[Viewed]):
@@ -148,10 +168,11 @@ class PackedVideos(IterableDataset[Viewed]):
         try:
             told = sample.label()
             label = told if 0 <= told < self._reader.rule.num_classes else -1
-            views, _ = self._reader.test_views(sample.entry(scratch), **self._views)
+            entry = sample.entry(scratch)
+            views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
             return Viewed(index, path, label, None, str(error))
-        return Viewed(index, path, label, torch.from_numpy(views))
+        return Viewed(index, path, label, torch.from_numpy(views), digest=digest_or_none(entry) or "")
 
 
 def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:

@@ -4,6 +4,7 @@ Whether two names mean the same class is told from the letters alone: `ride_bike
 another name. What only reads differently has to be found by eye.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from serve.files import file_sha256
-from training.data.lists.annotations import AnnotationError, read_names_of_any_id
+from serve.text.normalization import caseless_form
+from training.data.lists.class_lists import read_class_list
 from training.evaluation.errors import EvaluationError
 
 SHOWN = 20
+IGNORED = re.compile(r"[\s_.,;:!?'\"()-]")  # of an ASCII form of dashes and quotes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,12 @@ class ClassSubset:
 
 
 def comparable_name(name: str) -> str:
-    """Letters and digits of a class name, without case: what is left of it is compared."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(character for character in folded if character.isalnum()) or folded
+    """Letters, marks, digits and signs of a class name, without case: what is left of it is compared.
+
+    Only white space, dashes, underscores and the marks of sentences are left out. Vowel signs are a part of words.
+    """
+    folded = unicodedata.normalize("NFKC", caseless_form(name))
+    return "".join(character for character in folded if not IGNORED.fullmatch(character)) or folded
 
 
 def overlap(evaluated: Sequence[str], trained: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -49,13 +55,13 @@ def overlap(evaluated: Sequence[str], trained: Sequence[str]) -> tuple[tuple[str
 
 
 def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_allowed: bool) -> Disjointness:
-    """Compare with the class names of training: a CSV `id,name`, or a text file with one a line.
+    """Compare with the class names of training, a class list in any of its forms.
 
     Raises:
         AnnotationError: the file cannot be read.
         EvaluationError: classes are in both, and that is not allowed.
     """
-    trained = read_names(train_classes)
+    trained = read_class_list(train_classes, any_ids=True).names
     both = overlap(evaluated, trained)
     if both and not is_overlap_allowed:
         told = ", ".join(here if here == there else f"{here} ({there})" for here, there in both[:SHOWN])
@@ -70,24 +76,6 @@ def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_
         num_train_classes=len(trained),
         overlap=both,
     )
-
-
-def read_names(path: Path) -> list[str]:
-    """Class names of a CSV `id,name`, or of a text file with one a line.
-
-    Raises:
-        AnnotationError: it cannot be read, or names nothing.
-    """
-    try:
-        if path.suffix == ".csv":
-            names = read_names_of_any_id(path)
-        else:
-            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path} cannot be read: {error}") from error
-    if not names:
-        raise AnnotationError(f"{path}: no class is named in it")
-    return names
 
 
 def random_subsets(num_classes: int, *, num_subsets: int, num_chosen: int, seed: int) -> tuple[ClassSubset, ...]:

@@ -7,7 +7,7 @@ import typer
 
 from serve.errors import ActserveError
 from training.config import ConfigError
-from training.data.command_line import Classes, Root, SourceOf, Workers
+from training.data.command_line import Classes, FirstLabel, Fold, Root, SourceOf, Split, Workers
 from training.data.decoding.pool import processors
 
 
@@ -19,9 +19,13 @@ def few_shot(
     test: Annotated[
         Path | None, typer.Option(help="A list to judge by; without it what no draw of a seed takes.", exists=True)
     ] = None,
+    split: Split = "",
+    test_split: Annotated[str, typer.Option(help="Part of the list --test, where it names parts.")] = "",
     source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
+    fold: Fold = "",
+    first_label: FirstLabel = None,
     repository: Annotated[
         Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
     ] = None,
@@ -47,6 +51,7 @@ def few_shot(
 ) -> None:
     """Fit prototypes and a linear head on a few examples of each class; features are encoded once and kept."""
     from training.checkpoints.own import CheckpointError
+    from training.data.lists.rows import ListOptions
     from training.few_shot.main import Order, run
     from training.models.base import ModelConfigError
 
@@ -57,9 +62,10 @@ def few_shot(
         shots=_numbers("--shots", shots),
         seeds=_numbers("--seeds", seeds),
         test=test,
-        kind=source,
+        options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
+        split=split,
+        test_split=test_split,
         classes=classes,
-        root=root,
         tokenizer=tokenizer,
         activation=activation,
         cache=cache,

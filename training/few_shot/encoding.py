@@ -21,12 +21,12 @@ from serve.store.feature_cache import FeatureCache
 from serve.text.encoding import encode_bank
 from training.config import DataConfig
 from training.data.bad_videos import BadVideos, Failure
-from training.data.checking.inspection import digest_of
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import ClipRule, clip_rule
 from training.data.decoding.pool import for_each
 from training.data.decoding.process import BadVideoError, DecodeProcess
-from training.data.lists.listings import Entry
+from training.data.digests import digest_of
+from training.data.lists.rows import Entry
 from training.data.progress import progress_bar
 from training.few_shot.towers import Towers
 

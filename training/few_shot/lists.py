@@ -6,16 +6,18 @@ them (`videos_train.txt` beside `frames_train.txt`, line by line the same videos
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from serve.lists.errors import AnnotationError
 from training.data.failure_file import write_lines
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import Entry, Row, read_rows
+from training.data.lists.listing import read_listing
+from training.data.lists.rows import Entry, ListOptions, Row
 
 TWINS = {"videos": "frames", "frames": "videos"}
 
 
-def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, root: Path | None) -> list[Row] | None:
+def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, options: ListOptions) -> list[Row] | None:
     """The same videos as the other format lists them, line by line; None without such a list."""
     other = TWINS.get(kind)
     if other is None or not path.name.startswith(f"{kind}_"):
@@ -23,8 +25,8 @@ def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, root: Path | None) 
     twin = path.with_name(other + path.name.removeprefix(kind))
     if not twin.is_file():
         return None
-    found = read_rows(other, twin, root=root)
-    return found if [row.label for row in found] == [row.label for row in rows] else None
+    found = read_listing(twin, replace(options, kind=other)).rows
+    return list(found) if [row.label for row in found] == [row.label for row in rows] else None
 
 
 def write_lists(folder: Path, part: str, entries: Sequence[Entry]) -> None:

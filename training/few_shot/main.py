@@ -7,9 +7,10 @@ Every video is encoded once. Prints a table and, last, the document that also st
 """
 
 import json
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import numpy as np
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
 from serve.features import RowLayout
+from serve.lists.errors import AnnotationError
 from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.failure_file import write_lines
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import Entry, class_names, entries_of, in_known_words, kind_of, read_rows
+from training.data.lists.labels import entries_of, in_known_words, numbered, numbered_like
+from training.data.lists.listing import read_listing, rows_of_part
+from training.data.lists.rows import Entry, ListOptions
 from training.data.lists.shots import Draw, draw_shots
 from training.devices import device_named
 from training.few_shot.encoding import Encoded, VideoEncoder
@@ -42,9 +45,10 @@ class Order:
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
     test: Path | None
-    kind: str
+    options: ListOptions
+    split: str  # part of the list to draw from
+    test_split: str  # part of the list to judge by
     classes: Path | None
-    root: Path | None
     tokenizer: Path | None
     activation: str | None  # of CLIP's towers, where a foreign file does not say it
     cache: Path
@@ -73,17 +77,30 @@ class Lists:
     @classmethod
     def read(cls, order: Order) -> "Lists":
         """Raises AnnotationError where a list cannot be read or the classes do not fit."""
-        kind = order.kind or kind_of(order.listing, root=order.root)
-        rows = read_rows(kind, order.listing, root=order.root)
-        names = class_names(rows, order.classes)
-        twin = twin_rows(order.listing, rows, kind=kind, root=order.root)
+        listing = read_listing(order.listing, order.options)
+        read = numbered(
+            rows_of_part(listing, order.split, option="--split"),
+            listing,
+            order.classes,
+            first_label=order.options.first_label,
+        )
+        names, layout = read.names, listing.layout()
+        twin = twin_rows(order.listing, listing.rows, kind=listing.kind, options=order.options)
+        if twin is not None:
+            twin = [replace(row, label=each.label) for row, each in zip(twin, read.rows, strict=True)]
         test = None
         if order.test is not None:
-            found = read_rows(order.kind or kind_of(order.test, root=order.root), order.test, root=order.root)
-            test = entries_of(in_known_words(found, names), names)
+            judged = read_listing(order.test, order.options)
+            rows = rows_of_part(judged, order.test_split, option="--test-split")
+            test = entries_of(numbered_like(read, rows, judged, order.classes), names)
+            layout += judged.layout()
+        elif order.test_split:
+            raise ConfigError("--test-split: there is no list --test to choose a part of")
+        for line in layout:
+            print(line, file=sys.stderr)
         return cls(
             names=names,
-            pool=entries_of(in_known_words(rows, names), names),
+            pool=entries_of(in_known_words(read.rows, names), names),
             twin=None if twin is None else entries_of(twin, names),
             test=test,
         )

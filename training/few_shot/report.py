@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 from training.few_shot.methods import METHODS
 
 ZERO_SHOT = "zero_shot"

@@ -11,7 +11,7 @@ from serve.video.sampling import actionclip_validation, clip_indices
 from training.data.augmentation.draws import Draws, seeded
 from training.data.augmentation.sampling import SampleFrames, actionclip_training
 from training.data.frame_folders import first_file_number
-from training.data.lists.annotations import parse_frame_folder
+from training.data.lists.text_lists import parse_frame_folder
 from training.reference_check.report import Report
 
 REFUSED = [-1]  # stands for a draw that raises

@@ -10,7 +10,7 @@ from serve.contract import TextContract
 from serve.errors import InvalidVocabulary
 from serve.text.prompts import ACTIONCLIP_TEMPLATES, fill
 from serve.text.tokenizer import Tokenizer, pad_rows
-from training.data.lists.annotations import read_class_names
+from training.data.lists.class_lists import read_class_names
 from training.data.prompts import clip_tokenizer
 from training.reference_check.report import Report
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from serve.scoring import Scores, bank_of, reduce_logits, top_k
-from training.config import ConfigError, DataConfig, TrainConfig
+from training.config import ConfigError, DataConfig, ExtraSource, TrainConfig
 from training.contracts import scoring_of, text_of
 from training.data.bad_videos import BadVideos
 from training.data.clips.datasets import (
@@ -27,8 +27,18 @@ from training.data.clips.datasets import (
 )
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule, normalised
-from training.data.lists.annotations import read_class_names
-from training.data.lists.listings import Entry, Row, class_names, entries_of, in_known_words, names_of, read_rows
+from training.data.lists.class_lists import read_class_names
+from training.data.lists.labels import (
+    Numbered,
+    entries_of,
+    in_known_words,
+    names_of,
+    numbered,
+    numbered_like,
+    refuse_numbers_as_names,
+)
+from training.data.lists.listing import read_listing, rows_of_part
+from training.data.lists.rows import Entry, Listing, ListOptions, Row
 from training.data.lists.shots import few_of_each
 from training.data.prompts import TemplatedPhrases
 from training.data.shards.reading import PackedClips, PackedTestClips, Shard, find_shards, read_index
@@ -55,8 +65,8 @@ class LabelledSource:
         if not data.train:
             raise ConfigError(f"data.train: the source {data.source} needs a list, folder or shards to train on")
         self._config = config
-        self._train, self.labels = _training_part(data)
-        self._val = _evaluation_part(data, self.labels)
+        self._train, self.labels, first_label = _training_part(data)
+        self._val = _evaluation_part(data, self.labels, first_label)
         if isinstance(self._train, Shards):
             self._train.refuse_too_few(data)
         self.templates = data.templates
@@ -240,8 +250,8 @@ def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> Da
     )
 
 
-def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
-    """What is trained on, and the class names."""
+def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...], int | None]:
+    """What is trained on, the class names, and what the labels of its list count from."""
     classes = Path(data.classes) if data.classes else None
     if data.source == "shards":
         if data.shots:
@@ -250,37 +260,65 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...]]:
             raise ConfigError(
                 "data.extra: shards are read in their own order; a list or folder can be joined by others"
             )
+        if data.fold or data.val_split or data.first_label is not None:
+            raise ConfigError(
+                "data.fold, data.val_split, data.first_label: for lists; shards name neither parts nor ids"
+            )
         shards = find_shards(data.train)
         names = (
             tuple(read_class_names(classes)) if classes else tuple(read_index(shards[0].path.parent).get("classes", ()))
         )
         if not names:
             raise ConfigError("data.classes: these shards do not name their classes; a CSV `id,name` is needed")
-        return Shards(shards), names
-    rows = _rows(data, data.train, split="train")
-    names = class_names(rows, classes)
-    entries = entries_of(rows, names)
+        return Shards(shards), names, None
+    listing = _listing(data, data.train)
+    read = numbered(_rows_of(listing, "train", "data.train"), listing, classes, first_label=data.first_label)
+    names, entries = read.names, entries_of(read.rows, read.names)
     if data.shots:
         entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed)
     for extra in data.extra:
-        found = read_rows(extra.source, Path(extra.train), root=Path(extra.root) if extra.root else None)
-        group = in_known_words([row for row in found if row.split in ("", "train")], names)
+        group = _extra_rows(extra, names)
         new = tuple(name for name in names_of(group) if name not in names)
         names += new  # at the end: the numbers of the others stay
         entries += entries_of(group, names) * extra.repeat if group else []
         logger.info("%d videos of %s %s, %d classes are new", len(group), extra.source, extra.train, len(new))
-    return Listed(entries), names
+    return Listed(entries), names, read.first_label
 
 
-def _evaluation_part(data: DataConfig, names: tuple[str, ...]) -> Listed | Shards | None:
+def _evaluation_part(data: DataConfig, names: tuple[str, ...], first_label: int | None) -> Listed | Shards | None:
+    """What is evaluated on while training; its numbers count as those of the training list do."""
     if not data.val:
+        if data.val_split:
+            raise ConfigError("data.val_split: there is no data.val to choose a part of")
         return None
     if data.source == "shards":
         return Shards(find_shards(data.val))
-    return Listed(entries_of(_rows(data, data.val, split="val"), names))
+    listing = _listing(data, data.val)
+    rows = _rows_of(listing, data.val_split or "val", "data.val_split", must_apply=bool(data.val_split))
+    read = Numbered(names=names, rows=[], first_label=first_label)
+    return Listed(entries_of(numbered_like(read, rows, listing, Path(data.classes) if data.classes else None), names))
 
 
-def _rows(data: DataConfig, path: str, *, split: str) -> list[Row]:
-    """Rows of a list; of one that names splits, only those of this one."""
-    rows = read_rows(data.source, Path(path), root=Path(data.root) if data.root else None)
-    return [row for row in rows if row.split in ("", split)]
+def _listing(data: DataConfig, path: str) -> Listing:
+    """Read a list, and log how it was understood."""
+    root = Path(data.root) if data.root else None
+    listing = read_listing(Path(path), ListOptions(kind=data.source, root=root, fold=data.fold))
+    for line in listing.layout():
+        logger.info("%s", line)
+    return listing
+
+
+def _rows_of(listing: Listing, part: str, option: str, *, must_apply: bool = False) -> list[Row]:
+    """Rows of a part; all rows of a list that names no parts."""
+    return rows_of_part(listing, part if listing.parts or must_apply else "", option=option)
+
+
+def _extra_rows(extra: ExtraSource, names: tuple[str, ...]) -> list[Row]:
+    root = Path(extra.root) if extra.root else None
+    listing = read_listing(Path(extra.train), ListOptions(kind=extra.source, root=root))
+    rows = _rows_of(listing, "train", "data.extra")
+    if any(row.name is None for row in rows):
+        rows = numbered(rows, listing, names).rows
+    else:
+        refuse_numbers_as_names(rows)
+    return in_known_words(rows, names)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from training.config import ConfigError, TrainConfig
-from training.data.lists.listings import KINDS
+from training.data.lists.listing import KINDS
 from training.models.base import VideoTextModel
 from training.monitor import Measured
 

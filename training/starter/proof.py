@@ -21,7 +21,7 @@ import numpy as np
 from serve.arrays import Float32Array, Int64Array
 from serve.served_model import ServedModel
 from serve.vocabularies.prototypes import fit_prototypes
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 from training.evaluation.bootstrap import mean_interval
 from training.few_shot.encoding import VideoEncoder
 from training.starter.words import LANGUAGES, everyday, translations

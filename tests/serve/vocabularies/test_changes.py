@@ -143,7 +143,8 @@ def test_every_format_reads_what_it_wrote(names: list[str]) -> None:
         (b"{", "application/json", InvalidVocabulary),
         (b'{"labels": [1]}', "application/json", InvalidVocabulary),
         (b'{"labels": ["a"], "lables": []}', "application/json", InvalidVocabulary),
-        (b"\xff\xfe", "text/plain", InvalidVocabulary),
+        (b"\xff\xfe\x00", "text/plain", InvalidVocabulary),
+        (b"caf\xe9", "text/plain", InvalidVocabulary),
         (b"label\ncat\n", "text/csv", InvalidVocabulary),
         (b'name\n"cat\n', "text/csv", InvalidVocabulary),
         (b"cat", "application/xml", UnsupportedMedia),
@@ -165,7 +166,7 @@ def test_csv_is_read_with_the_delimiter_of_its_header(delimiter: str) -> None:
 
 def test_a_csv_row_with_more_cells_than_the_header_is_refused() -> None:
     assert formats.parse(b"name,synonyms\na,b,,\n", "text/csv").labels
-    with pytest.raises(InvalidVocabulary, match="line 2 has more cells"):
+    with pytest.raises(InvalidVocabulary, match="line 2: 2 fields where the header names 1"):
         formats.parse(b"name\nlifting it, then dropping it\n", "text/csv")
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.training.conftest import CLASSES, write_clip
+from tests.training.lists import read_rows
 from training.__main__ import app
 from training.data.checking.contact_sheet import FRAME_SIZE, GAP, TEXT_WIDTH
-from training.data.lists.listings import entries_of, read_rows
+from training.data.lists.labels import entries_of
 from training.data.shards.writing import write_shards
 
 SMALL = ("--image-size", "32", "--num-frames", "4", "--workers", "1")
@@ -106,10 +107,9 @@ def test_missing_pictures_and_miscounted_folders_are_found(videos: Path, classes
     (tmp_path / "list.txt").write_text("whole 8 0\nholes 8 1\nmore 8 2\n")
     status, found = check(tmp_path / "list.txt", "--classes", classes, sheet=tmp_path / "sheet.png")
     assert status == 1
-    (unreadable,) = found["findings"]["unreadable"]
-    assert "img_00004.jpg is missing" in unreadable
-    (more,) = found["findings"]["more_frames_than_listed"]
-    assert "1 more" in more
+    holes, more = found["findings"]["unreadable"]
+    assert "img_00004.jpg is missing" in holes
+    assert "the list counts 8 frames, the folder holds 9" in more
 
 
 def test_shards_are_checked_too(class_folders: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from training.data.augmentation.draws import Draws
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
 from training.data.clips.datasets import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
 from training.data.clips.reader import ClipReader
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 
 Reader = Callable[..., ClipReader]
 

@@ -8,12 +8,13 @@ from typer.testing import CliRunner
 
 from serve.feedback.folder import Correction, FeedbackFolder
 from serve.feedback.index import INDEX, clip_path
+from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES
+from tests.training.lists import read_rows
 from tests.training.test_trainer import DEMO, SMALL
 from training.__main__ import app
 from training.config import ConfigError, TrainConfig, load_config, plain
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import kind_of, read_rows
+from training.data.lists.listing import kind_of
 from training.sources.labelled import LabelledSource
 
 
@@ -91,7 +92,7 @@ def test_an_empty_folder_joins_without_harm(tmp_path: Path, class_folders: Path)
     [
         ('[{"source": "feedback"}]', "data.extra: `train`"),
         ('[{"train": "x", "repeat": 0}]', "repeat"),
-        ('[{"train": "x", "weight": 2}]', r"data.extra\[0\]: unknown keys weight"),
+        ('[{"train": "x", "weight": 2}]', r"data.extra\[0\]: unknown key weight"),
         ('["x"]', r"data.extra\[0\]: a mapping"),
     ],
     ids=["no folder", "repeat", "unknown key", "no mapping"],

@@ -8,19 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from serve.video.limits import DecodeSettings
 from tests.serve.video.outcomes import odd_files
 from tests.shared_data import ODD, VIDEOS, needs_shared
-from tests.synthetic_video import index_of
+from tests.synthetic_video import index_of, make_video
 from tests.training.conftest import CLASSES, write_clip
+from tests.training.lists import read_rows
 from tests.waiting import eventually
 from training.__main__ import app
 from training.config import ConfigError
-from training.data.lists.annotations import read_class_names
-from training.data.lists.listings import entries_of, read_rows
+from training.data.digests import near_duplicates
+from training.data.lists.class_lists import read_class_names
+from training.data.lists.labels import entries_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -41,6 +46,8 @@ def test_both_lists_the_class_names_and_the_frames_are_written(class_folders: Pa
         "kept": 0,
         "failed": 0,
         "classes": 3,
+        "independent": 12,
+        "copies": 0,
         "train": 9,
         "val": 3,
         "test": 0,
@@ -141,6 +148,46 @@ def test_lists_lead_to_the_videos_from_behind_a_link_and_odd_names(class_folders
     assert all(
         entry.path.is_file() for entry in entries_of(read_rows("videos", tmp_path / "out/videos_train.txt"), names)
     )
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_copies_and_pieces_of_one_video_stay_in_one_part(class_folders: Path, tmp_path: Path, seed: str) -> None:
+    clips = sorted((class_folders / "waving").iterdir())
+    for name in ("a", "b"):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+    for i, clip in enumerate(clips):
+        shutil.copy(clip, tmp_path / "videos" / "a" / f"holiday_part{i}.mp4")
+        shutil.copy(clips[0], tmp_path / "videos" / "b" / f"{i}.mp4")  # copies of the first piece
+    shutil.copy(class_folders / "opening arms" / "clip 0.mp4", tmp_path / "videos" / "a" / "other.mp4")
+    shutil.copy(class_folders / "opening arms" / "clip 1.mp4", tmp_path / "videos" / "b" / "other.mp4")
+    counts = prepare(tmp_path / "videos", tmp_path / "out", "--lists-only", "--val", "0.5", "--seed", seed)
+    assert (counts["independent"], counts["copies"]) == (3, 4)
+    for part in ("train", "val"):
+        listed = tmp_path / "out" / f"videos_{part}.txt"
+        names = (
+            {Path(line.rsplit(" ", 1)[0]).name for line in listed.read_text().splitlines()}
+            if listed.exists()
+            else set()
+        )
+        assert len(names & {f"holiday_part{i}.mp4" for i in range(4)}) in (0, 4)
+
+
+def test_near_duplicates_are_found_by_their_pictures(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    scenes = [cv2.resize(random.integers(0, 256, (6, 8, 3), dtype=np.uint8), (96, 72)) for _ in range(3)]
+    settings = DecodeSettings.model_validate({"threads": 1})
+    paths = []
+    for name, scene, size, codec in (
+        ("a.mp4", 0, (96, 72), "libx264"), ("b.mp4", 1, (96, 72), "libx264"), ("a small.avi", 0, (64, 48), "mpeg4"),
+        ("c.mp4", 2, (96, 72), "libx264"), ("c again.mp4", 2, (80, 60), "libx264"),
+    ):  # fmt: skip
+        frames = [cv2.resize(np.roll(scenes[scene], 2 * i, axis=1), size) for i in range(12)]
+        paths.append(
+            make_video(tmp_path / name, num_frames=12, width=size[0], height=size[1], codec=codec, frames=iter(frames))
+        )
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    paths.append(tmp_path / "broken.mp4")
+    assert sorted(near_duplicates(paths, settings=settings, workers=1)) == [(0, 2), (3, 4)]
 
 
 def test_nothing_to_prepare_is_said(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES, more_workers_than_processors
 from training.data.clips.datasets import Sample, TestClips, collate, workers_start
 from training.data.clips.reader import ClipReader
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 from training.data.shards.reading import PackedClips, PackedTestClips, Shard, find_shards, samples_of
 from training.data.shards.writing import write_shards
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import Entry
+from serve.lists.errors import AnnotationError
+from training.data.lists.rows import Entry
 from training.data.lists.shots import draw_shots, few_of_each
 
 BASE = Path("/data/set")

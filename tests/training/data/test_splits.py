@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.lists.listings import Row
+from training.data.lists.rows import Row
 from training.data.lists.splits import split_rows
 
 

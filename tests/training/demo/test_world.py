@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from serve.contract import PreprocessContract
+from tests.training.lists import read_rows
 from training.config import ConfigError
-from training.data.lists.listings import read_rows
 from training.demo.actions import PAIRS
 from training.demo.captions import COLOURS, DIRECTIONS, combinations, held_out, seen
 from training.demo.dataset import RenderedClips

@@ -11,7 +11,7 @@ from tests.models import tiny_actionclip, tiny_xclip
 from tests.training.conftest import CLASSES
 from training.checkpoints.own import save_checkpoint
 from training.config import DataConfig, RunConfig, TrainConfig, plain
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 from training.data.shards.writing import write_shards
 
 

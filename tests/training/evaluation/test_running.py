@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from serve.lists.errors import AnnotationError
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from tests.synthetic_video import make_picture
 from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES
-from training.data.lists.annotations import AnnotationError
+from training.data.lists.rows import ListOptions
 from training.data.prompts import tokenizer_of
 from training.demo.captions import combinations
 from training.demo.videos import write_videos
@@ -144,7 +145,7 @@ def test_folders_of_pictures_are_read_and_gaps_are_told(checkpoints: Path, tmp_p
         for number in range(1, count + 1):
             make_picture(tmp_path / folder / f"img_{number:05d}.jpg")
     (tmp_path / "list.txt").write_text("a clip 6 0\nb clip 6 1\nc clip 6 2\n")
-    listed = read_list(str(tmp_path / "list.txt"), kind="frames", classes=CLASSES)
+    listed = read_list(str(tmp_path / "list.txt"), options=ListOptions(kind="frames"), classes=CLASSES)
     _, _, (tally,) = run(checkpoints / "actionclip.pt", listed, num_crops=3)
     assert [row.path for row in tally.rows] == ["a clip", "b clip"]
     assert [(item.path, item.label) for item in tally.unreadable] == [("c clip", 2)]
@@ -152,10 +153,17 @@ def test_folders_of_pictures_are_read_and_gaps_are_told(checkpoints: Path, tmp_p
 
 
 def test_of_a_list_with_splits_one_is_chosen_and_all_classes_stay(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text("path,label,split\na.mp4,bowing,train\nb.mp4,waving,val\nc.mp4,jumping,\n")
-    with pytest.raises(AnnotationError, match="splits train, val: choose one with --split"):
+    (tmp_path / "list.csv").write_text("path,label,split\na.mp4,bowing,train\nb.mp4,waving,val\nc.mp4,jumping,val\n")
+    with pytest.raises(AnnotationError, match="parts train, val: choose one with --split"):
         read_list(str(tmp_path / "list.csv"))
     chosen = read_list(str(tmp_path / "list.csv"), split="val")
     assert chosen.paths == ("b.mp4", "c.mp4")
     assert chosen.class_names == ("bowing", "jumping", "waving")
     assert [entry.label for entry in chosen.entries] == [2, 1]
+    with pytest.raises(AnnotationError, match="names the parts train, val, --split is 'test'"):
+        read_list(str(tmp_path / "list.csv"), split="test")
+
+
+def test_a_part_of_a_list_that_names_none_is_refused(video_list: Path) -> None:
+    with pytest.raises(AnnotationError, match="names no parts"):
+        read_list(str(video_list), classes=video_list.parent / "classes.csv", split="test")

@@ -19,7 +19,7 @@ from training.config import ConfigError, DataConfig
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.decoding.process import DecodeProcess
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 from training.few_shot.encoding import Encoded, VideoEncoder, _test_rule
 from training.few_shot.towers import CheckpointTowers
 

@@ -18,9 +18,11 @@ from tests.models import tiny_checkpoint, tiny_xclip
 from tests.running_server import ROOT, running_server
 from tests.small_repository import shifted
 from tests.training.conftest import CLASSES, write_clip
+from tests.training.lists import read_rows
 from training.__main__ import app, main
 from training.checkpoints.own import save_checkpoint
-from training.data.lists.listings import entries_of, kind_of, read_rows
+from training.data.lists.labels import entries_of
+from training.data.lists.listing import kind_of
 from training.data.prepare import Parts, Pictures, prepare
 
 Run = Callable[..., tuple[dict[str, Any], str]]
@@ -75,7 +77,7 @@ def test_what_is_asked_wrongly_is_told(few_shot: Run, class_folders: Path) -> No
     for words, told in (
         (("--shots", "two"), "whole numbers"),
         (("--shots", "0"), "from 1"),
-        (("--source", "frames"), "cannot be read as frames"),
+        (("--source", "frames"), "cannot be read: Is a directory"),
     ):
         assert told in few_shot(class_folders, *words, status=1)[1]
     broken = class_folders / "waving" / "clip 0.mp4"

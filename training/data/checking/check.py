@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from serve.independence import Independence, independence, independent_groups
+from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.checking.contact_sheet import SheetRow, draw_sheet
 from training.data.checking.inspection import Found, Item, read_all, units_of
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
 from training.data.decoding.process import BadVideoError
-from training.data.lists.annotations import AnnotationError
+from training.data.lists.rows import Listing, ListOptions
 
 TOLD = 5  # examples of each finding in the printed report; the JSON line holds them all
 
@@ -34,6 +36,8 @@ class Report:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # list -> class -> entries
     findings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     breaking: list[str] = field(default_factory=list)
+    independence: Independence | None = None
+    layouts: dict[str, list[str]] = field(default_factory=dict)  # list -> how it was understood
     num_entries: int = 0
 
     def add(self, kind: str, what: str) -> None:
@@ -45,9 +49,8 @@ def check_lists(
     lists: Sequence[Path],
     data: DataConfig,
     *,
-    kind: str,
+    options: ListOptions,
     classes: Path | None,
-    root: Path | None,
     samples: int,
     sheet: Path,
     seed: int,
@@ -56,12 +59,14 @@ def check_lists(
     """Check the lists, print a report and a JSON line; whether they are fit to train on."""
     report = Report()
     try:
-        names, units = units_of(lists, kind=kind, classes=classes, root=root)
+        found_units = units_of(lists, options=options, classes=classes)
     except AnnotationError as error:
         report.breaking.append(str(error))
         return _told(report, sheet=None)
-    rule = clip_rule(data, tuple(names))
-    read = read_all(units, rule, data, workers=workers)
+    names = found_units.names
+    _report_layout(found_units.listings, report)
+    rule = clip_rule(data, names)
+    read = read_all(found_units.units, rule, data, workers=workers)
     items = [item for item, _ in read]
     report.num_entries = len(items)
     _count_classes(lists, items, names, report)
@@ -69,6 +74,7 @@ def check_lists(
         _judge(item, found, report, num_frames=data.num_frames)
     readable = [item for item, found in read if found.digest and not found.reason]
     _compare_contents(read, report)
+    _compare_groups(read, report)
     _compare_classes(names, report)
     _decide(report, data, num_read=len(readable))
     drawn = None
@@ -82,8 +88,19 @@ def check_lists(
     return _told(report, sheet=drawn)
 
 
+def _report_layout(listings: Sequence[Listing], report: Report) -> None:
+    """Show how the lists were understood, before anything is read."""
+    for listing in listings:
+        print("\n".join(listing.layout()), flush=True)
+        for note in listing.notes:
+            report.add("layout", f"{listing.path}: {note}")
+        report.layouts[str(listing.path)] = listing.layout()
+
+
 def _count_classes(lists: Sequence[Path], items: Sequence[Item], names: Sequence[str], report: Report) -> None:
-    for listing in map(str, lists):
+    found = list(dict.fromkeys(item.listing for item in items))
+    empty = [str(path) for path in lists if not any(each.startswith(str(path)) for each in found)]
+    for listing in (*found, *empty):
         here = [item.entry.label for item in items if item.listing == listing and item.entry is not None]
         counts = Counter(here)
         report.counts[listing] = {name: counts[number] for number, name in enumerate(names)}
@@ -99,8 +116,6 @@ def _judge(item: Item, found: Found, report: Report, *, num_frames: int) -> None
         report.add("unreadable", f"{item.place}: {item.path}: {found.reason}")
     elif found.num_frames < num_frames:
         report.add("short", f"{item.place}: {item.path}: {found.num_frames} frames for a clip of {num_frames}")
-    if found.extra_frames:
-        report.add("more_frames_than_listed", f"{item.place}: {item.path}: {found.extra_frames} more")
 
 
 def _compare_contents(read: Sequence[tuple[Item, Found]], report: Report) -> None:
@@ -121,6 +136,25 @@ def _compare_contents(read: Sequence[tuple[Item, Found]], report: Report) -> Non
             report.add("same_content_in_several_lists", told)
         if max(lists.values()) > 1:
             report.add("duplicate", told)
+
+
+def _compare_groups(read: Sequence[tuple[Item, Found]], report: Report) -> None:
+    """Videos of one source or group in several lists or parts, and how many are independent."""
+    items = [item for item, _ in read]
+    digests = [found.digest or None for _, found in read]
+    groups = independent_groups(
+        names=[Path(item.path).name for item in items],
+        digests=digests,
+        declared=[item.entry.group if item.entry else "" for item in items],
+    )
+    report.independence = independence(groups, digests=digests)
+    members: dict[int, list[Item]] = defaultdict(list)
+    for item, group in zip(items, groups.tolist(), strict=True):
+        members[group].append(item)
+    for alike in members.values():
+        lists = sorted({item.listing for item in alike})
+        if len(lists) > 1:
+            report.add("same_group_in_several_lists", f"{alike[0].path} and {len(alike) - 1} more: {', '.join(lists)}")
 
 
 def _compare_classes(names: Sequence[str], report: Report) -> None:
@@ -174,6 +208,8 @@ def _told(report: Report, *, sheet: Path | None) -> bool:
         sizes = [count for count in counts.values() if count]
         print(f"{listing}: {sum(sizes)} videos of {len(sizes)} classes", end="")
         print(f", {min(sizes)} to {max(sizes)} each" if sizes else "")
+    if report.independence is not None and report.independence.has_dependent:
+        print(f"{report.independence.num_independent} of {report.independence.num_clips} videos are independent")
     for kind, entries in report.findings.items():
         if entries:
             print(f"{kind.replace('_', ' ')}: {len(entries)}")
@@ -189,6 +225,9 @@ def _told(report: Report, *, sheet: Path | None) -> bool:
         "is_fit": not report.breaking,
         "breaking": report.breaking,
         "entries": report.num_entries,
+        "independent": report.independence.num_independent if report.independence else None,
+        "copies": report.independence.num_copies if report.independence else None,
+        "layout": report.layouts,
         "classes": report.counts,
         "findings": {kind: entries for kind, entries in report.findings.items() if entries},
         "contact_sheet": str(sheet) if sheet else None,

@@ -1,32 +1,32 @@
 """Every entry of some lists read to its test clip: what `training check` judges."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.bad_videos import Failure
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import ClipRule
 from training.data.decoding.pool import for_each
 from training.data.decoding.process import BadVideoError, DecodeProcess
-from training.data.frame_folders import FRAME_TEMPLATE
-from training.data.lists.annotations import AnnotationError, read_class_names
-from training.data.lists.listings import Entry, Row, kind_of, labelled, names_of, read_rows
+from training.data.digests import digest_of
+from training.data.lists.class_lists import read_class_names
+from training.data.lists.labels import labelled, numbered_together
+from training.data.lists.listing import kind_of, read_listing
+from training.data.lists.rows import Entry, Listing, ListOptions, Row
 from training.data.progress import progress_bar
 from training.data.shards.reading import Shard, find_shards, read_index, samples_of
-
-HASHED_BYTES = 2**20  # read at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One entry of one list."""
 
-    listing: str
+    listing: str  # and the part of it, where it names parts
     place: str  # where it stands
     path: str
     entry: Entry | None  # None where its label is no class
@@ -49,32 +49,49 @@ class Found:
     reason: str = ""  # why it cannot be read
     is_outside: bool = False  # its label is no class
     num_frames: int = 0
-    extra_frames: int = 0  # pictures of a folder beyond those its list counts
     digest: str = ""  # of the content
 
 
-def units_of(
-    lists: Sequence[Path], *, kind: str, classes: Path | None, root: Path | None
-) -> tuple[list[str], list["Item | tuple[str, Shard]"]]:
-    """(class names, what is read one by one: entries of lists, and shards)."""
-    rows: dict[str, list[Row]] = {}
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """What is read one by one: entries of lists, and shards."""
+
+    names: tuple[str, ...]
+    units: list["Item | tuple[str, Shard]"]
+    listings: tuple[Listing, ...]
+
+
+def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | None) -> Units:
+    """Read the lists under one class list.
+
+    Raises:
+        AnnotationError: a list is not understood, or there are no class names.
+    """
+    listings: list[Listing] = []
     shards: list[tuple[str, Shard]] = []
-    names: list[str] = read_class_names(classes) if classes is not None else []
+    of_shards: tuple[str, ...] = ()
     for path in lists:
-        kind_here = kind or kind_of(path, root=root)
-        if kind_here == "shards":
+        if (options.kind or kind_of(path, options)) == "shards":
             shards += [(str(path), shard) for shard in find_shards(str(path))]
-            names = names or list(read_index(shards[-1][1].path.parent).get("classes", ()))
+            of_shards = of_shards or tuple(read_index(shards[-1][1].path.parent).get("classes", ()))
         else:
-            rows[str(path)] = read_rows(kind_here, path, root=root)
-    names = names or names_of([row for group in rows.values() for row in group])
+            listings.append(read_listing(path, options))
+    read = numbered_together(listings, classes or of_shards or None, first_label=options.first_label)
+    names = read[0].names if read else tuple(read_class_names(classes)) if classes else of_shards
     if not names:
-        raise AnnotationError("lists of numbers need the class names: --classes, a CSV `id,name`")
-    return names, [*(_item(name, row) for name, group in rows.items() for row in labelled(group, names)), *shards]
+        raise AnnotationError("these shards do not name their classes: --classes, a CSV `id,name`, is needed")
+    items = [
+        _item(f"{listing.path} ({row.split})" if row.split else str(listing.path), row)
+        for listing, each in zip(listings, read, strict=True)
+        for row in labelled(each.rows, names)
+    ]
+    return Units(names=names, units=[*items, *shards], listings=tuple(listings))
 
 
 def _item(listing: str, row: Row) -> Item:
-    entry = None if row.label is None else Entry(path=row.path, label=row.label, num_frames=row.num_frames)
+    entry = None
+    if row.label is not None:
+        entry = Entry(path=row.path, label=row.label, num_frames=row.num_frames, group=row.group)
     return Item(listing=listing, place=row.place, path=str(row.path), entry=entry, name=row.name)
 
 
@@ -122,35 +139,8 @@ def _found(entry: Entry | None, reader: ClipReader) -> Found:
     try:
         digest = digest_of(entry)
         _, num_frames = reader.test_views(entry)
-        return Found(num_frames=num_frames, digest=digest, extra_frames=_extra_frames(entry))
+        return Found(num_frames=num_frames, digest=digest)
     except BadVideoError as error:
         return Found(reason=str(error))
     except OSError as error:
         return Found(reason=f"{error.strerror or error} ({type(error).__name__})")
-
-
-def digest_of(entry: Entry) -> str:
-    """SHA-256 of a video file, or of all pictures of a folder."""
-    total = hashlib.sha256()
-    if entry.packed:
-        for picture in entry.packed:
-            total.update(picture)
-        return total.hexdigest()
-    paths = [entry.path]
-    if entry.num_frames is not None:
-        paths = [entry.path / FRAME_TEMPLATE.format(number) for number in range(1, entry.num_frames + 1)]
-    for path in paths:
-        if not path.exists():
-            raise BadVideoError(f"{path.name} is missing")
-        if not path.is_file():
-            raise BadVideoError(f"{path.name} is no file")
-        with path.open("rb") as stream:
-            while block := stream.read(HASHED_BYTES):
-                total.update(block)
-    return total.hexdigest()
-
-
-def _extra_frames(entry: Entry) -> int:
-    if entry.num_frames is None or entry.packed:
-        return 0
-    return max(0, sum(1 for _ in entry.path.glob("img_*.jpg")) - entry.num_frames)

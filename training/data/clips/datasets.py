@@ -18,7 +18,7 @@ from training.data.bad_videos import Failure, TooManyBadVideosError
 from training.data.clips.reader import ClipReader
 from training.data.decoding.pool import processors
 from training.data.decoding.process import BadVideoError
-from training.data.lists.listings import Entry
+from training.data.lists.rows import Entry
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ A training clip depends on the entry and its seed alone, so any worker, in any o
 
 import io
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -20,8 +21,8 @@ from training.data.augmentation.augmentations import Frames
 from training.data.augmentation.draws import Draws, seeded
 from training.data.clips.rules import ClipRule
 from training.data.decoding.process import BadVideoError, DecodeProcess
-from training.data.frame_folders import FRAME_TEMPLATE, first_file_number
-from training.data.lists.listings import Entry
+from training.data.frame_folders import FrameFolderError, frame_files
+from training.data.lists.rows import Entry
 
 Seed = tuple[int, ...]  # run's seed, epoch, index, attempt
 
@@ -85,7 +86,8 @@ class ClipReader:
         indices = clip_indices(
             sampling.rule, entry.num_frames, num_segments=sampling.num_segments, num_clips=num_clips
         )  # [num_clips, T]
-        pictures = {int(i): self._picture(entry, int(i)) for i in np.unique(indices)}
+        files = _files(entry)
+        pictures = {int(i): self._picture(entry, files, int(i)) for i in np.unique(indices)}
         crops = {i: crop_frame(picture, preprocess, num_crops=num_crops) for i, picture in pictures.items()}
         rows = [np.stack([crops[int(i)] for i in row], axis=1) for row in indices]  # each [num_crops, T, 3, S, S]
         return np.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:]), entry.num_frames
@@ -105,13 +107,14 @@ class ClipReader:
         elif entry.num_frames < 1:
             raise BadVideoError("the list says 0 frames")
         else:
-            frames = [self._picture(entry, int(index)) for index in choose(entry.num_frames)]
+            files = _files(entry)
+            frames = [self._picture(entry, files, int(index)) for index in choose(entry.num_frames)]
         height, width = frames[0].shape[:2]
         return [opencv_bilinear(frame, width, height) for frame in frames]
 
-    def _picture(self, entry: Entry, index: int) -> UInt8Array:
+    def _picture(self, entry: Entry, files: Sequence[Path], index: int) -> UInt8Array:
         """One picture of an entry, RGB [H, W, 3]."""
-        path = entry.path / FRAME_TEMPLATE.format(index + first_file_number())
+        path = files[index]
         try:
             if not entry.packed and not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep the worker for ever
                 raise BadVideoError(f"{path.name} is no file")
@@ -125,3 +128,17 @@ class ClipReader:
             raise BadVideoError(f"{path.name} is missing") from error
         except Exception as error:  # Pillow raises what its plugins raise: OSError, SyntaxError, struct.error, ...
             raise BadVideoError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _files(entry: Entry) -> list[Path]:
+    """The pictures of an entry in order; those of a shard have names of their own.
+
+    Raises:
+        BadVideoError: the folder is no series of as many pictures as the list counts.
+    """
+    if entry.packed:
+        return [entry.path / f"{number:05d}" for number in range(len(entry.packed))]
+    try:
+        return frame_files(entry.path, entry.num_frames or 0)
+    except FrameFolderError as error:
+        raise BadVideoError(str(error)) from error

@@ -26,6 +26,11 @@ def frames(job: Job, *, path: Path) -> dict[str, object]:
     return {"num_frames": reading.timeline.num_frames, "places": places.reshape(-1).tolist()}
 
 
+def probe(job: Job, *, path: Path) -> dict[str, object]:
+    """Open a file as serving would, without decoding it; an error says why it is no video."""
+    return {"container": open_video(path, job.settings).container}
+
+
 def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, object]:
     """Send the views serving would compute; returns how many frames the video shows."""
     cv2.setNumThreads(1)  # training runs a child for each worker

@@ -53,6 +53,14 @@ class DecodeProcess:
         answer = self._call("frames", {"path": path}, choose=choose)
         return [answer.arrays[place] for place in answer.value["places"]], int(answer.value["num_frames"])
 
+    def probe(self, path: Path) -> str:
+        """The container of a video.
+
+        Raises:
+            BadVideoError: the decoder does not open the file.
+        """
+        return str(self._call("probe", {"path": path}).value["container"])
+
     def views(self, path: Path, request: ViewRequest) -> tuple[UInt8Array, int]:
         """The views [V, T, 3, S, S] serving would compute, and the number of frames.
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import Entry
+from serve.lists.errors import AnnotationError
+from training.data.lists.rows import Entry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,33 +9,34 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.data.lists.listings import Row
+from training.data.lists.rows import Row
 
 PARTS = ("train", "val", "test")
 
 
-def split_rows(rows: Sequence[Row], shares: Mapping[str, float], *, seed: int, base: Path) -> list[str]:
+def split_rows(
+    rows: Sequence[Row], shares: Mapping[str, float], *, seed: int, base: Path, groups: Sequence[int] | None = None
+) -> list[str]:
     """The part of each row; `shares` of `val` and `test`, the rest trains.
 
     A list that names parts itself keeps them, and what it leaves open trains. `base` is the folder videos are named
-    from, so that a set that was moved is split alike.
+    from, so that a set that was moved is split alike. `groups` numbers the rows that belong together; without it those
+    are the groups that the list declares.
     """
     if any(row.split for row in rows):
         return [row.split or "train" for row in rows]
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        members[f"group {row.group}" if row.group else f"video {_relative(row.path, base)}"].append(index)
+    members = _members(rows, groups, base)
     order = sorted(
         members, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode(errors="surrogateescape")).digest()
     )
     parts = ["train"] * len(rows)
-    sizes = Counter(row.name for row in rows)
+    sizes = Counter(map(_class_of, rows))
     open_groups = order
     for part in ("test", "val"):
         missing = {name: _wanted(size, shares.get(part, 0.0)) for name, size in sizes.items()}
         left = []
         for group in open_groups:
-            counts = Counter(rows[index].name for index in members[group])
+            counts = Counter(_class_of(rows[index]) for index in members[group])
             gain = sum(min(count, max(0, missing[name])) for name, count in counts.items())
             if 2 * gain <= counts.total():
                 left.append(group)
@@ -46,6 +47,26 @@ def split_rows(rows: Sequence[Row], shares: Mapping[str, float], *, seed: int, b
                 missing[name] -= count
         open_groups = left
     return parts
+
+
+def _class_of(row: Row) -> str | int | None:
+    return row.label if row.name is None else row.name
+
+
+def _members(rows: Sequence[Row], groups: Sequence[int] | None, base: Path) -> dict[str, list[int]]:
+    """Rows by group; a group is called by the first of its names, whatever the order of the list."""
+    own = [f"group {row.group}" if row.group else f"video {_relative(row.path, base)}" for row in rows]
+    if groups is None:
+        keys = own
+    else:
+        name_of: dict[int, str] = {}
+        for name, number in zip(own, groups, strict=True):
+            name_of[number] = min(name, name_of.get(number, name))
+        keys = [name_of[number] for number in groups]
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        found[key].append(index)
+    return found
 
 
 def _wanted(size: int, share: float) -> int:

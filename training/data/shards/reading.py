@@ -24,16 +24,17 @@ from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
+from serve.lists.errors import AnnotationError
 from training.data.bad_videos import Failure, TooManyBadVideosError
 from training.data.clips.datasets import MOST_ATTEMPTS, Sample, single_threaded
 from training.data.clips.reader import ClipReader, Seed
 from training.data.decoding.process import BadVideoError
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import SUFFIXES, Entry
+from training.data.lists.rows import Entry
+from training.data.lists.video_files import SUFFIXES
 
 INDEX = "shards.json"
 OTHER_VIDEO = "video"  # field of a video whose file name has no suffix that is known
-_PICTURE = re.compile(r"\d+\.(jpg|jpeg|png)")
+_PICTURE = re.compile(r"\d+\.(jpg|jpeg|png|bmp|webp)")
 
 
 @dataclass(frozen=True, kw_only=True)

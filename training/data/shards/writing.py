@@ -16,9 +16,10 @@ import numpy as np
 from webdataset.writer import TarWriter
 
 from serve.files import write_atomically
-from training.data.frame_folders import FRAME_TEMPLATE, first_file_number
-from training.data.lists.annotations import AnnotationError
-from training.data.lists.listings import SUFFIXES, Entry
+from serve.lists.errors import AnnotationError
+from training.data.frame_folders import FrameFolderError, frame_files
+from training.data.lists.rows import Entry
+from training.data.lists.video_files import SUFFIXES
 from training.data.progress import progress_bar
 from training.data.shards.reading import INDEX, OTHER_VIDEO
 
@@ -76,6 +77,9 @@ def _sample(index: int, entry: Entry, names: Sequence[str], failures: list[dict[
     """One sample under a key without dots, since what follows the first dot names the field."""
     try:
         contents = _video(entry.path) if entry.num_frames is None else _pictures(entry.path, entry.num_frames)
+    except FrameFolderError as error:
+        failures.append({"path": str(entry.path), "reason": str(error)})
+        return None
     except OSError as error:
         failures.append({"path": str(entry.path), "reason": f"{error.strerror} ({type(error).__name__})"})
         return None
@@ -94,8 +98,7 @@ def _video(path: Path) -> dict[str, bytes]:
 
 
 def _pictures(folder: Path, num_frames: int) -> dict[str, bytes]:
-    first = first_file_number()
     return {
-        f"{number:05d}.jpg": (folder / FRAME_TEMPLATE.format(number)).read_bytes()
-        for number in range(first, first + num_frames)
+        f"{number:05d}{path.suffix.lower()}": path.read_bytes()
+        for number, path in enumerate(frame_files(folder, num_frames), start=1)
     }

@@ -1,0 +1,106 @@
+"""The text of an annotation file, whatever wrote it: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
+
+Nothing is guessed. A file in another encoding is refused with the first byte that is not UTF-8, since every 8-bit
+encoding reads every file, and most of them read it wrongly.
+"""
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.lists.errors import AnnotationError
+
+MARKS = (  # of UTF-32 before UTF-16, whose mark is its beginning
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte-order mark", "utf-16": "UTF-16", "utf-32": "UTF-32"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFile:
+    """A file that was decoded."""
+
+    name: str  # for messages, with the encoding where it is not UTF-8
+    text: str
+    encoding: str  # for people
+
+    def lines(self) -> list[tuple[int, str]]:
+        """(number from 1, line) of the lines that hold something."""
+        parts = self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return [(number, line) for number, line in enumerate(parts, start=1) if line.strip()]
+
+    def place(self, line: int) -> str:
+        """Where a line stands, for messages."""
+        return f"{self.name}, line {line}"
+
+
+def read_text(path: Path, *, raw_paths: bool = False) -> TextFile:
+    """Read and decode an annotation file.
+
+    With `raw_paths` bytes that are not UTF-8 become surrogates, as in the file names of `os`: the caller refuses them
+    wherever they are not part of the path of an existing file (`refuse_undecoded`).
+
+    Raises:
+        AnnotationError: it cannot be read, or is not text.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error.strerror or error}") from error
+    return decode_text(data, str(path.name), raw_paths=raw_paths)
+
+
+def decode_text(data: bytes, name: str, *, raw_paths: bool = False) -> TextFile:
+    r"""Decode the bytes of an annotation file.
+
+    >>> decode_text("a.mp4 1".encode("utf-16"), "list.txt").name
+    'list.txt (UTF-16)'
+
+    Raises:
+        AnnotationError: it is not text in one of the encodings.
+    """
+    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), "utf-8")
+    shown = name if encoding in ("utf-8", "utf-8-sig") else f"{name} ({NAMES[encoding]})"
+    errors = "surrogateescape" if raw_paths and encoding in ("utf-8", "utf-8-sig") else "strict"
+    try:
+        text = data.decode(encoding, errors=errors)
+    except UnicodeDecodeError as error:
+        raise AnnotationError(_not_text(data, name, encoding, error.start)) from error
+    if "\x00" in text:
+        line = text[: text.index("\x00")].count("\n") + 1
+        raise AnnotationError(
+            f"{name}, line {line}: the file holds NUL characters; it is UTF-16 without a byte-order mark, or not text; "
+            "save it as UTF-8"
+        )
+    return TextFile(name=shown, text=text, encoding=NAMES[encoding])
+
+
+def refuse_undecoded(text: str, place: str) -> None:
+    r"""Refuse text that holds bytes which are not UTF-8.
+
+    >>> refuse_undecoded("caf\udce9", "list.txt, line 2")
+    Traceback (most recent call last):
+    serve.lists.errors.AnnotationError: list.txt, line 2: the byte 0xE9 is not UTF-8; save the file as UTF-8
+
+    Raises:
+        AnnotationError: names the place and the first such byte.
+    """
+    for character in text:
+        if "\udc80" <= character <= "\udcff":
+            raise AnnotationError(
+                f"{place}: the byte 0x{ord(character) - 0xDC00:02X} is not UTF-8; save the file as UTF-8"
+            )
+
+
+def _not_text(data: bytes, name: str, encoding: str, start: int) -> str:
+    if encoding not in ("utf-8", "utf-8-sig"):
+        return f"{name}: the byte-order mark says {NAMES[encoding]}, but byte {start} does not fit; save it as UTF-8"
+    line = data[:start].count(b"\n") + 1
+    return (
+        f"{name}, line {line}: the byte 0x{data[start]:02X} is not UTF-8; "
+        "save the file as UTF-8 (e.g. iconv -f WINDOWS-1252 -t UTF-8)"
+    )
