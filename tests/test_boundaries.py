@@ -82,6 +82,7 @@ DECODING = [
     "video/packet_index",
     "video/pictures",
     "video/plan",
+    "video/programs",
     "video/streams",
     "video/times",
     "video/views",
@@ -91,7 +92,7 @@ LIGHT_MODULES = {f"serve.{name.replace('/', '.')}" for name in LIGHT}
 LIGHT_PACKAGES = {module.rpartition(".")[0] for module in LIGHT_MODULES}  # `from serve.text import prompts` names both
 LIGHT_LIBRARIES = {"numpy"}
 EXTRA_LIBRARIES = {
-    "contract": {"pydantic"},
+    "contract": {"pydantic", "regex"},
     "video/preprocess": {"cv2", "PIL"},
     "served_model": {"onnxruntime"},
     "text/tokenizer": {"tokenizers", "ftfy", "regex"},

@@ -1,6 +1,7 @@
 """Choose the video track that players show in files with several.
 
-Players prefer enabled tracks to disabled ones, default tracks to others, and then the first. Accompanying pictures are
+Players prefer enabled tracks to disabled ones, default tracks to others, and then the first; in a transport stream with
+several programs, those of the first program. Accompanying pictures are
 not chosen instead of the video: covers, thumbnails, alpha and depth maps, the still of an animation.
 """
 
@@ -15,6 +16,7 @@ from serve.video.containers import CODECS
 from serve.video.ebml import enabled_video_tracks
 from serve.video.limits import DecodeSettings
 from serve.video.pictures import check_picture
+from serve.video.programs import first_program
 
 MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"  # FFmpeg's names
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -51,12 +53,14 @@ def _shown(candidates: list[av.VideoStream], container: str, path: Path) -> av.V
         return candidates[0]
     disabled = _disabled(candidates, path) if container == MATROSKA else set()
     kinds = handlers(path) if container == MOV else {}
+    program = first_program(path) if container == "mpegts" else set()
     has_tracks = any(not _is_item(stream) for stream in candidates)
 
     def rank(stream: av.VideoStream) -> tuple[bool, ...]:
         disposition = stream.disposition
         is_item = _is_item(stream)
         return (
+            bool(program) and stream.id not in program,
             is_item and has_tracks,  # the still of an AVIF or HEIC animation
             not is_item and kinds.get(stream.id) == b"auxv",  # an alpha or depth map
             bool(disposition & _SECONDARY),
