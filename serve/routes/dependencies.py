@@ -61,9 +61,6 @@ IfMatchHeader = Annotated[
 OptionalIfMatch = Annotated[
     str | None, Header(alias="If-Match", description="ETag of the version to replace; `*` for the newest version.")
 ]
-IfNoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", description="ETag the client has; 304 if it is the answer's.")
-]
 CreateOnly = Annotated[str | None, Header(alias="If-None-Match", description="`*` to create a vocabulary.")]
 
 

@@ -25,7 +25,6 @@ from serve.routes.dependencies import (
     CommandsDep,
     CreateOnly,
     IfMatch,
-    IfNoneMatch,
     OptionalIfMatch,
     Prefer,
     ServiceDep,
@@ -52,7 +51,7 @@ from serve.routes.vocabulary_answers import (
 from serve.uploads import received_body
 from serve.vocabularies import formats
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
-from serve.vocabularies.label_warnings import warnings_of
+from serve.vocabularies.label_warnings import warnings_of, warnings_of_negatives
 from serve.vocabularies.preconditions import etag, matched_version
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -142,26 +141,23 @@ async def export_vocabulary(
     "/vocabularies/{name}", summary="Get a vocabulary with its labels", response_model=None,
     responses={
         200: {"model": VocabularyDocument, "headers": ETAG},
-        304: {"description": "The client has this version.", "headers": ETAG},
         **problem_responses(*READ_PROBLEMS),
     },
 )  # fmt: skip
 async def get_vocabulary(
-    service: ServiceDep, catalogue: CatalogueDep, name: VocabularyName, if_none_match: IfNoneMatch = None
-) -> Response:
+    service: ServiceDep, catalogue: CatalogueDep, name: VocabularyName
+) -> JSONResponse:
     """Return NAME at its current version, or NAME@VERSION. While a change is encoded, `latest` exceeds `current`.
 
     `problems` state what is wrong with a version that an older release stored, `warnings` which labels an active model
-    does not distinguish; each list shows the first 100.
+    does not distinguish, and which negative phrases are another label; each list shows the first 100.
     """
     vocabulary = await catalogue.look_up(name)
     latest = latest_of(catalogue, vocabulary)
     is_newest = "@" not in name
-    headers = {"ETag": etag(latest if is_newest else vocabulary.version)}
-    if is_newest and latest != vocabulary.version:  # the tag is for the next change; this content must not be cached
-        headers["Cache-Control"] = "no-store"
-    elif if_none_match == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
+    # The tag is for `If-Match` alone: it names the newest version, but the answer also depends on what is encoded and
+    # on the active models. So there is no 304, and the answer must not be cached.
+    headers = {"ETag": etag(latest if is_newest else vocabulary.version), "Cache-Control": "no-store"}
     found = await _findings(vocabulary, service.registry.active())
     return JSONResponse({**summary(catalogue, vocabulary), **vocabulary.content(), **found}, headers=headers)
 
@@ -254,7 +250,9 @@ async def delete_vocabulary(commands: CommandsDep, name: VocabularyName, expecte
 async def _findings(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) -> dict[str, Any]:
     """Return the faults of a vocabulary and the warnings of the active models, with their counts."""
     problems = await asyncio.to_thread(lambda: vocabulary.faults)
-    warnings = [warning for runtime in runtimes for warning in await warnings_of(vocabulary, runtime)]
+    warnings = await asyncio.to_thread(warnings_of_negatives, vocabulary)
+    for runtime in runtimes:
+        warnings += await warnings_of(vocabulary, runtime)
     return {
         "problems": [asdict(problem) for problem in problems[:MAX_FINDINGS]],
         "num_problems": len(problems),

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Warnings about labels of a vocabulary or of a request that a loaded model does not distinguish."""
+=======
+"""Which labels of a vocabulary, or of a request, a loaded model does not tell apart, and which are rivals of others."""
+>>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,17 +11,26 @@ from pydantic import BaseModel, Field
 
 from serve.models.runtime import ModelRuntime
 from serve.text.merges import Merges
+from serve.text.normalization import normal_form
 from serve.text.prompts import MAX_CHARS_SHOWN, MAX_GROUPS_SHOWN
 from serve.vocabularies.vocabulary import Vocabulary
 
 
 class VocabularyWarning(BaseModel):
+<<<<<<< HEAD
     """Different labels that a model does not distinguish."""
 
     kind: Literal["merged_labels", "empty_labels"] = Field(
         description="The model's tokenizer maps them to one prompt, or removes all of their text."
+=======
+    """Labels that a model does not tell apart, though they are different labels; or that compete with a label."""
+
+    kind: Literal["merged_labels", "empty_labels", "label_as_negative"] = Field(
+        description="The model's tokenizer makes them one prompt, or leaves nothing of them in the prompt; or a "
+        "negative phrase of the first label is a name or synonym of the second."
+>>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
     )
-    model: str = Field(description="`name@version` of the model.")
+    model: str | None = Field(description="`name@version` of the model; null where it holds for every model.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of a request.")
     labels: list[str] = Field(description="The labels, or those whose synonyms are merged; at most 20.")
     detail: str
@@ -38,6 +51,25 @@ async def warnings_of_labels(labels: tuple[str, ...], template: str, runtime: Mo
     return found[:MAX_GROUPS_SHOWN]
 
 
+def warnings_of_negatives(vocabulary: Vocabulary) -> list[VocabularyWarning]:
+    """Negative phrases that are a name or synonym of another label; a video of that label lowers this label's score."""
+    if not any(label.negatives for label in vocabulary.labels):
+        return []
+    owners = {normal_form(text): index for index, label in enumerate(vocabulary.labels) for text in label.phrases}
+    found = []
+    for index, label in enumerate(vocabulary.labels):
+        for text in label.negatives:
+            other = owners.get(normal_form(text), index)
+            if other != index:
+                labels = [label.name, vocabulary.labels[other].name]
+                detail = (
+                    f"the negative phrase {text[:MAX_CHARS_SHOWN]!r} of {_shown(labels[:1])} is also the label "
+                    f"{_shown(labels[1:])}: it counts twice against the score of {_shown(labels[:1])}"
+                )
+                found.append(_warning("label_as_negative", labels, detail, model=None, vocabulary=vocabulary.reference))
+    return found
+
+
 def _warnings(
     merges: Merges, names: Sequence[str], owners: Sequence[int], *, model: str, vocabulary: str | None
 ) -> list[VocabularyWarning]:
@@ -56,11 +88,11 @@ def _warnings(
 
 
 def _warning(
-    kind: Literal["merged_labels", "empty_labels"],
+    kind: Literal["merged_labels", "empty_labels", "label_as_negative"],
     labels: Sequence[str],
     detail: str,
     *,
-    model: str,
+    model: str | None,
     vocabulary: str | None,
 ) -> VocabularyWarning:
     shown = list(labels[:MAX_GROUPS_SHOWN])

@@ -250,8 +250,8 @@ export class LabelList {
   }
 }
 
-// What is taken for a label that is there already, so that it is not added twice. The server decides, by more rules;
-// it takes labels that differ in case only, which most models merge, from files and programs.
+// What is taken for a label that is there already, so that it is not added twice. The server decides, by more rules.
+// As there, labels that differ in case only are different labels: a model that merges them is named in a warning.
 function comparable(name) {
-  return name.normalize("NFKC").replace(/[‘’ʼ´`]/g, "'").toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+  return name.normalize("NFKC").replace(/[‘’ʼ´`]/g, "'").split(/\s+/).filter(Boolean).join(" ");
 }

@@ -69,6 +69,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no place": (lambda d: d["text"].update(templates=["a video"]), "text.templates"),
     "scale": (lambda d: d["scoring"].update(logit_scale=-1.0), "scoring.logit_scale"),
     "format": (lambda d: d.update(format=99), "format"),
+    "labels twice": (lambda d: d.update(default_labels=["it’s", "it's"]), "default_labels.*it’s"),
+    "empty label": (lambda d: d.update(default_labels=["run", "\u200b"]), "default_labels"),
     "no text graph": (lambda d: d["graphs"].pop("text"), "graphs"),
 }
 

@@ -155,6 +155,27 @@ def test_files_that_cannot_be_read_are_refused(body: bytes, media_type: str, kin
         formats.parse(body, media_type)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"id,name\n0,cat\n", "line 1: .*`id`.*remove"),
+        (b"name,Synonyms\ncat,kitten\n", "`Synonyms`"),
+        (b"name,,negatives\ncat,,dog\n", "``"),
+        (b"name,name\ncat,dog\n", "line 1: a column stands twice"),
+        (b"name,\ncat,dog\n", "line 2 has more cells than the header"),
+    ],
+)
+def test_columns_that_would_be_ignored_are_refused(body: bytes, words: str) -> None:
+    with pytest.raises(InvalidVocabulary, match=words):
+        formats.parse(body, "text/csv")
+
+
+def test_empty_columns_at_the_end_of_a_csv_do_not_matter() -> None:
+    assert formats.parse(b"name,synonyms,,\ncat,kitten,,\n", "text/csv") == formats.parse(
+        b"name,synonyms\ncat,kitten\n", "text/csv"
+    )
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "，"], ids=["comma", "semicolon", "tab", "full width"])
 def test_csv_is_read_with_the_delimiter_of_its_header(delimiter: str) -> None:
     rows = (("name", "synonyms", "negatives"), ('"a, b; c"', "x|y", ""), ("d", "", "e"))

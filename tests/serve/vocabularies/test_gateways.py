@@ -13,6 +13,7 @@ from tests.running_server import running_server
 from tests.waiting import eventually
 
 LISTENED = 40.0  # seconds, fewer than those between two polls: what shows by then came by LISTEN
+NEW = {"If-None-Match": "*"}
 TWO = ["a person in red walking to the left", "a person in red walking to the right"]
 
 
@@ -46,6 +47,39 @@ def test_gateways_share_what_they_know(postgres_url: str, tmp_path: Path, demo_c
     del poll["SERVE_VOCABULARIES__POLL_SECONDS"]
     with running_server(tmp_path / "one", **poll) as one, httpx.Client(base_url=one.address, timeout=60) as first:
         _outage(first, postgres_url, demo_clip)
+
+
+def test_characters_that_postgresql_cannot_store_are_refused(postgres_url: str, tmp_path: Path) -> None:
+    url = "/v1/vocabularies/pets"
+    with (
+        running_server(tmp_path / "one", SERVE_STORE_URL=postgres_url) as server,
+        httpx.Client(base_url=server.address, timeout=60) as http,
+    ):
+        documents: list[dict[str, Any]] = [
+            {"labels": ["a\0b"]},
+            {"labels": [{"name": "a", "synonyms": ["b\0"]}]},
+            {"labels": [{"name": "a", "negatives": ["\0b"]}]},
+            {"labels": TWO, "description": "a\0"},
+            {"labels": TWO, "note": "a\0"},
+            {"labels": TWO, "templates": ["a\0 {}"]},
+            {"labels": TWO, "background": ["\0"]},
+            {"labels": TWO, "metadata": {"key": ["a\0"]}},
+            {"labels": TWO, "metadata": {"k\0": 1}},
+            {"labels": TWO, "metadata": {"key": "\ud800"}},
+        ]
+        for document in documents:
+            refused = http.put(url, content=json.dumps(document), headers=NEW | {"Content-Type": "application/json"})
+            assert refused.status_code in (400, 422), (document, refused.text)
+        for kind, body in (("text/plain", b"a\0b\n"), ("text/csv", b"name\na\0b\n")):
+            assert http.put(url, content=body, headers=NEW | {"Content-Type": kind}).status_code in (400, 422)
+        assert http.get(url).status_code == 404
+        assert http.put(url, json={"labels": TWO}, headers=NEW).status_code == 200
+        for change in ({"add": ["a\0"]}, {"metadata": {"a": "\0"}}, {"description": "\0"}):
+            assert http.patch(url, json=change, headers={"If-Match": "*"}).status_code in (400, 422), change
+        http.patch(url, json={"add": ["x"]}, headers={"If-Match": "*", "X-Author": "a%00"}).raise_for_status()
+        for path in ("/v1/vocabularies/a%00", "/v1/vocabularies/pets%00@1", "/v1/vocabularies?page_token=%00"):
+            assert http.get(path).status_code in (400, 404, 422), path
+        assert (http.get(url).json()["num_labels"], http.get("/readyz").status_code) == (3, 200)
 
 
 def _race(first: httpx.Client, second: httpx.Client) -> None:
