@@ -48,7 +48,12 @@ class Reading:
     indices: Int64Array  # as `choose` returned them for the true count
     kept: dict[int, Any]
     num_broken_packets: int = 0
-    num_corrupt_frames: int = 0  # wanted frames with concealed errors, or that refer to such frames
+    corrupt_indices: frozenset[int] = frozenset()  # wanted frames with concealed errors, or that refer to such frames
+
+    @property
+    def num_corrupt_frames(self) -> int:
+        """Number of wanted frames that are corrupt."""
+        return len(self.corrupt_indices)
 
 
 class _PlanFailedError(Exception):
@@ -178,7 +183,8 @@ class PyavVideo:
         if len(kept) != len(wanted):
             raise _PlanFailedError
         by_index = {plan.rank[position]: value for position, value in kept.items()}
-        return Reading(self._timeline(list(plan.order)), indices, by_index, num_corrupt_frames=len(damaged))
+        corrupt = frozenset(plan.rank[position] for position in damaged)
+        return Reading(self._timeline(list(plan.order)), indices, by_index, corrupt_indices=corrupt)
 
     def _read_damaged(self, plan: Plan, run: range, wanted: set[int], take: Take, damaged: set[int]) -> dict[int, Any]:
         """Decode a run with errors; add the packets of its damaged frames to `damaged`."""
@@ -242,8 +248,8 @@ class PyavVideo:
             raise UndecodableVideo("the video decodes to different frames each time: its data is corrupt")
         timeline = self._timeline(found.shown)
         self._refuse_long(timeline)
-        num_corrupt = sum(found.shown[index] in found.damaged for index in needed)
-        return Reading(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, num_corrupt)
+        corrupt = frozenset(index for index in needed if found.shown[index] in found.damaged)
+        return Reading(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, corrupt)
 
     def _pass(self, wanted: set[int], take: Take) -> _Pass:
         """Decode everything once.

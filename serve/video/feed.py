@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 import av
 
-from serve.video.packet_index import ConfigChange, PacketIndex, is_extradata
+from serve.video.packet_index import ConfigChange, PacketIndex, new_extradata
 
 
 class Feed:
@@ -66,7 +66,6 @@ def _with_data(packet: av.Packet, prefix: bytes) -> av.Packet:
     copy = av.Packet(prefix + bytes(packet))
     copy.time_base, copy.pts, copy.dts, copy.duration = packet.time_base, packet.pts, packet.dts, packet.duration
     copy.is_keyframe = packet.is_keyframe
-    for data in packet.iter_sidedata():
-        if is_extradata(data):
-            copy.set_sidedata(data)
+    if (extradata := new_extradata(packet)) is not None:
+        copy.set_sidedata(extradata)
     return copy

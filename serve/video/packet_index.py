@@ -139,9 +139,8 @@ class _Indexing:
     def _inspected(self, packet: av.Packet) -> Picture:
         if self._inspector is not None:
             try:
-                for data in packet.iter_sidedata():
-                    if is_extradata(data):
-                        self._reconfigure(data)
+                if (extradata := new_extradata(packet)) is not None:
+                    self._reconfigure(extradata)
                 if not self.index.doubt:
                     return self._picture(packet)
             except (UnprovableError, IndexError) as error:
@@ -170,12 +169,12 @@ class _Indexing:
         self.index.doubt = self.index.doubt or reason
 
 
-def is_extradata(data: PacketSideData) -> bool:
-    """Return whether side data is a new codec configuration; PyAV raises for types it does not know."""
-    try:
-        return data.data_type == "new_extradata"
-    except IndexError:
-        return False
+def new_extradata(packet: av.Packet) -> PacketSideData | None:
+    """Return the new codec configuration beside a packet.
+
+    Only this type is asked for: PyAV raises for side data of types that it does not know, and listing all costs time.
+    """
+    return packet.get_sidedata("new_extradata") if packet.has_sidedata("new_extradata") else None
 
 
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:

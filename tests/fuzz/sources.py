@@ -1,5 +1,6 @@
 """Clips that are rewritten: small encodes of every codec with its odd habits, and real clips where they are there."""
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +37,11 @@ def _x265(**params: object) -> tuple[tuple[str, str], ...]:
     return (("preset", "ultrafast"), ("x265-params", f"log-level=none:{joined}"))
 
 
+def _svt(**params: object) -> tuple[tuple[str, str], ...]:
+    joined = ":".join(f"{name.replace('_', '-')}={value}" for name, value in params.items())
+    return (("preset", "12"), ("svtav1-params", joined))
+
+
 ENCODES = {
     "h264-closed": Encode("libx264", ".mp4", options=_x264(keyint=12, bframes=2)),
     "h264-open": Encode("libx264", ".mp4", options=_x264(keyint=12, bframes=2, open_gop=1, b_pyramid="none")),
@@ -58,7 +64,13 @@ ENCODES = {
     "flv1": Encode("flv", ".flv", (176, 144), options=(("g", "10"),)),
     "vp8": Encode("libvpx", ".webm", options=(("g", "15"), ("auto-alt-ref", "1"), ("lag-in-frames", "10"))),
     "vp9": Encode("libvpx-vp9", ".webm", options=(("g", "15"), ("lag-in-frames", "10"), ("cpu-used", "8"))),
-    "av1": Encode("libsvtav1", ".webm", options=(("g", "16"), ("preset", "12"))),
+    "av1": Encode("libsvtav1", ".webm", options=_svt(keyint=16)),
+    "av1-open": Encode("libsvtav1", ".mp4", options=_svt(keyint=16, irefresh_type=1)),  # forward key frames
+    "av1-low-delay": Encode("libsvtav1", ".mkv", (112, 96), options=_svt(keyint=12, pred_struct=1)),
+    "av1-overlays": Encode("libsvtav1", ".mp4", options=_svt(keyint=24, enable_overlays=1, lookahead=20)),
+    "av1-10bit-grain": Encode("libsvtav1", ".webm", (96, 80), "yuv420p10le", options=_svt(keyint=12, film_grain=20)),
+    "av1-scaled": Encode("libsvtav1", ".webm", (160, 128), options=_svt(keyint=16, superres_mode=3, resize_mode=3)),
+    "av1-tiles": Encode("libsvtav1", ".mp4", (192, 128), options=_svt(keyint=16, tile_columns=1, tile_rows=1)),
     "mjpeg": Encode("mjpeg", ".avi", pix_fmt="yuvj420p"),
     "ffv1": Encode("ffv1", options=(("g", "8"),)),
     "msmpeg4v3": Encode("msmpeg4", ".avi", options=(("g", "10"),)),
@@ -70,6 +82,7 @@ ENCODES = {
 
 def make_sources(folder: Path) -> dict[str, Path]:
     """Encode the synthetic clips this FFmpeg can encode, and add the real ones: name -> file."""
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
     found = {}
     for name, encode in ENCODES.items():
         try:
