@@ -68,8 +68,13 @@ class BitReader:
 
     def exp_golomb(self) -> int:
         """An unsigned exponential Golomb code, ue(v) of H.264 and HEVC."""
-        zeros = self._left - self._value.bit_length()
+        value = self._value
+        zeros = self._left - value.bit_length()
         if zeros > 32:
             raise UnprovableError("a header holds a number that is too large")
-        self.take(zeros)
-        return self.take(zeros + 1) - 1
+        left = self._left - 2 * zeros - 1
+        if left < 0:
+            raise UnprovableError("a header ends early")
+        code = value >> left
+        self._value, self._left = value ^ (code << left), left
+        return code - 1
