@@ -20,6 +20,7 @@ from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
 from serve.contract import FileContract, GraphContract, ModelContract
 from serve.files import file_sha256
+from serve.repository import check_default_labels
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.own import Checkpoint
 from training.models.base import VideoTextModel
@@ -60,10 +61,11 @@ def export_checkpoint(
     into further files past `max_file_bytes`.
 
     Raises:
-        ExportError, CheckpointError, ModelConfigError: what stands in the way.
+        ExportError, CheckpointError, ModelConfigError, ContractError: what stands in the way.
     """
     started = time.perf_counter()
     check_accelerator(repository, name, accelerator)
+    check_default_labels(checkpoint.labels)
     model = checkpoint.build()
     if weights == "fp16":
         halve_parameters_(model)

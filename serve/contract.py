@@ -16,7 +16,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from serve import strict_json
 from serve.errors import ContractError
-from serve.text.normalization import is_visible, normal_form, same_groups
 
 FORMAT = 1  # of the file; grows when a field changes its meaning
 
@@ -163,11 +162,6 @@ class ModelContract(_Record):
         check_field(
             gives_patches == self.has_prompt_head, "graphs", "head and patch_features together", sorted(self.graphs)
         )
-        forms = [normal_form(label) for label in self.default_labels]
-        empty = [label for label, form in zip(self.default_labels, forms, strict=True) if not is_visible(form)]
-        check_field(not empty, "default_labels", "labels with a visible character", empty)
-        same = [[self.default_labels[index] for index in group] for group in same_groups(forms)]
-        check_field(not same, "default_labels", "labels that differ, as those of any vocabulary", same)
         axes = self._output_axes("prototype_features")
         is_matrix = len(axes) in (0, 2) and all(isinstance(axis, int) and axis > 0 for axis in axes[1:])
         check_field(is_matrix, "graphs.video.outputs", 'prototype_features of axes ["B", E]', list(axes))

@@ -3,12 +3,14 @@
 Every function does blocking I/O; the server calls them in a worker thread. Hashing a large version takes seconds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from serve.contract import ModelContract, check_field, read_contract
 from serve.errors import ContractError, UnknownModel
 from serve.files import file_sha256
+from serve.text.normalization import is_visible, normal_form, same_groups
 from serve.version_numbers import MAX_VERSION, parse_version
 
 
@@ -66,12 +68,26 @@ def read_version(repository: Path, name: str, version: int) -> ModelContract:
     """Read the contract of a version and check that it states this name and number.
 
     Raises:
-        ContractError: see `read_contract`, or the contract states another name or version.
+        ContractError: see `read_contract`, or the contract states another name or version, or equal labels.
     """
     contract = read_contract(contract_path(repository, name, version))
     check_field(contract.name == name, "name", name, contract.name)
     check_field(contract.version == version, "version", version, contract.version)
+    check_default_labels(contract.default_labels)
     return contract
+
+
+def check_default_labels(labels: Sequence[str]) -> None:
+    """Check that the labels of a contract can be a vocabulary: each shows something, and no two are equal.
+
+    Raises:
+        ContractError: they cannot.
+    """
+    forms = [normal_form(label) for label in labels]
+    empty = [label for label, form in zip(labels, forms, strict=True) if not is_visible(form)]
+    check_field(not empty, "default_labels", "labels with a visible character", empty)
+    same = [[labels[index] for index in group] for group in same_groups(forms)]
+    check_field(not same, "default_labels", "labels that differ, as in any vocabulary", same)
 
 
 def find_contract(repository: Path, reference: str | ModelReference) -> ModelContract:

@@ -92,7 +92,8 @@ LIGHT_MODULES = {f"serve.{name.replace('/', '.')}" for name in LIGHT}
 LIGHT_PACKAGES = {module.rpartition(".")[0] for module in LIGHT_MODULES}  # `from serve.text import prompts` names both
 LIGHT_LIBRARIES = {"numpy"}
 EXTRA_LIBRARIES = {
-    "contract": {"pydantic", "regex"},
+    "contract": {"pydantic"},
+    "repository": {"pydantic", "regex"},
     "video/preprocess": {"cv2", "PIL"},
     "served_model": {"onnxruntime"},
     "text/tokenizer": {"tokenizers", "ftfy", "regex"},

@@ -52,6 +52,7 @@ class PacketIndex:
     doubt: str | None = None  # why decoding cannot be planned
     may_skip: bool = False  # unwanted non-reference pictures may be skipped
     injects_config: bool = False  # the decoder only reads new extradata if it precedes the data of a packet
+    discarded: list[int] = field(default_factory=list)  # packets that an edit list hides
     is_half_read: bool = False  # parsing stopped, so a change of configuration may have been missed
     extradata_header: int = 0  # length of the extradata header, which is not part of the stream
     join: Any = None  # function that formats parameter sets like the packets
@@ -120,6 +121,8 @@ class _Indexing:
         if picture.starts_period and index.entries:
             self._period += 1
         is_shown = picture.is_shown and not packet.is_discard
+        if packet.is_discard:
+            index.discarded.append(len(index.entries))
         place = (self._period, picture.order, picture.is_reference)
         kept = packet if keep else None
         index.entries.append(

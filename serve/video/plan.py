@@ -49,13 +49,27 @@ def make_plan(index: PacketIndex, container: str) -> Plan | None:
     entries = index.entries
     shown = [position for position, entry in enumerate(entries) if entry.is_shown]
     order = _output_order(entries, shown, container)
-    if not order:
+    if not order or _hides_middle(index, order):
         return None
     rank = {position: place for place, position in enumerate(order)}
     access = _usable_access(entries, rank)
     if not access:
         return None
     return Plan(order, access, rank, _head(access, rank))
+
+
+def _hides_middle(index: PacketIndex, order: list[int]) -> bool:
+    """Return whether an edit list hides pictures between shown ones.
+
+    FFmpeg's demuxer then leaves out packets that others refer to, and only decoding tells what is shown of these.
+    """
+
+    def place(position: int) -> tuple[int, int]:
+        entry = index.entries[position]
+        return entry.period, position if entry.order is None else entry.order
+
+    first, last = place(order[0]), place(order[-1])
+    return any(first < place(position) < last for position in index.discarded)
 
 
 def _output_order(entries: Sequence[Entry], shown: list[int], container: str) -> list[int] | None:
