@@ -41,6 +41,7 @@ class Decoder:
         self._converter = PictureConverter(settings)
         self._index = index
         self._feed = Feed(index)
+        self._discarded = frozenset(index.discarded)
         self.is_strict = is_strict
         self._damage: list[range] = []  # packets from an error to the next access point
         self.damaged: set[int] = set()  # positions whose frames depend on corrupt data
@@ -63,18 +64,22 @@ class Decoder:
             MemoryError: memory ran out, which is no fault of the data.
         """
         self._context.skip_frame = "NONREF" if may_skip else "DEFAULT"
-        return self._decoded(self._feed.packet(packet, position, begins=begins), position)
+        return self._shown(self._decoded(self._feed.packet(packet, position, begins=begins), position))
 
     def drain(self) -> list[av.VideoFrame]:
         """Return the remaining frames and make the decoder ready for another run."""
         try:
-            return self._decoded(None, len(self._index.entries))
+            return self._shown(self._decoded(None, len(self._index.entries)))
         finally:
             self._context.flush_buffers()
 
     def picture(self, frame: av.VideoFrame) -> UInt8Array:
         """Convert a frame to upright RGB [H, W, 3]."""
         return self._converter.picture(frame)
+
+    def _shown(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
+        """Leave out frames that an edit list hides: a packet that was rebuilt by the feed has lost that flag."""
+        return [frame for frame in frames if frame.pts not in self._discarded] if self._discarded else frames
 
     def _decoded(self, packet: av.Packet | None, position: int) -> list[av.VideoFrame]:
         if self.is_strict:
