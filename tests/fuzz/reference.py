@@ -24,6 +24,7 @@ class Reference:
     """All frames of a file."""
 
     digests: list[str] = field(default_factory=list)
+    positions: list[int | None] = field(default_factory=list)  # the packet of each frame
     num_errors: int = 0
     num_packets: int = 0
     is_damaged: bool = False  # an error, or a frame that the decoder marks as corrupt
@@ -65,7 +66,9 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
         packets = [_with_headers(packet, codec) for packet in _all_packets(container, stream) if packet.size]
         found.num_packets = len(packets)
         context = _single(stream)
-        for packet in [*packets, None]:
+        for position, packet in enumerate([*packets, None]):
+            if packet is not None:
+                packet.pts = position  # decoders pass it on with the frame
             try:
                 frames = context.decode(packet)
             except av.error.InvalidDataError:
@@ -78,6 +81,7 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
             for frame in frames:
                 found.is_damaged |= frame.is_corrupt
                 found.digests.append(digest(converter.picture(frame)))
+                found.positions.append(frame.pts)
     return found
 
 
