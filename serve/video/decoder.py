@@ -13,7 +13,7 @@ import av
 import av.logging
 
 from serve.arrays import UInt8Array
-from serve.video.border import is_exhaustion_message
+from serve.video.border import is_exhaustion, is_exhaustion_message
 from serve.video.feed import Feed
 from serve.video.limits import DecodeSettings
 from serve.video.memory import is_memory_short
@@ -29,7 +29,7 @@ _HARMLESS = re.compile(
 
 
 class DamagedError(Exception):
-    """A strict decoder found an error."""
+    """A packet cannot be decoded, or a strict decoder found an error in it."""
 
 
 class Decoder:
@@ -86,8 +86,8 @@ class Decoder:
             return self._strictly(packet)
         with _messages() as messages:
             try:
-                frames: list[av.VideoFrame] = self._context.decode(packet)
-            except av.error.InvalidDataError:
+                frames = self._decode(packet)
+            except DamagedError:
                 frames = []
                 self.num_broken += 1
                 messages.append("not decoded")
@@ -107,13 +107,27 @@ class Decoder:
 
     def _strictly(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         try:
-            frames: list[av.VideoFrame] = self._context.decode(packet)
-        except av.error.InvalidDataError as error:
+            frames = self._decode(packet)
+        except DamagedError:
             self._refuse_exhaustion([])
-            raise DamagedError from error
+            raise
         if any(frame.is_corrupt for frame in frames):
             self._refuse_exhaustion([])
             raise DamagedError
+        return frames
+
+    def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """Decode a packet. Decoders report corrupt data by several errors: dav1d says "invalid argument".
+
+        Raises:
+            DamagedError: the packet cannot be decoded, for any other reason than memory.
+        """
+        try:
+            frames: list[av.VideoFrame] = self._context.decode(packet)
+        except av.error.FFmpegError as error:
+            if is_exhaustion(error):
+                raise
+            raise DamagedError from error
         return frames
 
     def _refuse_exhaustion(self, messages: list[str]) -> None:

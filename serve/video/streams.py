@@ -54,7 +54,7 @@ def track_facts(path: Path, stream_index: int) -> tuple[int, Matrix | None]:
         num_tracks = sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
         stream = container.streams[stream_index]
         for packet in chain(packets(container, stream), [None]):
-            with suppress(av.error.InvalidDataError):  # continue until a frame can be decoded
+            with suppress(av.error.InvalidDataError, av.error.ArgumentError):  # continue until a frame can be decoded
                 for frame in stream.codec_context.decode(packet):
                     return num_tracks, display_matrix(frame)
     return num_tracks, None

@@ -71,7 +71,7 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
                 packet.pts = position  # decoders pass it on with the frame
             try:
                 frames = context.decode(packet)
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 found.num_errors += 1
                 found.is_damaged = True
                 if renews:

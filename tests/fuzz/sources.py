@@ -84,9 +84,9 @@ def make_sources(folder: Path) -> dict[str, Path]:
     """Encode the synthetic clips this FFmpeg can encode, and add the real ones: name -> file."""
     os.environ.setdefault("SVT_LOG", "1")  # errors only
     found = {}
-    for name, encode in ENCODES.items():
+    for name, wanted in ENCODES.items():
         try:
-            found[name] = _encode(folder / f"{name}{encode.suffix}", encode, seed=len(found))
+            found[name] = encode(folder / f"{name}{wanted.suffix}", wanted, seed=len(found))
         except (av.error.FFmpegError, av.codec.codec.UnknownCodecError):
             continue
     for real in (VIDEOS, ODD, FIELD):
@@ -96,15 +96,16 @@ def make_sources(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _encode(path: Path, encode: Encode, *, seed: int) -> Path:
-    width, height = encode.size
+def encode(path: Path, wanted: Encode, *, seed: int) -> Path:
+    """Encode a clip of moving squares."""
+    width, height = wanted.size
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(encode.codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, encode.pix_fmt
+        stream: Any = container.add_stream(wanted.codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, wanted.pix_fmt
         stream.codec_context.time_base = Fraction(1, 25)
-        stream.codec_context.options = dict(encode.options)
-        for index, picture in enumerate(_pictures(encode, seed)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=encode.pix_fmt)
+        stream.codec_context.options = dict(wanted.options)
+        for index, picture in enumerate(_pictures(wanted, seed)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=wanted.pix_fmt)
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

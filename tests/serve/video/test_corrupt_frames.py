@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from serve.errors import UndecodableVideo
-from serve.video.decode import load_views
+from serve.video.decode import frames_at, load_views, open_video, read_frames
 from serve.video.limits import DecodeSettings
+from tests.fuzz.sources import ENCODES, encode
 from tests.serve.video.conftest import view_request
 from tests.synthetic_video import make_video
 
@@ -43,3 +45,21 @@ def test_sampled_frames_that_stand_on_an_error_are_counted(damaged: Path) -> Non
 def test_too_many_corrupt_frames_are_an_error(damaged: Path) -> None:
     with pytest.raises(UndecodableVideo, match="sampled frames are corrupt"):
         load_views(damaged, view_request(), settings=DecodeSettings(threads=2, max_corrupt_share=0.0))
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4", "ivf"])
+def test_an_av1_stream_that_begins_between_key_frames_is_read_from_the_next_one(container: str, tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.webm", ENCODES["av1"], seed=3)
+    cut = tmp_path / f"cut.{container}"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if number >= 3 and packet.size:  # dav1d answers "invalid argument" until the key frame at 16
+                packet.stream = stream
+                output.mux(packet)
+    settings = DecodeSettings(threads=2)
+    reading = read_frames(open_video(cut, settings), np.arange, take=np.copy, settings=settings)
+    expected = frames_at(whole, np.arange(16, 48), settings=settings)
+    found = [reading.kept[index] for index in range(reading.timeline.num_frames)]
+    assert len(found) >= len(expected)
+    np.testing.assert_array_equal(np.stack(found[-len(expected) :]), expected)
