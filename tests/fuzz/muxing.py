@@ -87,11 +87,9 @@ def _mux(case: Rewrite, output: Any, muxer: str, codec: str) -> None:
 def _add_streams(output: Any, origin: Any, decoy: Any, *, is_decoy_first: bool) -> Any:
     """Add the track of the clip and that of the decoy, with the packets of the latter; return the clip's."""
     if decoy is None:
-        return output.add_stream_from_template(origin)
+        return add_copy(output, origin)
     other = decoy.streams.video[0]
-    streams = [
-        output.add_stream_from_template(each) for each in ((other, origin) if is_decoy_first else (origin, other))
-    ]
+    streams = [add_copy(output, each) for each in ((other, origin) if is_decoy_first else (origin, other))]
     hidden, shown = streams if is_decoy_first else streams[::-1]
     hidden.disposition, shown.disposition = Disposition(0), Disposition.default
     for number, packet in enumerate(decoy.demux(other)):
@@ -100,6 +98,11 @@ def _add_streams(output: Any, origin: Any, decoy: Any, *, is_decoy_first: bool) 
         packet.stream = hidden
         output.mux_one(packet)
     return shown
+
+
+def add_copy(output: Any, origin: Any) -> Any:
+    """Add a stream for the packets of another. PyAV looks for an encoder of the decoder's name, and dav1d has none."""
+    return output.add_stream_from_template(origin, opaque=origin.codec_context.codec.canonical_name == "av1")
 
 
 def number_of(packet: av.Packet) -> int:
