@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -139,15 +140,16 @@ def _refusal(path: Path, case: Rewrite, error: ActserveError) -> Result:
 
 
 def run(count: int, *, seed: int, folder: Path, only: int | None = None) -> Totals:
-    """Try `count` rewrites that can be written."""
+    """Try `count` rewrites that can be written; an interrupt ends earlier, with the counts so far."""
     silence_library()
-    with mock.patch("serve.video.decoder.PictureConverter", PlaneReader):
-        return _run(count, seed=seed, folder=folder, only=only)
-
-
-def _run(count: int, *, seed: int, folder: Path, only: int | None) -> Totals:
-    sources = {name: path for name, path in make_sources(folder).items() if codec_of(path)}
     totals = Totals()
+    with mock.patch("serve.video.decoder.PictureConverter", PlaneReader), suppress(KeyboardInterrupt):
+        _run(totals, count, seed=seed, folder=folder, only=only)
+    return totals
+
+
+def _run(totals: Totals, count: int, *, seed: int, folder: Path, only: int | None) -> None:
+    sources = {name: path for name, path in make_sources(folder).items() if codec_of(path)}
     number = done = 0
     while done < count:
         number += 1
@@ -164,7 +166,6 @@ def _run(count: int, *, seed: int, folder: Path, only: int | None) -> Totals:
             _count_(totals, number, case, compare(path, case, random), is_verbose=only is not None)
         if only is not None:
             break
-    return totals
 
 
 def _count_(totals: Totals, number: int, case: Rewrite, result: Result, *, is_verbose: bool) -> None:
