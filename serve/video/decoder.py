@@ -41,7 +41,6 @@ class Decoder:
         self._converter = PictureConverter(settings)
         self._index = index
         self._feed = Feed(index)
-        self._discarded = frozenset(index.discarded)
         self.is_strict = is_strict
         self._damage: list[range] = []  # packets from an error to the next access point
         self.damaged: set[int] = set()  # positions whose frames depend on corrupt data
@@ -78,8 +77,9 @@ class Decoder:
         return self._converter.picture(frame)
 
     def _shown(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Leave out frames that an edit list hides: a packet that was rebuilt by the feed has lost that flag."""
-        return [frame for frame in frames if frame.pts not in self._discarded] if self._discarded else frames
+        """Leave out frames that an edit list hides, where FFmpeg cannot: the feed's copies of packets lack that flag."""
+        hidden = self._feed.hidden
+        return [frame for frame in frames if frame.pts not in hidden] if hidden else frames
 
     def _decoded(self, packet: av.Packet | None, position: int) -> list[av.VideoFrame]:
         if self.is_strict:

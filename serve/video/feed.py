@@ -17,9 +17,11 @@ class Feed:
         self._index = index
         self._held: dict[Hashable, bytes] = dict(index.initial_config)
         self._next = 0  # index into the changes
+        self.hidden: set[int] = set()  # packets that were copied and are hidden by an edit list
 
     def packet(self, packet: av.Packet, position: int, *, begins: bool) -> av.Packet:
         """Return the packet to decode; `begins` marks the first packet of a run. Positions must ascend."""
+        is_hidden = packet.is_discard
         skipped = self._changes_before(position)
         present = self._changes_before(position + 1)
         is_replaced = any(change.extradata is not None for change in present)
@@ -31,6 +33,8 @@ class Feed:
                 if self._index.injects_config:
                     packet = _with_data(packet, bytes(change.extradata)[self._index.extradata_header :])
             self._held |= change.config
+        if is_hidden and not packet.is_discard:
+            self.hidden.add(position)
         packet.pts = position
         return packet
 
