@@ -77,7 +77,7 @@ class Decoder:
         return self._converter.picture(frame)
 
     def _shown(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Leave out frames that an edit list hides, where FFmpeg cannot: the feed's copies of packets lack that flag."""
+        """Leave out frames that an edit list hides, where FFmpeg cannot: the feed's copies of packets lack the flag."""
         hidden = self._feed.hidden
         return [frame for frame in frames if frame.pts not in hidden] if hidden else frames
 

@@ -63,7 +63,10 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
         stack.callback(container.close)
         stream: Any = container.streams[stream_index]
         codec = stream.codec_context.codec.canonical_name
-        packets = [_with_headers(packet, codec) for packet in _all_packets(container, stream) if packet.size]
+        given = [packet for packet in _all_packets(container, stream) if packet.size]
+        packets = [_with_headers(packet, codec) for packet in given]
+        # A copy lacks the flag by which FFmpeg leaves out frames that an edit list hides.
+        hidden = {at for at, packet in enumerate(given) if packet.is_discard and not packets[at].is_discard}
         found.num_packets = len(packets)
         context = _single(stream)
         for position, packet in enumerate([*packets, None]):
@@ -79,6 +82,8 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
                     context = _single(other.streams[stream_index])
                 continue
             for frame in frames:
+                if frame.pts in hidden:
+                    continue
                 found.is_damaged |= frame.is_corrupt
                 found.digests.append(digest(converter.picture(frame)))
                 found.positions.append(frame.pts)
