@@ -144,9 +144,7 @@ async def export_vocabulary(
         **problem_responses(*READ_PROBLEMS),
     },
 )  # fmt: skip
-async def get_vocabulary(
-    service: ServiceDep, catalogue: CatalogueDep, name: VocabularyName
-) -> JSONResponse:
+async def get_vocabulary(service: ServiceDep, catalogue: CatalogueDep, name: VocabularyName) -> JSONResponse:
     """Return NAME at its current version, or NAME@VERSION. While a change is encoded, `latest` exceeds `current`.
 
     `problems` state what is wrong with a version that an older release stored, `warnings` which labels an active model
