@@ -1,14 +1,8 @@
 """Vocabularies as files: JSON, CSV, and plain text by the grammar of label lists (`serve.text.label_lists`).
 
-<<<<<<< HEAD
-CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are not read. Its delimiter is
+CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are refused. Its delimiter is
 the comma, or the semicolon, tab or full-width comma where the header line holds that one. Data sets write
 class names in various ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` splits them into words, on request only.
-=======
-CSV has the columns `name,synonyms,negatives`, phrases separated by `|`; other columns are refused. Its delimiter is
-the comma, or the semicolon, tab or full-width comma where the header line holds that one. Data sets write class names
-in their own ways (`ApplyEyeMakeup`, `brush_hair`): `split_name` makes words of them, on request alone.
->>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
 """
 
 import csv
@@ -27,12 +21,7 @@ from serve.vocabularies.changes import LabelInput, VocabularyInput
 from serve.vocabularies.vocabulary import Vocabulary
 
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "txt": "text/plain"}
-<<<<<<< HEAD
 COLUMNS = frozenset({"name", "synonyms", "negatives"})
-=======
-CSV_COLUMNS = ("name", "synonyms", "negatives")
-CSV_DELIMITERS = ",;\t，"
->>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
 WORD_EDGES = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
 
@@ -66,7 +55,7 @@ def write(vocabulary: Vocabulary, kind: str) -> str:
     if kind == "csv":
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
+        writer.writerow(("name", "synonyms", "negatives"))
         writer.writerows(
             (label.name, "|".join(label.synonyms), "|".join(label.negatives)) for label in vocabulary.labels
         )
@@ -92,52 +81,26 @@ def _from_json(text: str) -> VocabularyInput:
 def _from_csv(text: str) -> VocabularyInput:
     labels: list[str | LabelInput] = []
     try:
-<<<<<<< HEAD
         table = read_table(TextFile(name="the CSV", text=text, encoding="UTF-8"), COLUMNS, may_end_early=True)
     except AnnotationError as error:
         raise InvalidVocabulary(str(error)) from error
     if "name" not in table.columns:
         found = ", ".join(filter(None, table.columns)) or "none"
         raise InvalidVocabulary(f"the CSV needs a column `name`, found {found}")
+    unknown = [f"`{column[:80]}`" for column in table.columns if column and column not in COLUMNS]
+    if unknown:
+        raise InvalidVocabulary(
+            f"the CSV, line 1: a vocabulary has no such columns: {', '.join(unknown[:10])}; remove them, since only name, "
+            "synonyms and negatives are read"
+        )
+    if any(row.cells.get("") for row in table.rows):
+        raise InvalidVocabulary("the CSV, line 1: a column with cells has no name")
     for row in table.rows:
         if not row.cells["name"]:
             raise InvalidVocabulary(f"{table.place(row)}: the name is missing")
         synonyms, negatives = (_phrases(row.cells.get(key)) for key in ("synonyms", "negatives"))
         labels.append(LabelInput(name=row.cells["name"], synonyms=synonyms, negatives=negatives))
-=======
-        columns = [trimmed(name) for name in rows.fieldnames or ()]
-        if "name" not in columns:
-            raise InvalidVocabulary(f"the CSV needs a column `name`, found {', '.join(columns) or 'none'}")
-        while columns and not columns[-1]:
-            columns.pop()  # spreadsheets end lines with separators; cells below them must be empty too
-        _refuse_columns(columns)
-        rows.fieldnames = columns
-        for row in rows:
-            if row["name"] is None:
-                raise InvalidVocabulary(f"line {rows.line_num} has no name")
-            if any(map(str.strip, cast(dict[str | None, list[str]], row).get(None, ()))):
-                raise InvalidVocabulary(
-                    f"line {rows.line_num} has more cells than the header; quote a cell that holds {delimiter!r}"
-                )
-            synonyms, negatives = (_phrases(row.get(key)) for key in ("synonyms", "negatives"))
-            labels.append(LabelInput(name=row["name"], synonyms=synonyms, negatives=negatives))
-    except csv.Error as error:
-        raise InvalidVocabulary(f"the CSV cannot be read at line {rows.line_num}: {error}") from error
->>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
     return VocabularyInput(labels=labels)
-
-
-def _refuse_columns(columns: list[str]) -> None:
-    """Raise if the header has columns that would be ignored, or one column twice."""
-    unknown = [name for name in columns if name not in CSV_COLUMNS]
-    if unknown:
-        shown = ", ".join(f"`{name[:80]}`" for name in unknown[:10])
-        raise InvalidVocabulary(
-            f"line 1: a vocabulary has no such columns: {shown}; remove them, since only "
-            f"{', '.join(CSV_COLUMNS)} are read"
-        )
-    if len(set(columns)) < len(columns):
-        raise InvalidVocabulary(f"line 1: a column stands twice in the header: {', '.join(columns)}")
 
 
 def _phrases(cell: str | None) -> list[str]:

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Warnings about labels of a vocabulary or of a request that a loaded model does not distinguish."""
-=======
 """Which labels of a vocabulary, or of a request, a loaded model does not tell apart, and which are rivals of others."""
->>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
 
 from collections.abc import Sequence
 from typing import Literal
@@ -17,18 +13,11 @@ from serve.vocabularies.vocabulary import Vocabulary
 
 
 class VocabularyWarning(BaseModel):
-<<<<<<< HEAD
-    """Different labels that a model does not distinguish."""
-
-    kind: Literal["merged_labels", "empty_labels"] = Field(
-        description="The model's tokenizer maps them to one prompt, or removes all of their text."
-=======
     """Labels that a model does not tell apart, though they are different labels; or that compete with a label."""
 
     kind: Literal["merged_labels", "empty_labels", "label_as_negative"] = Field(
         description="The model's tokenizer makes them one prompt, or leaves nothing of them in the prompt; or a "
         "negative phrase of the first label is a name or synonym of the second."
->>>>>>> e23e5ac (vocabularies: one rule for equal labels everywhere, and nothing of a file ignored)
     )
     model: str | None = Field(description="`name@version` of the model; null where it holds for every model.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of a request.")
