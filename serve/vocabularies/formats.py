@@ -90,8 +90,8 @@ def _from_csv(text: str) -> VocabularyInput:
     unknown = [f"`{column[:80]}`" for column in table.columns if column and column not in COLUMNS]
     if unknown:
         raise InvalidVocabulary(
-            f"the CSV, line 1: a vocabulary has no such columns: {', '.join(unknown[:10])}; remove them, since only name, "
-            "synonyms and negatives are read"
+            f"the CSV, line 1: a vocabulary has no such columns: {', '.join(unknown[:10])}; remove them, since only "
+            "name, synonyms and negatives are read"
         )
     if any(row.cells.get("") for row in table.rows):
         raise InvalidVocabulary("the CSV, line 1: a column with cells has no name")
