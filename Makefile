@@ -1,4 +1,4 @@
-# make run     .venv with serving dependencies only, then the server with the bundled demo model
+# make run     .venv with serving dependencies only, then the server with the bundled starter model
 # make test    .venv with everything, then the whole test suite
 # make test-slow   what takes minutes: full-size models, long fuzzing
 # make test-portable   the numeric tests as other processors and runtimes compute them
@@ -12,7 +12,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8080
-MODEL ?= demo
+MODEL ?= starter
 PRETRAINED ?= $(if $(filter PE-Core%,$(MODEL)),meta)
 REPOSITORY ?= model_repository
 BIN := .venv/bin
@@ -74,6 +74,7 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.train_bench
 	$(BIN)/python -m tests.bench.export_bench
 	$(BIN)/python -m tests.bench.attention_bench
+	$(BIN)/python -m tests.bench.starter_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

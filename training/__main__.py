@@ -140,11 +140,16 @@ def starter_proof(
     server: Annotated[str | None, typer.Option(help="A running server with the starter model.")] = None,
     repository: Annotated[Path, typer.Option(help="Where the exported model lies.")] = Path("model_repository"),
     cache: Annotated[Path, typer.Option(help="Kept features.")] = Path("~/.cache/actserve/few_shot"),
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the figures for the model card of the next build.")
+    ] = False,
 ) -> None:
     """The starter model's proof on real clips: one table, one JSON line."""
-    from training.starter.proof import prove
+    from training.starter.proof import prove, write_figures
 
-    prove(videos, server=server, repository=repository, cache=cache)
+    figures = prove(videos, server=server, repository=repository, cache=cache)
+    if record:
+        typer.echo(f"figures: {write_figures(figures)}")
 
 
 def main() -> None:

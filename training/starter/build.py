@@ -15,12 +15,12 @@ from training.models.efficientnet_lite import ConceptVision
 from training.models.gated_text import GatedText
 from training.models.registry import build_model
 from training.starter import recipe
-from training.starter.card import CARD
+from training.starter.card import card
 from training.starter.pieces import keep_used, piece_tables, piece_vocabulary
 from training.starter.sources import Sources, read_sources
 from training.starter.towers import class_embeddings, fill_english_, fill_image_, fill_multilingual_
 from training.starter.unigram import read_unigrams, tokenizer_json
-from training.starter.words import everyday
+from training.starter.words import activities, everyday
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ def build_starter(folder: Path) -> Built:
         sources.classes,
         pieces=[[place[piece] for piece in row] for row in rows],
         tokens=[row.ids for row in file.encode_batch(lemmas)],
+        activities=[row.ids for row in file.encode_batch([name for name, _ in activities()])],
     )
     with torch.no_grad():
         text.letters[: len(letters)] = torch.from_numpy(letters)
@@ -144,6 +145,6 @@ def _checkpoint(
             logit_scale=recipe.LOGIT_SCALE, ensembling="mean_embedding", view_rule="mean_probability"
         ),
         labels=everyday(),
-        card=CARD,
+        card=card(),
         provenance={"recipe": "training.starter", "packages": list(sources.wheels)},
     )

@@ -3,30 +3,31 @@
 python -m training starter-proof VIDEOS --server http://127.0.0.1:8080
 
 VIDEOS holds clips and an index.csv with the columns file and label. Without a server the exported version is run in
-process, and example clips are measured too.
+process. The clips of a server are sent to it; the vocabulary that their examples are put into is deleted at the end.
 """
 
 import csv
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
 import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
 from serve.served_model import ServedModel
-from serve.vocabularies.prototypes import fit_prototypes
+from training.config import ConfigError
 from training.data.lists.rows import Entry
 from training.evaluation.bootstrap import mean_interval
 from training.few_shot.encoding import VideoEncoder
+from training.starter import example_gain
+from training.starter.card import FIGURES
 from training.starter.words import LANGUAGES, everyday, translations
 
 PERMUTATIONS = 1000
+TIMEOUT_SECONDS = 300.0  # of a request to a server
 TOP = (1, 5)
 
 Logits = Callable[[Sequence[str]], Float32Array]  # labels [K] -> logits [N, K] of all clips
@@ -43,8 +44,15 @@ class Clips:
 def read_clips(folder: Path) -> Clips:
     """The clips of `index.csv` whose label is one of the evaluation's, in any order."""
     places = {label: place for place, label in enumerate(translations()["en"])}
-    with (folder / "index.csv").open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["label"] in places]
+    try:
+        with (folder / "index.csv").open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("label") in places]
+    except OSError as error:
+        raise ConfigError(f"{folder / 'index.csv'} cannot be read: {error.strerror}") from error
+    if not rows:
+        raise ConfigError(
+            f"{folder / 'index.csv'} names no clip with one of the {len(places)} labels of the evaluation"
+        )
     return Clips(
         paths=tuple(folder / row["file"] for row in rows),
         labels=np.array([places[row["label"]] for row in rows], np.int64),
@@ -52,34 +60,48 @@ def read_clips(folder: Path) -> Clips:
 
 
 def prove(folder: Path, *, server: str | None, repository: Path, cache: Path) -> dict[str, Any]:
-    """Measure, print a table and one JSON line; returns the figures."""
+    """Measure, print a table and one JSON line; returns the figures.
+
+    Raises:
+        ConfigError: the folder has no index, or its index no clip whose label is one of the evaluation's.
+    """
     clips = read_clips(folder)
     if server is not None:
-        figures = measure(clips, _served(server, clips))
+        with httpx.Client(base_url=server, timeout=TIMEOUT_SECONDS) as client:
+            figures = measure(clips, _served(client, clips))
+            ranks = example_gain.ranks_of_server(client, clips.paths, clips.labels, translations()["en"])
     else:
         encoder = VideoEncoder(ServedModel.open(repository, "starter"), cache=cache)
         try:
             figures = measure(clips, _in_process(encoder, clips))
-            figures["examples"] = measure_examples(encoder, clips)
+            ranks = example_gain.ranks_in_process(encoder, clips.paths, clips.labels, translations()["en"])
         finally:
             encoder.close()
+    figures["examples"] = {name: _gain(found) for name, found in ranks.items()}
     _print(figures, len(clips.paths))
     print(json.dumps(figures), flush=True)
     return figures
 
 
+def write_figures(figures: Mapping[str, Any]) -> Path:
+    """Keep the figures where the model card takes them from; returns the file."""
+    path = Path(str(FIGURES))
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
 def measure(clips: Clips, logits: Logits) -> dict[str, Any]:
     """Hits in every language, in the default vocabulary, and with permuted labels."""
     by_language = translations()
-    found = {language: _hits(ranks_of(logits(by_language[language]), clips.labels)) for language in LANGUAGES}
-    english = logits(by_language["en"])
+    scores = {language: logits(by_language[language]) for language in LANGUAGES}
+    found = {language: _hits(ranks_of(scores[language], clips.labels)) for language in LANGUAGES}
     words = everyday()
     places = np.array([words.index(by_language["en"][label]) for label in clips.labels], np.int64)
     return {
         "clips": len(clips.labels),
         "labels": len(by_language["en"]),
         "languages": found,
-        "permuted": permuted(english, clips.labels),
+        "permuted": permuted(scores["en"], clips.labels),
         "default_vocabulary": {"labels": len(words), **_hits(ranks_of(logits(words), places))},
     }
 
@@ -98,76 +120,6 @@ def permuted(logits: Float32Array, labels: Int64Array) -> dict[str, float]:
     return {f"top{top}": round(float((np.array(ranks) < top).mean()), 4) for top in TOP}
 
 
-def measure_examples(encoder: VideoEncoder, clips: Clips) -> dict[str, Any]:
-    """What one example clip brings: with another clip of its label, and with another piece of the same video."""
-    labels = translations()["en"]
-    bank = encoder.bank(labels)
-    pairs = [
-        (example, clip)
-        for clip, label in enumerate(clips.labels)
-        for example, other in enumerate(clips.labels)
-        if example != clip and other == label
-    ]
-    rows = encoder.encode([Entry(path=path, label=0) for path in clips.paths], workers=1, max_bad_share=0.0).rows
-    with tempfile.TemporaryDirectory() as folder:
-        halves = [cut_in_half(path, Path(folder)) for path in clips.paths]
-        entries = [Entry(path=path, label=0) for pair in halves for path in pair]
-        pieces = encoder.encode(entries, workers=1, max_bad_share=0.0).rows
-    own = [(2 * clip, 2 * clip + 1) for clip in range(len(clips.labels))]
-    twice = np.repeat(clips.labels, 2)
-    return {
-        "other_clip": _gain(encoder, rows, clips.labels, pairs, bank),
-        "same_video": _gain(encoder, pieces, twice, own, bank),
-    }
-
-
-def cut_in_half(path: Path, folder: Path) -> tuple[Path, Path]:
-    """The first and the second half of a video's frames, each encoded as a file of its own."""
-    with av.open(str(path), metadata_errors="replace") as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    middle = max(1, len(frames) // 2)
-    parts = (frames[:middle], frames[middle:] or frames[:middle])
-    return tuple(_write(part, folder / f"{path.stem}{place}.mp4") for place, part in enumerate(parts))  # type: ignore[return-value]
-
-
-def _write(frames: Sequence[Any], path: Path) -> Path:
-    height, width = (side // 2 * 2 for side in frames[0].shape[:2])
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 4_000_000
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    return path
-
-
-def _gain(
-    encoder: VideoEncoder,
-    rows: Float32Array,
-    labels: Int64Array,
-    pairs: Sequence[tuple[int, int]],
-    bank: Float32Array,
-) -> dict[str, Any]:
-    """Hits of clips by text alone, and with one example of their label, as the server mixes them."""
-    text_logits, features = encoder.text_logits(rows, bank)[:, 0], encoder.features(rows)  # [N, K], [N, E]
-    scale = encoder.towers.scoring.logit_scale
-    before, after = [], []
-    for example, clip in pairs:
-        label = labels[clip]
-        prototypes = fit_prototypes(
-            features[[example]],
-            np.array([label]),
-            text_logits[[example]],
-            num_labels=text_logits.shape[1],
-            logit_scale=scale,
-        )
-        alone = text_logits[[clip]]
-        before.append(ranks_of(alone, labels[[clip]])[0])
-        after.append(ranks_of(alone + prototypes.logits(features[[clip]]), labels[[clip]])[0])
-    return {"pairs": len(pairs), "by_text": _hits(np.array(before)), "with_example": _hits(np.array(after))}
-
-
 def _hits(ranks: Int64Array) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for top in TOP:
@@ -177,6 +129,11 @@ def _hits(ranks: Int64Array) -> dict[str, Any]:
         found[f"top{top}_hits"] = int(hits.sum())
         found[f"top{top}_interval"] = [round(low, 3), round(high, 3)]
     return found
+
+
+def _gain(ranks: Sequence[example_gain.Ranks]) -> dict[str, Any]:
+    before, after = (np.array(column, np.int64) for column in zip(*ranks, strict=True))
+    return {"pairs": len(ranks), "by_text": _hits(before), "with_example": _hits(after)}
 
 
 def _in_process(encoder: VideoEncoder, clips: Clips) -> Logits:
@@ -189,17 +146,12 @@ def _in_process(encoder: VideoEncoder, clips: Clips) -> Logits:
     return logits
 
 
-def _served(address: str, clips: Clips) -> Logits:
+def _served(client: httpx.Client, clips: Clips) -> Logits:
     def logits(labels: Sequence[str]) -> Float32Array:
-        options = {"candidate_labels": list(labels), "top_k": len(labels)}
         rows = []
-        with httpx.Client(base_url=address, timeout=120) as client:
-            for path in clips.paths:
-                with path.open("rb") as stream:
-                    answer = client.post("/v1/classify", files={"video": stream}, data={"options": json.dumps(options)})
-                answer.raise_for_status()
-                found: Mapping[str, float] = {item["label"]: item["logit"] for item in answer.json()["results"]}
-                rows.append([found[label] for label in labels])
+        for path in clips.paths:
+            found = example_gain.classified(client, path, candidate_labels=list(labels), top_k=len(labels))
+            rows.append([found[label] for label in labels])
         return np.array(rows, np.float32)
 
     return logits

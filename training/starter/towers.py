@@ -16,7 +16,8 @@ from training.models.gated_text import GatedText
 from training.models.ngram_text import ORDERS, NgramEncoder
 from training.models.quantised import QuantisedLinear, quantise_matrix_, quantise_table_
 from training.starter import recipe
-from training.starter.sources import ClassText
+from training.starter.sources import ClassText, SourceError
+from training.starter.words import activities as activities_of_objects
 
 BATCH_NORM_EPSILON = 1e-3  # of EfficientNet
 CHUNKS = 17  # the token table of the Universal Sentence Encoder lies in 17 parts, token i in part i modulo 17
@@ -92,17 +93,50 @@ def fill_multilingual_(encoder: NgramEncoder, arrays: Mapping[str, NDArray[np.ge
 
 @torch.no_grad()
 def class_embeddings(
-    text: GatedText, classes: Sequence[ClassText], *, pieces: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+    text: GatedText,
+    classes: Sequence[ClassText],
+    *,
+    pieces: Sequence[Sequence[int]],
+    tokens: Sequence[Sequence[int]],
+    activities: Sequence[Sequence[int]],
 ) -> Tensor:
     """Embeddings [classes, D] of the image classes: of each encoder the mean over their lemmas, centred, of unit size.
 
-    `tokens` are the rows of all lemmas under the model's tokenizer, class after class; `pieces` those of the English
-    encoder's own, which it reads without the detour over another one's tokens.
+    `tokens` are the rows of all lemmas under the model's tokenizer, class after class, and `activities` those of the
+    table of activities; `pieces` are those of the English encoder's own, which it reads without the detour over another
+    one's tokens. The multilingual encoder relates objects to actions less well than the English one, so its embedding
+    of a class has a part in which the activities with that object are named.
     """
     owner = torch.tensor([index for index, item in enumerate(classes) for _ in item.lemmas])
     english = _by_length(pieces, lambda ids: text.english(text.piece_table(ids), torch.ones(ids.shape)))
-    others = _by_length(tokens, lambda ids: text.multilingual(ids, torch.ones(*ids.shape, 1)))
-    return torch.cat([_centred(rows, owner, len(classes)) for rows in (english, others)], dim=1)
+    others, named = (
+        _by_length(rows, lambda ids: text.multilingual(ids, torch.ones(*ids.shape, 1))) for rows in (tokens, activities)
+    )
+    by_object = activity_matrix(classes) @ (named - named.mean(dim=0))
+    size = by_object.square().sum(dim=1)
+    part = recipe.ACTIVITY_WEIGHT * by_object / size[size > 0].mean().sqrt()
+    multilingual = _of_unit_size(_of_lemmas(others, owner, len(classes)) + part)
+    return torch.cat([_of_lemmas(english, owner, len(classes)), multilingual], dim=1)
+
+
+def activity_matrix(classes: Sequence[ClassText]) -> Tensor:
+    """Shares [classes, activities] of the activities in which a class is seen; none for a class that is in no table.
+
+    Raises:
+        SourceError: an object of the table is the name of no class.
+    """
+    places: dict[str, int] = {}
+    for index, item in enumerate(classes):
+        for lemma in item.lemmas:
+            places.setdefault(lemma.lower(), index)
+    table = activities_of_objects()
+    seen = torch.zeros(len(classes), len(table))
+    for column, (activity, objects) in enumerate(table):
+        for name in objects:
+            if name.lower() not in places:
+                raise SourceError(f"activities.txt: {activity!r} names {name!r}, which is no class of ImageNet")
+            seen[places[name.lower()], column] = 1
+    return seen / seen.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _by_length(rows: Sequence[Sequence[int]], encode: Callable[[Tensor], Tensor]) -> Tensor:
@@ -115,11 +149,15 @@ def _by_length(rows: Sequence[Sequence[int]], encode: Callable[[Tensor], Tensor]
     return torch.cat([found[length] for length in places])[order.argsort()]
 
 
-def _centred(rows: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Rows of lemmas -> their means by class, less the mean of all classes, of root mean square length one."""
+def _of_lemmas(rows: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Rows of lemmas -> their means by class, of unit size."""
     sums = torch.zeros(count, rows.shape[1]).index_add_(0, owner, rows)
-    means = functional.normalize(sums, dim=1)
-    centred = means - means.mean(dim=0)
+    return _of_unit_size(functional.normalize(sums, dim=1))
+
+
+def _of_unit_size(rows: Tensor) -> Tensor:
+    """Rows less their mean, of root mean square length one."""
+    centred = rows - rows.mean(dim=0)
     return centred / centred.square().sum(dim=1).mean().sqrt()
 
 

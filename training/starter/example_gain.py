@@ -1,0 +1,162 @@
+"""What one example clip brings: with another clip of its label, and with another piece of the same video.
+
+The second measures memory more than recognition and is reported on its own.
+"""
+
+import json
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+
+from serve.arrays import Float32Array, Int64Array
+from serve.vocabularies.prototypes import fit_prototypes
+from training.data.lists.rows import Entry
+from training.few_shot.encoding import VideoEncoder
+
+FRAME_RATE, BIT_RATE = 25, 4_000_000  # of the halves of a video
+
+Ranks = tuple[int, int]  # of a clip's own label: by text alone, with one example
+Pair = tuple[int, int]  # places of an example and of the clip that is asked about
+
+
+def ranks_in_process(
+    encoder: VideoEncoder, paths: Sequence[Path], labels: Int64Array, names: Sequence[str]
+) -> dict[str, list[Ranks]]:
+    """Ranks under the exported model, with and without examples mixed in as the server does."""
+    bank = encoder.bank(names)
+
+    def ranks(shown: Sequence[Path], of: Int64Array, pairs: Sequence[Pair]) -> list[Ranks]:
+        entries = [Entry(path=path, label=0) for path in shown]
+        rows = encoder.encode(entries, workers=1, max_bad_share=0.0).rows
+        return _fitted(encoder, rows, of, pairs, bank)
+
+    with tempfile.TemporaryDirectory() as folder:
+        halves, twice, own = _halves(paths, labels, Path(folder))
+        return {
+            "other_clip": ranks(paths, labels, pairs_of(labels)),
+            "same_video": ranks(halves, twice, own),
+        }
+
+
+def ranks_of_server(
+    client: httpx.Client, paths: Sequence[Path], labels: Int64Array, names: Sequence[str]
+) -> dict[str, list[Ranks]]:
+    """Ranks by the answers of a running server, whose vocabulary of these labels is given each example in turn."""
+    vocabulary = f"starter-proof-{secrets.token_hex(4)}"
+    client.put(
+        f"/v1/vocabularies/{vocabulary}", json={"labels": list(names)}, headers={"If-None-Match": "*"}
+    ).raise_for_status()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            halves, twice, own = _halves(paths, labels, Path(folder))
+            return {
+                "other_clip": _asked(client, vocabulary, paths, labels, pairs_of(labels), names),
+                "same_video": _asked(client, vocabulary, halves, twice, own, names),
+            }
+    finally:
+        client.delete(f"/v1/vocabularies/{vocabulary}", headers={"If-Match": "*"}).raise_for_status()
+
+
+def pairs_of(labels: Int64Array) -> list[Pair]:
+    """Every clip with every other clip of its label as example."""
+    places = range(len(labels))
+    return [
+        (example, clip) for clip in places for example in places if example != clip and labels[example] == labels[clip]
+    ]
+
+
+def classified(client: httpx.Client, path: Path, **options: Any) -> Mapping[str, float]:
+    """Label -> logit of a server's answer.
+
+    Raises:
+        httpx.HTTPStatusError: the server refuses the clip or the options.
+    """
+    with path.open("rb") as stream:
+        answer = client.post("/v1/classify", files={"video": stream}, data={"options": json.dumps(options)})
+    answer.raise_for_status()
+    return {item["label"]: item["logit"] for item in answer.json()["results"]}
+
+
+def cut_in_half(path: Path, folder: Path) -> tuple[Path, Path]:
+    """The first and the second half of a video's frames, each encoded as a file of its own."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    middle = max(1, len(frames) // 2)
+    first, second = folder / f"{path.stem}_0.mp4", folder / f"{path.stem}_1.mp4"
+    _write(frames[:middle], first)
+    _write(frames[middle:] or frames[:middle], second)
+    return first, second
+
+
+def _halves(paths: Sequence[Path], labels: Int64Array, folder: Path) -> tuple[list[Path], Int64Array, list[Pair]]:
+    """(both halves of every video, their labels, each first half as example for the second)."""
+    halves = [half for path in paths for half in cut_in_half(path, folder)]
+    return halves, np.repeat(labels, 2), [(2 * clip, 2 * clip + 1) for clip in range(len(paths))]
+
+
+def _write(frames: Sequence[Any], path: Path) -> None:
+    height, width = (side // 2 * 2 for side in frames[0].shape[:2])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=FRAME_RATE)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", BIT_RATE
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+
+def _asked(
+    client: httpx.Client,
+    vocabulary: str,
+    paths: Sequence[Path],
+    labels: Int64Array,
+    pairs: Sequence[Pair],
+    names: Sequence[str],
+) -> list[Ranks]:
+    ranks = []
+    for example, clip in pairs:
+        label = names[labels[clip]]
+        asked = {"vocabulary": vocabulary, "top_k": len(names)}
+        before = _rank(classified(client, paths[clip], **asked), label)
+        with paths[example].open("rb") as stream:
+            _change(client, "POST", vocabulary, label, files={"video": stream})
+        after = _rank(classified(client, paths[clip], **asked), label)
+        _change(client, "DELETE", vocabulary, label)
+        ranks.append((before, after))
+    return ranks
+
+
+def _change(client: httpx.Client, method: str, vocabulary: str, label: str, **body: Any) -> None:
+    path = f"/v1/vocabularies/{vocabulary}/labels/{label}/examples"
+    client.request(method, path, headers={"If-Match": "*"}, **body).raise_for_status()
+
+
+def _rank(logits: Mapping[str, float], label: str) -> int:
+    """How many other labels are at least as likely."""
+    return sum(logit >= logits[label] for logit in logits.values()) - 1
+
+
+def _fitted(
+    encoder: VideoEncoder, rows: Float32Array, labels: Int64Array, pairs: Sequence[Pair], bank: Float32Array
+) -> list[Ranks]:
+    text_logits, features = encoder.text_logits(rows, bank)[:, 0], encoder.features(rows)  # [N, K], [N, E]
+    ranks = []
+    for example, clip in pairs:
+        label = int(labels[clip])
+        prototypes = fit_prototypes(
+            features[[example]],
+            np.array([label]),
+            text_logits[[example]],
+            num_labels=text_logits.shape[1],
+            logit_scale=encoder.towers.scoring.logit_scale,
+        )
+        alone = text_logits[clip]  # [K]
+        mixed = alone + prototypes.logits(features[[clip]])[0]
+        ranks.append((int((alone >= alone[label]).sum()) - 1, int((mixed >= mixed[label]).sum()) - 1))
+    return ranks
