@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from serve import errors
 from serve.options import ClassifyOptions
 from serve.problems import STATUS, describe
+from serve.repository import BUNDLED, FOLDER
 from serve.settings import ServeSettings
 from serve.variables import COMMAND_LINE
 
@@ -120,6 +121,8 @@ def _default(field: FieldInfo) -> Any:
     if isinstance(value, Path):
         if value == Path(tempfile.gettempdir()):
             return "the system's folder of temporary files"
+        if value in (FOLDER, BUNDLED):
+            return FOLDER
         if value.is_relative_to(Path.home()):
             return f"~/{value.relative_to(Path.home())}"
     return value

@@ -13,6 +13,14 @@ from serve.files import file_sha256
 from serve.text.normalization import is_visible, normal_form, same_groups
 from serve.version_numbers import MAX_VERSION, parse_version
 
+FOLDER = Path("model_repository")
+BUNDLED = Path(__file__).resolve().parents[1] / FOLDER  # beside the packages, in a checkout as in an installation
+
+
+def default_repository() -> Path:
+    """Return the folder of models under the working folder or, where there is none, that of the bundled models."""
+    return FOLDER if FOLDER.is_dir() else BUNDLED
+
 
 @dataclass(frozen=True)
 class ModelReference:

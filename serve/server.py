@@ -2,10 +2,8 @@
 
 import logging
 import os
-import shlex
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,10 +15,7 @@ from serve.data_folder import register_start
 from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.extras import MISSING_STATUS, MissingExtra
-from serve.routes.page import WEB
 from serve.settings import ServeSettings
-
-EXAMPLE = WEB / "example.mp4"
 
 
 def run(given: dict[str, Any]) -> int:
@@ -107,10 +102,9 @@ def data_in_use(settings: ServeSettings) -> str:
 
 def _greet(address: str, data: str) -> None:
     """Print the address of the page, a working request, the data folder and the setting for other commands."""
-    example = shlex.quote(os.path.relpath(EXAMPLE) if EXAMPLE.is_relative_to(Path.cwd()) else str(EXAMPLE))
     print(
         f"\nactserve is ready.\n  page     {address}/\n  API      {address}/docs\n"
-        f"  request  curl -F video=@{example} -F top_k=3 {address}/v1/classify\n"
+        f"  request  curl -F video=@clip.mp4 -F top_k=3 {address}/v1/classify  # clip.mp4: a video of yours\n"
         f"  data     {data}\n"
         f"  commands export {variables.SERVER}={address}\n",
         flush=True,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.extras import require_extra
+from serve.repository import default_repository
 from serve.video.limits import DecodeSettings
 
 EngineChoice = Literal[
@@ -127,8 +128,11 @@ class ServeSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    model: str = Field("demo", description="Default model: NAME or NAME@VERSION (the latest version without one).")
-    repository: Path = Field(Path("model_repository"), description="Folder of the models.")
+    model: str = Field("starter", description="Default model: NAME or NAME@VERSION (the latest version without one).")
+    repository: Path = Field(
+        default_factory=default_repository,
+        description="Folder of the models; `model_repository` here where there is one, else the bundled models.",
+    )
     engine: EngineChoice = Field("auto", description="Runtime; auto takes the fastest that passes the parity check.")
     threads: int = Field(0, ge=0, le=1024, description="Threads of a graph on a CPU; 0 lets the runtime choose.")
     cache_dir: Path = Field(

@@ -24,13 +24,19 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(cache_dir: Path, **environment: str) -> Iterator[RunningServer]:
-    """Start `python -m serve` on a free port and wait until it says ready; stopped with SIGTERM."""
+def running_server(
+    cache_dir: Path, *, model: str | None = "demo", folder: Path = ROOT, **environment: str
+) -> Iterator[RunningServer]:
+    """Start `python -m serve` in a folder, on a free port, and wait until it says ready; stopped with SIGTERM.
+
+    It serves `demo`, which knows rendered videos, unless SERVE_MODEL names another; with None, its own default.
+    """
     folders = {"SERVE_CACHE_DIR": str(cache_dir), "SERVE_DATA_DIR": str(cache_dir / "data")}
-    variables = {**os.environ, "SERVE_PORT": "0", **folders, **environment}
+    named = {} if model is None else {"SERVE_MODEL": model}
+    variables = {**os.environ, "SERVE_PORT": "0", **named, **folders, **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", "serve"],
-        cwd=ROOT,
+        cwd=folder,
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

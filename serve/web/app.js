@@ -7,6 +7,7 @@ import { openEditor, openNew, wireEditor } from "/web/editor.js";
 import { wireFeedback } from "/web/feedback.js";
 import { limits, readLimits } from "/web/limits.js";
 import { hasOwnLabels, showCurl, wireCurl } from "/web/question.js";
+import { showSuggestions } from "/web/suggestions.js";
 import { chosen, play, wirePlayer } from "/web/video.js";
 import { factsOf, start, subscribe } from "/web/vocabularies.js";
 
@@ -35,6 +36,7 @@ async function connect() {
     $("model").textContent = active ? `${active.name}@${active.version} on ${active.engine}` : "no model is loaded";
     $("notice").textContent = active?.notice ?? "";
     $("notice").hidden = !$("notice").textContent;
+    showSuggestions().catch(() => {}); // the page works without them
     $("limit").textContent = ` (up to ${Math.round(limits.max_upload_bytes / 2 ** 20)} MiB)`;
   } catch {
     $("model").textContent = "the server is starting …";

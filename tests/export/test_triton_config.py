@@ -84,11 +84,12 @@ def test_batching_values_are_written() -> None:
     assert read.default_queue_policy.default_timeout_microseconds == 500
 
 
+@pytest.mark.parametrize("name", ["demo", "starter"])
 @pytest.mark.parametrize(("part", "max_batch_size"), [("text", MAX_TEXT_BATCH), ("video", MAX_VIDEO_BATCH)])
-def test_the_bundled_configurations_are_what_export_writes(part: str, max_batch_size: int) -> None:
-    graph = read_version(REPOSITORY, "demo", model_versions(REPOSITORY, "demo")[-1]).graphs[part]
-    written = config_text(graph_config(f"demo_{part}", graph, max_batch_size=max_batch_size))
-    assert (REPOSITORY / f"demo_{part}" / "config.pbtxt").read_text() == written
+def test_the_bundled_configurations_are_what_export_writes(name: str, part: str, max_batch_size: int) -> None:
+    graph = read_version(REPOSITORY, name, model_versions(REPOSITORY, name)[-1]).graphs[part]
+    written = config_text(graph_config(f"{name}_{part}", graph, max_batch_size=max_batch_size))
+    assert (REPOSITORY / f"{name}_{part}" / "config.pbtxt").read_text() == written
 
 
 @pytest.mark.parametrize("wrong", [{"max_queue_size": 0}, {"default_timeout_microseconds": 0}], ids=str)

@@ -177,6 +177,8 @@ def test_the_command_line_gives_the_server_s_answer(
             str(broken),
             "--labels",
             labels,
+            "--model",
+            "demo",
             "--json",
         ]
         return subprocess.run([*command, *extra], capture_output=True, text=True, cwd=ROOT)

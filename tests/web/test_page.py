@@ -148,3 +148,13 @@ def test_everything_is_reached_by_keyboard(page: Page, demo_clip: Path) -> None:
     page.keyboard.press("Enter")
     expected = float(page.get_by_role("button", name=marks[3]).get_attribute("data-pts") or "nan")
     assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(expected, abs=0.05)
+
+
+def test_suggested_labels_are_added_to_ones_own(page: Page, demo_clip: Path, http: httpx.Client) -> None:
+    labels = [item["name"] for item in http.get("/v1/vocabularies/demo").json()["labels"][:10]]
+    assert page.locator(".suggestion").all_text_contents() == labels
+    choose(page, demo_clip)
+    for label in (labels[0], labels[3], labels[0]):
+        page.locator(".suggestion").get_by_text(label, exact=True).click()
+    expect(page.locator("#labels")).to_have_value(f"{labels[0]}\n{labels[3]}")
+    expect(page.locator(".result")).to_have_count(2)
