@@ -59,8 +59,11 @@ class ExampleFacts(BaseModel):
     """How example clips add to the text."""
 
     num_examples: int
-    weight: float = Field(description="Logits added for a label if the video equals the mean of its examples.")
+    weight: float = Field(
+        description="Logits added for a label if the video equals the mean of its examples and there is no floor."
+    )
     sharpness: float = Field(description="The addition falls as exp(-sharpness * (1 - cosine)).")
+    floor: float | None = Field(description="Cosine up to which nothing is added; null if every label has examples.")
     chosen_by: Literal["leave_one_out", "assumed_affinity"] = Field(
         description="How the weight was found; the latter if no label has two examples."
     )

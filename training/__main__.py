@@ -5,6 +5,7 @@ python -m training prepare videos/ dataset/
 python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
 python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
 python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2,4,8,16 --seeds 0,1,2
+python -m training features runs/demo/checkpoint.pt clips/index.csv --out features.npz
 python -m training demo-data clips --count 20 --split heldout
 python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
 python -m training evaluate --compare one.json other.json
@@ -35,7 +36,8 @@ from training.data.bad_videos import TooManyBadVideosError
 from training.evaluation import command_line as evaluation
 from training.evaluation.errors import EvaluationError
 from training.few_shot.command_line import few_shot
-from training.stopping import StoppedError
+from training.few_shot.features import features
+from training.stopping import NonFiniteError, StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -73,6 +75,7 @@ app.command()(data.prepare)
 app.command()(data.shard)
 app.command()(data.check)
 app.command("few-shot")(few_shot)
+app.command()(features)
 
 
 @app.command("reference-check")
@@ -160,7 +163,14 @@ def main() -> None:
     except MissingExtra as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(MISSING_STATUS) from error
-    except (ConfigError, AnnotationError, TooManyBadVideosError, EvaluationError, ActserveError) as error:
+    except (
+        ConfigError,
+        AnnotationError,
+        TooManyBadVideosError,
+        EvaluationError,
+        NonFiniteError,
+        ActserveError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

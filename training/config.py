@@ -118,7 +118,7 @@ class DataConfig(_Record):
     mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> what its mirror image shows (X-CLIP)
     jitter: Literal["frame", "clip"] = "frame"  # how far one draw of colours reaches
     workers: int = 4  # loading processes; never more than the processors a process may run on
-    shuffle_buffer: int = 64  # samples of shards that wait to be drawn, each worker
+    shuffle_buffer: int = 64  # samples of shards that wait to be drawn
     deadline_seconds: Number = 30.0  # of one video; past it the decode process is killed
     max_bad_share: Number = 0.05  # of the entries; training stops past it
     extra: tuple[ExtraSource, ...] = ()  # further lists to train on, beside a list or folder

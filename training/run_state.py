@@ -1,9 +1,11 @@
 """What a run carries from step to step, and its files: `checkpoint.pt` to go on from, `best.pt` to use.
 
-Both are written in one step. The last checkpoint holds the optimiser; the best one, by top-1 of the evaluations, does
-not. Where weights are averaged, the averaged ones are those both are used with.
+Each file is replaced atomically. The last checkpoint holds the optimiser. `best.pt` is written at the evaluation that
+is better than all before it, by top-1, so it holds the weights that were measured, and no optimiser. Where weights are
+averaged, both files are used with the averaged ones.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
+from serve.files import write_atomically
+from training.checkpoints.own import Checkpoint, CheckpointError, load_checkpoint, require_finite, save_checkpoint
 from training.checkpoints.start import starting_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, completed, differences, plain
 from training.contracts import scoring_of, text_of
@@ -27,8 +30,9 @@ from training.sources.registry import Source
 
 logger = logging.getLogger(__name__)
 
-LAST, BEST, RESOLVED = "checkpoint.pt", "best.pt", "config.yaml"
+LAST, BEST, RESOLVED, SKIPPED = "checkpoint.pt", "best.pt", "config.yaml", "skipped_steps.json"
 RANKED_BY = ("top1", "held_out")  # the first of these an evaluation has
+LENGTHS = ("run.steps", "run.epochs")  # a run may be extended
 
 
 @dataclass
@@ -42,19 +46,28 @@ class RunState:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
-    is_best: bool = False  # since the last time it was kept
+    best: float | None = None  # figure of the weights in `best.pt`
+    skipped: dict[int, str] = field(default_factory=dict)  # step from 1 -> what was not finite in it
 
     @property
     def best_weights(self) -> VideoTextModel:
         """The model to evaluate and to use."""
         return self.model if self.average is None else cast(VideoTextModel, self.average.module)
 
-    def note(self, figures: dict[str, Any]) -> None:
-        """Remember an evaluation."""
-        value = _rank(figures)
-        others = [known for item in self.history if (known := _rank(item)) is not None]
-        self.is_best = value is not None and (not others or value > max(others))
+    def note(self, figures: dict[str, Any]) -> bool:
+        """Remember an evaluation; returns whether it is better than that of `best.pt`."""
         self.history.append(figures)
+        value = _rank(figures)
+        if value is None or (self.best is not None and value <= self.best):
+            return False
+        self.best = value
+        return True
+
+    def skip_step(self) -> None:
+        """Count a step whose batch is left out; the average's own count goes on too."""
+        self.step += 1
+        if self.average is not None:
+            self.average.n_averaged += 1
 
 
 def begin(config: TrainConfig, place: Place) -> RunState:
@@ -62,27 +75,89 @@ def begin(config: TrainConfig, place: Place) -> RunState:
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
+        CheckpointError: the weights to begin from are not finite.
     """
     path = Path(config.run.out) / LAST
     model = starting_model(config.model).to(place.device)
+    require_finite(model.state_dict(), f"model.start: {config.model.start}")
     average = moving_average(model, config.optim.ema) if config.optim.ema else None
     state = RunState(path, model, average, make_optimiser(model.named_parameters(), config.optim))
     if path.is_file():
-        saved = load_checkpoint(path)
-        _refuse_other(saved.provenance.get("config") or {}, config)
-        kept = saved.training_state
-        model.load_state_dict(kept["weights"])
-        if average is not None:
-            average.module.load_state_dict(kept["average"])
-            average.n_averaged.fill_(kept["step"] + 1)
-        state.optimiser.load_state_dict(kept["optimiser"])
-        state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
-        logger.info("going on from step %d of %s", state.step, path)
+        _restore(state, config, place)
+    state.skipped = skipped_steps(path.parent)
     if place.is_first:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(RESOLVED).write_text(as_yaml(config), encoding="utf-8")
     wait_for_all()
     return state
+
+
+def _restore(state: RunState, config: TrainConfig, place: Place) -> None:
+    """Continue from the last checkpoint, and compare with the best one."""
+    saved = load_checkpoint(state.path)
+    _refuse_other(saved.provenance.get("config") or {}, config)
+    kept = saved.training_state
+    require_finite(kept["weights"], str(state.path))
+    state.model.load_state_dict(kept["weights"])
+    if state.average is not None:
+        state.average.module.load_state_dict(kept["average"])
+        state.average.n_averaged.fill_(kept["step"] + 1)
+    state.optimiser.load_state_dict(kept["optimiser"])
+    state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
+    state.best = _best_of(state.path.with_name(BEST))
+    logger.info("going on from step %d of %s", state.step, state.path)
+    before = kept.get("processes", place.count)
+    if before != place.count:
+        logger.warning(
+            "the run goes on with %d processes instead of %d: each step sees the same clips, but dropout, mixup and "
+            "cutmix draw other numbers, and sums round otherwise",
+            place.count,
+            before,
+        )
+
+
+def _best_of(path: Path) -> float | None:
+    """Figure of the weights in `best.pt`; None where there is no such file, or none whose weights were measured."""
+    if not path.is_file():
+        return None
+    try:
+        saved = load_checkpoint(path)
+        require_finite(saved.weights, str(path))
+    except CheckpointError as error:
+        logger.warning("%s; the next evaluation replaces the file", error)
+        return None
+    history = saved.provenance.get("history") or [{}]
+    if history[-1].get("step") != saved.provenance.get("steps"):
+        logger.warning(
+            "%s was written at step %s by an earlier version, after the evaluation of step %s: "
+            "the next evaluation replaces it",
+            path,
+            saved.provenance.get("steps"),
+            history[-1].get("step"),
+        )
+        return None
+    return _rank(history[-1])
+
+
+def skipped_steps(folder: Path) -> dict[int, str]:
+    """Steps of a run whose batches are left out, and why.
+
+    Raises:
+        ConfigError: the file that lists them cannot be read.
+    """
+    path = folder / SKIPPED
+    if not path.is_file():
+        return {}
+    try:
+        return {int(step): str(reason) for step, reason in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; remove it to try all steps again") from error
+
+
+def note_skipped(folder: Path, step: int, reason: str) -> None:
+    """Leave out the batch of a step from now on."""
+    found = {**skipped_steps(folder), step: reason}
+    write_atomically(folder / SKIPPED, json.dumps({str(each): found[each] for each in sorted(found)}, indent=1))
 
 
 def moving_average(model: nn.Module, ema: float) -> AveragedModel:
@@ -105,17 +180,21 @@ def moving_average(model: nn.Module, ema: float) -> AveragedModel:
 
 
 def keep(state: RunState, config: TrainConfig, source: Source, place: Place) -> None:
-    """Write the checkpoint, and the best one where the last evaluation was; the first process writes."""
+    """Write the checkpoint to go on from; the first process writes."""
     if place.is_first:
-        checkpoint = checkpoint_of(state, config, source)
-        save_checkpoint(state.path, checkpoint)
-        if state.is_best:
-            save_checkpoint(state.path.with_name(BEST), replace(checkpoint, training_state={}))
-            state.is_best = False
+        save_checkpoint(state.path, checkpoint_of(state, config, source, num_processes=place.count))
     wait_for_all()
 
 
-def checkpoint_of(state: RunState, config: TrainConfig, source: Source) -> Checkpoint:
+def keep_best(state: RunState, config: TrainConfig, source: Source, place: Place) -> None:
+    """Write the weights that were just measured as the best; the first process writes."""
+    if place.is_first:
+        checkpoint = checkpoint_of(state, config, source, num_processes=place.count)
+        save_checkpoint(state.path.with_name(BEST), replace(checkpoint, training_state={}))
+    wait_for_all()
+
+
+def checkpoint_of(state: RunState, config: TrainConfig, source: Source, *, num_processes: int = 1) -> Checkpoint:
     """The state as a file that rebuilds its model alone; adapters are merged into their matrices."""
     clips = state.step * config.run.batch_size
     provenance = {
@@ -123,7 +202,8 @@ def checkpoint_of(state: RunState, config: TrainConfig, source: Source) -> Check
         "steps": state.step,
         "clips": clips,
         "train_seconds": round(state.seconds, 1),
-        "history": state.history,
+        "history": list(state.history),
+        "skipped_steps": {str(step): why for step, why in state.skipped.items() if step <= state.step},
     }
     training_state: dict[str, Any] = {
         "weights": state.model.state_dict(),
@@ -131,6 +211,7 @@ def checkpoint_of(state: RunState, config: TrainConfig, source: Source) -> Check
         "step": state.step,
         "history": state.history,
         "seconds": state.seconds,
+        "processes": num_processes,
     }
     if state.average is not None:
         training_state["average"] = state.average.module.state_dict()
@@ -154,13 +235,33 @@ def _plain_weights(model: VideoTextModel) -> dict[str, Tensor]:
 
 
 def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:
-    """Another configuration means another run: going on would mix them, beginning anew would destroy the first."""
-    changed = [name for name in differences(completed(saved), plain(config)) if name not in NEUTRAL]
+    """Another configuration means another run: going on would mix them, beginning anew would destroy the first.
+
+    A longer run is the same one: the learning rate follows the schedule of the new length from here on.
+    """
+    given = plain(config)
+    changed = [name for name in differences(completed(saved), given) if name not in NEUTRAL]
+    lengths = [name for name in changed if name in LENGTHS]
+    if lengths and _is_longer(saved.get("run", {}), given["run"]):
+        logger.info("the run is extended: %s", ", ".join(f"{name}={_value(given, name)}" for name in lengths))
+        changed = [name for name in changed if name not in LENGTHS]
     if changed:
         raise ConfigError(
             f"run.out: {config.run.out} holds a run of another configuration ({', '.join(changed[:6])}); "
             "name another folder, or remove it"
+            + ("; run.steps and run.epochs can be raised, not lowered or exchanged" if lengths else "")
         )
+
+
+def _is_longer(saved: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether one of steps and epochs is raised and the other is the same."""
+    names = [name.removeprefix("run.") for name in LENGTHS]
+    return all(given[name] >= saved.get(name, 0) and bool(given[name]) == bool(saved.get(name)) for name in names)
+
+
+def _value(values: Mapping[str, Any], name: str) -> Any:
+    section, _, key = name.partition(".")
+    return values[section][key]
 
 
 def _rank(figures: Mapping[str, Any]) -> float | None:

@@ -16,6 +16,10 @@ class StoppedError(Exception):
         self.number = number  # of the signal; 0 where another process got it
 
 
+class NonFiniteError(Exception):
+    """A step gave NaN or infinity; the message says in which part first, and how to go on."""
+
+
 class StopSignal:
     """Notes signals for as long as the context lasts; outside the main thread, where none arrive, it notes nothing."""
 

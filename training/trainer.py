@@ -1,21 +1,24 @@
-"""The training loop: fetch, forward, loss, backward, step, log, evaluate, save.
+"""The training loop: fetch, forward, loss, backward, check, step, check, log, evaluate, save.
 
     python -m training train training/configs/demo.yaml --set run.steps=500
     torchrun --nproc-per-node 8 -m training train training/configs/xclip/k400_vit-b-16_8.yaml --set data.train=...
 
 A run that was stopped, by SIGTERM, Ctrl-C or power loss, goes on from its checkpoint; on a CPU bit for bit. Every step
-draws from streams of its own, told by seed, step and process, so a batch depends on nothing that went before it.
+draws from its own streams, given by seed, step and process, so a batch depends on nothing that went before it.
+
+A step whose losses, gradients or new weights are not finite ends the run before anything of it is measured or saved.
+The same command then goes on from the last checkpoint and leaves out the batch of that step.
 """
 
 import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -27,13 +30,15 @@ from training.data.augmentation.mixing import Mixing, smoothed_targets
 from training.data.clips.reader import draws_of
 from training.data.clips.rules import normalised, preprocess_of
 from training.devices import computing_in, device_named
-from training.distributed import Place, any_of_ranks, check_shares, joined, mean_over_ranks
+from training.distributed import Place, any_of_ranks, check_shares, joined, mean_over_ranks, wait_for_all
+from training.finite import are_finite, first_non_finite_output, gradient_norm, non_finite_names, shortened
+from training.log_file import LOG, log_file
 from training.monitor import Monitor, losses_text, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
-from training.run_state import RunState, begin, keep
+from training.run_state import RunState, begin, keep, keep_best, note_skipped
 from training.schedules import Clock, Schedule, schedule_of
 from training.sources.registry import Source, make_source
-from training.stopping import StoppedError, StopSignal
+from training.stopping import NonFiniteError, StoppedError, StopSignal
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ def train(config: TrainConfig) -> Path:
     Raises:
         ConfigError: values that do not go together, or a run of another configuration in the same folder.
         AnnotationError, TooManyBadVideosError: the data cannot be used.
+        NonFiniteError: a step gave NaN or infinity.
         StoppedError: it was asked to stop, and is kept.
     """
     if config.run.threads:
@@ -76,9 +82,12 @@ def train(config: TrainConfig) -> Path:
         length = length_of(config, source)
         state = begin(config, place)
         setting = setting_of(config, source, state, place, precision=precision, length=length)
-        with monitor(
-            Path(config.run.out), first_step=state.step, steps=setting.steps, is_first=place.is_first
-        ) as telling:
+        with (
+            log_file(Path(config.run.out) / LOG, is_written=place.is_first),
+            monitor(
+                Path(config.run.out), first_step=state.step, steps=setting.steps, is_first=place.is_first
+            ) as telling,
+        ):
             loop(state, setting, telling=telling, stop=stop)
         return state.path
 
@@ -112,20 +121,28 @@ def setting_of(
 
 
 def loop(state: RunState, setting: Setting, *, telling: Monitor, stop: StopSignal) -> None:
-    """Step by step from the state's own on."""
+    """Run step by step from the state's own on.
+
+    Raises:
+        NonFiniteError: a step gave NaN or infinity; the next run leaves it out.
+        StoppedError: the run was asked to stop, and its state is saved.
+    """
     run, first_step, begun, before = setting.config.run, state.step, time.perf_counter(), state.seconds
+    losses: dict[str, Tensor] = {}
     for clips, indices in setting.source.batches(first_step=state.step) if state.step < setting.steps else ():
-        losses = take_step(state, setting, clips, indices)
-        state.step += 1
+        if state.step + 1 in state.skipped:
+            logger.info("step %d is left out: %s", state.step + 1, state.skipped[state.step + 1])
+            state.skip_step()
+        else:
+            losses = take_step(state, setting, clips, indices)
+            state.step += 1
         state.seconds = before + time.perf_counter() - begun
         is_last = state.step == setting.steps
-        if state.step % run.log_every == 0 or is_last:
+        if losses and (state.step % run.log_every == 0 or is_last):
             speed = (state.step - first_step) * run.batch_size / (time.perf_counter() - begun)
             tell(state, setting, mean_over_ranks(losses), telling=telling, clips_per_second=speed)
         if state.step % setting.every(run.evaluate_every) == 0 or is_last:
-            measured = setting.source.measure(state.best_weights)
-            state.note({"step": state.step, **measured.figures})
-            telling.evaluation(state.step, measured)
+            evaluate(state, setting, telling=telling)
         is_stopped = any_of_ranks(stop.is_asked, setting.place.device)
         if state.step % setting.every(run.save_every) == 0 or is_last or is_stopped:
             keep(state, setting.config, setting.source, setting.place)
@@ -136,8 +153,20 @@ def loop(state: RunState, setting: Setting, *, telling: Monitor, stop: StopSigna
             raise StoppedError(told, number=stop.number)
 
 
+def evaluate(state: RunState, setting: Setting, *, telling: Monitor) -> None:
+    """Measure the weights of this step; the best ones so far become `best.pt` at once."""
+    measured = setting.source.measure(state.best_weights)
+    telling.evaluation(state.step, measured)
+    if state.note({"step": state.step, **measured.figures}):
+        keep_best(state, setting.config, setting.source, setting.place)
+
+
 def take_step(state: RunState, setting: Setting, clips: Tensor, indices: Tensor) -> dict[str, Tensor]:
-    """Forward, loss, backward, step; returns the losses [] of this process."""
+    """Forward, loss, backward, step; returns the losses [] of this process.
+
+    Raises:
+        NonFiniteError: a loss, a gradient or a new weight is NaN or infinite.
+    """
     config, optim = setting.config, setting.config.optim
     set_seeds(config.run.seed, state.step, setting.place.rank)
     now = Clock(step=state.step, steps=setting.steps, epoch_steps=setting.epoch_steps)
@@ -154,29 +183,68 @@ def take_step(state: RunState, setting: Setting, clips: Tensor, indices: Tensor)
         micro_batch=config.run.micro_batch,
         precision=setting.precision,
     )
+    trained = [item for item in state.model.parameters() if item.requires_grad]
+    norm = gradient_norm(trained)
+    if any_of_ranks(not are_finite([*losses.values(), norm.square()]), setting.place.device):  # Adam squares it
+        refuse_step(state, setting, non_finite_part(state, setting, batch, losses))
     if optim.clip_norm:
-        trained = [item for item in state.model.parameters() if item.requires_grad]
-        nn.utils.clip_grad_norm_(trained, optim.clip_norm)
+        nn.utils.clip_grads_with_norm_(trained, optim.clip_norm, norm)
     state.optimiser.step()
     if optim.highest_scale:
         with torch.no_grad():
             state.model.logit_scale.clamp_(max=math.log(optim.highest_scale))
+    if any_of_ranks(not are_finite(state.model.state_dict().values()), setting.place.device):
+        names = non_finite_names(state.model.state_dict()) or ["those of another process"]
+        refuse_step(state, setting, f"the weights after the step: {shortened(names)}")
     if state.average is not None:
         state.average.update_parameters(state.model)
     return losses
 
 
+def refuse_step(state: RunState, setting: Setting, part: str) -> NoReturn:
+    """End the run at a step that is not finite; the next run leaves it out.
+
+    Raises:
+        NonFiniteError: always.
+    """
+    step = state.step + 1
+    if setting.place.is_first:
+        note_skipped(state.path.parent, step, part)
+    wait_for_all()
+    raise NonFiniteError(
+        f"step {step} of {setting.steps}: not finite is {part}. Nothing of this step is kept: the same command goes on "
+        f"from {'the last checkpoint' if state.path.is_file() else 'the start'} and leaves out the batch of this step "
+        f"({len(state.skipped) + 1} so far). If further steps fail, begin a run with a lower optim.lr, "
+        "optim.clip_norm=1 or run.precision=fp32 in another folder"
+    )
+
+
+def non_finite_part(state: RunState, setting: Setting, batch: StepBatch, losses: Mapping[str, Tensor]) -> str:
+    """The first part of a step that is not finite, in the order of computation."""
+    if not are_finite([batch.frames]):
+        return "the input: normalised clips"
+    if tasks := non_finite_names(losses):
+        parts = batch.parts(setting.config.run.micro_batch or len(batch.frames), own_tokens=setting.objective.is_paired)
+        encoder = Encoder(state.model)
+        set_seeds(setting.config.run.seed, state.step, setting.place.rank)
+        module = first_non_finite_output(
+            encoder,
+            lambda: [encoder(part, is_paired=setting.objective.is_paired) for part in parts],
+            context=setting.precision,
+        )
+        told = f"the loss of {shortened(tasks)}"
+        return f"{told}, first the output of {module.removeprefix('model.')}" if module else told
+    gradients = {name: item.grad for name, item in state.model.named_parameters() if item.grad is not None}
+    names = non_finite_names(gradients)[::-1]  # backward goes from the last part to the first
+    if names:
+        return f"the gradient of {shortened(names)}"
+    return "a value of another process" if setting.place.count > 1 else "the square of the gradient"
+
+
 def tell(
     state: RunState, setting: Setting, losses: dict[str, float], *, telling: Monitor, clips_per_second: float
 ) -> None:
-    """Log losses, rates and speed.
-
-    Raises:
-        ConfigError: a loss is no number; nothing after it can be one.
-    """
-    if not all(math.isfinite(value) for value in losses.values()):
-        found = losses_text(losses, digits=6)
-        raise ConfigError(f"step {state.step}: {found}, which is not a finite number; a lower optim.lr may help")
+    """Log losses, rates and speed."""
     rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
     telling.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
     told = losses_text(losses, digits=6)
@@ -259,13 +327,30 @@ def wrapped(model: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     encoder: nn.Module = Encoder(model)  # type: ignore[arg-type]
     if config.run.compile:
         encoder = torch.compile(encoder)  # type: ignore[assignment]
+    check_batch_norms(model, config, place)
     if place.count == 1:
         return encoder
-    if place.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    elif any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
-        logger.warning("batch norms see the clips of their own process alone on a CPU")
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)  # children are replaced in place
     return DistributedDataParallel(encoder, find_unused_parameters=True)
+
+
+def check_batch_norms(model: nn.Module, config: TrainConfig, place: Place) -> None:
+    """Refuse to split a batch where batch norms would see its parts instead of the whole.
+
+    Over several GPUs SyncBatchNorm gives each of them the statistics of the whole batch; only the order of the sums
+    differs, by rounding.
+
+    Raises:
+        ConfigError: the model has batch norms, and the batch is split into micro-batches or over processes of a CPU.
+    """
+    norms = [name for name, part in model.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    found = f"the model has batch norms ({shortened(norms)}), which would see a part of the batch instead of the whole"
+    if config.run.micro_batch and config.run.micro_batch < config.run.batch_size // place.count:
+        raise ConfigError(f"run.micro_batch: {found}, so the loss would be another; 0 or a smaller run.batch_size")
+    if place.count > 1 and place.device.type != "cuda":
+        raise ConfigError(f"run.device: {found}; several processes need GPUs (SyncBatchNorm), or train in one process")
 
 
 def set_seeds(*words: int) -> None:

@@ -31,6 +31,8 @@ from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 20.0  # of a version that is loaded already, for one text
+
 
 class Vocabularies(Protocol):
     """What an activation needs of the server's vocabularies."""
@@ -205,15 +207,17 @@ class Activation:
             self._turn.release()
 
     async def _stage(self, reference: str) -> None:
-        """Load and check a version and encode all vocabularies for it.
+        """Load and check a version, or make sure that a loaded one still answers; encode all vocabularies for it.
 
         Raises:
-            ModelRefused: one of these failed; the version is unloaded.
+            ModelRefused: one of these failed; the version is unloaded, unless a rollback may need it.
         """
         started = time.perf_counter()
         staging = self.staging = Staging(reference=reference)
         try:
-            if reference not in {runtime.reference for runtime in self._registry.loaded()}:
+            if reference in {runtime.reference for runtime in self._registry.loaded()}:
+                await self._registry.get(reference).require_answer(seconds=ANSWER_SECONDS)
+            else:
                 self._registry.add(await load_runtime(self._settings, reference))
             staging.stage = "encoding"
 

@@ -12,6 +12,7 @@ from serve.contract import ModelContract
 from serve.engines.base import Engine
 from serve.engines.parity_check import ParityFigures
 from serve.engines.selection import start_engine
+from serve.errors import EngineUnavailable
 from serve.features import RowLayout, VideoFeatures
 from serve.repository import find_contract
 from serve.settings import ServeSettings
@@ -49,6 +50,22 @@ class ModelRuntime:
         if len(video_features) * bank.shape[0] * bank.shape[1] <= INLINE_LOGITS:
             return scoring.logits_of(video_features, bank, self.contract.scoring)
         return await asyncio.to_thread(scoring.logits_of, video_features, bank, self.contract.scoring)
+
+    async def require_answer(self, *, seconds: float) -> None:
+        """Ask the engine for the features of one text: a loaded version may have lost the server that computes it.
+
+        Raises:
+            ServiceError: it does not answer in time, or not at all.
+        """
+        if self.engine.fault is not None:
+            raise EngineUnavailable(self.engine.fault)
+        text = self.contract.text
+        tokens = np.full((1, 2 if text.dynamic_length else text.context_length), text.pad_id, np.int64)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.engine.encode_text(tokens)
+        except TimeoutError as error:
+            raise EngineUnavailable(f"{self.reference} does not answer within {seconds:g} s") from error
 
     @property
     def reference(self) -> str:

@@ -1,14 +1,21 @@
 """Prototypes of example clips: they add to the logits of similar videos.
 
-The affinity of a cache model (Tip-Adapter, arXiv:2207.09519, section 3.1) with one prototype per label, the mean of the
-features of its examples (as in prototypical networks, arXiv:1703.05175), so that the number of examples of a label does
-not matter:
+The affinity of a cache model (Tip-Adapter, arXiv:2207.09519, section 3.1), with one prototype a label, the mean of its
+examples' features (as in prototypical networks, arXiv:1703.05175), so that a label with many is not ahead of one with
+few:
 
-    logit_k = text logit_k + weight * exp(-sharpness * (1 - cosine(video, prototype of k)))
+    affinity(c) = exp(-sharpness * (1 - c))
+    logit_k = text logit_k + weight * max(0, affinity(cosine(video, prototype of k)) - affinity(floor))
 
-`weight` and `sharpness` are chosen by leave-one-out: each example is classified by the text and the other examples. If
-some labels have no examples, all examples of a label are left out together as well, which stands for videos of labels
-without examples: the examples of other labels must not attract them. Labels without examples keep their text logits.
+Where some labels (or rivals) have no examples, `floor` is the cosine that 90 % of the examples do not reach with any
+prototype of another label. So videos of labels without examples, which are strangers to every prototype as well, gain
+nothing, and keep the answer that text gives. Where every label has examples there is no floor.
+
+`weight` and `sharpness` have the lowest loss over all labels with examples, each label counting the same. An example of
+a label with n is judged by the n - 1 others of its label (leave one out) and, with the weight of one example, by the
+cosine that an example is expected to have with its label: so labels with one example count too, and one that is unlike
+the others of its label does not switch all examples off. Where there is a floor, each label's examples are also judged
+as strangers. Labels without examples keep their text logits, and without any example nothing is computed at all.
 """
 
 from dataclasses import dataclass
@@ -21,19 +28,21 @@ from serve import scoring
 from serve.arrays import Float32Array, Float64Array, Int64Array
 
 WEIGHTS = (0.0, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # in units of the model's logit scale
-SHARPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+SHARPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 LEAST_PROBABILITY = 0.01  # added to each probability, which bounds the loss of one example
-TOLERANCE = 0.02  # nats; among mixtures within it the lowest weight is chosen
-ASSUMED_AFFINITY = 0.2  # of a video with the only example of its label
-DEFAULT_SHARPNESS = 8.0
+TOLERANCE = 0.1  # nats; among mixtures within it the lowest weight is chosen
+STRANGERS_BELOW_FLOOR = 0.9  # share of examples whose best cosine with another label's prototype is below the floor
+ASSUMED_COSINE, ASSUMED_COUNT = 0.5, 2  # of strangers: observed before the first example, and how much they count
+EXPECTED_COUNT = 2  # examples that the expectation of a cosine within a label counts as
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
     """How examples add to the text, and how that was chosen."""
 
-    weight: float  # logits added for a label if the video equals its prototype
+    weight: float  # logits added for a label if the video equals its prototype and there is no floor
     sharpness: float
+    floor: float | None  # cosine from which a video gains anything; None where every label has examples
     chosen_by: Literal["leave_one_out", "assumed_affinity"]
     num_examples: int
     accuracy_by_text: float | None = None  # on left-out examples; None if none could be left out
@@ -53,14 +62,18 @@ class Prototypes:
         """Return the logits [V, K] added for views [V, D]."""
         cosines = scoring.unit(video_features) @ self.features.T  # [V, G]
         example_logits = np.zeros((len(cosines), self.num_labels), np.float32)
-        example_logits[:, self.labels] = self.mixture.weight * affinity(cosines, sharpness=self.mixture.sharpness)
+        near = affinity(cosines, sharpness=self.mixture.sharpness, floor=self.mixture.floor)
+        example_logits[:, self.labels] = self.mixture.weight * near
         return example_logits
 
 
-def affinity(cosines: Float32Array, *, sharpness: float) -> Float32Array:
-    """Return the affinity of videos with prototypes, from 0 to 1."""
+def affinity(cosines: Float32Array, *, sharpness: float, floor: float | None = None) -> Float32Array:
+    """Return the affinity of videos with prototypes, from 0 to 1; 0 up to the floor."""
     near: Float32Array = np.exp(np.float32(sharpness) * (cosines - 1))
-    return near
+    if floor is None:
+        return near
+    above: Float32Array = np.maximum(near - np.exp(np.float32(sharpness) * np.float32(floor - 1)), 0)
+    return above
 
 
 def fit_prototypes(
@@ -77,6 +90,32 @@ def fit_prototypes(
     return Prototypes(features=scoring.unit(sums), labels=own.astype(np.int64), num_labels=num_labels, mixture=mixture)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Examples:
+    """Cosines of examples [E] with the prototypes of G labels."""
+
+    group: Int64Array  # [E], index of each example's label among those with examples
+    counts: Int64Array  # [G]
+    cosines: Float32Array  # [E, G], with each label's prototype
+    left_out: Float32Array  # [E], with the prototype of the others of its label
+    floor: float | None
+    expected: float  # cosine of an example with its label's prototype, as far as the others tell
+
+    @property
+    def has_others(self) -> NDArray[np.bool_]:
+        """Whether the label of each example has another one [E]."""
+        return self.counts[self.group] > 1
+
+    def affinities(self, sharpness: float, own: Float32Array | float | None) -> Float32Array:
+        """Return affinities [E, G]; the own label has the cosine `own`, or 0 as if it had no examples."""
+        near = affinity(self.cosines, sharpness=sharpness, floor=self.floor)
+        rows = np.arange(len(self.group))
+        near[rows, self.group] = 0
+        if own is not None:
+            near[rows, self.group] = affinity(np.asarray(own, np.float32), sharpness=sharpness, floor=self.floor)
+        return near
+
+
 def _best_mixture(
     features: Float32Array,
     own: Int64Array,
@@ -87,52 +126,59 @@ def _best_mixture(
     num_labels: int,
     logit_scale: float,
 ) -> Mixture:
-    """Return the mixture with the lowest mean cross entropy of left-out examples; all labels have equal weight.
-
-    If no label has two examples, none can be left out: the affinity of a video with the only example of its label is
-    taken to be `ASSUMED_AFFINITY`, and the sharpness follows from the distances between labels.
-    """
-    group = np.repeat(np.arange(len(counts)), counts)  # [E], index of each example's label among those with examples
-    cosines = features @ scoring.unit(sums).T  # [E, G]
-    without_self = _without_self(features, sums, group, counts)  # [E]
+    """Return the mixture with the lowest mean cross entropy; all labels have equal weight."""
+    examples = _compared(features, counts, sums, has_strangers=text_logits.shape[1] > len(own))
     by_text, others = _split(text_logits, own)
-    has_others = counts[group] > 1
-    is_assumed = not has_others.any()
-    judged = np.ones_like(has_others) if is_assumed else has_others
-    balance, rows = 1 / counts[group], np.arange(len(features))
+    has_others, group = examples.has_others, examples.group
+    balance = 1 / counts[group]
     found = []
-    for sharpness in SHARPNESSES if len(counts) > 1 and not is_assumed else (_spread(cosines, group),):
-        by_others = affinity(cosines, sharpness=sharpness)  # [E, G]
-        by_others[rows, group] = 0
-        by_rest = by_others.copy()
-        by_rest[rows, group] = ASSUMED_AFFINITY if is_assumed else affinity(without_self, sharpness=sharpness)
+    for sharpness in SHARPNESSES:
+        by_rest = examples.affinities(sharpness, np.where(has_others, examples.left_out, -1.0))
+        as_expected = examples.affinities(sharpness, examples.expected)
+        by_others = examples.affinities(sharpness, None)
         for weight in WEIGHTS:
-            losses, is_right = _judged(by_text + weight * logit_scale * by_rest, others, group)
-            loss = float(np.average(losses[judged], weights=balance[judged]))
-            if num_labels > len(counts):
-                strangers, _ = _judged(by_text + weight * logit_scale * by_others, others, group)
+            scale = weight * logit_scale
+            losses, is_right = _judged(by_text + scale * by_rest, others, group)
+            expected, _ = _judged(by_text + scale * as_expected, others, group)
+            known = (counts[group] - 1) / counts[group]  # the other examples against one expected cosine
+            loss = float(np.average(known * losses + (1 - known) * expected, weights=balance))
+            if examples.floor is not None:
+                strangers, _ = _judged(by_text + scale * by_others, others, group)
                 loss += float(np.average(strangers, weights=balance))
-            found.append((loss, weight, sharpness, float(is_right[judged].mean())))
-    lowest = min(found)[0]
-    weight, loss, sharpness, accuracy = min(
-        (weight, loss, sharpness, accuracy) for loss, weight, sharpness, accuracy in found if loss <= lowest + TOLERANCE
+            found.append((loss, weight, sharpness, float(is_right[has_others].mean()) if has_others.any() else None))
+    lowest = min(entry[0] for entry in found)
+    loss, weight, sharpness, accuracy = min(
+        (entry for entry in found if entry[0] <= lowest + TOLERANCE), key=lambda entry: (entry[1], entry[0])
     )
     return Mixture(
         weight=weight * logit_scale,
         sharpness=sharpness,
-        chosen_by="assumed_affinity" if is_assumed else "leave_one_out",
+        floor=examples.floor,
+        chosen_by="leave_one_out" if has_others.any() else "assumed_affinity",
         num_examples=len(features),
-        accuracy_by_text=None if is_assumed else next(entry[3] for entry in found if entry[1] == 0),
-        accuracy=None if is_assumed else accuracy,
+        accuracy_by_text=next(entry[3] for entry in found if entry[1] == 0),
+        accuracy=accuracy,
     )
 
 
-def _spread(cosines: Float32Array, group: Int64Array) -> float:
-    """Return the sharpness at which an example has affinity exp(-4) with a typical prototype of another label."""
-    apart = cosines[group[:, None] != np.arange(cosines.shape[1])]
-    if not len(apart):
-        return DEFAULT_SHARPNESS
-    return float(min(4 / max(1 - float(np.median(apart)), 1e-3), max(SHARPNESSES)))
+def _compared(features: Float32Array, counts: Int64Array, sums: Float32Array, *, has_strangers: bool) -> _Examples:
+    """Compare examples [E, D], sorted by label, with all prototypes; derive the floor and the expected cosine."""
+    group = np.repeat(np.arange(len(counts)), counts)
+    cosines = features @ scoring.unit(sums).T  # [E, G]
+    is_own = group[:, None] == np.arange(len(counts))
+    left_out = _without_self(features, sums, group, counts)
+    assumed = np.full(ASSUMED_COUNT, ASSUMED_COSINE)
+    between = np.concatenate((cosines[~is_own], assumed))
+    nearest = np.where(is_own, -1.0, cosines).max(axis=1) if len(counts) > 1 else np.zeros(0)
+    floor = float(np.quantile(np.concatenate((nearest, assumed)), STRANGERS_BELOW_FLOOR)) if has_strangers else None
+    within = left_out[counts[group] > 1]
+    halfway = (1 + float(np.median(between))) / 2
+    expected = (halfway * EXPECTED_COUNT + float(within.sum())) / (EXPECTED_COUNT + len(within))
+    if floor is not None:
+        expected = max(expected, (1 + floor) / 2)  # otherwise no example could count at all
+    return _Examples(
+        group=group, counts=counts, cosines=cosines, left_out=left_out, floor=floor, expected=float(expected)
+    )
 
 
 def _judged(logits: Float64Array, others: Float64Array, right: Int64Array) -> tuple[Float64Array, NDArray[np.bool_]]:

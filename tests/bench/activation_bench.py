@@ -12,15 +12,17 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
 import numpy as np
 
+from tests.bench.promises import Promise, settle, spread
 from tests.models import tiny_checkpoint
 from tests.running_server import RunningServer, running_server
 from tests.serve.models.test_activation import LABELS, classify, is_of_its_version, offline_logits
@@ -63,7 +65,48 @@ def main() -> None:
             figures[engine] = {"moves": moved, "crash": crashed}
     if "triton" not in engines:
         print("no Triton core here (`make triton`): not measured through one")
-    print(json.dumps({"bench": "activation", **figures}))
+    shown = {
+        engine: {**found, "moves": {name: value for name, value in found["moves"].items() if name != "times_ms"}}
+        for engine, found in figures.items()
+    }
+    print(json.dumps({"bench": "activation", **shown}))
+    promises = [promise for engine, found in figures.items() for promise in judged(engine, **found)]
+    settle(promises, controls(figures, offline))
+
+
+def judged(engine: str, moves: Mapping[str, Any], crash: Mapping[str, Any]) -> list[Promise]:
+    """What the figures of an engine promise."""
+    count = moves["requests"]
+    return [
+        Promise(words=f"{engine}, requests that failed while versions changed", found=moves["failures"], most=0),
+        Promise(
+            words=f"{engine}, of {count} answers those with the logits of their version",
+            found=moves["of_their_version"],
+            least=count,
+        ),
+        Promise(words=f"{engine}, versions that answered", found=len(moves["versions"]), least=2),
+        Promise(words=f"{engine}, wrong answers around a crash", found=crash["wrong"], most=0),
+        Promise(words=f"{engine}, median seconds of a rollback", found=median(moves["rollbacks_s"]), most=1),
+    ]
+
+
+def controls(figures: Mapping[str, Any], offline: Offline) -> dict[str, list[Promise]]:
+    """Figures of servers that are broken: each has to break a promise."""
+    engine, found = next(iter(figures.items()))
+    rows = [{"label": label, "logit": logit} for label, logit in offline["1"].items()]
+    answers = {
+        "a server that ignores the version": {"model": {"version": "2"}, "results": rows},
+        "empty results": {"model": {"version": "1"}, "results": []},
+        "a label that is missing": {"model": {"version": "1"}, "results": rows[1:]},
+    }
+    return {
+        name: judged(
+            engine,
+            {**found["moves"], "of_their_version": found["moves"]["requests"] * is_of_its_version(answer, offline)},
+            found["crash"],
+        )
+        for name, answer in answers.items()
+    }
 
 
 def _core(folder: Path, environment: dict[str, str], ports: Ports) -> AbstractContextManager[TritonCore]:
@@ -115,7 +158,8 @@ def _moves(folder: Path, environment: dict[str, str], clip: Path, offline: Offli
         "of_their_version": sum(is_of_its_version(answer, offline) for answer in answers),
         "versions": dict(Counter(answer["model"]["version"] for answer in answers)),
         "median_ms": float(np.median(busy)), "p99_ms": float(np.percentile(busy, 99)), "slowest_ms": max(busy),
-        "slowest_without_moves_ms": max(quiet), "activations_s": moves["activate"], "rollbacks_s": moves["rollback"],
+        "times_ms": busy, "slowest_without_moves_ms": max(quiet),
+        "activations_s": moves["activate"], "rollbacks_s": moves["rollback"],
     }  # fmt: skip
 
 
@@ -227,6 +271,7 @@ def _tell_moves(engine: str, found: dict[str, Any]) -> None:
     )
     moves = [", ".join(f"{value:.2f}" for value in found[kind]) for kind in ("activations_s", "rollbacks_s")]
     print(f"  activations {moves[0]} s; rollbacks {moves[1]} s (promise: 1 s)", flush=True)
+    print(f"  of a request: {spread(found['times_ms'], 'ms')}", flush=True)
 
 
 def _tell_crash(engine: str, found: dict[str, Any]) -> None:

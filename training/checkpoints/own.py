@@ -14,6 +14,7 @@ from torch import Tensor
 
 from serve.contract import Family, PreprocessContract, SamplingContract, ScoringContract, TextContract
 from serve.files import atomic_write
+from training.finite import non_finite_names, shortened
 from training.models.base import VideoTextModel
 from training.models.registry import build_model
 
@@ -66,8 +67,9 @@ class Checkpoint:
         """The model with these weights, in evaluation mode.
 
         Raises:
-            CheckpointError: keys or shapes do not fit the configuration.
+            CheckpointError: keys or shapes do not fit the configuration, or weights are not finite.
         """
+        require_finite(self.weights, "the checkpoint")
         model = build_outline(self.family, self.model_config)
         if {name for name, _ in model.named_buffers()} - set(model.state_dict()):
             model = build_model(
@@ -126,8 +128,23 @@ def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, T
         raise CheckpointError(f"the weights do not fit the model: {told}")
 
 
+def require_finite(weights: Mapping[str, Tensor], owner: str) -> None:
+    """Refuse weights that hold NaN or infinity: whatever is measured with them is meaningless.
+
+    Raises:
+        CheckpointError: names the owner and the weights.
+    """
+    if names := non_finite_names(weights):
+        raise CheckpointError(f"{owner}: {len(names)} weights hold NaN or infinity: {shortened(names)}")
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file in one step: a reader finds the old one or the whole new one, also after power loss."""
+    """Write the file atomically: a reader finds the old one or the whole new one, also after power loss.
+
+    Raises:
+        CheckpointError: weights are not finite; the old file stays.
+    """
+    require_finite(checkpoint.weights, f"{path} is not written")
     document = {
         "magic": MAGIC,
         "format": FORMAT,

@@ -1,5 +1,6 @@
 """Clips rendered while training runs: no two steps see the same video."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -49,16 +50,24 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
 
     What is hard to see comes more often (`SHARES`).
 
-    Worker w of n renders the seeds w, w + n, ... from `first_seed` on, so a resumed run goes on where it stopped.
+    Clip i has the seed `first_seed` + i, for any number of workers: worker w of n renders the batches w, w + n, ...
+    of `batch_size` clips. So a resumed run goes on where it stopped.
     """
 
     def __init__(
-        self, *, num_frames: int, rule: PreprocessContract, first_seed: int, shown: Sequence[Combination] | None = None
+        self,
+        *,
+        num_frames: int,
+        rule: PreprocessContract,
+        first_seed: int,
+        batch_size: int = 1,
+        shown: Sequence[Combination] | None = None,
     ) -> None:
         super().__init__()
         self._num_frames = num_frames
         self._rule = rule
         self._first_seed = first_seed
+        self._batch_size = batch_size
         self._combinations = tuple(shown or seen())
         weights = np.array([2.0 if item.direction else SHARES.get(item.action, 1.0) for item in self._combinations])
         self._weights = weights / weights.sum()
@@ -67,10 +76,9 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
         worker = get_worker_info()
         offset, step = (worker.id, worker.num_workers) if worker else (0, 1)
         cv2.setNumThreads(1)
-        seed = self._first_seed + offset
-        while True:
-            yield self.clip(seed)
-            seed += step
+        for batch in itertools.count(offset, step):
+            first = self._first_seed + batch * self._batch_size
+            yield from (self.clip(seed) for seed in range(first, first + self._batch_size))
 
     def clip(self, seed: int) -> tuple[Tensor, int]:
         """The clip of a seed and its combination's index."""

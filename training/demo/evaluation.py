@@ -15,6 +15,7 @@ import numpy as np
 
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
+from training.evaluation.score_intervals import share_interval
 
 SIZES = (160, 240, 320)  # shorter side of the files, pixels
 PARTS = 8  # pieces of a shuffled video
@@ -52,9 +53,10 @@ def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
         figures, by_activity = measure(server, per_group=per_group, seed=seed)
     finally:
         server.close()
-    print(f"{'activity':<32}{'videos':>8}{'top-1':>8}")
+    print(f"{'activity':<32}{'videos':>8}{'top-1':>8}   95 % interval")
     for activity, hits in sorted(by_activity.items()):
-        print(f"{activity:<32}{len(hits):>8}{np.mean(hits):>8.2f}")
+        low, high = share_interval(np.array(hits))
+        print(f"{activity:<32}{len(hits):>8}{np.mean(hits):>8.2f}   {low:.2f} to {high:.2f}")
     print(json.dumps(figures), flush=True)
     return figures
 
@@ -72,7 +74,7 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     hits: dict[str, list[bool]] = defaultdict(list)
     by_activity: dict[str, list[bool]] = defaultdict(list)
     for part, group in (("seen", seen()), ("held_out", tuple(sorted(held_out())))):
-        for n, shown in enumerate(_spread(group, per_group)):
+        for n, shown in enumerate(drawn(group, per_group, seed=seed)):
             number = seed + n + (0 if part == "seen" else 500_000)
             video = render_video(shown, "test", number, size=SIZES[n % len(SIZES)])
             logits = server.logits(video.frames, fps=video.fps)
@@ -88,6 +90,10 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
                 for name, scores in ((kind, logits), (f"{kind}_shuffled", mixed)):
                     hits[name].append(bool(scores[order[shown]] > scores[order[partner]]))
     figures: dict[str, Any] = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
+    figures["intervals"] = {
+        name: [round(edge, 4) for edge in share_interval(np.array(values))] for name, values in hits.items()
+    }
+    figures["counts"] = {name: len(values) for name, values in hits.items()}
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
     figures["order"] = round(float(np.mean(hits["direction"] + hits["pair"])), 4)
     figures["direction_videos"] = len(hits["direction"])
@@ -96,10 +102,11 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     return figures, by_activity
 
 
-def _spread(group: Sequence[Combination], count: int) -> list[Combination]:
-    """`count` combinations spread evenly over a group, starting over where it is shorter."""
-    step = max(1, len(group) // count)
-    return [group[(n * step + n // len(group)) % len(group)] for n in range(count)]
+def drawn(group: Sequence[Combination], count: int, *, seed: int) -> list[Combination]:
+    """`count` combinations of a group, drawn without replacement; where there are more videos, every one again."""
+    random = np.random.default_rng(seed)
+    rounds = [random.permutation(len(group)) for _ in range(-(-count // len(group)))]
+    return [group[index] for index in np.concatenate(rounds)[:count].tolist()]
 
 
 def _other_actions(shown: Combination) -> list[Combination]:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.clips.datasets import loading_workers, workers_start
 from training.data.clips.rules import preprocess_of
+from training.data.shared_memory import bytes_of_clip, require_shared_memory
 from training.demo.captions import combinations
 from training.demo.card import demo_card
 from training.demo.dataset import RenderedClips
@@ -57,8 +58,10 @@ class DemoSource:
             num_frames=config.data.num_frames,
             rule=preprocess_of(config.data),
             first_seed=config.run.seed * 10**9 + first_step * config.run.batch_size,
+            batch_size=config.run.batch_size,
         )
         workers = loading_workers(config.data.workers)
+        require_shared_memory(bytes_of_clip(config.data), batch_size=config.run.batch_size, workers=2 * workers)
         yield from DataLoader(
             clips,
             batch_size=config.run.batch_size,

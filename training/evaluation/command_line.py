@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from serve.extras import require_extra
+from serve.files import file_sha256
 from training.data.command_line import FirstLabel, Fold, Root, SourceOf, Split
 from training.evaluation.errors import EvaluationError
 
@@ -69,7 +70,10 @@ def evaluate(
         typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of a model whose own is not CLIP's.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the result.", dir_okay=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for the result; all scores go to .scores.npz beside it.", dir_okay=False),
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures.", file_okay=False)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Views the model sees at a time.")] = 16,
     workers: Annotated[
@@ -205,19 +209,25 @@ def _require_places(out: Path | None, plots: Path | None) -> None:
 
 def _tell(result: "Result", *, out: Path | None, plots: Path | None) -> None:
     """Print the table, write what was asked for, print the JSON line."""
-    from training.evaluation.results import document, summary, write_document
+    from training.evaluation.results import document, summary, write_document, write_scores
     from training.evaluation.tables import result_table
 
     for line in result_table(result):
         typer.echo(line)
+    scores = None
     if out is not None:
-        write_document(out, document(result))
+        scores = write_scores(out, result)
+        write_document(out, {**document(result), "scores": {"file": scores.name, "sha256": file_sha256(scores)}})
     drawn: list[Path] = []
     if plots is not None:
         from training.evaluation.plots import draw_result
 
         drawn = draw_result(result, plots)
-    files = {"out": str(out) if out else None, "plots": [str(path) for path in drawn]}
+    files = {
+        "out": str(out) if out else None,
+        "scores": str(scores) if scores else None,
+        "plots": [str(path) for path in drawn],
+    }
     typer.echo(json.dumps({**summary(result), **files}))
 
 

@@ -8,13 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Int64Array
-from training.evaluation.bootstrap import CONFIDENCE, DRAWS, Interval, class_mean_interval, mcnemar, paired_bootstrap
+from serve.independence import independence, independent_groups
+from training.evaluation.bootstrap import mcnemar
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import class_accuracies, mean_class_accuracy
+from training.evaluation.score_intervals import (
+    CONFIDENCE,
+    Interval,
+    class_difference_interval,
+    paired_share_interval,
+)
 from training.evaluation.stored_results import StoredResult, StoredSplit, StoredVideo
 from training.evaluation.tally import TOP
 
-SCHEMA, VERSION = "actserve-comparison", 1
+SCHEMA, VERSION = "actserve-comparison", 2
 SHOWN = 5  # videos named in a message
 
 Key = tuple[str, int]
@@ -48,6 +55,7 @@ class Comparison:
 
     name: str
     num_videos: int
+    num_independent: int  # groups of videos that do not depend on each other
     num_unreadable: int  # by one or both: left out of the pairs
     top5_k: int
     figures: Mapping[str, Difference]
@@ -80,7 +88,6 @@ def comparison_document(first: StoredResult, second: StoredResult, compared: Seq
         "second": second.checkpoint,
         "is_same_protocol": first.protocol == second.protocol,
         "confidence": CONFIDENCE,
-        "draws": DRAWS,
         "splits": [asdict(item) for item in compared],
     }
 
@@ -104,24 +111,27 @@ def _change(item: Mapping[str, Any]) -> list[Any]:
 
 def _compared(first: StoredSplit, second: StoredSplit) -> Comparison:
     _require_same(first, second)
-    pairs = [(video, second.videos[key]) for key, video in first.videos.items()]
-    both = [(one, other) for one, other in pairs if one.rank is not None and other.rank is not None]
+    pairs = [(key[0], video, second.videos[key]) for key, video in first.videos.items()]
+    readable = [pair for pair in pairs if pair[1].rank is not None and pair[2].rank is not None]
+    both = [(one, other) for _, one, other in readable]
     if not both:
         raise EvaluationError(f"{first.name}: no video was read in both results")
     number_of = {name: number for number, name in enumerate(first.class_names)}
     labels = np.array([number_of[str(one.label)] for one, _ in both], np.int64)
+    groups = independent_groups(names=[path for path, _, _ in readable])
     ranks = _ranks([one for one, _ in both]), _ranks([other for _, other in both])
     hits, k = (ranks[0] == 1, ranks[1] == 1), min(TOP, len(first.class_names))
     classes = _changes(hits, labels, first.class_names)
     return Comparison(
         name=first.name,
         num_videos=len(both),
+        num_independent=independence(groups).num_independent,
         num_unreadable=len(pairs) - len(both),
         top5_k=k,
         figures={
-            "top1": _difference(*hits),
-            "top5": _difference(ranks[0] <= k, ranks[1] <= k),
-            "mean_class_accuracy": _class_difference(*hits, labels),
+            "top1": _difference(*hits, groups),
+            "top5": _difference(ranks[0] <= k, ranks[1] <= k, groups),
+            "mean_class_accuracy": _class_difference(*hits, labels, groups),
         },
         gained=sum(item.gained for item in classes),
         lost=sum(item.lost for item in classes),
@@ -157,14 +167,16 @@ def _ranks(videos: Sequence[StoredVideo]) -> Int64Array:
     return np.array([video.rank for video in videos], np.int64)
 
 
-def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Difference:
-    difference, interval = paired_bootstrap(second, first)
+def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: Int64Array) -> Difference:
+    difference, interval = paired_share_interval(second, first, groups)
     return Difference(first=float(first.mean()), second=float(second.mean()), difference=difference, interval=interval)
 
 
-def _class_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], labels: Int64Array) -> Difference:
+def _class_difference(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], labels: Int64Array, groups: Int64Array
+) -> Difference:
     one, other = mean_class_accuracy(first, labels), mean_class_accuracy(second, labels)
-    interval = class_mean_interval(second.astype(np.int64) - first.astype(np.int64), labels)
+    _, interval = class_difference_interval(second, first, labels, groups)
     return Difference(first=one, second=other, difference=other - one, interval=interval)
 
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from serve.calibration_statistics import BINS
-from serve.files import write_atomically
-from training.evaluation.bootstrap import CONFIDENCE, DRAWS, Interval
+from serve.files import atomic_write, write_atomically
+from training.evaluation.bootstrap import DRAWS
 from training.evaluation.errors import EvaluationError
+from training.evaluation.score_intervals import CONFIDENCE, Interval
 from training.evaluation.tally import Figures, Tally
 from training.evaluation.zero_shot import Disjointness
 
@@ -110,7 +111,7 @@ def document(result: Result) -> dict[str, Any]:
         "software": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "checkpoint": asdict(result.checkpoint),
         "protocol": dict(result.protocol),
-        "intervals": {"confidence": CONFIDENCE, "draws": DRAWS},
+        "intervals": {"confidence": CONFIDENCE, "shares": "wilson", "negative_log_likelihood": f"bootstrap of {DRAWS}"},
         "calibration_bins": BINS,
         "over_splits": {
             name: {"mean": mean, "standard_deviation": spread} for name, (mean, spread) in result.over_splits().items()
@@ -133,17 +134,26 @@ def summary(result: Result) -> dict[str, Any]:
                 "name": split.name,
                 "videos": split.figures.num_videos,
                 "unreadable": split.figures.num_unreadable,
+                "independent": split.figures.num_independent,
                 "classes": len(split.class_names),
-                **{name: _rounded(getattr(split.figures, name)) for name in FIGURES},
+                **{_key(name, split.figures.top5_k): _rounded(getattr(split.figures, name)) for name in FIGURES},
                 "top1_interval": [_rounded(edge) for edge in split.intervals["top1"]],
             }
             for split in result.splits
         ],
         "over_splits": {
-            name: {"mean": _rounded(mean), "standard_deviation": _rounded(deviation)}
+            _key(name, min(split.figures.top5_k for split in result.splits)): {
+                "mean": _rounded(mean),
+                "standard_deviation": _rounded(deviation),
+            }
             for name, (mean, deviation) in result.over_splits().items()
         },
     }
+
+
+def _key(name: str, k: int) -> str:
+    """The name of a figure in a summary, which says the k that was computed."""
+    return f"top{k}" if name == "top5" else name
 
 
 def require_writable(folder: Path) -> None:
@@ -170,6 +180,30 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
         write_atomically(path, json.dumps(content, allow_nan=False) + "\n")
     except OSError as error:
         raise EvaluationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_scores(path: Path, result: Result) -> Path:
+    """Write the score of every readable video for every class beside a result: `result.json` -> `result.scores.npz`.
+
+    Of split i: `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N], `i/classes` [K].
+
+    Raises:
+        EvaluationError: it cannot be written.
+    """
+    arrays: dict[str, Any] = {}
+    for number, split in enumerate(result.splits):
+        rows = split.tally.rows
+        arrays[f"{number}/scores"] = np.stack([row.scores for row in rows if row.scores is not None])
+        arrays[f"{number}/labels"] = np.array([row.label for row in rows], np.int64)
+        arrays[f"{number}/paths"] = np.array([row.path for row in rows])
+        arrays[f"{number}/classes"] = np.array(split.class_names)
+    target = path.with_name(f"{path.stem}.scores.npz")
+    try:
+        with atomic_write(target) as partial, partial.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+    except OSError as error:
+        raise EvaluationError(f"{target} cannot be written: {error.strerror}") from error
+    return target
 
 
 def _split_document(split: SplitResult) -> dict[str, Any]:

@@ -95,4 +95,4 @@ def _add(tally: Tally, video: Viewed, logits: Float32Array | None, *, classes: n
         tally.add(Unreadable(index=video.place, path=video.path, label=label, reason=video.reason))
         return
     scores = scorer.scores(np.ascontiguousarray(logits[..., classes]))
-    tally.add(row_of(scores, index=video.place, path=video.path, label=label))
+    tally.add(row_of(scores, index=video.place, path=video.path, label=label, keep_scores=True))

@@ -43,7 +43,7 @@ def comparison_table(
         yield "their protocols differ: views, prompts or rules"
     for item in compared:
         yield ""
-        yield f"{item.name}: {item.num_videos} videos in pairs" + (
+        yield f"{item.name}: {item.num_videos} videos in pairs, {item.num_independent} independent" + (
             f", {item.num_unreadable} left out that one or both could not read" if item.num_unreadable else ""
         )
         yield f"  {'':<24}{'first':>9}{'second':>9}{'difference':>12}   95 % interval"
@@ -59,7 +59,10 @@ def comparison_table(
 
 def _split_table(split: SplitResult) -> Iterator[str]:
     figures = split.figures
-    yield f"{split.name}: {figures.num_videos} videos, {len(split.class_names)} classes"
+    yield (
+        f"{split.name}: {figures.num_videos} videos, {figures.num_independent} independent of each other, "
+        f"{len(split.class_names)} classes"
+    )
     if figures.num_classes_seen < len(split.class_names):
         yield f"  {len(split.class_names) - figures.num_classes_seen} classes have no readable video"
     if split.zero_shot is not None:

@@ -5,15 +5,16 @@ places of the videos in the list. Figures come of all rows in that order, so the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from serve.arrays import Float64Array, Int64Array
+from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.calibration_statistics import Bin, reliability
+from serve.independence import independence, independent_groups
 from serve.scoring import Scores, top_k
 from training.distributed import gathered_objects
-from training.evaluation.bootstrap import Interval, class_mean_interval, mean_interval
+from training.evaluation.bootstrap import mean_interval
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import (
     class_accuracies,
@@ -22,6 +23,7 @@ from training.evaluation.metrics import (
     mean_class_accuracy,
     negative_log_likelihoods,
 )
+from training.evaluation.score_intervals import Interval, class_share_interval, share_interval
 
 TOP = 5  # labels kept of each video, and the larger k of the top-k figures
 
@@ -38,6 +40,7 @@ class Row:
     top: tuple[int, ...]  # the best classes, best first
     top_probabilities: tuple[float, ...]
     margin: float  # probability of the label less the best of the others; below 0 where another is better
+    scores: Float32Array | None = field(default=None, compare=False)  # of every class [K], where they are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,7 @@ class Figures:
     num_videos: int  # in the list
     num_readable: int
     num_unreadable: int
+    num_independent: int  # groups of readable videos that do not depend on each other
     top1: float
     top5: float  # among the `top5_k` best
     top5_k: int  # 5, or K where there are fewer classes
@@ -81,14 +85,17 @@ class Figures:
     classes: tuple[ClassFigures, ...]
 
 
-def row_of(scores: Scores, *, index: int, path: str, label: int) -> Row:
+def row_of(scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False) -> Row:
     """The row of a video from its scores, ordered as serving orders them.
 
     Raises:
         ValueError: the scores are no probabilities.
+        EvaluationError: they are not finite.
     """
     if scores.scores is None:
         raise ValueError("logits alone make no row: an activation is needed")
+    if not np.isfinite(scores.scores).all():
+        raise EvaluationError(f"{path or f'video {index}'}: the model's scores are not finite, so nothing is measured")
     order, probabilities = top_k(scores, len(scores.scores)), scores.scores
     rank = int(np.flatnonzero(order == label)[0])
     rival = order[1 if rank == 0 else 0] if len(order) > 1 else None
@@ -102,6 +109,7 @@ def row_of(scores: Scores, *, index: int, path: str, label: int) -> Row:
         top=tuple(order[:TOP].tolist()),
         top_probabilities=tuple(probabilities[order[:TOP]].tolist()),
         margin=own - (float(probabilities[rival]) if rival is not None else 0.0),
+        scores=probabilities.copy() if keep_scores else None,
     )
 
 
@@ -165,6 +173,7 @@ class Tally:
             num_videos=len(rows) + len(lost),
             num_readable=len(rows),
             num_unreadable=len(lost),
+            num_independent=independence(_groups(rows)).num_independent,
             top1=float(hits.mean()),
             top5=float((ranks < self.top5_k).mean()),
             top5_k=self.top5_k,
@@ -178,25 +187,26 @@ class Tally:
         )
 
     def intervals(self) -> dict[str, Interval]:
-        """95 % bootstrap intervals by the names of `Figures`.
+        """95 % intervals by the names of `Figures`: score intervals of shares, a bootstrap of the log-likelihood.
 
-        The calibration error has none: it is a sum of distances, which drawing again makes larger, not just uncertain.
+        Videos that depend on each other, by their names, count as one group. The calibration error has no interval: it
+        is a sum of distances, which drawing again makes larger, not just uncertain.
 
         Raises:
             EvaluationError: no video could be read.
         """
         rows = self._readable_rows()
-        ranks, labels = _ranks(rows), _labels(rows)
-        hits = ranks == 0
+        ranks, labels, groups = _ranks(rows), _labels(rows), _groups(rows)
+        hits, lost = ranks == 0, self.unreadable
         found = {
-            "top1": mean_interval(hits),
-            "top5": mean_interval(ranks < self.top5_k),
-            "top1_all": mean_interval(np.concatenate((hits, np.zeros(len(self._unreadable), np.bool_)))),
-            "mean_class_accuracy": class_mean_interval(hits, labels),
+            "top1": share_interval(hits, groups),
+            "top5": share_interval(ranks < self.top5_k, groups),
+            "top1_all": share_interval(np.concatenate((hits, np.zeros(len(lost), np.bool_))), _groups((*rows, *lost))),
+            "mean_class_accuracy": class_share_interval(hits, labels, groups),
         }
         if self.is_distribution:
             losses = negative_log_likelihoods(np.array([row.label_probability for row in rows]))
-            found["negative_log_likelihood"] = mean_interval(losses)
+            found["negative_log_likelihood"] = mean_interval(losses, groups)
         return found
 
     def confusion(self) -> Int64Array:
@@ -269,3 +279,8 @@ def _predictions(rows: Sequence[Row]) -> Int64Array:
 
 def _confidences(rows: Sequence[Row]) -> Float64Array:
     return np.array([row.top_probabilities[0] for row in rows], np.float64)
+
+
+def _groups(rows: Sequence[Row | Unreadable]) -> Int64Array:
+    """Which videos depend on each other, by the naming conventions of data sets [N]."""
+    return independent_groups(names=[row.path for row in rows])

@@ -134,7 +134,7 @@ def run(order: Order) -> dict[str, Any]:
         ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: what cannot be used.
     """
     lists = Lists.read(order)
-    towers = _towers(order)
+    towers = towers_of(order)
     seen = _look(order, lists, towers)
     started = time.perf_counter()
     draws = _draws(order, lists, seen.pool)
@@ -176,7 +176,7 @@ def _features_named(layout: RowLayout) -> str:
     return "video features before the prompt head" if layout.num_patches else "video features"
 
 
-def _towers(order: Order) -> Towers:
+def towers_of(order: Order) -> Towers:
     if order.repository is not None:
         if order.activation is not None or order.tokenizer is not None:
             raise ConfigError("--activation, --tokenizer: for a checkpoint; a model of --repository says both itself")

@@ -41,7 +41,9 @@ from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import Entry, Listing, ListOptions, Row
 from training.data.lists.shots import few_of_each
 from training.data.prompts import TemplatedPhrases
-from training.data.shards.reading import PackedClips, PackedTestClips, Shard, find_shards, read_index
+from training.data.shards.clips import PackedSamples, ShardOrder
+from training.data.shards.reading import Shard, find_shards, read_index
+from training.data.shared_memory import bytes_of_clip, require_shared_memory
 from training.distributed import gathered_objects, place_among_ranks, share_of
 from training.evaluation.tally import Tally, merged_over_ranks, row_of
 from training.models.base import VideoTextModel
@@ -67,8 +69,6 @@ class LabelledSource:
         self._config = config
         self._train, self.labels, first_label = _training_part(data)
         self._val = _evaluation_part(data, self.labels, first_label)
-        if isinstance(self._train, Shards):
-            self._train.refuse_too_few(data)
         self.templates = data.templates
         self.num_entries: int | None = len(self._train)
         self._phrases = TemplatedPhrases(
@@ -161,12 +161,14 @@ class LabelledSource:
 def _figures(tally: Tally) -> dict[str, Any]:
     """What an evaluation while training tells of its videos."""
     if not tally.rows:
-        return {"videos": 0, "top1": None, "top5": None, "mean_class_accuracy": None, "calibration_error": None}
+        return {"videos": 0, "top1": None, f"top{tally.top5_k}": None} | dict.fromkeys(
+            ("mean_class_accuracy", "calibration_error")
+        )
     figures = tally.figures()
     return {
         "videos": figures.num_readable,
         "top1": round(figures.top1, 4),
-        "top5": round(figures.top5, 4),  # or of K, where there are fewer classes
+        f"top{figures.top5_k}": round(figures.top5, 4),
         "mean_class_accuracy": round(figures.mean_class_accuracy, 4),
         "calibration_error": round(figures.calibration_error, 4),
     }
@@ -203,45 +205,34 @@ class Shards:
     def __len__(self) -> int:
         return sum(shard.num_samples for shard in self._shards)
 
-    def refuse_too_few(self, data: DataConfig) -> None:
-        """Each loading process of each rank needs a shard of its own.
-
-        Raises:
-            ConfigError: there are more processes than shards.
-        """
-        needed = max(1, loading_workers(data.workers)) * place_among_ranks()[1]
-        if len(self._shards) < needed:
-            raise ConfigError(
-                f"data.train: {len(self._shards)} shards for {needed} loading processes; write more, smaller shards "
-                "(`shard --samples-per-shard`) or take fewer workers"
-            )
-
     def loader(self, reader: ClipReader, config: TrainConfig, *, first_step: int) -> DataLoader[Batch]:
         """Training batches from a step on, without end."""
         rank, num_ranks = place_among_ranks()
-        clips = PackedClips(
+        order = ShardOrder(
             self._shards,
-            reader,
             seed=config.run.seed,
             buffer=config.data.shuffle_buffer,
-            batch_size=share_of(config.run.batch_size, num_ranks),
-            first_step=first_step,
+            first=first_step * config.run.batch_size,
             rank=rank,
             num_ranks=num_ranks,
         )
-        return _loader(clips, config)
+        clips = TrainingClips(PackedSamples(self._shards), reader, seed=config.run.seed)
+        return _loader(clips, config, sampler=order)
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
         """Every sample once; of several processes each has its share."""
         rank, num_ranks = place_among_ranks()
-        return _loader(PackedTestClips(self._shards, reader, rank=rank, num_ranks=num_ranks), config)
+        samples = PackedSamples(self._shards)
+        return _loader(TestClips(samples, reader), config, sampler=range(rank, len(samples), num_ranks))
 
 
 def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> DataLoader[Batch]:
     workers = loading_workers(config.data.workers)
+    size = share_of(config.run.batch_size, place_among_ranks()[1])
+    require_shared_memory(bytes_of_clip(config.data), batch_size=size, workers=workers)
     return DataLoader(
         dataset,  # type: ignore[arg-type]
-        batch_size=share_of(config.run.batch_size, place_among_ranks()[1]),
+        batch_size=size,
         num_workers=workers,
         multiprocessing_context=workers_start(workers),
         collate_fn=collate,

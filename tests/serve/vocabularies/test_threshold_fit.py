@@ -66,6 +66,60 @@ def test_the_temperature_of_the_world_is_found() -> None:
     assert sum(item.count for item in found.reliability_after) == 3000
 
 
+def negative_log_likelihood(logits: np.ndarray, shown: np.ndarray, scale: Scale) -> np.ndarray:
+    score = scorer(logits, "softmax")
+    return -np.log([score(clip, scale).scores[label] for clip, label in enumerate(shown)])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("known", [10, 40, 150])
+def test_a_temperature_does_not_make_probabilities_worse(known: int) -> None:
+    """40 worlds whose scores are right already: on other clips the mean loss rises by at most 0.01 nats."""
+    losses = []
+    for seed in range(40):
+        logits, shown = world(seed, known=known + 200, unknown=20)
+        used = np.r_[0:known, known + 200 : known + 220]
+        found = fit(scorer(logits[used], "softmax"), shown[used].tolist(), function="softmax", false_accept_rate=0.05)
+        rest = slice(known, known + 200)
+        after = negative_log_likelihood(logits[rest], shown[rest], found.scale)
+        losses.append(after.mean() - negative_log_likelihood(logits[rest], shown[rest], PLAIN).mean())
+    assert np.mean(losses) < 0.01
+
+
+@pytest.mark.parametrize("sharp", [0.4, 2.5])
+def test_a_temperature_that_is_needed_is_found_with_few_clips(sharp: float) -> None:
+    gains = []
+    for seed in range(20):
+        logits, shown = world(seed, known=240, unknown=20, sharp=sharp)
+        used = np.r_[0:40, 240:260]
+        found = fit(scorer(logits[used], "softmax"), shown[used].tolist(), function="softmax", false_accept_rate=0.05)
+        rest = slice(40, 240)
+        before = negative_log_likelihood(logits[rest], shown[rest], PLAIN).mean()
+        gains.append(before - negative_log_likelihood(logits[rest], shown[rest], found.scale).mean())
+    assert np.mean(gains) > 0.02
+    assert np.mean(np.array(gains) > -0.01) >= 0.9
+
+
+def test_right_answers_alone_do_not_ask_for_ever_sharper_scores() -> None:
+    """The likelihood of clips that are all right grows without end as T falls to 0; the prior ends it."""
+    logits = np.repeat(np.eye(4) * 2.0, 10, axis=0)
+    found = fit(
+        scorer(np.r_[logits, np.zeros((20, 4))], "softmax"), [*np.repeat(range(4), 10).tolist(), *[-1] * 20],
+        function="softmax", false_accept_rate=0.05,
+    )  # fmt: skip
+    assert 0.15 < found.scale.temperature <= 1
+
+
+def test_under_sigmoid_every_clip_counts() -> None:
+    """Clips that show nothing are most of what a sigmoid sees; a score above 0.5 of one of them is a miss."""
+    random = np.random.default_rng(3)
+    logits = np.r_[random.normal(2, 1, (30, 1)), random.normal(-2, 1, (300, 1))]
+    found = fit(scorer(logits, "sigmoid"), [0] * 30 + [-1] * 300, function="sigmoid", false_accept_rate=0.05)
+    for bins in (found.reliability_before, found.reliability_after):
+        assert sum(item.count for item in bins) == 330
+    assert found.calibration_error_before is not None and found.calibration_error_after is not None
+    assert found.calibration_error_after < 0.15
+
+
 def test_the_slope_and_place_of_a_sigmoid_are_found() -> None:
     random = np.random.default_rng(2)
     logits = random.normal(25, 3, size=(4000, 1))

@@ -1,5 +1,6 @@
 """Shards: an epoch is every sample once, over ranks and workers; what is broken is told and replaced."""
 
+import gzip
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
@@ -11,10 +12,11 @@ from torch.utils.data import DataLoader
 
 from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES, more_workers_than_processors
-from training.data.clips.datasets import Sample, TestClips, collate, workers_start
+from training.data.clips.datasets import Batch, Sample, TestClips, TrainingClips, collate, workers_start
 from training.data.clips.reader import ClipReader
 from training.data.lists.rows import Entry
-from training.data.shards.reading import PackedClips, PackedTestClips, Shard, find_shards, samples_of
+from training.data.shards.clips import PackedSamples, ShardOrder, sample_places
+from training.data.shards.reading import Shard, find_shards, samples_of
 from training.data.shards.writing import write_shards
 
 Reader = Callable[..., ClipReader]
@@ -59,49 +61,64 @@ def test_a_sample_is_the_video_itself(entries: list[Entry], folder: Path, tmp_pa
     assert contents == {(entry.path.read_bytes(), entry.label) for entry in entries}
 
 
-@more_workers_than_processors
-@pytest.mark.parametrize(("num_ranks", "workers"), [(1, 0), (1, 3), (2, 2), (3, 1), (4, 0)])
-def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_ranks: int, workers: int) -> None:
+def batches(folder: Path, reader: ClipReader, *, workers: int, first: int = 0, **options: int) -> DataLoader[Batch]:
+    """Batches of three samples, each a clip that holds (epoch, number of the sample, attempt)."""
     shards = find_shards(str(folder))
+    return DataLoader(
+        TrainingClips(PackedSamples(shards), reader, seed=5),
+        sampler=ShardOrder(shards, seed=5, buffer=4, first=first, **options),
+        batch_size=3,
+        num_workers=workers,
+        collate_fn=collate,
+        multiprocessing_context=workers_start(workers),
+    )
+
+
+@more_workers_than_processors
+@pytest.mark.parametrize(("num_ranks", "workers"), [(1, 3), (2, 2), (3, 1), (4, 0)])
+def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_ranks: int, workers: int) -> None:
     seen: Counter[tuple[int, ...]] = Counter()
     for rank in range(num_ranks):
-        clips = PackedClips(shards, numbered, seed=5, buffer=3, rank=rank, num_ranks=num_ranks, num_epochs=2)
-        for batch in DataLoader(
-            clips,
-            batch_size=2,
-            num_workers=workers,
-            collate_fn=collate,
-            multiprocessing_context=workers_start(workers),
-        ):
+        options = {"rank": rank, "num_ranks": num_ranks, "num_epochs": 2}
+        for batch in batches(folder, numbered, workers=workers, **options):
             seen.update(tuple(place) for place in batch.clips.tolist())
-    assert seen == {(epoch, shard, place): 1 for epoch in (0, 1) for shard in range(6) for place in (0, 1)}
+    assert seen == {(epoch, number, 0): 1 for epoch in (0, 1) for number in range(12)}
 
 
 @more_workers_than_processors
-def test_epochs_are_in_another_order_and_a_run_goes_on_where_it_stopped(folder: Path, numbered: ClipReader) -> None:
+@pytest.mark.parametrize("workers", range(5))
+def test_a_run_goes_on_with_any_number_of_workers(folder: Path, numbered: ClipReader, workers: int) -> None:
+    """Any number of workers gives the same two epochs of twelve samples, from the start and after three steps of three.
+
+    So a run that stops with one number of workers and goes on with another sees each sample once in each epoch.
+    """
+
+    def places(loader: DataLoader[Batch]) -> list[list[int]]:
+        return [place for batch in loader for place in batch.clips.tolist()]
+
+    whole = places(batches(folder, numbered, workers=0, num_epochs=2))
+    assert Counter(tuple(place) for place in whole) == {(e, number, 0): 1 for e in (0, 1) for number in range(12)}
+    assert [number for _, number, _ in whole[:12]] != [number for _, number, _ in whole[12:]]
+    assert places(batches(folder, numbered, workers=workers, num_epochs=2)) == whole
+    assert places(batches(folder, numbered, workers=workers, num_epochs=2, first=9)) == whole[9:]
+
+
+def test_a_step_sees_the_same_samples_whatever_the_number_of_ranks(folder: Path) -> None:
     shards = find_shards(str(folder))
 
-    def places(first_step: int, count: int, *, workers: int) -> list[list[int]]:
-        clips = PackedClips(shards, numbered, seed=1, buffer=4, batch_size=3, first_step=first_step)
-        loader = DataLoader(
-            clips,
-            batch_size=3,
-            num_workers=workers,
-            collate_fn=collate,
-            multiprocessing_context=workers_start(workers),
-        )
-        return [place for batch in islice(loader, count) for place in batch.clips.tolist()]
+    def positions(**options: int) -> list[tuple[int, int]]:
+        return list(islice(ShardOrder(shards, seed=5, buffer=4, **options), 24 // options.get("num_ranks", 1)))
 
-    whole = places(0, 8, workers=0)
-    assert [place[1:] for place in whole[:12]] != [place[1:] for place in whole[12:]]
-    assert sorted(place[1:] for place in whole[:12]) == sorted(place[1:] for place in whole[12:])
-    for workers in (0, 2):
-        assert places(3, 4, workers=workers) == places(0, 7, workers=workers)[9:]
+    alone = positions(first=6)
+    assert [positions(first=6, rank=rank, num_ranks=4) for rank in range(4)] == [alone[rank::4] for rank in range(4)]
+    assert alone[0] == positions()[6]
+    assert [epoch for epoch, _ in positions(first=30)[:7]] == [2] * 6 + [3], "a run goes on within its third epoch"
 
 
 def test_clips_are_those_of_the_list(entries: list[Entry], folder: Path, make_reader: Reader) -> None:
     reader, packed = make_reader(), {label: [] for label in range(len(CLASSES))}
-    for sample in PackedTestClips(find_shards(str(folder)), reader):
+    samples = TestClips(PackedSamples(find_shards(str(folder))), reader)
+    for sample in map(samples.__getitem__, range(len(samples))):
         packed[sample.label].append(sample.clip)
     listed = TestClips(entries, reader)
     for index, entry in enumerate(entries):
@@ -117,7 +134,7 @@ def test_folders_of_frames_become_pictures_in_a_shard(tmp_path: Path, make_reade
         Image.new("RGB", (40, 32), (10 * number, 0, 0)).save(frames / f"img_{number:05d}.jpg", quality=95)
     entry = Entry(path=frames, label=2, num_frames=12)
     write_shards([entry], CLASSES, tmp_path / "out", samples_per_shard=8, seed=0)
-    (sample,) = PackedTestClips(find_shards(str(tmp_path / "out")), make_reader())
+    sample = TestClips(PackedSamples(find_shards(str(tmp_path / "out"))), make_reader())[0]
     direct = TestClips([entry], make_reader())[0]
     assert torch.equal(sample.clip, direct.clip)  # type: ignore[arg-type]
     assert sample.label == 2
@@ -133,9 +150,8 @@ def test_broken_samples_and_shards_are_told_and_replaced(
     )
     (shard,) = find_shards(str(tmp_path / "a"))
     assert shard.num_samples == 4
-    clips = PackedClips([shard], make_reader(), seed=0, buffer=1, num_epochs=1)
-    samples = list(clips)
-    assert len(samples) == 4
+    clips = TrainingClips(PackedSamples([shard]), make_reader(), seed=0)
+    samples = [clips[0, number] for number in range(4)]
     assert all(isinstance(sample, Sample) and sample.clip is not None for sample in samples)
     assert len({failure.name for sample in samples for failure in sample.failures}) == 1
     data = shard.path.read_bytes()
@@ -150,6 +166,28 @@ def test_broken_samples_and_shards_are_told_and_replaced(
     assert not list(samples_of(whole, 0, told))
     assert len(told) == 3
     assert "FileNotFoundError" in told[0].reason
+
+
+def test_a_shard_that_is_cut_off_gives_its_whole_samples(
+    entries: list[Entry], tmp_path: Path, make_reader: Reader
+) -> None:
+    write_shards(entries[:4], CLASSES, tmp_path / "a", samples_per_shard=4, seed=0)
+    (shard,) = find_shards(str(tmp_path / "a"))
+    whole = sample_places(shard.path)
+    assert len(whole) == 4
+    data = shard.path.read_bytes()
+    views = TestClips(PackedSamples([shard]), make_reader())
+    before = [views[number].clip for number in range(4)]
+    shard.path.chmod(0o644)
+    shard.path.write_bytes(data[: int(whole[2, 0]) + 700])  # within the third sample
+    cut = TestClips(PackedSamples([shard]), make_reader())
+    found = [cut[number] for number in range(4)]
+    assert [sample.clip is not None for sample in found] == [True, True, False, False]
+    assert all(torch.equal(one.clip, other) for one, other in zip(found[:2], before[:2], strict=True))  # type: ignore[arg-type]
+    assert all(sample.failures for sample in found[2:])
+    shard.path.write_bytes(gzip.compress(data))
+    with pytest.raises(AnnotationError, match="is compressed"):
+        sample_places(shard.path)
 
 
 def test_shards_of_other_makers_are_counted(folder: Path, tmp_path: Path) -> None:

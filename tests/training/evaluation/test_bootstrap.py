@@ -9,12 +9,9 @@ import pytest
 
 from training.evaluation import bootstrap
 from training.evaluation.bootstrap import (
-    class_mean_draws,
-    class_mean_interval,
     mcnemar,
     mean_draws,
     mean_interval,
-    paired_bootstrap,
 )
 
 
@@ -31,17 +28,18 @@ def test_counts_are_distributed_as_all_resamples_are() -> None:
     assert set(drawn.round(9)) <= set(edges)
 
 
-def test_class_means_are_distributed_as_all_resamples_are() -> None:
-    hits, labels = np.array([1, 0, 1, 1, 0]), np.array([0, 0, 0, 2, 3])
-
-    def statistic(chosen: tuple[int, ...]) -> float:
-        picked = np.array(chosen)
-        return float(np.mean([hits[picked][labels[picked] == k].mean() for k in np.unique(labels[picked])]))
-
-    exact = np.array([statistic(chosen) for chosen in product(range(5), repeat=5)])
+def test_groups_are_drawn_whole() -> None:
+    values, groups = np.array([0, 1, 1, 0.25, 1]), np.array([4, 4, 2, 0, 2])
+    exact = np.array(
+        [
+            np.mean(np.concatenate([values[groups == group] for group in chosen]))
+            for chosen in product((0, 2, 4), repeat=3)
+        ]
+    )
+    drawn = mean_draws(values, groups)
     edges = np.unique(exact.round(9))
-    drawn = class_mean_draws(hits, labels)
     np.testing.assert_allclose(shares_below(drawn, edges), shares_below(exact, edges), atol=0.02)
+    assert mean_interval(np.array([0.3, 0.3]), np.zeros(2, np.int64)) == (0.3, 0.3)
 
 
 def test_values_that_differ_are_drawn_in_portions_to_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,23 +50,6 @@ def test_values_that_differ_are_drawn_in_portions_to_the_same_end(monkeypatch: p
     assert found == pytest.approx(tuple(np.quantile(naive, (0.025, 0.975))), abs=0.012)
     monkeypatch.setattr(bootstrap, "CELLS", 1000)
     assert mean_interval(values) == pytest.approx(found, abs=1e-12)
-    hits, labels = values < 0.7, random.integers(0, 9, 150)
-    small = class_mean_interval(hits, labels)
-    monkeypatch.setattr(bootstrap, "CELLS", 4_000_000)
-    assert class_mean_interval(hits, labels) == pytest.approx(small, abs=1e-12)
-
-
-def test_the_interval_is_that_of_paired_differences() -> None:
-    random = np.random.default_rng(0)
-    active = random.random(400) < 0.7
-    same = paired_bootstrap(active, active)
-    assert same == (0.0, (0.0, 0.0))  # the same hits on the same clips leave nothing to doubt
-    better = active | (random.random(400) < 0.2)
-    difference, (low, high) = paired_bootstrap(better, active)
-    spread = np.std(better.astype(float) - active) / 20
-    assert low == pytest.approx(difference - 1.96 * spread, abs=0.006)
-    assert high == pytest.approx(difference + 1.96 * spread, abs=0.006)
-    assert low > 0
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (5, 0), (3, 9), (60, 41), (700, 800)])
@@ -84,8 +65,6 @@ def test_the_p_value_is_the_binomial_one(gained: int, lost: int) -> None:
 def test_nothing_cannot_be_drawn_from() -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         mean_interval(np.zeros(0))
-    with pytest.raises(ValueError, match="nothing to draw"):
-        class_mean_interval(np.zeros(0, bool), np.zeros(0, np.int64))
 
 
 def test_intervals_are_those_of_scipy() -> None:

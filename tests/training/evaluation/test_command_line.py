@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from serve.files import file_sha256
 from tests.running_server import ROOT
 from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES
@@ -19,6 +21,7 @@ from training.checkpoints.hugging_face import to_hugging_face
 from training.checkpoints.own import load_checkpoint
 from training.config import ConfigError
 from training.evaluation.errors import EvaluationError
+from training.evaluation.score_intervals import paired_interval
 
 
 def evaluate(*words: object) -> Result:
@@ -84,9 +87,23 @@ def test_a_checkpoint_is_evaluated_from_end_to_end(checkpoints: Path, video_list
     assert split["figures"]["top1"] == pytest.approx(sum(hits) / 12)
     assert split["figures"]["top1_all"] == pytest.approx(sum(hits) / 13)
     assert line["splits"][0]["unreadable"] == 1
+    assert line["splits"][0]["top3"] == round(split["figures"]["top5"], 4), "three classes have no top-5"
     assert line["splits"][0]["top1"] == round(split["figures"]["top1"], 4)
     assert "unreadable: 1" in "\n".join(table) and "broken.mp4" in "\n".join(table)
     assert not list((tmp_path / "sub").glob("*.partial"))
+
+
+def test_the_scores_of_every_class_are_kept_beside_a_result(results: Path) -> None:
+    document = json.loads((results / "one.json").read_text())
+    assert document["scores"] == {"file": "one.scores.npz", "sha256": file_sha256(results / "one.scores.npz")}
+    (split,) = document["splits"]
+    with np.load(results / "one.scores.npz") as arrays:
+        scores, labels, paths, classes = (arrays[f"0/{name}"] for name in ("scores", "labels", "paths", "classes"))
+    assert scores.shape == (12, len(CLASSES)) and scores.dtype == np.float32
+    assert [video["path"] for video in split["videos"]] == paths.tolist()
+    assert [video["label"] for video in split["videos"]] == classes[labels].tolist()
+    assert float((scores.argmax(axis=1) == labels).mean()) == pytest.approx(split["figures"]["top1"])
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
 
 
 def test_two_results_are_compared_in_pairs(results: Path) -> None:
@@ -96,7 +113,7 @@ def test_two_results_are_compared_in_pairs(results: Path) -> None:
     first, second = ({row["path"]: row["rank"] == 1 for row in split["videos"]} for split in (one, other))
     assert found["gained"] == sum(second[path] and not first[path] for path in first)
     assert found["lost"] == sum(first[path] and not second[path] for path in first)
-    assert (found["num_videos"], found["num_unreadable"]) == (12, 1)
+    assert (found["num_videos"], found["num_independent"], found["num_unreadable"]) == (12, 12, 1)
     top1 = found["figures"]["top1"]
     assert top1["difference"] == pytest.approx((found["gained"] - found["lost"]) / 12)
     assert top1["interval"][0] <= top1["difference"] <= top1["interval"][1]
@@ -105,7 +122,8 @@ def test_two_results_are_compared_in_pairs(results: Path) -> None:
     whole = json.loads((results / "both.json").read_text())
     assert sorted(item["count"] for item in whole["splits"][0]["classes"]) == [3, 4, 5]
     _, same = done("--compare", results / "one.json", results / "one.json")
-    assert same["splits"][0]["figures"]["top1"]["interval"] == [0, 0]  # type: ignore[index]
+    interval = same["splits"][0]["figures"]["top1"]["interval"]  # type: ignore[index]
+    assert interval == pytest.approx(paired_interval(0, 0, 12)), "twelve clips of agreement leave doubt"
     assert same["splits"][0]["mcnemar_p"] == 1 and same["is_same_protocol"] is True  # type: ignore[index]
 
 

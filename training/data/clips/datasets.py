@@ -6,7 +6,8 @@ says which (epoch, index) comes next and can begin anywhere, which is all a resu
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -57,69 +58,110 @@ class Sample(NamedTuple):
     failures: tuple[Failure, ...] = ()
 
 
-class TrainingClips(Dataset[Sample]):
-    """(epoch, index) -> training clip.
+class Samples(Protocol):
+    """What a dataset is made of."""
 
-    An entry that cannot be read is replaced by another one, drawn from (seed, epoch, index, attempt); a worker does not
-    try it a second time.
+    def __len__(self) -> int: ...
+
+    def name(self, number: int) -> str:
+        """How messages name a sample."""
+        ...
+
+    def opened(self, number: int) -> AbstractContextManager[Entry]:
+        """A sample as an entry, whose files exist as long as the context lasts.
+
+        Raises:
+            BadVideoError: there is no such sample.
+        """
+        ...
+
+
+class ListedSamples:
+    """The entries of a list."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def name(self, number: int) -> str:
+        """The path."""
+        return str(self._entries[number].path)
+
+    def opened(self, number: int) -> AbstractContextManager[Entry]:
+        """The entry itself."""
+        return nullcontext(self._entries[number])
+
+
+class TrainingClips(Dataset[Sample]):
+    """(epoch, number) -> training clip.
+
+    A sample that cannot be read is replaced by another one, drawn from (seed, epoch, number, attempt); a worker does
+    not try it a second time.
     """
 
-    def __init__(self, entries: Sequence[Entry], reader: ClipReader, *, seed: int) -> None:
-        self._entries = entries
+    def __init__(self, entries: Sequence[Entry] | Samples, reader: ClipReader, *, seed: int) -> None:
+        self._samples = ListedSamples(entries) if isinstance(entries, Sequence) else entries
         self._reader = reader
         self._seed = seed
         self._bad: dict[int, Failure] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The sample of an epoch and an index.
+        """The clip of an epoch and a number.
 
         Raises:
-            TooManyBadVideosError: no entry out of many could be read.
+            TooManyBadVideosError: no sample out of many could be read.
         """
         single_threaded()
-        epoch, index = key
+        epoch, number = key
         failures: list[Failure] = []
         for attempt in range(MOST_ATTEMPTS):
-            chosen = index if attempt == 0 else self._substitute(epoch, index, attempt)
+            chosen = number if attempt == 0 else self._substitute(epoch, number, attempt)
             if chosen not in self._bad:
                 try:
-                    clip, label = self._reader.training_clip(self._entries[chosen], (self._seed, epoch, index, attempt))
+                    with self._samples.opened(chosen) as entry:
+                        clip, label = self._reader.training_clip(entry, (self._seed, epoch, number, attempt))
                     return Sample(torch.from_numpy(clip), label, tuple(failures))
                 except BadVideoError as error:
-                    self._bad[chosen] = Failure(str(self._entries[chosen].path), str(error))
+                    self._bad[chosen] = Failure(self._samples.name(chosen), str(error))
             failures.append(self._bad[chosen])
         told = "; ".join(f"{name}: {reason}" for name, reason in failures[:3])
         raise TooManyBadVideosError(f"{MOST_ATTEMPTS} videos in a row cannot be used; the first: {told}")
 
-    def _substitute(self, epoch: int, index: int, attempt: int) -> int:
-        words = np.random.SeedSequence((self._seed, epoch, index, attempt, 1)).generate_state(1)
-        return int(words[0]) % len(self._entries)
+    def _substitute(self, epoch: int, number: int, attempt: int) -> int:
+        words = np.random.SeedSequence((self._seed, epoch, number, attempt, 1)).generate_state(1)
+        return int(words[0]) % len(self._samples)
 
 
 class TestClips(Dataset[Sample]):
-    """index -> test views; an entry that cannot be read gives a sample without clip, so that none is counted twice."""
+    """number -> test views; a sample that cannot be read gives one without clip, so that none is counted twice."""
 
     __test__ = False  # no test class, whatever its name
 
-    def __init__(self, entries: Sequence[Entry], reader: ClipReader, *, num_clips: int = 1, num_crops: int = 1) -> None:
-        self._entries = entries
+    def __init__(
+        self, entries: Sequence[Entry] | Samples, reader: ClipReader, *, num_clips: int = 1, num_crops: int = 1
+    ) -> None:
+        self._samples = ListedSamples(entries) if isinstance(entries, Sequence) else entries
         self._reader = reader
         self._views = {"num_clips": num_clips, "num_crops": num_crops}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._samples)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, number: int) -> Sample:
         single_threaded()
-        entry = self._entries[index]
+        label = 0  # of a sample that cannot be opened
         try:
-            views, _ = self._reader.test_views(entry, **self._views)
+            with self._samples.opened(number) as entry:
+                label = entry.label
+                views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
-            return Sample(None, entry.label, (Failure(str(entry.path), str(error)),))
-        return Sample(torch.from_numpy(views), entry.label)
+            return Sample(None, label, (Failure(self._samples.name(number), str(error)),))
+        return Sample(torch.from_numpy(views), label)
 
 
 class Epochs(Sampler[tuple[int, int]]):

@@ -1,0 +1,25 @@
+"""The proof's videos are drawn from the whole group, not taken from its beginning."""
+
+from collections import Counter
+
+import pytest
+
+from training.demo.captions import held_out, seen
+from training.demo.evaluation import drawn
+
+
+@pytest.mark.parametrize("count", [50, 100, 200])
+def test_a_draw_is_spread_over_the_group(count: int) -> None:
+    """Travelling videos are a part of the combinations; their share in a draw strays by at most four errors."""
+    group = seen()
+    share = sum(item.direction is not None for item in group) / len(group)
+    found = sum(item.direction is not None for item in drawn(group, count, seed=7)) / count
+    assert 0 < share < 1
+    assert abs(found - share) < 4 * (share * (1 - share) / count) ** 0.5
+
+
+def test_every_combination_comes_before_one_comes_again() -> None:
+    group = tuple(sorted(held_out()))
+    counts = Counter(drawn(group, 2 * len(group) + 3, seed=1))
+    assert set(counts.values()) == {2, 3}
+    assert drawn(group, 10, seed=1) != drawn(group, 10, seed=2)

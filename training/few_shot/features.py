@@ -1,0 +1,112 @@
+"""The command `features`: the features of every video of a list under a model, as one NumPy file.
+
+python -m training features runs/demo/checkpoint.pt val/index.csv --out features.npz
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from serve.errors import ActserveError
+from training.config import ConfigError
+from training.data.command_line import Classes, FirstLabel, Fold, Root, SourceOf, Split, Workers
+from training.data.decoding.pool import processors
+from training.data.lists.rows import ListOptions
+
+if TYPE_CHECKING:
+    from training.few_shot.main import Order
+
+SUFFIX = ".npz"
+
+
+def features(
+    model: Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")],
+    listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder of videos.", exists=True)],
+    out: Annotated[Path, typer.Option(help="File for the arrays, .npz.", dir_okay=False)],
+    source: SourceOf = "",
+    classes: Classes = None,
+    root: Root = None,
+    split: Split = "",
+    fold: Fold = "",
+    first_label: FirstLabel = None,
+    repository: Annotated[
+        Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
+    ] = None,
+    activation: Annotated[
+        Literal["quick_gelu", "gelu"] | None,
+        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder of the kept features.", file_okay=False)] = Path(
+        "~/.cache/actserve/few_shot"
+    ),
+    max_bad_share: Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")] = 0.05,
+    device: Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda ...; auto: a GPU if there is one.")] = "auto",
+    workers: Workers = 0,
+) -> None:
+    """Write the features of a list: one clip and the centre crop of each video, as the server looks at examples.
+
+    Arrays: `video_features` [N, D], `prototype_features` [N, E] where the model gives them, `text_features` of the
+    class names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is one JSON document.
+    """
+    from training.checkpoints.own import CheckpointError
+    from training.few_shot.main import Order
+    from training.models.base import ModelConfigError
+
+    if out.suffix != SUFFIX:
+        raise ConfigError(f"--out {out}: a file that ends in {SUFFIX} is needed")
+    order = Order(
+        model=model, repository=repository, listing=listing, shots=(1,), seeds=(0,), test=None,
+        options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split, test_split="",
+        classes=classes, tokenizer=tokenizer, activation=activation, cache=cache, out=out.parent,
+        vocabulary=None, device=device, workers=workers or processors(), max_bad_share=max_bad_share,
+    )  # fmt: skip
+    try:
+        typer.echo(json.dumps(_written(order, out)))
+    except (CheckpointError, ModelConfigError, ActserveError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _written(order: "Order", out: Path) -> dict[str, object]:
+    """Encode, write, and say what was written."""
+    import numpy as np
+
+    from serve.files import atomic_write
+    from training.few_shot.encoding import VideoEncoder
+    from training.few_shot.main import Lists, towers_of
+
+    lists, towers = Lists.read(order), towers_of(order)
+    encoder = VideoEncoder(towers, cache=order.cache)
+    try:
+        found = encoder.encode(lists.pool, workers=order.workers, max_bad_share=order.max_bad_share)
+        bank = encoder.bank(lists.names)
+    finally:
+        encoder.close()
+    parts = towers.layout.features(found.rows)
+    arrays: dict[str, Any] = {
+        "video_features": parts.video_features,
+        "text_features": bank,
+        "labels": np.array([entry.label for entry in found.entries], np.int64),
+        "paths": np.array([str(entry.path) for entry in found.entries]),
+        "sha256": np.array(found.digests),
+        "classes": np.array(lists.names),
+    }
+    if parts.prototype_features is not None:
+        arrays["prototype_features"] = parts.prototype_features
+    try:
+        with atomic_write(out) as partial, partial.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}") from error
+    return {
+        "out": str(out),
+        "model": order.model,
+        "identity": towers.identity,
+        "videos": len(found.entries),
+        "unreadable": len(lists.pool) - len(found.entries),
+        "arrays": {name: list(array.shape) for name, array in arrays.items()},
+    }

@@ -1,0 +1,86 @@
+"""Guards against NaN and infinity: of the losses and gradients before a step, of the weights after it.
+
+A check reads every value once, which is little beside the forward and the backward pass. Only where one fails, the
+batch is run again to find the part whose output is the first that is not finite.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+MOST_NAMES = 4  # in a message
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity; integers always are finite.
+
+    >>> are_finite([torch.ones(2), torch.tensor([1])]), are_finite([torch.tensor([1.0, float("nan")])])
+    (True, False)
+    """
+    floats = [item.detach() for item in tensors if item.is_floating_point() and item.numel()]
+    return not floats or bool(torch.isfinite(get_total_norm(floats, norm_type=math.inf)))  # the largest magnitude
+
+
+def non_finite_names(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or infinity, in order.
+
+    >>> non_finite_names({"a": torch.ones(1), "b": torch.tensor(float("inf"))})
+    ['b']
+    """
+    if are_finite(tensors.values()):
+        return []
+    return [name for name, item in tensors.items() if not are_finite([item])]
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names for a message; of many the first few.
+
+    >>> shortened(["a", "b"]), shortened(list("abcdef"))
+    ('a, b', 'a, b, c, d and 2 more')
+    """
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The length of the gradient []; not finite where a part is not, or where its square overflows."""
+    return get_total_norm([item.grad for item in parameters if item.grad is not None])
+
+
+def first_non_finite_output(
+    model: nn.Module, run: Callable[[], Any], *, context: Callable[[], AbstractContextManager[Any]]
+) -> str | None:
+    """Run a forward pass again; name the first module whose output is not finite; None where all are finite."""
+    found: list[str] = []
+
+    def hook_of(name: str) -> Callable[..., None]:
+        def check(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not found and not are_finite(_tensors(output)):
+                found.append(name or type(module).__name__)
+
+        return check
+
+    handles = [part.register_forward_hook(hook_of(name)) for name, part in model.named_modules()]
+    try:
+        with torch.no_grad(), context():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Tensors of a module's output, which may be a tuple or a mapping of them."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [item for part in value.values() for item in _tensors(part)]
+    if isinstance(value, (tuple, list)):
+        return [item for part in value for item in _tensors(part)]
+    return []

@@ -1,0 +1,36 @@
+"""The log of a run as a file in its folder: everything the trainer logs, and how it ended."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOG = "train.log"
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def log_file(path: Path, *, is_written: bool) -> Iterator[None]:
+    """Add what is logged by `training` to a file, as long as the context lasts; a resumed run goes on in the same file.
+
+    An error that ends the context is the last line.
+    """
+    if not is_written:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler, logger = logging.FileHandler(path, encoding="utf-8"), logging.getLogger("training")
+    handler.setFormatter(logging.Formatter(FORMAT))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        handler.emit(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), None))
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
