@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from serve.arrays import UInt8Array
+from tests.scheduling import ordinary_priority
 
 _CODECS = {"hvc1": ("libx265", b"hvcC", b"heic"), "av01": ("libsvtav1", b"av1C", b"avif")}
 _PICTURE, _GRID = 1, 100  # item ids: pictures count from the first
@@ -65,7 +66,7 @@ def mirror(axis: int) -> bytes:
 
 def _encode(picture: UInt8Array, encoder: str, path: Path) -> tuple[bytes, bytes]:
     """(decoder configuration, data of one intra picture), as MP4 stores them."""
-    with av.open(str(path), "w") as container:
+    with ordinary_priority(), av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=25)
         stream.height, stream.width = picture.shape[:2]
         stream.pix_fmt = "yuv420p"

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from tests.scheduling import ordinary_priority
 from tests.shared_data import FIELD, ODD, VIDEOS
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".3gp", ".gif")
@@ -99,7 +100,7 @@ def make_sources(folder: Path) -> dict[str, Path]:
 def encode(path: Path, wanted: Encode, *, seed: int) -> Path:
     """Encode a clip of moving squares."""
     width, height = wanted.size
-    with av.open(str(path), "w") as container:
+    with ordinary_priority(), av.open(str(path), "w") as container:
         stream: Any = container.add_stream(wanted.codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, wanted.pix_fmt
         stream.codec_context.time_base = Fraction(1, 25)
