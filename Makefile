@@ -13,7 +13,7 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8080
 MODEL ?= starter
-PRETRAINED ?= $(if $(filter PE-Core%,$(MODEL)),meta)
+PRETRAINED ?=
 REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
@@ -27,10 +27,10 @@ run: serving model
 
 # any other name is exported once, from the weights open_clip knows under it
 model:
-	@if [ ! -d $(REPOSITORY)/$(MODEL)_video ]; then \
+	@if ! ls $(REPOSITORY)/$(firstword $(subst @, ,$(MODEL)))_video/*/contract.json >/dev/null 2>&1; then \
 		echo "fetching and exporting $(MODEL) (once)"; \
-		$(PIP) -e '.[export]' && \
-		$(BIN)/python -m export model --arch $(MODEL) $(if $(PRETRAINED),--pretrained $(PRETRAINED)) --name $(MODEL) --repository $(REPOSITORY); \
+		{ test -f .venv/everything || $(PIP) -e '.[export]'; } && \
+		$(BIN)/actserve models fetch $(MODEL) $(if $(PRETRAINED),--pretrained $(PRETRAINED)) --repository $(REPOSITORY); \
 	fi
 
 # two processes of tests side by side, each of one thread: more would wait for each other

@@ -1,16 +1,16 @@
 """The command line of export.
 
-python -m export model --arch PE-Core-B-16 --pretrained meta
+python -m export model --arch PE-Core-B-16
 python -m export model --checkpoint runs/demo/checkpoint.pt --name demo --weights fp16
 python -m export import-checkpoint k400_vitb16.pth --name xclip-b16
+python -m export import-checkpoint https://example.com/k400_vitb16.pth --name xclip-b16
 python -m export verify demo
 python -m export tensorrt demo
 python -m export promote demo@2 --clips held_out.csv
 """
 
 import logging
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,19 +22,20 @@ if __name__ == "__main__":  # the imports below need it
     exit_without("export", needed_by="python -m export")
 
 from export.assembly import Exported, Weights, export_checkpoint
-from export.errors import ExportError
+from export.errors import ExportInputError
 from export.parity_gate import RuntimeParity
 from export.promotion_command import promote
-from export.publication import Accelerator
-from export.sources import from_file, from_open_clip, override, tokenizer_bytes
+from export.publication import Accelerator, check_name
+from export.sources import from_file, from_open_clip_file, from_published, override, tokenizer_bytes
 from export.trt.commands import tensorrt
 from export.verification import verify_version
 from serve.cli.parameters import Version, check_variables
-from serve.errors import ActserveError
-from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import CheckpointError
-from training.checkpoints.published_weights import Activation
-from training.models.base import ModelConfigError
+from serve.exit_status import run_app
+from training.checkpoints.downloads import DEFAULT_CACHE
+from training.checkpoints.open_clip_weights import fetch_tokenizer, only_tag
+from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
+from training.checkpoints.published_weights import Activation, published_tags
+from training.errors import InputError, WorkError
 
 DEFAULT_REPOSITORY = Path("model_repository")
 
@@ -78,6 +79,7 @@ ActivationOption = Annotated[
 WeightsKey = Annotated[
     str | None, typer.Option(help="Which of several weights in a file, e.g. model beside model_ema (which wins).")
 ]
+Cache = Annotated[Path, typer.Option(help="Folder that keeps what is fetched.", file_okay=False)]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where not a 64th of the width.")]
 # X-CLIP's messages and prompts would be random: weights without them are a start for training, nothing to serve
 ServableFamily = Literal["clip", "actionclip"]
@@ -86,13 +88,18 @@ ServableFamily = Literal["clip", "actionclip"]
 @app.command()
 def model(
     arch: Annotated[str | None, typer.Option(help="Name of an open_clip architecture.")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="A pretrained tag of open_clip, or a file of weights.")] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="A pretrained tag of open_clip, fetched where the cache lacks it, or a file of weights."),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name to serve it under; --arch where absent.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
-    num_frames: Annotated[int, typer.Option(min=1, max=256, help="Frames of a clip, with --arch.")] = 8,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Frames of a clip, with --arch; 8 where absent.")
+    ] = None,
     preprocess_tag: PreprocessTag = None,
     activation: ActivationOption = None,
     weights_key: WeightsKey = None,
@@ -101,30 +108,35 @@ def model(
     weights: WeightsOption = "fp32",
     accelerator: AcceleratorOption = "none",
     max_file_mib: MaxFileMib = None,
+    cache: Cache = DEFAULT_CACHE,
 ) -> None:
     """Serve an open_clip model, or a checkpoint of our own training."""
-    if (arch is None) == (checkpoint is None):
-        raise ExportError("give either --arch with --pretrained, or --checkpoint")
-    if arch is not None:
-        if pretrained is None:
-            raise ExportError(f"--arch {arch} needs --pretrained TAG or FILE")
-        source = from_open_clip(
-            arch,
-            pretrained,
-            num_frames=num_frames,
-            preprocess_tag=preprocess_tag,
-            activation=activation,
-            weights_key=weights_key,
-        )
-    else:
-        assert checkpoint is not None, "one of the two was given"
-        of_files = {"--preprocess-tag": preprocess_tag, "--activation": activation, "--weights-key": weights_key}
-        if given := [option for option, value in of_files.items() if value is not None]:
-            raise ExportError(f"{', '.join(given)}: for weights of --arch, --checkpoint says it itself")
-        source = from_file(checkpoint)
     served_name = name or arch
     if served_name is None:
-        raise ExportError("--checkpoint needs --name")
+        raise ExportInputError("--checkpoint needs --name" if checkpoint else "give either --arch or --checkpoint")
+    check_name(served_name)
+    of_files = {"preprocess_tag": preprocess_tag, "activation": activation, "weights_key": weights_key}
+    if arch is not None and checkpoint is None:
+        tag = only_tag(arch) if pretrained is None else pretrained
+        if tag in published_tags(arch):
+            _refuse_given(of_files, f"for a file of weights, but {tag!r} is a pretrained tag")
+            tokenizer = tokenizer or fetch_tokenizer(arch, cache=cache)
+            source = from_published(arch, tag, num_frames=num_frames or ASSUMED_FRAMES, cache=cache)
+        else:
+            source = from_open_clip_file(
+                arch,
+                Path(tag),
+                num_frames=num_frames or ASSUMED_FRAMES,
+                preprocess_tag=preprocess_tag,
+                activation=activation,
+                weights_key=weights_key,
+            )
+    elif checkpoint is not None and arch is None:
+        of_weights = {"pretrained": pretrained, "num_frames": num_frames, **of_files}
+        _refuse_given(of_weights, "for weights of --arch, --checkpoint says it itself")
+        source = from_file(checkpoint)
+    else:
+        raise ExportInputError("give either --arch, with --pretrained where it has several tags, or --checkpoint")
     _export(
         source,
         name=served_name,
@@ -137,10 +149,18 @@ def model(
     )
 
 
+def _refuse_given(options: Mapping[str, Any], why: str) -> None:
+    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
+        raise ExportInputError(f"{', '.join(given)}: {why}")
+
+
 @app.command()
 def import_checkpoint(
     source: Annotated[
-        Path, typer.Argument(help="File or folder: ActionCLIP, X-CLIP, Hugging Face X-CLIP, CLIP, ours.")
+        str,
+        typer.Argument(
+            help="File, folder or http(s) address of a file: ActionCLIP, X-CLIP, Hugging Face X-CLIP, CLIP, ours."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name to serve it under.")],
     repository: Repository = DEFAULT_REPOSITORY,
@@ -164,9 +184,11 @@ def import_checkpoint(
     fusion_heads: Heads = None,
     mit_heads: Heads = None,
     prompt_heads: Heads = None,
+    cache: Cache = DEFAULT_CACHE,
 ) -> None:
     """Serve a published checkpoint."""
-    told = Overrides(
+    check_name(name)
+    overrides = Overrides(
         num_frames=num_frames,
         family=family,
         arch=arch,
@@ -179,7 +201,7 @@ def import_checkpoint(
         mit_heads=mit_heads,
         prompt_heads=prompt_heads,
     )
-    checkpoint = from_file(source, told)
+    checkpoint = from_file(source, overrides, cache=cache)
     _export(
         checkpoint,
         name=name,
@@ -259,15 +281,12 @@ def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
             )
 
 
-def main(run: Callable[[], None] = app) -> None:
-    """Run a command; what the caller can mend is one line on standard error."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("export").setLevel(logging.INFO)
-    try:
-        run()
-    except (ExportError, ActserveError, CheckpointError, ModelConfigError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
+    for name in ("export", "training.checkpoints.downloads"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    run_app(app, arguments, name="python -m export", unusable=(InputError,), failed=(WorkError,))
 
 
 if __name__ == "__main__":

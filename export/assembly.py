@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from export.attention import separate_projections_
-from export.errors import ExportError
+from export.errors import ExportInputError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
 from export.parity_gate import RuntimeParity, measure_parity, parity_document, require_parity
@@ -19,7 +19,7 @@ from export.publication import Accelerator, Building, building, check_accelerato
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
 from serve.contract import FileContract, GraphContract, ModelContract
-from serve.files import file_sha256
+from serve.files import file_sha256, require_space
 from serve.repository import check_default_labels
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.own import Checkpoint
@@ -62,10 +62,13 @@ def export_checkpoint(
 
     Raises:
         ExportError, CheckpointError, ModelConfigError, ContractError: what stands in the way.
+        OSError: the disk has no room for it.
     """
     started = time.perf_counter()
     check_accelerator(repository, name, accelerator)
     check_default_labels(checkpoint.labels)
+    num_bytes = sum(item.numel() * item.element_size() for item in checkpoint.weights.values())
+    require_space(repository, num_bytes // 2 if weights == "fp16" else num_bytes)
     model = checkpoint.build()
     if weights == "fp16":
         halve_parameters_(model)
@@ -111,7 +114,7 @@ def write_plan(plan: GraphPlan, folder: Path, *, weight_file: WeightFile, halve_
 def _check_token_table(model: VideoTextModel, tokenizer: Tokenizer) -> None:
     tables = [part.num_embeddings for part in model.text.modules() if isinstance(part, torch.nn.Embedding)]
     if tables and max(tables) < tokenizer.num_tokens:
-        raise ExportError(
+        raise ExportInputError(
             f"the tokenizer makes {tokenizer.num_tokens} tokens, the model knows {max(tables)}: "
             "give its own with --tokenizer"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.errors import ExportError
+from export.errors import ExportError, ExportInputError
 from serve.arrays import Int64Array
 from serve.contract import ModelContract
 from serve.files import file_sha256
@@ -69,7 +69,7 @@ def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
     """Return the clips and the vocabulary of a table of labelled videos, by the grammar of all lists.
 
     Raises:
-        ExportError: the table is not understood, a file is missing, or there are fewer than two clips or labels.
+        ExportInputError: the table is not understood, a file is missing, or there are fewer than two clips or labels.
     """
     try:
         listing = read_listing(index, ListOptions(kind="csv"))
@@ -77,11 +77,11 @@ def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
         names = numbered(rows, listing).names
         entries = entries_of(rows, names)
     except AnnotationError as error:
-        raise ExportError(str(error)) from error
+        raise ExportInputError(str(error)) from error
     if absent := [entry.path for entry in entries if not entry.path.is_file()]:
-        raise ExportError(f"{index}: there is no file {absent[0]} ({len(absent)} absent)")
+        raise ExportInputError(f"{index}: there is no file {absent[0]} ({len(absent)} absent)")
     if len(entries) < 2 or len(names) < 2:
-        raise ExportError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
+        raise ExportInputError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
     return [LabelledClip(path=entry.path, label=entry.label) for entry in entries], names
 
 

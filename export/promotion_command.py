@@ -1,14 +1,14 @@
 """`python -m export promote`: a candidate that is not worse takes over on a running server."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 
 from export import promotion
-from export.errors import ExportError
 from export.promotion import Decision, PromotionRefused
+from serve.cli.calls import DEFAULT_SERVER, Call, Server
 from serve.repository import find_contract
 
 ACTIVATION_SECONDS = 300
@@ -17,7 +17,7 @@ ACTIVATION_SECONDS = 300
 def promote(
     candidate: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
     clips: Annotated[Path, typer.Option(help="CSV with columns file,label.", exists=True, dir_okay=False)],
-    server: Annotated[str, typer.Option(help="The server whose model is to change.")] = "http://127.0.0.1:8080",
+    server: Server = DEFAULT_SERVER,
     against: Annotated[
         str | None, typer.Option(help="The version to compare with; the server's default without it.")
     ] = None,
@@ -37,8 +37,8 @@ def promote(
 ) -> None:
     """Compare a candidate with the version that answers on labelled clips; activate it unless it may be worse."""
     contract = find_contract(repository, candidate)
-    running = against or str(_asked(server, "GET", "/v1/models")["default"])
     listed, labels = promotion.read_clips(clips)
+    running = against or str(_asked(server, "GET", "/v1/models", {}, "default")["default"])
     decision = promotion.compare(
         repository, contract, find_contract(repository, running), clips=listed, labels=labels, margin=margin
     )
@@ -52,27 +52,20 @@ def promote(
     if dry_run:
         return
     wanted = {"version": contract.version, **({"alias": alias} if alias else {})}
-    moved = _asked(server, "POST", f"/v1/models/{contract.name}:activate", wanted)
+    moved = _asked(server, "POST", f"/v1/models/{contract.name}:activate", wanted, "active", "default")
     typer.echo(f"active: {', '.join(moved['active'])}; default: {moved['default']}")
 
 
-def _asked(server: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A server's answer.
+def _asked(server: str, method: str, path: str, body: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A server's answer, which holds these names.
 
     Raises:
-        ExportError: it does not answer, or with a problem.
+        ActserveError: it does not answer, or with a problem.
     """
-    try:
-        response = httpx.request(
-            method, server.rstrip("/") + path, json=body, timeout=ACTIVATION_SECONDS + 20,
-            headers={"Prefer": f"wait={ACTIVATION_SECONDS}"},
-        )  # fmt: skip
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ExportError(f"{server} does not answer: {error}") from error
-    document: dict[str, Any] = response.json()
-    if response.is_error:
-        raise ExportError(f"{server}: {document.get('detail', response.status_code)}")
-    return document
+    headers = {"Content-Type": "application/json", "Prefer": f"wait={ACTIVATION_SECONDS}"}
+    return Call(
+        method=method, url=server + path, headers=headers, body=json.dumps(body).encode() if body else None
+    ).answer(*names)
 
 
 def _told(decision: Decision) -> str:

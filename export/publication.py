@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from export.errors import ExportError, SignatureError
+from export.errors import ExportError, ExportInputError, SignatureError
 from export.triton_config import MAX_TEXT_BATCH, MAX_VIDEO_BATCH, config_text, graph_config
 from export.trt.serving import accelerator_config
 from serve.contract import MODEL_NAME, ModelContract, TensorContract, contract_document, read_contract
@@ -57,6 +57,12 @@ class Building:
         return f"{self.name}_{part}/{self.version}/{file}"
 
 
+def check_name(name: str) -> None:
+    """Raises: ExportInputError: a model cannot have this name."""
+    if not MODEL_NAME.fullmatch(name):
+        raise ExportInputError(f"model name {name!r}: allowed is {MODEL_NAME.pattern}")
+
+
 @contextmanager
 def building(repository: Path, name: str) -> Iterator[Building]:
     """A folder to build the next version of `name` in, gone afterwards whatever happens.
@@ -64,8 +70,7 @@ def building(repository: Path, name: str) -> Iterator[Building]:
     Raises:
         ExportError: the name cannot be used, or another export of the same name is running.
     """
-    if not MODEL_NAME.fullmatch(name):
-        raise ExportError(f"model name {name!r}: allowed is {MODEL_NAME.pattern}")
+    check_name(name)
     home = repository / f"{name}_video"
     home.mkdir(parents=True, exist_ok=True)
     lock = os.open(home, os.O_RDONLY)  # of the folder itself: no lock file to leave behind
@@ -128,7 +133,7 @@ def check_accelerator(repository: Path, name: str, accelerator: Accelerator) -> 
     """
     for path in repository.glob(f"{name}_*/config.pbtxt") if accelerator != "none" else ():
         if path.parent.name in (f"{name}_text", f"{name}_video") and f'name: "{accelerator}"' not in path.read_text():
-            raise ExportError(
+            raise ExportInputError(
                 f"{path} is there and has no {accelerator} accelerator: remove it, and it is written anew"
             )
 

@@ -1,7 +1,9 @@
-"""Crash-safe file writes, flushing to the disk, and content hashes."""
+"""Crash-safe file writes, flushing to the disk, room on it, and content hashes."""
 
+import errno
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,3 +47,25 @@ def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Make sure that the disk of a folder, which need not exist yet, has room.
+
+    Raises:
+        OSError: ENOSPC, with what is free and what is needed.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        message = f"the disk has {shown_size(free)} free, {shown_size(num_bytes)} are needed"
+        raise OSError(errno.ENOSPC, message, str(folder))
+
+
+def shown_size(num_bytes: float) -> str:
+    """A number of bytes for people, e.g. `1.79 GB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.4g} GB"

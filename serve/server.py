@@ -14,7 +14,8 @@ from serve.app import create_app
 from serve.data_folder import register_start
 from serve.environment import load_settings
 from serve.errors import ActserveError
-from serve.extras import MISSING_STATUS, MissingExtra
+from serve.exit_status import UNUSABLE, status_of
+from serve.extras import MissingExtra
 from serve.settings import ServeSettings
 
 
@@ -25,18 +26,18 @@ def run(given: dict[str, Any]) -> int:
     except ActserveError as error:
         for line in error.message.splitlines():
             print(f"actserve: {line}", file=sys.stderr)
-        return 2
+        return UNUSABLE
     try:
         settings.require_extras()
     except MissingExtra as error:
         print(f"actserve: {error}", file=sys.stderr)
-        return MISSING_STATUS
+        return status_of(error)
     set_up_logging(settings.log_level)
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
         print(f"actserve: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
-        return 2
+        return UNUSABLE
     try:
         data = data_in_use(settings)
     except OSError as error:
@@ -45,7 +46,7 @@ def run(given: dict[str, Any]) -> int:
             "SERVE_DATA_DIR names another",
             file=sys.stderr,
         )
-        return 2
+        return UNUSABLE
     address = address_of(settings.host, listener.getsockname()[1])
     faults: list[BaseException] = []
 
@@ -59,7 +60,7 @@ def run(given: dict[str, Any]) -> int:
     server.run(sockets=[listener])
     if faults:
         print(f"actserve: cannot serve: {faults[0]}", file=sys.stderr)
-        return 1
+        return status_of(faults[0])
     return 0
 
 

@@ -15,6 +15,7 @@ LIGHT = [
     "calibration_statistics",
     "cli/calls",
     "cli/parameters",
+    "exit_status",
     "contract",
     "errors",
     "extras",
@@ -99,7 +100,7 @@ EXTRA_LIBRARIES = {
     "text/tokenizer": {"tokenizers", "ftfy", "regex"},
     "text/normalization": {"regex"},
 }
-EXTRA_LIBRARIES |= {"cli/calls": {"typer", "httpx"}, "cli/parameters": {"typer"}}
+EXTRA_LIBRARIES |= {"cli/calls": {"typer", "httpx"}, "cli/parameters": {"typer"}, "exit_status": {"typer"}}
 EXTRA_LIBRARIES |= {name: {"av", "decord", "PIL", "pydantic"} for name in DECODING}
 
 

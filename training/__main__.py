@@ -15,29 +15,27 @@ python -m training starter-proof videos/ --server http://127.0.0.1:8080
 
 import logging
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from serve.extras import MISSING_STATUS, MissingExtra, exit_without
+from serve.extras import exit_without
 
 if __name__ == "__main__":  # the imports below need it
     exit_without("training", needed_by="python -m training")
 
-from serve.cli.calls import DEFAULT_SERVER, Server
+from serve.cli.calls import DEFAULT_SERVER, Server, server_address
 from serve.cli.parameters import Version, check_variables
-from serve.errors import ActserveError
+from serve.exit_status import run_app
 from serve.lists.errors import AnnotationError
-from training.config import ConfigError
 from training.data import command_line as data
-from training.data.bad_videos import TooManyBadVideosError
+from training.errors import InputError, WorkError
 from training.evaluation import command_line as evaluation
-from training.evaluation.errors import EvaluationError
 from training.few_shot.command_line import few_shot
 from training.few_shot.features import features
-from training.stopping import NonFiniteError, StoppedError
+from training.stopping import StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")
 
@@ -54,9 +52,7 @@ def train(
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change one value: a.b=value.")] = None,
 ) -> None:
     """Train a model; a run that was stopped goes on. Under torchrun its processes train as one."""
-    from training.checkpoints.own import CheckpointError
     from training.config import as_yaml, load_config
-    from training.models.base import ModelConfigError
     from training.trainer import train as run
 
     resolved = load_config(config, changes or ())
@@ -67,8 +63,6 @@ def train(
     except StoppedError as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit(128 + stopped.number) from stopped
-    except (CheckpointError, ModelConfigError) as error:
-        raise ConfigError(str(error)) from error
 
 
 app.command()(data.prepare)
@@ -126,12 +120,8 @@ def starter_model(
     """Make the starter model's checkpoint from published weights; `python -m export model` makes it served."""
     from training.checkpoints.own import save_checkpoint
     from training.starter.build import build_starter
-    from training.starter.sources import SourceError
 
-    try:
-        built = build_starter(packages)
-    except SourceError as error:
-        raise ConfigError(str(error)) from error
+    built = build_starter(packages)
     save_checkpoint(folder / "checkpoint.pt", built.checkpoint)
     (folder / "tokenizer.json").write_text(built.tokenizer, encoding="utf-8")
     typer.echo(f"checkpoint: {folder / 'checkpoint.pt'}")
@@ -140,7 +130,10 @@ def starter_model(
 @app.command("starter-proof")
 def starter_proof(
     videos: Annotated[Path, typer.Argument(help="Folder of clips with index.csv (columns file and label).")],
-    server: Annotated[str | None, typer.Option(help="A running server with the starter model.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="A running server with the starter model.", metavar="URL", parser=server_address),
+    ] = None,
     repository: Annotated[Path, typer.Option(help="Where the exported model lies.")] = Path("model_repository"),
     cache: Annotated[Path, typer.Option(help="Kept features.")] = Path("~/.cache/actserve/few_shot"),
     record: Annotated[
@@ -155,24 +148,16 @@ def starter_proof(
         typer.echo(f"figures: {write_figures(figures)}")
 
 
-def main() -> None:
-    """Run a command; what the caller can mend is one line on standard error."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
-        app()
-    except MissingExtra as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(MISSING_STATUS) from error
-    except (
-        ConfigError,
-        AnnotationError,
-        TooManyBadVideosError,
-        EvaluationError,
-        NonFiniteError,
-        ActserveError,
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    run_app(
+        app,
+        arguments,
+        name="python -m training",
+        unusable=(InputError, AnnotationError),
+        failed=(WorkError,),
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from training.errors import InputError
 
-class ConfigError(ValueError):
+
+class ConfigError(InputError, ValueError):
     """A configuration that cannot be used; the message names the key, what is allowed and what was found."""
 
 
@@ -249,7 +251,10 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: write it as a.b=value")
-        _put(document, key.split("."), yaml.safe_load(value))
+        try:
+            _put(document, key.split("."), yaml.safe_load(value))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise ConfigError(f"--set {change}: the value is no YAML: {_yaml_fault(error)}") from error
     if "run" not in document:
         raise ConfigError("run: the part that says how long is missing; run.steps or run.epochs")
     return _validated(document)
@@ -292,8 +297,10 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is no YAML: {_yaml_fault(error)}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a mapping is needed, found {type(document).__name__}")
     base = document.pop("base", None)
@@ -305,6 +312,15 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _overlay(_read(named, (*above, named)), document)
 
 
+def _yaml_fault(error: Exception) -> str:
+    """What is wrong and where, in one line; the library's own message quotes the file."""
+    if isinstance(error, RecursionError):
+        return "it nests too deeply"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    return str(error).split("\n")[0]
+
+
 def _overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in changes.items():
@@ -314,8 +330,10 @@ def _overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def _put(document: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
+    for place, key in enumerate(keys[:-1]):
         document = document.setdefault(key, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"--set {'.'.join(keys)}: {'.'.join(keys[: place + 1])} is a value, not a part with keys")
     document[keys[-1]] = value
 
 

@@ -5,6 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+from training.errors import WorkError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -16,7 +18,7 @@ class StoppedError(Exception):
         self.number = number  # of the signal; 0 where another process got it
 
 
-class NonFiniteError(Exception):
+class NonFiniteError(WorkError):
     """A step gave NaN or infinity; the message says in which part first, and how to go on."""
 
 

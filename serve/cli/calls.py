@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serve import variables
-from serve.errors import ActserveError
+from serve.errors import ActserveError, InvalidOption
 
 if TYPE_CHECKING:
     import httpx
@@ -83,7 +83,8 @@ class Call:
         """Send the request and return the response.
 
         Raises:
-            ActserveError: a file cannot be read, the server does not answer, or it answers with a problem.
+            InvalidOption: a file cannot be read.
+            ActserveError: the server does not answer, or it answers with a problem.
         """
         import httpx
 
@@ -98,7 +99,9 @@ class Call:
                     self.method, self.url, headers=dict(self.headers), timeout=self.timeout_seconds, **content
                 )
         except OSError as error:
-            raise ActserveError(f"{error.filename} cannot be read: {error.strerror}") from error
+            given = [self.body] if isinstance(self.body, Path) else [path for _, path in self.files]
+            where = error.filename or ", ".join(map(str, given))  # reading, unlike opening, does not say the file
+            raise InvalidOption(f"{where} cannot be read: {error.strerror}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise no_answer(self.url, error) from error
         if response.is_error:

@@ -14,8 +14,7 @@ import typer
 from serve.cli import feedback, models, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.parameters import Version, check_variables
-from serve.errors import ActserveError, InvalidOption
-from serve.extras import MISSING_STATUS, MissingExtra
+from serve.exit_status import run_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
 app.add_typer(vocabularies.app, name="vocab")
@@ -24,15 +23,8 @@ app.add_typer(feedback.app, name="feedback")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error of actserve becomes one line and exit status 1, or 2 for wrong options."""
-    try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="actserve")
-    except ActserveError as error:
-        typer.echo(f"actserve: {error.message}", err=True)
-        sys.exit(2 if isinstance(error, InvalidOption) else 1)
-    except MissingExtra as error:
-        typer.echo(f"actserve: {error}", err=True)
-        sys.exit(MISSING_STATUS)
+    """Run the command line."""
+    run_app(app, arguments, name="actserve", prefix="actserve")
 
 
 @app.callback()

@@ -1,22 +1,80 @@
-"""`actserve models ...`: manage the models of a running server.
+"""`actserve models ...`: new models for a repository, and the models of a running server, from the command line.
 
+actserve models fetch PE-Core-B-16
+actserve models import https://example.com/k400_32_8.pth --name xclip-b32
 actserve models list
 actserve models activate demo@2
 actserve models rollback demo
+
+`fetch` and `import` run `python -m export`, which has more options: serving itself needs none of its libraries.
 """
 
 import json
-from typing import Annotated, Any
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.extras import require_extra
 from serve.repository import ModelReference
 
-app = typer.Typer(no_args_is_help=True, help="Models of a running server.")
+app = typer.Typer(no_args_is_help=True, help="Fetch and import models; see and change those of a running server.")
 
 Wait = Annotated[float, typer.Option(min=0, max=300, help="Seconds to wait until the version is active.")]
+
+
+Repository = Annotated[
+    Path,
+    typer.Option(help="Folder of the models.", envvar="SERVE_REPOSITORY", show_envvar=False, file_okay=False),
+]
+Weights = Annotated[Literal["fp32", "fp16"], typer.Option(help="How matrices are stored.")]
+DEFAULT_REPOSITORY = Path("model_repository")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="An architecture of open_clip, e.g. PE-Core-B-16.")],
+    pretrained: Annotated[str | None, typer.Option(help="Its pretrained tag, where it has several.")] = None,
+    served_as: Annotated[str | None, typer.Option("--name", help="Name to serve it under; NAME where absent.")] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    weights: Weights = "fp32",
+) -> None:
+    """Fetch published weights and make a model of the repository of them; needs the extra `export`."""
+    given = ["--pretrained", pretrained] if pretrained is not None else []
+    served_as = served_as or name
+    words = ["model", f"--arch={name}", *given, f"--name={served_as}", f"--repository={repository}"]
+    _export([*words, f"--weights={weights}"], served_as=served_as, repository=repository)
+
+
+@app.command("import")
+def import_file(
+    source: Annotated[str, typer.Argument(help="File, folder or http(s) address of a file: ActionCLIP, X-CLIP, CLIP.")],
+    served_as: Annotated[str, typer.Option("--name", help="Name to serve it under.")],
+    repository: Repository = DEFAULT_REPOSITORY,
+    weights: Weights = "fp32",
+) -> None:
+    """Make a model of the repository of a published checkpoint; needs the extra `export`."""
+    words = ["import-checkpoint", f"--name={served_as}", f"--repository={repository}", f"--weights={weights}"]
+    _export([*words, "--", source], served_as=served_as, repository=repository)
+
+
+def _export(words: Sequence[str], *, served_as: str, repository: Path) -> None:
+    """Run a command of export in a process of its own, which says itself what is wrong.
+
+    Raises:
+        MissingExtra: the extra is not installed.
+        typer.Exit: the command failed; with its exit status.
+    """
+    require_extra("export", needed_by="this command")
+    status = subprocess.run([sys.executable, "-m", "export", *words], check=False).returncode
+    if status != 0:
+        raise typer.Exit(status if status > 0 else 128 - status)
+    typer.echo(f"to serve it: actserve serve --model {served_as} --repository {repository}")
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.__main__ import app, main
+from export.__main__ import main
 from export.assembly import export_checkpoint
 from export.errors import ExportError
 from export.sources import tokenizer_bytes
@@ -24,7 +24,7 @@ def official(tmp_path: Path) -> Path:
 
 
 def _import(*arguments: str) -> None:
-    main(lambda: app(args=["import-checkpoint", *arguments], standalone_mode=False))
+    main(["import-checkpoint", *arguments])
 
 
 def test_frames_and_heads_are_told(official: Path, tmp_path: Path) -> None:
@@ -59,6 +59,6 @@ def test_what_does_not_fit_is_one_line(
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         _import(str(official), "--name", "k400", "--repository", str(tmp_path / "models"), *arguments)
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert words in capsys.readouterr().err
     assert not list((tmp_path / "models").glob("*_video/*/contract.json"))

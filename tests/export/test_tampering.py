@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.__main__ import app, main
+from export.__main__ import main
 from export.golden import PICTURE_SIZES, golden_frames
 from export.publication import BUILDING
 from serve.errors import ContractError
@@ -37,7 +37,7 @@ FILES = [
 def verified(repository: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What `python -m export verify` prints on its way out with 1; empty where it holds."""
     try:
-        main(lambda: app(args=["verify", NAME, "--repository", str(repository)], standalone_mode=False))
+        main(["verify", NAME, "--repository", str(repository)])
     except SystemExit as stop:
         assert stop.code == 1
         return capsys.readouterr().err

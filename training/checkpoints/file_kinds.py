@@ -47,8 +47,11 @@ def file_kind(path: Path) -> FileKind:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     _refuse_stand_ins(path, head)
     if _is_safetensors(path, head):
         return "safetensors"

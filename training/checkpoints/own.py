@@ -14,6 +14,7 @@ from torch import Tensor
 
 from serve.contract import Family, PreprocessContract, SamplingContract, ScoringContract, TextContract
 from serve.files import atomic_write
+from training.errors import InputError
 from training.finite import non_finite_names, shortened
 from training.models.base import VideoTextModel
 from training.models.registry import build_model
@@ -28,7 +29,7 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]  # its docstring says what 
 Record = TypeVar("Record", SamplingContract, PreprocessContract, TextContract, ScoringContract)
 
 
-class CheckpointError(Exception):
+class CheckpointError(InputError):
     """A file that is no checkpoint, or whose weights and configuration do not fit; the message names the keys."""
 
 

@@ -4,7 +4,6 @@ Both belong to the weights, not to the architecture. For weights of unknown orig
 architecture decide where they agree; where they do not, the caller has to say.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from serve.contract import Interpolation, PreprocessContract, ResizeRule
+from training.checkpoints.downloads import address_hash
 from training.checkpoints.own import CheckpointError
 from training.models.open_clip_towers import architecture
 from training.recipes import CLIP
@@ -82,10 +82,8 @@ def _published_hashes() -> tuple[tuple[str, PublishedFile], ...]:
     found = []
     for arch in open_clip.list_models():
         for tag in published_tags(arch):
-            parts = re.split(r"[/.-]", str(get_pretrained_cfg(arch, tag).get("url", "")))
-            hashes = [part for part in parts if re.fullmatch(r"[0-9a-f]{64}", part)]
-            hashes = hashes or [part for part in parts[-2:-1] if re.fullmatch(r"[0-9a-f]{8}", part)]
-            found += [(each, PublishedFile(arch=arch, tag=tag)) for each in hashes]
+            start = address_hash(str(get_pretrained_cfg(arch, tag).get("url", "")))
+            found += [(start, PublishedFile(arch=arch, tag=tag))] if start else []
     return tuple(found)
 
 

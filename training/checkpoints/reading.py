@@ -111,15 +111,35 @@ def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | No
             f"overrides: {', '.join(ignored)} cannot be told of a checkpoint of the kind {opened.kind}"
         )
     checkpoint = _READERS[opened.kind](opened, asked)
-    names = (lambda name: name) if opened.kind == "own" else to_official
+    if opened.kind == "own":
+        _require_fit(checkpoint, lambda name: name)
+        return _with_overrides(checkpoint, asked)
+    return _accepted(checkpoint, asked, _provenance(path, opened, asked))
+
+
+def clip_checkpoint(
+    weights: Mapping[str, Tensor], *, overrides: Overrides, provenance: Mapping[str, Any]
+) -> Checkpoint:
+    """Return the checkpoint of CLIP weights that are in memory already, under OpenAI's or open_clip's names.
+
+    Raises:
+        CheckpointError, ModelConfigError: see `read_checkpoint`.
+    """
+    return _accepted(read_clip(weights, overrides), overrides, provenance)
+
+
+def _accepted(checkpoint: Checkpoint, asked: Overrides, provenance: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint of another program with weights as float32 and a record of where it comes from."""
+    _require_fit(checkpoint, to_official)
+    provenance = {**provenance, **checkpoint.provenance}
+    return _with_overrides(replace(checkpoint, weights=_as_float32(checkpoint.weights), provenance=provenance), asked)
+
+
+def _require_fit(checkpoint: Checkpoint, names: Callable[[str], str]) -> None:
     require_fit(
         renamed(shapes_of(build_outline(checkpoint.family, checkpoint.model_config)), names),
         renamed(checkpoint.weights, names),
     )
-    if opened.kind != "own":
-        provenance = {**_provenance(path, opened, asked), **checkpoint.provenance}
-        checkpoint = replace(checkpoint, weights=_as_float32(checkpoint.weights), provenance=provenance)
-    return _with_overrides(checkpoint, asked)
 
 
 def _open(path: Path) -> _Opened:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.checkpoints.names import FRESH
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import Checkpoint, CheckpointError, require_fit, shapes_of
+from training.checkpoints.own import Checkpoint, require_fit, shapes_of
 from training.config import ConfigError, ModelConfig
 from training.models.adapters import add_adapters_
 from training.models.base import VideoTextModel
@@ -78,9 +78,9 @@ def _is_added(name: str) -> bool:
 
 
 def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
-    import open_clip  # seconds to import, and most runs of small models need none of it
-
+    # open_clip takes seconds to import, and most runs of small models need none of it
     from training.checkpoints.clip_files import read_clip
+    from training.checkpoints.open_clip_weights import fetch_weights, load_weights
     from training.checkpoints.reading import read_checkpoint
 
     arch = config.model.get("vision", {}).get("arch")
@@ -88,10 +88,7 @@ def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
         named, _, tag = config.start.removeprefix(HUB).partition("/")
         if not named or not tag:
             raise ConfigError(f"model.start: open_clip:ARCH/TAG is needed, found {config.start!r}")
-        try:
-            found = open_clip.create_model(named, pretrained=tag).state_dict()
-        except Exception as error:  # the hub's client raises a family of its own
-            raise CheckpointError(f"model.start: the weights {config.start} cannot be fetched: {error}") from error
+        found = load_weights(named, fetch_weights(named, tag).path)
         return _with_same_activation(config, read_clip(found, Overrides(family="clip", arch=named, tag=tag)))
     path = Path(config.start)
     if not path.exists():

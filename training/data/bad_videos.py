@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from training.errors import WorkError
+
 logger = logging.getLogger(__name__)
 
 
@@ -14,7 +16,7 @@ class Failure(NamedTuple):
     reason: str
 
 
-class TooManyBadVideosError(Exception):
+class TooManyBadVideosError(WorkError):
     """More of the data than allowed cannot be read; the message counts and names some."""
 
 

@@ -32,12 +32,13 @@ from training.data.lists.listing import read_listing
 from training.data.lists.rows import Entry, Listing, ListOptions, Row
 from training.data.lists.splits import PARTS, split_rows
 from training.data.progress import progress_bar
+from training.errors import InputError
 
 FRAMES, PARTIAL, NOTE, FAILURES, CLASSES = "frames", ".partial", "source.json", "failures.jsonl", "classes.csv"
 LARGEST_PICTURE_BYTES = 64 * 2**20
 
 
-class PrepareError(Exception):
+class PrepareError(InputError):
     """The data set cannot be made at all; no single video is to blame."""
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
+from serve.cli.calls import Call
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
 from training.evaluation.score_intervals import share_interval
@@ -25,24 +25,25 @@ class Server:
     """Asks a running server for the logit of every label of the demo vocabulary."""
 
     def __init__(self, address: str) -> None:
-        self._client = httpx.Client(base_url=address, timeout=120)
+        self._url = f"{address}/v1/classify"
         self._labels = [item.label for item in combinations()]
         self._folder = tempfile.TemporaryDirectory()
 
     def logits(self, frames: Sequence[Any], *, fps: int) -> np.ndarray:
-        """Logits [K] of a video, in the order of `combinations()`."""
+        """Logits [K] of a video, in the order of `combinations()`.
+
+        Raises:
+            ActserveError: the server does not answer, or with a problem.
+        """
         path = Path(self._folder.name) / "clip.mp4"
         write_video(path, frames, fps=fps)
         options = {"candidate_labels": self._labels, "top_k": len(self._labels)}
-        with path.open("rb") as stream:
-            response = self._client.post("/v1/classify", files={"video": stream}, data={"options": json.dumps(options)})
-        response.raise_for_status()
-        found = {item["label"]: item["logit"] for item in response.json()["results"]}
+        call = Call(method="POST", url=self._url, files=[("video", path)], fields={"options": json.dumps(options)})
+        found = {item["label"]: item["logit"] for item in call.answer("results")["results"]}
         return np.array([found[label] for label in self._labels])
 
     def close(self) -> None:
-        """Release connection and folder."""
-        self._client.close()
+        """Remove the folder."""
         self._folder.cleanup()
 
 

@@ -1,5 +1,7 @@
 """What stops an evaluation or a comparison."""
 
+from training.errors import InputError
 
-class EvaluationError(Exception):
-    """Something the caller can mend: the message says what was found and what is needed."""
+
+class EvaluationError(InputError):
+    """An evaluation that cannot be done as asked: the message says what was found and what is needed."""

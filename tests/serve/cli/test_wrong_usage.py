@@ -76,7 +76,7 @@ def test_a_command_line_that_is_wrong(words: tuple[str, ...], tmp_path: Path) ->
 )
 def test_a_start_that_fails_says_why_once(words: tuple[str, ...], expected: str, tmp_path: Path) -> None:
     left = run("serve", "--port", "0", *words, SERVE_DATA_DIR=str(tmp_path), SERVE_LOG_LEVEL="error")
-    assert left.returncode == 1
+    assert left.returncode == 2
     (line,) = left.stderr.splitlines()
     assert expected in line
 

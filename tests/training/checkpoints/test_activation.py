@@ -10,7 +10,7 @@ import pytest
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from export.sources import from_open_clip
+from export.sources import from_open_clip_file
 from tests.training.checkpoints.conftest import Weights
 from training.checkpoints.clip_files import read_clip
 from training.checkpoints.open_clip_architectures import is_plain, plain_heads, plain_sizes
@@ -198,9 +198,9 @@ def test_the_command_passes_the_activation_on(saved: Saved, weights: Weights) ->
     try:
         open_clip.add_model_config(folder)
         with pytest.raises(CheckpointError, match="--activation"):
-            from_open_clip("Small", str(path), num_frames=2)
+            from_open_clip_file("Small", path, num_frames=2)
         for arch, activation in (("Small", "gelu"), ("Small", "quick_gelu"), ("Small-quickgelu", None)):
-            checkpoint = from_open_clip(arch, str(path), num_frames=2, activation=activation)
+            checkpoint = from_open_clip_file(arch, path, num_frames=2, activation=activation)
             assert checkpoint.model_config["text"]["activation"] == (activation or "quick_gelu")
             assert checkpoint.model_config["vision"]["activation"] == (activation or "quick_gelu")
     finally:

@@ -1,0 +1,337 @@
+"""From a hub to a served model in one command: small architectures in the layout of the real repositories."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from huggingface_hub import constants
+from open_clip import factory, pretrained
+from safetensors.torch import save_file
+
+from export.__main__ import main
+from serve.contract import ModelContract, read_contract
+from serve.repository import contract_path
+from tests.hub_server import COMMIT, Hub, hub_server, sha256
+from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, tiny_actionclip, tiny_checkpoint, write_tokenizer
+from tests.models import TEXT as TEXT_TOWER
+from tests.models import VISION as VISION_TOWER
+from training.checkpoints import open_clip_architectures
+from training.checkpoints.actionclip_files import to_official_actionclip
+from training.checkpoints.own import Checkpoint
+from training.checkpoints.xclip_files import to_official_xclip
+from training.models.open_clip_towers import architecture
+
+SAFE, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+VISION = {"image_size": SMALL_TOWER["img_size"]}
+PE = architecture(
+    "PE-Core-T-16-384",
+    {
+        "embed_dim": 48,
+        "vision_cfg": {"timm_model_name": "actserve_tiny_pe", **VISION},
+        "text_cfg": SMALL_OPEN_CLIP_TEXT,
+    },
+)
+PLAIN = architecture(
+    "ViT-B-32",
+    {
+        "embed_dim": 64,
+        "vision_cfg": {**VISION, "layers": 2, "width": 128, "patch_size": 32},
+        "text_cfg": SMALL_OPEN_CLIP_TEXT,
+    },
+)
+SIGLIP = architecture(
+    "ViT-B-16-SigLIP2",
+    {
+        "embed_dim": 64,
+        "vision_cfg": {"timm_model_name": "actserve_tiny_siglip", **VISION},
+        "text_cfg": {**SMALL_OPEN_CLIP_TEXT, "vocab_size": 400, "hf_tokenizer_name": "timm/Tiny-SigLIP2"},
+    },
+)
+MEAN, HALVES = [0.48145466, 0.4578275, 0.40821073], [0.5, 0.5, 0.5]
+HALF = {"mean": HALVES, "std": HALVES, "resize_mode": "squash"}
+CLIP = {
+    "mean": MEAN,
+    "std": [0.26862954, 0.26130258, 0.27577711],
+    "resize_mode": "shortest",
+    "interpolation": "bicubic",
+}
+# name -> configuration, tag -> entry of open_clip's table
+MODELS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
+    "Tiny-PE": (PE, {"meta": {"hf_hub": "timm/Tiny-PE/", **HALF, "interpolation": "bilinear"}}),
+    "Tiny-ViT": (
+        PLAIN,
+        {
+            "openai": {"hf_hub": "timm/tiny_clip.openai/", "quick_gelu": True, **CLIP},
+            "laion2b": {"hf_hub": "laion/CLIP-Tiny-laion2B/", **CLIP},
+        },
+    ),
+    "Tiny-SigLIP2": (SIGLIP, {"webli": {"hf_hub": "timm/Tiny-SigLIP2/", **HALF, "interpolation": "bicubic"}}),
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with random weights of every small architecture, which open_clip and huggingface_hub take for theirs."""
+    for name, (config, tags) in MODELS.items():
+        monkeypatch.setitem(factory._MODEL_CONFIGS, name, config)
+        monkeypatch.setitem(pretrained._PRETRAINED, name, tags)
+    open_clip_architectures._plain_architectures.cache_clear()
+    with hub_server() as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
+        for number, (name, tag, file) in enumerate(WEIGHTS):
+            torch.manual_seed(number)
+            path = tmp_path / "served" / tag / file
+            path.parent.mkdir(parents=True)
+            weights = open_clip.create_model(name, pretrained=None).state_dict()
+            if file == SAFE:
+                save_file({key: item.contiguous() for key, item in weights.items()}, path)
+            else:
+                torch.save(weights, path)
+            running.add(f"{MODELS[name][1][tag]['hf_hub']}{file}", path)
+        tokenizer = write_tokenizer(tmp_path / "served" / "tokenizer.json")
+        (tmp_path / "served" / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<unk>"}))
+        for file in (tokenizer, tokenizer.with_name("tokenizer_config.json")):
+            running.add(f"timm/Tiny-SigLIP2/{file.name}", file)
+        yield running
+    open_clip_architectures._plain_architectures.cache_clear()
+
+
+WEIGHTS = [
+    ("Tiny-PE", "meta", SAFE),
+    ("Tiny-ViT", "openai", SAFE),
+    ("Tiny-ViT", "laion2b", BIN),
+    ("Tiny-SigLIP2", "webli", SAFE),
+]
+
+
+def run(tmp_path: Path, *words: str) -> None:
+    main([*words, "--repository", str(tmp_path / "models"), "--cache", str(tmp_path / "cache")])
+
+
+def failed(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """(exit status, what it says) of a command that fails; it leaves nothing in the folder of models."""
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, *words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert not list((tmp_path / "models").rglob("*"))
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, line
+
+
+def contract_of(tmp_path: Path, name: str) -> ModelContract:
+    return read_contract(contract_path(tmp_path / "models", name, 1))
+
+
+@pytest.mark.parametrize(("name", "tag", "file"), WEIGHTS, ids=[f"{name}-{tag}" for name, tag, _ in WEIGHTS])
+def test_a_published_model_becomes_a_served_one(hub: Hub, tmp_path: Path, name: str, tag: str, file: str) -> None:
+    given = ("--pretrained", tag) if name == "Tiny-ViT" else ()
+    run(tmp_path, "model", "--arch", name, *given)
+    contract = contract_of(tmp_path, name)
+    repo = MODELS[name][1][tag]["hf_hub"]
+    assert contract.provenance["source"] == f"{hub.endpoint}/{repo}{file}"
+    assert contract.provenance["revision"] == COMMIT
+    assert contract.provenance["sha256"] == sha256(hub.files[f"{repo}{file}"])
+    assert list(contract.preprocess.mean) == MODELS[name][1][tag]["mean"]
+    if name == "Tiny-ViT":
+        assert contract.provenance["activation"]["value"] == ("quick_gelu" if tag == "openai" else "gelu")
+    if name == "Tiny-SigLIP2":
+        published = tmp_path / "models" / contract.tokenizer_file.file
+        assert published.read_bytes() == hub.files["timm/Tiny-SigLIP2/tokenizer.json"].read_bytes()
+    hub.requests.clear()
+    run(tmp_path, "model", "--arch", name, *given, "--name", "again")
+    assert hub.ranges() == [], "the second time nothing is transferred"
+
+
+def test_a_download_that_breaks_off_leaves_no_model_and_goes_on(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = hub.files[f"timm/Tiny-PE/{SAFE}"].stat().st_size
+    hub.cut_after, hub.cuts, hub.status_after_cuts = size // 2, 1, 503
+    status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-PE")
+    assert status == 1 and "broke off after" in line and "answers 503" in line
+    hub.cut_after, hub.status_after_cuts, hub.requests[:] = None, 200, []
+    run(tmp_path, "model", "--arch", "Tiny-PE")
+    (given,) = hub.ranges()
+    assert re.fullmatch(r"bytes=\d{6,}-", given)
+    assert contract_of(tmp_path, "Tiny-PE").name == "Tiny-PE"
+
+
+def test_other_failures_leave_no_model(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.announced[f"timm/Tiny-PE/{SAFE}"] = "0" * 64
+    status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-PE")
+    assert status == 1 and "was announced" in line
+    hub.announced.clear()
+    hub.status = 503
+    status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-PE")
+    assert status == 1 and "cannot be fetched: the server answers 503" in line
+    hub.status = 200
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        del hub.files[f"timm/Tiny-SigLIP2/{file}"]
+    hub.requests.clear()
+    status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-SigLIP2")
+    assert status == 1 and "tokenizer" in line
+    assert hub.ranges() == [], "the weights are not fetched before their tokenizer is there"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--arch", "roberta-ViT-B-32"], "text tower that is not taken"),
+        (["--arch", "coca_ViT-B-32", "--pretrained", "laion2b_s13b_b90k"], "text tower that is not taken"),
+        (["--arch", "Tiny-ViT"], "2 pretrained tags; say which with --pretrained: openai, laion2b"),
+        (["--arch", "Tiny-PE", "--pretrained", "openai"], "neither a file nor a pretrained tag"),
+        (["--arch", "Tiny-PE", "--activation", "gelu"], "--activation: for a file of weights"),
+        (["--arch", "ViT-Nowhere"], "knows no architecture"),
+        (["--arch", "Tiny-PE", "--name", "a/b"], "model name 'a/b'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_served_is_refused_before_anything_is_fetched(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    status, line = failed(tmp_path, capsys, "model", *words)
+    assert (status, hub.ranges()) == (2, [])
+    assert expected in line
+
+
+def xclip_of_whole_heads() -> Checkpoint:
+    """X-CLIP whose heads are 64 wide, as those of the published files."""
+    return tiny_checkpoint(
+        "xclip",
+        vision={**VISION_TOWER, "width": 128, "heads": 2, "embed_dim": 64},
+        text={**TEXT_TOWER, "width": 64, "heads": 1, "embed_dim": 64},
+        mit={"layers": 1, "heads": 1},
+        prompts={"layers": 2, "heads": 1},
+    )
+
+
+@pytest.fixture
+def checkpoints(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    """Addresses of checkpoints in the layouts of X-CLIP and ActionCLIP, and of a page of an error."""
+    made = {
+        "xclip": ("k400_32_8.pth", to_official_xclip(xclip_of_whole_heads())),
+        "actionclip": ("vit-b-16-8f.pt", to_official_actionclip(tiny_actionclip("Transf"))),
+    }
+    addresses = {}
+    for family, (name, document) in made.items():
+        path = tmp_path / "served" / name
+        torch.save(document, path)
+        hub.add(f"releases/{name}", path)
+        addresses[family] = f"{hub.endpoint}/plain/releases/{name}?signature=secret"
+    page = tmp_path / "served" / "page.html"
+    page.write_text("<!doctype html><title>Sign in</title>")
+    hub.add("releases/page", page)
+    return {**addresses, "page": f"{hub.endpoint}/plain/releases/page"}
+
+
+@pytest.mark.parametrize("family", ["xclip", "actionclip"])
+def test_a_checkpoint_is_imported_from_its_address(
+    checkpoints: dict[str, str], hub: Hub, tmp_path: Path, family: str
+) -> None:
+    heads = ("--vision-heads", "3", "--text-heads", "2") if family == "actionclip" else ()
+    run(tmp_path, "import-checkpoint", checkpoints[family], "--name", "imported", *heads)
+    contract = contract_of(tmp_path, "imported")
+    assert contract.family == family
+    assert contract.provenance["source"] == checkpoints[family].partition("?")[0]
+
+
+def test_addresses_that_hold_no_checkpoint(
+    checkpoints: dict[str, str], hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, line = failed(tmp_path, capsys, "import-checkpoint", checkpoints["page"], "--name", "page")
+    assert status == 2 and "is a web page ('Sign in'), not weights" in line
+    absent = f"{hub.endpoint}/plain/absent.pth"
+    status, line = failed(tmp_path, capsys, "import-checkpoint", absent, "--name", "absent")
+    assert status == 1 and "answers 404 Not Found" in line
+    status, line = failed(tmp_path, capsys, "import-checkpoint", "http://127.0.0.1:9/x.pth", "--name", "absent")
+    assert status == 1 and "cannot be fetched" in line
+
+
+def test_the_command_of_the_server_runs_the_export(checkpoints: dict[str, str], hub: Hub, tmp_path: Path) -> None:
+    home, models = tmp_path / "home", tmp_path / "models"
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "SERVE_REPOSITORY": str(models),
+    }
+
+    def actserve(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("actserve")), "models", *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    left = actserve("fetch", "PE-Core-B-16")
+    assert len(left.stderr.splitlines()) == 1, left.stderr
+    line = left.stderr
+    assert (
+        left.returncode == 1 and "127.0.0.1:9/timm/PE-Core-B-16/open_clip_model.safetensors cannot be fetched" in line
+    )
+    assert not models.exists() and not list(home.rglob("*.partial"))
+    left = actserve("import", checkpoints["xclip"], "--name", "mine")
+    assert left.returncode == 0, left.stderr
+    assert "actserve serve --model mine" in left.stdout
+    assert contract_of(tmp_path, "mine").family == "xclip"
+
+
+FULL_SIZE = [
+    ("PE-Core-B-16", "meta", "timm/PE-Core-B-16", SAFE),
+    ("ViT-B-32", "openai", "timm/vit_base_patch32_clip_224.openai", SAFE),
+    ("ViT-B-32", "laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", BIN),
+    ("ViT-B-16-SigLIP2", "webli", "timm/ViT-B-16-SigLIP2", SAFE),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "tag", "repo", "file"), FULL_SIZE, ids=[f"{a}-{t}" for a, t, *_ in FULL_SIZE])
+def test_full_size_by_the_command_of_the_readme(tmp_path: Path, arch: str, tag: str, repo: str, file: str) -> None:
+    """`make model` is what `make run` does before it starts the server."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".venv" / "everything").exists():
+        pytest.skip("make would install the dependencies: there is no .venv made by it here")
+    served, models = tmp_path / file, tmp_path / "models"
+    weights = open_clip.create_model(arch, pretrained=None).state_dict()
+    if file == SAFE:
+        save_file({key: item.contiguous() for key, item in weights.items()}, served)
+    else:
+        torch.save(weights, served)
+    del weights
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "MODEL": arch, "REPOSITORY": str(models)}
+    with hub_server() as hub:
+        hub.add(f"{repo}/{file}", served)
+        if "SigLIP" in arch:
+            tokenizer = write_tokenizer(tmp_path / "tokenizer.json")
+            (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<unk>"}))
+            for path in (tokenizer, tokenizer.with_name("tokenizer_config.json")):
+                hub.add(f"{repo}/{path.name}", path)
+        command = ["make", "model", f"PRETRAINED={tag}" if arch == "ViT-B-32" else "PRETRAINED="]
+        environment["HF_ENDPOINT"] = hub.endpoint
+
+        def make() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+
+        hub.cut_after, hub.cuts, hub.status_after_cuts = served.stat().st_size // 2, 1, 503
+        broken = make()
+        assert broken.returncode != 0 and "broke off after" in broken.stderr
+        assert not list(models.rglob("*")), "nothing is half written"
+        hub.cut_after, hub.status_after_cuts, hub.requests[:] = None, 200, []
+        done = make()
+        assert done.returncode == 0, done.stderr
+        assert len(hub.ranges()) == 1 and hub.ranges()[0].startswith("bytes="), "the second run resumed"
+    contract = read_contract(contract_path(models, arch, 1))
+    assert contract.provenance["sha256"] == sha256(served)
+    shutil.rmtree(tmp_path / "home")  # gigabytes, which pytest would keep
+    shutil.rmtree(models)
+    served.unlink()
