@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -23,6 +23,18 @@ TIMEOUT_SECONDS = 320  # longer than the longest `Prefer: wait` of a server
 HOW_TO_ADDRESS = (
     f"A server prints its address when it starts; pass it as --server URL or `export {variables.SERVER}=URL`"
 )
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file and read from it, so that one that cannot be read is named before a server is asked."""
+    stream = path.open("rb")
+    try:
+        stream.read(1)
+        stream.seek(0)
+    except OSError:
+        stream.close()
+        raise
+    return stream
 
 
 def server_address(text: str) -> str:
@@ -93,7 +105,7 @@ class Call:
                 body = self.body.read_bytes() if isinstance(self.body, Path) else self.body
                 content: dict[str, Any] = {"content": body}
                 if self.files:
-                    parts = [(name, (path.name, streams.enter_context(path.open("rb")))) for name, path in self.files]
+                    parts = [(name, (path.name, streams.enter_context(_opened(path)))) for name, path in self.files]
                     content = {"files": parts, "data": dict(self.fields)}
                 response = httpx.request(
                     self.method, self.url, headers=dict(self.headers), timeout=self.timeout_seconds, **content

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,11 +22,24 @@ Classes = Annotated[
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative paths start from; the list's own without it.", file_okay=False)
 ]
+
+
+def kind_of_list(text: str) -> str:
+    """Check the name of a kind of list; empty where the path tells it."""
+    from training.data.lists.listing import KINDS
+
+    if text not in ("", "shards", *KINDS):
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(KINDS)}, shards")
+    return text
+
+
 SourceOf = Annotated[
     str,
     typer.Option(
+        parser=kind_of_list,
+        metavar="KIND",
         help="frames, videos, csv, folder, feedback, shards, or a published data set: ucf101, hmdb51, kinetics, ssv2, "
-        "ntu; found from the path where empty."
+        "ntu; found from the path where empty.",
     ),
 ]
 Fold = Annotated[str, typer.Option(help="Of ucf101 and hmdb51: 1, 2 or 3; of ntu: xsub, xview or xset.")]
@@ -132,7 +145,7 @@ def check(
     root: Root = None,
     fold: Fold = "",
     first_label: FirstLabel = None,
-    system: Annotated[str, typer.Option(help="plain, actionclip or xclip: sampling and cuts.")] = "actionclip",
+    system: Annotated[Literal["plain", "actionclip", "xclip"], typer.Option(help="Sampling and cuts.")] = "actionclip",
     config: Annotated[
         Path | None, typer.Option(help="YAML of a run: its data section decides instead.", exists=True, dir_okay=False)
     ] = None,
@@ -154,6 +167,9 @@ def check(
     from training.data.checking.check import check_lists
     from training.data.lists.rows import ListOptions
 
+    for listing in lists:
+        if not listing.exists() and not set("*?[{") & set(str(listing)):  # shards are named by patterns
+            raise ConfigError(f"there is no {listing}")
     data = (
         load_config(config).data
         if config is not None
