@@ -17,7 +17,7 @@ from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition, 
 from serve.json_models import VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.problems import problem_responses
-from serve.routes.bodies import inlined_schema, json_body, media_type_of, read_json
+from serve.routes.bodies import json_body, media_type_of, read_json
 from serve.routes.dependencies import (
     NAME,
     Author,
@@ -116,10 +116,10 @@ async def diff_versions(
     "/vocabularies/{name}:export", summary="Download a vocabulary as a file", response_class=Response,
     responses={
         200: {
-            "description": "The file.", "headers": ETAG,
+            "description": "The file.", "headers": ETAG, "model": VocabularyInput,
             "content": {
-                **{kind: {"schema": {"type": "string"}} for kind in formats.MEDIA_TYPES.values()},
-                "application/json": {"schema": inlined_schema(VocabularyInput)},
+                kind: {"schema": {"type": "string"}}
+                for kind in formats.MEDIA_TYPES.values() if not kind.startswith("application/json")
             },
         },
         **problem_responses(*READ_PROBLEMS),

@@ -60,8 +60,8 @@ def test_form_fields_and_raw_bodies_give_the_same_answer(http: httpx.Client, dem
 def test_an_answer_carries_the_notice_of_its_model(http: httpx.Client, demo_clip: Path) -> None:
     notice = classify(http, demo_clip, candidate_labels=TWO).json()["notice"]
     assert "rendered figures only" in notice
-    (version,) = http.get("/v1/models").json()["models"]
-    assert version["notice"] == notice
+    models = {version["name"]: version for version in http.get("/v1/models").json()["models"]}
+    assert models["demo"]["notice"] == notice
 
 
 def test_functions_change_scores_and_not_logits(http: httpx.Client, demo_clip: Path) -> None:
