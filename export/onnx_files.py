@@ -282,8 +282,8 @@ def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> list[bytes]:
 
 def _name_by_content(model: ir.Model, digests: list[bytes]) -> None:
     model.graph.name = "graph"
-    told = ir.to_proto(model).SerializeToString(deterministic=True)
-    model.graph.name = f"graph_{hashlib.sha256(told + b''.join(digests)).hexdigest()[:16]}"
+    serialised = ir.to_proto(model).SerializeToString(deterministic=True)
+    model.graph.name = f"graph_{hashlib.sha256(serialised + b''.join(digests)).hexdigest()[:16]}"
 
 
 def _check_tensors(file: str, kind: str, found: Any, expected: tuple[TensorContract, ...]) -> None:

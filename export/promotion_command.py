@@ -43,7 +43,7 @@ def promote(
         repository, contract, find_contract(repository, running), clips=listed, labels=labels, margin=margin
     )
     promotion.record(decision, record)
-    typer.echo(_told(decision))
+    typer.echo(_described(decision))
     if not decision.is_promoted:
         raise PromotionRefused(
             f"{decision.candidate} may be worse than {decision.active} by {-decision.interval[0]:.3f}, "
@@ -68,7 +68,7 @@ def _asked(server: str, method: str, path: str, body: dict[str, Any], *names: st
     ).answer(*names)
 
 
-def _told(decision: Decision) -> str:
+def _described(decision: Decision) -> str:
     low, high = decision.interval
     return (
         f"{decision.num_clips} clips, {decision.num_independent} independent ({decision.num_needed} needed), "

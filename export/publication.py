@@ -134,7 +134,7 @@ def check_accelerator(repository: Path, name: str, accelerator: Accelerator) -> 
     for path in repository.glob(f"{name}_*/config.pbtxt") if accelerator != "none" else ():
         if path.parent.name in (f"{name}_text", f"{name}_video") and f'name: "{accelerator}"' not in path.read_text():
             raise ExportInputError(
-                f"{path} is there and has no {accelerator} accelerator: remove it, and it is written anew"
+                f"{path} is there and has no {accelerator} accelerator: remove it, and it is written again"
             )
 
 

@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def one_operator_library(pytestconfig: pytest.Config) -> Iterator[None]:
-    """torch reads its library of ONNX operators anew for every graph, which takes seconds; once is enough for a run."""
+    """torch reads its library of ONNX operators for every graph, which takes seconds; once is enough for a run."""
     if pytestconfig.getoption("--fast"):  # nothing loads torch
         yield
         return
@@ -61,7 +61,7 @@ def one_operator_library(pytestconfig: pytest.Config) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, and no process a test starts, touches the vocabularies of whoever runs it."""
+    """No test, and no process a test starts, touches the vocabularies of the user who runs it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SERVE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         yield

@@ -37,11 +37,11 @@ def test_from_rendered_videos_to_a_promoted_model(tmp_path: Path) -> None:
         next((tmp_path / "held_out").glob("*.mp4")).open("rb") as clip,
     ):
         assert http.get("/v1/models").json()["default"] == "small@1"
-        told = command(
+        printed = command(
             "export", "promote", "small", "--clips", str(tmp_path / "held_out" / "index.csv"), "--margin", "1",
             "--server", server.address, "--repository", str(repository), "--record", str(record),
         ).stdout  # fmt: skip
-        assert "small@2" in told
+        assert "small@2" in printed
         answer = http.post("/v1/classify", files={"video": clip}, data={"top_k": 3}).json()
     assert answer["model"]["name"] == "small" and answer["model"]["version"] == "2"
     assert len(answer["results"]) == 3

@@ -54,8 +54,8 @@ class Monitor:
         """After some steps: losses, learning rates, speed."""
         if self._writer is None or self._progress is None:
             return
-        told = losses_text(losses, digits=3)
-        self._progress.update(self._task, completed=step, told=f"{told} {clips_per_second:.1f} clips/s")
+        caption = losses_text(losses, digits=3)
+        self._progress.update(self._task, completed=step, caption=f"{caption} {clips_per_second:.1f} clips/s")
         for group, values in (("loss", losses), ("rate", rates), ("speed", {"clips_per_second": clips_per_second})):
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
@@ -75,27 +75,27 @@ class Monitor:
             self._writer.add_image("confusion", _as_picture(measured.confusion), step, dataformats="HW")
         for number, item in enumerate(measured.predictions[:MOST_SAMPLES]):
             self._writer.add_image(f"clip/{number}", np.concatenate(list(item.clip), axis=2), step)
-            told = f"{item.label}: taken for {item.predicted} ({item.probability:.2f})"
-            self._writer.add_text(f"clip/{number}", told, step)
+            caption = f"{item.label}: taken for {item.predicted} ({item.probability:.2f})"
+            self._writer.add_text(f"clip/{number}", caption, step)
         self._writer.flush()
 
 
 @contextmanager
 def monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
-    """Tell of a run that goes from `first_step` to `steps`; what a stopped run told beyond that is taken back."""
+    """Tell of a run that goes from `first_step` to `steps`; what a stopped run reported beyond that is removed."""
     if not is_first:
         yield Monitor(None, None, out)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[caption]}"),
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     _forget_after(out / "evaluations.jsonl", first_step)
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
     try:
         with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
-            task = progress.add_task("training", total=steps, completed=first_step, told="")
+            task = progress.add_task("training", total=steps, completed=first_step, caption="")
             yield Monitor(writer, progress, out, task)
     finally:
         writer.close()

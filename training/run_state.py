@@ -235,7 +235,7 @@ def _plain_weights(model: VideoTextModel) -> dict[str, Tensor]:
 
 
 def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:
-    """Another configuration means another run: going on would mix them, beginning anew would destroy the first.
+    """Another configuration means another run: going on would mix them, beginning again would destroy the first.
 
     A longer run is the same one: the learning rate follows the schedule of the new length from here on.
     """

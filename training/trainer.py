@@ -149,8 +149,8 @@ def loop(state: RunState, setting: Setting, *, telling: Monitor, stop: StopSigna
         if is_last:
             return
         if is_stopped:
-            told = f"stopped at step {state.step} of {setting.steps}; the same command goes on from there"
-            raise StoppedError(told, number=stop.number)
+            reason = f"stopped at step {state.step} of {setting.steps}; the same command goes on from there"
+            raise StoppedError(reason, number=stop.number)
 
 
 def evaluate(state: RunState, setting: Setting, *, telling: Monitor) -> None:
@@ -232,8 +232,8 @@ def non_finite_part(state: RunState, setting: Setting, batch: StepBatch, losses:
             lambda: [encoder(part, is_paired=setting.objective.is_paired) for part in parts],
             context=setting.precision,
         )
-        told = f"the loss of {shortened(tasks)}"
-        return f"{told}, first the output of {module.removeprefix('model.')}" if module else told
+        losses_named = f"the loss of {shortened(tasks)}"
+        return f"{losses_named}, first the output of {module.removeprefix('model.')}" if module else losses_named
     gradients = {name: item.grad for name, item in state.model.named_parameters() if item.grad is not None}
     names = non_finite_names(gradients)[::-1]  # backward goes from the last part to the first
     if names:
@@ -247,8 +247,8 @@ def tell(
     """Log losses, rates and speed."""
     rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
     telling.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
-    told = losses_text(losses, digits=6)
-    logger.info("step %d/%d %s %.1f clips/s", state.step, setting.steps, told, clips_per_second)
+    losses_shown = losses_text(losses, digits=6)
+    logger.info("step %d/%d %s %.1f clips/s", state.step, setting.steps, losses_shown, clips_per_second)
 
 
 def batch_of(clips: Tensor, indices: Tensor, setting: Setting, *, step: int) -> StepBatch:

@@ -1,7 +1,7 @@
 """`model.plan.json`: what a plan was built from and for; a plan that is not for this machine is refused.
 
 TensorRT's plans run on the GPU model and the version of TensorRT that made them, and hold the weights of one ONNX file.
-The ONNX file stays the source of truth: a plan is made again rather than mended.
+The ONNX file stays the source of truth: a plan is built again, never repaired.
 """
 
 import json
@@ -59,7 +59,7 @@ def read_sidecar(plan: Path) -> Sidecar:
     """Read it.
 
     Raises:
-        ForeignEngine: there is none, or it is not of this form: nobody knows what the plan is.
+        ForeignEngine: there is none, or it is not of this form, so the origin of the plan is unknown.
     """
     path = sidecar_path(plan)
     try:
@@ -69,7 +69,7 @@ def read_sidecar(plan: Path) -> Sidecar:
             raise ValueError("machine holds something else than text")
         return Sidecar(machine=machine, **{**document, "profiles": tuple(document["profiles"])})
     except FileNotFoundError as error:
-        raise ForeignEngine(f"{plan} has no {path.name}: nobody knows what it was built from and for") from error
+        raise ForeignEngine(f"{plan} has no {path.name}: what it was built from and for is unknown") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignEngine(f"{path} cannot be read: {error}") from error
 

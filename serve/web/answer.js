@@ -29,10 +29,10 @@ export function showAnswer(answer) {
   showSampling(answer.sampling);
   offerCorrection(answer);
   const { total, ...stages } = answer.timing_ms;
-  const told = Object.entries(stages).map(([stage, value]) => `${stage} ${value.toFixed(1)}`).join(", ");
+  const parts = Object.entries(stages).map(([stage, value]) => `${stage} ${value.toFixed(1)}`).join(", ");
   const { name, version, engine } = answer.model;
   const asked = answer.vocabulary ?? "labels of this request";
-  $("timing").textContent = `${name}@${version} on ${engine}, ${asked}: ${total.toFixed(0)} ms (${told})`;
+  $("timing").textContent = `${name}@${version} on ${engine}, ${asked}: ${total.toFixed(0)} ms (${parts})`;
 }
 
 function showNone(none) {

@@ -19,33 +19,33 @@ export function wordsOf(item) {
   return words;
 }
 
-const shown = { told: null, difference: null };
+const shown = { question: null, difference: null };
 
-// `told`: {name, seen, made, waiting, undoing, again, discard}; `waiting` may grow while the question stands, `undoing`
+// `question`: {name, seen, made, waiting, undoing, again, discard}; `waiting` may grow while the question stands, `undoing`
 // says that an undo or redo was among what was asked for.
-export async function showConflict(told) {
-  Object.assign(shown, { told, difference: null });
+export async function showConflict(question) {
+  Object.assign(shown, { question, difference: null });
   draw();
-  const newest = told.made[0]?.version ?? told.seen;
-  const found = await diff(told.name, told.seen, newest).catch(() => null); // the seen version may be gone
-  if (!found || shown.told !== told) return;
+  const newest = question.made[0]?.version ?? question.seen;
+  const found = await diff(question.name, question.seen, newest).catch(() => null); // the seen version may be gone
+  if (!found || shown.question !== question) return;
   shown.difference = diffView(found);
   draw();
 }
 
 export function hideConflict() {
-  shown.told = null;
+  shown.question = null;
   draw();
 }
 
 // Once more, since another edit waits by now.
 export function redrawConflict() {
-  if (shown.told) draw();
+  if (shown.question) draw();
 }
 
 function draw() {
-  $("conflict").hidden = !shown.told;
-  $("conflict").replaceChildren(...(shown.told ? parts(shown.told) : []));
+  $("conflict").hidden = !shown.question;
+  $("conflict").replaceChildren(...(shown.question ? parts(shown.question) : []));
 }
 
 function parts({ made, waiting, undoing, again, discard }) {

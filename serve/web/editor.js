@@ -202,8 +202,8 @@ function showEncoding(facts) {
   const { done = 0, total = 0 } = facts.encoding ?? {};
   if (total) Object.assign($("encoding-bar"), { max: total, value: done });
   else $("encoding-bar").removeAttribute("value");
-  const [told, all] = [done, total].map((number) => number.toLocaleString("en"));
-  const far = total ? `encoding ${told} of ${all} prompts` : "waiting to be encoded";
+  const [encoded, all] = [done, total].map((number) => number.toLocaleString("en"));
+  const far = total ? `encoding ${encoded} of ${all} prompts` : "waiting to be encoded";
   const until = facts.current ? `version ${facts.current} answers until then` : "not in use before that";
   $("encoding-text").textContent = `version ${facts.latest}: ${far}; ${until}`;
 }
@@ -220,7 +220,7 @@ function showFindings({ problems, num_problems, warnings, num_warnings }) {
   const shown = [...problems, ...warnings].slice(0, FINDINGS_SHOWN).map(({ detail }) => detail);
   const more = num_problems + num_warnings - shown.length;
   const detail = `${shown.join("; ")}${more ? `; and ${more.toLocaleString("en")} more` : ""}.`;
-  const title = num_problems ? "Something is wrong with these labels" : "Some labels are not told apart";
+  const title = num_problems ? "Something is wrong with these labels" : "Some labels read the same to this model";
   showProblem($("editor-findings"), shown.length ? { title, detail } : null);
 }
 

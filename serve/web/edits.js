@@ -6,10 +6,10 @@
 import { rollBack } from "/web/vocabulary.js";
 
 export class Edits {
-  // `told`: saved(facts, edit), failed(error, edit), settled() once none waits, stopped() at a 412.
-  constructor(name, version, told) {
+  // `listener`: saved(facts, edit), failed(error, edit), settled() once none waits, stopped() at a 412.
+  constructor(name, version, listener) {
     this.name = name;
-    this.told = told;
+    this.listener = listener;
     this.waiting = [];
     this.isBusy = false;
     this.isStopped = false;
@@ -87,7 +87,7 @@ export class Edits {
     this.isBusy = true;
     while (this.waiting.length && !this.isStopped) await this.#send(this.waiting[0]);
     this.isBusy = false;
-    if (!this.isStopped) this.told.settled();
+    if (!this.isStopped) this.listener.settled();
   }
 
   async #send(edit) {
@@ -103,18 +103,18 @@ export class Edits {
     this.version = facts.version;
     this.#record(edit, facts.version);
     edit.done?.(facts);
-    this.told.saved(facts, edit);
+    this.listener.saved(facts, edit);
   }
 
   #refused(edit, error) {
     if (error.problem?.status === 412) {
       this.isStopped = true;
-      this.told.stopped();
+      this.listener.stopped();
       return;
     }
     this.waiting.shift();
     if (edit.failed) edit.failed(error);
-    else this.told.failed(error, edit);
+    else this.listener.failed(error, edit);
   }
 
   #record(edit, version) {

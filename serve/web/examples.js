@@ -6,7 +6,7 @@ import { LABEL_FILE } from "/web/label_files.js";
 import { address, changeHeaders, ifMatch } from "/web/vocabulary.js";
 
 export class LabelExamples {
-  // `row`: the label's row, where problems are told.
+  // `row`: the label's row, where problems are shown.
   constructor(row) {
     this.row = row;
     this.chips = new Map(); // example_id -> node

@@ -109,7 +109,7 @@ export class LabelList {
     return row;
   }
 
-  // The label of a row is gone; an edit that is under way will be told about.
+  // The label of a row is gone; an edit that is under way will be reported.
   #part(row) {
     if (row.isSaving) return;
     if (row.isTyped) this.lost(row, { detail: "What you typed can be added as a new label." });

@@ -1,4 +1,4 @@
-// The vocabularies of the server: one list that stays fresh, shown as the choice. Whoever subscribes is told of news.
+// The vocabularies of the server: one list that stays fresh, shown as the choice. Subscribers are called on changes.
 import { getJson } from "/web/api.js";
 import { $, arrange, count, element } from "/web/dom.js";
 
@@ -9,8 +9,8 @@ const watched = new Set(); // names whose encoding somebody looks at, beside the
 const subscribers = new Set();
 const state = { changes: 0, timer: 0, isStarted: false };
 
-export function subscribe(told) {
-  subscribers.add(told);
+export function subscribe(listener) {
+  subscribers.add(listener);
 }
 
 export function factsOf(name) {
@@ -96,7 +96,7 @@ function replaceAll(found) {
 
 function tell() {
   showChoice();
-  for (const told of subscribers) told();
+  for (const listener of subscribers) listener();
 }
 
 function plan() {
@@ -107,7 +107,7 @@ function plan() {
 }
 
 function quietly() {
-  if (document.visibilityState === "visible") refresh().catch(() => {}); // told by `offline`
+  if (document.visibilityState === "visible") refresh().catch(() => {}); // shown by `offline`
 }
 
 function showChoice() {

@@ -275,10 +275,10 @@ def _tell_moves(engine: str, found: dict[str, Any]) -> None:
 
 
 def _tell_crash(engine: str, found: dict[str, Any]) -> None:
-    told = ", ".join(f"{count} x {status}" for status, count in sorted(found["seen"].items()))
+    statuses = ", ".join(f"{count} x {status}" for status, count in sorted(found["seen"].items()))
     start = f", the server itself {found['core_start_s']:.1f} s" if "core_start_s" in found else ""
     print(
-        f"{engine}: {found['killed']} killed; {CLIENTS} clients saw {told}; {found['wrong']} wrong answers; "
+        f"{engine}: {found['killed']} killed; {CLIENTS} clients saw {statuses}; {found['wrong']} wrong answers; "
         f"answers again after {found['recovered_s']:.1f} s{start}; {found['default_after']} serves",
         flush=True,
     )

@@ -43,10 +43,10 @@ def main() -> None:
     for name, document in runs.items():
         print(f"{name}: top-1 by shots" + "".join(f"{row['shots']:>15}" for row in document["summary"]))
         for method in ("zero_shot", *METHODS):
-            told = "".join(
+            cells = "".join(
                 f"{row[method]['mean']:>8.3f} ± {row[method]['deviation']:.2f}" for row in document["summary"]
             )
-            print(f"  {method:<20}{told}")
+            print(f"  {method:<20}{cells}")
     print(f"encoding {first['videos_encoded']} videos: {first['seconds']['encoding']:.1f} s, once")
     print(f"12 draws after it, both methods: {first['seconds']['all_after_encoding']:.1f} s")
     print(

@@ -36,11 +36,11 @@ def main() -> None:
         rows = asyncio.run(_measure(Path(name), core.grpc))
     base = next(iter(rows.values()))
     for way, times in rows.items():
-        told = ", ".join(
+        cells = ", ".join(
             f"{count} views {median:.1f} ms ({low:.1f} to {high:.1f}, {median / base[count][1]:.2f} times)"
             for count, (low, median, high) in times.items()
         )
-        print(f"{way:<26}{told}")
+        print(f"{way:<26}{cells}")
     figures = {
         way: {str(count): {"quartiles_ms": times, "ratio": times[1] / base[count][1]} for count, times in row.items()}
         for way, row in rows.items()

@@ -54,7 +54,7 @@ def main() -> None:
     settle(
         judged(change - encoding, whole, large, million),
         {
-            "a server that encodes all labels anew": judged(whole, whole, large, million),
+            "a server that encodes all labels again": judged(whole, whole, large, million),
             "a server that waits for the encoding": judged(
                 change - encoding, whole, replace(large, meanwhile=1000 * large.in_use), million
             ),
@@ -176,7 +176,7 @@ def _hundred_thousand(folder: Path) -> Large:
 
 
 def _classified(http: httpx.Client, clip: Path, **options: str) -> float:
-    """Milliseconds of one classification, with the default vocabulary if none is told."""
+    """Milliseconds of one classification, with the default vocabulary if none is given."""
     started = time.perf_counter()
     http.post("/v1/classify", files={"video": clip.read_bytes()}, data=options).raise_for_status()
     return 1000 * (time.perf_counter() - started)

@@ -111,10 +111,10 @@ def test_frames_that_see_each_other_have_no_halves(exported: Exported) -> None:
 def test_files_are_whole_and_tell_nothing_of_the_build(exported: Exported, family: str) -> None:
     repository = exported(family)
     contract = contract_of(repository)
-    told = {str(Path.cwd()), str(Path.home()), sys.prefix, str(repository), "site-packages", ".building-"}
+    private_words = {str(Path.cwd()), str(Path.home()), sys.prefix, str(repository), "site-packages", ".building-"}
     for path in (path for path in repository.rglob("*") if path.suffix in (".onnx", ".pbtxt")):
         data = path.read_bytes()
-        assert not [word for word in told if word.encode() in data], path.name
+        assert not [word for word in private_words if word.encode() in data], path.name
     for graph in contract.graphs.values():
         path = repository / graph.file
         model = onnx.load(path, load_external_data=False)

@@ -1,4 +1,4 @@
-"""`python -m export import-checkpoint`: a published file becomes a served model, and what it does not say is told."""
+"""`python -m export import-checkpoint`: a published file becomes a served model; options give what the file lacks."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def _import(*arguments: str) -> None:
     main(["import-checkpoint", *arguments])
 
 
-def test_frames_and_heads_are_told(official: Path, tmp_path: Path) -> None:
+def test_frames_and_heads_are_reported(official: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     heads = ("--vision-heads", "3", "--text-heads", "2")
     _import(str(official), "--name", "k400", "--repository", str(repository), "--num-frames", "3", *heads)

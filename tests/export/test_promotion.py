@@ -97,7 +97,7 @@ def test_every_family_is_evaluated(both: Path, index: Path, name: str) -> None:
         ("file,label\na,b\na,b\n", "2 clips of 1"),
     ],
 )
-def test_a_list_that_cannot_decide_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_a_list_that_cannot_decide_is_reported(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "clips.csv"
     path.write_text(text)
     with pytest.raises(ExportError, match=words):

@@ -142,8 +142,8 @@ def test_bf16_keeps_every_clear_answer(name: str, tmp_path: Path, clip: Path) ->
         running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny") as server,
         httpx.Client(base_url=server.address, timeout=60) as http,
     ):
-        (told,) = [item for item in http.get("/v1/models").json()["models"] if item["loaded"]]
-        assert told["engine"] == "openvino-bf16", "the fastest that passes is taken unasked"
+        (loaded,) = [item for item in http.get("/v1/models").json()["models"] if item["loaded"]]
+        assert loaded["engine"] == "openvino-bf16", "the fastest that passes is taken by default"
         for clips, crops in VIEWS:
             logits, _ = _expected(checkpoint, _views(clip, checkpoint, clips=clips, crops=crops), LABELS)
             found = _served(http, clip, LABELS, clips=clips, crops=crops)

@@ -45,7 +45,7 @@ class Result:
     codec: str
     outcome: str  # one of `OUTCOMES`
     detail: str = ""
-    is_renewed: bool = False  # equal only to a decoder that starts anew after each error
+    is_renewed: bool = False  # equal only to a decoder that starts again after each error
 
 
 @dataclass

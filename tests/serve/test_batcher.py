@@ -1,4 +1,4 @@
-"""Micro-batching: rows come back to whoever sent them, queues are bounded, nobody waits for ever."""
+"""Micro-batching: rows come back to their request, queues are bounded, every wait ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -68,7 +68,7 @@ async def test_concurrent_requests_share_runs_and_get_their_own_rows() -> None:
     assert (batcher.runs, batcher.rows) == (3, 10)
 
 
-async def test_the_wait_for_a_turn_is_told() -> None:
+async def test_the_wait_for_a_turn_is_reported() -> None:
     graph = Doubler()
     graph.gate.clear()
     async with running(graph) as batcher:

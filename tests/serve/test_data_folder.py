@@ -48,7 +48,7 @@ def test_a_database_of_several_gateways_is_named_without_its_password(tmp_path: 
     assert not (tmp_path / "unused").exists()
 
 
-def test_a_second_checkout_on_the_same_folder_is_told(tmp_path: Path) -> None:
+def test_a_second_checkout_on_the_same_folder_is_reported(tmp_path: Path) -> None:
     data = tmp_path / "cache" / "data"
     start(data, "/checkouts/other", "0.9")
     with running_server(tmp_path / "cache") as server:

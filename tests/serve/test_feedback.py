@@ -58,14 +58,14 @@ def problem(response: httpx.Response) -> tuple[int, str]:
 
 
 def test_a_correction_is_kept_with_all_that_was_said(client: httpx.Client, folder: Path, demo_clip: Path) -> None:
-    told = {
+    fields = {
         "label": f" {LABEL.upper()} ",
         "vocabulary": "demo",
         "predicted": "clapping",
         "request_id": "r-1",
         "note": SECRET,
     }
-    response = send(client, demo_clip, filename="../../etc/cron.d/evil.sh", **told)
+    response = send(client, demo_clip, filename="../../etc/cron.d/evil.sh", **fields)
     assert response.status_code == 201, response.text
     kept = response.json()
     assert (kept["label"], kept["is_new_label"], kept["is_duplicate"]) == (LABEL, False, False)
@@ -78,7 +78,7 @@ def test_a_correction_is_kept_with_all_that_was_said(client: httpx.Client, folde
     assert {path.name for path in (folder / "clips").iterdir()} == {row.file}
 
 
-def test_a_new_label_is_taken_and_told(client: httpx.Client, demo_clip: Path) -> None:
+def test_a_new_label_is_taken_and_reported(client: httpx.Client, demo_clip: Path) -> None:
     assert send(client, demo_clip, label="moonwalking", vocabulary="demo@1").json()["is_new_label"] is True
     assert send(client, demo_clip, label="robot dance").json()["is_new_label"] is None
 
@@ -175,7 +175,7 @@ def test_nothing_that_was_said_is_logged(client: httpx.Client, server: RunningSe
         assert word not in log
 
 
-def test_a_server_that_was_not_told_to_keeps_nothing(http: httpx.Client, demo_clip: Path) -> None:
+def test_a_server_without_the_setting_keeps_nothing(http: httpx.Client, demo_clip: Path) -> None:
     assert http.get("/v1/limits").json()["feedback"]["enabled"] is False
     for response in (send(http, demo_clip, label="a"), http.get("/v1/feedback"), http.delete("/v1/feedback/x")):
         assert problem(response) == (403, "feedback-off")
@@ -183,8 +183,8 @@ def test_a_server_that_was_not_told_to_keeps_nothing(http: httpx.Client, demo_cl
 
 
 def test_limits_and_documentation_tell_of_it(client: httpx.Client) -> None:
-    told = client.get("/v1/limits").json()["feedback"]
-    assert told == {"enabled": True, "max_bytes": 10 * 2**30, "max_clips": 12}
+    limits = client.get("/v1/limits").json()["feedback"]
+    assert limits == {"enabled": True, "max_bytes": 10 * 2**30, "max_clips": 12}
     paths = client.get("/openapi.json").json()["paths"]
     post = paths["/v1/feedback"]["post"]
     form = post["requestBody"]["content"]["multipart/form-data"]["schema"]

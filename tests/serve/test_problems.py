@@ -68,9 +68,9 @@ async def test_each_error_is_answered_in_the_same_shape(client: AsyncClient, kin
     response = await client.get(f"/raise/{kind.__name__}", params={"number": 7})
     status = problems.STATUS[kind]
     assert_problem(response, status, problems.describe(kind)[0])
-    told = status != 500
-    assert ("num_frames" in response.json()) is told
-    assert ("what was found" in response.json()["detail"]) is told
+    shows_facts = status != 500
+    assert ("num_frames" in response.json()) is shows_facts
+    assert ("what was found" in response.json()["detail"]) is shows_facts
     assert ("retry-after" in response.headers) is (status == 503)
 
 

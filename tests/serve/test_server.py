@@ -103,7 +103,7 @@ def test_a_threshold_rejects(http: httpx.Client, demo_clip: Path) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_options_that_cannot_be_used_are_told(
+def test_options_that_cannot_be_used_are_reported(
     http: httpx.Client, demo_clip: Path, options: dict[str, Any], status: int, kind: str
 ) -> None:
     response = classify(http, demo_clip, **options)

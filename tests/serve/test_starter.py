@@ -19,7 +19,7 @@ MAX_FILE, MAX_ALL = 50 * 2**20, 120 * 2**20  # bytes of the bundled models
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a server that was told nothing of models."""
+    """A client of a server without a model setting."""
     with (
         running_server(tmp_path_factory.mktemp("cache"), model=None) as server,
         httpx.Client(base_url=server.address, timeout=120) as client,

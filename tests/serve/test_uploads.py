@@ -134,7 +134,7 @@ VIDEO_PART = PART % (b"video", b"v")
     ],
     ids=["text", "no type", "no boundary", "no form", "NUL", "charset", "repeated", "thousands", "cut", "no video", "unknown part", "two videos", "bytes", "long", "list"],  # noqa: E501
 )  # fmt: skip
-async def test_a_broken_request_is_told_what_is_wrong(
+async def test_a_broken_request_is_reported_what_is_wrong(
     client: AsyncClient, kind: str, body: bytes, status: int, words: str
 ) -> None:
     response = await client.post("/upload", content=body, headers={"content-type": kind})

@@ -95,4 +95,4 @@ def test_two_processes_train_as_one(alone: tuple[str, list[float], Path], class_
         for folder in (out, other)
     ]
     assert figures[0] == figures[1]
-    assert [item["videos"] for item in figures[1]] == [12, 12], "every video once, whoever looks at it"
+    assert [item["videos"] for item in figures[1]] == [12, 12], "every video once, in whichever process"

@@ -63,7 +63,7 @@ class TritonCore:
 
 
 def free_ports() -> Ports:
-    """Ports nobody listens on now."""
+    """Return ports that are free now."""
     sockets = [socket.socket() for _ in range(3)]
     for item in sockets:
         item.bind(("127.0.0.1", 0))
@@ -97,7 +97,7 @@ def triton_core(
         _wait_until_ready(core)
         yield core
         if process.poll() is not None and not core.is_killed:
-            raise RuntimeError(f"tritonserver ended by itself with {process.returncode}: {_told(log)}")
+            raise RuntimeError(f"tritonserver ended by itself with {process.returncode}: {_last_lines(log)}")
     finally:
         _stop(process)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
@@ -159,15 +159,15 @@ def _wait_until_ready(core: TritonCore) -> None:
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if core.process.poll() is not None:
-            raise RuntimeError(f"tritonserver ended with {core.process.returncode}: {_told(core.log)}")
+            raise RuntimeError(f"tritonserver ended with {core.process.returncode}: {_last_lines(core.log)}")
         with suppress(httpx.HTTPError):
             if httpx.get(f"{core.http}/v2/health/ready", timeout=1).status_code == 200:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"tritonserver is not ready after {READY_SECONDS} s: {_told(core.log)}")
+    raise RuntimeError(f"tritonserver is not ready after {READY_SECONDS} s: {_last_lines(core.log)}")
 
 
-def _told(log: Path) -> str:
+def _last_lines(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     faults = [line for line in lines if line.startswith(("E", "error")) or "UNAVAIL" in line]
     return "\n".join(faults[-20:] or lines[-20:])

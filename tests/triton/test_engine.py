@@ -82,7 +82,7 @@ async def test_views_go_through_shared_memory_or_as_messages_with_equal_numbers(
     assert not shared_regions()
 
 
-async def test_without_room_for_shared_memory_views_go_as_messages_and_that_is_told(load: Load) -> None:
+async def test_without_room_for_shared_memory_views_go_as_messages_and_that_is_reported(load: Load) -> None:
     huge = 2**44
     fallen = await load("demo", shared_memory_bytes=huge)
     assert fallen.engine.facts["views"].startswith("message (no shared memory: ")
@@ -116,8 +116,8 @@ async def test_the_server_joins_concurrent_requests(load: Load, core: TritonCore
     runtime = await load("tiny@1")
 
     def counts() -> tuple[int, int]:
-        told = httpx.get(f"{core.http}/v2/models/tiny_video/versions/1/stats").json()["model_stats"][0]
-        return told["inference_count"], told["execution_count"]
+        stats = httpx.get(f"{core.http}/v2/models/tiny_video/versions/1/stats").json()["model_stats"][0]
+        return stats["inference_count"], stats["execution_count"]
 
     before = counts()
     asked = [views(runtime, 1, seed=seed) for seed in range(60)]
@@ -130,7 +130,7 @@ async def test_the_server_joins_concurrent_requests(load: Load, core: TritonCore
         assert_close(one.video_features, joined.video_features)
 
 
-async def test_limits_and_deadlines_are_told_as_such(load: Load) -> None:
+async def test_limits_and_deadlines_are_reported_as_such(load: Load) -> None:
     runtime = await load("demo", batch=BatchSettings(max_queued_views=4))
     asked = views(runtime, 2)
     answers = await asyncio.gather(
@@ -176,7 +176,7 @@ async def test_two_versions_stand_beside_each_other_until_one_is_unloaded(load: 
 
     await until(lambda: ready() == {"2"})
     np.testing.assert_array_equal(await logits(second, asked), two)
-    again = await load("tiny@1")  # after the server was told to keep the other alone
+    again = await load("tiny@1")  # after the server was set to keep only the other
     np.testing.assert_array_equal(await logits(again, asked), one)
     await until(lambda: len(answers) > 10)
     stays.cancel()
@@ -207,7 +207,7 @@ async def test_a_server_with_another_model_under_the_name_is_refused(
         path.write_text(original)
 
 
-async def test_a_server_that_is_not_there_is_told_in_time(load: Load) -> None:
+async def test_a_server_that_is_not_there_is_reported_in_time(load: Load) -> None:
     with pytest.raises(ContractError, match=r"within 2 s.*(connect|refused|unavailable|UNAVAILABLE)"):
         await load("demo", url="127.0.0.1:9", load_timeout_seconds=2)
 

@@ -27,7 +27,7 @@ def logits(answer: dict[str, Any]) -> dict[str, float]:
     return {row["label"]: row["logit"] for row in answer["results"]}
 
 
-def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
+def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_reported(
     triton_repository: Path, demo_clip: Path, tmp_path: Path
 ) -> None:
     ports = free_ports()
@@ -50,9 +50,9 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_told(
             there = classify(through, demo_clip, top_k=ALL, **views).json()
             assert there["model"]["engine"] == "triton"
             assert logits(there) == pytest.approx(logits(here), abs=tolerance(100.0))
-        (told,) = [item for item in through.get("/v1/models").json()["models"] if item["loaded"]]
-        assert told["engine_facts"]["views"] == "shared memory"
-        assert "cpu" in told["engine_facts"]["video_instances"]
+        (loaded,) = [item for item in through.get("/v1/models").json()["models"] if item["loaded"]]
+        assert loaded["engine_facts"]["views"] == "shared memory"
+        assert "cpu" in loaded["engine_facts"]["video_instances"]
         _lose(core, through, demo_clip)
         assert not list(Path("/dev/shm").glob("triton_*"))
         with triton_core(triton_repository, tmp_path / "core", options=options, ports=ports):
@@ -99,5 +99,5 @@ def test_a_model_is_activated_and_rolled_back_on_the_server(
         assert (back.status_code, back.json()["default"]) == (200, "tiny@1")
         answers = [task.result() for task in asked]
         assert {answer.status_code for answer in answers} == {200}
-        told = {version: classify(http, demo_clip, model=f"tiny@{version}").json() for version in "12"}
-        assert logits(told["1"]) != logits(told["2"])
+        answers = {version: classify(http, demo_clip, model=f"tiny@{version}").json() for version in "12"}
+        assert logits(answers["1"]) != logits(answers["2"])

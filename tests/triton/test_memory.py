@@ -50,7 +50,7 @@ def test_lent_blocks_lie_apart_and_hold_what_was_written(region: SharedRegion) -
         assert place == (region.name, 0)  # all of it is free again
 
 
-def test_no_room_is_told_by_none(region: SharedRegion) -> None:
+def test_no_room_is_reported_as_none(region: SharedRegion) -> None:
     with region.lend(views(1, PAGES)) as place, region.lend(views(2, 1)) as other:
         assert place is not None
         assert other is None

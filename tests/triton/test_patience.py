@@ -1,4 +1,4 @@
-"""A server whose queue is short and slow: what does not fit is refused, what is late ends, what cannot load is told."""
+"""A server whose queue is short and slow: overload is refused, late work ends, a version that cannot load is named."""
 
 import asyncio
 import dataclasses
@@ -132,7 +132,7 @@ async def test_more_views_than_a_batch_go_in_several_calls(runtime: ModelRuntime
     assert together.shape == (len(asked), runtime.contract.embed_dim)
 
 
-async def test_a_version_that_cannot_be_loaded_is_told_at_once_and_the_other_serves_on(
+async def test_a_version_that_cannot_be_loaded_is_reported_at_once_and_the_other_serves_on(
     runtime: ModelRuntime, settings: ServeSettings, patient: TritonCore
 ) -> None:
     async with asyncio.timeout(settings.triton.load_timeout_seconds / 4):
@@ -145,7 +145,7 @@ async def test_a_version_that_cannot_be_loaded_is_told_at_once_and_the_other_ser
     assert configuration["max_batch_size"] == BATCH, "the variant the server was started with"
 
 
-async def test_a_model_the_server_does_not_have_is_told_at_once(
+async def test_a_model_the_server_does_not_have_is_reported_at_once(
     settings: ServeSettings, triton_repository: Path
 ) -> None:
     async with asyncio.timeout(settings.triton.load_timeout_seconds / 4):
@@ -158,7 +158,7 @@ async def test_a_configuration_with_fp16_is_held_to_that_precision(runtime: Mode
     assert runtime.parity.engine == "triton-fp16"
 
 
-def test_callers_are_told_of_overload_and_deadline(
+def test_overload_and_deadline_reach_the_callers(
     patient: TritonCore, patient_repository: Path, tmp_path: Path, demo_clip: Path
 ) -> None:
     environment = {

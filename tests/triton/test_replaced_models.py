@@ -171,7 +171,7 @@ async def test_the_first_request_after_a_reload_is_not_answered_by_it(
 async def test_a_reload_of_the_same_file_is_used_again(runtime: ModelRuntime, core: TritonCore, served: Path) -> None:
     expected = await encode(runtime)
     path = served / "tiny_video" / "1" / "model.onnx"
-    path.write_bytes(path.read_bytes())  # another time of change: the server loads it anew
+    path.write_bytes(path.read_bytes())  # another time of change: the server loads it again
     await asyncio.to_thread(reload, core)
     with pytest.raises(EngineUnavailable):
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -1,4 +1,4 @@
-"""The picture of the page in the README, taken anew: of a rendered video, which may be published.
+"""The picture of the page in the README, taken again: of a rendered video, which may be published.
 
 python -m tests.web.screenshot docs/page.png
 python -m tests.web.screenshot page.png --model starter --video clip.mp4

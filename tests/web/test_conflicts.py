@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 MakeVocabulary = Callable[..., str]
 
 
-def test_an_edit_on_an_old_version_is_told_and_saved_on_top_when_asked(
+def test_an_edit_on_an_old_version_is_reported_and_saved_on_top_when_asked(
     page: Page, other_page: Page, make_vocabulary: MakeVocabulary, http: httpx.Client
 ) -> None:
     name = make_vocabulary("bowing", "kicking")
@@ -85,7 +85,9 @@ def test_a_label_removed_meanwhile_leaves_what_was_typed_to_be_added(
     assert names_of(stored(http, name)) == ["bowing", "kicking a ball"]
 
 
-def test_a_faster_person_twice_is_told_twice(page: Page, make_vocabulary: MakeVocabulary, http: httpx.Client) -> None:
+def test_a_faster_person_twice_is_reported_twice(
+    page: Page, make_vocabulary: MakeVocabulary, http: httpx.Client
+) -> None:
     name = make_vocabulary("bowing")
 
     def somebody_adds(label: str, version: int) -> None:

@@ -94,7 +94,7 @@ def test_chosen_clips_are_added_and_all_removed_at_once(
     assert names_of_examples(http, name, 1) == []
 
 
-def test_what_is_wrong_with_a_clip_is_told_at_its_row(
+def test_what_is_wrong_with_a_clip_is_reported_at_its_row(
     page: Page, clips: list[Path], tmp_path: Path, make_vocabulary: MakeVocabulary
 ) -> None:
     open_editor(page, make_vocabulary(*NEW_WORDS))
@@ -161,7 +161,7 @@ def test_clips_survive_a_conflict(
     assert names_of_examples(http, name, 0) == [clips[0].name]
 
 
-def test_thresholds_are_told_in_words(page: Page, demo_clip: Path, make_vocabulary: MakeVocabulary) -> None:
+def test_thresholds_are_reported_in_words(page: Page, demo_clip: Path, make_vocabulary: MakeVocabulary) -> None:
     name = make_vocabulary("bowing", "kicking", acceptance={"threshold": 0.75})
     open_editor(page, name)
     choose(page, demo_clip)
@@ -174,7 +174,7 @@ def test_thresholds_are_told_in_words(page: Page, demo_clip: Path, make_vocabula
     )
 
 
-def test_a_calibration_is_told_in_words_with_its_promise(
+def test_a_calibration_is_reported_in_words_with_its_promise(
     page: Page, demo_clip: Path, make_vocabulary: MakeVocabulary, http: httpx.Client
 ) -> None:
     [model] = [model for model in http.get("/v1/models").json()["models"] if model["loaded"]]

@@ -36,7 +36,7 @@ def test_typed_labels_score_again_without_choosing_the_file(page: Page, demo_cli
     expect(page.locator("#curl")).to_contain_text("squatting, slowly")
 
 
-def test_a_broken_file_is_told_in_words(page: Page, tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_in_words(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "page.mp4"
     broken.write_text("<!doctype html><p>not found</p>")
     choose(page, broken)

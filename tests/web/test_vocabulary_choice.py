@@ -79,7 +79,7 @@ def test_a_change_made_elsewhere_scores_the_video_again(
     expect(page.locator(".result")).to_have_count(2)
 
 
-def test_a_server_that_is_away_is_told_until_it_is_back(page: Page) -> None:
+def test_a_server_that_is_away_is_reported_until_it_is_back(page: Page) -> None:
     page.route("**/v1/vocabularies", lambda route: route.abort())
     see_news(page)
     expect(page.locator("#offline")).to_be_visible()

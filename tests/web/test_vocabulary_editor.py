@@ -101,7 +101,7 @@ def test_every_edit_names_its_version_its_wait_and_its_author(
     expect(page.locator("#author")).to_have_value("李 Zoë")
 
 
-def test_a_refused_edit_is_told_beside_its_label_and_keeps_what_was_typed(
+def test_a_refused_edit_is_reported_beside_its_label_and_keeps_what_was_typed(
     page: Page, make_vocabulary: MakeVocabulary
 ) -> None:
     open_editor(page, make_vocabulary("bowing", "kicking"))
@@ -221,11 +221,11 @@ def test_a_file_replaces_the_labels_and_keeps_the_rest(
     assert document["labels"][1]["label_id"] == identity
 
 
-def test_a_file_that_cannot_be_read_is_told_before_anything_is_sent(
+def test_a_file_that_cannot_be_read_is_reported_before_anything_is_sent(
     page: Page, make_vocabulary: MakeVocabulary
 ) -> None:
     open_editor(page, make_vocabulary("bowing"))
-    for file, text, told in [
+    for file, text, expected in [
         ("a.csv", 'name\n"open', "cannot be read at line 2"),
         ("a.csv", "label\nbowing", "column `name`"),
         ("a.json", "{", "the JSON cannot be read"),
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_is_told_before_anything_is_sent(
         ("a.txt", "\n \n", "there is no label in it"),
     ]:
         page.locator("#import-file").set_input_files(text_file(file, text))
-        expect(page.locator("#import-problem")).to_contain_text(told)
+        expect(page.locator("#import-problem")).to_contain_text(expected)
         expect(page.locator("#import-add")).to_be_hidden()
         page.locator("#import-cancel").click()
         expect(page.locator("#import")).to_be_hidden()
@@ -379,7 +379,7 @@ def test_unsaved_text_keeps_the_editor_from_opening_another(page: Page, make_voc
     expect(page.locator("#editor-name")).to_have_text(second)
 
 
-def test_the_progress_of_encoding_is_told_until_the_version_is_in_use(
+def test_the_progress_of_encoding_is_reported_until_the_version_is_in_use(
     page: Page, demo_clip: Path, make_vocabulary: MakeVocabulary, http: httpx.Client
 ) -> None:
     """The page sees two answers of the encoding server one by one, however fast the server is."""
@@ -397,7 +397,7 @@ def test_the_progress_of_encoding_is_told_until_the_version_is_in_use(
         route.fulfill(response=answer)
 
     page.route("**/v1/vocabularies/page-*", commit)
-    unseen = "".join(f"an action nobody has seen before, number {i}\n" for i in range(12_000))
+    unseen = "".join(f"an action never seen before, number {i}\n" for i in range(12_000))
     page.locator("#import-file").set_input_files(text_file("long.txt", unseen))
     page.get_by_role("button", name="Add 12,000 labels").click()
     for _ in range(2):

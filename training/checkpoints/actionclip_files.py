@@ -2,7 +2,7 @@
 
 Official: {model_state_dict: CLIP's names, fusion_model_state_dict: `module.` before the head's names, ...}.
 mmaction2: {state_dict: `clip.*`, `adapter.*`}, a position table of T rows, LayerNorm eps 1e-5 in the head.
-Neither stores T unless the head does; 8 is assumed where it is not told.
+Neither stores T unless the head does; 8 is assumed where it is not given.
 """
 
 from collections.abc import Mapping

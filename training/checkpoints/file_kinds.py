@@ -71,9 +71,9 @@ def _refuse_stand_ins(path: Path, head: bytes) -> None:
         raise CheckpointError(f"{path} is empty; {AGAIN}")
     if start.startswith(LFS_MARK):
         size = re.search(rb"^size (\d+)", start, re.MULTILINE)
-        told = f" of {size[1].decode()} bytes" if size else ""
+        of_size = f" of {size[1].decode()} bytes" if size else ""
         raise CheckpointError(
-            f"{path} is a Git LFS pointer that stands for a file{told}, not the file; run `git lfs pull` in its "
+            f"{path} is a Git LFS pointer that stands for a file{of_size}, not the file; run `git lfs pull` in its "
             "repository, or download the file itself"
         )
     if len(head) < 1024 and ANNEX_MARK in head:

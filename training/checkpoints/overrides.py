@@ -1,4 +1,4 @@
-"""What a file of weights does not say and its reader has to be told, or told otherwise."""
+"""Facts that a file of weights lacks, or that its reader should override."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

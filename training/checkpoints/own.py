@@ -125,8 +125,8 @@ def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, T
     ]
     if missing or unexpected or misshapen:
         parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)]
-        told = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in parts if names)
-        raise CheckpointError(f"the weights do not fit the model: {told}")
+        differences = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in parts if names)
+        raise CheckpointError(f"the weights do not fit the model: {differences}")
 
 
 def require_finite(weights: Mapping[str, Tensor], owner: str) -> None:

@@ -108,7 +108,7 @@ def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | No
     ignored = sorted(set(asked.given()) - ALWAYS_HONOURED - HONOURED[opened.kind])
     if ignored:
         raise CheckpointError(
-            f"overrides: {', '.join(ignored)} cannot be told of a checkpoint of the kind {opened.kind}"
+            f"overrides: {', '.join(ignored)} cannot be given for a checkpoint of the kind {opened.kind}"
         )
     checkpoint = _READERS[opened.kind](opened, asked)
     if opened.kind == "own":
@@ -276,8 +276,8 @@ def _provenance(path: Path, opened: _Opened, overrides: Overrides) -> dict[str, 
     if source.is_dir():
         names = weight_names("clip_open_clip_folder" if opened.kind == "clip_open_clip_folder" else "clip_hugging_face")
         source = next((path / name for name in names if (path / name).is_file()), path / "config.json")
-    told = {name: value for name, value in overrides.given().items() if name not in ALWAYS_HONOURED}
-    return {"source": source.name, "sha256": file_sha256(source), "format": opened.kind, "overrides": told}
+    given = {name: value for name, value in overrides.given().items() if name not in ALWAYS_HONOURED}
+    return {"source": source.name, "sha256": file_sha256(source), "format": opened.kind, "overrides": given}
 
 
 def _with_overrides(checkpoint: Checkpoint, asked: Overrides) -> Checkpoint:

@@ -68,9 +68,9 @@ def fill_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
     given = {name: item for name, item in weights.items() if name not in left}
     require_fit({name: shape for name, shape in shapes_of(model).items() if name not in added}, given)
     model.load_state_dict({**own, **given})
-    for told, names in (("start fresh", added), ("are not of this model", left)):
+    for state, names in (("start fresh", added), ("are not of this model", left)):
         if names:
-            logger.info("%d weights %s: %s", len(names), told, ", ".join(sorted({n.split(".")[0] for n in names})))
+            logger.info("%d weights %s: %s", len(names), state, ", ".join(sorted({n.split(".")[0] for n in names})))
 
 
 def _is_added(name: str) -> bool:

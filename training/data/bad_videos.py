@@ -40,8 +40,8 @@ class BadVideos:
             self.reasons[failure.name] = failure.reason
             logger.warning("%s cannot be used: %s", failure.name, failure.reason)
             if len(self.reasons) > self._max_share * self._num_entries:
-                told = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
+                first_reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
                 raise TooManyBadVideosError(
                     f"{len(self.reasons)} of {self._num_entries} videos cannot be used, "
-                    f"{self._max_share:.1%} are allowed (data.max_bad_share); the first: {told}"
+                    f"{self._max_share:.1%} are allowed (data.max_bad_share); the first: {first_reasons}"
                 )

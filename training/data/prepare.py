@@ -3,7 +3,7 @@
     python -m training prepare videos/ dataset/
 
 Each video's frames appear in one step, with a note of what they were made of, so a run that was stopped anywhere goes
-on with what is missing. What cannot be used is told in `failures.jsonl` and left out.
+on with what is missing. What cannot be used is listed in `failures.jsonl` and left out.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class PrepareError(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """How frames are kept; others are made anew when it changes."""
+    """How frames are kept; others are made again when it changes."""
 
     quality: int = 95  # of JPEG
     short_side: int = 256  # pixels; 0 keeps the size, and no frame is enlarged
@@ -110,7 +110,7 @@ def prepare(
         groups, found = _groups(rows, parts, workers=workers, deadline_seconds=deadline_seconds)
         sides = split_rows(rows, asdict(parts), seed=parts.seed, base=base, groups=groups.tolist())
         _write_lists(rows, placed, out, names, parts=sides, failures=failures, pictures=pictures)
-        show(_told_of_groups(found, groups, sides))
+        show(_group_notes(found, groups, sides))
         failures.finish({video.path for video in placed})
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
     dependence = {"independent": found.num_independent, "copies": found.num_copies}
@@ -151,7 +151,7 @@ def _groups(
     return groups, independence(groups, digests=digests)
 
 
-def _told_of_groups(found: Independence, groups: Int64Array, sides: Sequence[str]) -> list[str]:
+def _group_notes(found: Independence, groups: Int64Array, sides: Sequence[str]) -> list[str]:
     """What the split of groups came to, for people."""
     lines = [
         f"{found.num_clips} videos, {found.num_independent} of them independent; {found.num_copies} copies; "

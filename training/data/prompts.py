@@ -1,4 +1,4 @@
-"""Phrases as token rows, each under a template that is drawn anew at every step."""
+"""Phrases as token rows, each under a template that is drawn again at every step."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -63,7 +63,7 @@ class TemplatedPhrases:
     def of_samples(self, phrases: Tensor, step: int) -> Tensor:
         """Tokens [b, L] of the phrase of each sample of this process, each under a template of its own.
 
-        Templates are drawn for the batch of all processes, so its samples get the same whoever takes them.
+        Templates are drawn for the batch of all processes, so its samples get the same templates in whichever process.
         """
         rank, count = place_among_ranks()
         drawn = self._drawn(step, len(phrases) * count)[rank::count]

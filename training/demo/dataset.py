@@ -17,7 +17,7 @@ from training.demo.scenes import Scene, draw_scene, make_scene, random_for
 
 SIDES = (96, 168)  # shorter side of a rendered training picture, pixels
 
-# actions told apart by a few pixels of arm; a travelling combination counts twice
+# actions that differ by a few pixels of arm; a travelling combination counts twice
 SHARES = {
     "waving one arm": 1.5,
     "waving both arms": 1.5,

@@ -51,7 +51,7 @@ def ordered_held_out() -> frozenset[Combination]:
 
 
 class OrderSource:
-    """Rendered pairs, told apart by label, by activity and by colour."""
+    """Rendered pairs, classified by label, by activity and by colour."""
 
     weights: Mapping[str, float] = WEIGHTS
     templates = ("{}",)
@@ -107,8 +107,8 @@ class OrderSource:
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""
-        told = f" Measured: {history[-1]}." if history else ""
-        return f"Rendered pairs of actions in opposite order, {clips:,} clips, {seconds / 60:.0f} minutes.{told}\n"
+        measured = f" Measured: {history[-1]}." if history else ""
+        return f"Rendered pairs of actions in opposite order, {clips:,} clips, {seconds / 60:.0f} minutes.{measured}\n"
 
     def _render(self, rule: PreprocessContract, num_clips: int) -> tuple[UInt8Array, Int64Array]:
         clips = RenderedClips(num_frames=self._config.data.num_frames, rule=rule, first_seed=0, shown=self._shown)

@@ -16,7 +16,7 @@ DEMO_TEXT = TextContract(tokenizer="clip", context_length=CONTEXT_LENGTH, dynami
 
 
 class PhraseBank:
-    """Token rows of all phrases; `tasks` says which rows a clip's combination is told apart from."""
+    """Token rows of all phrases; `tasks` says among which rows a clip's combination is classified."""
 
     def __init__(self, *, seed: int, shown: Sequence[Combination] | None = None) -> None:
         shown = shown or seen()

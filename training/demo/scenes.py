@@ -150,7 +150,7 @@ def make_ground(height: int, width: int, world: World, random: Random) -> UInt8A
 
 
 def muted(random: Random) -> tuple[int, int, int]:
-    """A colour of low saturation: nobody's clothes."""
+    """A colour of low saturation, which no clothes have."""
     base, spread = random.uniform(50, 205), random.uniform(-28, 28, 3)
     red, green, blue = np.clip(base + spread, 0, 255).astype(int).tolist()
     return (red, green, blue)

@@ -27,7 +27,7 @@ OF_LISTS = (
 
 
 class DemoSource:
-    """Rendered combinations, told apart by label, by activity and by colour."""
+    """Rendered combinations, classified by label, by activity and by colour."""
 
     weights: Mapping[str, float] = WEIGHTS
     templates = ("{}",)

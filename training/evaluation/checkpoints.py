@@ -1,4 +1,4 @@
-"""The checkpoint under evaluation: read whatever its kind, and told apart from every other one."""
+"""The checkpoint under evaluation: read whatever its kind, and identified by its content."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -151,7 +151,7 @@ def _evaluated(
     """The result of a checkpoint; None for all processes but the first.
 
     Raises:
-        EvaluationError, ConfigError, AnnotationError: what the caller can mend.
+        EvaluationError, ConfigError, AnnotationError: what the caller can fix.
     """
     from serve.errors import ActserveError
     from training.checkpoints.own import CheckpointError

@@ -143,8 +143,12 @@ def _compared(first: StoredSplit, second: StoredSplit) -> Comparison:
 def _require_same(first: StoredSplit, second: StoredSplit) -> None:
     if first.class_names != second.class_names:
         only = sorted(set(first.class_names) ^ set(second.class_names))
-        told = f"{len(only)} in one alone: {', '.join(only[:SHOWN])}" if only else "the same names in another order"
-        raise EvaluationError(f"{first.name} and {second.name} are told apart by different class lists ({told})")
+        difference = (
+            f"{len(only)} in one alone: {', '.join(only[:SHOWN])}" if only else "the same names in another order"
+        )
+        raise EvaluationError(
+            f"{first.name} and {second.name} are classified among different class lists ({difference})"
+        )
     alone = sorted(path for path, _ in first.videos.keys() ^ second.videos.keys())
     if alone:
         raise EvaluationError(

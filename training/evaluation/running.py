@@ -38,7 +38,7 @@ def evaluate_list(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> list[Tally]:
-    """One tally of the whole class list, or one of each subset: its videos told apart from its classes alone.
+    """One tally of the whole class list, or one of each subset: its videos classified among its classes alone.
 
     Of several ranks each takes its own videos; `merged_over_ranks` makes one tally of theirs.
 

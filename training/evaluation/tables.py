@@ -77,8 +77,8 @@ def _split_table(split: SplitResult) -> Iterator[str]:
         value = getattr(figures, name)
         if value is not None:
             interval = split.intervals.get(name)
-            told = f"   {interval.low:.4f} to {interval.high:.4f}" if interval else ""
-            yield f"  {_named(name, figures.top5_k):<32}{value:>9.4f}{told}"
+            range_text = f"   {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+            yield f"  {_named(name, figures.top5_k):<32}{value:>9.4f}{range_text}"
     yield from _classes(split)
 
 

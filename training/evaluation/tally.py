@@ -225,9 +225,9 @@ class Tally:
     def _readable_rows(self) -> tuple[Row, ...]:
         rows = self.rows
         if not rows:
-            told = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[:3])
+            first_reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[:3])
             raise EvaluationError(
-                f"none of {len(self._unreadable)} videos can be read" + (f" ({told})" if told else "")
+                f"none of {len(self._unreadable)} videos can be read" + (f" ({first_reasons})" if first_reasons else "")
             )
         return rows
 

@@ -166,8 +166,8 @@ class PackedVideos(IterableDataset[Viewed]):
     def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> Viewed:
         label, path = -1, _text(sample.name)
         try:
-            told = sample.label()
-            label = told if 0 <= told < self._reader.rule.num_classes else -1
+            stored = sample.label()
+            label = stored if 0 <= stored < self._reader.rule.num_classes else -1
             entry = sample.entry(scratch)
             views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:

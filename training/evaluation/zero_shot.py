@@ -1,7 +1,7 @@
 """Zero-shot protocols: classes training never saw, and random halves of a class list.
 
-Whether two names mean the same class is told from the letters alone: `ride_bike` is `Ride bike`, but `riding a bike` is
-another name. What only reads differently has to be found by eye.
+The letters alone decide whether two names mean the same class: `ride_bike` is `Ride bike`, but `riding a bike` is
+another name. Names that differ in their words and mean the same have to be found by eye.
 """
 
 import re
@@ -64,10 +64,10 @@ def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_
     trained = read_class_list(train_classes, any_ids=True).names
     both = overlap(evaluated, trained)
     if both and not is_overlap_allowed:
-        told = ", ".join(here if here == there else f"{here} ({there})" for here, there in both[:SHOWN])
+        pairs = ", ".join(here if here == there else f"{here} ({there})" for here, there in both[:SHOWN])
         more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
         raise EvaluationError(
-            f"{len(both)} of {len(evaluated)} classes were trained on, so this is not zero-shot: {told}{more}; "
+            f"{len(both)} of {len(evaluated)} classes were trained on, so this is not zero-shot: {pairs}{more}; "
             "take them out of the class list, or say --allow-overlap"
         )
     return Disjointness(

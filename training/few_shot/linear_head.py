@@ -5,8 +5,8 @@
 The weights are what is learned beside the text, so weights of zero, to which L2 draws them and which no shots leave,
 are the zero-shot classifier, for models with a prompt head too. It is multinomial logistic regression with an offset:
 cross entropy, each class counting the same, plus `l2` times the squared weights. Centre and spread are those of the
-shots. `l2` is the strongest of those under which shots that were left out in turn are told nearly best; leaving the
-weights at zero is among the choices.
+shots. `l2` is the strongest of those under which shots that were left out in turn are classified nearly best; weights
+of zero are among the choices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -73,8 +73,8 @@ def _head(weights: Float64Array, centre: Float64Array, *, l2: float | None, chos
 def _best_strength(shots: Tensor, targets: Tensor, offsets: Tensor) -> tuple[float | None, str]:
     """(L2, how it was chosen); None leaves the weights at zero.
 
-    A fold holds every so manieth shot of each class. A class's only shot stays in all folds: left out, its class would
-    be unknown.
+    Fold f of k holds every k-th shot of each class, from the f-th on. A class's only shot stays in all folds: left out,
+    its class would be unknown.
     """
     order = _order_within_class(targets)
     num_folds = min(MOST_FOLDS, int(order.max()) + 1)

@@ -28,9 +28,9 @@ def print_report(document: dict[str, Any], *, num_seeds: int) -> None:
     """The table for people, then the document in one line for programs."""
     for row in document["draws"]:
         if row["short_classes"]:
-            told = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
+            short_classes = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
             count = len(row["short_classes"])
-            print(f"{row['shots']} shots, seed {row['seed']}: {count} classes have fewer ({told})")
+            print(f"{row['shots']} shots, seed {row['seed']}: {count} classes have fewer ({short_classes})")
     seeds = f"{num_seeds} seed{'s' * (num_seeds > 1)}"
     print(f"top-1 of {document['classes']} classes, mean over {seeds} ± standard deviation; {document['features']}")
     columns = (ZERO_SHOT, *METHODS)

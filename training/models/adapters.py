@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685) of any matrices of a model, whoever wrote it.
+"""Low-rank adapters (LoRA, arXiv:2106.09685) of any matrices of any model.
 
 The change B A of a matrix is a parametrization of torch: the model computes with W + alpha / r B A and knows nothing of
 it, packed attention weights included. Merging leaves the plain weight, which is how checkpoints are kept.

@@ -53,7 +53,7 @@ class Golden:
         return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
     def tell_unseen(self) -> None:
-        """Report the arrays nobody asked for."""
+        """Report the arrays that were not compared."""
         unseen = sorted(set(self.arrays) - self.seen)
         self.report.not_checked += [f"{self.group}/io.npz: {name}" for name in unseen]
 

@@ -61,7 +61,7 @@ class Report:
         return bool(self.groups) and all(group.is_passed for group in self.groups.values())
 
     def show(self) -> None:
-        """One line a group, the files nobody checked, then one JSON line."""
+        """One line a group, the files that were not checked, then one JSON line."""
         for name, group in sorted(self.groups.items()):
             verdict = "ok" if group.is_passed else "EXCEEDED"
             print(f"{name:<44}{group.arrays:>7} arrays  largest {group.largest:.3g} ({group.worst})  {verdict}")

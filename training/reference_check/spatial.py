@@ -184,9 +184,9 @@ def _check_frames(site: Path, report: Report) -> None:
             report.compare("spatial frames", key, synthetic_frame(height, width, int(seed)), arrays[key], tolerance=0)
     path = site / "actionclip_val.json"
     if path.is_file():
-        for size, told in json.loads(path.read_text()).get("frames", {}).items():
+        for size, record in json.loads(path.read_text()).get("frames", {}).items():
             height, width = map(int, size.split("x"))
-            for seed, expected in told["seeds"].items():
+            for seed, expected in record["seeds"].items():
                 found = hashlib.sha256(synthetic_frame(height, width, int(seed)).tobytes()).hexdigest()
                 report.compare("spatial frames", f"{size} seed {seed}", found != expected, 0, tolerance=0)
 

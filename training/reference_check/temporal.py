@@ -25,7 +25,7 @@ def check(folder: Path, report: Report) -> None:
     for record in _records(site / "actionclip_train_indices.json", report):
         found = _actionclip_training(record)
         expected = REFUSED if record["indices"] is None else record["indices"]
-        report.compare("temporal actionclip training", _told(record, "num_frames"), found, expected, tolerance=0)
+        report.compare("temporal actionclip training", _described(record, "num_frames"), found, expected, tolerance=0)
     for record in _records(site / "actionclip_index_bias.json", report):
         found = first_file_number(record["image_tmpl"], record["index_bias_arg"])
         report.compare("temporal index bias", record["image_tmpl"], found, record["index_bias"], tolerance=0)
@@ -36,9 +36,9 @@ def check(folder: Path, report: Report) -> None:
     for name in ("xclip_train_indices.json", "xclip_general_indices.json"):
         for record in _records(site / name, report):
             found = _sampler(record).indices(record["total_frames"], draws=_draws(record))
-            told = _told(record, "total_frames")
+            described = _described(record, "total_frames")
             report.compare(
-                f"temporal {name.removesuffix('_indices.json')}", told, found, record["frame_inds"], tolerance=0
+                f"temporal {name.removesuffix('_indices.json')}", described, found, record["frame_inds"], tolerance=0
             )
 
 
@@ -113,7 +113,7 @@ def _records(path: Path, report: Report) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if report.takes(path) else []
 
 
-def _told(record: dict[str, Any], frames: str) -> str:
+def _described(record: dict[str, Any], frames: str) -> str:
     hidden = {"indices", "frame_inds", "error", frames}
     rest = " ".join(f"{name}={value}" for name, value in record.items() if name not in hidden)
     return f"{record[frames]} frames, {rest}"

@@ -1,4 +1,4 @@
-"""Labelled videos as a source of the trainer: lists, CSV files, class folders and shards, told apart by class name."""
+"""Labelled videos as a source of the trainer: lists, CSV files, class folders and shards, classified by class name."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from training.monitor import Measured
 
 
 class Source(Protocol):
-    """Clips to train on, the phrases they are told apart by, and how to tell whether it worked."""
+    """Clips to train on, the phrases they are classified among, and how the result is measured."""
 
     @property
     def labels(self) -> tuple[str, ...]:

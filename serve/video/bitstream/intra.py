@@ -36,7 +36,7 @@ class TheoraInspector(IntraInspector):
 
 
 class Ffv1Inspector(IntraInspector):
-    """FFV1: the first symbol of the range coder says whether the contexts begin anew; RFC 9043 section 4.4."""
+    """FFV1: the first symbol of the range coder says whether the contexts begin again; RFC 9043 section 4.4."""
 
     def inspect(self, data: memoryview) -> Picture:
         """Describe one frame."""

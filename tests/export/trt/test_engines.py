@@ -93,13 +93,13 @@ def test_a_foreign_engine_is_refused(
     with pytest.raises(SystemExit) as stop:
         run(repository, *arguments)
     assert stop.value.code == 1
-    told = capsys.readouterr().err
-    assert "is refused: it was built for NVIDIA L4 (compute capability 8.9) and TensorRT 10.9.0.34" in told
-    assert "--rebuild" in told
+    printed = capsys.readouterr().err
+    assert "is refused: it was built for NVIDIA L4 (compute capability 8.9) and TensorRT 10.9.0.34" in printed
+    assert "--rebuild" in printed
     assert all(plan.read_bytes() == b"an engine of another machine" for plan in plans), "nothing was replaced"
 
 
-def test_each_difference_is_told(copied: Exported) -> None:
+def test_each_difference_is_reported(copied: Exported) -> None:
     repository = copied("clip")
     plan = place_plan(repository)[0]
     graph = contract_of(repository).graphs["text"]

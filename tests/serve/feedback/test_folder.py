@@ -45,15 +45,17 @@ def files(folder: FeedbackFolder) -> set[str]:
 
 
 def test_a_clip_is_kept_as_it_came_under_a_name_of_the_server(folder: FeedbackFolder, tmp_path: Path) -> None:
-    told = Correction(label="waving", vocabulary="a@2", is_new_label=False, predicted="b", request_id="r", note="é\n\t")
-    row, is_new = folder.add(clip(tmp_path, b"video"), told, container=MP4)
+    correction = Correction(
+        label="waving", vocabulary="a@2", is_new_label=False, predicted="b", request_id="r", note="é\n\t"
+    )
+    row, is_new = folder.add(clip(tmp_path, b"video"), correction, container=MP4)
     assert is_new
     assert row.file == f"{row.feedback_id}.mp4"
     assert clip_path(folder.folder, row).read_bytes() == b"video"
     again = opened(folder.folder)
     assert list(again.rows()) == [row]
-    assert {name: getattr(row, name) for name in vars(told)} == vars(told)
-    assert folder.add(clip(tmp_path, b"x"), told, container="something new")[0].file.isalnum()
+    assert {name: getattr(row, name) for name in vars(correction)} == vars(correction)
+    assert folder.add(clip(tmp_path, b"x"), correction, container="something new")[0].file.isalnum()
 
 
 def test_the_same_content_and_label_is_kept_once(folder: FeedbackFolder, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_candidate_that_fails_leaves_the_running_version_and_says_why(http: ht
     assert classify(http, clip).json()["model"]["version"] == "1"
     http.put("/v1/vocabularies/long", json={"labels": ["word " * 60]}, headers={"If-None-Match": "*"})
     for name, version, status, words in (
-        ("tiny", 9, 404, "tiny@9"), ("nobody", None, 404, "nobody"), ("tiny", 0, 422, "greater than"),
+        ("tiny", 9, 404, "tiny@9"), ("absent", None, 404, "absent"), ("tiny", 0, 422, "greater than"),
     ):  # fmt: skip
         response = http.post(f"/v1/models/{name}:activate", json={"version": version})
         assert (response.status_code, words in response.text) == (status, True), response.text

@@ -56,7 +56,7 @@ def test_padding_to_the_longest_row_or_a_length() -> None:
     [[], [""], ["a", " a"], ["a\nb"], ["ﬁsh", "fish"]],
     ids=["none", "empty", "white space", "control", "ligature"],
 )
-def test_labels_that_cannot_be_told_apart_are_refused(labels: list[str]) -> None:
+def test_labels_that_read_the_same_are_refused(labels: list[str]) -> None:
     with pytest.raises(InvalidVocabulary):
         check_labels(labels)
 

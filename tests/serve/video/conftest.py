@@ -35,7 +35,7 @@ def request_of_views() -> Callable[..., ViewRequest]:
 
 @pytest.fixture
 async def start_pool() -> AsyncIterator[Callable[..., object]]:
-    """Starts pools of one child (unless told otherwise) and closes them afterwards."""
+    """Start pools, of one child by default, and close them afterwards."""
     pools: list[DecodePool] = []
 
     async def start(**settings: object) -> DecodePool:

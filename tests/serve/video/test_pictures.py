@@ -75,7 +75,7 @@ def test_a_grid_of_heic_tiles_is_refused_for_what_it_is(tmp_path: Path) -> None:
         load_views(path, view_request(), settings=PYAV)
 
 
-def test_the_eight_orientations_are_told_apart() -> None:
+def test_the_eight_orientations_differ() -> None:
     shown = [np.rot90(made.corner_picture(), turns) for turns in range(4)]
     shown += [picture[:, ::-1] for picture in shown]
     for i, one in enumerate(shown):

@@ -1,4 +1,4 @@
-"""`:calibrate` through a real server and from the command line: fitted, stored, applied, told."""
+"""`:calibrate` through a real server and from the command line: fitted, stored, applied, reported."""
 
 import csv
 import json
@@ -65,7 +65,9 @@ def classify(http: httpx.Client, path: Path, **options: Any) -> dict[str, Any]:
     return answer
 
 
-def test_fitted_values_are_stored_applied_and_told(http: httpx.Client, name: str, clips: Clips, tmp_path: Path) -> None:
+def test_fitted_values_are_stored_applied_and_reported(
+    http: httpx.Client, name: str, clips: Clips, tmp_path: Path
+) -> None:
     tried = calibrate(http, name, clips, dry_run=True)
     assert (tried.status_code, tried.json()["dry_run"], tried.json()["version"]) == (200, True, 1)
     assert http.get(f"/v1/vocabularies/{name}").json()["acceptance"] is None
@@ -96,8 +98,8 @@ def test_fitted_values_are_stored_applied_and_told(http: httpx.Client, name: str
     assert other["acceptance"]["applied"] is False and "templates" in other["acceptance"]["obstacle"]
     assert "sigmoid" in classify(http, path, vocabulary=name, function_to_apply="sigmoid")["acceptance"]["obstacle"]
     http.patch(f"/v1/vocabularies/{name}", json={"add": ["sleeping"]}, headers={"If-Match": '"2"'})
-    told = classify(http, path, vocabulary=name, num_clips=2)["acceptance"]
-    assert told["applied"] is True and len(told["caveats"]) == 2
+    acceptance = classify(http, path, vocabulary=name, num_clips=2)["acceptance"]
+    assert acceptance["applied"] is True and len(acceptance["caveats"]) == 2
     overruled = classify(http, path, vocabulary=name, threshold=0.999999)
     assert overruled["none_of_these"]["rejected"] is True
     http.patch(f"/v1/vocabularies/{name}", json={"acceptance": None}, headers={"If-Match": '"3"'})
@@ -139,7 +141,7 @@ def test_thresholds_set_by_hand_hold_for_every_model(http: httpx.Client, name: s
         assert http.patch(url, json={"acceptance": wrong}, headers={"If-Match": '"4"'}).status_code == 422
 
 
-def test_what_cannot_be_fitted_is_told_and_changes_nothing(
+def test_what_cannot_be_fitted_is_reported_and_changes_nothing(
     http: httpx.Client, name: str, clips: Clips, tmp_path: Path
 ) -> None:
     broken = tmp_path / "notes.mp4"

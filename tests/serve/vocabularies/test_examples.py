@@ -33,7 +33,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
 
 @pytest.fixture
 def name(http: httpx.Client) -> str:
-    """A fresh vocabulary of words nobody knows."""
+    """A fresh vocabulary of words that mean nothing to the model."""
     name = f"examples-{secrets.token_hex(4)}"
     made = http.put(f"/v1/vocabularies/{name}", json={"labels": NEW_WORDS}, headers={"If-None-Match": "*"})
     assert made.status_code == 200
@@ -77,7 +77,7 @@ def test_examples_name_what_text_cannot_and_removing_them_restores_the_numbers(
     facts = after["bowing"]["examples"]
     assert (facts["num_examples"], facts["chosen_by"], facts["accuracy"]) == (9, "leave_one_out", 1.0)
     assert facts["accuracy_by_text"] < 1.0 and facts["weight"] > 0
-    for action, answer in after.items():  # text's part is told apart: the cosine stays what it was
+    for action, answer in after.items():  # text and examples are reported apart: the cosine stays what it was
         assert [row[3] for row in numbers(answer)] == [row[3] for row in numbers(before[action])]
     assert numbers(classify(http, clips["bowing"][3], vocabulary=f"{name}@1")) == numbers(before["bowing"])
 
@@ -111,8 +111,8 @@ def test_what_cannot_be_an_example_changes_nothing(
     refused(add(http, name, label_id, [clip, broken], version=1), 415, "HTML page")
     refused(add(http, name, label_id, [clip, clip], version=1), 422, "already")
     refused(add(http, name, label_id, [clip], version=7), 412, "version 1")
-    refused(add(http, name, "nobody", [clip], version=1), 404, "no label 'nobody'")
-    assert add(http, name, "nobody", [clip], version=1).json()["type"] == "/problems/unknown-label"
+    refused(add(http, name, "absent", [clip], version=1), 404, "no label 'absent'")
+    assert add(http, name, "absent", [clip], version=1).json()["type"] == "/problems/unknown-label"
     refused(add(http, name, label_id, [clip] * 70, version=1), 422, "more than 64 parts")
     url = f"/v1/vocabularies/{name}/labels/{label_id}/examples"
     refused(http.post(url, files={"video": clip.read_bytes()}), 428, "If-Match")

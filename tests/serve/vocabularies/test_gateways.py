@@ -142,7 +142,7 @@ def _listeners(url: str) -> int:
 
 
 def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
-    """Two servers on one SQLite file, where nobody tells anybody."""
+    """Two servers on one SQLite file, without notifications."""
     shared = {"SERVE_DATA_DIR": str(tmp_path / "data")}
     with (
         running_server(tmp_path / "one", **shared) as one,
@@ -157,7 +157,7 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("SERVE_STORE_URL", "postgresql://nobody@127.0.0.1:1/none", "database does not answer"),
+        ("SERVE_STORE_URL", "postgresql://user@127.0.0.1:1/none", "database does not answer"),
         ("SERVE_STORE_URL", "mysql://localhost/x", "use sqlite or postgresql"),
         ("SERVE_DATA_DIR", "/proc/none/here", "the data folder /proc/none/here cannot be written"),
     ],

@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def name() -> str:
-    """A name nobody has used."""
+    """A name that is not in use."""
     return f"test-{secrets.token_hex(4)}"
 
 

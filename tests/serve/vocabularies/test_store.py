@@ -177,7 +177,7 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    for url in ("postgresql://nobody@127.0.0.1:1/none", f"sqlite:////{tmp_path}/no/folder/store.db"):
+    for url in ("postgresql://user@127.0.0.1:1/none", f"sqlite:////{tmp_path}/no/folder/store.db"):
         database = Database(url)
         with pytest.raises(StoreUnavailable):
             database.migrate()

@@ -163,7 +163,7 @@ def test_the_true_rate_lies_in_its_interval_as_often_as_promised(criterion: str,
     assert np.mean(rates) == pytest.approx(0.05, abs=0.012)
 
 
-def test_too_few_unknown_clips_for_a_rate_are_told() -> None:
+def test_too_few_unknown_clips_for_a_rate_are_reported() -> None:
     logits, shown = world(0, known=5, unknown=18)
     with pytest.raises(InvalidOption, match="needs 19"):
         fit(scorer(logits, "softmax"), shown.tolist(), function="softmax", false_accept_rate=0.05)

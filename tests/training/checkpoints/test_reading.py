@@ -1,4 +1,4 @@
-"""Reading checkpoints of other programs: formats told apart, keys accounted for, nothing run, round trips exact."""
+"""Reading checkpoints of other programs: formats recognised, keys accounted for, nothing run, round trips exact."""
 
 import json
 import pickle
@@ -144,7 +144,7 @@ def test_unknown_files_and_overrides_are_refused_by_name(
     torch.save({"model": xclip_weights}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="unknown num_frame;"):
         read_checkpoint(tmp_path / "x.pth", overrides={"num_frame": 8})
-    with pytest.raises(CheckpointError, match="fusion cannot be told"):
+    with pytest.raises(CheckpointError, match="fusion cannot be given"):
         read_checkpoint(tmp_path / "x.pth", overrides={"fusion": {"kind": "LSTM"}})
     with pytest.raises(CheckpointError, match="the weights are for 8"):
         read_checkpoint(tmp_path / "x.pth", overrides={"num_frames": 4})

@@ -66,8 +66,8 @@ def test_the_same_content_is_found_under_two_labels_and_in_two_lists(videos: Pat
     shutil.copytree(videos / "waving", other / "waving")
     status, found = check(videos, other, sheet=tmp_path / "sheet.png")
     assert status == 0
-    (told,) = found["findings"]["same_content_other_label"]
-    assert "wrong.mp4" in told
+    (finding,) = found["findings"]["same_content_other_label"]
+    assert "wrong.mp4" in finding
     assert len(found["findings"]["same_content_in_several_lists"]) == 4
     assert sorted(found["findings"]["class_missing_in_list"]) == [
         f"closing arms: not in {other}",

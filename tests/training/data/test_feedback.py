@@ -51,7 +51,7 @@ def test_what_is_erased_lost_or_half_written_is_left_out(kept: FeedbackFolder) -
     assert [row.name for row in read_rows("feedback", kept.folder)] == ["WAVING", "opening  arms", "moonwalking"]
 
 
-def test_a_folder_without_feedback_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_feedback_is_reported(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="folder of a server's feedback"):
         read_rows("feedback", tmp_path / "nowhere")
     with pytest.raises(AnnotationError, match="holds no video"):
@@ -97,7 +97,7 @@ def test_an_empty_folder_joins_without_harm(tmp_path: Path, class_folders: Path)
     ],
     ids=["no folder", "repeat", "unknown key", "no mapping"],
 )
-def test_an_extra_source_that_cannot_be_is_told(change: str, words: str) -> None:
+def test_an_extra_source_that_cannot_be_is_reported(change: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         config(f"data.extra={change}")
 
@@ -117,8 +117,8 @@ def test_check_reads_feedback_as_training_would(kept: FeedbackFolder, tmp_path: 
     options = ["--image-size", "32", "--num-frames", "4", "--workers", "1", "--sheet", str(sheet)]
     done = CliRunner().invoke(app, ["check", str(kept.folder), *options])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["is_fit"]
-    assert told["classes"][str(kept.folder)] == {"Waving": 3, "moonwalking": 1, "opening  arms": 1}
-    assert len(told["findings"]["same_content_other_label"]) == 1  # the first clip stands under two labels
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["is_fit"]
+    assert report["classes"][str(kept.folder)] == {"Waving": 3, "moonwalking": 1, "opening  arms": 1}
+    assert len(report["findings"]["same_content_other_label"]) == 1  # the first clip stands under two labels
     assert sheet.is_file()

@@ -1,4 +1,4 @@
-"""Lists of all kinds give the same rows; spaces survive; what cannot be read is told by line."""
+"""Lists of all kinds give the same rows; spaces survive; what cannot be read is reported by line."""
 
 import os
 import shutil
@@ -212,7 +212,7 @@ def test_tables_of_many_writers_say_the_same(tmp_path: Path, text: str, encoding
         ("nosuch", "", "one of frames"),
     ],
 )
-def test_what_cannot_be_read_is_told_by_line(tmp_path: Path, kind: str, text: str, words: str) -> None:
+def test_what_cannot_be_read_is_reported_by_line(tmp_path: Path, kind: str, text: str, words: str) -> None:
     (tmp_path / "list").write_text(text)
     with pytest.raises(AnnotationError, match=words):
         read_rows(kind, tmp_path / "list")

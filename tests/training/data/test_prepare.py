@@ -1,4 +1,4 @@
-"""Making a data set: lists of both systems, runs that are killed go on, odd files are told and stop nothing."""
+"""Making a data set: lists of both systems, runs that are killed go on, odd files are reported and stop nothing."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_a_run_that_is_killed_goes_on(class_folders: Path, tmp_path: Path) -> No
 
 
 @needs_shared
-def test_odd_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
+def test_odd_files_are_reported_and_stop_nothing(tmp_path: Path) -> None:
     outcomes = {file: expected for file, expected in odd_files() if not file.startswith(("uhd", "half_hour"))}
     for file in outcomes:
         target = tmp_path / "videos" / "a class" / (file if Path(file).suffix != ".jpg" else f"{file}.mp4")

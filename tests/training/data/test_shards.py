@@ -1,4 +1,4 @@
-"""Shards: an epoch is every sample once, over ranks and workers; what is broken is told and replaced."""
+"""Shards: an epoch is every sample once, over ranks and workers; what is broken is reported and replaced."""
 
 import gzip
 from collections import Counter
@@ -140,7 +140,7 @@ def test_folders_of_frames_become_pictures_in_a_shard(tmp_path: Path, make_reade
     assert sample.label == 2
 
 
-def test_broken_samples_and_shards_are_told_and_replaced(
+def test_broken_samples_and_shards_are_reported_and_replaced(
     entries: list[Entry], tmp_path: Path, make_reader: Reader
 ) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"not a video" * 99)
@@ -157,15 +157,15 @@ def test_broken_samples_and_shards_are_told_and_replaced(
     data = shard.path.read_bytes()
     shard.path.chmod(0o644)
     shard.path.write_bytes(data[: len(data) // 2])
-    told: list = []
-    found = list(samples_of(shard, 0, told))
-    assert len(found) + len(told) >= 4
-    assert told
+    failures: list = []
+    found = list(samples_of(shard, 0, failures))
+    assert len(found) + len(failures) >= 4
+    assert failures
     whole = Shard(path=tmp_path / "gone.tar", num_samples=3)
-    told.clear()
-    assert not list(samples_of(whole, 0, told))
-    assert len(told) == 3
-    assert "FileNotFoundError" in told[0].reason
+    failures.clear()
+    assert not list(samples_of(whole, 0, failures))
+    assert len(failures) == 3
+    assert "FileNotFoundError" in failures[0].reason
 
 
 def test_a_shard_that_is_cut_off_gives_its_whole_samples(

@@ -20,7 +20,7 @@ def names(pool: list[Entry], chosen: tuple[int, ...], base: Path = BASE) -> list
     return [str(pool[place].path.relative_to(base)) for place in chosen]
 
 
-def test_draws_are_balanced_nested_and_told_apart_by_seed() -> None:
+def test_draws_are_balanced_nested_and_differ_by_seed() -> None:
     pool = entries()
     small, large = draw_shots(pool, 3, shots=(4, 2), seed=0, spared=1)
     assert (small.shots, large.shots) == (2, 4)

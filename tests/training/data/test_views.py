@@ -57,8 +57,8 @@ def test_randaugment_of_the_clip_does_not_flicker(still: list[UInt8Array]) -> No
     for seed in range(6):
         once = RandAugment(num_operations=2, strength=9, scope="clip")(still, draws=seeded(seed))
         np.testing.assert_array_equal(once[0], once[2])
-    anew = RandAugment(num_operations=2, strength=9)(still, draws=seeded(0))
-    assert any((one != other).any() for one, other in itertools.pairwise(anew))
+    again = RandAugment(num_operations=2, strength=9)(still, draws=seeded(0))
+    assert any((one != other).any() for one, other in itertools.pairwise(again))
 
 
 def test_recipes_give_squares_and_repeat_from_their_seed(frames: list[UInt8Array]) -> None:

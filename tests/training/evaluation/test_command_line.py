@@ -193,9 +193,9 @@ def test_splits_have_a_mean_and_a_deviation(checkpoints: Path, frame_list: Path,
         path.write_text("\n".join(lines[number::2]))
     table, line = done(checkpoints / "actionclip.pt", *halves, "--classes", classes)
     one, other = (split["mean_class_accuracy"] for split in line["splits"])  # type: ignore[attr-defined]
-    told = line["over_splits"]["mean_class_accuracy"]  # type: ignore[index]
-    assert told["mean"] == pytest.approx((one + other) / 2, abs=1e-4)
-    assert told["standard_deviation"] == pytest.approx(abs(one - other) / 2**0.5, abs=2e-4)
+    accuracy = line["over_splits"]["mean_class_accuracy"]  # type: ignore[index]
+    assert accuracy["mean"] == pytest.approx((one + other) / 2, abs=1e-4)
+    assert accuracy["standard_deviation"] == pytest.approx(abs(one - other) / 2**0.5, abs=2e-4)
     assert "over 2 splits" in table
     table, line = done(
         checkpoints / "actionclip.pt", frame_list, "--classes", classes, "--class-draws", 3, "--classes-per-draw", 2
@@ -239,12 +239,14 @@ def test_a_checkpoint_of_another_program_gives_the_same_rows(
     assert found["checkpoint"]["few_shot"] == {}
 
 
-def test_what_is_wrong_is_told_in_one_line(checkpoints: Path, frame_list: Path, classes: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_in_one_line(
+    checkpoints: Path, frame_list: Path, classes: Path, tmp_path: Path
+) -> None:
     (tmp_path / "none.pt").write_bytes(b"nothing")
     (tmp_path / "templates.txt").write_text("no place\n")
     (tmp_path / "gone.txt").write_text("gone.mp4 0\nlost.mp4 1\n")
     good, xclip = ("--classes", classes), checkpoints / "xclip.pt"
-    for words, told in (
+    for words, expected in (
         ((xclip,), "at least one list"),
         ((tmp_path / "none.pt", frame_list, *good), "none.pt"),
         ((tmp_path / "absent.pt", frame_list, *good), "absent.pt"),
@@ -264,4 +266,4 @@ def test_what_is_wrong_is_told_in_one_line(checkpoints: Path, frame_list: Path, 
     ):
         result = evaluate(*words)
         assert isinstance(result.exception, EvaluationError | ConfigError), words
-        assert told in str(result.exception)
+        assert expected in str(result.exception)

@@ -1,4 +1,4 @@
-"""A pass over a list: the views serving would make, every video once, whoever reads it."""
+"""A pass over a list: the views serving would make, every video once, in whichever process."""
 
 from pathlib import Path
 
@@ -97,7 +97,9 @@ def test_shards_and_lists_hold_the_same_videos(tallies: dict[str, tuple[VideoLis
     assert all(":" in row.path for row in tallies["shards"][1].rows)
 
 
-def test_a_shard_that_lost_its_end_is_told_sample_by_sample(checkpoints: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_shard_that_lost_its_end_is_reported_sample_by_sample(
+    checkpoints: Path, shards: Path, tmp_path: Path
+) -> None:
     for path in shards.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     first = min(tmp_path.glob("*.tar"))
@@ -109,7 +111,7 @@ def test_a_shard_that_lost_its_end_is_told_sample_by_sample(checkpoints: Path, s
     assert all(item.reason for item in tally.unreadable)
 
 
-def test_a_subset_of_classes_is_told_apart_from_itself_alone(checkpoints: Path, video_list: Path) -> None:
+def test_a_subset_of_classes_is_classified_among_itself_alone(checkpoints: Path, video_list: Path) -> None:
     listed = read_list(str(video_list), classes=video_list.parent / "classes.csv")
     subsets = [ClassSubset(name="a", classes=(0, 2)), ClassSubset(name="b", classes=(1, 2))]
     _, _, (other, tally) = run(checkpoints / "xclip.pt", listed, subsets=subsets)
@@ -139,7 +141,7 @@ def test_lists_without_names_or_with_other_numbers_are_refused(video_list: Path,
         read_list(str(video_list), classes=tmp_path / "few.csv")
 
 
-def test_folders_of_pictures_are_read_and_gaps_are_told(checkpoints: Path, tmp_path: Path) -> None:
+def test_folders_of_pictures_are_read_and_gaps_are_reported(checkpoints: Path, tmp_path: Path) -> None:
     for folder, count in (("a clip", 6), ("b clip", 6), ("c clip", 2)):
         (tmp_path / folder).mkdir()
         for number in range(1, count + 1):

@@ -131,7 +131,7 @@ def test_protocols_nobody_can_follow_are_refused(changes: dict[str, object], wor
         protocol_of(tiny_actionclip("meanP"), **changes)  # type: ignore[arg-type]
 
 
-def test_weights_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     checkpoint = tiny_xclip()
     checkpoint.weights["mit.positional_embedding"] = torch.full_like(
         checkpoint.weights["mit.positional_embedding"], torch.nan

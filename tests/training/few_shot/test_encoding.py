@@ -1,4 +1,4 @@
-"""Features of videos: those the server computes, encoded once, kept by content, made anew where damaged."""
+"""Features of videos: those the server computes, encoded once, kept by content, made again where damaged."""
 
 import os
 import sqlite3
@@ -138,7 +138,7 @@ def test_an_exported_model_gives_the_same_logits(
     assert_close(found[0], found[1], magnitude=checkpoint[name].scoring.logit_scale)
 
 
-def test_a_model_that_is_not_there_is_told(repository: Path) -> None:
+def test_a_model_that_is_not_there_is_reported(repository: Path) -> None:
     for reference in ("nosuch", "tiny@9"):
         with pytest.raises(UnknownModel, match="has no model"):
             ServedModel.open(repository, reference)

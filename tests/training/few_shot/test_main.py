@@ -73,13 +73,13 @@ def test_a_table_of_every_k_and_method(few_shot: Run, class_folders: Path, tmp_p
     assert again["summary"] == document["summary"]
 
 
-def test_what_is_asked_wrongly_is_told(few_shot: Run, class_folders: Path) -> None:
-    for words, told in (
+def test_what_is_asked_wrongly_is_reported(few_shot: Run, class_folders: Path) -> None:
+    for words, words_of_error in (
         (("--shots", "two"), "whole numbers"),
         (("--shots", "0"), "from 1"),
         (("--source", "frames"), "cannot be read: Is a directory"),
     ):
-        assert told in few_shot(class_folders, *words, status=1)[1]
+        assert words_of_error in few_shot(class_folders, *words, status=1)[1]
     broken = class_folders / "waving" / "clip 0.mp4"
     assert "is a video or picture (MP4, MOV, HEIF); weights" in few_shot(class_folders, checkpoint=broken, status=1)[1]
 

@@ -1,6 +1,6 @@
 """RandAugment (arXiv:1909.13719) as ActionCLIP uses it: N operations drawn with replacement at one strength M of 30.
 
-Operations on geometry fill with black and take the nearest pixel; their direction is drawn. ActionCLIP draws anew for
+Operations on geometry fill with black and take the nearest pixel; their direction is drawn. ActionCLIP draws again for
 each frame; `scope="clip"` keeps one draw for all frames.
 """
 

@@ -62,7 +62,7 @@ def check_lists(
         found_units = units_of(lists, options=options, classes=classes)
     except AnnotationError as error:
         report.breaking.append(str(error))
-        return _told(report, sheet=None)
+        return _print_report(report, sheet=None)
     names = found_units.names
     _report_layout(found_units.listings, report)
     rule = clip_rule(data, names)
@@ -85,7 +85,7 @@ def check_lists(
         finally:
             reader.close()
         drawn = sheet
-    return _told(report, sheet=drawn)
+    return _print_report(report, sheet=drawn)
 
 
 def _report_layout(listings: Sequence[Listing], report: Report) -> None:
@@ -127,15 +127,15 @@ def _compare_contents(read: Sequence[tuple[Item, Found]], report: Report) -> Non
     for group in alike.values():
         if len(group) == 1:
             continue
-        told = " = ".join(f"{item.path} ({item.place})" for item in group)
+        places = " = ".join(f"{item.path} ({item.place})" for item in group)
         labels = {item.entry.label for item in group if item.entry is not None}
         lists = Counter(item.listing for item in group)
         if len(labels) > 1:
-            report.add("same_content_other_label", told)
+            report.add("same_content_other_label", places)
         if len(lists) > 1:
-            report.add("same_content_in_several_lists", told)
+            report.add("same_content_in_several_lists", places)
         if max(lists.values()) > 1:
-            report.add("duplicate", told)
+            report.add("duplicate", places)
 
 
 def _compare_groups(read: Sequence[tuple[Item, Found]], report: Report) -> None:
@@ -202,7 +202,7 @@ def _sheet_rows(
             yield SheetRow(title=names[label], subtitle=item.path, clip=clip)
 
 
-def _told(report: Report, *, sheet: Path | None) -> bool:
+def _print_report(report: Report, *, sheet: Path | None) -> bool:
     """Print the report; whether nothing in it breaks training."""
     for listing, counts in report.counts.items():
         sizes = [count for count in counts.values() if count]

@@ -129,8 +129,8 @@ class TrainingClips(Dataset[Sample]):
                 except BadVideoError as error:
                     self._bad[chosen] = Failure(self._samples.name(chosen), str(error))
             failures.append(self._bad[chosen])
-        told = "; ".join(f"{name}: {reason}" for name, reason in failures[:3])
-        raise TooManyBadVideosError(f"{MOST_ATTEMPTS} videos in a row cannot be used; the first: {told}")
+        first_reasons = "; ".join(f"{name}: {reason}" for name, reason in failures[:3])
+        raise TooManyBadVideosError(f"{MOST_ATTEMPTS} videos in a row cannot be used; the first: {first_reasons}")
 
     def _substitute(self, epoch: int, number: int, attempt: int) -> int:
         words = np.random.SeedSequence((self._seed, epoch, number, attempt, 1)).generate_state(1)

@@ -45,7 +45,7 @@ def decode_settings(data: DataConfig) -> DecodeSettings:
 
 
 class ClipReader:
-    """Makes clips of entries; owns the decode process of whoever calls it."""
+    """Makes clips of entries; owns the decode process of the process that calls it."""
 
     def __init__(self, rule: ClipRule, settings: DecodeSettings, *, decoder: DecodeProcess | None = None) -> None:
         self.rule = rule
@@ -63,7 +63,7 @@ class ClipReader:
 
         def choose(num_frames: int) -> Int64Array:
             nonlocal draws
-            draws = draws_of(seed)  # a decoder that counts anew asks anew
+            draws = draws_of(seed)  # a decoder that counts again asks again
             return self.rule.training_indices(num_frames, self.rule.sampling.num_segments, draws)
 
         frames = self._frames(entry, choose)

@@ -45,7 +45,7 @@ def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int
     written: list[Path] = []
 
     def take(frame: UInt8Array) -> Path:
-        """Under a number of its own: a pass may be begun anew, and only at the end is it known which frame is which."""
+        """Number files by pass: a pass may start again, and which frame is which is known only at the end."""
         target = folder / f"pass_{len(written)}.jpg"
         Image.fromarray(_shrunk(frame, short_side)).save(target, quality=quality)
         written.append(target)

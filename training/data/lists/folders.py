@@ -177,8 +177,8 @@ def _notes(tree: Tree, rows: Sequence[Row], parts: dict[str, str]) -> Iterator[s
     kinds = Counter(path.suffix.lower() or "no suffix" for path in map(Path, used))
     unusual = {suffix: count for suffix, count in kinds.items() if not is_known_suffix(suffix)}
     if unusual:
-        told = ", ".join(f"{suffix} {count}" for suffix, count in unusual.items())
-        yield f"read as videos, since the decoder opens them: {told}"
+        counts = ", ".join(f"{suffix} {count}" for suffix, count in unusual.items())
+        yield f"read as videos, since the decoder opens them: {counts}"
 
 
 def _counted(files: Sequence[Path]) -> str:

@@ -181,7 +181,7 @@ def classes_without_videos(rows: Sequence[Row], names: Sequence[str]) -> list[st
 
 
 def _names_of_rows(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Names of all rows, of every part: a class that one part lacks is told apart all the same.
+    """Names of all rows, of every part: a class that one part lacks is still one of the classes.
 
     Raises:
         AnnotationError: all names are numbers, or two differ in case, spaces, dashes and underscores alone.

@@ -53,8 +53,8 @@ def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, s
     """
     (draw,) = draw_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
     if draw.short:
-        told = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
-        raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {told}")
+        short_classes = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
+        raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {short_classes}")
     return [entries[index] for index in draw.chosen]
 
 
