@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.extras import exit_without
+from serve.exit_status import exit_without
 
 if __name__ == "__main__":  # the imports below need it
     exit_without("export", needed_by="python -m export")

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from serve.errors import ActserveError, ConfigurationError, RequestError
-from serve.extras import MissingExtra
+from serve.extras import MissingExtra, require_extra
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 # of the operating system: about a path that was given
@@ -25,6 +25,14 @@ UNUSABLE_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADir
 def status_of(error: BaseException) -> int:
     """Return the exit status for an error of the server's tree, of a missing extra or of the operating system."""
     return UNUSABLE if isinstance(error, (RequestError, ConfigurationError, MissingExtra, *UNUSABLE_PATHS)) else FAILED
+
+
+def exit_without(extra: str, *, needed_by: str) -> None:
+    """End a program with one line on standard error where an extra is missing."""
+    try:
+        require_extra(extra, needed_by=needed_by)
+    except MissingExtra as error:
+        _end("error", str(error), status_of(error))
 
 
 def run_app(

@@ -1,38 +1,15 @@
 """Optional dependencies: what each extra of the distribution installs, and one line where it is missing."""
 
 import importlib.util
-import sys
 
+_MODELS = ("torch", "torchvision", "open_clip", "huggingface_hub", "httpx2", "safetensors")  # to build and read them
 EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> modules of what it installs, as pyproject.toml lists it
     "triton": ("tritonclient", "grpc"),
     "postgres": ("psycopg",),
     "plots": ("matplotlib",),
-    "training": (
-        "torch",
-        "torchvision",
-        "open_clip",
-        "huggingface_hub",
-        "httpx2",
-        "safetensors",
-        "yaml",
-        "tensorboard",
-        "webdataset",
-        "scipy",
-        "sklearn",
-    ),
-    "export": (
-        "torch",
-        "torchvision",
-        "open_clip",
-        "huggingface_hub",
-        "httpx2",
-        "safetensors",
-        "onnx",
-        "onnxscript",
-        "scipy",
-    ),
+    "training": (*_MODELS, "yaml", "tensorboard", "webdataset", "scipy", "sklearn"),
+    "export": (*_MODELS, "onnx", "onnxscript", "scipy"),
 }
-MISSING_STATUS = 2  # exit status: nothing was done
 
 
 class MissingExtra(ImportError):
@@ -51,15 +28,6 @@ def require_extra(extra: str, *, needed_by: str = "this command") -> None:
             f"{needed_by} needs the extra '{extra}' ({', '.join(missing)} not installed): "
             f"pip install 'actserve[{extra}]'"
         )
-
-
-def exit_without(extra: str, *, needed_by: str) -> None:
-    """End a program with one line on standard error where an extra is missing."""
-    try:
-        require_extra(extra, needed_by=needed_by)
-    except MissingExtra as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(MISSING_STATUS) from None
 
 
 def _is_installed(module: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from serve.extras import exit_without
+from serve.exit_status import exit_without
 
 if __name__ == "__main__":  # the imports below need it
     exit_without("training", needed_by="python -m training")
@@ -33,7 +33,7 @@ from serve.lists.errors import AnnotationError
 from training.data import command_line as data
 from training.errors import InputError, WorkError
 from training.evaluation import command_line as evaluation
-from training.few_shot.command_line import few_shot
+from training.few_shot.command_line import DEFAULT_CACHE, few_shot
 from training.few_shot.features import features
 from training.stopping import StoppedError
 
@@ -135,7 +135,7 @@ def starter_proof(
         typer.Option(help="A running server with the starter model.", metavar="URL", parser=server_address),
     ] = None,
     repository: Annotated[Path, typer.Option(help="Where the exported model lies.")] = Path("model_repository"),
-    cache: Annotated[Path, typer.Option(help="Kept features.")] = Path("~/.cache/actserve/few_shot"),
+    cache: Annotated[Path, typer.Option(help="Kept features.")] = DEFAULT_CACHE,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the figures for the model card of the next build.")
     ] = False,

@@ -67,10 +67,7 @@ def class_share_interval(hits: NDArray[np.bool_], labels: Int64Array, groups: In
     Raises:
         ValueError: there is no value.
     """
-    if not len(hits):
-        raise ValueError("no interval of nothing: at least one value is needed")
-    _, place = np.unique(labels, return_inverse=True)
-    counts = np.bincount(place).astype(np.float64)
+    place, counts = _strata(labels)
     shares = np.bincount(place, weights=hits.astype(np.float64)) / counts
     mean = float(shares.mean())
     variances = _class_variances(shares * (1 - shares), counts, at_mean=mean * (1 - mean))
@@ -90,10 +87,7 @@ def class_difference_interval(
     Raises:
         ValueError: there is no value.
     """
-    if not len(candidate):
-        raise ValueError("no interval of nothing: at least one value is needed")
-    _, place = np.unique(labels, return_inverse=True)
-    counts = np.bincount(place).astype(np.float64)
+    place, counts = _strata(labels)
     gained = np.bincount(place, weights=candidate & ~active) / counts
     lost = np.bincount(place, weights=active & ~candidate) / counts
     difference, discordant = float((gained - lost).mean()), float((gained + lost).mean())
@@ -106,6 +100,18 @@ def class_difference_interval(
     count *= effective_count(pairs, groups) / len(pairs)
     shares = (discordant + difference) / 2, (discordant - difference) / 2
     return difference, paired_interval(shares[0] * count, shares[1] * count, count)
+
+
+def _strata(labels: Int64Array) -> tuple[Int64Array, Float64Array]:
+    """(stratum of each clip [N], clips of each stratum [K]).
+
+    Raises:
+        ValueError: there is no clip.
+    """
+    if not len(labels):
+        raise ValueError("no interval of nothing: at least one value is needed")
+    _, place = np.unique(labels, return_inverse=True)
+    return place, np.bincount(place).astype(np.float64)
 
 
 def _class_variances(own: Float64Array, counts: Float64Array, *, at_mean: float) -> Float64Array:

@@ -10,9 +10,25 @@ from training.config import ConfigError
 from training.data.command_line import Classes, FirstLabel, Fold, Root, SourceOf, Split, Workers
 from training.data.decoding.pool import processors
 
+Model = Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")]
+Repository = Annotated[
+    Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
+]
+Tokenizer = Annotated[
+    Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
+]
+Activation = Annotated[
+    Literal["quick_gelu", "gelu"] | None,
+    typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
+]
+Cache = Annotated[Path, typer.Option(help="Folder of the kept features.", file_okay=False)]
+DEFAULT_CACHE = Path("~/.cache/actserve/few_shot")
+MaxBadShare = Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")]
+Device = Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda ...; auto: a GPU if there is one.")]
+
 
 def few_shot(
-    model: Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")],
+    model: Model,
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to draw from.", exists=True)],
     shots: Annotated[str, typer.Option(metavar="N,N", help="Numbers of examples of each class.")] = "2,4,8,16",
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds of the draws.")] = "0,1,2",
@@ -26,27 +42,18 @@ def few_shot(
     root: Root = None,
     fold: Fold = "",
     first_label: FirstLabel = None,
-    repository: Annotated[
-        Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
-    ] = None,
-    activation: Annotated[
-        Literal["quick_gelu", "gelu"] | None,
-        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
-    ] = None,
-    cache: Annotated[Path, typer.Option(help="Folder of the features.", file_okay=False)] = Path(
-        "~/.cache/actserve/few_shot"
-    ),
+    repository: Repository = None,
+    tokenizer: Tokenizer = None,
+    activation: Activation = None,
+    cache: Cache = DEFAULT_CACHE,
     out: Annotated[Path, typer.Option(help="Folder of the lists and of result.json.", file_okay=False)] = Path(
         "runs/few_shot"
     ),
     vocabulary: Annotated[
         str | None, typer.Option(help="Print the commands that give a server these shots, under this name.")
     ] = None,
-    max_bad_share: Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")] = 0.05,
-    device: Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda ...; auto: a GPU if there is one.")] = "auto",
+    max_bad_share: MaxBadShare = 0.05,
+    device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
     """Fit prototypes and a linear head on a few examples of each class; features are encoded once and kept."""

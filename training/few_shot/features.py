@@ -5,7 +5,7 @@ python -m training features runs/demo/checkpoint.pt val/index.csv --out features
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,16 @@ from training.config import ConfigError
 from training.data.command_line import Classes, FirstLabel, Fold, Root, SourceOf, Split, Workers
 from training.data.decoding.pool import processors
 from training.data.lists.rows import ListOptions
+from training.few_shot.command_line import (
+    DEFAULT_CACHE,
+    Activation,
+    Cache,
+    Device,
+    MaxBadShare,
+    Model,
+    Repository,
+    Tokenizer,
+)
 
 if TYPE_CHECKING:
     from training.few_shot.main import Order
@@ -22,7 +32,7 @@ SUFFIX = ".npz"
 
 
 def features(
-    model: Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")],
+    model: Model,
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder of videos.", exists=True)],
     out: Annotated[Path, typer.Option(help="File for the arrays, .npz.", dir_okay=False)],
     source: SourceOf = "",
@@ -31,21 +41,12 @@ def features(
     split: Split = "",
     fold: Fold = "",
     first_label: FirstLabel = None,
-    repository: Annotated[
-        Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
-    ] = None,
-    activation: Annotated[
-        Literal["quick_gelu", "gelu"] | None,
-        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
-    ] = None,
-    cache: Annotated[Path, typer.Option(help="Folder of the kept features.", file_okay=False)] = Path(
-        "~/.cache/actserve/few_shot"
-    ),
-    max_bad_share: Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")] = 0.05,
-    device: Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda ...; auto: a GPU if there is one.")] = "auto",
+    repository: Repository = None,
+    tokenizer: Tokenizer = None,
+    activation: Activation = None,
+    cache: Cache = DEFAULT_CACHE,
+    max_bad_share: MaxBadShare = 0.05,
+    device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
     """Write the features of a list: one clip and the centre crop of each video, as the server looks at examples.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.extras import EXTRAS, MISSING_STATUS, MissingExtra, require_extra
+from serve.exit_status import UNUSABLE
+from serve.extras import EXTRAS, MissingExtra, require_extra
 from tests.running_server import ROOT
 
 NOWHERE = "http://127.0.0.1:9"
@@ -37,7 +38,7 @@ def run_without(module: str, program: str, *words: str, **environment: str) -> s
 
 
 def assert_named(left: subprocess.CompletedProcess[str], extra: str, module: str) -> None:
-    assert left.returncode == MISSING_STATUS, left.stderr
+    assert left.returncode == UNUSABLE, left.stderr
     assert left.stdout == ""
     (line,) = left.stderr.splitlines()
     assert f"pip install 'actserve[{extra}]'" in line and module in line

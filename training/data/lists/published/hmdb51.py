@@ -9,7 +9,13 @@ from pathlib import Path
 
 from serve.lists.errors import AnnotationError
 from serve.lists.text import read_text
-from training.data.lists.published.places import chosen_fold, find_base, folders_with_lists, missing_note
+from training.data.lists.published.places import (
+    check_file_name,
+    chosen_fold,
+    find_base,
+    folders_with_lists,
+    missing_note,
+)
 from training.data.lists.rows import Listing, ListOptions, Row
 
 SPLIT = re.compile(r"(?P<name>.+)_test_split(?P<fold>[123])\.txt")
@@ -66,11 +72,7 @@ def read_hmdb51(path: Path, options: ListOptions) -> Listing:
 
 def _split_files(path: Path, options: ListOptions) -> list[Path]:
     if path.is_file():
-        match = SPLIT.fullmatch(path.name)
-        if match is None:
-            raise AnnotationError(f"{path.name}: HMDB51's split files are called CLASS_test_split1.txt and so on")
-        if options.fold not in ("", match["fold"]):
-            raise AnnotationError(f"{path.name} is of fold {match['fold']}, --fold says {options.fold}")
+        check_file_name(path, SPLIT, options, usual="HMDB51's split files are called CLASS_test_split1.txt and so on")
         return [path]
     fold = chosen_fold(options, ("1", "2", "3"), what="HMDB51 has three folds")
     for folder in folders_with_lists(path, "testTrainMulti_7030_splits"):

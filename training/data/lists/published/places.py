@@ -1,5 +1,6 @@
 """Where a published data set keeps its files: the first of some places in which they are."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def missing_note(files: Sequence[Path]) -> tuple[str, ...]:
     """A note on files that a list names and that are not there."""
     missing = [file for file in files if not file.exists()]
     return (f"{len(missing)} of {len(files)} videos are not there, the first is {missing[0]}",) if missing else ()
+
+
+def check_file_name(path: Path, pattern: re.Pattern[str], options: ListOptions, *, usual: str) -> None:
+    """Check the name of one file of a split; the group `fold` of the pattern is the fold it belongs to.
+
+    Raises:
+        AnnotationError: another name, or a file of another fold than the one that was chosen.
+    """
+    match = pattern.fullmatch(path.name)
+    if match is None:
+        raise AnnotationError(f"{path.name}: {usual}")
+    if options.fold not in ("", match["fold"]):
+        raise AnnotationError(f"{path.name} is of fold {match['fold']}, --fold says {options.fold}")
 
 
 def chosen_fold(options: ListOptions, known: Sequence[str], *, what: str) -> str:

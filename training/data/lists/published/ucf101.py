@@ -13,7 +13,13 @@ from serve.independence import source_of_name
 from serve.lists.errors import AnnotationError
 from serve.lists.text import read_text
 from training.data.lists.class_lists import ClassList, read_class_list
-from training.data.lists.published.places import chosen_fold, find_base, folders_with_lists, missing_note
+from training.data.lists.published.places import (
+    check_file_name,
+    chosen_fold,
+    find_base,
+    folders_with_lists,
+    missing_note,
+)
 from training.data.lists.rows import Listing, ListOptions, Row
 
 LIST = re.compile(r"(?P<part>train|test)list0(?P<fold>[123])\.txt")
@@ -52,11 +58,9 @@ def read_ucf101(path: Path, options: ListOptions) -> Listing:
 
 def _list_files(path: Path, options: ListOptions) -> list[Path]:
     if path.is_file():
-        match = LIST.fullmatch(path.name)
-        if match is None:
-            raise AnnotationError(f"{path.name}: UCF101's lists are called trainlist01.txt, testlist01.txt and so on")
-        if options.fold not in ("", match["fold"]):
-            raise AnnotationError(f"{path.name} is of fold {match['fold']}, --fold says {options.fold}")
+        check_file_name(
+            path, LIST, options, usual="UCF101's lists are called trainlist01.txt, testlist01.txt and so on"
+        )
         return [path]
     fold = chosen_fold(options, ("1", "2", "3"), what="UCF101 has three folds")
     for folder in folders_with_lists(path, "ucfTrainTestlist"):
