@@ -92,14 +92,15 @@ def test_every_family_is_evaluated(both: Path, index: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name,label\na,b\n", "columns"),
-        ("file,label\na,\n", "needs a label"),
+        ("name,label\na,b\n", "has a column for the path"),
+        ("file,label\na,\n", "line 2: file and label are needed"),
         ("file,label\na,b\na,b\n", "2 clips of 1"),
     ],
 )
 def test_a_list_that_cannot_decide_is_reported(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "clips.csv"
     path.write_text(text)
+    (tmp_path / "a").write_bytes(b"a clip")
     with pytest.raises(ExportError, match=words):
         read_clips(path)
 
