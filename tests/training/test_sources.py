@@ -140,4 +140,5 @@ def test_no_more_loading_processes_than_processors_are_used(
 def test_the_trainer_knows_no_source_by_name() -> None:
     text = Path(trainer.__file__).read_text(encoding="utf-8")
     assert "training.demo" not in text
-    assert set(SOURCES) == {"demo", "order", "frames", "videos", "csv", "folder", "feedback", "shards"}
+    published = {"ucf101", "hmdb51", "kinetics", "ssv2", "ntu"}
+    assert set(SOURCES) == {"demo", "order", "frames", "videos", "csv", "folder", "feedback", "shards"} | published
