@@ -23,15 +23,16 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"path,label\na.mp4,x\n", "found path, label"),
+        (b"name,thing\na.mp4,x\n", "has a column for the path"),
         (b"", "found none"),
         (b"file,label\n", "names no clip"),
-        (b"file,label\nmissing.mp4\n", "there is no file"),
-        (b"file,label\n,walking\n", "there is no file"),
-        (b"file,label\n\xff.mp4,x\n", "not CSV in UTF-8"),
-        (b"file,label\n" + b"x" * 200_000 + b",y\n", "not CSV in UTF-8"),
+        (b"file,label\nmissing.mp4,x\n", "there is no file"),
+        (b"file,label\nmissing.mp4\n", "line 2: 1 of 2 fields, label is missing"),
+        (b"file,label\n,walking\n", "line 2: file and label are needed"),
+        (b"file,label\n\xff.mp4,x\n", "line 2: the byte 0xFF is not UTF-8"),
+        (b"file,label\n" + b"x" * 200_000 + b",y\n", "line 2: field larger than"),
     ],
-    ids=["columns", "empty", "no row", "absent", "no name", "Latin-1", "long field"],
+    ids=["columns", "empty", "no row", "absent", "no label", "no name", "Latin-1", "long field"],
 )
 def test_an_index_that_cannot_be_used(tmp_path: Path, content: bytes, expected: str) -> None:
     index = tmp_path / "index.csv"
