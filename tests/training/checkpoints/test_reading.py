@@ -319,7 +319,7 @@ def test_a_torchscript_archive_reads_as_its_state_dict(tmp_path: Path, actioncli
 
 
 def test_an_open_clip_state_dict_needs_its_name_where_tensors_do_not_tell(tmp_path: Path) -> None:
-    arch = "PE-Core-B-16"
+    arch = "PE-Core-T-16-384"
     torch.manual_seed(1)
     model = open_clip.create_model(arch, pretrained=None)
     torch.save({"state_dict": {f"module.{name}": item for name, item in model.state_dict().items()}}, tmp_path / "w.pt")
@@ -327,7 +327,7 @@ def test_an_open_clip_state_dict_needs_its_name_where_tensors_do_not_tell(tmp_pa
         read_checkpoint(tmp_path / "w.pt")
     checkpoint = read_checkpoint(tmp_path / "w.pt", overrides={"arch": arch, "num_frames": 1})
     assert (checkpoint.preprocess.resize, checkpoint.sampling.rule) == ("squash", "ends")
-    frame = torch.randn(1, 3, 224, 224)
+    frame = torch.randn(1, 3, 384, 384)
     with torch.no_grad():
         found = checkpoint.build().encode_video(frame[None]).video_features
         assert_close(found, model.eval().encode_image(frame), terms=FULL_TOWER)
