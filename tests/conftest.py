@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.fast import deselect_heavy, is_heavy
 from tests.running_server import RunningServer, running_server
+from tests.waiting import PATIENCE_SECONDS
 
 
 class FileByFile(LoadScopeScheduling):
@@ -104,7 +105,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path
 @pytest.fixture(scope="session")
 def http(demo_server: RunningServer) -> Iterator[httpx.Client]:
     """A client of that server."""
-    with httpx.Client(base_url=demo_server.address, timeout=120) as client:
+    with httpx.Client(base_url=demo_server.address, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.running_server import ROOT, RunningServer, running_server
 from tests.training.test_trainer import DEMO, SMALL
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.conftest import CHROMIUM, FLAGS
 from tests.web.editing import PATIENCE_MS
 
@@ -68,7 +69,7 @@ def test_a_model_is_trained_exported_and_promoted(tmp_path: Path) -> None:
             EXAMPLES / "train_export_promote.sh", "small", DEMO, clips, *sets, "--set", "run.steps=4",
             ACTSERVE_SERVER=server.address, REPOSITORY=str(repository), RUN=str(tmp_path / "second"), MARGIN="1",
         )  # fmt: skip
-        assert httpx.get(f"{server.address}/v1/models").json()["default"] == "small@2"
+        assert httpx.get(f"{server.address}/v1/models", timeout=PATIENCE_SECONDS).json()["default"] == "small@2"
     (decision,) = map(json.loads, (tmp_path / "second" / "promotions.jsonl").read_text().splitlines())
     assert decision["is_promoted"]
 

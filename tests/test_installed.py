@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.running_server import ROOT, running_server
+from tests.waiting import PATIENCE_SECONDS
 
 SOURCES = ("serve", "export", "training", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
 BUNDLED = ("demo_text", "demo_video", "starter_text", "starter_video")
@@ -59,5 +60,7 @@ def test_it_serves_from_an_empty_folder(installed: Path, tmp_path: Path) -> None
     empty.mkdir()
     path = os.pathsep.join((str(installed), os.environ.get("PYTHONPATH", "")))
     with running_server(tmp_path / "cache", model=None, folder=empty, PYTHONPATH=path) as server:
-        assert httpx.get(f"{server.address}/v1/models").json()["default"].startswith("starter@")
+        assert (
+            httpx.get(f"{server.address}/v1/models", timeout=PATIENCE_SECONDS).json()["default"].startswith("starter@")
+        )
     assert list(empty.iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 
 from tests.running_server import ROOT, running_server
 from tests.training.test_trainer import DEMO, SMALL
+from tests.waiting import PATIENCE_SECONDS
 from training.checkpoints.own import load_checkpoint
 
 
@@ -33,7 +34,7 @@ def test_from_rendered_videos_to_a_promoted_model(tmp_path: Path) -> None:
     record = tmp_path / "promotions.jsonl"
     with (
         running_server(tmp_path / "cache", **environment) as server,
-        httpx.Client(base_url=server.address, timeout=60) as http,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
         next((tmp_path / "held_out").glob("*.mp4")).open("rb") as clip,
     ):
         assert http.get("/v1/models").json()["default"] == "small@1"

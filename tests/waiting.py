@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE_SECONDS = 120.0  # far beyond what a busy machine of one core needs; no test passes or fails by it
+PATIENCE_SECONDS = 300.0  # far beyond what a busy machine of one core needs; no test passes or fails by it
 
 
 def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:

@@ -53,7 +53,7 @@ SIGLIP = architecture(
     {
         "embed_dim": 64,
         "vision_cfg": {"timm_model_name": "actserve_tiny_siglip", **VISION},
-        "text_cfg": {**SMALL_OPEN_CLIP_TEXT, "vocab_size": 400, "hf_tokenizer_name": "timm/Tiny-SigLIP2"},
+        "text_cfg": {**SMALL_OPEN_CLIP_TEXT, "vocab_size": 400, "hf_tokenizer_name": "timm/ViT-T-16-SigLIP2"},
     },
 )
 MEAN, HALVES = [0.48145466, 0.4578275, 0.40821073], [0.5, 0.5, 0.5]
@@ -74,7 +74,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
             "laion2b": {"hf_hub": "laion/CLIP-Tiny-laion2B/", **CLIP},
         },
     ),
-    "Tiny-SigLIP2": (SIGLIP, {"webli": {"hf_hub": "timm/Tiny-SigLIP2/", **HALF, "interpolation": "bicubic"}}),
+    "Tiny-SigLIP2": (SIGLIP, {"webli": {"hf_hub": "timm/ViT-T-16-SigLIP2/", **HALF, "interpolation": "bicubic"}}),
 }
 
 
@@ -104,7 +104,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         tokenizer = write_tokenizer(tmp_path / "served" / "tokenizer.json")
         (tmp_path / "served" / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<unk>"}))
         for file in (tokenizer, tokenizer.with_name("tokenizer_config.json")):
-            running.add(f"timm/Tiny-SigLIP2/{file.name}", file)
+            running.add(f"timm/ViT-T-16-SigLIP2/{file.name}", file)
         yield running
     open_clip_architectures._plain_architectures.cache_clear()
 
@@ -149,7 +149,7 @@ def test_a_published_model_becomes_a_served_one(hub: Hub, tmp_path: Path, name: 
         assert contract.provenance["activation"]["value"] == ("quick_gelu" if tag == "openai" else "gelu")
     if name == "Tiny-SigLIP2":
         published = tmp_path / "models" / contract.tokenizer_file.file
-        assert published.read_bytes() == hub.files["timm/Tiny-SigLIP2/tokenizer.json"].read_bytes()
+        assert published.read_bytes() == hub.files["timm/ViT-T-16-SigLIP2/tokenizer.json"].read_bytes()
     hub.requests.clear()
     run(tmp_path, "model", "--arch", name, *given, "--name", "again")
     assert hub.ranges() == [], "the second time nothing is transferred"
@@ -179,7 +179,7 @@ def test_other_failures_leave_no_model(hub: Hub, tmp_path: Path, capsys: pytest.
     assert status == 1 and "cannot be fetched: the server answers 503" in line
     hub.status = 200
     for file in ("tokenizer.json", "tokenizer_config.json"):
-        del hub.files[f"timm/Tiny-SigLIP2/{file}"]
+        del hub.files[f"timm/ViT-T-16-SigLIP2/{file}"]
     hub.requests.clear()
     status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-SigLIP2")
     assert status == 1 and "tokenizer" in line

@@ -15,6 +15,7 @@ from export.errors import ExportError
 from export.promotion import Decision, LabelledClip, PromotionRefused, decide, evaluate, read_clips, require_enough
 from serve.repository import read_version
 from tests.running_server import ROOT, running_server
+from tests.waiting import PATIENCE_SECONDS
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 from training.evaluation.score_intervals import Z, fewest_pairs, paired_score
@@ -56,7 +57,7 @@ def test_a_better_candidate_takes_over_and_a_worse_one_is_refused(both: Path, in
     environment = {"SERVE_REPOSITORY": str(both), "SERVE_MODEL": "tiny@1"}
     with (
         running_server(tmp_path / "cache", **environment) as server,
-        httpx.Client(base_url=server.address, timeout=60) as http,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
     ):
         common = ("--clips", str(index), "--server", server.address, "--repository", str(both),
                   "--record", str(tmp_path / "record.jsonl"), "--margin", "0.5")  # fmt: skip

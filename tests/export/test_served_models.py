@@ -26,6 +26,7 @@ from tests.models import FUSION_HEADS, tiny_actionclip, tiny_checkpoint, tiny_xc
 from tests.running_server import running_server
 from tests.serve.video.independent import ffmpeg_frames
 from tests.tolerances import tolerance
+from tests.waiting import PATIENCE_SECONDS
 from training.checkpoints.own import Checkpoint
 from training.data.prompts import clip_tokenizer
 from training.demo.captions import combinations
@@ -127,7 +128,7 @@ def test_served_logits_are_torchs(name: str, tmp_path: Path, clip: Path) -> None
     export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
     with (
         running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny", **FULL) as server,
-        httpx.Client(base_url=server.address, timeout=60) as http,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
     ):
         _assert_torchs(checkpoint, http, clip, LABELS)
         _assert_torchs(checkpoint, http, clip, OTHER_LABELS)  # another vocabulary needs no other export
@@ -140,7 +141,7 @@ def test_bf16_keeps_every_clear_answer(name: str, tmp_path: Path, clip: Path) ->
     export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
     with (
         running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny") as server,
-        httpx.Client(base_url=server.address, timeout=60) as http,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
     ):
         (loaded,) = [item for item in http.get("/v1/models").json()["models"] if item["loaded"]]
         assert loaded["engine"] == "openvino-bf16", "the fastest that passes is taken by default"
@@ -169,6 +170,6 @@ def test_every_rule_of_the_contract_is_torchs(name: str, tmp_path: Path, clip: P
                 running_server(
                     tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny", **FULL
                 ) as server,
-                httpx.Client(base_url=server.address, timeout=60) as http,
+                httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
             ):
                 _assert_torchs(ruled, http, clip, LABELS)

@@ -12,6 +12,7 @@ from serve.data_folder import NOTE, database_file, register_start
 from serve.server import data_in_use
 from serve.settings import ServeSettings
 from tests.running_server import ROOT, running_server
+from tests.waiting import PATIENCE_SECONDS
 
 
 def start(folder: Path, installation: str, version: str = "1.0") -> str:
@@ -64,13 +65,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     variables = {**os.environ, "SERVE_DATA_DIR": str(tmp_path / "file" / "data"), "SERVE_PORT": "0"}
     command = [str(Path(sys.executable).with_name("actserve")), "serve"]
-    left = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=60, check=False)
+    left = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=PATIENCE_SECONDS, check=False
+    )
     assert left.returncode == 2
     (line,) = left.stderr.splitlines()
     assert "data folder" in line and "SERVE_DATA_DIR" in line
 
 
 def test_make_run_keeps_the_data_of_a_checkout_in_it() -> None:
-    shown = subprocess.run(["make", "-n", "run"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    shown = subprocess.run(
+        ["make", "-n", "run"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS, check=True
+    )
     assert 'SERVE_DATA_DIR="${SERVE_DATA_DIR:-.data}" .venv/bin/actserve serve' in shown.stdout
     assert "/.data/" in (ROOT / ".gitignore").read_text().splitlines()

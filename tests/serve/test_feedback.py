@@ -14,6 +14,7 @@ import pytest
 from serve.feedback.index import clip_path, read_index
 from tests.running_server import ROOT, RunningServer, running_server
 from tests.synthetic_video import make_audio_only, make_video
+from tests.waiting import PATIENCE_SECONDS
 
 LABEL = "a person in red walking to the left"
 SECRET = "only the operator may read this"
@@ -41,7 +42,7 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 @pytest.fixture
 def client(server: RunningServer, folder: Path) -> Iterator[httpx.Client]:
     """A client of that server, whose folder is empty."""
-    with httpx.Client(base_url=server.address, timeout=60) as client:
+    with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client:
         for row in client.get("/v1/feedback").json()["feedback"]:
             client.delete(f"/v1/feedback/{row['id']}").raise_for_status()
         assert not list((folder / "clips").iterdir())
@@ -220,7 +221,7 @@ def test_a_killed_server_has_every_clip_it_acknowledged(tmp_path: Path) -> None:
     with running_server(tmp_path / "cache", **variables) as server:
 
         def keep_sending(number: int) -> None:
-            with httpx.Client(base_url=server.address, timeout=30) as client:
+            with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client:
                 for turn in range(1000):
                     try:
                         response = send(client, clips[number], label=f"label {turn}")
@@ -242,7 +243,7 @@ def test_a_killed_server_has_every_clip_it_acknowledged(tmp_path: Path) -> None:
     assert all(clip_path(place, row).is_file() for row in rows)
     (place / "clips" / f"{'0' * 32}.partial").write_bytes(b"half")
     with running_server(tmp_path / "cache", **variables) as server:
-        page = httpx.get(f"{server.address}/v1/feedback?page_size=1000").json()
+        page = httpx.get(f"{server.address}/v1/feedback?page_size=1000", timeout=PATIENCE_SECONDS).json()
     assert {row["id"] for row in page["feedback"]} == {row.feedback_id for row in rows}
     assert {path.name for path in (place / "clips").iterdir()} == {row.file for row in rows}
 

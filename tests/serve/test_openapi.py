@@ -19,6 +19,7 @@ from serve.app import create_app
 from serve.problems import STATUS
 from serve.settings import ServeSettings
 from tests.running_server import RunningServer, running_server
+from tests.waiting import PATIENCE_SECONDS
 
 EXAMPLES = 15  # requests of each operation
 CHECKS = [
@@ -91,6 +92,6 @@ def test_generated_requests_get_declared_answers(server: RunningServer, path: st
     )  # fmt: skip
     @given(case=operation.as_strategy())
     def check(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=CHECKS, timeout=60)
+        case.call_and_validate(checks=CHECKS, timeout=PATIENCE_SECONDS)
 
     check()

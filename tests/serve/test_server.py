@@ -14,7 +14,7 @@ import pytest
 
 from tests.running_server import ROOT, RunningServer, running_server
 from tests.shared_data import LABELS, ODD, VIDEOS, needs_shared
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 TWO = ["a person in red walking to the left", "a person in red walking to the right"]
 
@@ -195,7 +195,7 @@ def test_nothing_is_left_behind_when_the_server_stops(tmp_path: Path, demo_clip:
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     with running_server(tmp_path / "cache", SERVE_UPLOAD_DIR=str(uploads)) as server:
-        with httpx.Client(base_url=server.address, timeout=60) as client:
+        with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client:
             assert classify(client, demo_clip).status_code == 200
         folders = list(uploads.iterdir())
         assert len(folders) == 1 and not list(folders[0].iterdir())

@@ -12,6 +12,7 @@ import pytest
 
 from tests.running_server import ROOT, running_server
 from tests.shared_data import VIDEOS, needs_shared
+from tests.waiting import PATIENCE_SECONDS
 
 SPORTS = ["playing tennis", "cooking", "riding a bike", "playing drums"]
 MAX_FILE, MAX_ALL = 50 * 2**20, 120 * 2**20  # bytes of the bundled models
@@ -22,7 +23,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server without a model setting."""
     with (
         running_server(tmp_path_factory.mktemp("cache"), model=None) as server,
-        httpx.Client(base_url=server.address, timeout=120) as client,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client,
     ):
         yield client
 

@@ -17,7 +17,7 @@ from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import BatchSettings, ServeSettings, TritonSettings
 from tests.tolerances import assert_close, tolerance
 from tests.triton.core import TritonCore, needs_triton
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.triton, needs_triton()]
 
@@ -116,7 +116,9 @@ async def test_the_server_joins_concurrent_requests(load: Load, core: TritonCore
     runtime = await load("tiny@1")
 
     def counts() -> tuple[int, int]:
-        stats = httpx.get(f"{core.http}/v2/models/tiny_video/versions/1/stats").json()["model_stats"][0]
+        stats = httpx.get(f"{core.http}/v2/models/tiny_video/versions/1/stats", timeout=PATIENCE_SECONDS).json()[
+            "model_stats"
+        ][0]
         return stats["inference_count"], stats["execution_count"]
 
     before = counts()
@@ -171,7 +173,7 @@ async def test_two_versions_stand_beside_each_other_until_one_is_unloaded(load: 
     await first.engine.close()  # its watch would have it loaded again
 
     def ready() -> set[str]:
-        index = httpx.post(f"{core.http}/v2/repository/index").json()
+        index = httpx.post(f"{core.http}/v2/repository/index", timeout=PATIENCE_SECONDS).json()
         return {item["version"] for item in index if item["name"] == "tiny_video" and item.get("state") == "READY"}
 
     await until(lambda: ready() == {"2"})

@@ -11,7 +11,7 @@ import pytest
 from tests.running_server import running_server
 from tests.tolerances import tolerance
 from tests.triton.core import TritonCore, free_ports, needs_triton, triton_core
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 from training.demo.captions import combinations
 
 pytestmark = [pytest.mark.triton, needs_triton()]
@@ -41,8 +41,8 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_reported(
         triton_core(triton_repository, tmp_path / "core", options=options, ports=ports) as core,
         running_server(tmp_path / "embedded", **embedded) as own,
         running_server(tmp_path / "cache", **environment) as gateway,
-        httpx.Client(base_url=own.address, timeout=60) as http,
-        httpx.Client(base_url=gateway.address, timeout=60) as through,
+        httpx.Client(base_url=own.address, timeout=PATIENCE_SECONDS) as http,
+        httpx.Client(base_url=gateway.address, timeout=PATIENCE_SECONDS) as through,
     ):
         assert list(Path("/dev/shm").glob(f"actserve-triton-{gateway.process.pid}-*")), "views go through shared memory"
         for views in ({}, {"num_clips": 4, "num_crops": 3}):
@@ -89,7 +89,7 @@ def test_a_model_is_activated_and_rolled_back_on_the_server(
     }  # fmt: skip
     with (
         running_server(tmp_path / "cache", **environment) as gateway,
-        httpx.Client(base_url=gateway.address, timeout=60) as http,
+        httpx.Client(base_url=gateway.address, timeout=PATIENCE_SECONDS) as http,
         ThreadPoolExecutor(4) as pool,
     ):
         asked = [pool.submit(classify, http, demo_clip, vocabulary="kinetics400") for _ in range(60)]

@@ -31,6 +31,7 @@ from serve.settings import ServeSettings, TritonSettings
 from tests.running_server import running_server
 from tests.tolerances import assert_close
 from tests.triton.core import TritonCore, needs_triton, triton_core
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.triton, needs_triton()]
 
@@ -173,7 +174,7 @@ def test_overload_and_deadline_reach_the_callers(
 
     with (
         running_server(tmp_path / "cache", **environment) as gateway,
-        httpx.Client(base_url=gateway.address, timeout=60) as http,
+        httpx.Client(base_url=gateway.address, timeout=PATIENCE_SECONDS) as http,
         ThreadPoolExecutor(12) as pool,
     ):
         kinds = Counter(pool.map(classify, [http] * 12))

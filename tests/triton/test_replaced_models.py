@@ -63,7 +63,9 @@ def put_back(repository: Path, original: bytes, *, part: str = "video") -> None:
 
 
 def reload(core: TritonCore, part: str = "video") -> None:
-    httpx.post(f"{core.http}/v2/repository/models/tiny_{part}/load", json={}, timeout=60).raise_for_status()
+    httpx.post(
+        f"{core.http}/v2/repository/models/tiny_{part}/load", json={}, timeout=PATIENCE_SECONDS
+    ).raise_for_status()
 
 
 @pytest.fixture
@@ -233,7 +235,7 @@ def test_a_restart_with_another_file_is_refused_by_the_gateway(
     with (
         triton_core(served, tmp_path / "core", options=EXPLICIT, ports=ports) as core,
         running_server(tmp_path / "cache", **gateway_of(ours, core.grpc)) as gateway,
-        httpx.Client(base_url=gateway.address, timeout=60) as http,
+        httpx.Client(base_url=gateway.address, timeout=PATIENCE_SECONDS) as http,
     ):
         expected = logits(ask(http, demo_clip))
         answers, stop = [], threading.Event()
@@ -248,7 +250,9 @@ def test_a_restart_with_another_file_is_refused_by_the_gateway(
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/engine-unavailable")
             assert "contract" in refused.json()["detail"]
             put_back(served, original)
-            httpx.post(f"http://127.0.0.1:{ports.http}/v2/repository/models/tiny_video/load", json={}, timeout=60)
+            httpx.post(
+                f"http://127.0.0.1:{ports.http}/v2/repository/models/tiny_video/load", json={}, timeout=PATIENCE_SECONDS
+            )
             assert eventually(lambda: http.get("/readyz").status_code == 200)
         stop.set()
         asking.join()
@@ -264,7 +268,7 @@ def test_a_server_that_polls_its_repository_is_followed(
     with (
         triton_core(served, tmp_path / "core", options=POLLING) as core,
         running_server(tmp_path / "cache", **gateway_of(ours, core.grpc)) as gateway,
-        httpx.Client(base_url=gateway.address, timeout=60) as http,
+        httpx.Client(base_url=gateway.address, timeout=PATIENCE_SECONDS) as http,
     ):
         assert ask(http, demo_clip).status_code == 200
         original = replace(served)

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.running_server import running_server
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.conftest import opened_page
 from tests.web.editing import choose
 
@@ -28,7 +29,7 @@ def test_a_wrong_answer_is_corrected_and_the_correction_taken_back(
     with (
         running_server(tmp_path / "cache", SERVE_FEEDBACK__ENABLED="true") as server,
         opened_page(browser, server) as page,
-        httpx.Client(base_url=server.address, timeout=30) as http,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
     ):
         expect(page.locator("#correction")).to_be_hidden()
         choose(page, demo_clip)

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.running_server import RunningServer
 from tests.synthetic_video import make_picture
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.editing import choose
 
 pytestmark = pytest.mark.browser
@@ -18,7 +19,9 @@ def test_a_video_gives_bars_marks_and_facts(page: Page, demo_clip: Path, demo_se
     expect(page.locator(".result")).to_have_count(5)
     expect(page.locator("#facts")).to_contain_text("frames")
     with demo_clip.open("rb") as stream:
-        answer = httpx.post(f"{demo_server.address}/v1/classify", files={"video": stream}, timeout=60).json()
+        answer = httpx.post(
+            f"{demo_server.address}/v1/classify", files={"video": stream}, timeout=PATIENCE_SECONDS
+        ).json()
     marks = page.locator("#axis button").evaluate_all("marks => marks.map(mark => Number(mark.dataset.pts))")
     assert marks == pytest.approx(answer["sampling"]["pts_seconds"][0])
     assert page.locator(".name").all_text_contents() == [item["label"] for item in answer["results"]]

@@ -13,6 +13,7 @@ import pytest
 from serve.exit_status import UNUSABLE
 from serve.extras import EXTRAS, MissingExtra, require_extra
 from tests.running_server import ROOT
+from tests.waiting import PATIENCE_SECONDS
 
 NOWHERE = "http://127.0.0.1:9"
 BLOCK = """
@@ -33,7 +34,7 @@ def run_without(module: str, program: str, *words: str, **environment: str) -> s
     code = BLOCK.format(module=module, program=program, words=words)
     return subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, cwd=ROOT, timeout=120, env={**os.environ, **environment},
+        capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS, env={**os.environ, **environment},
     )  # fmt: skip
 
 

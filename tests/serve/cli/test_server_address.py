@@ -16,6 +16,7 @@ from serve.cli.calls import DEFAULT_SERVER
 from serve.server import address_of
 from serve.settings import ServeSettings
 from tests.running_server import ROOT, RunningServer
+from tests.waiting import PATIENCE_SECONDS
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -24,7 +25,8 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     others = {name: value for name, value in os.environ.items() if name != variables.SERVER}
     return subprocess.run(
         [str(Path(sys.executable).with_name("actserve")), *words],
-        capture_output=True, text=True, cwd=ROOT, timeout=60, env={**others, **environment}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS,
+        env={**others, **environment}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def test_the_variable_is_printed_at_start_and_works_as_printed(demo_server: Runn
     command = line.strip().removeprefix("commands").strip()
     shown = subprocess.run(
         f"{command} && {Path(sys.executable).with_name('actserve')} vocab list",
-        shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60,
+        shell=True, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     assert "demo@" in shown.stdout, shown.stderr
 
@@ -153,7 +155,9 @@ def test_what_cannot_be_undone_is_asked_for(demo_server: RunningServer, words: l
     ids=["actserve", "training", "export"],
 )
 def test_every_command_line_says_its_version(command: list[str]) -> None:
-    shown = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    shown = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS, check=True
+    )
     assert shown.stdout.startswith("actserve ") and len(shown.stdout.splitlines()) == 1
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.running_server import ROOT, RunningServer
+from tests.waiting import PATIENCE_SECONDS
 
 
 def send(command: str) -> httpx.Response:
@@ -24,7 +25,7 @@ def send(command: str) -> httpx.Response:
     fields = dict(word.split("=", 1) for word in given.fields)
     files = {name: (ROOT / value[1:]).read_bytes() for name, value in fields.items() if value.startswith("@")}
     data = {name: value for name, value in fields.items() if name not in files}
-    return httpx.post(given.url, files=files, data=data, timeout=60)
+    return httpx.post(given.url, files=files, data=data, timeout=PATIENCE_SECONDS)
 
 
 def test_the_printed_request_works(demo_server: RunningServer, demo_clip: Path) -> None:
@@ -34,18 +35,20 @@ def test_the_printed_request_works(demo_server: RunningServer, demo_clip: Path) 
     assert answer.status_code == 200, answer.text
     assert "walking" in answer.json()["results"][0]["label"]
     if shutil.which("curl") is not None:
-        shown = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+        shown = subprocess.run(
+            command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS, check=True
+        )
         assert '"results"' in shown.stdout
 
 
 def test_the_example_is_small_and_is_served(demo_server: RunningServer) -> None:
     example = Path(ROOT / "serve" / "web" / "example.mp4")
     assert example.stat().st_size < 2**14
-    served = httpx.get(f"{demo_server.address}/web/example.mp4")
+    served = httpx.get(f"{demo_server.address}/web/example.mp4", timeout=PATIENCE_SECONDS)
     assert served.content == example.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["page", "API"])
 def test_the_printed_addresses_answer(demo_server: RunningServer, name: str) -> None:
     (line,) = [line for line in demo_server.log if re.match(rf"  {name} ", line)]
-    assert httpx.get(line.split()[1]).status_code == 200
+    assert httpx.get(line.split()[1], timeout=PATIENCE_SECONDS).status_code == 200

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.running_server import ROOT
+from tests.waiting import PATIENCE_SECONDS
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -15,7 +16,7 @@ NOWHERE = "http://127.0.0.1:9"
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(Path(sys.executable).with_name("actserve")), *words],
-        capture_output=True, text=True, cwd=ROOT, timeout=60, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS, stdin=subprocess.DEVNULL,
         env={**os.environ, "ACTSERVE_SERVER": NOWHERE, **environment},
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from serve.settings import ServeSettings
 from serve.video.workers import DecodePool, ViewRequest
 from tests.running_server import RunningServer, running_server
 from tests.tolerances import tolerance
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 LABELS = ("clapping", "playing drums", "swimming", "yawning")
 LOGITS = tolerance(100.0)  # of the largest scale a contract has here
@@ -34,7 +34,7 @@ def server(repository: Path, tmp_path: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def http(server: RunningServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.address, timeout=60) as client:
+    with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -84,14 +84,14 @@ def test_activations_under_load_fail_no_request_and_mix_no_versions(
     stop, answers, faults = threading.Event(), [], []
 
     def ask() -> None:
-        with httpx.Client(base_url=server.address, timeout=60) as own:
+        with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as own:
             while not stop.is_set():
                 response = classify(own, clip, vocabulary="words", top_k=10)
                 (answers if response.status_code == 200 else faults).append(response.json())
 
     def change() -> None:
         """Vocabularies change beside it."""
-        with httpx.Client(base_url=server.address, timeout=60) as own:
+        with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as own:
             for number in range(10):
                 patch = {"add": [f"label {number}"]}
                 changed = own.patch("/v1/vocabularies/words", json=patch, headers={"If-Match": "*"})
@@ -176,14 +176,14 @@ def test_an_activation_survives_kill_and_holds_until_the_setting_changes(
     def start(model: str) -> Any:
         return running_server(tmp_path / "cache", SERVE_REPOSITORY=str(repository), SERVE_MODEL=model)
 
-    with start("tiny@1") as server, httpx.Client(base_url=server.address, timeout=60) as http:
+    with start("tiny@1") as server, httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http:
         assert http.post("/v1/models/tiny:activate", json={"version": 2}, headers={"Prefer": "wait=60"}).is_success
         server.process.kill()
-    with start("tiny@1") as server, httpx.Client(base_url=server.address, timeout=60) as http:
+    with start("tiny@1") as server, httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http:
         assert classify(http, clip).json()["model"]["version"] == "2"
         back = http.post("/v1/models/tiny:rollback", headers={"Prefer": "wait=60"}).json()
         assert back["default"] == "tiny@1"  # staged again: a restart loads what is active alone
-    with start("other") as server, httpx.Client(base_url=server.address, timeout=60) as http:
+    with start("other") as server, httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http:
         assert classify(http, clip).json()["model"]["name"] == "other"
 
 
@@ -199,8 +199,8 @@ def test_gateways_of_one_store_follow_each_other(
     with (
         running_server(tmp_path / "one", **shared) as one,
         running_server(tmp_path / "two", **shared) as two,
-        httpx.Client(base_url=one.address, timeout=60) as first,
-        httpx.Client(base_url=two.address, timeout=60) as second,
+        httpx.Client(base_url=one.address, timeout=PATIENCE_SECONDS) as first,
+        httpx.Client(base_url=two.address, timeout=PATIENCE_SECONDS) as second,
     ):
         assert first.post("/v1/models/tiny:activate", json={"version": 2}, headers={"Prefer": "wait=60"}).is_success
         assert eventually(lambda: second.get("/v1/models").json()["default"] == "tiny@2")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.running_server import RunningServer, running_server
+from tests.waiting import PATIENCE_SECONDS
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 
@@ -159,7 +160,7 @@ def restarted(tmp_path: Path) -> Iterator[Any]:
 
 
 def client(server: RunningServer) -> httpx.Client:
-    return httpx.Client(base_url=server.address, timeout=60)
+    return httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS)
 
 
 def test_a_restart_without_its_cache_encodes_the_examples_again(

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.running_server import running_server
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 LISTENED = 40.0  # seconds, fewer than those between two polls: what shows by then came by LISTEN
 NEW = {"If-None-Match": "*"}
@@ -33,8 +33,8 @@ def test_gateways_share_what_they_know(postgres_url: str, tmp_path: Path, demo_c
     with (
         running_server(tmp_path / "one", **poll) as one,
         running_server(tmp_path / "two", **poll) as two,
-        httpx.Client(base_url=one.address, timeout=60) as first,
-        httpx.Client(base_url=two.address, timeout=60) as second,
+        httpx.Client(base_url=one.address, timeout=PATIENCE_SECONDS) as first,
+        httpx.Client(base_url=two.address, timeout=PATIENCE_SECONDS) as second,
     ):
         assert eventually(lambda: _listeners(postgres_url) == 2)
         first.put("/v1/vocabularies/pets", json={"labels": TWO}, headers={"If-None-Match": "*"})
@@ -45,7 +45,10 @@ def test_gateways_share_what_they_know(postgres_url: str, tmp_path: Path, demo_c
         first.delete("/v1/vocabularies/pets", headers={"If-Match": "*"})
         assert eventually(lambda: version(second, "pets") is None, LISTENED)
     del poll["SERVE_VOCABULARIES__POLL_SECONDS"]
-    with running_server(tmp_path / "one", **poll) as one, httpx.Client(base_url=one.address, timeout=60) as first:
+    with (
+        running_server(tmp_path / "one", **poll) as one,
+        httpx.Client(base_url=one.address, timeout=PATIENCE_SECONDS) as first,
+    ):
         _outage(first, postgres_url, demo_clip)
 
 
@@ -53,7 +56,7 @@ def test_characters_that_postgresql_cannot_store_are_refused(postgres_url: str, 
     url = "/v1/vocabularies/pets"
     with (
         running_server(tmp_path / "one", SERVE_STORE_URL=postgres_url) as server,
-        httpx.Client(base_url=server.address, timeout=60) as http,
+        httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
     ):
         documents: list[dict[str, Any]] = [
             {"labels": ["a\0b"]},
@@ -147,8 +150,8 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
     with (
         running_server(tmp_path / "one", **shared) as one,
         running_server(tmp_path / "two", **shared) as two,
-        httpx.Client(base_url=one.address, timeout=60) as first,
-        httpx.Client(base_url=two.address, timeout=60) as second,
+        httpx.Client(base_url=one.address, timeout=PATIENCE_SECONDS) as first,
+        httpx.Client(base_url=two.address, timeout=PATIENCE_SECONDS) as second,
     ):
         first.put("/v1/vocabularies/pets", json={"labels": TWO}, headers={"If-None-Match": "*"})
         assert eventually(lambda: version(second, "pets") == 1)

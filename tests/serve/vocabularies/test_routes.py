@@ -13,6 +13,7 @@ import pytest
 from tests.running_server import ROOT, RunningServer, running_server
 from tests.shared_data import LABELS, needs_shared
 from tests.tolerances import tolerance
+from tests.waiting import PATIENCE_SECONDS
 
 TWO = ["a person in red walking to the left", "a person in red walking to the right"]
 NEW = {"If-None-Match": "*"}
@@ -217,7 +218,7 @@ def test_a_killed_server_starts_with_everything_it_acknowledged(tmp_path: Path, 
     for start in range(2):
         with (
             running_server(tmp_path) as server,
-            httpx.Client(base_url=server.address, timeout=60) as http,
+            httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
         ):
             if start == 0:
                 put(http, "mine", TWO, NEW)

@@ -12,6 +12,7 @@ import pytest
 from serve.store.database import Database, sqlite_url
 from serve.vocabularies.store import VocabularyStore
 from tests.running_server import ROOT, running_server
+from tests.waiting import PATIENCE_SECONDS
 
 DUMP = ROOT / "tests" / "golden" / "store" / "faulty_vocabularies.sql"
 
@@ -38,7 +39,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A server that was started on such a store."""
     folder = tmp_path_factory.mktemp("old")
     restore(folder / "data" / "actserve.db")
-    with running_server(folder) as server, httpx.Client(base_url=server.address, timeout=120) as client:
+    with running_server(folder) as server, httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 

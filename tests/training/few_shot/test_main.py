@@ -19,6 +19,7 @@ from tests.running_server import ROOT, running_server
 from tests.small_repository import shifted
 from tests.training.conftest import CLASSES, write_clip
 from tests.training.lists import read_rows
+from tests.waiting import PATIENCE_SECONDS
 from training.__main__ import app, main
 from training.checkpoints.own import save_checkpoint
 from training.data.lists.labels import entries_of
@@ -166,7 +167,7 @@ def test_a_server_given_the_shots_fits_the_same_prototypes(
             f"{server.address}/v1/classify",
             files={"video": clip.read_bytes()},
             data={"vocabulary": "shots"},
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
     examples = response.json()["examples"]
     fit = document["draws"][1]["methods"]["prototypes"]["fit"]
