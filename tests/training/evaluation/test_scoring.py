@@ -12,7 +12,7 @@ from serve.scoring import reduce_logits
 from serve.text.tokenizer import pad_rows
 from tests.models import FAMILIES, tiny_actionclip, tiny_xclip, write_tokenizer
 from tests.tolerances import assert_close, tolerance
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.own import Checkpoint, CheckpointError
 from training.config import ConfigError
 from training.data.prompts import tokenizer_of
 from training.evaluation.errors import EvaluationError
@@ -131,14 +131,23 @@ def test_protocols_nobody_can_follow_are_refused(changes: dict[str, object], wor
         protocol_of(tiny_actionclip("meanP"), **changes)  # type: ignore[arg-type]
 
 
-def test_weights_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
-    checkpoint = tiny_xclip()
-    checkpoint.weights["mit.positional_embedding"] = torch.full_like(
-        checkpoint.weights["mit.positional_embedding"], torch.nan
-    )
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    checkpoint = _with_positions(torch.nan)
+    with pytest.raises(CheckpointError, match="mit.positional_embedding"):
+        scorer_of(checkpoint, protocol_of(checkpoint), tmp_path)
+
+
+def test_finite_weights_whose_logits_overflow_are_reported(tmp_path: Path) -> None:
+    checkpoint = _with_positions(torch.finfo(torch.float32).max)
     scorer = scorer_of(checkpoint, protocol_of(checkpoint), tmp_path)
     with pytest.raises(EvaluationError, match="not finite"):
         scorer.logits(some_views(checkpoint)[:, :1])
+
+
+def _with_positions(value: float) -> Checkpoint:
+    checkpoint, name = tiny_xclip(), "mit.positional_embedding"
+    checkpoint.weights[name] = torch.full_like(checkpoint.weights[name], value)
+    return checkpoint
 
 
 def test_a_foreign_tokenizer_has_to_be_given() -> None:
