@@ -19,7 +19,7 @@ from training.config import ConfigError, RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RankInfo:
     """This process among all that train together."""
 
     rank: int
@@ -32,26 +32,26 @@ class Place:
         return self.rank == 0
 
 
-def place_among_ranks() -> tuple[int, int]:
+def rank_and_count() -> tuple[int, int]:
     """(rank, number of processes)."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Place]:
+def process_group(device: torch.device) -> Iterator[RankInfo]:
     """Join the processes `torchrun` started, if it did; this one computes on a device."""
     begins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if begins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        rank, count = place_among_ranks()
-        yield Place(rank=rank, count=count, device=device)
+        rank, count = rank_and_count()
+        yield RankInfo(rank=rank, count=count, device=device)
     finally:
         if begins:
             dist.destroy_process_group()
 
 
-def share_of(batch_size: int, num_ranks: int) -> int:
+def local_batch_size(batch_size: int, num_ranks: int) -> int:
     """Samples of a batch that each process takes.
 
     Raises:
@@ -62,29 +62,29 @@ def share_of(batch_size: int, num_ranks: int) -> int:
     return batch_size // num_ranks
 
 
-def check_shares(run: RunConfig, num_ranks: int) -> None:
+def check_batch_split(run: RunConfig, num_ranks: int) -> None:
     """Raises ConfigError where the batch cannot be shared out evenly."""
-    share = share_of(run.batch_size, num_ranks)
+    share = local_batch_size(run.batch_size, num_ranks)
     if run.micro_batch and share % run.micro_batch:
         raise ConfigError(f"run.micro_batch: a divisor of a process's share {share} is needed: {run.micro_batch}")
 
 
-def gathered(rows: Tensor) -> Tensor:
+def all_gather(rows: Tensor) -> Tensor:
     """Rows [B/n, ...] of every process as one batch [B, ...] in its order; gradients flow back to their process.
 
     Each process then computes the loss of the whole batch; gathering adds up their gradients, which are alike, and the
     mean that data-parallel training takes afterwards divides by their number again.
     """
-    count = place_among_ranks()[1]
+    count = rank_and_count()[1]
     if count == 1:
         return rows
     parts = differentiable.all_gather(rows.contiguous())
     return torch.stack(parts, dim=1).flatten(0, 1)  # sample i of process r stands at i * n + r
 
 
-def gathered_objects(rows: list[Any]) -> list[Any]:
+def all_gather_objects(rows: list[Any]) -> list[Any]:
     """Rows of every process, those of the first process first."""
-    count = place_among_ranks()[1]
+    count = rank_and_count()[1]
     if count == 1:
         return rows
     parts: list[Any] = [None] * count
@@ -94,7 +94,7 @@ def gathered_objects(rows: list[Any]) -> list[Any]:
 
 def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
     """Means of scalars over the processes."""
-    count = place_among_ranks()[1]
+    count = rank_and_count()[1]
     if count > 1:
         joined_values = torch.stack([value.detach().float() for value in values.values()])
         dist.all_reduce(joined_values)
@@ -102,16 +102,16 @@ def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def any_of_ranks(fact: bool, device: torch.device) -> bool:
+def any_rank(fact: bool, device: torch.device) -> bool:
     """Whether it is so on any process."""
-    if place_among_ranks()[1] == 1:
+    if rank_and_count()[1] == 1:
         return fact
     flag = torch.tensor(float(fact), device=device)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX)
     return bool(flag.item())
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when every process is here."""
-    if place_among_ranks()[1] > 1:
+    if rank_and_count()[1] > 1:
         dist.barrier()

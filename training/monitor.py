@@ -81,7 +81,7 @@ class Monitor:
 
 
 @contextmanager
-def monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
+def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
     """Tell of a run that goes from `first_step` to `steps`; what a stopped run reported beyond that is removed."""
     if not is_first:
         yield Monitor(None, None, out)

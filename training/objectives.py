@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.distributed import gathered
+from training.distributed import all_gather
 from training.losses import actionclip_kl, soft_cross_entropy
 from training.models.base import VideoTextModel
 
@@ -104,7 +104,7 @@ def sigmoid_losses(logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
 
 def pair_losses(paired: Paired, targets: Mapping[str, Tensor]) -> Losses:
     """ActionCLIP's loss of the whole batch of all processes."""
-    video, text, labels = gathered(paired.video), gathered(paired.text), gathered(targets["label"])
+    video, text, labels = all_gather(paired.video), all_gather(paired.text), all_gather(targets["label"])
     return {"label": actionclip_kl(paired.scale * video @ text.T, labels)}
 
 

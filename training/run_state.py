@@ -22,7 +22,7 @@ from training.checkpoints.start import starting_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, completed, differences, plain
 from training.contracts import scoring_of, text_of
 from training.data.clips.rules import preprocess_of, sampling_of
-from training.distributed import Place, wait_for_all
+from training.distributed import RankInfo, barrier
 from training.models.adapters import merged_weights
 from training.models.base import VideoTextModel
 from training.optimisers import make_optimiser
@@ -70,7 +70,7 @@ class RunState:
             self.average.n_averaged += 1
 
 
-def begin(config: TrainConfig, place: Place) -> RunState:
+def begin(config: TrainConfig, rank_info: RankInfo) -> RunState:
     """A fresh state, or that of the checkpoint in the run's folder.
 
     Raises:
@@ -78,21 +78,21 @@ def begin(config: TrainConfig, place: Place) -> RunState:
         CheckpointError: the weights to begin from are not finite.
     """
     path = Path(config.run.out) / LAST
-    model = starting_model(config.model).to(place.device)
+    model = starting_model(config.model).to(rank_info.device)
     require_finite(model.state_dict(), f"model.start: {config.model.start}")
     average = moving_average(model, config.optim.ema) if config.optim.ema else None
     state = RunState(path, model, average, make_optimiser(model.named_parameters(), config.optim))
     if path.is_file():
-        _restore(state, config, place)
+        _restore(state, config, rank_info)
     state.skipped = skipped_steps(path.parent)
-    if place.is_first:
+    if rank_info.is_first:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(RESOLVED).write_text(as_yaml(config), encoding="utf-8")
-    wait_for_all()
+    barrier()
     return state
 
 
-def _restore(state: RunState, config: TrainConfig, place: Place) -> None:
+def _restore(state: RunState, config: TrainConfig, rank_info: RankInfo) -> None:
     """Continue from the last checkpoint, and compare with the best one."""
     saved = load_checkpoint(state.path)
     _refuse_other(saved.provenance.get("config") or {}, config)
@@ -106,12 +106,12 @@ def _restore(state: RunState, config: TrainConfig, place: Place) -> None:
     state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
     state.best = _best_of(state.path.with_name(BEST))
     logger.info("going on from step %d of %s", state.step, state.path)
-    before = kept.get("processes", place.count)
-    if before != place.count:
+    before = kept.get("processes", rank_info.count)
+    if before != rank_info.count:
         logger.warning(
             "the run goes on with %d processes instead of %d: each step sees the same clips, but dropout, mixup and "
             "cutmix draw other numbers, and sums round otherwise",
-            place.count,
+            rank_info.count,
             before,
         )
 
@@ -179,19 +179,19 @@ def moving_average(model: nn.Module, ema: float) -> AveragedModel:
     return average
 
 
-def keep(state: RunState, config: TrainConfig, source: Source, place: Place) -> None:
+def keep(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
     """Write the checkpoint to go on from; the first process writes."""
-    if place.is_first:
-        save_checkpoint(state.path, checkpoint_of(state, config, source, num_processes=place.count))
-    wait_for_all()
+    if rank_info.is_first:
+        save_checkpoint(state.path, checkpoint_of(state, config, source, num_processes=rank_info.count))
+    barrier()
 
 
-def keep_best(state: RunState, config: TrainConfig, source: Source, place: Place) -> None:
+def keep_best(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
     """Write the weights that were just measured as the best; the first process writes."""
-    if place.is_first:
-        checkpoint = checkpoint_of(state, config, source, num_processes=place.count)
+    if rank_info.is_first:
+        checkpoint = checkpoint_of(state, config, source, num_processes=rank_info.count)
         save_checkpoint(state.path.with_name(BEST), replace(checkpoint, training_state={}))
-    wait_for_all()
+    barrier()
 
 
 def checkpoint_of(state: RunState, config: TrainConfig, source: Source, *, num_processes: int = 1) -> Checkpoint:

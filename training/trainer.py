@@ -27,14 +27,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.config import ConfigError, TrainConfig
 from training.data.augmentation.mixing import Mixing, smoothed_targets
-from training.data.clips.reader import draws_of
+from training.data.clips.reader import sample_rngs
 from training.data.clips.rules import normalised, preprocess_of
 from training.devices import computing_in, device_named
-from training.distributed import Place, any_of_ranks, check_shares, joined, mean_over_ranks, wait_for_all
+from training.distributed import RankInfo, any_rank, barrier, check_batch_split, mean_over_ranks, process_group
 from training.finite import are_finite, first_non_finite_output, gradient_norm, non_finite_names, shortened
 from training.log_file import LOG, log_file
-from training.monitor import Monitor, losses_text, monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
+from training.open_monitor import Monitor, losses_text, open_monitor
 from training.run_state import RunState, begin, keep, keep_best, note_skipped
 from training.schedules import Clock, Schedule, schedule_of
 from training.sources.registry import Source, make_source
@@ -44,11 +44,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class TrainContext:
     """What stays the same through a run."""
 
     config: TrainConfig
-    place: Place
+    rank_info: RankInfo
     source: Source
     objective: Objective
     encoder: nn.Module  # the model as a step calls it
@@ -75,44 +75,44 @@ def train(config: TrainConfig) -> Path:
         torch.set_num_threads(config.run.threads)
     device = device_named(config.run.device, key="run.device")
     precision = computing_in(config.run.precision, device, key="run.precision")
-    with joined(device) as place, StopSignal() as stop:
-        check_shares(config.run, place.count)
+    with process_group(device) as rank_info, StopSignal() as stop:
+        check_batch_split(config.run, rank_info.count)
         set_seeds(config.run.seed)
         source = make_source(config)
-        length = length_of(config, source)
-        state = begin(config, place)
-        setting = setting_of(config, source, state, place, precision=precision, length=length)
+        length = run_length(config, source)
+        state = begin(config, rank_info)
+        context = make_context(config, source, state, rank_info, precision=precision, length=length)
         with (
-            log_file(Path(config.run.out) / LOG, is_written=place.is_first),
-            monitor(
-                Path(config.run.out), first_step=state.step, steps=setting.steps, is_first=place.is_first
-            ) as telling,
+            log_file(Path(config.run.out) / LOG, is_written=rank_info.is_first),
+            open_monitor(
+                Path(config.run.out), first_step=state.step, steps=context.steps, is_first=rank_info.is_first
+            ) as monitor,
         ):
-            loop(state, setting, telling=telling, stop=stop)
+            loop(state, context, monitor=monitor, stop=stop)
         return state.path
 
 
-def setting_of(
+def make_context(
     config: TrainConfig,
     source: Source,
     state: RunState,
-    place: Place,
+    rank_info: RankInfo,
     *,
     precision: Callable[[], AbstractContextManager[Any]],
     length: tuple[int, float],
-) -> Setting:
+) -> TrainContext:
     """What a run needs beside its state; `length` is in steps, of the run and of an epoch.
 
     Raises:
         ConfigError: the objective does not exist, or does not go with the rest.
     """
     steps, epoch_steps = length
-    return Setting(
+    return TrainContext(
         config=config,
-        place=place,
+        rank_info=rank_info,
         source=source,
         objective=objective_of(config, source),
-        encoder=wrapped(state.model, config, place),
+        encoder=wrap_model(state.model, config, rank_info),
         rate_of=schedule_of(config.optim),
         precision=precision,
         steps=steps,
@@ -120,117 +120,117 @@ def setting_of(
     )
 
 
-def loop(state: RunState, setting: Setting, *, telling: Monitor, stop: StopSignal) -> None:
+def loop(state: RunState, context: TrainContext, *, monitor: Monitor, stop: StopSignal) -> None:
     """Run step by step from the state's own on.
 
     Raises:
         NonFiniteError: a step gave NaN or infinity; the next run leaves it out.
         StoppedError: the run was asked to stop, and its state is saved.
     """
-    run, first_step, begun, before = setting.config.run, state.step, time.perf_counter(), state.seconds
+    run, first_step, begun, before = context.config.run, state.step, time.perf_counter(), state.seconds
     losses: dict[str, Tensor] = {}
-    for clips, indices in setting.source.batches(first_step=state.step) if state.step < setting.steps else ():
+    for clips, indices in context.source.batches(first_step=state.step) if state.step < context.steps else ():
         if state.step + 1 in state.skipped:
             logger.info("step %d is left out: %s", state.step + 1, state.skipped[state.step + 1])
             state.skip_step()
         else:
-            losses = take_step(state, setting, clips, indices)
+            losses = take_step(state, context, clips, indices)
             state.step += 1
         state.seconds = before + time.perf_counter() - begun
-        is_last = state.step == setting.steps
+        is_last = state.step == context.steps
         if losses and (state.step % run.log_every == 0 or is_last):
             speed = (state.step - first_step) * run.batch_size / (time.perf_counter() - begun)
-            tell(state, setting, mean_over_ranks(losses), telling=telling, clips_per_second=speed)
-        if state.step % setting.every(run.evaluate_every) == 0 or is_last:
-            evaluate(state, setting, telling=telling)
-        is_stopped = any_of_ranks(stop.is_asked, setting.place.device)
-        if state.step % setting.every(run.save_every) == 0 or is_last or is_stopped:
-            keep(state, setting.config, setting.source, setting.place)
+            log_step(state, context, mean_over_ranks(losses), monitor=monitor, clips_per_second=speed)
+        if state.step % context.every(run.evaluate_every) == 0 or is_last:
+            evaluate(state, context, monitor=monitor)
+        is_stopped = any_rank(stop.is_asked, context.rank_info.device)
+        if state.step % context.every(run.save_every) == 0 or is_last or is_stopped:
+            keep(state, context.config, context.source, context.rank_info)
         if is_last:
             return
         if is_stopped:
-            reason = f"stopped at step {state.step} of {setting.steps}; the same command goes on from there"
+            reason = f"stopped at step {state.step} of {context.steps}; the same command goes on from there"
             raise StoppedError(reason, number=stop.number)
 
 
-def evaluate(state: RunState, setting: Setting, *, telling: Monitor) -> None:
+def evaluate(state: RunState, context: TrainContext, *, monitor: Monitor) -> None:
     """Measure the weights of this step; the best ones so far become `best.pt` at once."""
-    measured = setting.source.measure(state.best_weights)
-    telling.evaluation(state.step, measured)
+    measured = context.source.measure(state.best_weights)
+    monitor.evaluation(state.step, measured)
     if state.note({"step": state.step, **measured.figures}):
-        keep_best(state, setting.config, setting.source, setting.place)
+        keep_best(state, context.config, context.source, context.rank_info)
 
 
-def take_step(state: RunState, setting: Setting, clips: Tensor, indices: Tensor) -> dict[str, Tensor]:
+def take_step(state: RunState, context: TrainContext, clips: Tensor, indices: Tensor) -> dict[str, Tensor]:
     """Forward, loss, backward, step; returns the losses [] of this process.
 
     Raises:
         NonFiniteError: a loss, a gradient or a new weight is NaN or infinite.
     """
-    config, optim = setting.config, setting.config.optim
-    set_seeds(config.run.seed, state.step, setting.place.rank)
-    now = Clock(step=state.step, steps=setting.steps, epoch_steps=setting.epoch_steps)
+    config, optim = context.config, context.config.optim
+    set_seeds(config.run.seed, state.step, context.rank_info.rank)
+    now = Clock(step=state.step, steps=context.steps, epoch_steps=context.epoch_steps)
     for group in state.optimiser.param_groups:
-        group["lr"] = setting.rate_of(now, group["peak"], optim)
+        group["lr"] = context.rate_of(now, group["peak"], optim)
     state.model.train()
-    batch = batch_of(clips, indices, setting, step=state.step)
+    batch = make_batch(clips, indices, context, step=state.step)
     state.optimiser.zero_grad(set_to_none=True)
     losses = backward(
-        setting.encoder,
+        context.encoder,
         batch,
-        setting.objective,
-        weights=setting.source.weights,
+        context.objective,
+        weights=context.source.weights,
         micro_batch=config.run.micro_batch,
-        precision=setting.precision,
+        precision=context.precision,
     )
     trained = [item for item in state.model.parameters() if item.requires_grad]
     norm = gradient_norm(trained)
-    if any_of_ranks(not are_finite([*losses.values(), norm.square()]), setting.place.device):  # Adam squares it
-        refuse_step(state, setting, non_finite_part(state, setting, batch, losses))
+    if any_rank(not are_finite([*losses.values(), norm.square()]), context.rank_info.device):  # Adam squares it
+        refuse_step(state, context, non_finite_part(state, context, batch, losses))
     if optim.clip_norm:
         nn.utils.clip_grads_with_norm_(trained, optim.clip_norm, norm)
     state.optimiser.step()
     if optim.highest_scale:
         with torch.no_grad():
             state.model.logit_scale.clamp_(max=math.log(optim.highest_scale))
-    if any_of_ranks(not are_finite(state.model.state_dict().values()), setting.place.device):
+    if any_rank(not are_finite(state.model.state_dict().values()), context.rank_info.device):
         names = non_finite_names(state.model.state_dict()) or ["those of another process"]
-        refuse_step(state, setting, f"the weights after the step: {shortened(names)}")
+        refuse_step(state, context, f"the weights after the step: {shortened(names)}")
     if state.average is not None:
         state.average.update_parameters(state.model)
     return losses
 
 
-def refuse_step(state: RunState, setting: Setting, part: str) -> NoReturn:
+def refuse_step(state: RunState, context: TrainContext, part: str) -> NoReturn:
     """End the run at a step that is not finite; the next run leaves it out.
 
     Raises:
         NonFiniteError: always.
     """
     step = state.step + 1
-    if setting.place.is_first:
+    if context.rank_info.is_first:
         note_skipped(state.path.parent, step, part)
-    wait_for_all()
+    barrier()
     raise NonFiniteError(
-        f"step {step} of {setting.steps}: not finite is {part}. Nothing of this step is kept: the same command goes on "
+        f"step {step} of {context.steps}: not finite is {part}. Nothing of this step is kept: the same command goes on "
         f"from {'the last checkpoint' if state.path.is_file() else 'the start'} and leaves out the batch of this step "
         f"({len(state.skipped) + 1} so far). If further steps fail, begin a run with a lower optim.lr, "
         "optim.clip_norm=1 or run.precision=fp32 in another folder"
     )
 
 
-def non_finite_part(state: RunState, setting: Setting, batch: StepBatch, losses: Mapping[str, Tensor]) -> str:
+def non_finite_part(state: RunState, context: TrainContext, batch: StepBatch, losses: Mapping[str, Tensor]) -> str:
     """The first part of a step that is not finite, in the order of computation."""
     if not are_finite([batch.frames]):
         return "the input: normalised clips"
     if tasks := non_finite_names(losses):
-        parts = batch.parts(setting.config.run.micro_batch or len(batch.frames), own_tokens=setting.objective.is_paired)
+        parts = batch.parts(context.config.run.micro_batch or len(batch.frames), own_tokens=context.objective.is_paired)
         encoder = Encoder(state.model)
-        set_seeds(setting.config.run.seed, state.step, setting.place.rank)
+        set_seeds(context.config.run.seed, state.step, context.rank_info.rank)
         module = first_non_finite_output(
             encoder,
-            lambda: [encoder(part, is_paired=setting.objective.is_paired) for part in parts],
-            context=setting.precision,
+            lambda: [encoder(part, is_paired=context.objective.is_paired) for part in parts],
+            context=context.precision,
         )
         losses_named = f"the loss of {shortened(tasks)}"
         return f"{losses_named}, first the output of {module.removeprefix('model.')}" if module else losses_named
@@ -238,24 +238,24 @@ def non_finite_part(state: RunState, setting: Setting, batch: StepBatch, losses:
     names = non_finite_names(gradients)[::-1]  # backward goes from the last part to the first
     if names:
         return f"the gradient of {shortened(names)}"
-    return "a value of another process" if setting.place.count > 1 else "the square of the gradient"
+    return "a value of another process" if context.rank_info.count > 1 else "the square of the gradient"
 
 
-def tell(
-    state: RunState, setting: Setting, losses: dict[str, float], *, telling: Monitor, clips_per_second: float
+def log_step(
+    state: RunState, context: TrainContext, losses: dict[str, float], *, monitor: Monitor, clips_per_second: float
 ) -> None:
     """Log losses, rates and speed."""
     rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
-    telling.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
+    monitor.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
     losses_shown = losses_text(losses, digits=6)
-    logger.info("step %d/%d %s %.1f clips/s", state.step, setting.steps, losses_shown, clips_per_second)
+    logger.info("step %d/%d %s %.1f clips/s", state.step, context.steps, losses_shown, clips_per_second)
 
 
-def batch_of(clips: Tensor, indices: Tensor, setting: Setting, *, step: int) -> StepBatch:
+def make_batch(clips: Tensor, indices: Tensor, context: TrainContext, *, step: int) -> StepBatch:
     """Clips uint8 [b, T, 3, S, S] and what they show -> what the objective needs, on the device."""
-    config, source, device = setting.config, setting.source, setting.place.device
+    config, source, device = context.config, context.source, context.rank_info.device
     frames = normalised(clips.to(device, non_blocking=True), preprocess_of(config.data))
-    if setting.objective.is_paired:
+    if context.objective.is_paired:
         tokens, targets = source.sample_tokens(indices, step), {"label": indices}
     else:
         tokens, loss = source.tokens(step), config.loss
@@ -265,8 +265,8 @@ def batch_of(clips: Tensor, indices: Tensor, setting: Setting, *, step: int) -> 
         }
         if loss.mixup or loss.cutmix:
             mixing = Mixing(mixup_alpha=loss.mixup, cutmix_alpha=loss.cutmix, cutmix_share=cutmix_share(config))
-            draws = draws_of((config.run.seed, step, setting.place.rank))
-            frames, targets["label"] = mixing.mix(frames, targets["label"], draws=draws)
+            rngs = sample_rngs((config.run.seed, step, context.rank_info.rank))
+            frames, targets["label"] = mixing.mix(frames, targets["label"], rngs=rngs)
     return StepBatch(
         frames=frames,
         tokens=tokens.to(device),
@@ -304,7 +304,7 @@ def objective_of(config: TrainConfig, source: Source) -> Objective:
     return objective
 
 
-def length_of(config: TrainConfig, source: Source) -> tuple[int, float]:
+def run_length(config: TrainConfig, source: Source) -> tuple[int, float]:
     """(steps of the run, steps of an epoch); a source without end has one epoch.
 
     Raises:
@@ -322,19 +322,19 @@ def length_of(config: TrainConfig, source: Source) -> tuple[int, float]:
     return steps, epoch_steps
 
 
-def wrapped(model: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
+def wrap_model(model: nn.Module, config: TrainConfig, rank_info: RankInfo) -> nn.Module:
     """The model as a step calls it: compiled, and exchanging gradients, where that is asked for."""
     encoder: nn.Module = Encoder(model)  # type: ignore[arg-type]
     if config.run.compile:
         encoder = torch.compile(encoder)  # type: ignore[assignment]
-    check_batch_norms(model, config, place)
-    if place.count == 1:
+    check_batch_norms(model, config, rank_info)
+    if rank_info.count == 1:
         return encoder
     nn.SyncBatchNorm.convert_sync_batchnorm(model)  # children are replaced in place
     return DistributedDataParallel(encoder, find_unused_parameters=True)
 
 
-def check_batch_norms(model: nn.Module, config: TrainConfig, place: Place) -> None:
+def check_batch_norms(model: nn.Module, config: TrainConfig, rank_info: RankInfo) -> None:
     """Refuse to split a batch where batch norms would see its parts instead of the whole.
 
     Over several GPUs SyncBatchNorm gives each of them the statistics of the whole batch; only the order of the sums
@@ -347,9 +347,9 @@ def check_batch_norms(model: nn.Module, config: TrainConfig, place: Place) -> No
     if not norms:
         return
     found = f"the model has batch norms ({shortened(norms)}), which would see a part of the batch instead of the whole"
-    if config.run.micro_batch and config.run.micro_batch < config.run.batch_size // place.count:
+    if config.run.micro_batch and config.run.micro_batch < config.run.batch_size // rank_info.count:
         raise ConfigError(f"run.micro_batch: {found}, so the loss would be another; 0 or a smaller run.batch_size")
-    if place.count > 1 and place.device.type != "cuda":
+    if rank_info.count > 1 and rank_info.device.type != "cuda":
         raise ConfigError(f"run.device: {found}; several processes need GPUs (SyncBatchNorm), or train in one process")
 
 

@@ -28,11 +28,11 @@ from training.config import TrainConfig, load_config
 from training.contracts import text_of
 from training.data.prompts import TemplatedPhrases
 from training.devices import computing_in, device_named
-from training.distributed import Place
+from training.distributed import RankInfo
 from training.models.base import VideoTextModel
 from training.monitor import Measured
 from training.run_state import begin
-from training.trainer import setting_of, take_step
+from training.trainer import make_context, take_step
 
 CONFIGS = ROOT / "training" / "configs"
 ON_GPU = ("actionclip/k400_vit-b-16_8.yaml", "xclip/k400_vit-b-16_8.yaml")
@@ -137,12 +137,12 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIGS / recipe, [*changes, f"run.out={folder}"])
         source = RandomClips(config)
-        place = Place(rank=0, count=1, device=device)
+        place = RankInfo(rank=0, count=1, device=device)
         torch.manual_seed(0)
         state = begin(config, place)
         precision = computing_in(config.run.precision, device, key="run.precision")
         length = WARM_UP + STEPS, float(WARM_UP + STEPS)
-        setting = setting_of(config, source, state, place, precision=precision, length=length)
+        setting = make_context(config, source, state, place, precision=precision, length=length)
         clips, indices = next(source.batches(first_step=0))
 
         def step() -> None:

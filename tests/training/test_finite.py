@@ -56,7 +56,7 @@ def bad_target(batch: StepBatch) -> StepBatch:
 def test_a_bad_batch_ends_the_run_and_is_left_out_afterwards(
     spoil: Callable[[StepBatch], StepBatch], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainer.batch_of
+    real = trainer.make_batch
 
     def batch_of(clips: object, indices: object, setting: object, *, step: int) -> StepBatch:
         batch = real(clips, indices, setting, step=step)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from serve.contract import TextContract
 from serve.errors import ContractError
 from serve.text.tokenizer import Tokenizer, clip_tokenizer_json, load_tokenizer, pad_rows
 from training.config import ConfigError
-from training.distributed import place_among_ranks
+from training.distributed import rank_and_count
 
 
 def clip_tokenizer(text: TextContract) -> Tokenizer:
@@ -65,7 +65,7 @@ class TemplatedPhrases:
 
         Templates are drawn for the batch of all processes, so its samples get the same templates in whichever process.
         """
-        rank, count = place_among_ranks()
+        rank, count = rank_and_count()
         drawn = self._drawn(step, len(phrases) * count)[rank::count]
         return self.rows[drawn, phrases]
 

@@ -26,7 +26,7 @@ from training.demo.captions import COLOURS, Combination, opposite
 from training.demo.dataset import RenderedClips, render_clip
 from training.demo.phrases import DEMO_TEXT, PhraseBank
 from training.demo.scenes import make_scene
-from training.distributed import place_among_ranks
+from training.distributed import rank_and_count
 from training.models.base import VideoTextModel
 from training.monitor import Measured
 
@@ -57,7 +57,7 @@ class OrderSource:
     templates = ("{}",)
 
     def __init__(self, config: TrainConfig) -> None:
-        if place_among_ranks()[1] > 1:
+        if rank_and_count()[1] > 1:
             raise ConfigError("data.source: the order world is rendered by one process")
         self._config = config
         num_clips = NUM_PICTURES // config.data.num_frames

@@ -15,7 +15,7 @@ from training.demo.card import demo_card
 from training.demo.dataset import RenderedClips
 from training.demo.phrases import PhraseBank
 from training.demo.proof import measure_in_process
-from training.distributed import place_among_ranks
+from training.distributed import rank_and_count
 from training.models.base import VideoTextModel
 from training.monitor import Measured
 
@@ -37,7 +37,7 @@ class DemoSource:
         if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name) != getattr(DataConfig(), name)]:
             raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and takes no such key")
         self._config = config
-        if place_among_ranks()[1] > 1:
+        if rank_and_count()[1] > 1:
             raise ConfigError("data.source: the demo world is rendered by one process; write it to files for several")
         self._bank = PhraseBank(seed=config.run.seed)
         self.labels = tuple(item.label for item in combinations())

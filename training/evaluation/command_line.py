@@ -157,7 +157,7 @@ def _evaluated(
     from training.checkpoints.own import CheckpointError
     from training.data.prompts import tokenizer_of
     from training.devices import device_named
-    from training.distributed import joined
+    from training.distributed import process_group
     from training.evaluation.checkpoints import read_evaluated
     from training.evaluation.protocol import protocol_of
     from training.evaluation.results import Result
@@ -177,7 +177,7 @@ def _evaluated(
         for line in (line for each in listed for line in each.layout):
             typer.echo(line, err=True)
         own_device = device_named(device, key=f"--device {device}")
-        with joined(own_device) as place:
+        with process_group(own_device) as place:
             splits = evaluate_splits(
                 checkpoint.build().to(own_device),
                 protocol,

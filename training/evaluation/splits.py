@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.text.tokenizer import Tokenizer
-from training.distributed import place_among_ranks
+from training.distributed import rank_and_count
 from training.evaluation.protocol import Protocol
 from training.evaluation.results import SplitResult, split_result
 from training.evaluation.running import Pace, evaluate_list
@@ -46,7 +46,7 @@ def evaluate_splits(
     plans = [(listed, _disjointness(listed, zero_shot), _subsets(listed, zero_shot)) for listed in lists]
     results = []
     for listed, disjointness, subsets in plans:
-        rank, num_ranks = place_among_ranks()
+        rank, num_ranks = rank_and_count()
         own = evaluate_list(
             model, protocol, listed, tokenizer=tokenizer, pace=pace, subsets=subsets, rank=rank, num_ranks=num_ranks
         )

@@ -13,7 +13,7 @@ from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.calibration_statistics import Bin, reliability
 from serve.independence import independence, independent_groups
 from serve.scoring import Scores, top_k
-from training.distributed import gathered_objects
+from training.distributed import all_gather_objects
 from training.evaluation.bootstrap import mean_interval
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import (
@@ -258,7 +258,7 @@ def merged_over_ranks(tallies: Sequence[Tally]) -> list[Tally]:
     Raises:
         ValueError: a video was counted by two.
     """
-    together = gathered_objects(list(tallies))
+    together = all_gather_objects(list(tallies))
     found = together[: len(tallies)]
     for place, tally in enumerate(together[len(tallies) :]):
         found[place % len(tallies)].merge(tally)

@@ -14,7 +14,7 @@ from serve.arrays import UInt8Array
 from serve.contract import PreprocessContract
 from serve.video.preprocess import normalise
 from serve.video.sampling import clip_indices
-from training.data.augmentation.draws import seeded
+from training.data.augmentation.rngs import seeded_rngs
 from training.data.augmentation.sampling import SampleFrames
 from training.models.base import VideoTextModel
 from training.reference_check.frames import synthetic_frame
@@ -75,7 +75,7 @@ def _xclip_indices(case: Mapping[str, Any], num_frames: int) -> Any:
     if case["num_clip"] == 1:
         return clip_indices("centres", case["num_frames"], num_segments=num_frames)
     sampler = SampleFrames(clip_len=1, num_clips=num_frames, multiview=case["num_clip"])
-    return sampler.indices(case["num_frames"], draws=seeded(case["np_seed"])).reshape(case["num_clip"], num_frames)
+    return sampler.indices(case["num_frames"], rngs=seeded_rngs(case["np_seed"])).reshape(case["num_clip"], num_frames)
 
 
 def _views(case: Mapping[str, Any], indices: Any, rule: PreprocessContract, *, number: int) -> UInt8Array:

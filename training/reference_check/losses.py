@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch.nn import Parameter, functional
 
 from training.data.augmentation.crops import Box
-from training.data.augmentation.draws import seeded
 from training.data.augmentation.mixing import cutmix, cutmix_box, mixup, smoothed_targets
+from training.data.augmentation.rngs import seeded_rngs
 from training.losses import actionclip_kl, kl_to_labels, label_targets, smoothed_cross_entropy, soft_cross_entropy
 from training.optimisers import actionclip_optimiser
 from training.reference_check.report import Report
@@ -35,8 +35,8 @@ def check(folder: Path, report: Report) -> None:
     for record in _document(site / "xclip_losses.json", report, "label_smoothing"):
         _check_smoothing(record, report)
     for record in _document(site / "xclip_cutmix_bbox.json", report):
-        draws = seeded(record["torch_seed"])
-        box = cutmix_box(record["img_h"], record["img_w"], weight=record["lam"], draws=draws)
+        rngs = seeded_rngs(record["torch_seed"])
+        box = cutmix_box(record["img_h"], record["img_w"], weight=record["lam"], rngs=rngs)
         report.compare(
             "losses cutmix boxes", f"seed {record['torch_seed']}", _corners(box), record["bbox"], tolerance=0
         )
@@ -139,7 +139,7 @@ def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
         mixed, targets = cutmix(clips, targets, box=box, order=order)
         kept = 1 - box.width * box.height / (clips.shape[-1] * clips.shape[-2])
         report.compare("losses cutmix weights", name, kept, record["effective_lambda"], tolerance=1e-12)
-    is_cutmix = seeded(record["seed_all"]).numpy.rand() < 0.5
+    is_cutmix = seeded_rngs(record["seed_all"]).numpy.rand() < 0.5
     report.compare("losses mixing choice", name, is_cutmix, record["mode"] == "cutmix", tolerance=0)
     report.compare("losses mixed clips", name, mixed, arrays[f"{name}_out"], tolerance=1e-6)
     report.compare("losses mixed targets", name, targets, arrays[f"{name}_target"], tolerance=1e-6)

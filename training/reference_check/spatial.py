@@ -14,8 +14,8 @@ from serve.contract import PreprocessContract
 from serve.video.preprocess import crop_frame, join_views, normalise
 from training.data.augmentation.augmentations import Frames, flip_label
 from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
-from training.data.augmentation.draws import seeded
 from training.data.augmentation.randaugment import OPERATIONS, RandAugment
+from training.data.augmentation.rngs import seeded_rngs
 from training.data.augmentation.views import ActionClipViews, XClipViews, flip_by_chance
 from training.recipes import ACTIONCLIP, XCLIP
 from training.reference_check.frames import synthetic_frame
@@ -43,7 +43,7 @@ def check(folder: Path, report: Report) -> None:
     for case, arrays in _cases(site, "xclip_train_geom", report):
         _check_xclip_training(case, arrays, report)
     for record in _records(site, "xclip_flip_label_map.json", report):
-        is_flipped = seeded(record["np_seed"]).numpy.rand() < 0.5
+        is_flipped = seeded_rngs(record["np_seed"]).numpy.rand() < 0.5
         label = flip_label(FLIP_PAIR[0], dict([FLIP_PAIR])) if is_flipped else FLIP_PAIR[0]
         found, expected = [is_flipped, label], [record["flipped"], record["label"]]
         report.compare("spatial flip labels", f"seed {record['np_seed']}", found, expected, tolerance=0)
@@ -125,7 +125,7 @@ def _check_floats(
 
 def _check_box(system: str, record: Mapping[str, Any], offsets: Any, report: Report) -> None:
     box = multiscale_box(
-        record["h"], record["w"], record["input_size"], draws=seeded(record["py_seed"]), offsets=offsets
+        record["h"], record["w"], record["input_size"], rngs=seeded_rngs(record["py_seed"]), offsets=offsets
     )
     if system == "actionclip":
         found = [box.width, box.height, box.left, box.top]
@@ -139,18 +139,18 @@ def _check_box(system: str, record: Mapping[str, Any], offsets: Any, report: Rep
 
 def _check_actionclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
     expected = arrays[case["key"]]
-    views, draws = ActionClipViews(size=expected.shape[1]), seeded(case["py_seed"])
-    frames = views.crop(_training_frames(case), draws=draws)
-    frames = flip_by_chance(frames, draws=draws, is_directional=case["is_sth"])
+    views, rngs = ActionClipViews(size=expected.shape[1]), seeded_rngs(case["py_seed"])
+    frames = views.crop(_training_frames(case), rngs=rngs)
+    frames = flip_by_chance(frames, rngs=rngs, is_directional=case["is_sth"])
     report.compare("spatial actionclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
 
 
 def _check_xclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
     expected = arrays[case["key"]]
     views = XClipViews(size=expected.shape[1])
-    draws = seeded(case["py_seed"], numpy_seed=case["np_seed"])
-    frames = views.crop(_training_frames(case), draws=draws, short_side=TRAIN_SHORT)
-    frames, _ = views.flip_by_chance(frames, 0, draws=draws)
+    rngs = seeded_rngs(case["py_seed"], numpy_seed=case["np_seed"])
+    frames = views.crop(_training_frames(case), rngs=rngs, short_side=TRAIN_SHORT)
+    frames, _ = views.flip_by_chance(frames, 0, rngs=rngs)
     report.compare("spatial xclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
 
 
@@ -159,17 +159,17 @@ def _training_frames(case: Mapping[str, Any]) -> Frames:
 
 
 def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
-    draws = seeded(case["py_seed"], numpy_seed=case["np_seed"])
+    rngs = seeded_rngs(case["py_seed"], numpy_seed=case["np_seed"])
     if "op" in case:
         augment = RandAugment(num_operations=1, strength=case["M"])
         value = OPERATIONS[case["op"]].value(case["M"])
         report.compare("spatial randaugment values", case["key"], value, case["val"], tolerance=1e-12)
-        found = augment.change(arrays["input"], [case["op"]], draws=draws)
+        found = augment.change(arrays["input"], [case["op"]], rngs=rngs)
     else:
         augment = RandAugment(num_operations=case["N"], strength=case["M"])
-        names = augment.draw_names(draws.again())
+        names = augment.draw_names(rngs.copy_state())
         report.compare("spatial randaugment draws", case["key"], names != case["ops"], 0, tolerance=0)
-        found = augment([arrays["input"]], draws=draws)[0]
+        found = augment([arrays["input"]], rngs=rngs)[0]
     report.compare("spatial randaugment bytes", case["key"], found, arrays[case["key"]], tolerance=0)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serve.video.sampling import actionclip_validation, clip_indices
-from training.data.augmentation.draws import Draws, seeded
+from training.data.augmentation.rngs import Rngs, seeded_rngs
 from training.data.augmentation.sampling import SampleFrames, actionclip_training
 from training.data.frame_folders import first_file_number
 from training.data.lists.text_lists import parse_frame_folder
@@ -35,7 +35,7 @@ def check(folder: Path, report: Report) -> None:
         report.compare("temporal annotation lines", record["line"].strip(), differs, 0, tolerance=0)
     for name in ("xclip_train_indices.json", "xclip_general_indices.json"):
         for record in _records(site / name, report):
-            found = _sampler(record).indices(record["total_frames"], draws=_draws(record))
+            found = _sampler(record).indices(record["total_frames"], rngs=_rngs(record))
             described = _described(record, "total_frames")
             report.compare(
                 f"temporal {name.removesuffix('_indices.json')}", described, found, record["frame_inds"], tolerance=0
@@ -74,7 +74,7 @@ def _check_xclip_test(path: Path, report: Report) -> None:
             twice_sample=bool(twice),
             multiview=int(views or 1),
         )
-        rows = [sampler.indices(number, draws=seeded(0)) for number in numbers]
+        rows = [sampler.indices(number, rngs=seeded_rngs(0)) for number in numbers]
         report.compare("temporal xclip test", key, np.stack(rows), golden[key], tolerance=0)
         if not twice:
             served = [clip_indices("centres", number, num_segments=int(segments))[0] for number in numbers]
@@ -86,7 +86,7 @@ def _actionclip_training(record: dict[str, Any]) -> Any:
         indices = actionclip_training(
             record["num_frames"],
             record["num_segments"],
-            draws=seeded(record["seed"]),
+            rngs=seeded_rngs(record["seed"]),
             seg_length=record["seg_length"],
             loop=record["loop"],
         )
@@ -104,9 +104,9 @@ def _sampler(record: dict[str, Any]) -> SampleFrames:
     return SampleFrames(**options, out_of_bound=record.get("out_of_bound_opt", "loop"))
 
 
-def _draws(record: dict[str, Any]) -> Draws:
+def _rngs(record: dict[str, Any]) -> Rngs:
     """The generators a record names a seed of; the others are not drawn from."""
-    return seeded(record.get("py_seed") or 0, numpy_seed=record.get("np_seed") or 0)
+    return seeded_rngs(record.get("py_seed") or 0, numpy_seed=record.get("np_seed") or 0)
 
 
 def _records(path: Path, report: Report) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ from training.data.prompts import TemplatedPhrases
 from training.data.shards.clips import PackedSamples, ShardOrder
 from training.data.shards.reading import Shard, find_shards, read_index
 from training.data.shared_memory import bytes_of_clip, require_shared_memory
-from training.distributed import gathered_objects, place_among_ranks, share_of
+from training.distributed import all_gather_objects, local_batch_size, rank_and_count
 from training.evaluation.tally import Tally, merged_over_ranks, row_of
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, Measured, Prediction
@@ -100,7 +100,7 @@ class LabelledSource:
     @torch.no_grad()
     def measure(self, model: VideoTextModel) -> Measured:
         """Accuracies and calibration over the readable evaluation videos, all processes'."""
-        bad = len(set(gathered_objects(list(self.bad.reasons))))
+        bad = len(set(all_gather_objects(list(self.bad.reasons))))
         if self._val is None:
             return Measured(figures={"bad_training_videos": bad})
         model.eval()
@@ -108,7 +108,7 @@ class LabelledSource:
         scoring = scoring_of(self._config, model)
         texts = [as_array(model.encode_text(rows.to(device))) for rows in self._phrases.rows]  # [K, D] of a template
         bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
-        rank, num_ranks = place_among_ranks()
+        rank, num_ranks = rank_and_count()
         places = count(rank, num_ranks)  # of no list, but every video's own
         tally = Tally(len(self.labels), is_distribution=scoring.activation == "softmax")
         shown: list[Prediction] = []
@@ -124,7 +124,7 @@ class LabelledSource:
                 tally.add(row_of(scores, index=next(places), path="", label=label))
             shown += self._shown(clips, batch.labels.tolist(), found, MOST_SAMPLES - len(shown))
         (tally,) = merged_over_ranks([tally])
-        unreadable = len(set(gathered_objects(list(self._bad_val.reasons))))
+        unreadable = len(set(all_gather_objects(list(self._bad_val.reasons))))
         return Measured(
             figures={**_figures(tally), "bad_training_videos": bad, "bad_videos": unreadable},
             confusion=tally.confusion(),
@@ -185,14 +185,14 @@ class Listed:
 
     def loader(self, reader: ClipReader, config: TrainConfig, *, first_step: int) -> DataLoader[Batch]:
         """Training batches from a step on, without end."""
-        rank, num_ranks = place_among_ranks()
+        rank, num_ranks = rank_and_count()
         seed, first = config.run.seed, first_step * config.run.batch_size
         order = Epochs(len(self._entries), seed=seed, first=first, rank=rank, num_ranks=num_ranks)
         return _loader(TrainingClips(self._entries, reader, seed=seed), config, sampler=order)
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
         """Every entry once, in order; of several processes each has its share."""
-        rank, num_ranks = place_among_ranks()
+        rank, num_ranks = rank_and_count()
         return _loader(TestClips(self._entries[rank::num_ranks], reader), config)
 
 
@@ -207,7 +207,7 @@ class Shards:
 
     def loader(self, reader: ClipReader, config: TrainConfig, *, first_step: int) -> DataLoader[Batch]:
         """Training batches from a step on, without end."""
-        rank, num_ranks = place_among_ranks()
+        rank, num_ranks = rank_and_count()
         order = ShardOrder(
             self._shards,
             seed=config.run.seed,
@@ -221,14 +221,14 @@ class Shards:
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
         """Every sample once; of several processes each has its share."""
-        rank, num_ranks = place_among_ranks()
+        rank, num_ranks = rank_and_count()
         samples = PackedSamples(self._shards)
         return _loader(TestClips(samples, reader), config, sampler=range(rank, len(samples), num_ranks))
 
 
 def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> DataLoader[Batch]:
     workers = loading_workers(config.data.workers)
-    size = share_of(config.run.batch_size, place_among_ranks()[1])
+    size = local_batch_size(config.run.batch_size, rank_and_count()[1])
     require_shared_memory(bytes_of_clip(config.data), batch_size=size, workers=workers)
     return DataLoader(
         dataset,  # type: ignore[arg-type]

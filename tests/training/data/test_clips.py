@@ -17,7 +17,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from tests.synthetic_video import index_of
 from tests.training.conftest import more_workers_than_processors
-from training.data.augmentation.draws import Draws
+from training.data.augmentation.rngs import Rngs
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
 from training.data.clips.datasets import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
 from training.data.clips.reader import ClipReader
@@ -70,11 +70,11 @@ def test_an_epoch_holds_every_entry_once_over_all_ranks(num_ranks: int) -> None:
 def test_frames_are_those_the_sampler_drew(entries: list[Entry], make_reader: Reader) -> None:
     rule, drawn = make_reader().rule, []
 
-    def indices(num_frames: int, num_segments: int, draws: Draws) -> np.ndarray:
-        drawn.append(rule.training_indices(num_frames, num_segments, draws))
+    def indices(num_frames: int, num_segments: int, rngs: Rngs) -> np.ndarray:
+        drawn.append(rule.training_indices(num_frames, num_segments, rngs))
         return drawn[-1]
 
-    def uncut(frames: list[np.ndarray], label: int, draws: Draws) -> tuple[np.ndarray, int]:
+    def uncut(frames: list[np.ndarray], label: int, rngs: Rngs) -> tuple[np.ndarray, int]:
         return np.stack(frames), label
 
     reader = ClipReader(replace(rule, training_indices=indices, training_views=uncut), DecodeSettings(threads=1))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.augmentation.draws import seeded
+from training.data.augmentation.rngs import seeded_rngs
 from training.data.augmentation.sampling import SampleFrames, actionclip_training
 
 lengths = st.integers(1, 400)
@@ -14,7 +14,7 @@ segments = st.integers(1, 40)
 
 @given(num_frames=lengths, num_segments=segments, seed=st.integers(0, 2**31))
 def test_actionclip_draws_one_frame_of_each_segment_in_order(num_frames: int, num_segments: int, seed: int) -> None:
-    indices = actionclip_training(num_frames, num_segments, draws=seeded(seed))
+    indices = actionclip_training(num_frames, num_segments, rngs=seeded_rngs(seed))
     assert len(indices) == num_segments
     assert (np.diff(indices) >= 0).all()
     if num_frames > num_segments:
@@ -39,7 +39,7 @@ def test_x_clip_looping_stays_inside_the_video(
     sampler = SampleFrames(
         clip_len=clip_len, frame_interval=interval, num_clips=clips, test_mode=test_mode, temporal_jitter=jitter
     )
-    indices = sampler.indices(num_frames, draws=seeded(seed))
+    indices = sampler.indices(num_frames, rngs=seeded_rngs(seed))
     assert indices.shape == (clips * clip_len,)
     assert indices.min() >= 0
     assert indices.max() < num_frames
@@ -47,21 +47,21 @@ def test_x_clip_looping_stays_inside_the_video(
 
 def test_repeat_last_stays_on_a_clips_last_frame() -> None:
     sampler = SampleFrames(clip_len=4, frame_interval=3, num_clips=1, test_mode=True, out_of_bound="repeat_last")
-    assert sampler.indices(8, draws=seeded(0)).tolist() == [0, 3, 6, 6]
+    assert sampler.indices(8, rngs=seeded_rngs(0)).tolist() == [0, 3, 6, 6]
 
 
 def test_several_views_are_drawn_apart_and_test_mode_ignores_them() -> None:
-    drawn = SampleFrames(clip_len=1, num_clips=8, multiview=4).indices(300, draws=seeded(0)).reshape(4, 8)
+    drawn = SampleFrames(clip_len=1, num_clips=8, multiview=4).indices(300, rngs=seeded_rngs(0)).reshape(4, 8)
     assert len({tuple(row) for row in drawn.tolist()}) == 4
-    fixed = SampleFrames(clip_len=1, num_clips=8, multiview=4, test_mode=True).indices(300, draws=seeded(0))
+    fixed = SampleFrames(clip_len=1, num_clips=8, multiview=4, test_mode=True).indices(300, rngs=seeded_rngs(0))
     assert fixed.tolist() == [18, 56, 93, 131, 168, 206, 243, 281]
 
 
 def test_a_short_training_video_wraps_as_the_original_does() -> None:
-    found = SampleFrames(clip_len=1, num_clips=16).indices(5, draws=seeded(0))
+    found = SampleFrames(clip_len=1, num_clips=16).indices(5, rngs=seeded_rngs(0))
     assert found.tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 4, 0]
 
 
 def test_looping_needs_two_frames() -> None:
     with pytest.raises(ValueError):
-        actionclip_training(1, 8, draws=seeded(0), loop=True)
+        actionclip_training(1, 8, rngs=seeded_rngs(0), loop=True)

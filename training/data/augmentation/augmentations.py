@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 
 from serve.arrays import UInt8Array
-from training.data.augmentation.draws import Draws
+from training.data.augmentation.rngs import Rngs
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
 BLUR_SIGMA = (0.1, 2.0)  # pixels
@@ -33,9 +33,9 @@ def flip_label(label: int, mirrored: Mapping[int, int]) -> int:
     return both_ways.get(label, label)
 
 
-def colour_jitter(frames: Frames, *, draws: Draws, scope: Scope = "frame") -> Frames:
-    """Brightness, contrast, saturation and hue by random factors in random order; advances `draws.torch`."""
-    changes = [_jitter_changes(draws.torch)] if scope == "clip" else [_jitter_changes(draws.torch) for _ in frames]
+def colour_jitter(frames: Frames, *, rngs: Rngs, scope: Scope = "frame") -> Frames:
+    """Brightness, contrast, saturation and hue by random factors in random order; advances `rngs.torch`."""
+    changes = [_jitter_changes(rngs.torch)] if scope == "clip" else [_jitter_changes(rngs.torch) for _ in frames]
     return [_applied(frame, changes[i if len(changes) > 1 else 0]) for i, frame in enumerate(frames)]
 
 
@@ -44,9 +44,9 @@ def grayscale(frames: Frames) -> Frames:
     return [np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) for frame in frames]
 
 
-def gaussian_blur(frames: Frames, *, draws: Draws) -> Frames:
-    """One random radius for the clip; advances `draws.python`."""
-    radius = draws.python.uniform(*BLUR_SIGMA)
+def gaussian_blur(frames: Frames, *, rngs: Rngs) -> Frames:
+    """One random radius for the clip; advances `rngs.python`."""
+    radius = rngs.python.uniform(*BLUR_SIGMA)
     return [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius))) for frame in frames]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from serve.arrays import UInt8Array
-from training.data.augmentation.draws import Draws
+from training.data.augmentation.rngs import Rngs
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 SNAP = 3  # a side closer than this to the wanted size becomes it, pixels
@@ -32,12 +32,12 @@ def multiscale_box(
     width: int,
     size: int,
     *,
-    draws: Draws,
+    rngs: Rngs,
     offsets: tuple[tuple[int, int], ...],
     scales: tuple[float, ...] = SCALES,
     max_distort: int = 1,
 ) -> Box:
-    """A random box of one of a few sizes at one of a few places; advances `draws.python` twice.
+    """A random box of one of a few sizes at one of a few places; advances `rngs.python` twice.
 
     Sides are `scales` of the shorter side; width and height may differ by `max_distort` steps of scale.
 
@@ -47,9 +47,9 @@ def multiscale_box(
     pairs = [
         (across, down) for i, down in enumerate(sides) for j, across in enumerate(sides) if abs(i - j) <= max_distort
     ]
-    chosen = draws.python.choice(pairs)
+    chosen = rngs.python.choice(pairs)
     across, down = (size if abs(side - size) < SNAP else side for side in chosen)
-    x, y = draws.python.choice([(x * ((width - across) // 4), y * ((height - down) // 4)) for x, y in offsets])
+    x, y = rngs.python.choice([(x * ((width - across) // 4), y * ((height - down) // 4)) for x, y in offsets])
     return Box(left=x, top=y, width=across, height=down)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.augmentation.crops import Box
-from training.data.augmentation.draws import Draws
+from training.data.augmentation.rngs import Rngs
 
 
 def smoothed_targets(labels: Tensor, num_classes: int, *, smoothing: float) -> Tensor:
@@ -37,12 +37,12 @@ def cutmix(clips: Tensor, targets: Tensor, *, box: Box, order: Tensor) -> tuple[
     return mixed, kept * targets + (1 - kept) * targets[order]
 
 
-def cutmix_box(height: int, width: int, *, weight: float, draws: Draws) -> Box:
-    """A box over about 1 - `weight` of the picture, cut at its edges; advances `draws.torch` twice, x first."""
+def cutmix_box(height: int, width: int, *, weight: float, rngs: Rngs) -> Box:
+    """A box over about 1 - `weight` of the picture, cut at its edges; advances `rngs.torch` twice, x first."""
     ratio = math.sqrt(1 - weight)
     across, down = int(width * ratio) // 2, int(height * ratio) // 2
-    x = int(torch.randint(width, (1,), generator=draws.torch))
-    y = int(torch.randint(height, (1,), generator=draws.torch))
+    x = int(torch.randint(width, (1,), generator=rngs.torch))
+    y = int(torch.randint(height, (1,), generator=rngs.torch))
     left, right = max(x - across, 0), min(x + across, width)
     top, bottom = max(y - down, 0), min(y + down, height)
     return Box(left=left, top=top, width=right - left, height=bottom - top)
@@ -57,19 +57,19 @@ class Mixing:
     cutmix_share: float = 0.5  # of batches
     smoothing: float = 0.1
 
-    def __call__(self, clips: Tensor, labels: Tensor, *, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    def __call__(self, clips: Tensor, labels: Tensor, *, num_classes: int, rngs: Rngs) -> tuple[Tensor, Tensor]:
         """Clips [B, T, 3, H, W] and labels [B] -> mixed clips and soft targets [B, K]."""
-        return self.mix(clips, smoothed_targets(labels, num_classes, smoothing=self.smoothing), draws=draws)
+        return self.mix(clips, smoothed_targets(labels, num_classes, smoothing=self.smoothing), rngs=rngs)
 
-    def mix(self, clips: Tensor, targets: Tensor, *, draws: Draws) -> tuple[Tensor, Tensor]:
+    def mix(self, clips: Tensor, targets: Tensor, *, rngs: Rngs) -> tuple[Tensor, Tensor]:
         """Clips [B, T, 3, H, W] and targets [B, K], mixed with each other.
 
         Weights come from NumPy's beta distribution; the original takes torch's, whose stream changes with its version.
         """
-        is_cutmix = draws.numpy.rand() < self.cutmix_share
-        order = torch.randperm(len(clips), generator=draws.torch)
+        is_cutmix = rngs.numpy.rand() < self.cutmix_share
+        order = torch.randperm(len(clips), generator=rngs.torch)
         if is_cutmix:
-            weight = draws.numpy.beta(self.cutmix_alpha, self.cutmix_alpha)
-            box = cutmix_box(clips.shape[-2], clips.shape[-1], weight=weight, draws=draws)
+            weight = rngs.numpy.beta(self.cutmix_alpha, self.cutmix_alpha)
+            box = cutmix_box(clips.shape[-2], clips.shape[-1], weight=weight, rngs=rngs)
             return cutmix(clips, targets, box=box, order=order)
-        return mixup(clips, targets, weight=draws.numpy.beta(self.mixup_alpha, self.mixup_alpha), order=order)
+        return mixup(clips, targets, weight=rngs.numpy.beta(self.mixup_alpha, self.mixup_alpha), order=order)

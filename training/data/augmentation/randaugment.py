@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from serve.arrays import UInt8Array
 from training.data.augmentation.augmentations import Frames, Scope
-from training.data.augmentation.draws import Draws
+from training.data.augmentation.rngs import Rngs
 
 STRONGEST = 30  # the scale of M
 CUTOUT_COLOUR = (125, 123, 114)
@@ -20,71 +20,71 @@ CUTOUT_COLOUR = (125, 123, 114)
 Picture = Image.Image
 
 
-def _autocontrast(picture: Picture, _: float, __: Draws) -> Picture:
+def _autocontrast(picture: Picture, _: float, __: Rngs) -> Picture:
     return ImageOps.autocontrast(picture)
 
 
-def _equalize(picture: Picture, _: float, __: Draws) -> Picture:
+def _equalize(picture: Picture, _: float, __: Rngs) -> Picture:
     return ImageOps.equalize(picture)
 
 
-def _invert(picture: Picture, _: float, __: Draws) -> Picture:
+def _invert(picture: Picture, _: float, __: Rngs) -> Picture:
     return ImageOps.invert(picture)
 
 
-def _rotate(picture: Picture, degrees: float, draws: Draws) -> Picture:
-    return picture.rotate(_either_way(degrees, draws))
+def _rotate(picture: Picture, degrees: float, rngs: Rngs) -> Picture:
+    return picture.rotate(_either_way(degrees, rngs))
 
 
-def _posterize(picture: Picture, bits: float, _: Draws) -> Picture:
+def _posterize(picture: Picture, bits: float, _: Rngs) -> Picture:
     return ImageOps.posterize(picture, max(1, int(bits)))
 
 
-def _solarize(picture: Picture, threshold: float, _: Draws) -> Picture:
+def _solarize(picture: Picture, threshold: float, _: Rngs) -> Picture:
     return ImageOps.solarize(picture, threshold)  # type: ignore[arg-type]  # 76.8 and 77 invert the same values
 
 
-def _solarize_add(picture: Picture, addition: float, _: Draws) -> Picture:
+def _solarize_add(picture: Picture, addition: float, _: Rngs) -> Picture:
     brighter = np.clip(np.asarray(picture).astype(np.int64) + addition, 0, 255).astype(np.uint8)
     return ImageOps.solarize(Image.fromarray(brighter), 128)
 
 
-def _color(picture: Picture, factor: float, _: Draws) -> Picture:
+def _color(picture: Picture, factor: float, _: Rngs) -> Picture:
     return ImageEnhance.Color(picture).enhance(factor)
 
 
-def _contrast(picture: Picture, factor: float, _: Draws) -> Picture:
+def _contrast(picture: Picture, factor: float, _: Rngs) -> Picture:
     return ImageEnhance.Contrast(picture).enhance(factor)
 
 
-def _brightness(picture: Picture, factor: float, _: Draws) -> Picture:
+def _brightness(picture: Picture, factor: float, _: Rngs) -> Picture:
     return ImageEnhance.Brightness(picture).enhance(factor)
 
 
-def _sharpness(picture: Picture, factor: float, _: Draws) -> Picture:
+def _sharpness(picture: Picture, factor: float, _: Rngs) -> Picture:
     return ImageEnhance.Sharpness(picture).enhance(factor)
 
 
-def _shear_x(picture: Picture, slope: float, draws: Draws) -> Picture:
-    return _affine(picture, (1, _either_way(slope, draws), 0, 0, 1, 0))
+def _shear_x(picture: Picture, slope: float, rngs: Rngs) -> Picture:
+    return _affine(picture, (1, _either_way(slope, rngs), 0, 0, 1, 0))
 
 
-def _shear_y(picture: Picture, slope: float, draws: Draws) -> Picture:
-    return _affine(picture, (1, 0, 0, _either_way(slope, draws), 1, 0))
+def _shear_y(picture: Picture, slope: float, rngs: Rngs) -> Picture:
+    return _affine(picture, (1, 0, 0, _either_way(slope, rngs), 1, 0))
 
 
-def _translate_x(picture: Picture, pixels: float, draws: Draws) -> Picture:
-    return _affine(picture, (1, 0, _either_way(pixels, draws), 0, 1, 0))
+def _translate_x(picture: Picture, pixels: float, rngs: Rngs) -> Picture:
+    return _affine(picture, (1, 0, _either_way(pixels, rngs), 0, 1, 0))
 
 
-def _translate_y(picture: Picture, pixels: float, draws: Draws) -> Picture:
-    return _affine(picture, (1, 0, 0, 0, 1, _either_way(pixels, draws)))
+def _translate_y(picture: Picture, pixels: float, rngs: Rngs) -> Picture:
+    return _affine(picture, (1, 0, 0, 0, 1, _either_way(pixels, rngs)))
 
 
-def _cutout(picture: Picture, side: float, draws: Draws) -> Picture:
+def _cutout(picture: Picture, side: float, rngs: Rngs) -> Picture:
     """A square of one colour; the centre lies between pixel 1 and the far edge, as the original draws it."""
     width, height = picture.size
-    centre_x, centre_y = draws.numpy.uniform(width, 1.0), draws.numpy.uniform(height, 1.0)
+    centre_x, centre_y = rngs.numpy.uniform(width, 1.0), rngs.numpy.uniform(height, 1.0)
     left, top = int(max(0, centre_x - side / 2)), int(max(0, centre_y - side / 2))
     covered = picture.copy()
     box = (left, top, min(width, left + side), min(height, top + side))
@@ -96,15 +96,15 @@ def _affine(picture: Picture, matrix: tuple[float, ...]) -> Picture:
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix)
 
 
-def _either_way(value: float, draws: Draws) -> float:
-    return -value if draws.python.random() > 0.5 else value
+def _either_way(value: float, rngs: Rngs) -> float:
+    return -value if rngs.python.random() > 0.5 else value
 
 
 @dataclass(frozen=True)
 class Operation:
     """A change of one picture and its strength at M = 0 and M = 30."""
 
-    change: Callable[[Picture, float, Draws], Picture]
+    change: Callable[[Picture, float, Rngs], Picture]
     weakest: float
     strongest: float
 
@@ -141,22 +141,22 @@ class RandAugment:
     strength: float  # M, 0 to 30
     scope: Scope = "frame"
 
-    def __call__(self, frames: Frames, *, draws: Draws) -> Frames:
-        """Change T frames; advances `draws.python`, and `draws.numpy` for cutout."""
+    def __call__(self, frames: Frames, *, rngs: Rngs) -> Frames:
+        """Change T frames; advances `rngs.python`, and `rngs.numpy` for cutout."""
         if self.scope == "frame":
-            return [self.change(frame, self.draw_names(draws), draws=draws) for frame in frames]
-        names = self.draw_names(draws)
-        earlier = [self.change(frame, names, draws=draws.again()) for frame in frames[:-1]]
-        return [*earlier, self.change(frames[-1], names, draws=draws)]
+            return [self.change(frame, self.draw_names(rngs), rngs=rngs) for frame in frames]
+        names = self.draw_names(rngs)
+        earlier = [self.change(frame, names, rngs=rngs.copy_state()) for frame in frames[:-1]]
+        return [*earlier, self.change(frames[-1], names, rngs=rngs)]
 
-    def draw_names(self, draws: Draws) -> list[str]:
+    def draw_names(self, rngs: Rngs) -> list[str]:
         """N operations, with replacement."""
-        return draws.python.choices(list(OPERATIONS), k=self.num_operations)
+        return rngs.python.choices(list(OPERATIONS), k=self.num_operations)
 
-    def change(self, frame: UInt8Array, names: Sequence[str], *, draws: Draws) -> UInt8Array:
+    def change(self, frame: UInt8Array, names: Sequence[str], *, rngs: Rngs) -> UInt8Array:
         """One frame [H, W, 3] under the named operations."""
         picture = Image.fromarray(frame)
         for name in names:
             operation = OPERATIONS[name]
-            picture = operation.change(picture, operation.value(self.strength), draws)
+            picture = operation.change(picture, operation.value(self.strength), rngs)
         return np.asarray(picture)

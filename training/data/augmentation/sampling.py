@@ -12,15 +12,15 @@ from typing import Literal
 import numpy as np
 
 from serve.arrays import Float64Array, Int64Array
-from training.data.augmentation.draws import Draws
+from training.data.augmentation.rngs import Rngs
 
 OutOfBound = Literal["loop", "repeat_last"]
 
 
 def actionclip_training(
-    num_frames: int, num_segments: int, *, draws: Draws, seg_length: int = 1, loop: bool = False
+    num_frames: int, num_segments: int, *, rngs: Rngs, seg_length: int = 1, loop: bool = False
 ) -> Int64Array:
-    """ActionCLIP's random indices [T * seg_length]: a random run in each segment; advances `draws.numpy`.
+    """ActionCLIP's random indices [T * seg_length]: a random run in each segment; advances `rngs.numpy`.
 
     A video no longer than the clip shows every frame once and random ones again, in order; with `loop` it starts
     somewhere in its first half and wraps around.
@@ -31,14 +31,14 @@ def actionclip_training(
     total = num_segments * seg_length
     if num_frames <= total:
         if loop:
-            return (np.arange(total) + draws.numpy.randint(num_frames // 2)) % num_frames
-        again = draws.numpy.randint(num_frames, size=total - num_frames)
-        return np.sort(np.concatenate((np.arange(num_frames), again)))
+            return (np.arange(total) + rngs.numpy.randint(num_frames // 2)) % num_frames
+        repeated = rngs.numpy.randint(num_frames, size=total - num_frames)
+        return np.sort(np.concatenate((np.arange(num_frames), repeated)))
     ticks = [i * num_frames // num_segments for i in range(num_segments + 1)]
     indices: list[int] = []
     for start, end in pairwise(ticks):
         room = end - start - seg_length
-        first = start + (draws.numpy.randint(room + 1) if room >= 0 else 0)
+        first = start + (rngs.numpy.randint(room + 1) if room >= 0 else 0)
         indices.extend(range(first, first + seg_length))
     return np.array(indices, np.int64)
 
@@ -62,18 +62,18 @@ class SampleFrames:
     multiview: int = 1
     start_index: int = 0
 
-    def indices(self, num_frames: int, *, draws: Draws) -> Int64Array:
-        """Frame indices [clips * clip_len] of a video; advances `draws.numpy`, under `frame_uniform` `draws.python`.
+    def indices(self, num_frames: int, *, rngs: Rngs) -> Int64Array:
+        """Frame indices [clips * clip_len] of a video; advances `rngs.numpy`, under `frame_uniform` `rngs.python`.
 
         Source: arXiv:2208.02816's released code, including that rounding up to N wraps around to frame 0 when a
         training video has at most half as many frames as the clip.
         """
         if self.frame_uniform:
-            return self._uniform(num_frames, draws.python) + self.start_index
-        offsets = self._offsets(num_frames, draws.numpy)
+            return self._uniform(num_frames, rngs.python) + self.start_index
+        offsets = self._offsets(num_frames, rngs.numpy)
         frames = offsets[:, None] + np.arange(self.clip_len) * self.frame_interval  # [clips, clip_len]
         if self.temporal_jitter:
-            frames = frames + draws.numpy.randint(self.frame_interval, size=frames.size).reshape(frames.shape)
+            frames = frames + rngs.numpy.randint(self.frame_interval, size=frames.size).reshape(frames.shape)
         return self._within(frames, num_frames).reshape(-1).astype(np.int64) + self.start_index
 
     def _offsets(self, num_frames: int, numpy: np.random.RandomState) -> Float64Array:

@@ -21,8 +21,8 @@ from training.data.augmentation.augmentations import (
     solarise,
 )
 from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
-from training.data.augmentation.draws import Draws
 from training.data.augmentation.randaugment import RandAugment
+from training.data.augmentation.rngs import Rngs
 
 FLIP, JITTER, GRAY = 0.5, 0.8, 0.2  # probabilities, per clip
 
@@ -38,31 +38,31 @@ class ActionClipViews:
     blur: float = 0.0  # probability
     solarisation: float = 0.0  # probability
 
-    def __call__(self, frames: Frames, *, draws: Draws) -> UInt8Array:
+    def __call__(self, frames: Frames, *, rngs: Rngs) -> UInt8Array:
         """T frames [H, W, 3] -> [T, S, S, 3]; the draws of steps that are off are made all the same."""
         if self.randaugment is not None:
-            frames = self.randaugment(frames, draws=draws)
-        frames = flip_by_chance(self.crop(frames, draws=draws), draws=draws, is_directional=self.is_directional)
-        if draws.python.random() < JITTER:
-            frames = colour_jitter(frames, draws=draws, scope=self.jitter_scope)
-        if draws.python.random() < GRAY:
+            frames = self.randaugment(frames, rngs=rngs)
+        frames = flip_by_chance(self.crop(frames, rngs=rngs), rngs=rngs, is_directional=self.is_directional)
+        if rngs.python.random() < JITTER:
+            frames = colour_jitter(frames, rngs=rngs, scope=self.jitter_scope)
+        if rngs.python.random() < GRAY:
             frames = grayscale(frames)
-        if draws.python.random() < self.blur:
-            frames = gaussian_blur(frames, draws=draws)
-        if draws.python.random() < self.solarisation:
+        if rngs.python.random() < self.blur:
+            frames = gaussian_blur(frames, rngs=rngs)
+        if rngs.python.random() < self.solarisation:
             frames = solarise(frames)
         return np.stack(frames)
 
-    def crop(self, frames: Frames, *, draws: Draws) -> Frames:
+    def crop(self, frames: Frames, *, rngs: Rngs) -> Frames:
         """The same box of every frame, resized to S by S."""
         height, width = frames[0].shape[:2]
-        box = multiscale_box(height, width, self.size, draws=draws, offsets=THIRTEEN)
+        box = multiscale_box(height, width, self.size, rngs=rngs, offsets=THIRTEEN)
         return [pillow_bilinear(box.cut(frame), self.size, self.size) for frame in frames]
 
 
-def flip_by_chance(frames: Frames, *, draws: Draws, is_directional: bool) -> Frames:
+def flip_by_chance(frames: Frames, *, rngs: Rngs, is_directional: bool) -> Frames:
     """Mirror half of the clips; the draw is made even where mirroring is forbidden."""
-    is_mirrored = draws.python.random() < FLIP
+    is_mirrored = rngs.python.random() < FLIP
     return flip(frames) if is_mirrored and not is_directional else frames
 
 
@@ -74,27 +74,27 @@ class XClipViews:
     mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # label -> what its mirror image shows
     jitter_scope: Scope = "frame"
 
-    def __call__(self, frames: Frames, *, label: int, draws: Draws) -> tuple[UInt8Array, int]:
+    def __call__(self, frames: Frames, *, label: int, rngs: Rngs) -> tuple[UInt8Array, int]:
         """T frames [H, W, 3] and their label -> ([T, S, S, 3], label of what is shown now)."""
-        frames, label = self.flip_by_chance(self.crop(frames, draws=draws), label, draws=draws)
-        if draws.numpy.rand() < JITTER:
-            frames = colour_jitter(frames, draws=draws, scope=self.jitter_scope)
-        if draws.numpy.rand() < GRAY:
+        frames, label = self.flip_by_chance(self.crop(frames, rngs=rngs), label, rngs=rngs)
+        if rngs.numpy.rand() < JITTER:
+            frames = colour_jitter(frames, rngs=rngs, scope=self.jitter_scope)
+        if rngs.numpy.rand() < GRAY:
             frames = grayscale(frames)
         return np.stack(frames), label
 
-    def crop(self, frames: Frames, *, draws: Draws, short_side: int | None = None) -> Frames:
+    def crop(self, frames: Frames, *, rngs: Rngs, short_side: int | None = None) -> Frames:
         """The same box of every resized frame, resized to S by S."""
         target = short_side or self.size * 256 // 224
         height, width = frames[0].shape[:2]
         height, width = scaled_size(height, width, target, rounding="half_up")
-        box = multiscale_box(height, width, self.size, draws=draws, offsets=CORNERS_AND_CENTRE)
+        box = multiscale_box(height, width, self.size, rngs=rngs, offsets=CORNERS_AND_CENTRE)
         return [
             opencv_bilinear(box.cut(opencv_bilinear(frame, width, height)), self.size, self.size) for frame in frames
         ]
 
-    def flip_by_chance(self, frames: Frames, label: int, *, draws: Draws) -> tuple[Frames, int]:
+    def flip_by_chance(self, frames: Frames, label: int, *, rngs: Rngs) -> tuple[Frames, int]:
         """Mirror half of the clips, with their labels."""
-        if draws.numpy.rand() < FLIP:
+        if rngs.numpy.rand() < FLIP:
             return flip(frames), flip_label(label, self.mirrored_labels)
         return frames, label

@@ -18,7 +18,7 @@ from serve.video.sampling import clip_indices
 from serve.video.views import ViewRequest
 from training.config import DataConfig
 from training.data.augmentation.augmentations import Frames
-from training.data.augmentation.draws import Draws, seeded
+from training.data.augmentation.rngs import Rngs, seeded_rngs
 from training.data.clips.rules import ClipRule
 from training.data.decoding.process import BadVideoError, DecodeProcess
 from training.data.frame_folders import FrameFolderError, frame_files
@@ -27,10 +27,10 @@ from training.data.lists.rows import Entry
 Seed = tuple[int, ...]  # run's seed, epoch, index, attempt
 
 
-def draws_of(seed: Seed) -> Draws:
+def sample_rngs(seed: Seed) -> Rngs:
     """The three generators of one sample."""
     words = np.random.SeedSequence(seed).generate_state(2)
-    return seeded(int(words[0]), numpy_seed=int(words[1]))
+    return seeded_rngs(int(words[0]), numpy_seed=int(words[1]))
 
 
 def decode_settings(data: DataConfig) -> DecodeSettings:
@@ -59,15 +59,15 @@ class ClipReader:
             BadVideoError: the entry cannot be read; the message is the reason.
         """
         self._check_label(entry)
-        draws = draws_of(seed)
+        rngs = sample_rngs(seed)
 
         def choose(num_frames: int) -> Int64Array:
-            nonlocal draws
-            draws = draws_of(seed)  # a decoder that counts again asks again
-            return self.rule.training_indices(num_frames, self.rule.sampling.num_segments, draws)
+            nonlocal rngs
+            rngs = sample_rngs(seed)  # a decoder that counts again asks again
+            return self.rule.training_indices(num_frames, self.rule.sampling.num_segments, rngs)
 
         frames = self._frames(entry, choose)
-        clip, label = self.rule.training_views(frames, entry.label, draws)  # [T, S, S, 3]
+        clip, label = self.rule.training_views(frames, entry.label, rngs)  # [T, S, S, 3]
         return np.ascontiguousarray(clip.transpose(0, 3, 1, 2)), label  # [T, 3, S, S]
 
     def test_views(self, entry: Entry, *, num_clips: int = 1, num_crops: int = 1) -> tuple[UInt8Array, int]:

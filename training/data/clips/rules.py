@@ -15,8 +15,8 @@ from serve.contract import PreprocessContract, SamplingContract, SamplingRule
 from serve.video.sampling import clip_indices
 from training.config import ConfigError, DataConfig
 from training.data.augmentation.augmentations import Frames, Scope
-from training.data.augmentation.draws import Draws
 from training.data.augmentation.randaugment import RandAugment
+from training.data.augmentation.rngs import Rngs
 from training.data.augmentation.sampling import SampleFrames, actionclip_training
 from training.data.augmentation.views import ActionClipViews, XClipViews
 from training.recipes import ACTIONCLIP, PLAIN, XCLIP, Recipe
@@ -32,21 +32,21 @@ class Augmentation:
     jitter_scope: Scope = "frame"
 
 
-def _actionclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
-    return actionclip_training(num_frames, num_segments, draws=draws)
+def _actionclip_indices(num_frames: int, num_segments: int, rngs: Rngs) -> Int64Array:
+    return actionclip_training(num_frames, num_segments, rngs=rngs)
 
 
-def _xclip_indices(num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
-    return SampleFrames(clip_len=1, num_clips=num_segments).indices(num_frames, draws=draws)
+def _xclip_indices(num_frames: int, num_segments: int, rngs: Rngs) -> Int64Array:
+    return SampleFrames(clip_len=1, num_clips=num_segments).indices(num_frames, rngs=rngs)
 
 
-def _test_indices(rule: SamplingRule, num_frames: int, num_segments: int, draws: Draws) -> Int64Array:
+def _test_indices(rule: SamplingRule, num_frames: int, num_segments: int, rngs: Rngs) -> Int64Array:
     found: Int64Array = clip_indices(rule, num_frames, num_segments=num_segments, num_clips=1)[0]
     return found
 
 
 def _actionclip_views(
-    frames: Frames, label: int, draws: Draws, *, size: int, chosen: Augmentation
+    frames: Frames, label: int, rngs: Rngs, *, size: int, chosen: Augmentation
 ) -> tuple[UInt8Array, int]:
     views = ActionClipViews(
         size=size,
@@ -54,14 +54,12 @@ def _actionclip_views(
         is_directional=chosen.is_directional,
         jitter_scope=chosen.jitter_scope,
     )
-    return views(frames, draws=draws), label
+    return views(frames, rngs=rngs), label
 
 
-def _xclip_views(
-    frames: Frames, label: int, draws: Draws, *, size: int, chosen: Augmentation
-) -> tuple[UInt8Array, int]:
+def _xclip_views(frames: Frames, label: int, rngs: Rngs, *, size: int, chosen: Augmentation) -> tuple[UInt8Array, int]:
     views = XClipViews(size=size, mirrored_labels=chosen.mirrored_labels, jitter_scope=chosen.jitter_scope)
-    return views(frames, label=label, draws=draws)
+    return views(frames, label=label, rngs=rngs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ class System:
     """The rules of one system; those of testing and serving stand in its recipe."""
 
     recipe: Recipe
-    training_indices: Callable[[int, int, Draws], Int64Array]  # frames of the video, T -> [T]
+    training_indices: Callable[[int, int, Rngs], Int64Array]  # frames of the video, T -> [T]
     training_views: Callable[..., tuple[UInt8Array, int]]
     options: frozenset[str]  # of DataConfig's augmentation, those it knows
 
@@ -104,8 +102,8 @@ class ClipRule:
     num_classes: int  # K
     sampling: SamplingContract  # of testing, and T
     preprocess: PreprocessContract  # of testing, and S
-    training_indices: Callable[[int, int, Draws], Int64Array]
-    training_views: Callable[[Frames, int, Draws], tuple[UInt8Array, int]]  # -> ([T, S, S, 3], label)
+    training_indices: Callable[[int, int, Rngs], Int64Array]
+    training_views: Callable[[Frames, int, Rngs], tuple[UInt8Array, int]]  # -> ([T, S, S, 3], label)
 
 
 def system_of(data: DataConfig) -> System:

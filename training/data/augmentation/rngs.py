@@ -13,24 +13,24 @@ import torch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class Rngs:
     """Three generators; each function says which of them it advances."""
 
     python: random.Random
     numpy: np.random.RandomState  # the legacy stream: what `np.random.seed` seeds
     torch: torch.Generator
 
-    def again(self) -> "Draws":
+    def copy_state(self) -> "Rngs":
         """A copy that will draw what this one is about to draw."""
-        return Draws(python=copy.copy(self.python), numpy=copy.deepcopy(self.numpy), torch=self.torch.clone_state())
+        return Rngs(python=copy.copy(self.python), numpy=copy.deepcopy(self.numpy), torch=self.torch.clone_state())
 
 
-def seeded(seed: int, *, numpy_seed: int | None = None) -> Draws:
+def seeded_rngs(seed: int, *, numpy_seed: int | None = None) -> Rngs:
     """All three from one seed below 2**32, as `random.seed`, `np.random.seed` and `torch.manual_seed` would.
 
     NumPy's may have a seed of its own.
     """
-    return Draws(
+    return Rngs(
         python=random.Random(seed),
         numpy=np.random.RandomState(seed if numpy_seed is None else numpy_seed),
         torch=torch.Generator().manual_seed(seed),
