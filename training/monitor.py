@@ -31,7 +31,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class EvaluationReport:
     """An evaluation: figures, and what TensorBoard can show of it."""
 
     figures: dict[str, Any]
@@ -60,7 +60,7 @@ class Monitor:
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
 
-    def evaluation(self, step: int, measured: Measured) -> None:
+    def evaluation(self, step: int, measured: EvaluationReport) -> None:
         """One JSON line on standard output and in `evaluations.jsonl`; figures, confusions and clips to TensorBoard."""
         if self._writer is None:
             return

@@ -33,8 +33,8 @@ from training.devices import computing_in, device_named
 from training.distributed import RankInfo, any_rank, barrier, check_batch_split, mean_over_ranks, process_group
 from training.finite import are_finite, first_non_finite_output, gradient_norm, non_finite_names, shortened
 from training.log_file import LOG, log_file
+from training.monitor import Monitor, losses_text, open_monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
-from training.open_monitor import Monitor, losses_text, open_monitor
 from training.run_state import RunState, begin, keep, keep_best, note_skipped
 from training.schedules import Clock, Schedule, schedule_of
 from training.sources.registry import Source, make_source

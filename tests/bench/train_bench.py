@@ -30,7 +30,7 @@ from training.data.prompts import TemplatedPhrases
 from training.devices import computing_in, device_named
 from training.distributed import RankInfo
 from training.models.base import VideoTextModel
-from training.monitor import Measured
+from training.monitor import EvaluationReport
 from training.run_state import begin
 from training.trainer import make_context, take_step
 
@@ -70,9 +70,9 @@ class RandomClips:
         while True:
             yield clips, torch.arange(size) % len(self.labels)
 
-    def measure(self, model: VideoTextModel) -> Measured:
+    def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Nothing: noise shows nothing."""
-        return Measured(figures={})
+        return EvaluationReport(figures={})
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """Not to be used."""

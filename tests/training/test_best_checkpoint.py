@@ -15,7 +15,7 @@ from training.config import ConfigError, TrainConfig, load_config
 from training.demo import source
 from training.models.adapters import merged_weights
 from training.models.base import VideoTextModel
-from training.monitor import Measured
+from training.monitor import EvaluationReport
 from training.stopping import StoppedError, StopSignal
 from training.trainer import train
 
@@ -33,13 +33,13 @@ class Scorer:
     def __init__(self) -> None:
         self.measured: list[tuple[float, dict[str, Tensor]]] = []
 
-    def __call__(self, source: object, model: VideoTextModel) -> Measured:
+    def __call__(self, source: object, model: VideoTextModel) -> EvaluationReport:
         weights = {name: value.clone() for name, value in merged_weights(model).items()}
         known = [score for score, seen in self.measured if same(seen, weights)]
         score = known[0] if known else SCORES[len(self.measured) % len(SCORES)]
         if not known:
             self.measured.append((score, weights))
-        return Measured(figures={"top1": score})
+        return EvaluationReport(figures={"top1": score})
 
     @property
     def best(self) -> tuple[float, dict[str, Tensor]]:

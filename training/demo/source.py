@@ -17,7 +17,7 @@ from training.demo.phrases import PhraseBank
 from training.demo.proof import measure_in_process
 from training.distributed import rank_and_count
 from training.models.base import VideoTextModel
-from training.monitor import Measured
+from training.monitor import EvaluationReport
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
 OF_LISTS = (
@@ -70,9 +70,9 @@ class DemoSource:
             prefetch_factor=4 if workers else None,
         )
 
-    def measure(self, model: VideoTextModel) -> Measured:
+    def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Top-1 on clips of the test world."""
-        return Measured(figures=dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96)))
+        return EvaluationReport(figures=dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96)))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""

@@ -19,8 +19,8 @@ from training.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
     from training.data.lists.rows import ListOptions
+    from training.evaluation.inference import LoaderOptions
     from training.evaluation.results import Result
-    from training.evaluation.running import Pace
     from training.evaluation.splits import ZeroShot
 
 
@@ -91,7 +91,7 @@ def evaluate(
         _compare(paths, out=out)
         return
     from training.data.lists.rows import ListOptions
-    from training.evaluation.running import Pace
+    from training.evaluation.inference import LoaderOptions
     from training.evaluation.splits import ZeroShot
 
     if len(paths) < 2:
@@ -123,7 +123,7 @@ def evaluate(
             classes_per_draw=classes_per_draw,
             seed=seed,
         ),
-        pace=Pace(batch_size=batch_size, workers=workers, deadline_seconds=deadline),
+        loader_options=LoaderOptions(batch_size=batch_size, workers=workers, deadline_seconds=deadline),
         num_frames=num_frames,
         activation=activation,
         tokenizer=tokenizer,
@@ -142,7 +142,7 @@ def _evaluated(
     split: str,
     changes: Mapping[str, Any],  # of `protocol_of`
     zero_shot: "ZeroShot",
-    pace: "Pace",
+    loader_options: "LoaderOptions",
     num_frames: int | None,
     activation: str | None,
     tokenizer: Path | None,
@@ -183,7 +183,7 @@ def _evaluated(
                 protocol,
                 listed,
                 tokenizer=tokenizer_of(protocol.text, tokenizer, key="--tokenizer"),
-                pace=pace,
+                loader_options=loader_options,
                 zero_shot=zero_shot,
             )
     except (CheckpointError, ModelConfigError, ActserveError, FileNotFoundError) as error:

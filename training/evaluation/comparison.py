@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from serve.arrays import Int64Array
 from serve.independence import independence, independent_groups
+from training.evaluation.accumulator import TOP
 from training.evaluation.bootstrap import mcnemar
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import class_accuracies, mean_class_accuracy
@@ -19,7 +20,6 @@ from training.evaluation.score_intervals import (
     paired_share_interval,
 )
 from training.evaluation.stored_results import StoredResult, StoredSplit, StoredVideo
-from training.evaluation.tally import TOP
 
 SCHEMA, VERSION = "actserve-comparison", 2
 SHOWN = 5  # videos named in a message
@@ -28,7 +28,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class MetricDifference:
     """A figure of both, and how much larger the second is."""
 
     first: float
@@ -58,7 +58,7 @@ class Comparison:
     num_independent: int  # groups of videos that do not depend on each other
     num_unreadable: int  # by one or both: left out of the pairs
     top5_k: int
-    figures: Mapping[str, Difference]
+    figures: Mapping[str, MetricDifference]
     gained: int  # videos the second alone got right
     lost: int
     mcnemar_p: float
@@ -171,17 +171,19 @@ def _ranks(videos: Sequence[StoredVideo]) -> Int64Array:
     return np.array([video.rank for video in videos], np.int64)
 
 
-def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: Int64Array) -> Difference:
+def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: Int64Array) -> MetricDifference:
     difference, interval = paired_share_interval(second, first, groups)
-    return Difference(first=float(first.mean()), second=float(second.mean()), difference=difference, interval=interval)
+    return MetricDifference(
+        first=float(first.mean()), second=float(second.mean()), difference=difference, interval=interval
+    )
 
 
 def _class_difference(
     first: NDArray[np.bool_], second: NDArray[np.bool_], labels: Int64Array, groups: Int64Array
-) -> Difference:
+) -> MetricDifference:
     one, other = mean_class_accuracy(first, labels), mean_class_accuracy(second, labels)
     _, interval = class_difference_interval(second, first, labels, groups)
-    return Difference(first=one, second=other, difference=other - one, interval=interval)
+    return MetricDifference(first=one, second=other, difference=other - one, interval=interval)
 
 
 def _changes(

@@ -36,7 +36,7 @@ def draw_result(result: Result, folder: Path) -> list[Path]:
 def _confusion(split: SplitResult) -> Any:
     """Share of each class's videos by what they were taken for; rows sum to one, those of classes without videos are
     grey. Colours follow the root of the share, or rare confusions of many classes would not show."""
-    names, counts = split.class_names, split.tally.confusion().astype(np.float64)
+    names, counts = split.class_names, split.accumulator.confusion().astype(np.float64)
     videos = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, videos, out=np.full_like(counts, np.nan), where=videos > 0)
     is_named = len(names) <= NAMED_CLASSES
@@ -99,7 +99,7 @@ def _classes(split: SplitResult) -> Any:
 
 def _top_k(split: SplitResult) -> Any:
     most = min(MOST_RANKS, len(split.class_names))
-    shares = top_k_curve(split.tally.ranks(), most)
+    shares = top_k_curve(split.accumulator.ranks(), most)
     figure, (axes,) = _figure("Label among the k best", "k", "share of videos", inches=(6.0, 4.0))
     ks = np.arange(1, most + 1)
     axes.plot(ks, shares, color="tab:blue", marker="o" if most <= NAMED_CLASSES else None, markersize=3, label="model")

@@ -19,10 +19,10 @@ import torch
 
 from serve.calibration_statistics import BINS
 from serve.files import atomic_write, write_atomically
+from training.evaluation.accumulator import EvaluationMetrics, MetricAccumulator
 from training.evaluation.bootstrap import DRAWS
 from training.evaluation.errors import EvaluationError
 from training.evaluation.score_intervals import CONFIDENCE, Interval
-from training.evaluation.tally import Figures, Tally
 from training.evaluation.zero_shot import Disjointness
 
 SCHEMA, VERSION = "actserve-evaluation", 1
@@ -49,9 +49,9 @@ class SplitResult:
     list: str
     list_sha256: str | None
     class_names: tuple[str, ...]
-    figures: Figures
+    figures: EvaluationMetrics
     intervals: Mapping[str, Interval]
-    tally: Tally
+    accumulator: MetricAccumulator
     zero_shot: Disjointness | None = None
 
 
@@ -72,7 +72,7 @@ class Result:
 
 
 def split_result(
-    tally: Tally,
+    accumulator: MetricAccumulator,
     class_names: Sequence[str],
     *,
     name: str,
@@ -90,9 +90,9 @@ def split_result(
         list=path,
         list_sha256=sha256,
         class_names=tuple(class_names),
-        figures=tally.figures(),
-        intervals=tally.intervals(),
-        tally=tally,
+        figures=accumulator.figures(),
+        intervals=accumulator.intervals(),
+        accumulator=accumulator,
         zero_shot=zero_shot,
     )
 
@@ -192,7 +192,7 @@ def write_scores(path: Path, result: Result) -> Path:
     """
     arrays: dict[str, Any] = {}
     for number, split in enumerate(result.splits):
-        rows = split.tally.rows
+        rows = split.accumulator.rows
         arrays[f"{number}/scores"] = np.stack([row.scores for row in rows if row.scores is not None])
         arrays[f"{number}/labels"] = np.array([row.label for row in rows], np.int64)
         arrays[f"{number}/paths"] = np.array([row.path for row in rows])
@@ -237,7 +237,7 @@ def _split_document(split: SplitResult) -> dict[str, Any]:
                 "label_probability": row.label_probability,
                 "top": [[names[k], p] for k, p in zip(row.top, row.top_probabilities, strict=True)],
             }
-            for row in split.tally.rows
+            for row in split.accumulator.rows
         ],
         "unreadable": [
             {
@@ -246,7 +246,7 @@ def _split_document(split: SplitResult) -> dict[str, Any]:
                 "label": names[row.label] if row.label >= 0 else None,
                 "reason": row.reason,
             }
-            for row in split.tally.unreadable
+            for row in split.accumulator.unreadable
         ],
     }
 

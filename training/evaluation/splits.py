@@ -6,10 +6,10 @@ from pathlib import Path
 
 from serve.text.tokenizer import Tokenizer
 from training.distributed import rank_and_count
+from training.evaluation.accumulator import merge_ranks
+from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import Protocol
 from training.evaluation.results import SplitResult, split_result
-from training.evaluation.running import Pace, evaluate_list
-from training.evaluation.tally import merged_over_ranks
 from training.evaluation.videos import VideoList
 from training.evaluation.zero_shot import ClassSubset, Disjointness, check_disjoint, random_subsets
 from training.models.base import VideoTextModel
@@ -32,7 +32,7 @@ def evaluate_splits(
     lists: Sequence[VideoList],
     *,
     tokenizer: Tokenizer,
-    pace: Pace,
+    loader_options: LoaderOptions,
     zero_shot: ZeroShot,
 ) -> tuple[SplitResult, ...]:
     """Results of every list; everything that can be refused is refused before the first video.
@@ -48,14 +48,21 @@ def evaluate_splits(
     for listed, disjointness, subsets in plans:
         rank, num_ranks = rank_and_count()
         own = evaluate_list(
-            model, protocol, listed, tokenizer=tokenizer, pace=pace, subsets=subsets, rank=rank, num_ranks=num_ranks
+            model,
+            protocol,
+            listed,
+            tokenizer=tokenizer,
+            loader_options=loader_options,
+            subsets=subsets,
+            rank=rank,
+            num_ranks=num_ranks,
         )
-        tallies = merged_over_ranks(own)
+        accumulators = merge_ranks(own)
         parts = subsets or (ClassSubset(name="", classes=tuple(range(len(listed.class_names)))),)
-        for tally, part in zip(tallies, parts, strict=True):
+        for accumulator, part in zip(accumulators, parts, strict=True):
             results.append(
                 split_result(
-                    tally,
+                    accumulator,
                     [listed.class_names[number] for number in part.classes],
                     name=f"{listed.path}: {part.name}" if part.name else listed.path,
                     path=listed.path,

@@ -69,7 +69,7 @@ def _split_table(split: SplitResult) -> Iterator[str]:
         yield f"  classes of training among them: {len(split.zero_shot.overlap)}"
     if figures.num_unreadable:
         yield f"  unreadable: {figures.num_unreadable}"
-        yield from (f"    {item.path}: {item.reason}" for item in split.tally.unreadable[:REASONS_SHOWN])
+        yield from (f"    {item.path}: {item.reason}" for item in split.accumulator.unreadable[:REASONS_SHOWN])
         if figures.num_unreadable > REASONS_SHOWN:
             yield f"    and {figures.num_unreadable - REASONS_SHOWN} more"
     yield f"  {'':<32}{'value':>9}   95 % interval"

@@ -30,7 +30,7 @@ from training.evaluation.protocol import Protocol
 SHOWN = 5  # classes named in a note
 
 
-class Viewed(NamedTuple):
+class LoadedVideo(NamedTuple):
     """One video, read or not."""
 
     place: int  # in the list
@@ -106,7 +106,7 @@ def _unused(names: Sequence[str]) -> str:
     return f"  note: {len(names)} classes have no video: {', '.join(names[:SHOWN])}{more}"
 
 
-class ListedVideos(Dataset[Viewed]):
+class ListedVideos(Dataset[LoadedVideo]):
     """Place in the list -> video."""
 
     def __init__(self, listed: VideoList, reader: ClipReader, *, num_clips: int, num_crops: int) -> None:
@@ -117,18 +117,18 @@ class ListedVideos(Dataset[Viewed]):
     def __len__(self) -> int:
         return len(self._listed.entries)
 
-    def __getitem__(self, index: int) -> Viewed:
+    def __getitem__(self, index: int) -> LoadedVideo:
         single_threaded()
         entry, path = self._listed.entries[index], self._listed.paths[index]
         try:
             views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
-            return Viewed(index, path, entry.label, None, str(error), group=entry.group)
+            return LoadedVideo(index, path, entry.label, None, str(error), group=entry.group)
         digest = digest_or_none(entry) or ""
-        return Viewed(index, path, entry.label, torch.from_numpy(views), digest=digest, group=entry.group)
+        return LoadedVideo(index, path, entry.label, torch.from_numpy(views), digest=digest, group=entry.group)
 
 
-class PackedVideos(IterableDataset[Viewed]):
+class PackedVideos(IterableDataset[LoadedVideo]):
     """Every sample of some shards once, each shard read by one worker of one rank."""
 
     def __init__(
@@ -147,23 +147,23 @@ class PackedVideos(IterableDataset[Viewed]):
         self._rank = rank
         self._num_ranks = num_ranks
 
-    def __iter__(self) -> Iterator[Viewed]:
+    def __iter__(self) -> Iterator[LoadedVideo]:
         single_threaded()
         mine = shards_of_worker(len(self._shards), rank=self._rank, num_ranks=self._num_ranks)
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
             for number in mine:
                 yield from self._of_shard(number, Path(scratch))
 
-    def _of_shard(self, number: int, scratch: Path) -> Iterator[Viewed]:
+    def _of_shard(self, number: int, scratch: Path) -> Iterator[LoadedVideo]:
         first = sum(shard.num_samples for shard in self._shards[:number])
         failures: list[Failure] = []
         found = 0
         for found, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
             yield self._viewed(first + found - 1, sample, scratch)
         for place, failure in enumerate(failures, start=found):  # what the index counts and the shard lacks
-            yield Viewed(first + place, _text(failure.name), -1, None, failure.reason)
+            yield LoadedVideo(first + place, _text(failure.name), -1, None, failure.reason)
 
-    def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> Viewed:
+    def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> LoadedVideo:
         label, path = -1, _text(sample.name)
         try:
             stored = sample.label()
@@ -171,8 +171,8 @@ class PackedVideos(IterableDataset[Viewed]):
             entry = sample.entry(scratch)
             views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
-            return Viewed(index, path, label, None, str(error))
-        return Viewed(index, path, label, torch.from_numpy(views), digest=digest_or_none(entry) or "")
+            return LoadedVideo(index, path, label, None, str(error))
+        return LoadedVideo(index, path, label, torch.from_numpy(views), digest=digest_or_none(entry) or "")
 
 
 def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:
@@ -188,11 +188,11 @@ def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_se
 
 def loader_of(
     listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
-) -> DataLoader[Viewed]:
+) -> DataLoader[LoadedVideo]:
     """The videos of a list, of several ranks each its own; every video is in exactly one of them."""
     workers = loading_workers(workers)
     views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
-    dataset: Dataset[Viewed]
+    dataset: Dataset[LoadedVideo]
     sampler: range | None = None
     if listed.shards:
         dataset = PackedVideos(listed.shards, reader, rank=rank, num_ranks=num_ranks, **views)
@@ -221,7 +221,7 @@ def _packed(pattern: str, classes: Path | Sequence[str] | None) -> VideoList:
     return VideoList(path=pattern, kind="shards", class_names=names, shards=tuple(shards))
 
 
-def _as_it_is(video: Viewed) -> Viewed:
+def _as_it_is(video: LoadedVideo) -> LoadedVideo:
     return video
 
 

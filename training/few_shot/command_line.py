@@ -59,17 +59,17 @@ def few_shot(
     """Fit prototypes and a linear head on a few examples of each class; features are encoded once and kept."""
     from training.checkpoints.own import CheckpointError
     from training.data.lists.rows import ListOptions
-    from training.few_shot.main import Order, run
+    from training.few_shot.main import FewShotOptions, run
     from training.models.base import ModelConfigError
 
-    order = Order(
+    options = FewShotOptions(
         model=model,
         repository=repository,
         listing=listing,
         shots=_numbers("--shots", shots),
         seeds=_numbers("--seeds", seeds),
         test=test,
-        options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
+        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
         split=split,
         test_split=test_split,
         classes=classes,
@@ -83,7 +83,7 @@ def few_shot(
         max_bad_share=max_bad_share,
     )
     try:
-        run(order)
+        run(options)
     except (CheckpointError, ModelConfigError, ActserveError) as error:  # the last: a class name no prompt can hold
         raise ConfigError(str(error)) from error
 

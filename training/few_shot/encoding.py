@@ -28,7 +28,7 @@ from training.data.decoding.process import BadVideoError, DecodeProcess
 from training.data.digests import digest_of
 from training.data.lists.rows import Entry
 from training.data.progress import progress_bar
-from training.few_shot.towers import Towers
+from training.few_shot.models import FewShotModel
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ HEAD_AT_ONCE = 64  # videos a prompt head sees at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
+class EncodedVideos:
     """Readable videos of a list and their features."""
 
     entries: tuple[Entry, ...]
@@ -51,18 +51,18 @@ class Encoded:
 class VideoEncoder:
     """Looks at videos and reads class names through the towers of a model."""
 
-    def __init__(self, towers: Towers, *, cache: Path) -> None:
-        self.towers = towers
-        self._rule = _test_rule(towers)
-        plan = "\n".join((towers.identity, repr(towers.sampling), repr(towers.preprocess), "1 clip, 1 crop"))
-        self.width = towers.layout.width
+    def __init__(self, model: FewShotModel, *, cache: Path) -> None:
+        self.model = model
+        self._rule = _test_rule(model)
+        plan = "\n".join((model.identity, repr(model.sampling), repr(model.preprocess), "1 clip, 1 crop"))
+        self.width = model.layout.width
         self._kept = FeatureCache(
             cache.expanduser() / f"{hashlib.sha256(plan.encode()).hexdigest()[:32]}.sqlite",
             width=self.width,
             max_bytes=KEPT_BYTES,
         )
 
-    def encode(self, entries: Sequence[Entry], *, workers: int, max_bad_share: float) -> Encoded:
+    def encode(self, entries: Sequence[Entry], *, workers: int, max_bad_share: float) -> EncodedVideos:
         """Features of every entry that can be read.
 
         Raises:
@@ -80,7 +80,7 @@ class VideoEncoder:
         absent = {digest: place for place, digest in digests.items() if digest not in known}
         known |= self._encode_new(entries, absent, bad, workers=workers)
         places = tuple(place for place, digest in digests.items() if digest in known)
-        return Encoded(
+        return EncodedVideos(
             entries=tuple(entries[place] for place in places),
             places=places,
             digests=tuple(digests[place] for place in places),
@@ -93,32 +93,32 @@ class VideoEncoder:
 
     def bank(self, names: Sequence[str]) -> Float32Array:
         """Text features [M, K, D] of class names under the model's templates, by its ensembling rule."""
-        towers = self.towers
+        model = self.model
         return encode_bank(
-            towers.texts,
-            towers.tokenizer,
+            model.texts,
+            model.tokenizer,
             names,
-            text=towers.text,
-            scoring=towers.scoring,
-            has_prompt_head=towers.layout.num_patches > 0,
+            text=model.text,
+            scoring=model.scoring,
+            has_prompt_head=model.layout.num_patches > 0,
         )
 
     def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
         """Rows [N, D + P*D + E] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""
-        towers = self.towers
-        if not towers.layout.num_patches:
-            return scoring.logits_of(towers.layout.features(rows).video_features, bank, towers.scoring)
+        model = self.model
+        if not model.layout.num_patches:
+            return scoring.logits_of(model.layout.features(rows).video_features, bank, model.scoring)
         found = []
         for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
-            features = towers.layout.features(part)
+            features = model.layout.features(part)
             assert features.patch_features is not None, "a prompt head looks at patches"
-            logits = [towers.prompted(features.video_features, features.patch_features, texts) for texts in bank]
+            logits = [model.prompted(features.video_features, features.patch_features, texts) for texts in bank]
             found.append(np.stack(logits, axis=1))
         return np.concatenate(found)
 
     def features(self, rows: Float32Array) -> Float32Array:
         """What prototypes and linear heads use of the rows: prototype features [N, E], else video features [N, D]."""
-        return np.ascontiguousarray(self.towers.layout.features(rows).for_prototypes)
+        return np.ascontiguousarray(self.model.layout.features(rows).for_prototypes)
 
     def close(self) -> None:
         """Let go of the file of kept rows."""
@@ -151,11 +151,11 @@ class VideoEncoder:
 
     def _row(self, views: UInt8Array) -> Float32Array:
         """One view [1, T, 3, S, S] alone, so that a row does not depend on what is encoded beside it."""
-        return self.towers.layout.row(self.towers.video(views))
+        return self.model.layout.row(self.model.video(views))
 
 
-def _test_rule(towers: Towers) -> ClipRule:
+def _test_rule(model: FewShotModel) -> ClipRule:
     """The model's own test rules; labels are checked elsewhere, and nothing is augmented."""
-    size, frames = towers.preprocess.image_size, towers.sampling.num_segments
+    size, frames = model.preprocess.image_size, model.sampling.num_segments
     rule = clip_rule(DataConfig(image_size=size, num_frames=frames), ())
-    return replace(rule, num_classes=2**31, sampling=towers.sampling, preprocess=towers.preprocess)
+    return replace(rule, num_classes=2**31, sampling=model.sampling, preprocess=model.preprocess)

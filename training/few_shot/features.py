@@ -26,7 +26,7 @@ from training.few_shot.command_line import (
 )
 
 if TYPE_CHECKING:
-    from training.few_shot.main import Order
+    from training.few_shot.main import FewShotOptions
 
 SUFFIX = ".npz"
 
@@ -55,39 +55,39 @@ def features(
     class names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is one JSON document.
     """
     from training.checkpoints.own import CheckpointError
-    from training.few_shot.main import Order
+    from training.few_shot.main import FewShotOptions
     from training.models.base import ModelConfigError
 
     if out.suffix != SUFFIX:
         raise ConfigError(f"--out {out}: a file that ends in {SUFFIX} is needed")
-    order = Order(
+    options = FewShotOptions(
         model=model, repository=repository, listing=listing, shots=(1,), seeds=(0,), test=None,
         options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split, test_split="",
         classes=classes, tokenizer=tokenizer, activation=activation, cache=cache, out=out.parent,
         vocabulary=None, device=device, workers=workers or processors(), max_bad_share=max_bad_share,
     )  # fmt: skip
     try:
-        typer.echo(json.dumps(_written(order, out)))
+        typer.echo(json.dumps(_written(options, out)))
     except (CheckpointError, ModelConfigError, ActserveError) as error:
         raise ConfigError(str(error)) from error
 
 
-def _written(order: "Order", out: Path) -> dict[str, object]:
+def _written(options: "FewShotOptions", out: Path) -> dict[str, object]:
     """Encode, write, and say what was written."""
     import numpy as np
 
     from serve.files import atomic_write
     from training.few_shot.encoding import VideoEncoder
-    from training.few_shot.main import Lists, towers_of
+    from training.few_shot.main import FewShotLists, open_model
 
-    lists, towers = Lists.read(order), towers_of(order)
-    encoder = VideoEncoder(towers, cache=order.cache)
+    lists, model = FewShotLists.read(options), open_model(options)
+    encoder = VideoEncoder(model, cache=options.cache)
     try:
-        found = encoder.encode(lists.pool, workers=order.workers, max_bad_share=order.max_bad_share)
+        found = encoder.encode(lists.pool, workers=options.workers, max_bad_share=options.max_bad_share)
         bank = encoder.bank(lists.names)
     finally:
         encoder.close()
-    parts = towers.layout.features(found.rows)
+    parts = model.layout.features(found.rows)
     arrays: dict[str, Any] = {
         "video_features": parts.video_features,
         "text_features": bank,
@@ -105,8 +105,8 @@ def _written(order: "Order", out: Path) -> dict[str, object]:
         raise ConfigError(f"--out {out} cannot be written: {error.strerror}") from error
     return {
         "out": str(out),
-        "model": order.model,
-        "identity": towers.identity,
+        "model": options.model,
+        "identity": model.identity,
         "videos": len(found.entries),
         "unreadable": len(lists.pool) - len(found.entries),
         "arrays": {name: list(array.shape) for name, array in arrays.items()},

@@ -39,8 +39,8 @@ class LinearHead:
 
     def logits(self, video_features: Float32Array) -> Float32Array:
         """What videos [N, D] gain for each class: [N, K]."""
-        gained: Float32Array = scoring.unit(video_features) @ self.weights + self.bias
-        return gained
+        example_logits: Float32Array = scoring.unit(video_features) @ self.weights + self.bias
+        return example_logits
 
 
 def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Float32Array) -> LinearHead:

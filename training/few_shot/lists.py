@@ -17,7 +17,7 @@ from training.data.lists.rows import Entry, ListOptions, Row
 TWINS = {"videos": "frames", "frames": "videos"}
 
 
-def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, options: ListOptions) -> list[Row] | None:
+def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, list_options: ListOptions) -> list[Row] | None:
     """The same videos as the other format lists them, line by line; None without such a list."""
     other = TWINS.get(kind)
     if other is None or not path.name.startswith(f"{kind}_"):
@@ -25,7 +25,7 @@ def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, options: ListOption
     twin = path.with_name(other + path.name.removeprefix(kind))
     if not twin.is_file():
         return None
-    found = read_listing(twin, replace(options, kind=other)).rows
+    found = read_listing(twin, replace(list_options, kind=other)).rows
     return list(found) if [row.label for row in found] == [row.label for row in rows] else None
 
 

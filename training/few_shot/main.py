@@ -28,15 +28,15 @@ from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import Entry, ListOptions
 from training.data.lists.shots import Draw, draw_shots
 from training.devices import device_named
-from training.few_shot.encoding import Encoded, VideoEncoder
+from training.few_shot.encoding import EncodedVideos, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
-from training.few_shot.methods import METHODS, Videos, accuracy
+from training.few_shot.methods import METHODS, VideoSet, accuracy
+from training.few_shot.models import CheckpointModel, FewShotModel
 from training.few_shot.report import ZERO_SHOT, print_report, server_commands, summary_of
-from training.few_shot.towers import CheckpointTowers, Towers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class FewShotOptions:
     """What is asked for."""
 
     model: str  # file of a checkpoint, or NAME[@VERSION] in `repository`
@@ -45,7 +45,7 @@ class Order:
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
     test: Path | None
-    options: ListOptions
+    list_options: ListOptions
     split: str  # part of the list to draw from
     test_split: str  # part of the list to judge by
     classes: Path | None
@@ -66,7 +66,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lists:
+class FewShotLists:
     """The lists, read."""
 
     names: tuple[str, ...]
@@ -75,26 +75,26 @@ class Lists:
     test: list[Entry] | None  # None: the pool's own rest
 
     @classmethod
-    def read(cls, order: Order) -> "Lists":
+    def read(cls, options: FewShotOptions) -> "FewShotLists":
         """Raises AnnotationError where a list cannot be read or the classes do not fit."""
-        listing = read_listing(order.listing, order.options)
+        listing = read_listing(options.listing, options.list_options)
         read = numbered(
-            rows_of_part(listing, order.split, option="--split"),
+            rows_of_part(listing, options.split, option="--split"),
             listing,
-            order.classes,
-            first_label=order.options.first_label,
+            options.classes,
+            first_label=options.list_options.first_label,
         )
         names, layout = read.names, listing.layout()
-        twin = twin_rows(order.listing, listing.rows, kind=listing.kind, options=order.options)
+        twin = twin_rows(options.listing, listing.rows, kind=listing.kind, list_options=options.list_options)
         if twin is not None:
             twin = [replace(row, label=each.label) for row, each in zip(twin, read.rows, strict=True)]
         test = None
-        if order.test is not None:
-            judged = read_listing(order.test, order.options)
-            rows = rows_of_part(judged, order.test_split, option="--test-split")
-            test = entries_of(numbered_like(read, rows, judged, order.classes), names)
+        if options.test is not None:
+            judged = read_listing(options.test, options.list_options)
+            rows = rows_of_part(judged, options.test_split, option="--test-split")
+            test = entries_of(numbered_like(read, rows, judged, options.classes), names)
             layout += judged.layout()
-        elif order.test_split:
+        elif options.test_split:
             raise ConfigError("--test-split: there is no list --test to choose a part of")
         for line in layout:
             print(line, file=sys.stderr)
@@ -107,66 +107,66 @@ class Lists:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class EncodedLists:
     """The videos shots are drawn from and those that judge, as the model sees them."""
 
-    pool: Encoded
-    test: Encoded  # the pool itself without a test list
-    pool_videos: Videos
-    test_videos: Videos
+    pool: EncodedVideos
+    test: EncodedVideos  # the pool itself without a test list
+    pool_videos: VideoSet
+    test_videos: VideoSet
 
     @property
-    def encoded(self) -> tuple[Encoded, ...]:
+    def encoded(self) -> tuple[EncodedVideos, ...]:
         """Every list once."""
         return (self.pool,) if self.test is self.pool else (self.pool, self.test)
 
-    def judges(self, draw: Draw) -> Int64Array:
+    def test_indices(self, draw: Draw) -> Int64Array:
         """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
         shown = {self.pool.digests[place] for place in draw.chosen}
         places = draw.rest if self.test is self.pool else range(len(self.test.entries))
         return np.array([place for place in places if self.test.digests[place] not in shown], np.int64)
 
 
-def run(order: Order) -> dict[str, Any]:
+def run(options: FewShotOptions) -> dict[str, Any]:
     """Measure, write the lists and `result.json`, print the table; returns the document.
 
     Raises:
         ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: what cannot be used.
     """
-    lists = Lists.read(order)
-    towers = towers_of(order)
-    seen = _look(order, lists, towers)
+    lists = FewShotLists.read(options)
+    model = open_model(options)
+    encoded_lists = _encode_lists(options, lists, model)
     started = time.perf_counter()
-    draws = _draws(order, lists, seen.pool)
-    rows = [_measured(draw, seen, towers.scoring, names=lists.names) for draw in draws]
+    draws = _draw_all(options, lists, encoded_lists.pool)
+    rows = [_evaluate_draw(draw, encoded_lists, model.scoring, names=lists.names) for draw in draws]
     seconds = {
-        "encoding": round(sum(part.seconds for part in seen.encoded), 3),
+        "encoding": round(sum(part.seconds for part in encoded_lists.encoded), 3),
         "fitting": round(sum(item["seconds"] for row in rows for item in row["methods"].values()), 3),
         "all_after_encoding": round(time.perf_counter() - started, 3),
     }
-    num_read = sum(len(part.entries) for part in seen.encoded)
+    num_read = sum(len(part.entries) for part in encoded_lists.encoded)
     document = {
-        "model": {"model": order.model, "identity": towers.identity, "family": towers.family},
-        "list": str(order.listing),
-        "test": None if order.test is None else str(order.test),
+        "model": {"model": options.model, "identity": model.identity, "family": model.family},
+        "list": str(options.listing),
+        "test": None if options.test is None else str(options.test),
         "classes": len(lists.names),
-        "templates": list(towers.text.templates),
-        "features": _features_named(towers.layout),
+        "templates": list(model.text.templates),
+        "features": _features_named(model.layout),
         "videos": num_read,
         "unreadable": len(lists.pool) + len(lists.test or ()) - num_read,
-        "videos_encoded": sum(part.num_encoded for part in seen.encoded),
+        "videos_encoded": sum(part.num_encoded for part in encoded_lists.encoded),
         "summary": summary_of(rows),
         "draws": rows,
         "seconds": seconds,
     }
     for draw in draws:
-        _write(_folder(order, draw), lists, draw, seen)
-    write_lines(order.out / "result.json", [json.dumps(document, indent=1)])
-    if order.vocabulary is not None:
-        _tell_commands(order, order.vocabulary, lists, draws, seen.pool)
+        _write(_folder(options, draw), lists, draw, encoded_lists)
+    write_lines(options.out / "result.json", [json.dumps(document, indent=1)])
+    if options.vocabulary is not None:
+        _print_server_commands(options, options.vocabulary, lists, draws, encoded_lists.pool)
     if lists.twin is None:
         print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
-    print_report(document, num_seeds=len(order.seeds))
+    print_report(document, num_seeds=len(options.seeds))
     return document
 
 
@@ -176,106 +176,110 @@ def _features_named(layout: RowLayout) -> str:
     return "video features before the prompt head" if layout.num_patches else "video features"
 
 
-def towers_of(order: Order) -> Towers:
-    if order.repository is not None:
-        if order.activation is not None or order.tokenizer is not None:
+def open_model(options: FewShotOptions) -> FewShotModel:
+    if options.repository is not None:
+        if options.activation is not None or options.tokenizer is not None:
             raise ConfigError("--activation, --tokenizer: for a checkpoint; a model of --repository says both itself")
-        return ServedModel.open(order.repository, order.model)
-    return CheckpointTowers(
-        Path(order.model),
-        tokenizer=order.tokenizer,
-        device=device_named(order.device, key="--device"),
-        activation=order.activation,
+        return ServedModel.open(options.repository, options.model)
+    return CheckpointModel(
+        Path(options.model),
+        tokenizer=options.tokenizer,
+        device=device_named(options.device, key="--device"),
+        activation=options.activation,
     )
 
 
-def _look(order: Order, lists: Lists, towers: Towers) -> Seen:
-    encoder = VideoEncoder(towers, cache=order.cache)
+def _encode_lists(options: FewShotOptions, lists: FewShotLists, model: FewShotModel) -> EncodedLists:
+    encoder = VideoEncoder(model, cache=options.cache)
     try:
-        pool = encoder.encode(lists.pool, workers=order.workers, max_bad_share=order.max_bad_share)
+        pool = encoder.encode(lists.pool, workers=options.workers, max_bad_share=options.max_bad_share)
         test = pool
         if lists.test is not None:
-            test = encoder.encode(lists.test, workers=order.workers, max_bad_share=order.max_bad_share)
+            test = encoder.encode(lists.test, workers=options.workers, max_bad_share=options.max_bad_share)
         bank = encoder.bank(lists.names)
         pool_videos = _videos(encoder, pool, bank)
         test_videos = pool_videos if test is pool else _videos(encoder, test, bank)
     finally:
         encoder.close()
-    return Seen(pool=pool, test=test, pool_videos=pool_videos, test_videos=test_videos)
+    return EncodedLists(pool=pool, test=test, pool_videos=pool_videos, test_videos=test_videos)
 
 
-def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Videos:
+def _videos(encoder: VideoEncoder, encoded: EncodedVideos, bank: Float32Array) -> VideoSet:
     if not encoded.entries:
         raise AnnotationError("no video of the list can be read")
-    return Videos(
+    return VideoSet(
         features=encoder.features(encoded.rows),
         text_logits=encoder.text_logits(encoded.rows, bank),
         labels=np.array([entry.label for entry in encoded.entries], np.int64),
     )
 
 
-def _draws(order: Order, lists: Lists, pool: Encoded) -> list[Draw]:
+def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos) -> list[Draw]:
     """Every seed's draws; without a test list each class keeps a video to be judged by."""
     draws = [
         draw
-        for seed in order.seeds
+        for seed in options.seeds
         for draw in draw_shots(
             pool.entries,
             len(lists.names),
-            shots=order.shots,
+            shots=options.shots,
             seed=seed,
-            spared=1 if order.test is None else 0,
+            spared=1 if options.test is None else 0,
         )
     ]
     if not any(draw.chosen for draw in draws):
-        raise AnnotationError(f"{order.listing}: no class has a video to spare for a shot")
+        raise AnnotationError(f"{options.listing}: no class has a video to spare for a shot")
     return draws
 
 
-def _measured(draw: Draw, seen: Seen, contract: ScoringContract, *, names: Sequence[str]) -> dict[str, Any]:
+def _evaluate_draw(
+    draw: Draw, encoded_lists: EncodedLists, contract: ScoringContract, *, names: Sequence[str]
+) -> dict[str, Any]:
     """One draw: what each method reaches on its judges."""
-    shots = seen.pool_videos.part(np.array(draw.chosen, np.int64))
-    judges = seen.test_videos.part(seen.judges(draw))
-    if not len(judges.labels):
+    shots = encoded_lists.pool_videos.part(np.array(draw.chosen, np.int64))
+    test_indices = encoded_lists.test_videos.part(encoded_lists.test_indices(draw))
+    if not len(test_indices.labels):
         raise AnnotationError("no video is left to judge by: fewer shots, or --test LIST")
     methods: dict[str, Any] = {}
     for name, fit in METHODS.items():
         started = time.perf_counter()
         gain, facts = fit(shots, contract)
         seconds = time.perf_counter() - started
-        top1 = accuracy(judges, gain(judges.features), contract)
+        top1 = accuracy(test_indices, gain(test_indices.features), contract)
         methods[name] = {"top1": round(top1, 4), "seconds": round(seconds, 3), "fit": dict(facts)}
     return {
         "shots": draw.shots,
         "seed": draw.seed,
         "num_shots": len(draw.chosen),
-        "num_judged": len(judges.labels),
+        "num_judged": len(test_indices.labels),
         "short_classes": {names[label]: count for label, count in draw.short.items()},
-        ZERO_SHOT: round(accuracy(judges, None, contract), 4),
+        ZERO_SHOT: round(accuracy(test_indices, None, contract), 4),
         "methods": methods,
     }
 
 
-def _folder(order: Order, draw: Draw) -> Path:
-    return order.out / f"{draw.shots}_shots_seed_{draw.seed}"
+def _folder(options: FewShotOptions, draw: Draw) -> Path:
+    return options.out / f"{draw.shots}_shots_seed_{draw.seed}"
 
 
-def _write(folder: Path, lists: Lists, draw: Draw, seen: Seen) -> None:
+def _write(folder: Path, lists: FewShotLists, draw: Draw, encoded_lists: EncodedLists) -> None:
     """The lists of a draw in each format there is."""
-    judges = seen.judges(draw)
+    test_indices = encoded_lists.test_indices(draw)
     write_classes(folder / "classes.csv", lists.names)
-    write_lists(folder, "train", [seen.pool.entries[place] for place in draw.chosen])
-    write_lists(folder, "test", [seen.test.entries[place] for place in judges])
+    write_lists(folder, "train", [encoded_lists.pool.entries[place] for place in draw.chosen])
+    write_lists(folder, "test", [encoded_lists.test.entries[place] for place in test_indices])
     if lists.twin is not None:
-        write_lists(folder, "train", [lists.twin[seen.pool.places[place]] for place in draw.chosen])
-        if seen.test is seen.pool:
-            write_lists(folder, "test", [lists.twin[seen.pool.places[place]] for place in judges])
+        write_lists(folder, "train", [lists.twin[encoded_lists.pool.places[place]] for place in draw.chosen])
+        if encoded_lists.test is encoded_lists.pool:
+            write_lists(folder, "test", [lists.twin[encoded_lists.pool.places[place]] for place in test_indices])
 
 
-def _tell_commands(order: Order, vocabulary: str, lists: Lists, draws: Sequence[Draw], pool: Encoded) -> None:
+def _print_server_commands(
+    options: FewShotOptions, vocabulary: str, lists: FewShotLists, draws: Sequence[Draw], pool: EncodedVideos
+) -> None:
     """For the first seed's largest draw."""
-    draw = max((draw for draw in draws if draw.seed == order.seeds[0]), key=lambda draw: draw.shots)
-    labels = _folder(order, draw) / "labels.txt"
+    draw = max((draw for draw in draws if draw.seed == options.seeds[0]), key=lambda draw: draw.shots)
+    labels = _folder(options, draw) / "labels.txt"
     write_lines(labels, lists.names)
     print(f"to fit these prototypes on a server ({draw.shots} shots, seed {draw.seed}):")
     for line in server_commands(

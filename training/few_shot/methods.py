@@ -14,23 +14,27 @@ from training.few_shot.linear_head import fit_linear_head
 
 
 @dataclass(frozen=True, kw_only=True)
-class Videos:
+class VideoSet:
     """Labelled videos as a model sees them."""
 
     features: Float32Array  # [N, D]
     text_logits: Float32Array  # [N, M, K]
     labels: Int64Array  # [N]
 
-    def part(self, places: Int64Array) -> "Videos":
+    def part(self, places: Int64Array) -> "VideoSet":
         """Some of them, in that order."""
-        return Videos(features=self.features[places], text_logits=self.text_logits[places], labels=self.labels[places])
+        return VideoSet(
+            features=self.features[places], text_logits=self.text_logits[places], labels=self.labels[places]
+        )
 
 
-Gain = Callable[[Float32Array], Float32Array]  # video features [N, D] -> what they gain [N, K]
-Method = Callable[[Videos, ScoringContract], tuple[Gain, Mapping[str, Any]]]  # shots -> gain, how it was fitted
+ExampleLogits = Callable[[Float32Array], Float32Array]  # video features [N, D] -> what they gain [N, K]
+Method = Callable[
+    [VideoSet, ScoringContract], tuple[ExampleLogits, Mapping[str, Any]]
+]  # shots -> gain, how it was fitted
 
 
-def prototypes(shots: Videos, contract: ScoringContract) -> tuple[Gain, Mapping[str, Any]]:
+def prototypes(shots: VideoSet, contract: ScoringContract) -> tuple[ExampleLogits, Mapping[str, Any]]:
     """The server's own mixture of text and prototypes; shots in ascending order of their labels."""
     fitted = fit_prototypes(
         shots.features,
@@ -42,7 +46,7 @@ def prototypes(shots: Videos, contract: ScoringContract) -> tuple[Gain, Mapping[
     return fitted.logits, asdict(fitted.mixture)
 
 
-def linear(shots: Videos, contract: ScoringContract) -> tuple[Gain, Mapping[str, Any]]:
+def linear(shots: VideoSet, contract: ScoringContract) -> tuple[ExampleLogits, Mapping[str, Any]]:
     """A linear head that begins at the text features."""
     head = fit_linear_head(shots.features, shots.labels, shots.text_logits.mean(axis=1, dtype=np.float32))
     return head.logits, {"l2": head.l2, "chosen_by": head.chosen_by}
@@ -51,11 +55,11 @@ def linear(shots: Videos, contract: ScoringContract) -> tuple[Gain, Mapping[str,
 METHODS: Mapping[str, Method] = {"prototypes": prototypes, "linear": linear}
 
 
-def accuracy(videos: Videos, gained: Float32Array | None, contract: ScoringContract) -> float:
+def accuracy(videos: VideoSet, example_logits: Float32Array | None, contract: ScoringContract) -> float:
     """Top-1 by the contract's rules: what is gained joins the logits of each template, as on the server."""
     hits = 0
     for place, label in enumerate(videos.labels.tolist()):
-        added = None if gained is None else gained[place : place + 1]
+        added = None if example_logits is None else example_logits[place : place + 1]
         logits = videos.text_logits[place : place + 1].astype(np.float32)  # one view [1, M, K]
         scores = scoring.reduce_logits(logits, contract, function=contract.activation, example_logits=added)
         hits += int(scoring.top_k(scores, 1)[0]) == label

@@ -45,9 +45,9 @@ from training.data.shards.clips import PackedSamples, ShardOrder
 from training.data.shards.reading import Shard, find_shards, read_index
 from training.data.shared_memory import bytes_of_clip, require_shared_memory
 from training.distributed import all_gather_objects, local_batch_size, rank_and_count
-from training.evaluation.tally import Tally, merged_over_ranks, row_of
+from training.evaluation.accumulator import MetricAccumulator, merge_ranks, score_video
 from training.models.base import VideoTextModel
-from training.monitor import MOST_SAMPLES, Measured, Prediction
+from training.monitor import MOST_SAMPLES, EvaluationReport, Prediction
 from training.scoring import as_array, view_logits
 
 logger = logging.getLogger(__name__)
@@ -98,11 +98,11 @@ class LabelledSource:
             yield batch.clips, batch.labels
 
     @torch.no_grad()
-    def measure(self, model: VideoTextModel) -> Measured:
+    def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Accuracies and calibration over the readable evaluation videos, all processes'."""
         bad = len(set(all_gather_objects(list(self.bad.reasons))))
         if self._val is None:
-            return Measured(figures={"bad_training_videos": bad})
+            return EvaluationReport(figures={"bad_training_videos": bad})
         model.eval()
         device = next(model.parameters()).device
         scoring = scoring_of(self._config, model)
@@ -110,7 +110,7 @@ class LabelledSource:
         bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
         rank, num_ranks = rank_and_count()
         places = count(rank, num_ranks)  # of no list, but every video's own
-        tally = Tally(len(self.labels), is_distribution=scoring.activation == "softmax")
+        accumulator = MetricAccumulator(len(self.labels), is_distribution=scoring.activation == "softmax")
         shown: list[Prediction] = []
         for batch in self._val.test_loader(self._reader, self._config):
             self._bad_val.note(batch.failures)
@@ -121,13 +121,13 @@ class LabelledSource:
             logits = view_logits(model, model.encode_video(frames), bank, scoring)  # [B, M, K]
             found = [reduce_logits(each[None], scoring, function=scoring.activation) for each in logits]
             for scores, label in zip(found, batch.labels.tolist(), strict=True):
-                tally.add(row_of(scores, index=next(places), path="", label=label))
+                accumulator.add(score_video(scores, index=next(places), path="", label=label))
             shown += self._shown(clips, batch.labels.tolist(), found, MOST_SAMPLES - len(shown))
-        (tally,) = merged_over_ranks([tally])
+        (accumulator,) = merge_ranks([accumulator])
         unreadable = len(set(all_gather_objects(list(self._bad_val.reasons))))
-        return Measured(
-            figures={**_figures(tally), "bad_training_videos": bad, "bad_videos": unreadable},
-            confusion=tally.confusion(),
+        return EvaluationReport(
+            figures={**_figures(accumulator), "bad_training_videos": bad, "bad_videos": unreadable},
+            confusion=accumulator.confusion(),
             predictions=tuple(shown),
         )
 
@@ -158,13 +158,13 @@ class LabelledSource:
         ]
 
 
-def _figures(tally: Tally) -> dict[str, Any]:
+def _figures(accumulator: MetricAccumulator) -> dict[str, Any]:
     """What an evaluation while training tells of its videos."""
-    if not tally.rows:
-        return {"videos": 0, "top1": None, f"top{tally.top5_k}": None} | dict.fromkeys(
+    if not accumulator.rows:
+        return {"videos": 0, "top1": None, f"top{accumulator.top5_k}": None} | dict.fromkeys(
             ("mean_class_accuracy", "calibration_error")
         )
-    figures = tally.figures()
+    figures = accumulator.figures()
     return {
         "videos": figures.num_readable,
         "top1": round(figures.top1, 4),

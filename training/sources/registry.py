@@ -8,7 +8,7 @@ from torch import Tensor
 from training.config import ConfigError, TrainConfig
 from training.data.lists.listing import KINDS
 from training.models.base import VideoTextModel
-from training.monitor import Measured
+from training.monitor import EvaluationReport
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ class Source(Protocol):
         """(clips uint8 [b, T, 3, S, S], indices [b]) of this process, for every step from `first_step` on."""
         ...
 
-    def measure(self, model: VideoTextModel) -> Measured:
+    def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Figures of a model on what is kept for evaluation, the same on every process."""
         ...
 
@@ -67,9 +67,9 @@ def _demo(config: TrainConfig) -> Source:
 
 
 def _order(config: TrainConfig) -> Source:
-    from training.demo.order import OrderSource
+    from training.demo.temporal_order import TemporalOrderSource
 
-    return OrderSource(config)
+    return TemporalOrderSource(config)
 
 
 def _labelled(config: TrainConfig) -> Source:

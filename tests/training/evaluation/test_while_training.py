@@ -14,8 +14,8 @@ from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, Trai
 from training.contracts import scoring_of, text_of
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.data.prompts import tokenizer_of
+from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import protocol_of
-from training.evaluation.running import Pace, evaluate_list
 from training.evaluation.videos import read_list
 from training.sources.labelled import LabelledSource
 
@@ -66,14 +66,14 @@ def test_figures_of_training_are_those_of_evaluate(case: str, video_list: Path) 
     )
     assert checkpoint.scoring.activation == ("sigmoid" if kind == "sigmoid" else "softmax")
     protocol = protocol_of(checkpoint)
-    (tally,) = evaluate_list(
+    (accumulator,) = evaluate_list(
         checkpoint.build(),
         protocol,
         read_list(str(video_list), classes=video_list.parent / "classes.csv"),
         tokenizer=tokenizer_of(protocol.text, None, key="--tokenizer"),
-        pace=Pace(workers=0, batch_size=5),
+        loader_options=LoaderOptions(workers=0, batch_size=5),
     )
-    figures = tally.figures()
+    figures = accumulator.figures()
     assert while_training["videos"] == figures.num_readable
     assert figures.top5_k == 3, "the key says the k that was computed"
     keys = {"top1": "top1", "top5": "top3"} | {name: name for name in ("mean_class_accuracy", "calibration_error")}

@@ -20,8 +20,8 @@ from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.decoding.process import DecodeProcess
 from training.data.lists.rows import Entry
-from training.few_shot.encoding import Encoded, VideoEncoder, _test_rule
-from training.few_shot.towers import CheckpointTowers
+from training.few_shot.encoding import EncodedVideos, VideoEncoder, _test_rule
+from training.few_shot.models import CheckpointModel
 
 pytestmark = pytest.mark.numeric
 
@@ -33,10 +33,10 @@ def encoder_of(checkpoint: Checkpoint, folder: Path, *, tokenizer: Path | None =
     path = folder / "checkpoint.pt"
     if not path.exists():
         save_checkpoint(path, checkpoint)
-    return VideoEncoder(CheckpointTowers(path, tokenizer=tokenizer, device=torch.device("cpu")), cache=folder / "cache")
+    return VideoEncoder(CheckpointModel(path, tokenizer=tokenizer, device=torch.device("cpu")), cache=folder / "cache")
 
 
-def encode(encoder: VideoEncoder, entries: list[Entry]) -> Encoded:
+def encode(encoder: VideoEncoder, entries: list[Entry]) -> EncodedVideos:
     return encoder.encode(entries, workers=1, max_bad_share=0.5)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from serve.contract import ScoringContract
 from serve.scoring import Scores, reduce_logits, top_k
+from training.evaluation.accumulator import MetricAccumulator, UnreadableVideo, score_video
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import mean_class_accuracy, top_k_hits
-from training.evaluation.tally import Tally, Unreadable, row_of
 
 NUM_CLASSES = 7
 
@@ -23,26 +23,28 @@ def made(num_videos: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return probabilities / probabilities.sum(axis=1, keepdims=True), labels
 
 
-def unreadable(index: int, label: int = 3) -> Unreadable:
-    return Unreadable(index=index, path=f"{index}.mp4", label=label, reason="broken")
+def unreadable(index: int, label: int = 3) -> UnreadableVideo:
+    return UnreadableVideo(index=index, path=f"{index}.mp4", label=label, reason="broken")
 
 
-def add_one(tally: Tally, index: int, label: int, probabilities: np.ndarray, path: str) -> None:
+def add_one(accumulator: MetricAccumulator, index: int, label: int, probabilities: np.ndarray, path: str) -> None:
     values = probabilities.astype(np.float32)
-    tally.add(row_of(Scores(scores=values, logits=values, cosines=values), index=index, path=path, label=label))
+    accumulator.add(
+        score_video(Scores(scores=values, logits=values, cosines=values), index=index, path=path, label=label)
+    )
 
 
-def add(tally: Tally, chosen: np.ndarray) -> None:
+def add(accumulator: MetricAccumulator, chosen: np.ndarray) -> None:
     probabilities, labels = made()
     for index in chosen.tolist():
-        add_one(tally, index, int(labels[index]), probabilities[index], f"{index}.mp4")
+        add_one(accumulator, index, int(labels[index]), probabilities[index], f"{index}.mp4")
 
 
 def test_ranks_merge_to_the_very_figures_of_one_process() -> None:
-    whole = Tally(NUM_CLASSES)
+    whole = MetricAccumulator(NUM_CLASSES)
     add(whole, np.arange(60))
     whole.add(unreadable(60))
-    parts = [Tally(NUM_CLASSES) for _ in range(3)]
+    parts = [MetricAccumulator(NUM_CLASSES) for _ in range(3)]
     for rank, part in enumerate(parts):
         add(part, np.arange(rank, 60, 3))
     parts[1].add(unreadable(60))
@@ -56,27 +58,27 @@ def test_ranks_merge_to_the_very_figures_of_one_process() -> None:
 
 def test_figures_are_those_of_the_metric_functions() -> None:
     probabilities, labels = made()
-    tally = Tally(NUM_CLASSES)
-    add(tally, np.arange(60))
-    figures, hits = tally.figures(), top_k_hits(probabilities, labels, 1)
+    accumulator = MetricAccumulator(NUM_CLASSES)
+    add(accumulator, np.arange(60))
+    figures, hits = accumulator.figures(), top_k_hits(probabilities, labels, 1)
     assert figures.top1 == hits.mean() == figures.top1_all
     assert figures.top5 == top_k_hits(probabilities, labels, 5).mean()
     assert figures.mean_class_accuracy == mean_class_accuracy(hits, labels)
     assert figures.negative_log_likelihood == pytest.approx(-np.log(probabilities[np.arange(60), labels]).mean())
     assert sum(item.count for item in figures.bins) == 60
     assert [item.count for item in figures.classes] == np.bincount(labels).tolist()
-    for name, (low, high) in tally.intervals().items():
+    for name, (low, high) in accumulator.intervals().items():
         assert low < getattr(figures, name) < high
 
 
 def test_unreadable_videos_are_misses_of_all_and_no_part_of_the_rest() -> None:
-    tally = Tally(2)
+    accumulator = MetricAccumulator(2)
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
     for values, index, label, path in zip(scores, (0, 2, 3), (0, 1, 1), "acd", strict=True):
-        add_one(tally, index, label, values, path)
-    tally.add(unreadable(1, label=1))
-    tally.add(unreadable(4, label=-1))
-    figures = tally.figures()
+        add_one(accumulator, index, label, values, path)
+    accumulator.add(unreadable(1, label=1))
+    accumulator.add(unreadable(4, label=-1))
+    figures = accumulator.figures()
     assert (figures.num_videos, figures.num_readable, figures.num_unreadable) == (5, 3, 2)
     assert figures.top1 == pytest.approx(2 / 3) and figures.top1_all == pytest.approx(2 / 5)
     assert figures.top5_k == 2 and figures.top5 == 1
@@ -84,7 +86,7 @@ def test_unreadable_videos_are_misses_of_all_and_no_part_of_the_rest() -> None:
     assert (second.count, second.unreadable, second.top1) == (2, 1, 0.5)
     assert (second.confused_with, second.confused_count) == (0, 1)
     assert figures.classes[0].confused_with is None
-    assert [row.margin for row in tally.rows] == pytest.approx([0.8, 0.6, -0.4])
+    assert [row.margin for row in accumulator.rows] == pytest.approx([0.8, 0.6, -0.4])
 
 
 def test_a_row_is_ordered_as_serving_answers() -> None:
@@ -93,25 +95,25 @@ def test_a_row_is_ordered_as_serving_answers() -> None:
     )
     logits = np.array([[[60.0, 70.0, 65.0, -3.0]]], np.float32)  # three sigmoids that round to one
     scores = reduce_logits(logits, contract, function="sigmoid")
-    row = row_of(scores, index=0, path="a", label=2)
+    row = score_video(scores, index=0, path="a", label=2)
     assert row.top == tuple(top_k(scores, 4)) == (1, 2, 0, 3)
     assert row.rank == 1
 
 
 def test_no_video_counts_twice_and_labels_are_classes() -> None:
-    tally, other = Tally(NUM_CLASSES), Tally(NUM_CLASSES)
-    add(tally, np.arange(3))
+    accumulator, other = MetricAccumulator(NUM_CLASSES), MetricAccumulator(NUM_CLASSES)
+    add(accumulator, np.arange(3))
     add(other, np.arange(2, 4))
     with pytest.raises(ValueError, match=r"video 2 \(2.mp4\) is counted twice"):
-        tally.merge(other)
+        accumulator.merge(other)
     with pytest.raises(ValueError, match="label 7 lies outside the 7"):
-        tally.add(unreadable(9, label=7))
+        accumulator.add(unreadable(9, label=7))
     with pytest.raises(ValueError, match="7 and 8 classes"):
-        tally.merge(Tally(8))
+        accumulator.merge(MetricAccumulator(8))
 
 
 def test_a_list_of_unreadable_videos_is_an_error_with_reasons() -> None:
-    tally = Tally(NUM_CLASSES)
-    tally.add(unreadable(0))
+    accumulator = MetricAccumulator(NUM_CLASSES)
+    accumulator.add(unreadable(0))
     with pytest.raises(EvaluationError, match=r"none of 1 videos can be read \(0.mp4: broken\)"):
-        tally.figures()
+        accumulator.figures()

@@ -23,7 +23,7 @@ from training.data.clips.rules import normalised
 from training.data.prompts import tokenizer_of
 
 
-class Towers(Protocol):
+class FewShotModel(Protocol):
     """A model and how it wants to be used."""
 
     identity: str  # changes with the weights of the video part
@@ -48,7 +48,7 @@ class Towers(Protocol):
         ...
 
 
-class CheckpointTowers:
+class CheckpointModel:
     """A checkpoint of any known format."""
 
     def __init__(
@@ -74,7 +74,7 @@ class CheckpointTowers:
 
     @torch.no_grad()
     def video(self, views: UInt8Array) -> VideoFeatures:
-        """See `Towers`."""
+        """See `FewShotModel`."""
         found = self._model.encode_video(normalised(torch.from_numpy(views).to(self._device), self.preprocess))
         return VideoFeatures(
             video_features=found.video_features.cpu().numpy(),
@@ -84,13 +84,13 @@ class CheckpointTowers:
 
     @torch.no_grad()
     def texts(self, tokens: Int64Array) -> Float32Array:
-        """See `Towers`."""
+        """See `FewShotModel`."""
         features: Float32Array = self._model.encode_text(torch.from_numpy(tokens).to(self._device)).cpu().numpy()
         return features
 
     @torch.no_grad()
     def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
-        """See `Towers`."""
+        """See `FewShotModel`."""
         parts = (torch.from_numpy(array).to(self._device) for array in (video, patches, texts))
         logits: Float32Array = self._model.head(*parts).cpu().numpy()
         return logits

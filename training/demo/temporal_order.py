@@ -28,7 +28,7 @@ from training.demo.phrases import DEMO_TEXT, PhraseBank
 from training.demo.scenes import make_scene
 from training.distributed import rank_and_count
 from training.models.base import VideoTextModel
-from training.monitor import Measured
+from training.monitor import EvaluationReport
 
 WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
 NUM_PICTURES = 65_536  # rendered for training: 8,192 clips of eight, 32,768 of two
@@ -37,20 +37,20 @@ TEST_SEED = 8_000_000
 
 
 @cache
-def ordered() -> tuple[Combination, ...]:
+def ordered_combinations() -> tuple[Combination, ...]:
     """Every combination: the actions of the pairs in every colour."""
     return tuple(Combination(action, "", colour) for pair in PAIRS for action in pair for colour in COLOURS)
 
 
 @cache
-def ordered_held_out() -> frozenset[Combination]:
+def held_out_combinations() -> frozenset[Combination]:
     """Those training never shows: of each pair one colour, another for each."""
     return frozenset(
         Combination(action, "", COLOURS[number % len(COLOURS)]) for number, pair in enumerate(PAIRS) for action in pair
     )
 
 
-class OrderSource:
+class TemporalOrderSource:
     """Rendered pairs, classified by label, by activity and by colour."""
 
     weights: Mapping[str, float] = WEIGHTS
@@ -62,9 +62,9 @@ class OrderSource:
         self._config = config
         num_clips = NUM_PICTURES // config.data.num_frames
         self.num_entries: int | None = num_clips
-        self._shown = tuple(item for item in ordered() if item not in ordered_held_out())
+        self._shown = tuple(item for item in ordered_combinations() if item not in held_out_combinations())
         self._bank = PhraseBank(seed=config.run.seed, shown=self._shown)
-        self.labels = tuple(item.label for item in ordered())
+        self.labels = tuple(item.label for item in ordered_combinations())
         self.tasks = self._bank.tasks
         folder = Path(config.data.train or Path(config.run.out).parent)
         name = f"order-{config.data.num_frames}x{config.data.image_size}"
@@ -92,7 +92,7 @@ class OrderSource:
             yield torch.from_numpy(np.stack(clips)), torch.from_numpy(self._indices[[index for _, index in chosen]])
 
     @torch.no_grad()
-    def measure(self, model: VideoTextModel) -> Measured:
+    def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Top-1 over all labels, and how often a label beats the one of the opposite order."""
         model.eval()
         rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(self.labels), pad_id=0)
@@ -103,7 +103,7 @@ class OrderSource:
             video = model.encode_video(normalised(part.to(device), preprocess_of(self._config.data)))
             logits.append(model.head(video.video_features, video.patch_features, texts).cpu())
         scores = torch.cat(logits).numpy()  # [N, K]
-        return Measured(figures=_figures(scores, self._truth))
+        return EvaluationReport(figures=_figures(scores, self._truth))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """What the model knows, for people."""
@@ -118,8 +118,8 @@ class OrderSource:
 
 def _render_test(config: TrainConfig, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
     """Clips of the test world [N, T, 3, S, S] and their combinations [N]: first seen, then held out."""
-    held = sorted(ordered_held_out())
-    seen_ones = [item for item in ordered() if item not in ordered_held_out()]
+    held = sorted(held_out_combinations())
+    seen_ones = [item for item in ordered_combinations() if item not in held_out_combinations()]
     shown = [group[i % len(group)] for group in (seen_ones, held) for i in range(PER_GROUP)]
     clips = [
         render_clip(
@@ -128,13 +128,13 @@ def _render_test(config: TrainConfig, rule: PreprocessContract) -> tuple[UInt8Ar
         )
         for n, item in enumerate(shown)
     ]  # fmt: skip
-    return np.stack(clips), np.array([ordered().index(item) for item in shown])
+    return np.stack(clips), np.array([ordered_combinations().index(item) for item in shown])
 
 
 def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
-    place = {item: k for k, item in enumerate(ordered())}
+    place = {item: k for k, item in enumerate(ordered_combinations())}
     hits = scores.argmax(axis=1) == truth
-    partners = np.array([place[other] for k in truth if (other := opposite(ordered()[k]))])
+    partners = np.array([place[other] for k in truth if (other := opposite(ordered_combinations()[k]))])
     rows = np.arange(len(truth))
     in_order = scores[rows, truth] > scores[rows, partners]
     figures: dict[str, Any] = {
@@ -144,7 +144,7 @@ def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
         "videos": len(truth),
     }
     for first, second in PAIRS:
-        chosen = np.array([ordered()[k].action in (first, second) for k in truth])
+        chosen = np.array([ordered_combinations()[k].action in (first, second) for k in truth])
         if chosen.any():
             figures[f"{first} / {second}"] = round(float(in_order[chosen].mean()), 4)
     return figures

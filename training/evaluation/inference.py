@@ -10,16 +10,16 @@ import torch
 from serve.arrays import Float32Array
 from serve.text.tokenizer import Tokenizer
 from training.data.progress import progress_bar
+from training.evaluation.accumulator import MetricAccumulator, UnreadableVideo, score_video
 from training.evaluation.protocol import Protocol
 from training.evaluation.scoring import Scorer, make_scorer
-from training.evaluation.tally import Tally, Unreadable, row_of
-from training.evaluation.videos import VideoList, Viewed, loader_of, view_reader
+from training.evaluation.videos import LoadedVideo, VideoList, loader_of, view_reader
 from training.evaluation.zero_shot import ClassSubset
 from training.models.base import VideoTextModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class LoaderOptions:
     """What a pass may use."""
 
     batch_size: int = 16  # views the model sees at a time
@@ -33,11 +33,11 @@ def evaluate_list(
     listed: VideoList,
     *,
     tokenizer: Tokenizer,
-    pace: Pace,
+    loader_options: LoaderOptions,
     subsets: Sequence[ClassSubset] = (),
     rank: int = 0,
     num_ranks: int = 1,
-) -> list[Tally]:
+) -> list[MetricAccumulator]:
     """One tally of the whole class list, or one of each subset: its videos classified among its classes alone.
 
     Of several ranks each takes its own videos; `merged_over_ranks` makes one tally of theirs.
@@ -47,28 +47,28 @@ def evaluate_list(
         EvaluationError: the model gives something that is no number.
     """
     model.eval()
-    scorer = make_scorer(model, protocol, listed.class_names, tokenizer=tokenizer, batch_size=pace.batch_size)
+    scorer = make_scorer(model, protocol, listed.class_names, tokenizer=tokenizer, batch_size=loader_options.batch_size)
     chosen = [np.array(subset.classes) for subset in subsets] or [np.arange(len(listed.class_names))]
     is_distribution = protocol.scoring.activation == "softmax"
-    tallies = [Tally(len(classes), is_distribution=is_distribution) for classes in chosen]
-    reader = view_reader(protocol, listed.class_names, deadline_seconds=pace.deadline_seconds)
-    loader = loader_of(listed, reader, protocol, workers=pace.workers, rank=rank, num_ranks=num_ranks)
+    accumulators = [MetricAccumulator(len(classes), is_distribution=is_distribution) for classes in chosen]
+    reader = view_reader(protocol, listed.class_names, deadline_seconds=loader_options.deadline_seconds)
+    loader = loader_of(listed, reader, protocol, workers=loader_options.workers, rank=rank, num_ranks=num_ranks)
     with (
         closing(reader),
         progress_bar("videos", total=len(range(rank, listed.num_videos, num_ranks)), is_shown=rank == 0) as bar,
     ):
         for video, logits in _scored(loader, scorer, num_views=protocol.num_views):
-            for tally, classes in zip(tallies, chosen, strict=True):
-                _add(tally, video, logits, classes=classes, scorer=scorer)
+            for accumulator, classes in zip(accumulators, chosen, strict=True):
+                _add(accumulator, video, logits, classes=classes, scorer=scorer)
             bar.advance(is_failure=logits is None)
-    return tallies
+    return accumulators
 
 
 def _scored(
-    videos: Iterable[Viewed], scorer: Scorer, *, num_views: int
-) -> Iterator[tuple[Viewed, Float32Array | None]]:
+    videos: Iterable[LoadedVideo], scorer: Scorer, *, num_views: int
+) -> Iterator[tuple[LoadedVideo, Float32Array | None]]:
     """(video, logits [V, M, K]), None where it has no views; as many at a time as make up a batch of views."""
-    waiting: list[Viewed] = []
+    waiting: list[LoadedVideo] = []
     for video in videos:
         if video.views is None:
             yield video, None
@@ -80,19 +80,26 @@ def _scored(
     yield from _through_model(waiting, scorer)
 
 
-def _through_model(videos: Sequence[Viewed], scorer: Scorer) -> Iterator[tuple[Viewed, Float32Array]]:
+def _through_model(videos: Sequence[LoadedVideo], scorer: Scorer) -> Iterator[tuple[LoadedVideo, Float32Array]]:
     if videos:
         views = torch.stack([video.views for video in videos if video.views is not None])  # [B, V, T, 3, S, S]
         yield from zip(videos, scorer.logits(views), strict=True)
 
 
-def _add(tally: Tally, video: Viewed, logits: Float32Array | None, *, classes: np.ndarray, scorer: Scorer) -> None:
+def _add(
+    accumulator: MetricAccumulator,
+    video: LoadedVideo,
+    logits: Float32Array | None,
+    *,
+    classes: np.ndarray,
+    scorer: Scorer,
+) -> None:
     """Note a video among some classes; one of another class is none of theirs."""
     label = int(np.searchsorted(classes, video.label)) if video.label in classes else -1
     if label < 0 and video.label >= 0:
         return
     if logits is None:
-        tally.add(Unreadable(index=video.place, path=video.path, label=label, reason=video.reason))
+        accumulator.add(UnreadableVideo(index=video.place, path=video.path, label=label, reason=video.reason))
         return
     scores = scorer.scores(np.ascontiguousarray(logits[..., classes]))
-    tally.add(row_of(scores, index=video.place, path=video.path, label=label, keep_scores=True))
+    accumulator.add(score_video(scores, index=video.place, path=video.path, label=label, keep_scores=True))

@@ -29,7 +29,7 @@ TOP = 5  # labels kept of each video, and the larger k of the top-k figures
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ScoredVideo:
     """One video that was read, and what the model made of it."""
 
     index: int  # place in the list
@@ -44,7 +44,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unreadable:
+class UnreadableVideo:
     """One video that could not be read."""
 
     index: int
@@ -54,7 +54,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassFigures:
+class ClassMetrics:
     """One class."""
 
     number: int
@@ -66,7 +66,7 @@ class ClassFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class EvaluationMetrics:
     """Over the readable videos, but for `top1_all`, where an unreadable one is a miss."""
 
     num_videos: int  # in the list
@@ -82,10 +82,10 @@ class Figures:
     calibration_error: float
     negative_log_likelihood: float | None  # None under sigmoid, where probabilities of classes do not compete
     bins: tuple[Bin, ...]
-    classes: tuple[ClassFigures, ...]
+    classes: tuple[ClassMetrics, ...]
 
 
-def row_of(scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False) -> Row:
+def score_video(scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False) -> ScoredVideo:
     """The row of a video from its scores, ordered as serving orders them.
 
     Raises:
@@ -100,7 +100,7 @@ def row_of(scores: Scores, *, index: int, path: str, label: int, keep_scores: bo
     rank = int(np.flatnonzero(order == label)[0])
     rival = order[1 if rank == 0 else 0] if len(order) > 1 else None
     own = float(probabilities[label])
-    return Row(
+    return ScoredVideo(
         index=index,
         path=path,
         label=label,
@@ -113,16 +113,16 @@ def row_of(scores: Scores, *, index: int, path: str, label: int, keep_scores: bo
     )
 
 
-class Tally:
+class MetricAccumulator:
     """Rows of videos, each at most once."""
 
     def __init__(self, num_classes: int, *, is_distribution: bool = True) -> None:
         self.num_classes = num_classes
         self.is_distribution = is_distribution  # probabilities of a video sum to one (softmax)
-        self._rows: dict[int, Row] = {}
-        self._unreadable: dict[int, Unreadable] = {}
+        self._rows: dict[int, ScoredVideo] = {}
+        self._unreadable: dict[int, UnreadableVideo] = {}
 
-    def add(self, row: Row | Unreadable) -> None:
+    def add(self, row: ScoredVideo | UnreadableVideo) -> None:
         """Note one video.
 
         Raises:
@@ -130,14 +130,14 @@ class Tally:
         """
         if row.index in self._rows or row.index in self._unreadable:
             raise ValueError(f"video {row.index} ({row.path}) is counted twice")
-        if not (-1 if isinstance(row, Unreadable) else 0) <= row.label < self.num_classes:
+        if not (-1 if isinstance(row, UnreadableVideo) else 0) <= row.label < self.num_classes:
             raise ValueError(f"{row.path}: label {row.label} lies outside the {self.num_classes} classes")
-        if isinstance(row, Unreadable):
+        if isinstance(row, UnreadableVideo):
             self._unreadable[row.index] = row
         else:
             self._rows[row.index] = row
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: "MetricAccumulator") -> None:
         """Take over the rows of another tally of the same list.
 
         Raises:
@@ -145,21 +145,21 @@ class Tally:
         """
         if (other.num_classes, other.is_distribution) != (self.num_classes, self.is_distribution):
             raise ValueError(f"tallies of {self.num_classes} and {other.num_classes} classes do not go together")
-        rows: tuple[Row | Unreadable, ...] = (*other.rows, *other.unreadable)
+        rows: tuple[ScoredVideo | UnreadableVideo, ...] = (*other.rows, *other.unreadable)
         for row in rows:
             self.add(row)
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[ScoredVideo, ...]:
         """Readable videos in the order of the list."""
         return tuple(row for _, row in sorted(self._rows.items()))
 
     @property
-    def unreadable(self) -> tuple[Unreadable, ...]:
+    def unreadable(self) -> tuple[UnreadableVideo, ...]:
         """The others in the order of the list."""
         return tuple(row for _, row in sorted(self._unreadable.items()))
 
-    def figures(self) -> Figures:
+    def figures(self) -> EvaluationMetrics:
         """All figures.
 
         Raises:
@@ -169,7 +169,7 @@ class Tally:
         ranks, labels = _ranks(rows), _labels(rows)
         hits, confidences = ranks == 0, _confidences(rows)
         own = np.array([row.label_probability for row in rows])
-        return Figures(
+        return EvaluationMetrics(
             num_videos=len(rows) + len(lost),
             num_readable=len(rows),
             num_unreadable=len(lost),
@@ -187,7 +187,7 @@ class Tally:
         )
 
     def intervals(self) -> dict[str, Interval]:
-        """95 % intervals by the names of `Figures`: score intervals of shares, a bootstrap of the log-likelihood.
+        """95 % intervals by field of `EvaluationMetrics`: score intervals of shares, bootstrap of the log-likelihood.
 
         Videos that depend on each other, by their names, count as one group. The calibration error has no interval: it
         is a sum of distances, which drawing again makes larger, not just uncertain.
@@ -222,7 +222,7 @@ class Tally:
         """5, or K where there are fewer classes."""
         return min(TOP, self.num_classes)
 
-    def _readable_rows(self) -> tuple[Row, ...]:
+    def _readable_rows(self) -> tuple[ScoredVideo, ...]:
         rows = self.rows
         if not rows:
             first_reasons = "; ".join(f"{item.path}: {item.reason}" for item in self.unreadable[:3])
@@ -231,7 +231,7 @@ class Tally:
             )
         return rows
 
-    def _classes(self, rows: Sequence[Row]) -> tuple[ClassFigures, ...]:
+    def _classes(self, rows: Sequence[ScoredVideo]) -> tuple[ClassMetrics, ...]:
         labels, hits = _labels(rows), _ranks(rows) == 0
         accuracies = class_accuracies(hits, labels, self.num_classes)
         counts = np.bincount(labels, minlength=self.num_classes).tolist()
@@ -240,7 +240,7 @@ class Tally:
         mistaken = self.confusion()
         np.fill_diagonal(mistaken, 0)
         return tuple(
-            ClassFigures(
+            ClassMetrics(
                 number=number,
                 count=counts[number],
                 unreadable=unreadable[number],
@@ -252,35 +252,35 @@ class Tally:
         )
 
 
-def merged_over_ranks(tallies: Sequence[Tally]) -> list[Tally]:
+def merge_ranks(accumulators: Sequence[MetricAccumulator]) -> list[MetricAccumulator]:
     """The tallies of every process as one: every process has them all.
 
     Raises:
         ValueError: a video was counted by two.
     """
-    together = all_gather_objects(list(tallies))
-    found = together[: len(tallies)]
-    for place, tally in enumerate(together[len(tallies) :]):
-        found[place % len(tallies)].merge(tally)
+    together = all_gather_objects(list(accumulators))
+    found = together[: len(accumulators)]
+    for place, accumulator in enumerate(together[len(accumulators) :]):
+        found[place % len(accumulators)].merge(accumulator)
     return found
 
 
-def _ranks(rows: Sequence[Row]) -> Int64Array:
+def _ranks(rows: Sequence[ScoredVideo]) -> Int64Array:
     return np.array([row.rank for row in rows], np.int64)
 
 
-def _labels(rows: Sequence[Row]) -> Int64Array:
+def _labels(rows: Sequence[ScoredVideo]) -> Int64Array:
     return np.array([row.label for row in rows], np.int64)
 
 
-def _predictions(rows: Sequence[Row]) -> Int64Array:
+def _predictions(rows: Sequence[ScoredVideo]) -> Int64Array:
     return np.array([row.top[0] for row in rows], np.int64)
 
 
-def _confidences(rows: Sequence[Row]) -> Float64Array:
+def _confidences(rows: Sequence[ScoredVideo]) -> Float64Array:
     return np.array([row.top_probabilities[0] for row in rows], np.float64)
 
 
-def _groups(rows: Sequence[Row | Unreadable]) -> Int64Array:
+def _groups(rows: Sequence[ScoredVideo | UnreadableVideo]) -> Int64Array:
     """Which videos depend on each other, by the naming conventions of data sets [N]."""
     return independent_groups(names=[row.path for row in rows])

@@ -7,7 +7,7 @@ import pytest
 
 from training.checkpoints.own import load_checkpoint
 from training.config import load_config
-from training.demo import order
+from training.demo import temporal_order
 from training.demo.actions import ORDERED, PAIRS
 from training.demo.captions import opposite
 from training.trainer import train
@@ -30,9 +30,9 @@ def test_a_pair_is_one_action_run_both_ways(pair: tuple[str, str]) -> None:
 
 
 def test_held_out_combinations_are_never_trained_and_every_label_has_its_partner() -> None:
-    held = order.ordered_held_out()
+    held = temporal_order.held_out_combinations()
     assert {item.action for item in held} == {action for pair in PAIRS for action in pair}
-    for item in order.ordered():
+    for item in temporal_order.ordered_combinations():
         other = opposite(item)
         assert other.colour == item.colour and opposite(other) == item != other
         assert (item in held) == (other in held), "the opposite order is held out too, or it would tell"
@@ -42,12 +42,12 @@ def test_held_out_combinations_are_never_trained_and_every_label_has_its_partner
 def test_every_variant_trains_on_clips_rendered_once(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "NUM_PICTURES", 12)
-    monkeypatch.setattr(order, "PER_GROUP", 4)
+    monkeypatch.setattr(temporal_order, "NUM_PICTURES", 12)
+    monkeypatch.setattr(temporal_order, "PER_GROUP", 4)
     shifted = ["model.model.vision.num_frames=2"] if name == "shift" else []
     changes = [*SMALL, *shifted, f"run.out={tmp_path / name}"]
     saved = load_checkpoint(train(load_config(CONFIGS / f"{name}.yaml", changes)))
-    assert saved.labels == tuple(item.label for item in order.ordered())
+    assert saved.labels == tuple(item.label for item in temporal_order.ordered_combinations())
     (figures,) = saved.provenance["history"]
     assert figures["videos"] == 8
     assert 0 <= figures["in_order"] <= 1

@@ -17,10 +17,10 @@ from training.data.lists.rows import ListOptions
 from training.data.prompts import tokenizer_of
 from training.demo.captions import combinations
 from training.demo.videos import write_videos
+from training.evaluation.accumulator import MetricAccumulator
 from training.evaluation.checkpoints import read_evaluated
+from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import Protocol, protocol_of
-from training.evaluation.running import Pace, evaluate_list
-from training.evaluation.tally import Tally
 from training.evaluation.videos import VideoList, read_list
 from training.evaluation.zero_shot import ClassSubset
 from training.models.base import VideoTextModel
@@ -28,40 +28,40 @@ from training.models.base import VideoTextModel
 pytestmark = pytest.mark.numeric
 
 PROBABILITIES = tolerance(100.0) / 2  # move by half of what logits move, 100 being CLIP's largest scale
-PACE = Pace(workers=0, batch_size=5)
+PACE = LoaderOptions(workers=0, batch_size=5)
 
 
-def run(path: Path, listed: VideoList, **options: object) -> tuple[VideoTextModel, Protocol, list[Tally]]:
+def run(path: Path, listed: VideoList, **options: object) -> tuple[VideoTextModel, Protocol, list[MetricAccumulator]]:
     checkpoint, _ = read_evaluated(path)
     views = {name: options.pop(name) for name in ("num_clips", "num_crops") if name in options}
     protocol = protocol_of(checkpoint, **views)  # type: ignore[arg-type]
     model = checkpoint.build()
     tokenizer = tokenizer_of(protocol.text, None, key="--tokenizer")
-    return model, protocol, evaluate_list(model, protocol, listed, tokenizer=tokenizer, pace=PACE, **options)  # type: ignore[arg-type]
+    return model, protocol, evaluate_list(model, protocol, listed, tokenizer=tokenizer, loader_options=PACE, **options)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
 def test_rows_hold_what_the_views_of_serving_give(checkpoints: Path, video_list: Path) -> None:
     listed = read_list(str(video_list), classes=video_list.parent / "classes.csv")
-    model, protocol, (tally,) = run(checkpoints / "xclip.pt", listed, num_clips=2, num_crops=3)
+    model, protocol, (accumulator,) = run(checkpoints / "xclip.pt", listed, num_clips=2, num_crops=3)
     request = ViewRequest(sampling=protocol.sampling, preprocess=protocol.preprocess, num_clips=2, num_crops=3)
     tokenizer = tokenizer_of(protocol.text, None, key="--tokenizer")
     texts = torch.cat([model.encode_text(torch.tensor(tokenizer.encode([name]))) for name in CLASSES])
     mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (protocol.preprocess.mean, protocol.preprocess.std))
-    assert [row.index for row in tally.rows] == [0, 1, 2, 3, 4, *range(6, 13)]
-    for row in tally.rows:
+    assert [row.index for row in accumulator.rows] == [0, 1, 2, 3, 4, *range(6, 13)]
+    for row in accumulator.rows:
         views = torch.from_numpy(load_views(video_list.parent / row.path, request, settings=DecodeSettings()).views)
         video = model.encode_video((views / 255 - mean) / std)
         sums = model.head(video.video_features, video.patch_features, texts).softmax(dim=-1).sum(dim=0)
         assert row.label_probability == pytest.approx(float(sums[row.label]) / 6, abs=PROBABILITIES)
         assert row.top[0] == int(sums.argmax())
-    (lost,) = tally.unreadable
+    (lost,) = accumulator.unreadable
     assert (lost.index, lost.path, lost.label) == (5, "broken.mp4", 1)
-    assert tally.figures().num_videos == 13
+    assert accumulator.figures().num_videos == 13
 
 
 @pytest.fixture(scope="module")
-def tallies(checkpoints: Path, video_list: Path, shards: Path) -> dict[str, tuple[VideoList, Tally]]:
+def accumulators(checkpoints: Path, video_list: Path, shards: Path) -> dict[str, tuple[VideoList, MetricAccumulator]]:
     """What one process makes of the list and of the shards."""
     lists = {
         "list": read_list(str(video_list), classes=video_list.parent / "classes.csv"),
@@ -72,9 +72,9 @@ def tallies(checkpoints: Path, video_list: Path, shards: Path) -> dict[str, tupl
 
 @pytest.mark.parametrize("source", ["list", "shards"])
 def test_two_ranks_together_are_one(
-    source: str, checkpoints: Path, tallies: dict[str, tuple[VideoList, Tally]]
+    source: str, checkpoints: Path, accumulators: dict[str, tuple[VideoList, MetricAccumulator]]
 ) -> None:
-    listed, whole = tallies[source]
+    listed, whole = accumulators[source]
     (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, num_ranks=2)[2] for rank in range(2))
     assert 0 < len(first.rows) < len(whole.rows)
     first.merge(second)
@@ -87,14 +87,15 @@ def test_two_ranks_together_are_one(
     )
 
 
-def test_shards_and_lists_hold_the_same_videos(tallies: dict[str, tuple[VideoList, Tally]]) -> None:
-    packed, _ = tallies["shards"]
+def test_shards_and_lists_hold_the_same_videos(accumulators: dict[str, tuple[VideoList, MetricAccumulator]]) -> None:
+    packed, _ = accumulators["shards"]
     assert packed.class_names == CLASSES and packed.num_videos == 12
     found = {
-        name: sorted((row.label, row.label_probability) for row in tally.rows) for name, (_, tally) in tallies.items()
+        name: sorted((row.label, row.label_probability) for row in accumulator.rows)
+        for name, (_, accumulator) in accumulators.items()
     }
     np.testing.assert_allclose(found["list"], found["shards"], atol=PROBABILITIES)
-    assert all(":" in row.path for row in tallies["shards"][1].rows)
+    assert all(":" in row.path for row in accumulators["shards"][1].rows)
 
 
 def test_a_shard_that_lost_its_end_is_reported_sample_by_sample(
@@ -104,27 +105,29 @@ def test_a_shard_that_lost_its_end_is_reported_sample_by_sample(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     first = min(tmp_path.glob("*.tar"))
     first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
-    _, _, (tally,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path)))
-    figures = tally.figures()
+    _, _, (accumulator,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path)))
+    figures = accumulator.figures()
     assert figures.num_videos == 12 and figures.num_unreadable > 0
-    assert sorted(row.index for row in (*tally.rows, *tally.unreadable)) == list(range(12))
-    assert all(item.reason for item in tally.unreadable)
+    assert sorted(row.index for row in (*accumulator.rows, *accumulator.unreadable)) == list(range(12))
+    assert all(item.reason for item in accumulator.unreadable)
 
 
 def test_a_subset_of_classes_is_classified_among_itself_alone(checkpoints: Path, video_list: Path) -> None:
     listed = read_list(str(video_list), classes=video_list.parent / "classes.csv")
     subsets = [ClassSubset(name="a", classes=(0, 2)), ClassSubset(name="b", classes=(1, 2))]
-    _, _, (other, tally) = run(checkpoints / "xclip.pt", listed, subsets=subsets)
+    _, _, (other, accumulator) = run(checkpoints / "xclip.pt", listed, subsets=subsets)
     lines = [line for line in video_list.read_text().splitlines() if line[-1] in "12"]
     only, classes = video_list.parent / "only two.txt", video_list.parent / "two classes.csv"
     only.write_text("\n".join(f"{line[:-1]}{int(line[-1]) - 1}" for line in lines))
     classes.write_text("id,name\n" + "\n".join(f"{k},{name}" for k, name in enumerate(CLASSES[1:])))
     _, _, (alone,) = run(checkpoints / "xclip.pt", read_list(str(only), classes=classes))
-    assert [(row.path, row.label) for row in tally.rows] == [(row.path, row.label) for row in alone.rows]
+    assert [(row.path, row.label) for row in accumulator.rows] == [(row.path, row.label) for row in alone.rows]
     np.testing.assert_allclose(
-        [row.label_probability for row in tally.rows], [row.label_probability for row in alone.rows], atol=PROBABILITIES
+        [row.label_probability for row in accumulator.rows],
+        [row.label_probability for row in alone.rows],
+        atol=PROBABILITIES,
     )
-    assert (len(tally.unreadable), len(alone.unreadable), len(other.unreadable)) == (1, 1, 0)
+    assert (len(accumulator.unreadable), len(alone.unreadable), len(other.unreadable)) == (1, 1, 0)
 
 
 def test_the_demo_worlds_index_is_a_list(tmp_path: Path) -> None:
@@ -148,10 +151,10 @@ def test_folders_of_pictures_are_read_and_gaps_are_reported(checkpoints: Path, t
             make_picture(tmp_path / folder / f"img_{number:05d}.jpg")
     (tmp_path / "list.txt").write_text("a clip 6 0\nb clip 6 1\nc clip 6 2\n")
     listed = read_list(str(tmp_path / "list.txt"), options=ListOptions(kind="frames"), classes=CLASSES)
-    _, _, (tally,) = run(checkpoints / "actionclip.pt", listed, num_crops=3)
-    assert [row.path for row in tally.rows] == ["a clip", "b clip"]
-    assert [(item.path, item.label) for item in tally.unreadable] == [("c clip", 2)]
-    assert "img_" in tally.unreadable[0].reason and "missing" in tally.unreadable[0].reason
+    _, _, (accumulator,) = run(checkpoints / "actionclip.pt", listed, num_crops=3)
+    assert [row.path for row in accumulator.rows] == ["a clip", "b clip"]
+    assert [(item.path, item.label) for item in accumulator.unreadable] == [("c clip", 2)]
+    assert "img_" in accumulator.unreadable[0].reason and "missing" in accumulator.unreadable[0].reason
 
 
 def test_of_a_list_with_splits_one_is_chosen_and_all_classes_stay(tmp_path: Path) -> None:
