@@ -21,7 +21,7 @@ from serve.exit_status import exit_without
 if __name__ == "__main__":  # the imports below need it
     exit_without("export", needed_by="python -m export")
 
-from export.assembly import Exported, Weights, export_checkpoint
+from export.assembly import ExportResult, Weights, export_checkpoint
 from export.errors import ExportInputError
 from export.parity_gate import RuntimeParity
 from export.promotion_command import promote
@@ -250,7 +250,7 @@ def _export(
     _print_exported(exported)
 
 
-def _print_exported(exported: Exported) -> None:
+def _print_exported(exported: ExportResult) -> None:
     contract, seconds = exported.contract, exported.seconds
     print(f"{contract.name}@{contract.version}: {exported.num_bytes / 2**20:.1f} MiB in {seconds['total']:.1f} s")
     print("  " + ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items() if key != "total"))

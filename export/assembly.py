@@ -15,14 +15,14 @@ from export.errors import ExportInputError
 from export.golden import golden_frames, golden_tokens
 from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
 from export.parity_gate import RuntimeParity, measure_parity, parity_document, require_parity
-from export.publication import Accelerator, Building, building, check_accelerator, check_signature, publish
+from export.publication import Accelerator, StagingDir, check_accelerator, check_signature, publish, staging_dir
 from export.towers import GraphPlan, Part, graph_plans
 from export.versions import toolchain
 from serve.contract import FileContract, GraphContract, ModelContract
 from serve.files import file_sha256, require_space
 from serve.repository import check_default_labels
 from serve.text.tokenizer import Tokenizer, load_tokenizer
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.models.base import VideoTextModel
 
 Weights = Literal["fp32", "fp16"]
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class ExportResult:
     """A published version and what it took."""
 
     contract: ModelContract
@@ -53,7 +53,7 @@ def export_checkpoint(
     weights: Weights = "fp32",
     accelerator: Accelerator = "none",
     max_file_bytes: int | None = None,
-) -> Exported:
+) -> ExportResult:
     """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
 
     Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the
@@ -74,23 +74,25 @@ def export_checkpoint(
         halve_parameters_(model)
     plans = graph_plans(model, sampling=checkpoint.sampling, preprocess=checkpoint.preprocess, text=checkpoint.text)
     check_signature(repository, name, {key: (plans[key].inputs, plans[key].outputs) for key in ("video", "text")})
-    with building(repository, name) as site:
-        (site.text / TOKENIZER_FILE).write_bytes(tokenizer_json)
-        _check_token_table(model, load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text))
-        golden = _golden(checkpoint, plans, site)
+    with staging_dir(repository, name) as staging:
+        (staging.text / TOKENIZER_FILE).write_bytes(tokenizer_json)
+        _check_token_table(model, load_tokenizer(staging.text / TOKENIZER_FILE, checkpoint.text))
+        golden = _golden(checkpoint, plans, staging)
         separate_projections_(model)
-        seconds = _write_graphs(plans, site, halve_weights=weights == "fp16", max_file_bytes=max_file_bytes)
-        np.savez_compressed(site.video / PARITY_FILE, **golden)
+        seconds = _write_graphs(plans, staging, halve_weights=weights == "fp16", max_file_bytes=max_file_bytes)
+        np.savez_compressed(staging.video / PARITY_FILE, **golden)
         begun = time.perf_counter()
-        paths = {key: _folder(site, plan.part) / plan.file for key, plan in plans.items()}
+        paths = {key: _folder(staging, plan.part) / plan.file for key, plan in plans.items()}
         parity = measure_parity(paths, golden, logit_scale=checkpoint.scoring.logit_scale)
         require_parity(parity)
         seconds["parity"] = time.perf_counter() - begun
-        contract = _contract(checkpoint, plans, site, parity=parity, weights=weights)
-        num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(site, part).iterdir())
-        contract_file = publish(site, contract, accelerator=accelerator)
+        contract = _contract(checkpoint, plans, staging, parity=parity, weights=weights)
+        num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(staging, part).iterdir())
+        contract_file = publish(staging, contract, accelerator=accelerator)
     seconds["total"] = time.perf_counter() - started
-    return Exported(contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes)
+    return ExportResult(
+        contract=contract, contract_file=contract_file, parity=parity, seconds=seconds, num_bytes=num_bytes
+    )
 
 
 def write_plan(plan: GraphPlan, folder: Path, *, weight_file: WeightFile, halve_weights: bool) -> None:
@@ -121,24 +123,24 @@ def _check_token_table(model: VideoTextModel, tokenizer: Tokenizer) -> None:
 
 
 def _write_graphs(
-    plans: Mapping[str, GraphPlan], site: Building, *, halve_weights: bool, max_file_bytes: int | None
+    plans: Mapping[str, GraphPlan], staging: StagingDir, *, halve_weights: bool, max_file_bytes: int | None
 ) -> dict[str, float]:
     seconds = {}
     for part in PARTS:
-        with WeightFile(_folder(site, part), max_bytes=max_file_bytes) as weight_file:
+        with WeightFile(_folder(staging, part), max_bytes=max_file_bytes) as weight_file:
             for name, plan in plans.items():
                 if plan.part != part:
                     continue
                 begun = time.perf_counter()
-                write_plan(plan, _folder(site, part), weight_file=weight_file, halve_weights=halve_weights)
+                write_plan(plan, _folder(staging, part), weight_file=weight_file, halve_weights=halve_weights)
                 seconds[name] = time.perf_counter() - begun
                 logger.info("%s graph exported in %.1f s", name, seconds[name])
     return seconds
 
 
-def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], site: Building) -> dict[str, Any]:
+def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], staging: StagingDir) -> dict[str, Any]:
     """What `parity.npz` holds: inputs, and torch's float32 outputs of the model as it was trained."""
-    tokenizer = load_tokenizer(site.text / TOKENIZER_FILE, checkpoint.text)
+    tokenizer = load_tokenizer(staging.text / TOKENIZER_FILE, checkpoint.text)
     frames = golden_frames(checkpoint.preprocess, num_segments=checkpoint.sampling.num_segments)
     tokens = golden_tokens(tokenizer, checkpoint.text, labels=checkpoint.labels)
     with torch.inference_mode():
@@ -154,24 +156,24 @@ def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], site: Buildi
 def _contract(
     checkpoint: Checkpoint,
     plans: Mapping[str, GraphPlan],
-    site: Building,
+    staging: StagingDir,
     *,
     parity: Mapping[str, RuntimeParity],
     weights: Weights,
 ) -> ModelContract:
     return ModelContract(
         family=checkpoint.family,
-        name=site.name,
-        version=site.version,
+        name=staging.name,
+        version=staging.version,
         embed_dim=int(plans["video"].outputs[0].axes[1]),
         sampling=checkpoint.sampling,
         preprocess=checkpoint.preprocess,
         text=checkpoint.text,
         scoring=checkpoint.scoring,
         opset=OPSET,
-        graphs={name: _described(plan, site) for name, plan in plans.items()},
-        tokenizer_file=_file(site, "text", TOKENIZER_FILE),
-        parity_file=_file(site, "video", PARITY_FILE),
+        graphs={name: _described(plan, staging) for name, plan in plans.items()},
+        tokenizer_file=_file(staging, "text", TOKENIZER_FILE),
+        parity_file=_file(staging, "video", PARITY_FILE),
         default_labels=checkpoint.labels,
         parity=parity_document(parity),
         provenance={**checkpoint.provenance, "export": {"weights": weights, "versions": toolchain()}},
@@ -179,19 +181,19 @@ def _contract(
     )
 
 
-def _described(plan: GraphPlan, site: Building) -> GraphContract:
+def _described(plan: GraphPlan, staging: StagingDir) -> GraphContract:
     return describe_graph(
-        _folder(site, plan.part) / plan.file,
-        file=site.published_path(plan.part, plan.file),
+        _folder(staging, plan.part) / plan.file,
+        file=staging.published_path(plan.part, plan.file),
         opset=OPSET,
         inputs=plan.inputs,
         outputs=plan.outputs,
     )
 
 
-def _file(site: Building, part: Part, file: str) -> FileContract:
-    return FileContract(file=site.published_path(part, file), sha256=file_sha256(_folder(site, part) / file))
+def _file(staging: StagingDir, part: Part, file: str) -> FileContract:
+    return FileContract(file=staging.published_path(part, file), sha256=file_sha256(_folder(staging, part) / file))
 
 
-def _folder(site: Building, part: Part) -> Path:
-    return site.text if part == "text" else site.video
+def _folder(staging: StagingDir, part: Part) -> Path:
+    return staging.text if part == "text" else staging.video

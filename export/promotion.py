@@ -25,7 +25,7 @@ from serve.served_model import ServedModel
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
 from training.data.decoding.process import DecodeProcess
-from training.data.lists.labels import entries_of, numbered
+from training.data.lists.labels import entries_of, index_labels
 from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import ListOptions
 from training.evaluation.score_intervals import fewest_pairs, non_inferiority_power, paired_share_interval
@@ -44,7 +44,7 @@ class LabelledClip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class PromotionDecision:
     """What was compared and what came of it; one line of the record."""
 
     candidate: str
@@ -74,7 +74,7 @@ def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
     try:
         listing = read_listing(index, ListOptions(kind="csv"))
         rows = rows_of_part(listing, "", option="a list of its own")
-        names = numbered(rows, listing).names
+        names = index_labels(rows, listing).names
         entries = entries_of(rows, names)
     except AnnotationError as error:
         raise ExportInputError(str(error)) from error
@@ -112,7 +112,7 @@ def compare(
     clips: Sequence[LabelledClip],
     labels: Sequence[str],
     margin: float,
-) -> Decision:
+) -> PromotionDecision:
     """Evaluate both versions on the clips and decide.
 
     Raises:
@@ -133,13 +133,13 @@ def decide(
     margin: float,
     names: tuple[str, str],
     labels: Sequence[str],
-) -> Decision:
+) -> PromotionDecision:
     """The decision from the hits [n] of both versions on clips of groups [n]."""
     difference, interval = paired_share_interval(candidate, active, groups)
     independent, needed = independence(groups).num_independent, fewest_pairs(margin)
     gained, lost = int((candidate & ~active).sum()), int((active & ~candidate).sum())
     discordant = (gained + lost + 1) / (len(candidate) + 2)  # models that agreed on every clip may differ on others
-    return Decision(
+    return PromotionDecision(
         candidate=names[0],
         active=names[1],
         num_clips=len(candidate),
@@ -172,7 +172,7 @@ def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
     return independent_groups(names=[clip.path.name for clip in clips], digests=digests)
 
 
-def record(decision: Decision, path: Path) -> None:
+def record(decision: PromotionDecision, path: Path) -> None:
     """Add a decision to a file, one JSON line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from export import promotion
-from export.promotion import Decision, PromotionRefused
+from export.promotion import PromotionDecision, PromotionRefused
 from serve.cli.calls import DEFAULT_SERVER, Call, Server
 from serve.repository import find_contract
 
@@ -68,7 +68,7 @@ def _asked(server: str, method: str, path: str, body: dict[str, Any], *names: st
     ).answer(*names)
 
 
-def _described(decision: Decision) -> str:
+def _described(decision: PromotionDecision) -> str:
     low, high = decision.interval
     return (
         f"{decision.num_clips} clips, {decision.num_independent} independent ({decision.num_needed} needed), "

@@ -28,13 +28,13 @@ Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract,
 
 Accelerator = Literal["none", "tensorrt"]  # of Triton's onnxruntime backend
 
-BUILDING = ".building-"
+STAGING = ".building-"
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Building:
+class StagingDir:
     """A version under construction; `text` and `video` become its two version folders."""
 
     repository: Path
@@ -64,7 +64,7 @@ def check_name(name: str) -> None:
 
 
 @contextmanager
-def building(repository: Path, name: str) -> Iterator[Building]:
+def staging_dir(repository: Path, name: str) -> Iterator[StagingDir]:
     """A folder to build the next version of `name` in, gone afterwards whatever happens.
 
     Raises:
@@ -79,14 +79,14 @@ def building(repository: Path, name: str) -> Iterator[Building]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ExportError(f"another export of {name} into {repository} is running") from error
-        for abandoned in home.glob(f"{BUILDING}*"):
+        for abandoned in home.glob(f"{STAGING}*"):
             shutil.rmtree(abandoned)
-        with tempfile.TemporaryDirectory(prefix=BUILDING, dir=home) as folder:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=home) as folder:
             version = next_version(repository, name)
-            site = Building(repository=repository, name=name, version=version, folder=Path(folder))
-            site.text.mkdir()
-            site.video.mkdir()
-            yield site
+            staging = StagingDir(repository=repository, name=name, version=version, folder=Path(folder))
+            staging.text.mkdir()
+            staging.video.mkdir()
+            yield staging
     finally:
         os.close(lock)
         if not any(home.iterdir()):
@@ -138,25 +138,25 @@ def check_accelerator(repository: Path, name: str, accelerator: Accelerator) -> 
             )
 
 
-def publish(site: Building, contract: ModelContract, *, accelerator: Accelerator = "none") -> Path:
+def publish(staging: StagingDir, contract: ModelContract, *, accelerator: Accelerator = "none") -> Path:
     """Move a built version into the repository; returns the path of its contract.
 
     Raises:
         SignatureError: see `check_signature`.
     """
-    check_signature(site.repository, site.name, signature_of(contract))
-    parts = {"text": (site.text, MAX_TEXT_BATCH), "video": (site.video, MAX_VIDEO_BATCH)}
+    check_signature(staging.repository, staging.name, signature_of(contract))
+    parts = {"text": (staging.text, MAX_TEXT_BATCH), "video": (staging.video, MAX_VIDEO_BATCH)}
     for part, (built, max_batch_size) in parts.items():
-        home = site.repository / f"{site.name}_{part}"
+        home = staging.repository / f"{staging.name}_{part}"
         home.mkdir(exist_ok=True)
         config = home / "config.pbtxt"
         if not config.exists():  # an older version's has the same signature, and an operator may have tuned it
             text = _config(home.name, contract, part=part, max_batch_size=max_batch_size, accelerator=accelerator)
             write_atomically(config, text)
         _sync_tree(built)
-        built.rename(home / str(site.version))
+        built.rename(home / str(staging.version))
         sync_to_disk(home)
-    final = contract_path(site.repository, site.name, site.version)
+    final = contract_path(staging.repository, staging.name, staging.version)
     document = json.dumps(contract_document(contract), indent=1, ensure_ascii=False) + "\n"
     write_atomically(final, document)
     logger.info("published %s@%s", contract.name, contract.version)

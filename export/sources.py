@@ -12,10 +12,10 @@ from serve.files import file_sha256
 from serve.text.prompts import check_templates
 from serve.text.tokenizer import clip_tokenizer_json
 from training.checkpoints.downloads import DEFAULT_CACHE, fetch_address, is_address
+from training.checkpoints.native_format import Checkpoint
 from training.checkpoints.open_clip_architectures import has_clip_tokenizer, sampling_rule
 from training.checkpoints.open_clip_weights import fetch_weights, load_weights
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import Checkpoint
 from training.checkpoints.published_weights import Activation, published_tags
 from training.checkpoints.reading import clip_checkpoint, read_checkpoint
 from training.checkpoints.tokenizer_files import with_tokenizer_file

@@ -16,7 +16,7 @@ from serve.repository import ModelReference, find_contract, verify_files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class VerificationResult:
     """A version that holds, and this machine's figures for it."""
 
     contract: ModelContract
@@ -29,7 +29,7 @@ def read_golden(repository: Path, contract: ModelContract) -> dict[str, NDArray[
         return {key: stored[key] for key in stored.files}
 
 
-def verify_version(repository: Path, name: str, *, version: int | None = None) -> Verified:
+def verify_version(repository: Path, name: str, *, version: int | None = None) -> VerificationResult:
     """Check a version (the newest without a number) of a model repository.
 
     Raises:
@@ -56,4 +56,4 @@ def verify_version(repository: Path, name: str, *, version: int | None = None) -
     paths = {key: repository / graph.file for key, graph in contract.graphs.items()}
     parity = measure_parity(paths, golden, logit_scale=contract.scoring.logit_scale)
     require_parity(parity)
-    return Verified(contract=contract, parity=parity)
+    return VerificationResult(contract=contract, parity=parity)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as TokenizerFile
 from tokenizers import models, pre_tokenizers, processors, trainers
 
 from serve.contract import Family, TextContract
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.models.open_clip_towers import open_clip_model_config
 from training.models.registry import build_model
 from training.recipes import CLIP, VIDEO_TEMPLATES, clip_contracts, family_contracts

@@ -11,7 +11,7 @@ from export.assembly import export_checkpoint
 from export.sources import tokenizer_bytes
 from serve.repository import contract_path
 from tests.models import tiny_actionclip, tiny_checkpoint, tiny_xclip
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 
 
 def publish(checkpoint: Checkpoint, name: str, repository: Path) -> None:

@@ -23,7 +23,7 @@ from tests.models import tiny_actionclip
 from tests.running_server import ROOT
 from training.__main__ import app as training_app
 from training.__main__ import main as training_main
-from training.checkpoints.own import save_checkpoint
+from training.checkpoints.native_format import save_checkpoint
 
 Main = Callable[[list[str]], None]
 PROGRAMS: dict[str, tuple[typer.Typer, Main]] = {

@@ -11,7 +11,7 @@ import pytest
 from tests.running_server import ROOT, running_server
 from tests.training.test_trainer import DEMO, SMALL
 from tests.waiting import PATIENCE_SECONDS
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.native_format import load_checkpoint
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:

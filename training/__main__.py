@@ -118,7 +118,7 @@ def starter_model(
     folder: Annotated[Path, typer.Argument(help="Folder for checkpoint.pt and tokenizer.json.")],
 ) -> None:
     """Make the starter model's checkpoint from published weights; `python -m export model` makes it served."""
-    from training.checkpoints.own import save_checkpoint
+    from training.checkpoints.native_format import save_checkpoint
     from training.starter.build import build_starter
 
     built = build_starter(packages)

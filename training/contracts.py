@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.contract import ScoringContract, TextContract
-from training.checkpoints.own import build_outline
+from training.checkpoints.native_format import build_outline
 from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.config import TrainConfig
 from training.models.base import VideoTextModel

@@ -45,7 +45,7 @@ class StepBatch:
         ]
 
 
-class Paired(NamedTuple):
+class PairedFeatures(NamedTuple):
     """Unit features of clips and of their texts, and the scale of their cosine."""
 
     video: Tensor  # [B, D]
@@ -65,12 +65,12 @@ class Encoder(nn.Module):
         self._kept: dict[bytes, Tensor] = {}
 
     def forward(self, batch: StepBatch, *, is_paired: bool) -> Any:
-        """Logits [B, K] by task; `Paired` where texts belong to clips."""
+        """Logits [B, K] by task; `PairedFeatures` where texts belong to clips."""
         video = self.model.encode_video(batch.frames)
         text = self._texts(batch.tokens)
         if is_paired:
             unit = functional.normalize(video.video_features.float(), dim=-1)
-            return Paired(unit, functional.normalize(text.float(), dim=-1), self.model.logit_scale.exp())
+            return PairedFeatures(unit, functional.normalize(text.float(), dim=-1), self.model.logit_scale.exp())
         return {
             name: self.model.head(video.video_features, video.patch_features, text[rows]).float()
             for name, rows in batch.rows.items()
@@ -102,7 +102,7 @@ def sigmoid_losses(logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     }
 
 
-def pair_losses(paired: Paired, targets: Mapping[str, Tensor]) -> Losses:
+def pair_losses(paired: PairedFeatures, targets: Mapping[str, Tensor]) -> Losses:
     """ActionCLIP's loss of the whole batch of all processes."""
     video, text, labels = all_gather(paired.video), all_gather(paired.text), all_gather(targets["label"])
     return {"label": actionclip_kl(paired.scale * video @ text.T, labels)}
@@ -167,7 +167,7 @@ def _backward_cached(
         states.append(_RandomState())
         with torch.no_grad(), precision():
             outputs.append(inner(part, is_paired=True))
-    leaves = Paired(
+    leaves = PairedFeatures(
         torch.cat([item.video for item in outputs]).requires_grad_(),
         torch.cat([item.text for item in outputs]).requires_grad_(),
         outputs[0].scale.clone().requires_grad_(),

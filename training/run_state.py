@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from serve.files import write_atomically
-from training.checkpoints.own import Checkpoint, CheckpointError, load_checkpoint, require_finite, save_checkpoint
+from training.checkpoints.native_format import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    require_finite,
+    save_checkpoint,
+)
 from training.checkpoints.start import starting_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, completed, differences, plain
 from training.contracts import scoring_of, text_of

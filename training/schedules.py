@@ -48,7 +48,7 @@ def late_cosine(step: int, *, lr: float, warmup_steps: int, steps: int) -> float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
+class TrainProgress:
     """Where a run stands."""
 
     step: int
@@ -64,31 +64,33 @@ class Clock:
         return steps / self.epoch_steps
 
 
-def _cosine(clock: Clock, lr: float, optim: OptimConfig) -> float:
-    return late_cosine(clock.step, lr=lr, warmup_steps=round(clock.warmup_steps(optim)), steps=clock.steps)
+def _cosine(progress: TrainProgress, lr: float, optim: OptimConfig) -> float:
+    return late_cosine(progress.step, lr=lr, warmup_steps=round(progress.warmup_steps(optim)), steps=progress.steps)
 
 
-def _actionclip_cosine(clock: Clock, lr: float, optim: OptimConfig) -> float:
-    warmup = clock.epochs(clock.warmup_steps(optim))
-    return actionclip_cosine(clock.epochs(clock.step), lr=lr, warmup_epochs=warmup, epochs=clock.epochs(clock.steps))
-
-
-def _actionclip_multistep(clock: Clock, lr: float, optim: OptimConfig) -> float:
-    warmup = clock.epochs(clock.warmup_steps(optim))
-    return actionclip_multistep(clock.epochs(clock.step), lr=lr, warmup_epochs=warmup, steps=optim.drops)
-
-
-def _xclip_cosine(clock: Clock, lr: float, optim: OptimConfig) -> float:
-    return xclip_cosine(
-        clock.step,
-        lr=lr,
-        lowest=XCLIP_LOWEST * optim.lr,
-        warmup_updates=int(clock.warmup_steps(optim)),
-        updates=clock.steps,
+def _actionclip_cosine(progress: TrainProgress, lr: float, optim: OptimConfig) -> float:
+    warmup = progress.epochs(progress.warmup_steps(optim))
+    return actionclip_cosine(
+        progress.epochs(progress.step), lr=lr, warmup_epochs=warmup, epochs=progress.epochs(progress.steps)
     )
 
 
-Schedule = Callable[[Clock, float, OptimConfig], float]
+def _actionclip_multistep(progress: TrainProgress, lr: float, optim: OptimConfig) -> float:
+    warmup = progress.epochs(progress.warmup_steps(optim))
+    return actionclip_multistep(progress.epochs(progress.step), lr=lr, warmup_epochs=warmup, steps=optim.drops)
+
+
+def _xclip_cosine(progress: TrainProgress, lr: float, optim: OptimConfig) -> float:
+    return xclip_cosine(
+        progress.step,
+        lr=lr,
+        lowest=XCLIP_LOWEST * optim.lr,
+        warmup_updates=int(progress.warmup_steps(optim)),
+        updates=progress.steps,
+    )
+
+
+Schedule = Callable[[TrainProgress, float, OptimConfig], float]
 SCHEDULES: Mapping[str, Schedule] = {
     "cosine": _cosine,
     "actionclip_cosine": _actionclip_cosine,

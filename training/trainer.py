@@ -36,7 +36,7 @@ from training.log_file import LOG, log_file
 from training.monitor import Monitor, losses_text, open_monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
 from training.run_state import RunState, begin, keep, keep_best, note_skipped
-from training.schedules import Clock, Schedule, schedule_of
+from training.schedules import Schedule, TrainProgress, schedule_of
 from training.sources.registry import Source, make_source
 from training.stopping import NonFiniteError, StoppedError, StopSignal
 
@@ -169,7 +169,7 @@ def take_step(state: RunState, context: TrainContext, clips: Tensor, indices: Te
     """
     config, optim = context.config, context.config.optim
     set_seeds(config.run.seed, state.step, context.rank_info.rank)
-    now = Clock(step=state.step, steps=context.steps, epoch_steps=context.epoch_steps)
+    now = TrainProgress(step=state.step, steps=context.steps, epoch_steps=context.epoch_steps)
     for group in state.optimiser.param_groups:
         group["lr"] = context.rate_of(now, group["peak"], optim)
     state.model.train()

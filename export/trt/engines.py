@@ -28,7 +28,7 @@ TIMING_CACHE = Path("~/.cache/actserve/tensorrt.timing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class EngineTarget:
     """One of the two graphs Triton serves, and the plan made of it."""
 
     part: Part
@@ -45,12 +45,12 @@ class Target:
 
 def targets(
     repository: Path, contract: ModelContract, *, max_views: int = MAX_VIDEO_BATCH, max_prompts: int = MAX_TEXT_BATCH
-) -> Iterator[Target]:
+) -> Iterator[EngineTarget]:
     """Text and video graph of a version."""
     limits: Mapping[Part, int] = {"text": max_prompts, "video": max_views}
     for part, limit in limits.items():
         graph = contract.graphs[part]
-        yield Target(
+        yield EngineTarget(
             part=part,
             graph=graph,
             onnx_file=repository / graph.file,
@@ -59,7 +59,7 @@ def targets(
         )
 
 
-def write_variants(repository: Path, name: str, parts: list[Target]) -> list[Path]:
+def write_variants(repository: Path, name: str, parts: list[EngineTarget]) -> list[Path]:
     """Write `configs/tensorrt.pbtxt` of both models; what it says holds for every version of the name."""
     written = []
     for target in parts:
@@ -72,7 +72,7 @@ def write_variants(repository: Path, name: str, parts: list[Target]) -> list[Pat
     return written
 
 
-def check_engines(parts: list[Target]) -> list[Sidecar]:
+def check_engines(parts: list[EngineTarget]) -> list[Sidecar]:
     """The sidecars of plans that are all there and for this machine.
 
     Raises:
@@ -87,7 +87,7 @@ def check_engines(parts: list[Target]) -> list[Sidecar]:
 
 
 def build_engines(
-    repository: Path, contract: ModelContract, parts: list[Target], *, precision: Precision, rebuild: bool
+    repository: Path, contract: ModelContract, parts: list[EngineTarget], *, precision: Precision, rebuild: bool
 ) -> list[Sidecar]:
     """Build the plans that are not there, all of them under `rebuild`; others have to be for this machine.
 
@@ -113,7 +113,7 @@ def build_engines(
     return [check_engine(target.plan, target.graph, machine) for target in parts]
 
 
-def require_operators(target: Target) -> None:
+def require_operators(target: EngineTarget) -> None:
     """Refuse a graph with operators or data types that TensorRT is not documented to take.
 
     Raises:
@@ -124,7 +124,7 @@ def require_operators(target: Target) -> None:
         raise ExportError(f"TensorRT does not take {target.graph.file} ({SOURCE}): {'; '.join(found)}")
 
 
-def _build(target: Target, golden: Mapping[str, NDArray[Any]], *, machine: Machine, precision: Precision) -> None:
+def _build(target: EngineTarget, golden: Mapping[str, NDArray[Any]], *, machine: Machine, precision: Precision) -> None:
     require_operators(target)
     tensorrt, _ = load_tensorrt()
     plan = build_plan(

@@ -28,7 +28,7 @@ from serve.engines.parity_check import processor
 from tests.bench.export_bench import TEXT_B, VISION_B32, fresh
 from tests.bench.turns import in_turns
 from tests.models import tiny_checkpoint, tiny_open_clip
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 
 ROUNDS, NUM_FRAMES = 7, 8
 B16 = {**VISION_B32, "patch_size": 16}

@@ -20,7 +20,7 @@ import onnxruntime
 import openvino
 from numpy.typing import NDArray
 
-from export.assembly import Exported, export_checkpoint
+from export.assembly import ExportResult, export_checkpoint
 from export.sources import MERGES, override, tokenizer_bytes
 from export.versions import toolchain
 from serve.contract import TextContract
@@ -28,7 +28,7 @@ from serve.engines.parity_check import processor
 from serve.text.prompts import fill
 from serve.text.tokenizer import clip_tokenizer_json, load_tokenizer, pad_rows
 from tests.models import FAMILIES, tiny_checkpoint, tiny_open_clip, write_tokenizer
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.models.registry import build_model
 
 ROUNDS = 5
@@ -84,7 +84,7 @@ def _parity(folder: Path, families: Mapping[str, Callable[[], Checkpoint]]) -> I
         yield from _rows(family, exported)
 
 
-def _rows(family: str, exported: Exported) -> Iterator[dict[str, Any]]:
+def _rows(family: str, exported: ExportResult) -> Iterator[dict[str, Any]]:
     for engine, item in exported.parity.items():
         features = [figures for name, figures in item.arrays.items() if name != "logits"]
         row = {

@@ -26,7 +26,7 @@ from tests.models import TEXT as TEXT_TOWER
 from tests.models import VISION as VISION_TOWER
 from training.checkpoints import open_clip_architectures
 from training.checkpoints.actionclip_files import to_official_actionclip
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.checkpoints.xclip_files import to_official_xclip
 from training.models.open_clip_towers import architecture
 

@@ -19,7 +19,7 @@ from serve.settings import ServeSettings
 from serve.text.tokenizer import canonicalize
 from tests.models import VISION
 from tests.tolerances import assert_close
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.models.registry import build_model
 from training.recipes import CLIP, VIDEO_TEMPLATES, clip_contracts
 

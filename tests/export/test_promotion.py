@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError
-from export.promotion import Decision, LabelledClip, PromotionRefused, decide, evaluate, read_clips, require_enough
+from export.promotion import (
+    LabelledClip,
+    PromotionDecision,
+    PromotionRefused,
+    decide,
+    evaluate,
+    read_clips,
+    require_enough,
+)
 from serve.repository import read_version
 from tests.running_server import ROOT, running_server
 from tests.waiting import PATIENCE_SECONDS
@@ -106,7 +114,7 @@ def test_a_list_that_cannot_decide_is_reported(tmp_path: Path, text: str, words:
         read_clips(path)
 
 
-def decided(candidate: np.ndarray, active: np.ndarray, groups: np.ndarray, margin: float) -> Decision:
+def decided(candidate: np.ndarray, active: np.ndarray, groups: np.ndarray, margin: float) -> PromotionDecision:
     return decide(candidate, active, groups, margin=margin, names=("new@2", "old@1"), labels=("a", "b"))
 
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 import export.publication as publication
-from export.assembly import Exported, export_checkpoint
+from export.assembly import ExportResult, export_checkpoint
 from export.errors import ExportError, SignatureError
-from export.publication import Building, building, publish
+from export.publication import StagingDir, publish, staging_dir
 from export.sources import tokenizer_bytes
 from export.verification import verify_version
 from serve import files
 from serve.contract import ModelContract, contract_document, read_contract
 from serve.errors import ContractError
 from serve.repository import contract_path, model_names, model_versions
-from tests.export.conftest import Exported as Repositories
+from tests.export.conftest import ExportResult as Repositories
 from tests.models import VISION, tiny_actionclip
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 
 
-def export_tiny(repository: Path, checkpoint: Checkpoint | None = None) -> Exported:
+def export_tiny(repository: Path, checkpoint: Checkpoint | None = None) -> ExportResult:
     made = checkpoint or tiny_actionclip("Transf")
     return export_checkpoint(made, tokenizer_bytes(made, None), name="tiny", repository=repository)
 
@@ -37,21 +37,21 @@ def repository(copied: Repositories) -> Path:
 
 
 def leftovers(repository: Path) -> list[str]:
-    return [path.name for path in repository.rglob(f"{publication.BUILDING}*")]
+    return [path.name for path in repository.rglob(f"{publication.STAGING}*")]
 
 
 @contextmanager
-def site_with_copy(repository: Path) -> Iterator[tuple[Building, ModelContract]]:
+def site_with_copy(repository: Path) -> Iterator[tuple[StagingDir, ModelContract]]:
     """The next version of tiny under construction, with tiny@1's files, and its contract."""
     first = read_contract(contract_path(repository, "tiny", 1))
-    with building(repository, "tiny") as site:
-        for part, folder in (("text", site.text), ("video", site.video)):
+    with staging_dir(repository, "tiny") as staging:
+        for part, folder in (("text", staging.text), ("video", staging.video)):
             shutil.copytree(repository / f"tiny_{part}" / "1", folder, dirs_exist_ok=True)
-        (site.video / "contract.json").unlink()
-        moved = json.dumps(contract_document(first)).replace("tiny_text/1/", f"tiny_text/{site.version}/")
-        document = json.loads(moved.replace("tiny_video/1/", f"tiny_video/{site.version}/"))
-        (site.folder / "moved.json").write_text(json.dumps({**document, "version": site.version}))
-        yield site, read_contract(site.folder / "moved.json")
+        (staging.video / "contract.json").unlink()
+        moved = json.dumps(contract_document(first)).replace("tiny_text/1/", f"tiny_text/{staging.version}/")
+        document = json.loads(moved.replace("tiny_video/1/", f"tiny_video/{staging.version}/"))
+        (staging.folder / "moved.json").write_text(json.dumps({**document, "version": staging.version}))
+        yield staging, read_contract(staging.folder / "moved.json")
 
 
 def stop_at(step: int, stop: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
@@ -73,9 +73,9 @@ def stop_at(step: int, stop: Callable[[], None], patch: pytest.MonkeyPatch) -> N
 
 
 def publish_copy(repository: Path, stop: Callable[[], None], *, step: int) -> None:
-    with site_with_copy(repository) as (site, contract), pytest.MonkeyPatch.context() as patch:
+    with site_with_copy(repository) as (staging, contract), pytest.MonkeyPatch.context() as patch:
         stop_at(step, stop, patch)
-        publish(site, contract)
+        publish(staging, contract)
 
 
 def fail() -> None:
@@ -138,13 +138,17 @@ def test_another_signature_needs_another_name(repository: Path) -> None:
 
 
 def test_two_exports_of_one_name_do_not_meet(repository: Path) -> None:
-    with building(repository, "tiny"), pytest.raises(ExportError, match="another export"), building(repository, "tiny"):
+    with (
+        staging_dir(repository, "tiny"),
+        pytest.raises(ExportError, match="another export"),
+        staging_dir(repository, "tiny"),
+    ):
         pass
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "x" * 80])
 def test_names_are_plain(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ExportError, match="model name"), building(tmp_path, name):
+    with pytest.raises(ExportError, match="model name"), staging_dir(tmp_path, name):
         pass
 
 

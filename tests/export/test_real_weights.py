@@ -20,7 +20,7 @@ from serve.settings import ServeSettings
 from serve.video.decode import load_views
 from serve.video.views import ViewRequest
 from tests.tolerances import FULL_TOWER, assert_close, tolerance
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.demo.captions import combinations
 from training.demo.videos import render_video, write_video
 

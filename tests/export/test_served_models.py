@@ -27,7 +27,7 @@ from tests.running_server import running_server
 from tests.serve.video.independent import ffmpeg_frames
 from tests.tolerances import tolerance
 from tests.waiting import PATIENCE_SECONDS
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.data.prompts import clip_tokenizer
 from training.demo.captions import combinations
 from training.demo.videos import render_video, write_video

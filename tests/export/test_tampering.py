@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from export.__main__ import main
 from export.golden import PICTURE_SIZES, golden_frames
-from export.publication import BUILDING
+from export.publication import STAGING
 from serve.errors import ContractError
 from serve.files import file_sha256
 from serve.models.runtime import load_runtime
@@ -178,7 +178,7 @@ def test_parity_clips_were_cut_from_pictures_that_are_not_square(exported: Expor
         segments, size = contract.sampling.num_segments, contract.preprocess.image_size
         assert frames.shape == (len(PICTURE_SIZES), segments, 3, size, size)
         np.testing.assert_array_equal(frames, golden_frames(contract.preprocess, num_segments=segments))
-        assert not list(exported(family).rglob(f"{BUILDING}*"))
+        assert not list(exported(family).rglob(f"{STAGING}*"))
 
 
 def test_the_clips_tell_one_resize_rule_from_another(exported: Exported) -> None:

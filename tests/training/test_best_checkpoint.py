@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.test_trainer import DEMO, SMALL
 from training import run_state, trainer
-from training.checkpoints.own import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoints.native_format import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import ConfigError, TrainConfig, load_config
 from training.demo import source
 from training.models.adapters import merged_weights

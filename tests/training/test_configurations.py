@@ -9,14 +9,14 @@ import torch
 
 from serve.text.prompts import ACTIONCLIP_TEMPLATES
 from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, write_tokenizer
-from training.checkpoints.own import build_outline, load_checkpoint
+from training.checkpoints.native_format import build_outline, load_checkpoint
 from training.config import TrainConfig, load_config
 from training.data.clips.rules import preprocess_of
 from training.models.adapters import add_adapters_
 from training.models.freezing import checkpoint_activations_, freeze_
 from training.optimisers import actionclip_optimiser, freeze_xclip_text_, make_optimiser, xclip_optimiser
 from training.recipes import CLIP_MEAN, IMAGENET_MEAN
-from training.schedules import Clock, schedule_of
+from training.schedules import TrainProgress, schedule_of
 from training.trainer import train
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
@@ -156,7 +156,8 @@ def test_groups_and_rates_are_those_of_the_systems(name: str) -> None:
         )
     rate_of = schedule_of(config.optim)
     rates = [
-        rate_of(Clock(step=step, steps=3000, epoch_steps=100), lr, config.optim) for step in (0, 250, 499, 500, 2999)
+        rate_of(TrainProgress(step=step, steps=3000, epoch_steps=100), lr, config.optim)
+        for step in (0, 250, 499, 500, 2999)
     ]
     assert rates[0] == 0
     assert rates[1] == pytest.approx(lr / 2)

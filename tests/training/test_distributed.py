@@ -11,7 +11,7 @@ import torch
 
 from tests.running_server import ROOT
 from tests.tolerances import tolerance
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.native_format import load_checkpoint
 
 CONFIG = """
 model:

@@ -13,7 +13,7 @@ import torch
 from tests.running_server import ROOT
 from tests.training.test_trainer import DEMO, SMALL
 from training import trainer
-from training.checkpoints.own import CheckpointError, load_checkpoint, save_checkpoint
+from training.checkpoints.native_format import CheckpointError, load_checkpoint, save_checkpoint
 from training.checkpoints.start import starting_model
 from training.config import ConfigError, TrainConfig, load_config
 from training.finite import are_finite, non_finite_names

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.native_format import load_checkpoint
 from training.config import load_config
 from training.models.base import VideoTextModel
 from training.models.registry import build_model

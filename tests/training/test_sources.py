@@ -12,13 +12,13 @@ from tests.training.conftest import CLASSES
 from tests.training.lists import read_rows
 from tests.training.test_trainer import DEMO, SMALL
 from training import trainer
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.native_format import load_checkpoint
 from training.config import ConfigError, TrainConfig, load_config
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips import datasets as clips_module
 from training.data.decoding.pool import processors
 from training.data.lists.labels import entries_of
-from training.data.prepare import Parts, Pictures, prepare
+from training.data.prepare import FrameOptions, SplitShares, prepare
 from training.data.shards.writing import write_shards
 from training.sources.registry import SOURCES, make_source
 
@@ -28,8 +28,8 @@ def data_set(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Frames, lists, class names and shards of the twelve videos."""
     out = tmp_path_factory.mktemp("set")
     prepare(
-        class_folders, out, pictures=Pictures(short_side=40), parts=Parts(val=0.25), workers=2, deadline_seconds=60,
-        retry_failed=False,
+        class_folders, out, pictures=FrameOptions(short_side=40), parts=SplitShares(val=0.25), workers=2,
+        deadline_seconds=60, retry_failed=False,
     )  # fmt: skip
     rows = ["path,label,split"]
     for part in ("train", "val"):

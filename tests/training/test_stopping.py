@@ -12,7 +12,7 @@ import torch
 
 from tests.running_server import ROOT
 from tests.training.test_trainer import DEMO, SMALL
-from training.checkpoints.own import Checkpoint, load_checkpoint
+from training.checkpoints.native_format import Checkpoint, load_checkpoint
 
 STEPS = 24
 ATTEMPTS = 20  # a run may end before the signal reaches it; then another is begun

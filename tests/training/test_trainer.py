@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoints.own import CheckpointError, load_checkpoint
+from training.checkpoints.native_format import CheckpointError, load_checkpoint
 from training.checkpoints.start import starting_model
 from training.config import ConfigError, TrainConfig, as_yaml, completed, differences, load_config, plain
 from training.losses import actionclip_kl, smoothed_cross_entropy, soft_cross_entropy

@@ -15,8 +15,8 @@ from torch import Tensor
 from training.checkpoints.foreign_files import tensors_of
 from training.checkpoints.layouts import without_wrappers
 from training.checkpoints.names import FUSION, from_official, renamed, to_official
+from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
-from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.sizes import count_blocks, text_config, vision_config
 from training.recipes import family_contracts
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from serve.contract import SamplingContract
 from training.checkpoints.names import FRESH, from_official, from_open_clip, renamed
+from training.checkpoints.native_format import Checkpoint, CheckpointError, build_outline, shapes_of
 from training.checkpoints.open_clip_architectures import (
     CLIP_VOCABULARY,
     SIZE_NAMES,
@@ -24,9 +25,8 @@ from training.checkpoints.open_clip_architectures import (
     tensor_sizes,
 )
 from training.checkpoints.open_clip_text import text_contract
-from training.checkpoints.origins import UNKNOWN, Origin, decide_activation, decide_preprocess
+from training.checkpoints.origins import UNKNOWN, WeightsOrigin, decide_activation, decide_preprocess
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
-from training.checkpoints.own import Checkpoint, CheckpointError, build_outline, shapes_of
 from training.checkpoints.sizes import heads_of, text_config, vision_config
 from training.models.base import INITIAL_LOGIT_SCALE
 from training.models.open_clip_towers import architecture, open_clip_model_config
@@ -43,7 +43,7 @@ def is_clip(weights: Mapping[str, Any]) -> bool:
     return has_vision and bool(weights.keys() & {"token_embedding.weight", CUSTOM_MARK})
 
 
-def read_clip(weights: Mapping[str, Tensor], overrides: Overrides, origin: Origin = UNKNOWN) -> Checkpoint:
+def read_clip(weights: Mapping[str, Tensor], overrides: Overrides, origin: WeightsOrigin = UNKNOWN) -> Checkpoint:
     """Return the checkpoint of a state dict, as `overrides.family` (frame-averaged CLIP where none is given).
 
     Raises:
@@ -53,13 +53,13 @@ def read_clip(weights: Mapping[str, Tensor], overrides: Overrides, origin: Origi
     _check_architecture(overrides, origin)
     arch = overrides.arch or origin.arch
     config = origin.config or (architecture(arch) if arch else None)
-    plain = _as_plain(weights)
+    plain = _without_architecture(weights)
     if plain is None or (config is not None and not is_plain(config)):
         return _read_by_name(weights, overrides, origin)
     return _read_plain(plain, overrides, origin, config)
 
 
-def _check_architecture(overrides: Overrides, origin: Origin) -> None:
+def _check_architecture(overrides: Overrides, origin: WeightsOrigin) -> None:
     """Raises: CheckpointError: the caller names another architecture than the origin; the activation may differ."""
     if overrides.arch is None or (origin.arch is None and origin.config is None):
         return
@@ -72,7 +72,7 @@ def _check_architecture(overrides: Overrides, origin: Origin) -> None:
         raise CheckpointError(f"arch: {overrides.arch} has quick_gelu, but {origin.source}: gelu")
 
 
-def _as_plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+def _without_architecture(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """The weights under OpenAI's names, if they are those of a plain ViT and a causal text tower."""
     if PLAIN_MARK not in weights:
         return None
@@ -82,7 +82,7 @@ def _as_plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
 
 
 def _read_plain(
-    weights: dict[str, Tensor], overrides: Overrides, origin: Origin, config: Mapping[str, Any] | None
+    weights: dict[str, Tensor], overrides: Overrides, origin: WeightsOrigin, config: Mapping[str, Any] | None
 ) -> Checkpoint:
     if "logit_scale" in weights:
         weights["logit_scale"] = weights["logit_scale"].reshape(())
@@ -141,7 +141,7 @@ def _plain_heads(
     vision_width: int,
     text_width: int,
     overrides: Overrides,
-    origin: Origin,
+    origin: WeightsOrigin,
     config: Mapping[str, Any] | None,
     archs: Sequence[str],
 ) -> tuple[int, int]:
@@ -169,7 +169,7 @@ def _check_sizes(expected: tuple[int, ...], found: tuple[int, ...], name: str) -
         raise CheckpointError(f"arch: the weights are not of {name}, which has {', '.join(differing)}")
 
 
-def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides, origin: Origin) -> Checkpoint:
+def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides, origin: WeightsOrigin) -> Checkpoint:
     arch = overrides.arch or origin.arch
     if arch is None:
         raise CheckpointError("these weights are of no plain CLIP ViT: name their open_clip architecture (--arch)")
@@ -201,7 +201,7 @@ def _protocol_by_name(
     config: Mapping[str, Any],
     weights: Mapping[str, Tensor],
     overrides: Overrides,
-    origin: Origin,
+    origin: WeightsOrigin,
 ) -> ModelContracts:
     num_frames = int(config["num_frames"])
     outline = build_outline("clip", {name: item for name, item in config.items() if name != "fusion"})

@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 from serve.contract import Interpolation, PreprocessContract
 from training.checkpoints.foreign_files import read_json, read_weight_files, tensors_of
 from training.checkpoints.hugging_face import EPS, WEIGHT_FILES, from_hugging_face_names
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.open_clip_architectures import architecture_like, is_plain
-from training.checkpoints.origins import Origin
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.origins import WeightsOrigin
 from training.checkpoints.published_weights import Activation, preprocess_contract
 from training.recipes import CLIP
 
@@ -58,7 +58,7 @@ def weight_names(kind: FolderKind) -> tuple[str, ...]:
     return OPEN_CLIP_FILES + WEIGHT_FILES if kind == "clip_open_clip_folder" else WEIGHT_FILES
 
 
-def read_open_clip_folder(folder: Path, file: Path | None) -> tuple[Mapping[str, Any], Origin]:
+def read_open_clip_folder(folder: Path, file: Path | None) -> tuple[Mapping[str, Any], WeightsOrigin]:
     """Return the loaded weights of a folder of open_clip (those of `file` where it is given) and their origin.
 
     Raises:
@@ -79,7 +79,7 @@ def read_open_clip_folder(folder: Path, file: Path | None) -> tuple[Mapping[str,
     size = config["vision_cfg"]["image_size"]
     if not isinstance(size, int):
         raise CheckpointError(f"{folder / OPEN_CLIP_CONFIG}: square pictures are served, found {size}")
-    origin = Origin(
+    origin = WeightsOrigin(
         source=f"{OPEN_CLIP_CONFIG} beside the weights says so",
         activation="quick_gelu" if config.get("quick_gelu") else "gelu",
         arch=arch,
@@ -89,7 +89,7 @@ def read_open_clip_folder(folder: Path, file: Path | None) -> tuple[Mapping[str,
     return read_weight_files(folder, weight_names("clip_open_clip_folder"), file), origin
 
 
-def read_transformers_clip(folder: Path, file: Path | None) -> tuple[Mapping[str, Any], Origin]:
+def read_transformers_clip(folder: Path, file: Path | None) -> tuple[Mapping[str, Any], WeightsOrigin]:
     """Return the weights of a `CLIPModel` folder of transformers under OpenAI's names, and their origin.
 
     Raises:
@@ -107,7 +107,7 @@ def read_transformers_clip(folder: Path, file: Path | None) -> tuple[Mapping[str
             raise CheckpointError(f"config.json, {name}.layer_norm_eps: expected {EPS}, found {part['layer_norm_eps']}")
     weights = tensors_of(read_weight_files(folder, WEIGHT_FILES, file), str(folder))
     named = {name.replace(".pre_layrnorm.", ".pre_layernorm."): item for name, item in weights.items()}
-    origin = Origin(
+    origin = WeightsOrigin(
         source=f"{TRANSFORMERS_CONFIG} beside the weights says so",
         activation=cast(Activation, acts.pop()),
         heads=(vision.get("num_attention_heads", 12), text.get("num_attention_heads", 8)),

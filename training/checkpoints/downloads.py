@@ -51,7 +51,7 @@ class AddressError(InputError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remote:
+class RemoteFile:
     """What a server says of a file."""
 
     address: str  # as people write it; never a signed address
@@ -62,18 +62,18 @@ class Remote:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetched:
+class CachedFile:
     """A whole file in the cache that has the hash the server announced."""
 
     path: Path
-    remote: Remote
+    remote: RemoteFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Transfer:
     """How the bytes of a file are asked for."""
 
-    remote: Remote
+    remote: RemoteFile
     url: str
     headers: dict[str, str]
 
@@ -96,7 +96,7 @@ def address_hash(url: str) -> str | None:
     return found[1] if found and not found[1].isdecimal() else None
 
 
-def fetch_from_hub(repo: str, names: Sequence[str], *, cache: Path = DEFAULT_CACHE) -> Fetched:
+def fetch_from_hub(repo: str, names: Sequence[str], *, cache: Path = DEFAULT_CACHE) -> CachedFile:
     """Return the first file of `names` that a repository of the Hugging Face hub has.
 
     Raises:
@@ -116,7 +116,7 @@ def fetch_from_hub(repo: str, names: Sequence[str], *, cache: Path = DEFAULT_CAC
     raise AbsentError(f"the repository {repo} at {constants.ENDPOINT} has none of the files {', '.join(names)}")
 
 
-def fetch_address(url: str, *, cache: Path = DEFAULT_CACHE) -> Fetched:
+def fetch_address(url: str, *, cache: Path = DEFAULT_CACHE) -> CachedFile:
     """Return the file at an address, which is checked where the address holds its hash.
 
     Raises:
@@ -137,7 +137,7 @@ def _place(cache: Path, *names: str) -> Path:
     return cache.expanduser().joinpath(*(name.replace(":", "_") for name in names))
 
 
-def _fetch(place: Path, address: str, ask: Callable[[], _Transfer]) -> Fetched:
+def _fetch(place: Path, address: str, ask: Callable[[], _Transfer]) -> CachedFile:
     known = _read_record(place)
     try:
         transfer = ask()
@@ -149,16 +149,16 @@ def _fetch(place: Path, address: str, ask: Callable[[], _Transfer]) -> Fetched:
                 f"{address} cannot be fetched: {_reason(error)}; check the network, or give a file instead"
             ) from error
         logger.info("%s cannot be reached: using the file fetched before", address)
-        return Fetched(path=place, remote=known)
+        return CachedFile(path=place, remote=known)
     remote = transfer.remote
     is_known = remote.etag is not None or remote.digest is not None
     if known is not None and is_known and (known.etag, known.size) == (remote.etag, remote.size):
         if _has_digest(place, remote.digest):
-            return Fetched(path=place, remote=known)
+            return CachedFile(path=place, remote=known)
         logger.info("%s is damaged: fetching it again", place)
     _download(place, transfer)
     write_atomically(place.with_name(place.name + RECORD_SUFFIX), json.dumps(asdict(remote), indent=1) + "\n")
-    return Fetched(path=place, remote=remote)
+    return CachedFile(path=place, remote=remote)
 
 
 def _ask_hub(repo: str, name: str) -> _Transfer:
@@ -168,7 +168,7 @@ def _ask_hub(repo: str, name: str) -> _Transfer:
     is_on_hub = urlsplit(found.location).netloc == urlsplit(url).netloc
     headers = {"authorization": f"Bearer {token}"} if token and is_on_hub else {}
     is_hash = found.etag is not None and (SHA256.fullmatch(found.etag) or GIT_SHA1.fullmatch(found.etag))
-    remote = Remote(
+    remote = RemoteFile(
         address=f"{constants.ENDPOINT}/{repo}/{name}",
         etag=found.etag,
         size=found.size,
@@ -184,7 +184,7 @@ def _ask_server(url: str) -> _Transfer:
     if found.status_code in (401, 404, 410):
         raise DownloadError(f"{_without_query(url)} answers {found.status_code} {found.reason_phrase}")
     length = found.headers.get("Content-Length", "") if found.is_success else ""  # some answer GET alone
-    remote = Remote(
+    remote = RemoteFile(
         address=_without_query(url),
         etag=found.headers.get("ETag") if found.is_success else None,
         size=int(length) if length.isdecimal() else None,
@@ -227,7 +227,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
         partial.replace(place)
 
 
-def _broken_off(place: Path, remote: Remote, done: int, error: Exception) -> str:
+def _broken_off(place: Path, remote: RemoteFile, done: int, error: Exception) -> str:
     of = f" of {shown_size(remote.size)}" if remote.size is not None else ""
     can_resume = remote.etag is not None and remote.size is not None
     advice = "the next run goes on from there" if can_resume else "the server does not let a download go on"
@@ -235,7 +235,7 @@ def _broken_off(place: Path, remote: Remote, done: int, error: Exception) -> str
 
 
 @contextmanager
-def _partial_file(place: Path, remote: Remote) -> Iterator[tuple[Path, BinaryIO]]:
+def _partial_file(place: Path, remote: RemoteFile) -> Iterator[tuple[Path, BinaryIO]]:
     """Open what is there of a file of this size and ETag, at its end and locked; parts of other contents are removed.
 
     Raises:
@@ -285,9 +285,9 @@ def _has_digest(path: Path, digest: str | None) -> bool:
     return file_sha256(path).startswith(digest)
 
 
-def _read_record(place: Path) -> Remote | None:
+def _read_record(place: Path) -> RemoteFile | None:
     try:
-        return Remote(**strict_json.loads(place.with_name(place.name + RECORD_SUFFIX).read_text(encoding="utf-8")))
+        return RemoteFile(**strict_json.loads(place.with_name(place.name + RECORD_SUFFIX).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

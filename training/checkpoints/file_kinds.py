@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from serve import strict_json
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 
 FileKind = Literal["safetensors", "torch", "torch_legacy", "torchscript", "index"]
 

@@ -2,7 +2,7 @@
 
 A pickle may name any function of this machine to be called. Files are first read with torch's own strict reader; what
 it refuses (X-CLIP's files hold a pickled configuration object) is read by an unpickler that knows the few names tensors
-are made of and turns every other object into an inert `Opaque`, so weights load and nothing runs.
+are made of and turns every other object into an inert `UnknownObject`, so weights load and nothing runs.
 """
 
 import logging
@@ -19,23 +19,23 @@ from torch import Tensor
 
 from serve import strict_json
 from training.checkpoints.file_kinds import AGAIN, INDEX_SUFFIX, FileKind, file_kind, is_shard
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 
 logger = logging.getLogger(__name__)
 
 
-class Opaque:
+class UnknownObject:
     """Stands for an object whose class is not known here; takes whatever a pickle does to it and does nothing."""
 
     origin = "unknown"
 
-    def __new__(cls, *_: Any, **__: Any) -> "Opaque":
+    def __new__(cls, *_: Any, **__: Any) -> "UnknownObject":
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:
         """Take any arguments."""
 
-    def __call__(self, *_: Any, **__: Any) -> "Opaque":
+    def __call__(self, *_: Any, **__: Any) -> "UnknownObject":
         return self
 
     def __setstate__(self, _: Any) -> None:
@@ -57,7 +57,7 @@ class Opaque:
         return f"<opaque {self.origin}>"
 
 
-class _Known:
+class _AllowedFunction:
     """A permitted function; a pickle can call it but not change it."""
 
     __slots__ = ("_call",)
@@ -83,16 +83,16 @@ _DTYPES = {str(item).removeprefix("torch."): item for item in vars(torch).values
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Makes tensors and plain containers; any other global becomes an `Opaque` class of its own."""
+    """Makes tensors and plain containers; any other global becomes an `UnknownObject` class of its own."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) in _FUNCTIONS:
-            return _Known(_FUNCTIONS[module_name, global_name])
+            return _AllowedFunction(_FUNCTIONS[module_name, global_name])
         if module_name == "torch" and global_name in _DTYPES:
             return _DTYPES[global_name]
         origin = f"{module_name}.{global_name}"
         logger.info("left unread: an object of %s", origin)
-        return type("Opaque", (Opaque,), {"origin": origin})
+        return type("UnknownObject", (UnknownObject,), {"origin": origin})
 
 
 def _restricted_load(stream: Any, **_: Any) -> Any:
@@ -106,7 +106,7 @@ _restricted_pickle = types.SimpleNamespace(
 
 
 def read_document(path: Path) -> Any:
-    """Return what a file of tensors holds: a mapping in most cases, objects of unknown classes as `Opaque`.
+    """Return what a file of tensors holds: a mapping in most cases, objects of unknown classes as `UnknownObject`.
 
     The content decides how it is read, not the name. An index stands for the files it lists.
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from training.checkpoints.actionclip_files import require_clip_towers
 from training.checkpoints.foreign_files import read_json, read_weight_files, tensors_of
 from training.checkpoints.names import renamed, to_official
+from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.xclip_files import FRAME_POSITIONS, xclip_checkpoint
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 
 logger = logging.getLogger(__name__)
 

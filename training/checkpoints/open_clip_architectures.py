@@ -7,7 +7,7 @@ from typing import Any
 import open_clip
 
 from serve.contract import SamplingRule
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 from training.models.open_clip_towers import architecture
 
 CLIP_VOCABULARY = 49408  # rows of the token table of CLIP's own tokenizer

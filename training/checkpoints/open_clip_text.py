@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serve.contract import TextCleaning, TextContract
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 from training.models.base import TextTower
 from training.recipes import VIDEO_TEMPLATES, clip_text
 

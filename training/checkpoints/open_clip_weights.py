@@ -10,8 +10,8 @@ import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from torch import Tensor
 
-from training.checkpoints.downloads import DEFAULT_CACHE, Fetched, fetch_address, fetch_from_hub
-from training.checkpoints.own import CheckpointError, build_outline
+from training.checkpoints.downloads import DEFAULT_CACHE, CachedFile, fetch_address, fetch_from_hub
+from training.checkpoints.native_format import CheckpointError, build_outline
 from training.checkpoints.published_weights import published_tags, tag_settings
 from training.models.open_clip_towers import architecture, open_clip_model_config
 
@@ -43,7 +43,7 @@ def require_buildable(arch: str) -> None:
     build_outline("clip", open_clip_model_config(arch, num_frames=1))
 
 
-def fetch_weights(arch: str, tag: str, *, cache: Path = DEFAULT_CACHE) -> Fetched:
+def fetch_weights(arch: str, tag: str, *, cache: Path = DEFAULT_CACHE) -> CachedFile:
     """Return the file of weights of a tag; nothing is fetched of a model that cannot be built here.
 
     Raises:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from serve.contract import PreprocessContract
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import CheckpointError
 from training.checkpoints.published_weights import (
     Activation,
     agreed_preprocessing,
@@ -30,7 +30,7 @@ OPENAI_NUMBERS = frozenset({"input_resolution", "context_length", "vocab_size"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class WeightsOrigin:
     """What is known of weights besides their tensors; a field that is None is not known."""
 
     source: str  # how it is known, for messages and provenance
@@ -41,27 +41,29 @@ class Origin:
     preprocess: PreprocessContract | None = None
 
 
-UNKNOWN = Origin(source="")
+UNKNOWN = WeightsOrigin(source="")
 
 
-def origin_of_file(sha256: str, document: Mapping[str, Any], *, is_archive: bool) -> Origin:
+def origin_of_file(sha256: str, document: Mapping[str, Any], *, is_archive: bool) -> WeightsOrigin:
     """Return what a file's hash or form says of its weights; `document` is what it holds."""
     published = published_file(sha256)
     if published is not None:
         settings = tag_settings(published.arch, published.tag)
         size = architecture(published.arch)["vision_cfg"]["image_size"]
-        return Origin(
+        return WeightsOrigin(
             source=f"the file is open_clip's {published.arch}/{published.tag} by its sha256",
             activation=tag_activation(published.arch, published.tag),
             arch=published.arch,
             preprocess=preprocess_contract(settings, image_size=int(size)),
         )
     if is_archive and set(document) >= OPENAI_NUMBERS:
-        return Origin(source="the file is a TorchScript archive as OpenAI published CLIP", activation="quick_gelu")
+        return WeightsOrigin(
+            source="the file is a TorchScript archive as OpenAI published CLIP", activation="quick_gelu"
+        )
     return UNKNOWN
 
 
-def decide_activation(origin: Origin, overrides: Overrides, archs: Sequence[str]) -> tuple[Activation, str]:
+def decide_activation(origin: WeightsOrigin, overrides: Overrides, archs: Sequence[str]) -> tuple[Activation, str]:
     """Return the activation of both towers and how it is known; `archs` are the architectures the weights may be of.
 
     Raises:
@@ -101,7 +103,7 @@ def _why_unknown(archs: Sequence[str]) -> str:
 
 
 def decide_preprocess(
-    origin: Origin, overrides: Overrides, archs: Sequence[str], *, image_size: int
+    origin: WeightsOrigin, overrides: Overrides, archs: Sequence[str], *, image_size: int
 ) -> PreprocessContract:
     """Return how the weights want their frames: as given, as their origin says, or as all published ones agree.
 

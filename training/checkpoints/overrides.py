@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from serve.contract import Family, PreprocessContract, SamplingRule
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 
 ASSUMED_FRAMES = 8  # T of the published models of both systems that do not store it
 

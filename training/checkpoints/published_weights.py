@@ -14,7 +14,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 
 from serve.contract import Interpolation, PreprocessContract, ResizeRule
 from training.checkpoints.downloads import address_hash
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 from training.models.open_clip_towers import architecture
 from training.recipes import CLIP
 

@@ -30,18 +30,18 @@ from training.checkpoints.foreign_files import read_document, tensors_of
 from training.checkpoints.hugging_face import read_hugging_face
 from training.checkpoints.layouts import FoundWeights, find_weights
 from training.checkpoints.names import renamed, to_official
-from training.checkpoints.origins import OPENAI_NUMBERS, origin_of_file
-from training.checkpoints.overrides import Overrides, make_overrides
-from training.checkpoints.own import (
+from training.checkpoints.native_format import (
     Checkpoint,
     CheckpointError,
     as_float32,
     build_outline,
     checkpoint_of,
-    is_own,
+    is_native,
     require_fit,
     shapes_of,
 )
+from training.checkpoints.origins import OPENAI_NUMBERS, origin_of_file
+from training.checkpoints.overrides import Overrides, make_overrides
 from training.checkpoints.xclip_files import is_xclip, read_official_xclip
 
 Format = Literal[
@@ -75,7 +75,7 @@ TRANSFORMERS_PARTS = ("text_model.", "vision_model.")  # in the names of its CLI
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened:
+class _OpenedCheckpoint:
     """A recognised checkpoint before it is read: what lies at the path and in which file."""
 
     kind: Format
@@ -142,7 +142,7 @@ def _require_fit(checkpoint: Checkpoint, names: Callable[[str], str]) -> None:
     )
 
 
-def _open(path: Path) -> _Opened:
+def _open(path: Path) -> _OpenedCheckpoint:
     if path.is_dir():
         return _open_folder(path, None)
     if not path.is_file():
@@ -155,28 +155,28 @@ def _open(path: Path) -> _Opened:
     kind = _kind_of(path, document)
     if kind is None:
         raise CheckpointError(f"{path}: {_what_it_holds(document)}")
-    return _Opened(kind=kind, path=path, document=document)
+    return _OpenedCheckpoint(kind=kind, path=path, document=document)
 
 
-def _open_folder(path: Path, file: Path | None) -> _Opened:
+def _open_folder(path: Path, file: Path | None) -> _OpenedCheckpoint:
     kind = folder_kind(path)
     if kind is not None:
-        return _Opened(kind=kind, path=path, file=file)
+        return _OpenedCheckpoint(kind=kind, path=path, file=file)
     raise CheckpointError(f"{path}: {_what_folder_holds(path)}")
 
 
-def _folder_of(file: Path) -> _Opened | None:
+def _folder_of(file: Path) -> _OpenedCheckpoint | None:
     """A file under the name that a hub's folder gives it belongs to the configuration beside it."""
     kind = folder_kind(file.parent) if (file.parent / "config.json").is_file() else None
     kind = "clip_open_clip_folder" if (file.parent / "open_clip_config.json").is_file() else kind
     stem = file.name.removesuffix(INDEX_SUFFIX)
     if kind is None or stem not in weight_names(kind):
         return None
-    return _Opened(kind=kind, path=file.parent, file=file)
+    return _OpenedCheckpoint(kind=kind, path=file.parent, file=file)
 
 
 def _kind_of(path: Path, document: Any) -> Format | None:
-    if is_own(document):
+    if is_native(document):
         return "own"
     if is_official_actionclip(document):
         return "actionclip"
@@ -217,7 +217,7 @@ def _what_folder_holds(path: Path) -> str:
     )
 
 
-def _read_clip_document(opened: _Opened, asked: Overrides) -> Checkpoint:
+def _read_clip_document(opened: _OpenedCheckpoint, asked: Overrides) -> Checkpoint:
     found = find_weights(opened.document, is_clip, key=asked.weights_key)
     assert found is not None, "recognised by its weights"
     is_archive = opened.kind == "clip_torchscript"
@@ -227,7 +227,7 @@ def _read_clip_document(opened: _Opened, asked: Overrides) -> Checkpoint:
     return _with_source(checkpoint, found)
 
 
-def _read_xclip(opened: _Opened, asked: Overrides) -> Checkpoint:
+def _read_xclip(opened: _OpenedCheckpoint, asked: Overrides) -> Checkpoint:
     found = find_weights(opened.document, is_xclip, key=asked.weights_key)
     assert found is not None, "recognised by its weights"
     return _with_source(read_official_xclip(opened.document, asked), found)
@@ -241,12 +241,12 @@ def _with_source(checkpoint: Checkpoint, found: FoundWeights) -> Checkpoint:
     return replace(checkpoint, provenance={**checkpoint.provenance, **said})
 
 
-def _read_transformers_clip(opened: _Opened, asked: Overrides) -> Checkpoint:
+def _read_transformers_clip(opened: _OpenedCheckpoint, asked: Overrides) -> Checkpoint:
     weights, origin = read_transformers_clip(opened.path, opened.file)
     return read_clip(weights, asked, origin)
 
 
-def _read_open_clip_folder(opened: _Opened, asked: Overrides) -> Checkpoint:
+def _read_open_clip_folder(opened: _OpenedCheckpoint, asked: Overrides) -> Checkpoint:
     document, origin = read_open_clip_folder(opened.path, opened.file)
     found = find_weights(document, is_clip, key=asked.weights_key)
     if found is None:
@@ -254,7 +254,7 @@ def _read_open_clip_folder(opened: _Opened, asked: Overrides) -> Checkpoint:
     return _with_source(read_clip(tensors_of(found.weights, str(opened.path)), asked, origin), found)
 
 
-_READERS: Mapping[Format, Callable[[_Opened, Overrides], Checkpoint]] = {
+_READERS: Mapping[Format, Callable[[_OpenedCheckpoint, Overrides], Checkpoint]] = {
     "own": lambda opened, _: checkpoint_of(opened.document),
     "actionclip": lambda opened, asked: read_official_actionclip(opened.document, asked),
     "actionclip_mmaction": lambda opened, asked: read_mmaction_actionclip(opened.document, asked),
@@ -271,7 +271,7 @@ def _as_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: as_float32(item) for name, item in weights.items()}
 
 
-def _provenance(path: Path, opened: _Opened, overrides: Overrides) -> dict[str, Any]:
+def _provenance(path: Path, opened: _OpenedCheckpoint, overrides: Overrides) -> dict[str, Any]:
     source = opened.file or opened.path
     if source.is_dir():
         names = weight_names("clip_open_clip_folder" if opened.kind == "clip_open_clip_folder" else "clip_hugging_face")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 
 HEAD_WIDTH = 64
 VISION_KEYS = (

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from training.checkpoints.names import FRESH
+from training.checkpoints.native_format import Checkpoint, require_fit, shapes_of
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import Checkpoint, require_fit, shapes_of
 from training.config import ConfigError, ModelConfig
 from training.models.adapters import add_adapters_
 from training.models.base import VideoTextModel

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as TokenizerFile
 
 from serve import strict_json
 from serve.contract import TextContract
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 
 CONFIG = "tokenizer_config.json"
 SEPARATOR = "[SEP]"  # BERT's

@@ -9,8 +9,8 @@ from training.checkpoints.actionclip_files import require_clip_towers
 from training.checkpoints.foreign_files import tensors_of
 from training.checkpoints.layouts import find_weights
 from training.checkpoints.names import from_official, renamed, to_official
+from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import Checkpoint, CheckpointError
 from training.checkpoints.sizes import count_blocks, heads_of, text_config, vision_config
 from training.recipes import family_contracts
 

@@ -80,7 +80,7 @@ def prepare(
 ) -> None:
     """Extract frames, split, and write the lists of both systems; a run that was stopped goes on."""
     from training.data.lists.rows import ListOptions
-    from training.data.prepare import Parts, Pictures, PrepareError
+    from training.data.prepare import FrameOptions, PrepareError, SplitShares
     from training.data.prepare import prepare as run
 
     if val + test > 0.9:
@@ -89,8 +89,8 @@ def prepare(
         counts = run(
             videos,
             out,
-            pictures=None if lists_only else Pictures(quality=quality, short_side=short_side),
-            parts=Parts(val=val, test=test, seed=seed, near_duplicates=near_duplicates),
+            pictures=None if lists_only else FrameOptions(quality=quality, short_side=short_side),
+            parts=SplitShares(val=val, test=test, seed=seed, near_duplicates=near_duplicates),
             options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
             classes=classes,
             show=lambda lines: typer.echo("\n".join(lines), err=True),
@@ -118,7 +118,7 @@ def shard(
     seed: Annotated[int, typer.Option(min=0, help="Of the order.")] = 0,
 ) -> None:
     """Write WebDataset shards."""
-    from training.data.lists.labels import entries_of, numbered
+    from training.data.lists.labels import entries_of, index_labels
     from training.data.lists.listing import read_listing, rows_of_part
     from training.data.lists.rows import ListOptions
     from training.data.shards.writing import write_shards
@@ -126,7 +126,7 @@ def shard(
     try:
         found = read_listing(listing, ListOptions(kind=source, root=root, fold=fold))
         show_layout(found)
-        read = numbered(rows_of_part(found, split, option="--split"), found, classes, first_label=first_label)
+        read = index_labels(rows_of_part(found, split, option="--split"), found, classes, first_label=first_label)
         entries = entries_of(read.rows, read.names)
         index = write_shards(entries, read.names, out, samples_per_shard=samples_per_shard, seed=seed)
     except AnnotationError as error:

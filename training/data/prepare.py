@@ -27,9 +27,9 @@ from training.data.decoding.pool import for_each
 from training.data.decoding.process import DISK_IS_FULL, BadVideoError, DecodeProcess
 from training.data.digests import digest_or_none, near_duplicates
 from training.data.failure_file import FailureFile, origin_of, write_lines
-from training.data.lists.labels import labelled, numbered
+from training.data.lists.labels import index_labels, labelled
 from training.data.lists.listing import read_listing
-from training.data.lists.rows import Entry, Listing, ListOptions, Row
+from training.data.lists.rows import Entry, Listing, ListOptions, ListRow
 from training.data.lists.splits import PARTS, split_rows
 from training.data.progress import progress_bar
 from training.errors import InputError
@@ -43,7 +43,7 @@ class PrepareError(InputError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class FrameOptions:
     """How frames are kept; others are made again when it changes."""
 
     quality: int = 95  # of JPEG
@@ -51,7 +51,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class SplitShares:
     """Shares of the classes that are kept for evaluation."""
 
     val: float = 0.1
@@ -61,7 +61,7 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video:
+class SourceVideo:
     """One video of the set and where its frames go."""
 
     path: Path
@@ -72,8 +72,8 @@ def prepare(
     videos: Path,
     out: Path,
     *,
-    pictures: Pictures | None,
-    parts: Parts,
+    pictures: FrameOptions | None,
+    parts: SplitShares,
     options: ListOptions | None = None,
     classes: Path | None = None,
     workers: int,
@@ -92,20 +92,20 @@ def prepare(
     options = options or ListOptions()
     base, listing = find_videos(videos, options)
     show(listing.layout())
-    read = numbered(listing.rows, listing, classes, first_label=options.first_label)
+    read = index_labels(listing.rows, listing, classes, first_label=options.first_label)
     names, rows = read.names, labelled(read.rows, read.names)
     if outside := [row for row in rows if row.label is None or not 0 <= row.label < len(names)]:
         raise AnnotationError(f"{outside[0].place}: the class {outside[0].name or outside[0].label} is not in the list")
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    with _exclusive(out):
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
-        placed = [Video(path=row.path, folder=folder_name(row.path, base)) for row in rows]
+        placed = [SourceVideo(path=row.path, folder=folder_name(row.path, base)) for row in rows]
         failures = FailureFile(out / FAILURES, retry=retry_failed)
         counts = {"videos": len({video.path for video in placed}), "prepared": 0, "kept": 0}
         if pictures is not None:
             counts |= _extract(placed, out, pictures, failures, workers=workers, deadline_seconds=deadline_seconds)
         for video in placed:
-            if reason := _unlistable(video):
+            if reason := _path_fault(video):
                 failures.add(video.path, reason)
         groups, found = _groups(rows, parts, workers=workers, deadline_seconds=deadline_seconds)
         sides = split_rows(rows, asdict(parts), seed=parts.seed, base=base, groups=groups.tolist())
@@ -134,7 +134,7 @@ def find_videos(videos: Path, options: ListOptions) -> tuple[Path, Listing]:
 
 
 def _groups(
-    rows: Sequence[Row], parts: Parts, *, workers: int, deadline_seconds: float
+    rows: Sequence[ListRow], parts: SplitShares, *, workers: int, deadline_seconds: float
 ) -> tuple[Int64Array, Independence]:
     """Which videos have to stay on one side [N]: declared groups, names, copies, and near duplicates if asked for."""
     digests = [digest_or_none(Entry(path=row.path, label=0)) for row in rows]
@@ -171,9 +171,9 @@ def folder_name(path: Path, base: Path) -> str:
 
 
 def _extract(
-    placed: Sequence[Video],
+    placed: Sequence[SourceVideo],
     out: Path,
-    pictures: Pictures,
+    pictures: FrameOptions,
     failures: FailureFile,
     *,
     workers: int,
@@ -194,7 +194,7 @@ def _extract(
         }
     )
 
-    def job(decoder: DecodeProcess, video: Video) -> str:
+    def job(decoder: DecodeProcess, video: SourceVideo) -> str:
         try:
             extract_video(decoder, video, out, pictures)
         except BadVideoError as error:
@@ -215,14 +215,14 @@ def _extract(
     return {"prepared": prepared, "kept": len(distinct) - len(todo) - sum(failures.knew(v.path) for v in distinct)}
 
 
-def extract_video(decoder: DecodeProcess, video: Video, out: Path, pictures: Pictures) -> None:
+def extract_video(decoder: DecodeProcess, video: SourceVideo, out: Path, pictures: FrameOptions) -> None:
     """Write a video's frames and move them into place in one step.
 
     Raises:
         BadVideoError: the video's fault.
         OSError: the frames cannot be written.
     """
-    if reason := _unlistable(video):
+    if reason := _path_fault(video):
         raise BadVideoError(reason)
     partial = out / PARTIAL / secrets.token_hex(8)
     partial.mkdir(parents=True)
@@ -240,7 +240,7 @@ def extract_video(decoder: DecodeProcess, video: Video, out: Path, pictures: Pic
         shutil.rmtree(partial.with_suffix(".old"), ignore_errors=True)
 
 
-def frame_count(folder: Path, video: Path, pictures: Pictures) -> int | None:
+def frame_count(folder: Path, video: Path, pictures: FrameOptions) -> int | None:
     """Number of frames that were made of this very video with these options; None where there are none."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
@@ -250,7 +250,7 @@ def frame_count(folder: Path, video: Path, pictures: Pictures) -> int | None:
         return None
 
 
-def _unlistable(video: Video) -> str:
+def _path_fault(video: SourceVideo) -> str:
     """Why a name cannot stand in a list of lines; empty where it can."""
     try:
         video.folder.encode(), str(video.path).encode()
@@ -260,14 +260,14 @@ def _unlistable(video: Video) -> str:
 
 
 def _write_lists(
-    rows: Sequence[Row],
-    placed: Sequence[Video],
+    rows: Sequence[ListRow],
+    placed: Sequence[SourceVideo],
     out: Path,
     names: Sequence[str],
     *,
     parts: Sequence[str],
     failures: FailureFile,
-    pictures: Pictures | None,
+    pictures: FrameOptions | None,
 ) -> None:
     lines: dict[str, list[str]] = {f"{kind}_{part}.txt": [] for part in PARTS for kind in ("frames", "videos")}
     for row, video, part in zip(rows, placed, parts, strict=True):
@@ -298,7 +298,7 @@ def _part_sizes(out: Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _exclusive(out: Path) -> Iterator[None]:
     with (out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

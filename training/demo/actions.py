@@ -7,7 +7,7 @@ that no single picture tells where it is going.
 import math
 from collections.abc import Callable
 
-from training.demo.figure import Pose, Thing
+from training.demo.figure import Pose, SceneObject
 
 PoseAt = Callable[[float, float], Pose]
 BALL = (240, 140, 30)
@@ -84,7 +84,7 @@ def falling_down(u: float, c: float) -> Pose:
 
 
 def _sitting(e: float) -> Pose:
-    stool = Thing(kind="box", centre=(-0.14, 0.10), size=0.20, colour=STOOL)
+    stool = SceneObject(kind="box", centre=(-0.14, 0.10), size=0.20, colour=STOOL)
     return Pose(
         left_leg=(-6 + 86 * e, -4 + 4 * e), right_leg=(6 + 76 * e, 4 - 2 * e), shift=-0.12 * e,
         left_arm=(-12 + 42 * e, -8 + 58 * e), right_arm=(12 + 28 * e, 8 + 52 * e), things=(stool,),
@@ -124,7 +124,7 @@ def throwing_a_ball(u: float, c: float) -> Pose:
     centre = (
         (0.30 + 0.75 * flight, 0.95 + 0.15 * flight - 0.55 * flight * flight) if flight else (-0.28 + 0.6 * e, 1.02)
     )
-    ball = Thing(kind="ball", centre=centre, size=0.05, colour=BALL)
+    ball = SceneObject(kind="ball", centre=centre, size=0.05, colour=BALL)
     return Pose(right_arm=(arm, arm), left_arm=(-40, -20), lean=-12 + 26 * e, things=(ball,))
 
 
@@ -169,7 +169,7 @@ def balancing_on_one_leg(u: float, c: float) -> Pose:
 
 def dribbling_a_ball(u: float, c: float) -> Pose:
     high = abs(swing(c / 2))
-    ball = Thing(kind="ball", centre=(0.30, 0.06 + 0.40 * high), size=0.06, colour=BALL)
+    ball = SceneObject(kind="ball", centre=(0.30, 0.06 + 0.40 * high), size=0.06, colour=BALL)
     return Pose(right_arm=(35, 40 + 30 * high), things=(ball,))
 
 

@@ -21,7 +21,7 @@ SIZES = (160, 240, 320)  # shorter side of the files, pixels
 PARTS = 8  # pieces of a shuffled video
 
 
-class Server:
+class ServerLogits:
     """Asks a running server for the logit of every label of the demo vocabulary."""
 
     def __init__(self, address: str) -> None:
@@ -49,7 +49,7 @@ class Server:
 
 def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
     """Measure, print a table by activity and one JSON line; returns the figures."""
-    server = Server(address)
+    server = ServerLogits(address)
     try:
         figures, by_activity = measure(server, per_group=per_group, seed=seed)
     finally:
@@ -62,7 +62,7 @@ def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
     return figures
 
 
-def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any], dict[str, list[bool]]]:
+def measure(server: ServerLogits, *, per_group: int, seed: int) -> tuple[dict[str, Any], dict[str, list[bool]]]:
     """(figures, activity -> hits). Every figure is a share of videos.
 
     seen, held_out: top-1 over the whole vocabulary. action: among labels that differ only in the action, over both

@@ -5,7 +5,7 @@ Units: lengths in body heights, angles in degrees from straight down, positive t
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import cv2
@@ -37,7 +37,7 @@ class Body:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class SceneObject:
     """Something beside the body: a ball, a box, a cup, a stool; positions relative to the feet's middle."""
 
     kind: str  # ball or box
@@ -59,7 +59,7 @@ class Pose:
     jump: float = 0.0
     shift: float = 0.0  # to the right
     held: str = ""  # thing in the right hand (cup) or between both hands (box)
-    things: tuple[Thing, ...] = field(default_factory=tuple)
+    things: tuple[SceneObject, ...] = field(default_factory=tuple)
 
 
 def mirrored(pose: Pose) -> Pose:
@@ -73,7 +73,7 @@ def mirrored(pose: Pose) -> Pose:
         right_leg=turn(pose.left_leg), lean=-pose.lean, tip=-pose.tip, jump=pose.jump, shift=-pose.shift,
         held=pose.held,
         things=tuple(
-            Thing(kind=thing.kind, centre=(-thing.centre[0], thing.centre[1]), size=thing.size, colour=thing.colour)
+            replace(thing, centre=(-thing.centre[0], thing.centre[1]))
             for thing in pose.things
         ),
     )  # fmt: skip
@@ -139,15 +139,18 @@ def draw_figure(picture: UInt8Array, pose: Pose, body: Body, *, origin: Point, h
     disc(found["head"], body.head, body.skin)
     if pose.held == "cup":
         draw_thing(
-            picture, Thing(kind="box", centre=found["right_hand"], size=0.05, colour=(245, 245, 245)), place, height
+            picture,
+            SceneObject(kind="box", centre=found["right_hand"], size=0.05, colour=(245, 245, 245)),
+            place,
+            height,
         )
     elif pose.held == "box":
         left, right = found["left_hand"], found["right_hand"]
         middle = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
-        draw_thing(picture, Thing(kind="box", centre=middle, size=0.16, colour=(150, 105, 60)), place, height)
+        draw_thing(picture, SceneObject(kind="box", centre=middle, size=0.16, colour=(150, 105, 60)), place, height)
 
 
-def draw_thing(picture: UInt8Array, thing: Thing, place, height: float) -> None:  # type: ignore[no-untyped-def]
+def draw_thing(picture: UInt8Array, thing: SceneObject, place, height: float) -> None:  # type: ignore[no-untyped-def]
     """Draw a ball or a box into `picture`."""
     if thing.kind == "ball":
         pixels = round(thing.size * height * (1 << SUBPIXEL_BITS))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.files import file_sha256
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.checkpoints.reading import read_checkpoint
 from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.evaluation.results import CheckpointIdentity

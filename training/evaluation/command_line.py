@@ -154,7 +154,7 @@ def _evaluated(
         EvaluationError, ConfigError, AnnotationError: what the caller can fix.
     """
     from serve.errors import ActserveError
-    from training.checkpoints.own import CheckpointError
+    from training.checkpoints.native_format import CheckpointError
     from training.data.prompts import tokenizer_of
     from training.devices import device_named
     from training.distributed import process_group

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract, ViewRule
 from serve.text.prompts import check_templates
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.config import DataConfig
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.devices import Precision

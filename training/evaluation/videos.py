@@ -21,7 +21,7 @@ from training.data.clips.rules import clip_rule
 from training.data.decoding.process import BadVideoError
 from training.data.digests import digest_or_none
 from training.data.lists.class_lists import read_class_names
-from training.data.lists.labels import classes_without_videos, entries_of, numbered
+from training.data.lists.labels import classes_without_videos, entries_of, index_labels
 from training.data.lists.listing import kind_of, read_listing, rows_of_part
 from training.data.lists.rows import Entry, ListOptions
 from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
@@ -86,7 +86,9 @@ def read_list(
             raise AnnotationError("--split, --fold and --first-label are for lists; shards name neither parts nor ids")
         return _packed(path, classes)
     listing = read_listing(Path(path), replace(options, kind=kind))
-    read = numbered(rows_of_part(listing, split, option="--split"), listing, classes, first_label=options.first_label)
+    read = index_labels(
+        rows_of_part(listing, split, option="--split"), listing, classes, first_label=options.first_label
+    )
     entries = entries_of(read.rows, read.names)
     start = options.root or (Path(path) if kind == "folder" else Path(path).parent)
     paths = tuple(_shown(entry.path, start) for entry in entries)

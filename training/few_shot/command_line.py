@@ -57,7 +57,7 @@ def few_shot(
     workers: Workers = 0,
 ) -> None:
     """Fit prototypes and a linear head on a few examples of each class; features are encoded once and kept."""
-    from training.checkpoints.own import CheckpointError
+    from training.checkpoints.native_format import CheckpointError
     from training.data.lists.rows import ListOptions
     from training.few_shot.main import FewShotOptions, run
     from training.models.base import ModelConfigError

@@ -54,7 +54,7 @@ def features(
     Arrays: `video_features` [N, D], `prototype_features` [N, E] where the model gives them, `text_features` of the
     class names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is one JSON document.
     """
-    from training.checkpoints.own import CheckpointError
+    from training.checkpoints.native_format import CheckpointError
     from training.few_shot.main import FewShotOptions
     from training.models.base import ModelConfigError
 

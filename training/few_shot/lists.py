@@ -12,12 +12,12 @@ from pathlib import Path
 from serve.lists.errors import AnnotationError
 from training.data.failure_file import write_lines
 from training.data.lists.listing import read_listing
-from training.data.lists.rows import Entry, ListOptions, Row
+from training.data.lists.rows import Entry, ListOptions, ListRow
 
 TWINS = {"videos": "frames", "frames": "videos"}
 
 
-def twin_rows(path: Path, rows: Sequence[Row], *, kind: str, list_options: ListOptions) -> list[Row] | None:
+def twin_rows(path: Path, rows: Sequence[ListRow], *, kind: str, list_options: ListOptions) -> list[ListRow] | None:
     """The same videos as the other format lists them, line by line; None without such a list."""
     other = TWINS.get(kind)
     if other is None or not path.name.startswith(f"{kind}_"):

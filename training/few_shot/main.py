@@ -23,10 +23,10 @@ from serve.lists.errors import AnnotationError
 from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.failure_file import write_lines
-from training.data.lists.labels import entries_of, in_known_words, numbered, numbered_like
+from training.data.lists.labels import entries_of, index_labels, index_labels_like, with_known_names
 from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import Entry, ListOptions
-from training.data.lists.shots import Draw, draw_shots
+from training.data.lists.shots import ShotSample, draw_shots
 from training.devices import device_named
 from training.few_shot.encoding import EncodedVideos, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
@@ -78,7 +78,7 @@ class FewShotLists:
     def read(cls, options: FewShotOptions) -> "FewShotLists":
         """Raises AnnotationError where a list cannot be read or the classes do not fit."""
         listing = read_listing(options.listing, options.list_options)
-        read = numbered(
+        read = index_labels(
             rows_of_part(listing, options.split, option="--split"),
             listing,
             options.classes,
@@ -92,7 +92,7 @@ class FewShotLists:
         if options.test is not None:
             judged = read_listing(options.test, options.list_options)
             rows = rows_of_part(judged, options.test_split, option="--test-split")
-            test = entries_of(numbered_like(read, rows, judged, options.classes), names)
+            test = entries_of(index_labels_like(read, rows, judged, options.classes), names)
             layout += judged.layout()
         elif options.test_split:
             raise ConfigError("--test-split: there is no list --test to choose a part of")
@@ -100,7 +100,7 @@ class FewShotLists:
             print(line, file=sys.stderr)
         return cls(
             names=names,
-            pool=entries_of(in_known_words(read.rows, names), names),
+            pool=entries_of(with_known_names(read.rows, names), names),
             twin=None if twin is None else entries_of(twin, names),
             test=test,
         )
@@ -120,7 +120,7 @@ class EncodedLists:
         """Every list once."""
         return (self.pool,) if self.test is self.pool else (self.pool, self.test)
 
-    def test_indices(self, draw: Draw) -> Int64Array:
+    def test_indices(self, draw: ShotSample) -> Int64Array:
         """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
         shown = {self.pool.digests[place] for place in draw.chosen}
         places = draw.rest if self.test is self.pool else range(len(self.test.entries))
@@ -214,7 +214,7 @@ def _videos(encoder: VideoEncoder, encoded: EncodedVideos, bank: Float32Array) -
     )
 
 
-def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos) -> list[Draw]:
+def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos) -> list[ShotSample]:
     """Every seed's draws; without a test list each class keeps a video to be judged by."""
     draws = [
         draw
@@ -233,7 +233,7 @@ def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos)
 
 
 def _evaluate_draw(
-    draw: Draw, encoded_lists: EncodedLists, contract: ScoringContract, *, names: Sequence[str]
+    draw: ShotSample, encoded_lists: EncodedLists, contract: ScoringContract, *, names: Sequence[str]
 ) -> dict[str, Any]:
     """One draw: what each method reaches on its judges."""
     shots = encoded_lists.pool_videos.part(np.array(draw.chosen, np.int64))
@@ -258,11 +258,11 @@ def _evaluate_draw(
     }
 
 
-def _folder(options: FewShotOptions, draw: Draw) -> Path:
+def _folder(options: FewShotOptions, draw: ShotSample) -> Path:
     return options.out / f"{draw.shots}_shots_seed_{draw.seed}"
 
 
-def _write(folder: Path, lists: FewShotLists, draw: Draw, encoded_lists: EncodedLists) -> None:
+def _write(folder: Path, lists: FewShotLists, draw: ShotSample, encoded_lists: EncodedLists) -> None:
     """The lists of a draw in each format there is."""
     test_indices = encoded_lists.test_indices(draw)
     write_classes(folder / "classes.csv", lists.names)
@@ -275,7 +275,7 @@ def _write(folder: Path, lists: FewShotLists, draw: Draw, encoded_lists: Encoded
 
 
 def _print_server_commands(
-    options: FewShotOptions, vocabulary: str, lists: FewShotLists, draws: Sequence[Draw], pool: EncodedVideos
+    options: FewShotOptions, vocabulary: str, lists: FewShotLists, draws: Sequence[ShotSample], pool: EncodedVideos
 ) -> None:
     """For the first seed's largest draw."""
     draw = max((draw for draw in draws if draw.seed == options.seeds[0]), key=lambda draw: draw.shots)

@@ -19,11 +19,11 @@ from training.data.augmentation.sampling import SampleFrames
 from training.models.base import VideoTextModel
 from training.reference_check.frames import synthetic_frame
 from training.reference_check.models import FEATURES, LOGITS, golden_actionclip, golden_xclip
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 from training.reference_check.spatial import SUMS, actionclip_rule, views_of, xclip_rule
 
 
-def check(folder: Path, report: Report) -> None:
+def check(folder: Path, report: ReferenceReport) -> None:
     """Compare every case of the folder's `e2e/`; the models it names lie beside it."""
     with torch.no_grad():
         for system, checker in (("actionclip", _check_actionclip), ("xclip", _check_xclip)):
@@ -33,7 +33,7 @@ def check(folder: Path, report: Report) -> None:
                 checker(folder / system / document["model"], document, report)
 
 
-def _check_actionclip(site: Path, document: Mapping[str, Any], report: Report) -> None:
+def _check_actionclip(site: Path, document: Mapping[str, Any], report: ReferenceReport) -> None:
     rule = actionclip_rule(document["input_size"])
     tokens = torch.from_numpy(np.load(site / "io.npz")["tokens"])
     config = json.loads((site / "config.json").read_text())
@@ -52,7 +52,7 @@ def _check_actionclip(site: Path, document: Mapping[str, Any], report: Report) -
             report.compare("e2e actionclip probabilities", f"{name} {kind}", found[0], expected, tolerance=FEATURES)
 
 
-def _check_xclip(site: Path, document: Mapping[str, Any], report: Report) -> None:
+def _check_xclip(site: Path, document: Mapping[str, Any], report: ReferenceReport) -> None:
     rule = xclip_rule(document["input_size"])
     model = golden_xclip(site)
     text = model.encode_text(torch.from_numpy(np.load(site / "io.npz")["tokens"]))
@@ -98,7 +98,12 @@ def _floats(views: UInt8Array, rule: PreprocessContract) -> Tensor:
 
 
 def _check_sum(
-    system: str, name: str, views: UInt8Array, rule: PreprocessContract, case: Mapping[str, Any], report: Report
+    system: str,
+    name: str,
+    views: UInt8Array,
+    rule: PreprocessContract,
+    case: Mapping[str, Any],
+    report: ReferenceReport,
 ) -> None:
     floats = normalise(views, rule).astype(np.float64)
     gap = (floats.sum() - case["input_float_sum"]) / np.abs(floats).sum()

@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import Parameter, functional
 
-from training.data.augmentation.crops import Box
+from training.data.augmentation.crops import CropBox
 from training.data.augmentation.mixing import cutmix, cutmix_box, mixup, smoothed_targets
 from training.data.augmentation.rngs import seeded_rngs
 from training.losses import actionclip_kl, kl_to_labels, label_targets, smoothed_cross_entropy, soft_cross_entropy
 from training.optimisers import actionclip_optimiser
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 from training.schedules import actionclip_cosine, actionclip_multistep, xclip_cosine
 
 LOSSES = 1e-5  # of losses up to 30
 RATES = 1e-12  # relative, of learning rates in double precision
 
 
-def check(folder: Path, report: Report) -> None:
+def check(folder: Path, report: ReferenceReport) -> None:
     """Compare every record of the folder's `losses/`."""
     site = folder / "losses"
     for record in _document(site / "actionclip_kl.json", report):
@@ -46,7 +46,7 @@ def check(folder: Path, report: Report) -> None:
             _check_blending(record, arrays, report)
 
 
-def _check_kl(record: Mapping[str, Any], report: Report) -> None:
+def _check_kl(record: Mapping[str, Any], report: ReferenceReport) -> None:
     name, labels = f"seed {record['seed']}", torch.tensor(record["labels"])
     video, text = (functional.normalize(torch.tensor(record[key]), dim=-1) for key in ("x_image", "x_text"))
     logits = record["logit_scale_exp"] * video @ text.T
@@ -61,7 +61,7 @@ def _check_kl(record: Mapping[str, Any], report: Report) -> None:
     report.compare("losses actionclip kl", name, found, expected, tolerance=LOSSES)
 
 
-def _check_actionclip_rates(name: str, record: Mapping[str, Any], report: Report) -> None:
+def _check_actionclip_rates(name: str, record: Mapping[str, Any], report: ReferenceReport) -> None:
     solver, groups = record["solver"], record["groups"]
     named = [(_short(item), Parameter(torch.zeros(2))) for group in groups for item in group["params"]]
     optimiser = actionclip_optimiser(
@@ -94,7 +94,7 @@ def _actionclip_rate(epoch: float, lr: float, solver: Mapping[str, Any]) -> floa
     return actionclip_multistep(epoch, lr=lr, warmup_epochs=warmup, steps=solver["lr_decay_step"])
 
 
-def _check_xclip_rates(name: str, case: Mapping[str, Any], report: Report) -> None:
+def _check_xclip_rates(name: str, case: Mapping[str, Any], report: ReferenceReport) -> None:
     for row in case["table"]:
         rates = [
             xclip_cosine(
@@ -111,7 +111,7 @@ def _check_xclip_rates(name: str, case: Mapping[str, Any], report: Report) -> No
         )
 
 
-def _check_smoothing(record: Mapping[str, Any], report: Report) -> None:
+def _check_smoothing(record: Mapping[str, Any], report: ReferenceReport) -> None:
     name, logits, labels = f"seed {record['seed']}", torch.tensor(record["logits"]), torch.tensor(record["labels"])
     targets = smoothed_targets(labels, logits.shape[1], smoothing=record["smoothing"])
     if record["soft_onehot"] is not None:
@@ -125,7 +125,7 @@ def _check_smoothing(record: Mapping[str, Any], report: Report) -> None:
     report.compare("losses cross entropy", name, found, expected, tolerance=LOSSES)
 
 
-def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     """Clips mixed with the recorded weight, partners and box: beta draws change with torch's version."""
     name = f"case{record['case']}"
     clips = torch.from_numpy(arrays[f"{name}_in"].astype(np.float32))
@@ -135,7 +135,7 @@ def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
         mixed, targets = mixup(clips, targets, weight=record["sampled_lambda"], order=order)
     else:
         left, top, right, bottom = record["bbox_x1y1x2y2"]
-        box = Box(left=left, top=top, width=right - left, height=bottom - top)
+        box = CropBox(left=left, top=top, width=right - left, height=bottom - top)
         mixed, targets = cutmix(clips, targets, box=box, order=order)
         kept = 1 - box.width * box.height / (clips.shape[-1] * clips.shape[-2])
         report.compare("losses cutmix weights", name, kept, record["effective_lambda"], tolerance=1e-12)
@@ -156,7 +156,7 @@ def _gap(found: list[float], expected: list[float]) -> float:
     )
 
 
-def _corners(box: Box) -> list[int]:
+def _corners(box: CropBox) -> list[int]:
     return [box.left, box.top, box.left + box.width, box.top + box.height]
 
 
@@ -164,7 +164,7 @@ def _short(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def _document(path: Path, report: Report, part: str | None = None) -> list[Any]:
+def _document(path: Path, report: ReferenceReport, part: str | None = None) -> list[Any]:
     if not report.takes(path):
         return []
     document = json.loads(path.read_text(encoding="utf-8"))

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from training.reference_check import end_to_end, losses, models, spatial, temporal, text
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 
 DOCUMENTS = {"README.md"}  # describe the arrays
 
 
 def run(folder: Path) -> int:
     """Check every known file, show the report; 1 if a group exceeds its tolerance or nothing was found."""
-    report = Report()
+    report = ReferenceReport()
     for module in (temporal, spatial, text, losses, models, end_to_end):
         module.check(folder, report)
     files = {path for path in folder.rglob("*") if path.is_file() and path.name not in DOCUMENTS}

@@ -20,26 +20,26 @@ from torch.nn import functional
 from training.checkpoints.actionclip_files import as_saved_on_gpu, read_official_actionclip, to_official_actionclip
 from training.checkpoints.hugging_face import from_hugging_face_names, to_hugging_face_names
 from training.checkpoints.names import from_official, renamed, to_official
+from training.checkpoints.native_format import CheckpointError, build_outline, require_fit, shapes_of
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import CheckpointError, build_outline, require_fit, shapes_of
 from training.checkpoints.xclip_files import read_official_xclip, to_official_xclip, xclip_checkpoint
 from training.losses import actionclip_kl, soft_cross_entropy
 from training.models.base import VideoTextModel
 from training.models.clip import shift_patches
 from training.optimisers import freeze_xclip_text_, xclip_optimiser
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 
 FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits carry the scale
 TABLE_ROWS = 49408  # of the formula that stands in for CLIP's token table
 
 
 @dataclass
-class Golden:
+class GoldenArrays:
     """Arrays of one model's io.npz, compared by name and ticked off."""
 
     group: str
     arrays: Mapping[str, NDArray[Any]]
-    report: Report
+    report: ReferenceReport
     seen: set[str] = field(default_factory=set)
 
     def check(self, name: str, found: Tensor, *, tolerance: float = FEATURES) -> None:
@@ -52,13 +52,13 @@ class Golden:
         array = self.arrays[name]
         return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
-    def tell_unseen(self) -> None:
+    def report_unseen(self) -> None:
         """Report the arrays that were not compared."""
         unseen = sorted(set(self.arrays) - self.seen)
         self.report.not_checked += [f"{self.group}/io.npz: {name}" for name in unseen]
 
 
-def check(folder: Path, report: Report) -> None:
+def check(folder: Path, report: ReferenceReport) -> None:
     """Compare every model of a golden folder; parts that are absent are passed over."""
     with torch.no_grad():
         for path in sorted((folder / "actionclip").glob("*/io.npz")):
@@ -111,10 +111,10 @@ def formula_table(rows: int, width: int) -> Tensor:
     return torch.from_numpy(((mixed - 32768) * 3 / 131072).astype(np.float32))
 
 
-def _check_actionclip(folder: Path, report: Report) -> None:
+def _check_actionclip(folder: Path, report: ReferenceReport) -> None:
     config = _config(folder)
     report.take_folder(folder, but=("train_step.json", "tsm_state_dict_keys.json"))
-    golden = Golden(f"actionclip/{folder.name}", np.load(folder / "io.npz"), report)
+    golden = GoldenArrays(f"actionclip/{folder.name}", np.load(folder / "io.npz"), report)
     video, tokens, clip = golden.tensor("video"), golden.tensor("tokens"), _weights(folder / "clip.safetensors")
     asked = _actionclip_sizes(config)
     for kind in config["fusion_heads"]:
@@ -146,11 +146,11 @@ def _check_actionclip(folder: Path, report: Report) -> None:
         report.compare(golden.group, "tsm_state_dict_keys", len(names ^ expected), 0, tolerance=0.0)
     if report.takes(folder / "train_step.json"):
         _check_actionclip_step(folder, golden, asked, clip)
-    golden.tell_unseen()
+    golden.report_unseen()
 
 
 def _check_head(
-    golden: Golden, name: str, model: VideoTextModel, video: Tensor, text: Tensor, num_templates: int
+    golden: GoldenArrays, name: str, model: VideoTextModel, video: Tensor, text: Tensor, num_templates: int
 ) -> None:
     fused = model.encode_video(video).video_features
     golden.check(f"{name}_fused", fused)
@@ -159,7 +159,7 @@ def _check_head(
     golden.check(f"{name}_train_logits_per_image", model.head(fused, None, text), tolerance=LOGITS)
 
 
-def _check_towers(golden: Golden, model: VideoTextModel, video: Tensor, tokens: Tensor) -> None:
+def _check_towers(golden: GoldenArrays, model: VideoTextModel, video: Tensor, tokens: Tensor) -> None:
     with _watch(model) as seen:
         golden.check("image_features", model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2]))
         model.encode_text(tokens)
@@ -169,7 +169,7 @@ def _check_towers(golden: Golden, model: VideoTextModel, video: Tensor, tokens: 
         golden.check(name, seen[f"text.transformer.resblocks.{number}"][0])
 
 
-def _check_vision(golden: Golden, seen: Mapping[str, Tensor]) -> None:
+def _check_vision(golden: GoldenArrays, seen: Mapping[str, Tensor]) -> None:
     golden.check("visual_ln_pre", seen["visual.ln_pre"])
     golden.check("visual_ln_post_cls", seen["visual.ln_post"])
     prefix = "visual.transformer.resblocks."
@@ -178,10 +178,10 @@ def _check_vision(golden: Golden, seen: Mapping[str, Tensor]) -> None:
             golden.check(f"visual_block{name.removeprefix(prefix)}", item.transpose(0, 1))  # [P+1, B*T, W]
 
 
-def _check_xclip(folder: Path, report: Report) -> None:
+def _check_xclip(folder: Path, report: ReferenceReport) -> None:
     config = _config(folder)
     report.take_folder(folder, but=("train_step.json", "param_groups.json"))
-    golden = Golden(f"xclip/{folder.name}", np.load(folder / "io.npz"), report)
+    golden = GoldenArrays(f"xclip/{folder.name}", np.load(folder / "io.npz"), report)
     weights, asked = _weights(folder / "model.safetensors"), _xclip_sizes(config)
     model: Any = read_official_xclip({"model": weights}, asked).build()
     video, tokens, frames = golden.tensor("video"), golden.tensor("tokens"), config["T"]
@@ -228,11 +228,11 @@ def _check_xclip(folder: Path, report: Report) -> None:
     if report.takes(folder / "param_groups.json"):
         _check_xclip_groups(folder, golden, asked, weights)
     _check_xclip_variants(golden, model, video, text, weights, asked)
-    golden.tell_unseen()
+    golden.report_unseen()
 
 
 def _check_xclip_variants(
-    golden: Golden, model: Any, video: Tensor, text: Tensor, weights: dict[str, Tensor], asked: Overrides
+    golden: GoldenArrays, model: Any, video: Tensor, text: Tensor, weights: dict[str, Tensor], asked: Overrides
 ) -> None:
     output = model.encode_video(video)
     golden.check("logits_cache_call1", model.head(*output[:2], text), tolerance=LOGITS)
@@ -257,7 +257,7 @@ def _check_xclip_variants(
     golden.check("logits_alpha0", model.head(*output[:2], text), tolerance=LOGITS)
 
 
-def _check_actionclip_step(folder: Path, golden: Golden, asked: Overrides, clip: dict[str, Tensor]) -> None:
+def _check_actionclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, clip: dict[str, Tensor]) -> None:
     """Losses and the length of every gradient of one training step with the head it names."""
     step = json.loads((folder / "train_step.json").read_text())
     head = _weights(folder / f"fusion_{step['head']}.safetensors")
@@ -274,7 +274,7 @@ def _check_actionclip_step(folder: Path, golden: Golden, asked: Overrides, clip:
     _report_gradients(golden, model, step["grad_l2_norms"])
 
 
-def _check_xclip_step(folder: Path, golden: Golden, asked: Overrides, weights: dict[str, Tensor]) -> None:
+def _check_xclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, weights: dict[str, Tensor]) -> None:
     """Loss and gradients of one training step; null stands for what is frozen."""
     step = json.loads((folder / "train_step.json").read_text())
     model = read_official_xclip({"model": weights}, asked).build()
@@ -288,7 +288,7 @@ def _check_xclip_step(folder: Path, golden: Golden, asked: Overrides, weights: d
     _report_gradients(golden, model, step["grad_l2_norms"])
 
 
-def _check_xclip_groups(folder: Path, golden: Golden, asked: Overrides, weights: dict[str, Tensor]) -> None:
+def _check_xclip_groups(folder: Path, golden: GoldenArrays, asked: Overrides, weights: dict[str, Tensor]) -> None:
     """Names, rate and decay of every optimiser group, and what is frozen."""
     document = json.loads((folder / "param_groups.json").read_text())
     model = read_official_xclip({"model": weights}, asked).build()
@@ -306,11 +306,11 @@ def _check_xclip_groups(folder: Path, golden: Golden, asked: Overrides, weights:
     golden.report.compare(golden.group, "param_groups frozen", frozen != sorted(document["frozen"]), 0, tolerance=0.0)
 
 
-def _report_step(golden: Golden, name: str, found: Tensor, expected: object, tolerance: float) -> None:
+def _report_step(golden: GoldenArrays, name: str, found: Tensor, expected: object, tolerance: float) -> None:
     golden.report.compare(golden.group, name, found.detach().numpy(), np.asarray(expected), tolerance=tolerance)
 
 
-def _report_gradients(golden: Golden, model: nn.Module, norms: Mapping[str, float | None]) -> None:
+def _report_gradients(golden: GoldenArrays, model: nn.Module, norms: Mapping[str, float | None]) -> None:
     """Relative differences: gradients of different weights differ in size by orders of magnitude."""
     parameters = dict(model.named_parameters())
     for name, norm in norms.items():
@@ -324,10 +324,10 @@ def _report_gradients(golden: Golden, model: nn.Module, norms: Mapping[str, floa
         golden.report.compare(golden.group, f"train_step/{name}", found, np.zeros(1), tolerance=LOGITS)
 
 
-def _check_hugging_face(folder: Path, report: Report) -> None:
+def _check_hugging_face(folder: Path, report: ReferenceReport) -> None:
     config = _config(folder)
     report.take_folder(folder, but=("state_dict_shapes.json",))
-    golden = Golden("hf_xclip", np.load(folder / "io.npz"), report)
+    golden = GoldenArrays("hf_xclip", np.load(folder / "io.npz"), report)
     asked = Overrides(
         vision_heads=config["heads_vision"],
         text_heads=config["heads_text"],
@@ -352,10 +352,10 @@ def _check_hugging_face(folder: Path, report: Report) -> None:
         golden.check("logits_per_video_short_with_mask", model.head(*output[:2], short), tolerance=LOGITS)
     if report.takes(folder / "state_dict_shapes.json"):
         _check_hugging_face_shapes(folder, model, report)
-    golden.tell_unseen()
+    golden.report_unseen()
 
 
-def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: Report) -> None:
+def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: ReferenceReport) -> None:
     """Every name and shape transformers would save of this model."""
     written = to_hugging_face_names(renamed(model.state_dict(), to_official))
     found = {name: list(item.shape) for name, item in written.items()}
@@ -364,7 +364,7 @@ def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: Report) -
     report.compare("hf_xclip", "state_dict_shapes", differing, 0, tolerance=0.0)
 
 
-def _check_keys(path: Path, report: Report) -> None:
+def _check_keys(path: Path, report: ReferenceReport) -> None:
     """Every name, shape and, where saved so, dtype of a full-size file; 0 when all fit, else 1."""
     table = json.loads(path.read_text())
     try:
@@ -388,7 +388,7 @@ def _check_keys(path: Path, report: Report) -> None:
 
 
 def _report_table(
-    path: Path, part: str, found: Mapping[str, Tensor], expected: Mapping[str, Any], report: Report
+    path: Path, part: str, found: Mapping[str, Tensor], expected: Mapping[str, Any], report: ReferenceReport
 ) -> None:
     written = {k: [str(item.dtype).removeprefix("torch."), list(item.shape)] for k, item in found.items()}
     differing = float(sum(written.get(name) != expected.get(name) for name in {*written, *expected}))

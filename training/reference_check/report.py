@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 
 @dataclass
-class Group:
+class ToleranceGroup:
     """Arrays compared under one tolerance."""
 
     tolerance: float
@@ -25,10 +25,10 @@ class Group:
 
 
 @dataclass
-class Report:
+class ReferenceReport:
     """Groups by name; a tolerance of 0 means exact."""
 
-    groups: dict[str, Group] = field(default_factory=dict)
+    groups: dict[str, ToleranceGroup] = field(default_factory=dict)
     not_checked: list[str] = field(default_factory=list)
     taken: set[Path] = field(default_factory=set)  # files somebody has read
 
@@ -44,7 +44,7 @@ class Report:
 
     def compare(self, group: str, name: str, found: ArrayLike, expected: ArrayLike, *, tolerance: float) -> None:
         """Compare two arrays; another shape or a number that is not finite counts as an infinite difference."""
-        entry = self.groups.setdefault(f"{group} (<= {tolerance:g})", Group(tolerance))
+        entry = self.groups.setdefault(f"{group} (<= {tolerance:g})", ToleranceGroup(tolerance))
         found, expected = np.asarray(found), np.asarray(expected)
         difference = float("inf")
         if found.shape == expected.shape:

@@ -19,7 +19,7 @@ from training.data.augmentation.rngs import seeded_rngs
 from training.data.augmentation.views import ActionClipViews, XClipViews, flip_by_chance
 from training.recipes import ACTIONCLIP, XCLIP
 from training.reference_check.frames import synthetic_frame
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 
 FLOATS = 1e-6  # of normalised pixels
 SUMS = 1e-6  # of sums of them, relative to the sum of their absolute values
@@ -28,7 +28,7 @@ TRAIN_SIZE, TRAIN_SHORT = 32, 36  # pixels, of the golden training crops
 FLIP_PAIR = (3, 7)  # labels that golden flips exchange
 
 
-def check(folder: Path, report: Report) -> None:
+def check(folder: Path, report: ReferenceReport) -> None:
     """Compare every array and figure of the folder's `spatial/`."""
     site = folder / "spatial"
     _check_frames(site, report)
@@ -67,14 +67,14 @@ def views_of(frames: Frames, rule: PreprocessContract, *, num_crops: int) -> UIn
     return join_views(crops[None])
 
 
-def _actionclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+def _actionclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     views = _case_views(case, actionclip_rule(case["input_size"]), num_crops=1)
     _check_pixels("actionclip", case, views, case["uint8_crop_sha256"], arrays, report)
     floats = normalise(views, actionclip_rule(case["input_size"]))
     _check_floats("actionclip", case, floats.reshape(-1, *floats.shape[2:]), arrays, report)  # [T*3, S, S]
 
 
-def _xclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+def _xclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     rule = xclip_rule(case["input_size"])
     views = _case_views(case, rule, num_crops=3 if case["mode"] == "three" else 1)
     _check_pixels("xclip", case, views, case["uint8_sha256"], arrays, report)
@@ -94,7 +94,7 @@ def _check_pixels(
     views: UInt8Array,
     hashes: list[str],
     arrays: Mapping[str, NDArray[Any]],
-    report: Report,
+    report: ReferenceReport,
 ) -> None:
     found = [hashlib.sha256(np.ascontiguousarray(view.transpose(1, 2, 0)).tobytes()).hexdigest() for view in views]
     differing = sum(one != other for one, other in zip(found, hashes, strict=True))
@@ -109,7 +109,7 @@ def _check_floats(
     case: Mapping[str, Any],
     output: Float32Array,
     arrays: Mapping[str, NDArray[Any]],
-    report: Report,
+    report: ReferenceReport,
 ) -> None:
     group, key = f"spatial {system} validation floats", case["key"]
     total = float(output.astype(np.float64).sum())
@@ -123,7 +123,7 @@ def _check_floats(
         report.compare(group, key, output[..., ::STRIDE, ::STRIDE], expected, tolerance=FLOATS)
 
 
-def _check_box(system: str, record: Mapping[str, Any], offsets: Any, report: Report) -> None:
+def _check_box(system: str, record: Mapping[str, Any], offsets: Any, report: ReferenceReport) -> None:
     box = multiscale_box(
         record["h"], record["w"], record["input_size"], rngs=seeded_rngs(record["py_seed"]), offsets=offsets
     )
@@ -137,7 +137,9 @@ def _check_box(system: str, record: Mapping[str, Any], offsets: Any, report: Rep
     report.compare(f"spatial {system} training boxes", name, found, expected, tolerance=0)
 
 
-def _check_actionclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+def _check_actionclip_training(
+    case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport
+) -> None:
     expected = arrays[case["key"]]
     views, rngs = ActionClipViews(size=expected.shape[1]), seeded_rngs(case["py_seed"])
     frames = views.crop(_training_frames(case), rngs=rngs)
@@ -145,7 +147,7 @@ def _check_actionclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDA
     report.compare("spatial actionclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
 
 
-def _check_xclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+def _check_xclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     expected = arrays[case["key"]]
     views = XClipViews(size=expected.shape[1])
     rngs = seeded_rngs(case["py_seed"], numpy_seed=case["np_seed"])
@@ -158,7 +160,7 @@ def _training_frames(case: Mapping[str, Any]) -> Frames:
     return [synthetic_frame(case["h"], case["w"], seed) for seed in (1, 2)]
 
 
-def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: Report) -> None:
+def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     rngs = seeded_rngs(case["py_seed"], numpy_seed=case["np_seed"])
     if "op" in case:
         augment = RandAugment(num_operations=1, strength=case["M"])
@@ -173,7 +175,7 @@ def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
     report.compare("spatial randaugment bytes", case["key"], found, arrays[case["key"]], tolerance=0)
 
 
-def _check_frames(site: Path, report: Report) -> None:
+def _check_frames(site: Path, report: ReferenceReport) -> None:
     """The frames themselves: if these differ nothing after them means anything."""
     path = site / "frames.npz"
     if report.takes(path):
@@ -191,13 +193,13 @@ def _check_frames(site: Path, report: Report) -> None:
                 report.compare("spatial frames", f"{size} seed {seed}", found != expected, 0, tolerance=0)
 
 
-def _records(site: Path, name: str, report: Report) -> Any:
+def _records(site: Path, name: str, report: ReferenceReport) -> Any:
     """The content of a JSON file, an empty list where it is left out."""
     path = site / name
     return json.loads(path.read_text()) if report.takes(path) else []
 
 
-def _cases(site: Path, stem: str, report: Report) -> list[tuple[Any, Mapping[str, NDArray[Any]]]]:
+def _cases(site: Path, stem: str, report: ReferenceReport) -> list[tuple[Any, Mapping[str, NDArray[Any]]]]:
     """The cases of a JSON file, each with the arrays beside it."""
     document = _records(site, f"{stem}.json", report)
     arrays = np.load(site / f"{stem}.npz") if report.takes(site / f"{stem}.npz") else {}

@@ -12,12 +12,12 @@ from training.data.augmentation.rngs import Rngs, seeded_rngs
 from training.data.augmentation.sampling import SampleFrames, actionclip_training
 from training.data.frame_folders import first_file_number
 from training.data.lists.text_lists import parse_frame_folder
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 
 REFUSED = [-1]  # stands for a draw that raises
 
 
-def check(folder: Path, report: Report) -> None:
+def check(folder: Path, report: ReferenceReport) -> None:
     """Compare every array and record of the folder's `temporal/`."""
     site = folder / "temporal"
     _check_actionclip_validation(site / "actionclip_val_indices.npz", report)
@@ -42,7 +42,7 @@ def check(folder: Path, report: Report) -> None:
             )
 
 
-def _check_actionclip_validation(path: Path, report: Report) -> None:
+def _check_actionclip_validation(path: Path, report: ReferenceReport) -> None:
     if not report.takes(path):
         return
     golden = np.load(path)
@@ -56,7 +56,7 @@ def _check_actionclip_validation(path: Path, report: Report) -> None:
             report.compare("temporal actionclip validation", key, np.stack(rows), golden[key], tolerance=0)
 
 
-def _check_xclip_test(path: Path, report: Report) -> None:
+def _check_xclip_test(path: Path, report: ReferenceReport) -> None:
     """Serving's rule for the plain arrays; the sampler with all its options for every one."""
     if not report.takes(path):
         return
@@ -109,7 +109,7 @@ def _rngs(record: dict[str, Any]) -> Rngs:
     return seeded_rngs(record.get("py_seed") or 0, numpy_seed=record.get("np_seed") or 0)
 
 
-def _records(path: Path, report: Report) -> list[dict[str, Any]]:
+def _records(path: Path, report: ReferenceReport) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if report.takes(path) else []
 
 

@@ -12,12 +12,12 @@ from serve.text.prompts import ACTIONCLIP_TEMPLATES, fill
 from serve.text.tokenizer import Tokenizer, pad_rows
 from training.data.lists.class_lists import read_class_names
 from training.data.prompts import clip_tokenizer
-from training.reference_check.report import Report
+from training.reference_check.report import ReferenceReport
 
 TOO_LONG = [-1]  # stands for the error of a text that does not fit
 
 
-def check(folder: Path, report: Report) -> None:
+def check(folder: Path, report: ReferenceReport) -> None:
     """Compare every row of the folder's `text/`."""
     tokenizer = clip_tokenizer(TextContract(tokenizer="clip", context_length=77, dynamic_length=True, pad_id=0))
     path = folder / "text" / "clip_token_ids.json"
@@ -38,7 +38,7 @@ def check(folder: Path, report: Report) -> None:
             _check_labels(name, labels, tokenizer, report)
 
 
-def _check_labels(name: str, labels: list[str], tokenizer: Tokenizer, report: Report) -> None:
+def _check_labels(name: str, labels: list[str], tokenizer: Tokenizer, report: ReferenceReport) -> None:
     """A list survives the originals' CSV, every prompt of it fits, and the built-in list of that name is this one."""
     with tempfile.TemporaryDirectory() as site:
         path = Path(site) / "labels.csv"

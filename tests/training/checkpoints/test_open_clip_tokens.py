@@ -24,9 +24,9 @@ from tokenizers import models, pre_tokenizers, processors, trainers
 from serve.contract import TextContract
 from serve.errors import InvalidVocabulary
 from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_rows
+from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.open_clip_architectures import has_clip_tokenizer
 from training.checkpoints.open_clip_text import text_contract
-from training.checkpoints.own import CheckpointError
 from training.checkpoints.tokenizer_files import with_tokenizer_file
 from training.data.prompts import clip_tokenizer
 from training.models.base import ModelConfigError, TextTower

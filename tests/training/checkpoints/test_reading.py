@@ -15,8 +15,7 @@ from tests.shared_data import GOLDEN, needs_shared
 from tests.tolerances import FULL_TOWER, assert_close
 from training.checkpoints.actionclip_files import as_saved_on_gpu, read_official_actionclip, to_official_actionclip
 from training.checkpoints.hugging_face import to_hugging_face
-from training.checkpoints.overrides import Overrides
-from training.checkpoints.own import (
+from training.checkpoints.native_format import (
     Checkpoint,
     CheckpointError,
     build_outline,
@@ -26,6 +25,7 @@ from training.checkpoints.own import (
     shapes_of,
     upgrade_checkpoint,
 )
+from training.checkpoints.overrides import Overrides
 from training.checkpoints.reading import detect_format, read_checkpoint
 from training.checkpoints.xclip_files import read_official_xclip, to_official_xclip
 

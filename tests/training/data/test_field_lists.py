@@ -13,7 +13,7 @@ from serve.vocabularies.formats import parse
 from tests.shared_data import SHARED, needs_shared
 from training.__main__ import app
 from training.data.lists.class_lists import read_class_names
-from training.data.lists.labels import numbered
+from training.data.lists.labels import index_labels
 from training.data.lists.listing import read_listing
 from training.data.lists.rows import ListOptions
 from training.evaluation.errors import EvaluationError
@@ -71,7 +71,7 @@ def test_a_label_with_an_unquoted_comma_makes_no_synonym() -> None:
 
 def test_names_beside_numbers_are_the_classes_and_numbers_alone_are_none() -> None:
     listing = read_listing(NUMBERS / "label_and_name.csv")
-    assert numbered(listing.rows, listing).names == ("archery", "baby crawling")
+    assert index_labels(listing.rows, listing).names == ("archery", "baby crawling")
     with pytest.raises(AnnotationError, match="numbers alone are no prompts"):
         read_list(str(NUMBERS / "label_only.csv"))
 

@@ -9,9 +9,9 @@ import pytest
 from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES
 from tests.training.lists import read_rows
-from training.data.lists.labels import SeemsToCountFromOne, entries_of, labelled, numbered, numbered_together
+from training.data.lists.labels import OneBasedLabelsError, entries_of, index_labels, index_labels_together, labelled
 from training.data.lists.listing import kind_of, read_listing, rows_of_part
-from training.data.lists.rows import ListOptions, Row
+from training.data.lists.rows import ListOptions, ListRow
 
 
 def folder_rows(folder: Path) -> list[tuple[str, str, str]]:
@@ -28,7 +28,7 @@ def touch(top: Path, *files: str) -> Path:
 def test_class_folders_name_the_classes(class_folders: Path) -> None:
     listing = read_listing(class_folders)
     rows = list(listing.rows)
-    assert numbered(rows, listing).names == CLASSES
+    assert index_labels(rows, listing).names == CLASSES
     assert [(row.path.name, row.name) for row in rows[:2]] == [
         ("clip 0.mp4", "closing arms"),
         ("clip 1.mp4", "closing arms"),
@@ -218,8 +218,8 @@ def test_what_cannot_be_read_is_reported_by_line(tmp_path: Path, kind: str, text
         read_rows(kind, tmp_path / "list")
 
 
-def number_rows(*labels: int) -> list[Row]:
-    return [Row(path=Path(f"{i}.mp4"), label=label, place=f"line {i + 1}") for i, label in enumerate(labels)]
+def number_rows(*labels: int) -> list[ListRow]:
+    return [ListRow(path=Path(f"{i}.mp4"), label=label, place=f"line {i + 1}") for i, label in enumerate(labels)]
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,11 @@ def test_labels_count_as_the_ids_of_the_class_list_do(
     listing = read_listing(tmp_path / "list.txt")
     if isinstance(expected, str):
         with pytest.raises(AnnotationError, match=expected):
-            entries_of(numbered(listing.rows, listing, tmp_path / "classes.txt", first_label=first_label).rows, "abc")
+            entries_of(
+                index_labels(listing.rows, listing, tmp_path / "classes.txt", first_label=first_label).rows, "abc"
+            )
     else:
-        read = numbered(listing.rows, listing, tmp_path / "classes.txt", first_label=first_label)
+        read = index_labels(listing.rows, listing, tmp_path / "classes.txt", first_label=first_label)
         assert [row.label for row in read.rows] == expected
 
 
@@ -256,21 +258,21 @@ def test_lists_of_one_set_count_alike(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 1\nc.mp4 2\n")
     (tmp_path / "val.txt").write_text("d.mp4 1\ne.mp4 2\n")
     listings = [read_listing(tmp_path / name) for name in ("train.txt", "val.txt")]
-    _, second = numbered_together(listings, CLASSES, first_label=None)
+    _, second = index_labels_together(listings, CLASSES, first_label=None)
     assert [row.label for row in second.rows] == [1, 2]
-    with pytest.raises(SeemsToCountFromOne):
-        numbered_together(listings[1:], CLASSES, first_label=None)
+    with pytest.raises(OneBasedLabelsError):
+        index_labels_together(listings[1:], CLASSES, first_label=None)
 
 
 def test_numbers_in_a_table_are_ids_under_a_class_list_and_no_names_without_one(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label\na.mp4,0\nb.mp4,2\n")
     listing = read_listing(tmp_path / "list.csv")
-    assert [row.label for row in numbered(listing.rows, listing, CLASSES).rows] == [0, 2]
+    assert [row.label for row in index_labels(listing.rows, listing, CLASSES).rows] == [0, 2]
     with pytest.raises(AnnotationError, match=r"list.csv, line 2: the classes are numbers, such as 0"):
-        numbered(listing.rows, listing)
+        index_labels(listing.rows, listing)
     with pytest.raises(AnnotationError, match="classes are numbers"):
         folder = read_listing(touch(tmp_path / "folder", "0/a.mp4", "1/b.mp4"))
-        numbered(folder.rows, folder)
+        index_labels(folder.rows, folder)
 
 
 @pytest.mark.parametrize(
@@ -280,14 +282,14 @@ def test_names_that_read_the_same_are_refused(tmp_path: Path, one: str, other: s
     (tmp_path / "list.csv").write_text(f"path,label\na.mp4,{one}\nb.mp4,{other}\n", encoding="utf-8")
     listing = read_listing(tmp_path / "list.csv")
     with pytest.raises(AnnotationError, match=r"read the same \(list.csv, line"):
-        numbered(listing.rows, listing)
-    assert numbered(listing.rows, listing, (one, other)).names == (one, other)
+        index_labels(listing.rows, listing)
+    assert index_labels(listing.rows, listing, (one, other)).names == (one, other)
 
 
 def test_an_option_that_does_not_apply_is_refused(class_folders: Path, tmp_path: Path) -> None:
     listing = read_listing(class_folders)
     with pytest.raises(AnnotationError, match="--first-label is for lists of numbers"):
-        numbered(listing.rows, listing, first_label=1)
+        index_labels(listing.rows, listing, first_label=1)
     with pytest.raises(AnnotationError, match="names no parts"):
         rows_of_part(listing, "test", option="--split")
     with pytest.raises(AnnotationError, match="--fold is for"):
@@ -300,9 +302,9 @@ def test_labels_outside_the_class_list_are_refused_by_line(tmp_path: Path) -> No
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 3\n")
     listing = read_listing(tmp_path / "list.txt")
     with pytest.raises(AnnotationError, match=r"list.txt, line 2: 3"):
-        entries_of(numbered(listing.rows, listing, CLASSES).rows, CLASSES)
+        entries_of(index_labels(listing.rows, listing, CLASSES).rows, CLASSES)
     with pytest.raises(AnnotationError, match="need the class names"):
-        numbered(listing.rows, listing)
+        index_labels(listing.rows, listing)
 
 
 def test_names_the_class_list_lacks_have_no_label(class_folders: Path) -> None:

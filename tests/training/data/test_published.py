@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serve.lists.errors import AnnotationError
-from training.data.lists.labels import entries_of, numbered
+from training.data.lists.labels import entries_of, index_labels
 from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import Listing, ListOptions
 
@@ -24,7 +24,7 @@ def touch(top: Path, *files: str) -> Path:
 
 def shown(listing: Listing, part: str, names: tuple[str, ...] | None = None) -> list[tuple[str, str]]:
     """(file, class) of the videos of a part."""
-    read = numbered(rows_of_part(listing, part, option="--split"), listing, names)
+    read = index_labels(rows_of_part(listing, part, option="--split"), listing, names)
     return sorted((entry.path.name, read.names[entry.label]) for entry in entries_of(read.rows, read.names))
 
 
@@ -216,7 +216,7 @@ def test_ntu(tmp_path: Path, fold: str, action: int, train: list[str]) -> None:
     assert dict(shown(listing, "train", classes))[f"S002C002P001R002A{action:03d}_rgb.avi"] == f"action {action}"
     assert listing.notes == ("1 videos of depth or infrared are not used",)
     with pytest.raises(AnnotationError, match="need the class names"):
-        numbered(listing.rows, listing)
+        index_labels(listing.rows, listing)
     with pytest.raises(AnnotationError, match="choose one of xsub, xview, xset"):
         read_listing(tmp_path, ListOptions(kind="ntu"))
     with pytest.raises(AnnotationError, match=f"is no protocol of NTU RGB\\+D {action}"):

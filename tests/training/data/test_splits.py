@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from training.data.lists.rows import Row
+from training.data.lists.rows import ListRow
 from training.data.lists.splits import split_rows
 
 
-def rows_at(base: Path, *, groups: int = 0) -> list[Row]:
+def rows_at(base: Path, *, groups: int = 0) -> list[ListRow]:
     return [
-        Row(path=base / name / f"{i}.mp4", name=name, group=f"person {i % groups}" if groups else "")
+        ListRow(path=base / name / f"{i}.mp4", name=name, group=f"person {i % groups}" if groups else "")
         for name in ("a", "b", "c")
         for i in range(40)
     ]
@@ -41,7 +41,7 @@ def test_a_group_lies_in_one_part(seed: int) -> None:
 
 
 def test_a_class_of_one_video_trains_and_named_parts_are_kept() -> None:
-    alone = [Row(path=Path("/x/a.mp4"), name="a")]
+    alone = [ListRow(path=Path("/x/a.mp4"), name="a")]
     assert split_rows(alone, {"val": 0.5}, seed=0, base=Path("/x")) == ["train"]
-    named = [*alone, Row(path=Path("/x/b.mp4"), name="a", split="test")]
+    named = [*alone, ListRow(path=Path("/x/b.mp4"), name="a", split="test")]
     assert split_rows(named, {"val": 0.5}, seed=0, base=Path("/x")) == ["train", "test"]

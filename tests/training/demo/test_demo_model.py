@@ -3,12 +3,12 @@
 import pytest
 
 from tests.running_server import RunningServer
-from training.demo.evaluation import Server, measure
+from training.demo.evaluation import ServerLogits, measure
 
 
 @pytest.mark.timeout(900)  # renders, encodes and classifies about 170 videos
 def test_the_demo_model_keeps_its_promises(demo_server: RunningServer) -> None:
-    server = Server(demo_server.address)
+    server = ServerLogits(demo_server.address)
     try:
         figures, _ = measure(server, per_group=50, seed=9_000_000)
     finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.native_format import load_checkpoint
 from training.config import load_config
 from training.demo import temporal_order
 from training.demo.actions import ORDERED, PAIRS

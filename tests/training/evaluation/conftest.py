@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.models import tiny_actionclip, tiny_xclip
 from tests.training.conftest import CLASSES
-from training.checkpoints.own import save_checkpoint
+from training.checkpoints.native_format import save_checkpoint
 from training.config import DataConfig, RunConfig, TrainConfig, plain
 from training.data.lists.rows import Entry
 from training.data.shards.writing import write_shards

@@ -18,7 +18,7 @@ from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES
 from training.__main__ import app
 from training.checkpoints.hugging_face import to_hugging_face
-from training.checkpoints.own import load_checkpoint
+from training.checkpoints.native_format import load_checkpoint
 from training.config import ConfigError
 from training.evaluation.errors import EvaluationError
 from training.evaluation.score_intervals import paired_interval

@@ -12,7 +12,7 @@ from serve.scoring import reduce_logits
 from serve.text.tokenizer import pad_rows
 from tests.models import FAMILIES, tiny_actionclip, tiny_xclip, write_tokenizer
 from tests.tolerances import assert_close, tolerance
-from training.checkpoints.own import Checkpoint, CheckpointError
+from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.config import ConfigError
 from training.data.prompts import tokenizer_of
 from training.evaluation.errors import EvaluationError

@@ -9,7 +9,7 @@ import torch
 
 from serve.contract import Family
 from tests.models import FRAMES, SIZE, tiny_checkpoint
-from training.checkpoints.own import Checkpoint
+from training.checkpoints.native_format import Checkpoint
 from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainConfig
 from training.contracts import scoring_of, text_of
 from training.data.clips.rules import preprocess_of, sampling_of

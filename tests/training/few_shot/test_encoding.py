@@ -14,7 +14,7 @@ from serve.served_model import ServedModel
 from tests.models import FAMILIES, tiny_actionclip, tiny_checkpoint, tiny_xclip, write_tokenizer
 from tests.small_repository import shifted
 from tests.tolerances import DOT, assert_close
-from training.checkpoints.own import Checkpoint, save_checkpoint
+from training.checkpoints.native_format import Checkpoint, save_checkpoint
 from training.config import ConfigError, DataConfig
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips.reader import ClipReader, decode_settings

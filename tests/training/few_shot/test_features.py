@@ -11,7 +11,7 @@ from tests.models import tiny_checkpoint
 from tests.small_repository import shifted
 from tests.training.conftest import CLASSES
 from training.__main__ import app
-from training.checkpoints.own import save_checkpoint
+from training.checkpoints.native_format import save_checkpoint
 from training.config import ConfigError
 
 

@@ -21,10 +21,10 @@ from tests.training.conftest import CLASSES, write_clip
 from tests.training.lists import read_rows
 from tests.waiting import PATIENCE_SECONDS
 from training.__main__ import app, main
-from training.checkpoints.own import save_checkpoint
+from training.checkpoints.native_format import save_checkpoint
 from training.data.lists.labels import entries_of
 from training.data.lists.listing import kind_of
-from training.data.prepare import Parts, Pictures, prepare
+from training.data.prepare import FrameOptions, SplitShares, prepare
 
 Run = Callable[..., tuple[dict[str, Any], str]]
 
@@ -96,8 +96,8 @@ def test_classes_that_are_short_say_so_and_keep_a_judge(few_shot: Run, class_fol
 def test_lists_of_a_draw_are_written_in_both_formats(few_shot: Run, class_folders: Path, tmp_path: Path) -> None:
     made = tmp_path / "set"
     prepare(
-        class_folders, made, pictures=Pictures(short_side=40), parts=Parts(val=0.25), workers=1, deadline_seconds=60,
-        retry_failed=False,
+        class_folders, made, pictures=FrameOptions(short_side=40), parts=SplitShares(val=0.25), workers=1,
+        deadline_seconds=60, retry_failed=False,
     )  # fmt: skip
     classes = ["--classes", str(made / "classes.csv")]
     few_shot(

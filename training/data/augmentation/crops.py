@@ -14,7 +14,7 @@ THIRTEEN = (  # ActionCLIP's: edges' middles and the quarters too
 
 
 @dataclass(frozen=True, kw_only=True)
-class Box:
+class CropBox:
     """A rectangle of a frame in pixels; half open."""
 
     left: int
@@ -36,7 +36,7 @@ def multiscale_box(
     offsets: tuple[tuple[int, int], ...],
     scales: tuple[float, ...] = SCALES,
     max_distort: int = 1,
-) -> Box:
+) -> CropBox:
     """A random box of one of a few sizes at one of a few places; advances `rngs.python` twice.
 
     Sides are `scales` of the shorter side; width and height may differ by `max_distort` steps of scale.
@@ -50,17 +50,17 @@ def multiscale_box(
     chosen = rngs.python.choice(pairs)
     across, down = (size if abs(side - size) < SNAP else side for side in chosen)
     x, y = rngs.python.choice([(x * ((width - across) // 4), y * ((height - down) // 4)) for x, y in offsets])
-    return Box(left=x, top=y, width=across, height=down)
+    return CropBox(left=x, top=y, width=across, height=down)
 
 
-def five_boxes(height: int, width: int, size: int) -> list[Box]:
+def five_boxes(height: int, width: int, size: int) -> list[CropBox]:
     """Upper left, upper right, lower left, lower right, centre, each `size` pixels square.
 
     The places are those of X-CLIP's and ActionCLIP's unused many-crop tests: quarters of the free room, so with room
     that is no multiple of 4 the far boxes stop short of the edge.
     """
     across, down = (width - size) // 4, (height - size) // 4
-    return [Box(left=x * across, top=y * down, width=size, height=size) for x, y in CORNERS_AND_CENTRE]
+    return [CropBox(left=x * across, top=y * down, width=size, height=size) for x, y in CORNERS_AND_CENTRE]
 
 
 def five_crops(frame: UInt8Array, size: int) -> list[UInt8Array]:

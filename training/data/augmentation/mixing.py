@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.augmentation.crops import Box
+from training.data.augmentation.crops import CropBox
 from training.data.augmentation.rngs import Rngs
 
 
@@ -27,7 +27,7 @@ def mixup(clips: Tensor, targets: Tensor, *, weight: float, order: Tensor) -> tu
     )
 
 
-def cutmix(clips: Tensor, targets: Tensor, *, box: Box, order: Tensor) -> tuple[Tensor, Tensor]:
+def cutmix(clips: Tensor, targets: Tensor, *, box: CropBox, order: Tensor) -> tuple[Tensor, Tensor]:
     """Clips [B, T, 3, H, W] with a box of their partners; targets [B, K] follow the share of pixels."""
     height, width = clips.shape[-2:]
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
@@ -37,7 +37,7 @@ def cutmix(clips: Tensor, targets: Tensor, *, box: Box, order: Tensor) -> tuple[
     return mixed, kept * targets + (1 - kept) * targets[order]
 
 
-def cutmix_box(height: int, width: int, *, weight: float, rngs: Rngs) -> Box:
+def cutmix_box(height: int, width: int, *, weight: float, rngs: Rngs) -> CropBox:
     """A box over about 1 - `weight` of the picture, cut at its edges; advances `rngs.torch` twice, x first."""
     ratio = math.sqrt(1 - weight)
     across, down = int(width * ratio) // 2, int(height * ratio) // 2
@@ -45,7 +45,7 @@ def cutmix_box(height: int, width: int, *, weight: float, rngs: Rngs) -> Box:
     y = int(torch.randint(height, (1,), generator=rngs.torch))
     left, right = max(x - across, 0), min(x + across, width)
     top, bottom = max(y - down, 0), min(y + down, height)
-    return Box(left=left, top=top, width=right - left, height=bottom - top)
+    return CropBox(left=left, top=top, width=right - left, height=bottom - top)
 
 
 @dataclass(frozen=True, kw_only=True)

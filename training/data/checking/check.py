@@ -20,17 +20,17 @@ from serve.independence import Independence, independence, independent_groups
 from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.checking.contact_sheet import SheetRow, draw_sheet
-from training.data.checking.inspection import Found, Item, read_all, units_of
+from training.data.checking.inspection import CheckItem, Inspection, read_all, units_of
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
 from training.data.decoding.process import BadVideoError
 from training.data.lists.rows import Listing, ListOptions
 
-TOLD = 5  # examples of each finding in the printed report; the JSON line holds them all
+EXAMPLES_SHOWN = 5  # examples of each finding in the printed report; the JSON line holds them all
 
 
 @dataclass
-class Report:
+class CheckReport:
     """Findings by kind, each with the entries it is about; which of them break training is `breaking`."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # list -> class -> entries
@@ -57,7 +57,7 @@ def check_lists(
     workers: int,
 ) -> bool:
     """Check the lists, print a report and a JSON line; whether they are fit to train on."""
-    report = Report()
+    report = CheckReport()
     try:
         found_units = units_of(lists, options=options, classes=classes)
     except AnnotationError as error:
@@ -88,7 +88,7 @@ def check_lists(
     return _print_report(report, sheet=drawn)
 
 
-def _report_layout(listings: Sequence[Listing], report: Report) -> None:
+def _report_layout(listings: Sequence[Listing], report: CheckReport) -> None:
     """Show how the lists were understood, before anything is read."""
     for listing in listings:
         print("\n".join(listing.layout()), flush=True)
@@ -97,7 +97,9 @@ def _report_layout(listings: Sequence[Listing], report: Report) -> None:
         report.layouts[str(listing.path)] = listing.layout()
 
 
-def _count_classes(lists: Sequence[Path], items: Sequence[Item], names: Sequence[str], report: Report) -> None:
+def _count_classes(
+    lists: Sequence[Path], items: Sequence[CheckItem], names: Sequence[str], report: CheckReport
+) -> None:
     found = list(dict.fromkeys(item.listing for item in items))
     empty = [str(path) for path in lists if not any(each.startswith(str(path)) for each in found)]
     for listing in (*found, *empty):
@@ -108,7 +110,7 @@ def _count_classes(lists: Sequence[Path], items: Sequence[Item], names: Sequence
             report.breaking.append(f"{listing} holds no video with a class")
 
 
-def _judge(item: Item, found: Found, report: Report, *, num_frames: int) -> None:
+def _judge(item: CheckItem, found: Inspection, report: CheckReport, *, num_frames: int) -> None:
     if found.is_outside:
         label = item.name if item.entry is None else item.entry.label
         report.add("label_outside_classes", f"{item.place}: {label}")
@@ -118,9 +120,9 @@ def _judge(item: Item, found: Found, report: Report, *, num_frames: int) -> None
         report.add("short", f"{item.place}: {item.path}: {found.num_frames} frames for a clip of {num_frames}")
 
 
-def _compare_contents(read: Sequence[tuple[Item, Found]], report: Report) -> None:
+def _compare_contents(read: Sequence[tuple[CheckItem, Inspection]], report: CheckReport) -> None:
     """The same content twice: in one list, in several, under several labels."""
-    alike: dict[str, list[Item]] = defaultdict(list)
+    alike: dict[str, list[CheckItem]] = defaultdict(list)
     for item, found in read:
         if found.digest:
             alike[found.digest].append(item)
@@ -138,7 +140,7 @@ def _compare_contents(read: Sequence[tuple[Item, Found]], report: Report) -> Non
             report.add("duplicate", places)
 
 
-def _compare_groups(read: Sequence[tuple[Item, Found]], report: Report) -> None:
+def _compare_groups(read: Sequence[tuple[CheckItem, Inspection]], report: CheckReport) -> None:
     """Videos of one source or group in several lists or parts, and how many are independent."""
     items = [item for item, _ in read]
     digests = [found.digest or None for _, found in read]
@@ -148,7 +150,7 @@ def _compare_groups(read: Sequence[tuple[Item, Found]], report: Report) -> None:
         declared=[item.entry.group if item.entry else "" for item in items],
     )
     report.independence = independence(groups, digests=digests)
-    members: dict[int, list[Item]] = defaultdict(list)
+    members: dict[int, list[CheckItem]] = defaultdict(list)
     for item, group in zip(items, groups.tolist(), strict=True):
         members[group].append(item)
     for alike in members.values():
@@ -157,7 +159,7 @@ def _compare_groups(read: Sequence[tuple[Item, Found]], report: Report) -> None:
             report.add("same_group_in_several_lists", f"{alike[0].path} and {len(alike) - 1} more: {', '.join(lists)}")
 
 
-def _compare_classes(names: Sequence[str], report: Report) -> None:
+def _compare_classes(names: Sequence[str], report: CheckReport) -> None:
     for here, counts in report.counts.items():
         others = [other for place, other in report.counts.items() if place != here]
         for name in names:
@@ -168,7 +170,7 @@ def _compare_classes(names: Sequence[str], report: Report) -> None:
             report.add("class_without_videos", name)
 
 
-def _decide(report: Report, data: DataConfig, *, num_read: int) -> None:
+def _decide(report: CheckReport, data: DataConfig, *, num_read: int) -> None:
     outside, bad = len(report.findings["label_outside_classes"]), len(report.findings["unreadable"])
     if outside:
         report.breaking.append(f"{outside} labels lie outside the class list")
@@ -181,10 +183,10 @@ def _decide(report: Report, data: DataConfig, *, num_read: int) -> None:
 
 
 def _sheet_rows(
-    readable: Sequence[Item], names: Sequence[str], reader: ClipReader, *, samples: int, seed: int
+    readable: Sequence[CheckItem], names: Sequence[str], reader: ClipReader, *, samples: int, seed: int
 ) -> Iterator[SheetRow]:
     """Training clips of some entries, spread over the classes as evenly as they go."""
-    by_class: dict[int, list[Item]] = defaultdict(list)
+    by_class: dict[int, list[CheckItem]] = defaultdict(list)
     for index in np.random.default_rng(seed).permutation(len(readable)).tolist():
         entry = readable[index].entry
         assert entry is not None
@@ -202,7 +204,7 @@ def _sheet_rows(
             yield SheetRow(title=names[label], subtitle=item.path, clip=clip)
 
 
-def _print_report(report: Report, *, sheet: Path | None) -> bool:
+def _print_report(report: CheckReport, *, sheet: Path | None) -> bool:
     """Print the report; whether nothing in it breaks training."""
     for listing, counts in report.counts.items():
         sizes = [count for count in counts.values() if count]
@@ -213,10 +215,10 @@ def _print_report(report: Report, *, sheet: Path | None) -> bool:
     for kind, entries in report.findings.items():
         if entries:
             print(f"{kind.replace('_', ' ')}: {len(entries)}")
-            for entry in entries[:TOLD]:
+            for entry in entries[:EXAMPLES_SHOWN]:
                 print(f"    {entry}")
-            if len(entries) > TOLD:
-                print(f"    and {len(entries) - TOLD} more")
+            if len(entries) > EXAMPLES_SHOWN:
+                print(f"    and {len(entries) - EXAMPLES_SHOWN} more")
     for reason in report.breaking:
         print(f"training would break: {reason}")
     if sheet is not None:

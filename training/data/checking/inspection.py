@@ -15,15 +15,15 @@ from training.data.decoding.pool import for_each
 from training.data.decoding.process import BadVideoError, DecodeProcess
 from training.data.digests import digest_of
 from training.data.lists.class_lists import read_class_names
-from training.data.lists.labels import labelled, numbered_together
+from training.data.lists.labels import index_labels_together, labelled
 from training.data.lists.listing import kind_of, read_listing
-from training.data.lists.rows import Entry, Listing, ListOptions, Row
+from training.data.lists.rows import Entry, Listing, ListOptions, ListRow
 from training.data.progress import progress_bar
 from training.data.shards.reading import Shard, find_shards, read_index, samples_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class CheckItem:
     """One entry of one list."""
 
     listing: str  # and the part of it, where it names parts
@@ -43,7 +43,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Inspection:
     """What reading one entry showed."""
 
     reason: str = ""  # why it cannot be read
@@ -53,15 +53,15 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Units:
+class InspectionPlan:
     """What is read one by one: entries of lists, and shards."""
 
     names: tuple[str, ...]
-    units: list["Item | tuple[str, Shard]"]
+    units: list["CheckItem | tuple[str, Shard]"]
     listings: tuple[Listing, ...]
 
 
-def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | None) -> Units:
+def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | None) -> InspectionPlan:
     """Read the lists under one class list.
 
     Raises:
@@ -76,7 +76,7 @@ def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | Non
             of_shards = of_shards or tuple(read_index(shards[-1][1].path.parent).get("classes", ()))
         else:
             listings.append(read_listing(path, options))
-    read = numbered_together(listings, classes or of_shards or None, first_label=options.first_label)
+    read = index_labels_together(listings, classes or of_shards or None, first_label=options.first_label)
     names = read[0].names if read else tuple(read_class_names(classes)) if classes else of_shards
     if not names:
         raise AnnotationError("these shards do not name their classes: --classes, a CSV `id,name`, is needed")
@@ -85,28 +85,28 @@ def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | Non
         for listing, each in zip(listings, read, strict=True)
         for row in labelled(each.rows, names)
     ]
-    return Units(names=names, units=[*items, *shards], listings=tuple(listings))
+    return InspectionPlan(names=names, units=[*items, *shards], listings=tuple(listings))
 
 
-def _item(listing: str, row: Row) -> Item:
+def _item(listing: str, row: ListRow) -> CheckItem:
     entry = None
     if row.label is not None:
         entry = Entry(path=row.path, label=row.label, num_frames=row.num_frames, group=row.group)
-    return Item(listing=listing, place=row.place, path=str(row.path), entry=entry, name=row.name)
+    return CheckItem(listing=listing, place=row.place, path=str(row.path), entry=entry, name=row.name)
 
 
 def read_all(
-    units: Sequence["Item | tuple[str, Shard]"], rule: ClipRule, data: DataConfig, *, workers: int
-) -> list[tuple[Item, Found]]:
+    units: Sequence["CheckItem | tuple[str, Shard]"], rule: ClipRule, data: DataConfig, *, workers: int
+) -> list[tuple[CheckItem, Inspection]]:
     """Every entry, in the order of the lists, and what reading it showed."""
     settings = decode_settings(data)
-    read: dict[int, list[tuple[Item, Found]]] = {}
+    read: dict[int, list[tuple[CheckItem, Inspection]]] = {}
 
-    def job(decoder: DecodeProcess, number: int) -> list[tuple[Item, Found]]:
+    def job(decoder: DecodeProcess, number: int) -> list[tuple[CheckItem, Inspection]]:
         reader = ClipReader(rule, settings, decoder=decoder)
         unit = units[number]
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
-            if isinstance(unit, Item):
+            if isinstance(unit, CheckItem):
                 return [(unit, _found(unit.entry, reader))]
             return list(_read_shard(*unit, reader, Path(scratch)))
 
@@ -117,30 +117,37 @@ def read_all(
     return [pair for number in range(len(units)) for pair in read[number]]
 
 
-def _read_shard(listing: str, shard: Shard, reader: ClipReader, scratch: Path) -> Iterator[tuple[Item, Found]]:
+def _read_shard(
+    listing: str, shard: Shard, reader: ClipReader, scratch: Path
+) -> Iterator[tuple[CheckItem, Inspection]]:
     failures: list[Failure] = []
     for sample in samples_of(shard, 0, failures):
-        item = Item(listing=listing, place=sample.name, path=sample.name, entry=None, shard=(shard, sample.number[1]))
+        item = CheckItem(
+            listing=listing, place=sample.name, path=sample.name, entry=None, shard=(shard, sample.number[1])
+        )
         try:
             entry = sample.entry(scratch)
         except BadVideoError as error:
-            yield item, Found(reason=str(error))
+            yield item, Inspection(reason=str(error))
             continue
         yield replace(item, entry=Entry(path=Path(sample.name), label=entry.label)), _found(entry, reader)
     for failure in failures:
-        yield Item(listing=listing, place=failure.name, path=failure.name, entry=None), Found(reason=failure.reason)
+        yield (
+            CheckItem(listing=listing, place=failure.name, path=failure.name, entry=None),
+            Inspection(reason=failure.reason),
+        )
 
 
-def _found(entry: Entry | None, reader: ClipReader) -> Found:
+def _found(entry: Entry | None, reader: ClipReader) -> Inspection:
     """Read an entry to its test clip; one whose label is no class is not read."""
     num_classes = reader.rule.num_classes
     if entry is None or not entry.label < num_classes:
-        return Found(is_outside=True)
+        return Inspection(is_outside=True)
     try:
         digest = digest_of(entry)
         _, num_frames = reader.test_views(entry)
-        return Found(num_frames=num_frames, digest=digest)
+        return Inspection(num_frames=num_frames, digest=digest)
     except BadVideoError as error:
-        return Found(reason=str(error))
+        return Inspection(reason=str(error))
     except OSError as error:
-        return Found(reason=f"{error.strerror or error} ({type(error).__name__})")
+        return Inspection(reason=f"{error.strerror or error} ({type(error).__name__})")

@@ -63,7 +63,7 @@ def _xclip_views(frames: Frames, label: int, rngs: Rngs, *, size: int, chosen: A
 
 
 @dataclass(frozen=True, kw_only=True)
-class System:
+class SystemRules:
     """The rules of one system; those of testing and serving stand in its recipe."""
 
     recipe: Recipe
@@ -73,20 +73,20 @@ class System:
 
 
 _PILLOW_OPTIONS = frozenset({"randaugment", "directional"})
-SYSTEMS: dict[str, System] = {
-    "plain": System(  # small models: nothing is cut away around the centre square
+SYSTEMS: dict[str, SystemRules] = {
+    "plain": SystemRules(  # small models: nothing is cut away around the centre square
         recipe=PLAIN,
         training_indices=_actionclip_indices,
         training_views=_actionclip_views,
         options=_PILLOW_OPTIONS,
     ),
-    "actionclip": System(
+    "actionclip": SystemRules(
         recipe=ACTIONCLIP,
         training_indices=_actionclip_indices,
         training_views=_actionclip_views,
         options=_PILLOW_OPTIONS,
     ),
-    "xclip": System(
+    "xclip": SystemRules(
         recipe=XCLIP,
         training_indices=_xclip_indices,
         training_views=_xclip_views,
@@ -106,7 +106,7 @@ class ClipRule:
     training_views: Callable[[Frames, int, Rngs], tuple[UInt8Array, int]]  # -> ([T, S, S, 3], label)
 
 
-def system_of(data: DataConfig) -> System:
+def system_of(data: DataConfig) -> SystemRules:
     """The system a configuration names.
 
     Raises:

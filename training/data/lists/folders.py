@@ -15,7 +15,7 @@ from pathlib import Path
 
 from serve.lists.errors import AnnotationError
 from serve.lists.parts import part_of_folder
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 from training.data.lists.video_files import is_known_suffix, is_video
 
 Probe = Callable[[Sequence[Path]], Sequence[bool]]
@@ -23,7 +23,7 @@ SHOWN = 3  # files named in a message
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tree:
+class FolderTree:
     """The files below a folder, and which of them are videos."""
 
     top: Path
@@ -66,11 +66,11 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
     return Listing(path=path, kind="folder", form=form, rows=tuple(rows), notes=tuple(_notes(tree, rows, parts)))
 
 
-def read_tree(top: Path) -> Tree:
+def read_tree(top: Path) -> FolderTree:
     """Find every file below a folder; hidden files and folders are left out, links are followed."""
     found = sorted(_walk(top, top, frozenset()))
     flags = is_video([top / path for path in found])
-    return Tree(
+    return FolderTree(
         top=top,
         videos=tuple(path for path, flag in zip(found, flags, strict=True) if flag),
         others=tuple(path for path, flag in zip(found, flags, strict=True) if not flag),
@@ -95,7 +95,7 @@ def _walk(folder: Path, top: Path, above: frozenset[Path]) -> Iterator[Path]:
             yield entry.relative_to(top)
 
 
-def _part_folders(tree: Tree) -> dict[str, str]:
+def _part_folders(tree: FolderTree) -> dict[str, str]:
     """Folder -> part, where the top holds parts; empty where it holds classes.
 
     Raises:
@@ -118,7 +118,7 @@ def _part_folders(tree: Tree) -> dict[str, str]:
     return named
 
 
-def _rows(tree: Tree, part: str = "") -> list[Row]:
+def _rows(tree: FolderTree, part: str = "") -> list[ListRow]:
     """Rows of the class folders of the top, or of the folder of a part.
 
     Raises:
@@ -131,7 +131,7 @@ def _rows(tree: Tree, part: str = "") -> list[Row]:
             raise AnnotationError(
                 f"{tree.top / whole}: the video lies beside the class folders; move it into one, or give a list"
             )
-        rows.append(Row(path=tree.top / whole, name=class_name_of(path.parts[0]), place=str(whole)))
+        rows.append(ListRow(path=tree.top / whole, name=class_name_of(path.parts[0]), place=str(whole)))
     inner = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.below(part)}
     is_wrapped = len({row.name for row in rows}) == 1 and len(inner) > 1 and "" not in inner
     if is_wrapped and not all(part_of_folder(name) for name in inner):
@@ -142,7 +142,7 @@ def _rows(tree: Tree, part: str = "") -> list[Row]:
     return rows
 
 
-def _classes_with_parts(rows: Sequence[Row]) -> list[Row]:
+def _classes_with_parts(rows: Sequence[ListRow]) -> list[ListRow]:
     """The rows of `CLASS/PART/video`; others stay as they are.
 
     Raises:
@@ -158,7 +158,7 @@ def _classes_with_parts(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, split=part or "") for row, part in zip(rows, parts, strict=True)]
 
 
-def _notes(tree: Tree, rows: Sequence[Row], parts: dict[str, str]) -> Iterator[str]:
+def _notes(tree: FolderTree, rows: Sequence[ListRow], parts: dict[str, str]) -> Iterator[str]:
     used = {row.place for row in rows}
     left = Counter(path.parts[0] for path in tree.videos if str(path) not in used)
     for name, count in left.items():

@@ -14,31 +14,31 @@ from serve.lists.errors import AnnotationError
 from serve.lists.labelled_table import is_number
 from serve.text.normalization import caseless_form
 from training.data.lists.class_lists import ClassList, read_class_list
-from training.data.lists.rows import Entry, Listing, Row
+from training.data.lists.rows import Entry, Listing, ListRow
 
 SHOWN = 5
 
 
-class SeemsToCountFromOne(AnnotationError):
+class OneBasedLabelsError(AnnotationError):
     """A list whose labels run from 1, under a class list whose ids start at 0 or that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbered:
+class IndexedRows:
     """Class names, and rows whose numbers count from 0."""
 
     names: tuple[str, ...]
-    rows: list[Row]
+    rows: list[ListRow]
     first_label: int | None = None  # what the list counts from; None where it names its classes
 
 
-def numbered(
-    rows: Sequence[Row],
+def index_labels(
+    rows: Sequence[ListRow],
     listing: Listing,
     classes: Path | Sequence[str] | None = None,
     *,
     first_label: int | None = None,
-) -> Numbered:
+) -> IndexedRows:
     """Find the class names of a listing and count the labels of its rows from 0.
 
     `classes` is a class list or its names; without it the classes are those of the listing.
@@ -48,46 +48,46 @@ def numbered(
     """
     known = class_list(listing, classes)
     if known is None:
-        result = Numbered(names=_names_of_rows(listing.rows), rows=list(rows))
+        result = IndexedRows(names=_names_of_rows(listing.rows), rows=list(rows))
     elif listing.class_names or listing.kind == "ntu":  # the reader of the data set has counted already
-        result = Numbered(names=known.names, rows=_of_published(rows, listing, known))
+        result = IndexedRows(names=known.names, rows=_of_published(rows, listing, known))
     else:
         counted = [_as_number(row, known.names) for row in rows]
         numbers = [row for row in counted if row.name is None]
         if not numbers:
-            result = Numbered(names=known.names, rows=counted)
+            result = IndexedRows(names=known.names, rows=counted)
         else:
             first = _first_label(numbers, known, first_label)
             moved = [row if row.name is not None else replace(row, label=(row.label or 0) - first) for row in counted]
-            return Numbered(names=known.names, rows=moved, first_label=first)
+            return IndexedRows(names=known.names, rows=moved, first_label=first)
     if first_label is not None:
         raise AnnotationError(f"--first-label is for lists of numbers; {listing.path} ({listing.kind}) needs none")
     return result
 
 
-def numbered_like(
-    other: Numbered, rows: Sequence[Row], listing: Listing, classes: Path | Sequence[str] | None = None
-) -> list[Row]:
+def index_labels_like(
+    other: IndexedRows, rows: Sequence[ListRow], listing: Listing, classes: Path | Sequence[str] | None = None
+) -> list[ListRow]:
     """Count the labels of a further list of the same data set as those of another one, under its class names.
 
     Raises:
-        AnnotationError: as for `numbered`.
+        AnnotationError: as for `index_labels`.
     """
     has_numbers = any(row.name is None or is_number(row.name) for row in rows)
-    read = numbered(rows, listing, classes or other.names, first_label=other.first_label if has_numbers else None)
-    return in_known_words(read.rows, other.names)
+    read = index_labels(rows, listing, classes or other.names, first_label=other.first_label if has_numbers else None)
+    return with_known_names(read.rows, other.names)
 
 
-def numbered_together(
+def index_labels_together(
     listings: Sequence[Listing], classes: Path | Sequence[str] | None, *, first_label: int | None
-) -> list[Numbered]:
+) -> list[IndexedRows]:
     """Count the labels of several lists of one data set, such as its parts, under one class list.
 
     Lists of one set count alike, though not each of them holds class 0; without a class list the classes are those of
     all lists together.
 
     Raises:
-        AnnotationError: as for `numbered`.
+        AnnotationError: as for `index_labels`.
     """
     if classes is None and all(row.name is not None for listing in listings for row in listing.rows):
         classes = _names_of_rows([row for listing in listings for row in listing.rows]) if listings else None
@@ -95,11 +95,11 @@ def numbered_together(
     found = []
     for listing in listings:
         try:
-            read = numbered(listing.rows, listing, classes, first_label=first_label)
-        except SeemsToCountFromOne:
+            read = index_labels(listing.rows, listing, classes, first_label=first_label)
+        except OneBasedLabelsError:
             if not has_zero:
                 raise
-            read = numbered(listing.rows, listing, classes, first_label=0)
+            read = index_labels(listing.rows, listing, classes, first_label=0)
         found.append(read)
     return found
 
@@ -126,7 +126,7 @@ def class_list(listing: Listing, classes: Path | Sequence[str] | None) -> ClassL
     return None
 
 
-def refuse_numbers_as_names(rows: Sequence[Row]) -> None:
+def refuse_numbers_as_names(rows: Sequence[ListRow]) -> None:
     """Refuse a list whose classes are all numbers: they would become prompts.
 
     Raises:
@@ -139,13 +139,13 @@ def refuse_numbers_as_names(rows: Sequence[Row]) -> None:
         )
 
 
-def labelled(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+def labelled(rows: Sequence[ListRow], names: Sequence[str]) -> list[ListRow]:
     """Return the rows with names looked up; the label is None where the class list has no such name."""
     number_of = {name: number for number, name in enumerate(names)}
     return [row if row.name is None else replace(row, label=number_of.get(row.name)) for row in rows]
 
 
-def in_known_words(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+def with_known_names(rows: Sequence[ListRow], names: Sequence[str]) -> list[ListRow]:
     """Return rows whose names are spelt as a class list spells them, where a reader would take them for the same."""
     known = {caseless_form(name): name for name in reversed(names)}
     return [
@@ -153,7 +153,7 @@ def in_known_words(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     ]
 
 
-def entries_of(rows: Sequence[Row], names: Sequence[str]) -> list[Entry]:
+def entries_of(rows: Sequence[ListRow], names: Sequence[str]) -> list[Entry]:
     """Return rows as entries.
 
     Raises:
@@ -169,18 +169,18 @@ def entries_of(rows: Sequence[Row], names: Sequence[str]) -> list[Entry]:
     return [Entry(path=row.path, label=row.label or 0, num_frames=row.num_frames, group=row.group) for row in found]
 
 
-def names_of(rows: Sequence[Row]) -> list[str]:
+def names_of(rows: Sequence[ListRow]) -> list[str]:
     """Return the class names of the rows, sorted."""
     return sorted({row.name for row in rows if row.name is not None})
 
 
-def classes_without_videos(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+def classes_without_videos(rows: Sequence[ListRow], names: Sequence[str]) -> list[str]:
     """Return the classes that no row has."""
     seen = {row.label for row in labelled(rows, names)}
     return [name for number, name in enumerate(names) if number not in seen]
 
 
-def _names_of_rows(rows: Sequence[Row]) -> tuple[str, ...]:
+def _names_of_rows(rows: Sequence[ListRow]) -> tuple[str, ...]:
     """Names of all rows, of every part: a class that one part lacks is still one of the classes.
 
     Raises:
@@ -203,14 +203,14 @@ def _spelling(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", caseless_form(name))
 
 
-def _as_number(row: Row, names: Sequence[str]) -> Row:
+def _as_number(row: ListRow, names: Sequence[str]) -> ListRow:
     """A row of a table whose label is the number of a class, unless a class is called so."""
     if row.name is None or row.name in names or not row.name.isascii() or not row.name.isdecimal():
         return row
     return replace(row, name=None, label=int(row.name))
 
 
-def _first_label(rows: Sequence[Row], known: ClassList, asked: int | None) -> int:
+def _first_label(rows: Sequence[ListRow], known: ClassList, asked: int | None) -> int:
     """What the labels count from.
 
     Raises:
@@ -233,14 +233,14 @@ def _first_label(rows: Sequence[Row], known: ClassList, asked: int | None) -> in
         )
     is_from_one = lowest == 1 and first == 0 and len(labels) > 1 and labels == list(range(1, highest + 1))
     if is_from_one and asked is None:
-        raise SeemsToCountFromOne(
+        raise OneBasedLabelsError(
             f"{rows[0].place}: the labels run from 1 to {highest} and class 0 ({known.names[0]!r}) is not used, so "
             "they seem to count from 1; say how they count with --first-label 0 or 1 (data.first_label)"
         )
     return first
 
 
-def _of_published(rows: Sequence[Row], listing: Listing, known: ClassList) -> list[Row]:
+def _of_published(rows: Sequence[ListRow], listing: Listing, known: ClassList) -> list[ListRow]:
     """Rows of a published data set under the names of a class list.
 
     Raises:
@@ -250,4 +250,4 @@ def _of_published(rows: Sequence[Row], listing: Listing, known: ClassList) -> li
         raise AnnotationError(
             f"{listing.kind} has {len(listing.class_names)} classes here, the class list names {len(known.names)}"
         )
-    return in_known_words(rows, known.names)
+    return with_known_names(rows, known.names)

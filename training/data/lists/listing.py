@@ -22,7 +22,7 @@ from training.data.lists.published.kinetics import read_kinetics
 from training.data.lists.published.ntu import read_ntu
 from training.data.lists.published.something_something import read_something_something
 from training.data.lists.published.ucf101 import read_ucf101
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 from training.data.lists.table_lists import INDEX as TABLE
 from training.data.lists.table_lists import kind_of_table, read_table_list
 from training.data.lists.text_lists import read_frame_list, read_video_list
@@ -64,7 +64,7 @@ def kind_of(path: Path, options: ListOptions | None = None) -> str:
     return kind_of_table(path, options)
 
 
-def rows_of_part(listing: Listing, part: str, *, option: str) -> list[Row]:
+def rows_of_part(listing: Listing, part: str, *, option: str) -> list[ListRow]:
     """Return the rows of a part, or all rows where no part is asked for and the list names none or a single one.
 
     Raises:
@@ -90,7 +90,7 @@ def _feedback(path: Path, options: ListOptions) -> Listing:
     return Listing(path=path, kind="feedback", form="feedback of a server", rows=rows, notes=notes)
 
 
-def _feedback_rows(path: Path) -> Iterator[Row]:
+def _feedback_rows(path: Path) -> Iterator[ListRow]:
     """Rows whose clip is there; people spell a label in several ways, the first spelling is used for all."""
     items, _ = read_index(path)
     spelling: dict[str, str] = {}
@@ -98,7 +98,7 @@ def _feedback_rows(path: Path) -> Iterator[Row]:
         clip = clip_path(path, item)
         if clip.is_file():
             name = spelling.setdefault(caseless_form(item.label), item.label)
-            yield Row(path=clip, name=name, place=f"{INDEX}, {item.feedback_id}")
+            yield ListRow(path=clip, name=name, place=f"{INDEX}, {item.feedback_id}")
 
 
 KINDS: dict[str, Callable[[Path, ListOptions], Listing]] = {

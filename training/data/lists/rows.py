@@ -9,7 +9,7 @@ CLASSES_SHOWN, NOTES_SHOWN = 6, 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ListRow:
     """One labelled video as its list names it."""
 
     path: Path  # relative paths start at the list's own folder, or at the root that was given
@@ -49,7 +49,7 @@ class Listing:
     path: Path
     kind: str
     form: str  # how it was understood, in one line
-    rows: tuple[Row, ...]
+    rows: tuple[ListRow, ...]
     notes: tuple[str, ...] = ()  # what was found and is not used, each in one line
     class_names: tuple[str, ...] = ()  # by label, where the data set names its classes itself
 

@@ -15,7 +15,7 @@ from training.data.lists.rows import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class ShotSample:
     """The shots of one seed and one K, by place in the entries."""
 
     seed: int
@@ -27,14 +27,14 @@ class Draw:
 
 def draw_shots(
     entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, spared: int
-) -> list[Draw]:
+) -> list[ShotSample]:
     """A draw of each K; every class keeps at least `spared` videos that no draw takes."""
     orders = [_order(entries, label, seed=seed) for label in range(num_classes)]
     free = [order[: max(0, len(order) - spared)] for order in orders]
     taken = {index for order in free for index in order[: max(shots)]}
     rest = tuple(index for index in range(len(entries)) if index not in taken)
     return [
-        Draw(
+        ShotSample(
             seed=seed,
             shots=count,
             chosen=tuple(index for order in free for index in order[:count]),

@@ -9,13 +9,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.data.lists.rows import Row
+from training.data.lists.rows import ListRow
 
 PARTS = ("train", "val", "test")
 
 
 def split_rows(
-    rows: Sequence[Row], shares: Mapping[str, float], *, seed: int, base: Path, groups: Sequence[int] | None = None
+    rows: Sequence[ListRow], shares: Mapping[str, float], *, seed: int, base: Path, groups: Sequence[int] | None = None
 ) -> list[str]:
     """The part of each row; `shares` of `val` and `test`, the rest trains.
 
@@ -49,11 +49,11 @@ def split_rows(
     return parts
 
 
-def _class_of(row: Row) -> str | int | None:
+def _class_of(row: ListRow) -> str | int | None:
     return row.label if row.name is None else row.name
 
 
-def _members(rows: Sequence[Row], groups: Sequence[int] | None, base: Path) -> dict[str, list[int]]:
+def _members(rows: Sequence[ListRow], groups: Sequence[int] | None, base: Path) -> dict[str, list[int]]:
     """Rows by group; a group is called by the first of its names, whatever the order of the list."""
     own = [f"group {row.group}" if row.group else f"video {_relative(row.path, base)}" for row in rows]
     if groups is None:

@@ -7,7 +7,7 @@ from serve.lists.labelled_table import LabelledTable, is_labelled_table, read_la
 from serve.lists.tables import DELIMITERS, header_columns
 from serve.lists.text import read_text
 from training.data.lists.paths import located
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 from training.data.lists.text_lists import kind_of_text
 
 INDEX = "index.csv"  # of a folder that keeps its own list
@@ -23,7 +23,7 @@ def read_table_list(path: Path, options: ListOptions) -> Listing:
     path = path / INDEX if path.is_dir() else path
     found = read_labelled_table(read_text(path))
     rows = tuple(
-        Row(
+        ListRow(
             path=located(row.path, path, options.root, found.place(row)),
             name=row.label,
             split=row.part,

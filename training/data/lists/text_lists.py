@@ -14,7 +14,7 @@ from serve.independence import CONVENTIONS
 from serve.lists.errors import AnnotationError
 from serve.lists.text import TextFile, read_text
 from training.data.lists.paths import located
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 
 Parsed = TypeVar("Parsed")
 
@@ -78,7 +78,7 @@ def read_frame_list(path: Path, options: ListOptions) -> Listing:
         place = file.place(number)
         item = _parsed(parse_frame_folder, line, place)
         where = located(item.path, path, options.root, place)
-        rows.append(Row(path=where, label=item.label, num_frames=item.num_frames, place=place))
+        rows.append(ListRow(path=where, label=item.label, num_frames=item.num_frames, place=place))
     return _listing(path, "frames", file, rows, "list of frame folders, `path num_frames label`")
 
 
@@ -93,7 +93,7 @@ def read_video_list(path: Path, options: ListOptions) -> Listing:
     for number, line in file.lines():
         place = file.place(number)
         item = _parsed(parse_video_file, line, place)
-        rows.append(Row(path=located(item.path, path, options.root, place), label=item.label, place=place))
+        rows.append(ListRow(path=located(item.path, path, options.root, place), label=item.label, place=place))
     refuse_hmdb_split(path, rows)
     return _listing(path, "videos", file, rows, "list of video files, `path label`")
 
@@ -119,7 +119,7 @@ def kind_of_text(path: Path, options: ListOptions) -> str:
     return "videos" if as_video.is_file() else "frames"
 
 
-def refuse_hmdb_split(path: Path, rows: Sequence[Row]) -> None:
+def refuse_hmdb_split(path: Path, rows: Sequence[ListRow]) -> None:
     """Refuse a split file of HMDB51, whose numbers 0, 1 and 2 mean unused, train and test.
 
     Raises:
@@ -142,7 +142,7 @@ def _parsed(parse: Callable[[str], Parsed], line: str, place: str) -> Parsed:
         raise AnnotationError(f"{place}: {error}; class names need a CSV with the header path,label") from error
 
 
-def _listing(path: Path, kind: str, file: TextFile, rows: Sequence[Row], form: str) -> Listing:
+def _listing(path: Path, kind: str, file: TextFile, rows: Sequence[ListRow], form: str) -> Listing:
     return Listing(path=path, kind=kind, form=f"{form}, {file.encoding}", rows=tuple(rows))
 
 

@@ -16,7 +16,7 @@ from training.data.lists.published.places import (
     folders_with_lists,
     missing_note,
 )
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 
 SPLIT = re.compile(r"(?P<name>.+)_test_split(?P<fold>[123])\.txt")
 LINE = re.compile(r"(?P<file>.+\.\w+)\s+(?P<number>[0-9]+)")
@@ -44,7 +44,7 @@ def read_hmdb51(path: Path, options: ListOptions) -> Listing:
                 unused += 1
                 continue
             found = Path(name, match["file"])
-            rows.append(Row(path=found, label=label, split=PART[match["number"]], place=text.place(number)))
+            rows.append(ListRow(path=found, label=label, split=PART[match["number"]], place=text.place(number)))
     if not rows:
         raise AnnotationError(f"{path}: the split files name no video for train or test")
     around = (path, files[0].parent, files[0].parent.parent) if path.is_dir() else (path.parent, path.parent.parent)
@@ -56,7 +56,7 @@ def read_hmdb51(path: Path, options: ListOptions) -> Listing:
         relative = [Path(file.name) for file in relative]
         base = find_base(candidates, relative, what="HMDB51", options=options)
     rows = [
-        Row(path=base / file, label=row.label, split=row.split, place=row.place)
+        ListRow(path=base / file, label=row.label, split=row.split, place=row.place)
         for row, file in zip(rows, relative, strict=True)
     ]
     notes = missing_note([row.path for row in rows])

@@ -13,7 +13,7 @@ from serve.lists.tables import TableRow, read_table
 from serve.lists.text import TextFile, read_text
 from training.data.lists.folders import read_tree
 from training.data.lists.published.places import missing_note
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 
 COLUMNS = ("youtubeid", "timestart", "timeend", "split")
 KNOWN = frozenset({*COLUMNS, "label", "iscc", "duration", "url"})
@@ -30,7 +30,7 @@ def read_kinetics(path: Path, options: ListOptions) -> Listing:
     base = options.root or (path if path.is_dir() else above)
     tree = read_tree(base)
     places = {file.stem: base / file for file in reversed(tree.videos)}
-    rows: list[Row] = []
+    rows: list[ListRow] = []
     notes: list[str] = []
     for table in tables:
         text = read_text(table)
@@ -61,7 +61,7 @@ def _tables(path: Path) -> list[Path]:
     return sorted(found, key=lambda file: (PARTS.index(parts[file] or "train"), file.name))
 
 
-def _rows(text: TextFile, places: dict[str, Path], base: Path) -> tuple[list[Row], int]:
+def _rows(text: TextFile, places: dict[str, Path], base: Path) -> tuple[list[ListRow], int]:
     table = read_table(text, KNOWN)
     absent = [column for column in COLUMNS if column not in table.columns]
     if absent:
@@ -80,7 +80,9 @@ def _rows(text: TextFile, places: dict[str, Path], base: Path) -> tuple[list[Row
         stems = _stems(row, table.place(row))
         path = next((places[stem] for stem in stems if stem in places), base / part / f"{stems[0]}.mp4")
         rows.append(
-            Row(path=path, name=label, split=part, group=f"kinetics:{row.cells['youtubeid']}", place=table.place(row))
+            ListRow(
+                path=path, name=label, split=part, group=f"kinetics:{row.cells['youtubeid']}", place=table.place(row)
+            )
         )
     return rows, unlabelled
 

@@ -12,7 +12,7 @@ from serve.independence import source_of_name
 from serve.lists.errors import AnnotationError
 from training.data.lists.folders import read_tree
 from training.data.lists.published.places import chosen_fold
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 
 NAME = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<performer>\d{3})R\d{3}A(?P<action>\d{3})(?P<kind>_.+)?")
 # Performers of training, arXiv:1604.02808 (60 actions) and arXiv:1905.04757 (120 actions)
@@ -48,7 +48,7 @@ def read_ntu(path: Path, options: ListOptions) -> Listing:
     if (fold, size) in (("xview", 120), ("xset", 60)):
         raise AnnotationError(f"{path}: {fold} is no protocol of NTU RGB+D {size}")
     rows = tuple(
-        Row(
+        ListRow(
             path=path / file,
             label=int(match["action"]) - 1,
             split="train" if _is_train(match, fold, size) else "test",

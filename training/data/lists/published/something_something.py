@@ -16,7 +16,7 @@ from serve.lists.parts import part_of
 from serve.lists.text import read_text
 from training.data.lists.class_lists import read_class_list
 from training.data.lists.published.places import find_base, folders_with_lists, missing_note
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 
 PREFIX = "something-something-v2-"
 
@@ -33,7 +33,7 @@ def read_something_something(path: Path, options: ListOptions) -> Listing:
     if labels is None:
         raise AnnotationError(f"{files[0].parent}: Something-Something's labels.json is needed beside {files[0].name}")
     names = read_class_list(labels).names
-    rows: list[Row] = []
+    rows: list[ListRow] = []
     notes: list[str] = []
     for file in files:
         found, unlabelled = _rows(file, names)
@@ -47,7 +47,8 @@ def read_something_something(path: Path, options: ListOptions) -> Listing:
     ids = [row.path.name for row in rows]
     suffix, base = _suffix_and_base(candidates, ids, options)
     rows = [
-        Row(path=base / f"{row.path.name}{suffix}", label=row.label, split=row.split, place=row.place) for row in rows
+        ListRow(path=base / f"{row.path.name}{suffix}", label=row.label, split=row.split, place=row.place)
+        for row in rows
     ]
     return Listing(
         path=path,
@@ -89,7 +90,7 @@ def _part(file: Path) -> str:
     return part
 
 
-def _rows(file: Path, names: tuple[str, ...]) -> tuple[list[Row], int]:
+def _rows(file: Path, names: tuple[str, ...]) -> tuple[list[ListRow], int]:
     text, part = read_text(file), _part(file)
     try:
         content: Any = json.loads(text.text)
@@ -109,5 +110,5 @@ def _rows(file: Path, names: tuple[str, ...]) -> tuple[list[Row], int]:
         name = str(item["template"]).replace("[", "").replace("]", "")
         if name not in label_of:
             raise AnnotationError(f"{place}: labels.json has no class {name!r}")
-        rows.append(Row(path=Path(str(item["id"])), label=label_of[name], split=part, place=place))
+        rows.append(ListRow(path=Path(str(item["id"])), label=label_of[name], split=part, place=place))
     return rows, unlabelled

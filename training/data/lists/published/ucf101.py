@@ -20,7 +20,7 @@ from training.data.lists.published.places import (
     folders_with_lists,
     missing_note,
 )
-from training.data.lists.rows import Listing, ListOptions, Row
+from training.data.lists.rows import Listing, ListOptions, ListRow
 
 LIST = re.compile(r"(?P<part>train|test)list0(?P<fold>[123])\.txt")
 LINE = re.compile(r"(?P<folder>[^/\\]+)[/\\](?P<file>v_.+_g[0-9]{2}_c[0-9]{2}\.\w+)(?:\s+(?P<id>[0-9]+))?")
@@ -43,7 +43,9 @@ def read_ucf101(path: Path, options: ListOptions) -> Listing:
     candidates = [base / name for base in around for name in ("UCF-101", "UCF101", "videos", "")]
     base = find_base(candidates, files, what="UCF101", options=options)
     rows = tuple(
-        Row(path=base / file, label=row.label, split=row.split, group=source_of_name(file.name) or "", place=row.place)
+        ListRow(
+            path=base / file, label=row.label, split=row.split, group=source_of_name(file.name) or "", place=row.place
+        )
         for row, file in lines
     )
     return Listing(
@@ -70,7 +72,7 @@ def _list_files(path: Path, options: ListOptions) -> list[Path]:
     raise AnnotationError(f"{path}: no trainlist0{fold}.txt and testlist0{fold}.txt are found, nor in ucfTrainTestlist")
 
 
-def _lines(file: Path, classes: ClassList) -> list[tuple[Row, Path]]:
+def _lines(file: Path, classes: ClassList) -> list[tuple[ListRow, Path]]:
     """(row without its base, path below the base) of each line."""
     part = LIST.fullmatch(file.name)
     text, numbers = read_text(file), {name.casefold(): number for number, name in enumerate(classes.names)}
@@ -86,7 +88,7 @@ def _lines(file: Path, classes: ClassList) -> list[tuple[Row, Path]]:
         if match["id"] is not None and int(match["id"]) != known:
             raise AnnotationError(f"{place}: {match['folder']} has the id {match['id']}, classInd.txt says {known}")
         path = Path(match["folder"], match["file"])
-        found.append((Row(path=path, label=label, split=part["part"], place=place), path))
+        found.append((ListRow(path=path, label=label, split=part["part"], place=place), path))
     if not found:
         raise AnnotationError(f"{file.name}: the file is empty")
     return found

@@ -169,12 +169,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if not is_own(document):
+    if not is_native(document):
         raise CheckpointError(f"{path} is no checkpoint of actserve (import-checkpoint reads those of other programs)")
     return checkpoint_of(document)
 
 
-def is_own(document: object) -> bool:
+def is_native(document: object) -> bool:
     """Whether a loaded file was written by `save_checkpoint`."""
     return isinstance(document, Mapping) and document.get("magic") == MAGIC
 
