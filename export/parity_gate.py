@@ -19,7 +19,7 @@ from serve.parity import (
     FULL_PRECISION_TOLERANCE,
     HALF_PRECISION,
     HALF_PRECISION_COSINE,
-    Figures,
+    ArrayDifference,
     clear_disagreements,
     compare,
     cosine_logits,
@@ -32,7 +32,7 @@ class RuntimeParity:
 
     is_passed: bool
     top1_disagreements: int = 0  # clips whose best prompt differs although torch's margin is clear
-    arrays: Mapping[str, Figures] = field(default_factory=dict)
+    arrays: Mapping[str, ArrayDifference] = field(default_factory=dict)
     failure: str = ""  # why the runtime could not run the graphs at all
 
 

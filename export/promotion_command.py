@@ -8,7 +8,7 @@ import typer
 
 from export import promotion
 from export.promotion import PromotionDecision, PromotionRefused
-from serve.cli.calls import DEFAULT_SERVER, Call, Server
+from serve.cli.calls import DEFAULT_SERVER, ApiRequest, Server
 from serve.repository import find_contract
 
 ACTIVATION_SECONDS = 300
@@ -63,7 +63,7 @@ def _asked(server: str, method: str, path: str, body: dict[str, Any], *names: st
         ActserveError: it does not answer, or with a problem.
     """
     headers = {"Content-Type": "application/json", "Prefer": f"wait={ACTIVATION_SECONDS}"}
-    return Call(
+    return ApiRequest(
         method=method, url=server + path, headers=headers, body=json.dumps(body).encode() if body else None
     ).answer(*names)
 

@@ -21,7 +21,7 @@ RunBatch = Callable[[NDArray[Any]], Awaitable[Rows]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batched:
+class BatchResult:
     """Result of `submit`."""
 
     outputs: Rows
@@ -29,7 +29,7 @@ class Batched:
 
 
 @dataclass(eq=False)
-class _Item:
+class _QueuedRows:
     rows: NDArray[Any]
     deadline: float
     future: asyncio.Future[Rows]
@@ -45,7 +45,7 @@ class MicroBatcher:
         self._max_rows = max_rows
         self._max_delay = max_delay_ms / 1000
         self._max_queued = max_queued_rows
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[_QueuedRows] = deque()
         self._queued_rows = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class MicroBatcher:
         """Start the batching task; needs a running event loop."""
         self._task = asyncio.create_task(self._serve(), name="micro-batcher")
 
-    async def submit(self, rows: NDArray[Any], *, deadline: float) -> Batched:
+    async def submit(self, rows: NDArray[Any], *, deadline: float) -> BatchResult:
         """Run rows [n, ...] and return outputs by name, each [n, ...]; more than `max_rows` rows take several runs.
 
         Raises:
@@ -79,7 +79,7 @@ class MicroBatcher:
             )
         loop = asyncio.get_running_loop()
         items = [
-            _Item(rows[start : start + self._max_rows], deadline, loop.create_future(), loop.time())
+            _QueuedRows(rows[start : start + self._max_rows], deadline, loop.create_future(), loop.time())
             for start in range(0, len(rows), self._max_rows)
         ]
         for item in items:
@@ -95,7 +95,7 @@ class MicroBatcher:
         outputs = (
             {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
         )
-        return Batched(outputs=outputs, queue_seconds=items[0].started_at - items[0].queued_at)
+        return BatchResult(outputs=outputs, queue_seconds=items[0].started_at - items[0].queued_at)
 
     async def close(self) -> None:
         """Stop; waiting callers get `EngineUnavailable`."""
@@ -119,10 +119,10 @@ class MicroBatcher:
             if batch:
                 await self._run(batch)
 
-    def _take(self) -> list[_Item]:
+    def _take(self) -> list[_QueuedRows]:
         """Remove and return the next items that fit into one run; drop cancelled and expired ones."""
         now = asyncio.get_running_loop().time()
-        batch: list[_Item] = []
+        batch: list[_QueuedRows] = []
         room = self._max_rows
         while self._queue and len(self._queue[0].rows) <= room:
             item = self._queue.popleft()
@@ -139,7 +139,7 @@ class MicroBatcher:
             room -= len(item.rows)
         return batch
 
-    async def _run(self, batch: list[_Item]) -> None:
+    async def _run(self, batch: list[_QueuedRows]) -> None:
         rows = np.concatenate([item.rows for item in batch]) if len(batch) > 1 else batch[0].rows
         try:
             outputs = await self._run_batch(rows)
@@ -162,7 +162,7 @@ class MicroBatcher:
             start = stop
 
     @staticmethod
-    def _fail(batch: list[_Item], error: Exception) -> None:
+    def _fail(batch: list[_QueuedRows], error: Exception) -> None:
         for item in batch:
             if not item.future.done():
                 item.future.set_exception(error)

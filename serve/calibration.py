@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from serve.errors import InvalidOption, RequestError
 from serve.options import CalibrateOptions, ClassifyOptions
-from serve.pipeline import Measured, Pipeline, Question, reduced
-from serve.scoring import Scale, Scores
+from serve.pipeline import Pipeline, ResolvedOptions, VideoLogits, reduced
+from serve.scoring import LogitScaling, Scores
 from serve.uploads import ReceivedFile
 from serve.vocabularies import threshold_fit
 from serve.vocabularies.acceptance import Acceptance, Fit
@@ -19,7 +19,7 @@ MAX_LOGIT_BYTES = 2**30  # of all clips
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class CalibrationResult:
     """The result of a calibration, ready to be stored."""
 
     acceptance: Acceptance
@@ -34,46 +34,46 @@ async def calibrate(
     options: CalibrateOptions,
     *,
     deadline: float,
-) -> Fitted:
+) -> CalibrationResult:
     """Measure each clip and fit thresholds; `deadline` in seconds of the event loop's clock.
 
     Raises:
         InvalidOption: labels and clips do not match, or there are too few unknown clips.
         RequestError, ServiceError: a clip cannot be used; names it.
     """
-    known = _places(vocabulary, clips, options)
-    asked = ClassifyOptions(
+    known = _split_indices(vocabulary, clips, options)
+    classify_options = ClassifyOptions(
         vocabulary=vocabulary.reference,
         num_clips=options.num_clips,
         num_crops=options.num_crops,
         function_to_apply=options.function_to_apply,
         model=options.model,
     )
-    async with pipeline.asking(asked) as question:
-        _check_size(question, len(clips), options)
-        measured = await _measured(pipeline, question, clips, asked, deadline=deadline)
+    async with pipeline.resolve(classify_options) as resolved:
+        _check_size(resolved, len(clips), options)
+        measured = await _measure_clips(pipeline, resolved, clips, classify_options, deadline=deadline)
 
-    def score(clip: int, scale: Scale) -> Scores:
-        return reduced(question, measured[clip], scale=scale)
+    def score(clip: int, scale: LogitScaling) -> Scores:
+        return reduced(resolved, measured[clip], scale=scale)
 
     found = await asyncio.to_thread(
         threshold_fit.fit,
         score,
         known,
-        function=question.function,
+        function=resolved.function,
         false_accept_rate=options.false_accept_rate,
         criterion=options.criterion,
         per_label=options.per_label,
     )
     thresholds = {vocabulary.labels[place].label_id: value for place, value in found.label_thresholds.items()}
-    return Fitted(
-        acceptance=_acceptance(question, vocabulary, options, found, known),
+    return CalibrationResult(
+        acceptance=_acceptance(resolved, vocabulary, options, found, known),
         label_thresholds=thresholds,
         found=found,
     )
 
 
-def _places(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: CalibrateOptions) -> list[int]:
+def _split_indices(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: CalibrateOptions) -> list[int]:
     """Return the index of each clip's label, -1 for none."""
     if len(options.labels) != len(clips):
         raise InvalidOption(f"{len(clips)} clips came with {len(options.labels)} labels; each clip needs one label")
@@ -82,9 +82,9 @@ def _places(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: Cali
     return [-1 if label is None else place[find(label).label_id] for label in options.labels]
 
 
-def _check_size(question: Question, num_clips: int, options: CalibrateOptions) -> None:
+def _check_size(resolved: ResolvedOptions, num_clips: int, options: CalibrateOptions) -> None:
     views = options.num_clips * options.num_crops
-    needed = 4 * num_clips * views * len(question.templates) * len(question.phrases)
+    needed = 4 * num_clips * views * len(resolved.templates) * len(resolved.phrases)
     if needed > MAX_LOGIT_BYTES:
         raise InvalidOption(
             f"the logits of {num_clips} clips would take {needed} bytes, {MAX_LOGIT_BYTES} are allowed: "
@@ -94,21 +94,21 @@ def _check_size(question: Question, num_clips: int, options: CalibrateOptions) -
         )
 
 
-async def _measured(
+async def _measure_clips(
     pipeline: Pipeline,
-    question: Question,
+    resolved: ResolvedOptions,
     clips: Sequence[ReceivedFile],
-    asked: ClassifyOptions,
+    classify_options: ClassifyOptions,
     *,
     deadline: float,
-) -> list[Measured]:
+) -> list[VideoLogits]:
     """Measure all clips, a few at a time; the first failure cancels the others."""
     turns = asyncio.Semaphore(CLIPS_AT_ONCE)
 
-    async def one(clip: ReceivedFile) -> Measured:
+    async def one(clip: ReceivedFile) -> VideoLogits:
         async with turns:
             try:
-                return await pipeline.measure(clip.path, question, asked, deadline=deadline)
+                return await pipeline.measure(clip.path, resolved, classify_options, deadline=deadline)
             except RequestError as error:
                 raise type(error)(f"{clip.filename!r}: {error.message}", **error.facts) from error
 
@@ -121,22 +121,22 @@ async def _measured(
 
 
 def _acceptance(
-    question: Question,
+    resolved: ResolvedOptions,
     vocabulary: Vocabulary,
     options: CalibrateOptions,
     found: threshold_fit.Calibration,
     known: Sequence[int],
 ) -> Acceptance:
-    assert question.function != "none", "the options allow softmax and sigmoid"
+    assert resolved.function != "none", "the options allow softmax and sigmoid"
     return Acceptance(
         criterion=found.criterion,
         threshold=found.threshold,
         temperature=found.scale.temperature,
         bias=found.scale.bias,
         fitted=Fit(
-            model=question.runtime.reference,
-            function=question.function,
-            templates=question.templates,
+            model=resolved.runtime.reference,
+            function=resolved.function,
+            templates=resolved.templates,
             num_clips=options.num_clips,
             num_crops=options.num_crops,
             vocabulary_version=vocabulary.version,

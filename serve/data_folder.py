@@ -25,7 +25,7 @@ def database_file(folder: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class StartRecord:
     """The last start of an installation on a folder."""
 
     version: str
@@ -41,13 +41,13 @@ def register_start(folder: Path, *, installation: Path = INSTALLATION, version: 
     folder.mkdir(parents=True, exist_ok=True)
     known = _read(folder / NOTE)
     usage = _describe(known, folder, installation=str(installation), version=version)
-    known[str(installation)] = Start(version=version, started_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    known[str(installation)] = StartRecord(version=version, started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     document = {name: asdict(start) for name, start in known.items()}
     write_atomically(folder / NOTE, json.dumps(document, indent=1, ensure_ascii=False))
     return usage
 
 
-def _describe(known: dict[str, Start], folder: Path, *, installation: str, version: str) -> str:
+def _describe(known: dict[str, StartRecord], folder: Path, *, installation: str, version: str) -> str:
     others = {name: start for name, start in known.items() if name != installation}
     if others:
         name, start = max(others.items(), key=lambda item: item[1].started_at)
@@ -59,11 +59,11 @@ def _describe(known: dict[str, Start], folder: Path, *, installation: str, versi
     return "used before by an unknown installation" if database_file(folder).exists() else "new"
 
 
-def _read(note: Path) -> dict[str, Start]:
+def _read(note: Path) -> dict[str, StartRecord]:
     """Read the recorded installations; none if the file is absent or damaged."""
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
-        return {str(name): Start(**start) for name, start in found.items()}
+        return {str(name): StartRecord(**start) for name, start in found.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError) as error:

@@ -99,7 +99,7 @@ def independent_groups(
     given = [sequence for sequence in (names, digests, declared) if len(sequence)]
     if len({len(sequence) for sequence in given}) > 1:
         raise ValueError(f"one item for each clip is needed, found {', '.join(str(len(each)) for each in given)}")
-    joined = _Union(len(given[0]) if given else 0)
+    joined = _DisjointSets(len(given[0]) if given else 0)
     joined.join_equal([source_of(name) for name in names])
     joined.join_equal([digest or None for digest in digests])
     joined.join_equal([group or None for group in declared])
@@ -124,7 +124,7 @@ def independence(groups: Int64Array, *, digests: Sequence[str | None] = ()) -> I
     )
 
 
-class _Union:
+class _DisjointSets:
     """Sets of clips that were joined."""
 
     def __init__(self, size: int) -> None:

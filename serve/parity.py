@@ -14,7 +14,7 @@ MINUTE_VALUE = 1e-30  # replaces a maximum or a length of zero in a division
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class ArrayDifference:
     """Differences between one array of a runtime and torch's."""
 
     relative_difference: float  # largest difference over largest value
@@ -22,7 +22,7 @@ class Figures:
     largest_difference: float
 
 
-def compare(found: Float32Array, expected: Float32Array) -> Figures:
+def compare(found: Float32Array, expected: Float32Array) -> ArrayDifference:
     """Compare one array with the expected one; a wrong shape or a non-finite value gives the worst figures.
 
     >>> rows = np.array([[1.0, 0.0]], np.float32)
@@ -30,9 +30,9 @@ def compare(found: Float32Array, expected: Float32Array) -> Figures:
     Figures(relative_difference=0.5, lowest_cosine=1.0, largest_difference=1.0)
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
-        return Figures(relative_difference=float("inf"), lowest_cosine=-1.0, largest_difference=float("inf"))
+        return ArrayDifference(relative_difference=float("inf"), lowest_cosine=-1.0, largest_difference=float("inf"))
     largest = float(np.abs(found.astype(np.float64) - expected).max())
-    return Figures(
+    return ArrayDifference(
         relative_difference=largest / max(float(np.abs(expected).max()), MINUTE_VALUE),
         lowest_cosine=float((_unit(found) * _unit(expected)).sum(axis=-1).min()),
         largest_difference=largest,

@@ -36,7 +36,7 @@ from serve.options import ClassifyOptions, FunctionToApply
 from serve.settings import ServeSettings
 from serve.text import prompts
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
-from serve.vocabularies.acceptance import Rule
+from serve.vocabularies.acceptance import AcceptanceRule
 from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of_labels
 from serve.vocabularies.prototypes import Prototypes
@@ -49,23 +49,23 @@ INLINE_SCORES = 100_000  # views x templates x labels; below it, switching to a 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ResolvedOptions:
     """The resolved options of a request: model, labels, templates and the rule that accepts labels."""
 
     runtime: ModelRuntime
     vocabulary: Vocabulary | None
     labels: tuple[str, ...]
     phrases: tuple[str, ...]  # texts compared with the video; by default the labels
-    phrasing: scoring.Phrasing | None
+    phrasing: scoring.PhraseLayout | None
     templates: tuple[str, ...]
     function: FunctionToApply
     prototypes: Prototypes | None  # of the vocabulary's examples
-    rule: Rule
+    rule: AcceptanceRule
     acceptance: AcceptanceFacts | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class VideoLogits:
     """Logits of one video, before scoring."""
 
     logits: Float32Array  # [V, M, P]
@@ -91,42 +91,44 @@ class Pipeline:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        async with self.asking(options) as question:
+        async with self.resolve(options) as resolved:
             measured, warnings = await _together(
-                self.measure(path, question, options, deadline=deadline), _warnings(question)
+                self.measure(path, resolved, options, deadline=deadline), _warnings(resolved)
             )
-        scores, score_ms = await _timed(_reduced(question, measured))
-        accepted = question.rule.accepted(scores)
-        mixture = None if question.prototypes is None else question.prototypes.mixture
+        scores, score_ms = await _timed(_reduced(resolved, measured))
+        accepted = resolved.rule.accepted(scores)
+        mixture = None if resolved.prototypes is None else resolved.prototypes.mixture
         timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
         return Classification(
-            model=_model_facts(question.runtime),
-            notice=question.runtime.contract.notice,
-            vocabulary=None if question.vocabulary is None else question.vocabulary.reference,
-            results=_results(question.labels, scores, accepted, top_k=options.top_k),
+            model=_model_facts(resolved.runtime),
+            notice=resolved.runtime.contract.notice,
+            vocabulary=None if resolved.vocabulary is None else resolved.vocabulary.reference,
+            results=_results(resolved.labels, scores, accepted, top_k=options.top_k),
             none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
-            acceptance=question.acceptance,
+            acceptance=resolved.acceptance,
             examples=None if mixture is None else ExampleFacts(**asdict(mixture)),
             vocabulary_warnings=warnings,
             sampling=_sampling_facts(measured.decoded, options),
             timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
         )
 
-    async def measure(self, path: Path, question: Question, options: ClassifyOptions, *, deadline: float) -> Measured:
+    async def measure(
+        self, path: Path, resolved: ResolvedOptions, options: ClassifyOptions, *, deadline: float
+    ) -> VideoLogits:
         """Compute the logits of the video at `path`.
 
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        runtime = question.runtime
+        runtime = resolved.runtime
         (bank, text_ms), (decoded, decode_ms) = await _together(
-            _timed(runtime.bank.features(question.phrases, question.templates)),
+            _timed(runtime.bank.features(resolved.phrases, resolved.templates)),
             _timed(self._pool.views(path, _view_request(runtime, options))),
         )
         features, engine_ms = await _timed(runtime.engine.encode_video(decoded.views, deadline=deadline))
         logits, score_ms = await _timed(runtime.logits(features, bank))
-        prototypes = question.prototypes
-        return Measured(
+        prototypes = resolved.prototypes
+        return VideoLogits(
             logits=logits,
             example_logits=None if prototypes is None else prototypes.logits(features.for_prototypes),
             decoded=decoded,
@@ -141,16 +143,16 @@ class Pipeline:
         )
 
     @asynccontextmanager
-    async def asking(self, options: ClassifyOptions) -> AsyncIterator[Question]:
+    async def resolve(self, options: ClassifyOptions) -> AsyncIterator[ResolvedOptions]:
         """Resolve names and check labels and templates; the model is not closed inside the block.
 
         Raises:
             UnknownModel, UnknownVocabulary, InvalidVocabulary, InvalidOption: with what is allowed.
         """
         with self._registry.use(options.model) as runtime:
-            yield await self._question(runtime, options)
+            yield await self._resolve(runtime, options)
 
-    async def _question(self, runtime: ModelRuntime, options: ClassifyOptions) -> Question:
+    async def _resolve(self, runtime: ModelRuntime, options: ClassifyOptions) -> ResolvedOptions:
         if options.num_clips > self._limits.max_num_clips:
             raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
         contract = runtime.contract
@@ -172,7 +174,7 @@ class Pipeline:
         if len(templates) > self._limits.max_templates:
             raise InvalidVocabulary(f"{len(templates)} templates, at most {self._limits.max_templates} are allowed")
         rule, acceptance = _rule(vocabulary, runtime, options, templates)
-        return Question(
+        return ResolvedOptions(
             runtime=runtime,
             vocabulary=vocabulary,
             labels=labels,
@@ -200,27 +202,27 @@ class Pipeline:
                 )
 
 
-async def _warnings(question: Question) -> list[VocabularyWarning]:
+async def _warnings(resolved: ResolvedOptions) -> list[VocabularyWarning]:
     """Return warnings about labels of the request that the model does not distinguish."""
-    if question.vocabulary is not None:
+    if resolved.vocabulary is not None:
         return []
-    return await warnings_of_labels(question.labels, question.templates[0], question.runtime)
+    return await warnings_of_labels(resolved.labels, resolved.templates[0], resolved.runtime)
 
 
-async def _reduced(question: Question, measured: Measured) -> scoring.Scores:
+async def _reduced(resolved: ResolvedOptions, measured: VideoLogits) -> scoring.Scores:
     """Compute the scores of labels; large inputs are reduced in a thread."""
     if measured.logits.size <= INLINE_SCORES:
-        return reduced(question, measured, scale=question.rule.scale)
-    return await asyncio.to_thread(reduced, question, measured, scale=question.rule.scale)
+        return reduced(resolved, measured, scale=resolved.rule.scale)
+    return await asyncio.to_thread(reduced, resolved, measured, scale=resolved.rule.scale)
 
 
-def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> scoring.Scores:
+def reduced(resolved: ResolvedOptions, measured: VideoLogits, *, scale: scoring.LogitScaling) -> scoring.Scores:
     """Reduce measured logits to scores of labels under a scale."""
     return scoring.reduce_logits(
         measured.logits,
-        question.runtime.contract.scoring,
-        function=question.function,
-        phrasing=question.phrasing,
+        resolved.runtime.contract.scoring,
+        function=resolved.function,
+        phrasing=resolved.phrasing,
         example_logits=measured.example_logits,
         scale=scale,
     )
@@ -228,11 +230,11 @@ def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> 
 
 def _rule(
     vocabulary: Vocabulary | None, runtime: ModelRuntime, options: ClassifyOptions, templates: Sequence[str]
-) -> tuple[Rule, AcceptanceFacts | None]:
+) -> tuple[AcceptanceRule, AcceptanceFacts | None]:
     """Return the acceptance rule and its description in the answer; a threshold of the request takes precedence."""
     function = options.chosen_function(runtime.contract.scoring.activation)
     own = None if vocabulary is None else vocabulary.acceptance
-    rule, facts = Rule(), None
+    rule, facts = AcceptanceRule(), None
     if vocabulary is not None and own is not None:
         obstacle = own.obstacle(model=runtime.reference, function=function, templates=templates)
         caveats = own.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
@@ -248,7 +250,7 @@ def _rule(
     elif vocabulary is not None and function != "none":
         rule = vocabulary.rule()  # thresholds of labels alone
     if options.threshold is not None:
-        rule = Rule(thresholds=options.threshold, scale=rule.scale)
+        rule = AcceptanceRule(thresholds=options.threshold, scale=rule.scale)
     return rule, facts
 
 

@@ -14,7 +14,7 @@ from serve.contract import PhraseRule, ScoringContract
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phrasing:
+class PhraseLayout:
     """Which columns of a bank [M, P, D] belong to which label: phrases per label in order, then P - sum(counts) rivals.
 
     Rivals are phrases for "none of the labels"; each rival competes as a separate class.
@@ -35,14 +35,14 @@ class Phrasing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class LogitScaling:
     """Calibration of logits: score = function((logit - bias) / temperature)."""
 
     temperature: float = 1.0
     bias: float = 0.0
 
 
-PLAIN = Scale()
+PLAIN = LogitScaling()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +165,10 @@ def logits_of(video_features: Float32Array, bank: Float32Array, contract: Scorin
     return logits.reshape(-1, num_templates, num_labels)
 
 
-def label_logits(logits: Float32Array, phrasing: Phrasing) -> Float32Array:
+def label_logits(logits: Float32Array, phrasing: PhraseLayout) -> Float32Array:
     """Logits of phrases [V, M, P] -> of labels and rivals [V, M, K + R], by the best or the mean of a label.
 
-    >>> phrasing = Phrasing(counts=(2, 1), rule="best")  # two labels, then one rival
+    >>> phrasing = PhraseLayout(counts=(2, 1), rule="best")  # two labels, then one rival
     >>> label_logits(np.array([[[1.0, 3.0, 2.0, 0.0]]], np.float32), phrasing).tolist()
     [[[3.0, 2.0, 0.0]]]
     """
@@ -188,9 +188,9 @@ def reduce_logits(
     contract: ScoringContract,
     *,
     function: str,
-    phrasing: Phrasing | None = None,
+    phrasing: PhraseLayout | None = None,
     example_logits: Float32Array | None = None,
-    scale: Scale = PLAIN,
+    scale: LogitScaling = PLAIN,
 ) -> Scores:
     """Logits [V, M, P] -> scores of each label by the contract's view rule; without `phrasing` each column is a label.
 
@@ -217,7 +217,7 @@ def reduce_logits(
     return Scores(scores=scores[:num_labels], logits=mean_logits, cosines=cosines, rival_score=rival_score)
 
 
-def _scaled(logits: Float32Array, scale: Scale) -> Float32Array:
+def _scaled(logits: Float32Array, scale: LogitScaling) -> Float32Array:
     if scale == PLAIN:
         return logits
     scaled: Float32Array = (logits - np.float32(scale.bias)) / np.float32(scale.temperature)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Readiness:
+class StartupStatus:
     """Completed steps of the start, in order; `fault` is the reason if it failed."""
 
     done: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Service:
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.readiness = Readiness()
+        self.readiness = StartupStatus()
         self.pool = DecodePool(settings.decode)
         self.registry = ModelRegistry(settings)
         self._database: Database | None = None

@@ -72,7 +72,7 @@ DECODING = [
     "video/decoder",
     "video/ebml",
     "video/exif",
-    "video/feed",
+    "video/parameter_sets",
     "video/identify",
     "video/boxes",
     "video/jpeg",

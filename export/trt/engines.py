@@ -19,7 +19,7 @@ from export.trt.sidecar import Machine, Sidecar, check_engine, onnx_hashes, side
 from export.verification import read_golden
 from serve.contract import GraphContract, ModelContract
 from serve.files import file_sha256
-from serve.parity import FULL_PRECISION_TOLERANCE, HALF_PRECISION_COSINE, Figures, compare
+from serve.parity import FULL_PRECISION_TOLERANCE, HALF_PRECISION_COSINE, ArrayDifference, compare
 from serve.repository import verify_files
 
 Part = Literal["text", "video"]
@@ -154,7 +154,7 @@ def _build(target: EngineTarget, golden: Mapping[str, NDArray[Any]], *, machine:
     write_sidecar(target.plan, sidecar)
 
 
-def require_figures(file: str, figures: Mapping[str, Figures], *, precision: Precision) -> None:
+def require_figures(file: str, figures: Mapping[str, ArrayDifference], *, precision: Precision) -> None:
     """Hold a plan's features against the rule of its precision.
 
     Raises:

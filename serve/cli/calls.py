@@ -64,7 +64,7 @@ OptionalServer = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class ApiRequest:
     """One request, to be sent or printed."""
 
     method: str

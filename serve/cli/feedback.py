@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
 from serve.cli.parameters import Yes, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Corrected clips that a running server keeps for training.")
@@ -22,7 +22,7 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
     token = None
     while True:
         query = "?page_size=1000" + (f"&page_token={token}" if token else "")
-        page = Call(method="GET", url=f"{_url(server)}{query}").answer("feedback", "next_page_token")
+        page = ApiRequest(method="GET", url=f"{_url(server)}{query}").answer("feedback", "next_page_token")
         if token is None:
             used = f"{page['num_clips']} of {page['max_clips']} clips, {page['num_bytes']} of {page['max_bytes']} bytes"
             typer.echo(used)
@@ -48,7 +48,7 @@ def send(
     """Send a clip with its right label."""
     given = {"vocabulary": vocabulary, "predicted": predicted, "request_id": request_id, "note": note}
     fields = {"label": label, **{name: value for name, value in given.items() if value is not None}}
-    call = Call(method="POST", url=_url(server), files=[("video", clip)], fields=fields)
+    call = ApiRequest(method="POST", url=_url(server), files=[("video", clip)], fields=fields)
     if print_curl:
         typer.echo(call.curl())
         return
@@ -68,7 +68,7 @@ def remove(
     if not print_curl:
         confirm(f"Erase {', '.join(ids)} on {server}?", is_given=yes)
     for feedback_id in ids:
-        call = Call(method="DELETE", url=f"{_url(server)}/{quote(feedback_id, safe='')}")
+        call = ApiRequest(method="DELETE", url=f"{_url(server)}/{quote(feedback_id, safe='')}")
         if print_curl:
             typer.echo(call.curl())
             continue

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
 from serve.extras import require_extra
 from serve.repository import ModelReference
 
@@ -80,7 +80,7 @@ def _export(words: Sequence[str], *, served_as: str, repository: Path) -> None:
 @app.command("list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
     """List the versions on disk: which are active, on which engine, and why others cannot be."""
-    found = Call(method="GET", url=_url(server)).answer("models", "aliases")
+    found = ApiRequest(method="GET", url=_url(server)).answer("models", "aliases")
     for item in found["models"]:
         state = item.get("engine") or item.get("fault") or "not loaded"
         typer.echo(f"{item['name']}@{item['version']}\t{'active' if item['active'] else '-'}\t{state}")
@@ -119,7 +119,7 @@ def rollback(
 
 def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> None:
     headers = {"Content-Type": "application/json", "Prefer": f"wait={wait:g}"}
-    call = Call(method="POST", url=url, headers=headers, body=json.dumps(given).encode())
+    call = ApiRequest(method="POST", url=url, headers=headers, body=json.dumps(given).encode())
     if print_curl:
         typer.echo(call.curl())
         return

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, Call, PrintCurl, Server
+from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
 from serve.cli.parameters import Yes, confirm
 from serve.errors import ActserveError
 from serve.extras import require_extra
@@ -37,7 +37,7 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
     token = None
     while True:
         query = f"?page_token={token}" if token else ""
-        page = Call(method="GET", url=f"{_base(server)}{query}").answer("vocabularies", "next_page_token")
+        page = ApiRequest(method="GET", url=f"{_base(server)}{query}").answer("vocabularies", "next_page_token")
         for item in page["vocabularies"]:
             typer.echo(f"{item['name']}@{item['version']}\t{item['num_labels']} labels\t{item['description']}")
         token = page["next_page_token"]
@@ -55,7 +55,7 @@ def show(
 ) -> None:
     """Print a vocabulary, NAME or NAME@VERSION: its labels, one per line, or a file that `put` accepts."""
     url = f"{_url(server, name)}:export?format={quote(file_format)}"
-    typer.echo(Call(method="GET", url=url).send().text, nl=False)
+    typer.echo(ApiRequest(method="GET", url=url).send().text, nl=False)
 
 
 @app.command()
@@ -80,7 +80,7 @@ def put(
     condition = {"If-None-Match": "*"} if current is None else {"If-Match": current}
     query = "?split_names=true" if split_names else ""
     headers = {"Content-Type": media_type, **condition, **_common(author, wait)}
-    call = Call(method="PUT", url=f"{_url(server, name)}{query}", headers=headers, body=file)
+    call = ApiRequest(method="PUT", url=f"{_url(server, name)}{query}", headers=headers, body=file)
     _change(call, print_curl=print_curl)
 
 
@@ -137,7 +137,7 @@ def rename(
 @app.command()
 def history(name: Name, server: Server = DEFAULT_SERVER) -> None:
     """List versions, newest first: time, labels, author, note."""
-    call = Call(method="GET", url=f"{_url(server, name)}/versions?page_size=1000")
+    call = ApiRequest(method="GET", url=f"{_url(server, name)}/versions?page_size=1000")
     for item in call.answer("versions")["versions"]:
         facts = "\t".join((item["created_at"], f"{item['num_labels']} labels", item["author"], item["note"]))
         typer.echo(f"{name}@{item['version']}\t{facts}")
@@ -151,7 +151,7 @@ def diff(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Print the differences between two versions."""
-    found = Call(method="GET", url=f"{_url(server, name)}:diff?from={old}&to={new}").answer("added", "removed")
+    found = ApiRequest(method="GET", url=f"{_url(server, name)}:diff?from={old}&to={new}").answer("added", "removed")
     lines = [f"- {label}" for label in found["removed"]] + [f"+ {label}" for label in found["added"]]
     lines += [f"~ {before} -> {after}" for before, after in found["renamed"]]
     lines += [f"~ {label}: other phrases" for label in found["changed"]] + [f"~ {item}" for item in found["fields"]]
@@ -176,7 +176,7 @@ def rollback(
 @app.command()
 def delete(name: Name, yes: Yes = False, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
     """Delete a vocabulary with its history and example clips; this cannot be undone."""
-    call = Call(method="DELETE", url=_url(server, name), headers={"If-Match": _required(server, name)})
+    call = ApiRequest(method="DELETE", url=_url(server, name), headers={"If-Match": _required(server, name)})
     if print_curl:
         typer.echo(call.curl())
         return
@@ -192,7 +192,7 @@ def list_examples(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """List example clips, one per line: label, example_id, file name."""
-    found = Call(method="GET", url=_url(server, name)).answer("labels")["labels"]
+    found = ApiRequest(method="GET", url=_url(server, name)).answer("labels")["labels"]
     for item in found if label is None else [_label(server, name, label)]:
         for example in item["examples"]:
             typer.echo(f"{item['name']}\t{example['example_id']}\t{example['filename']}")
@@ -211,7 +211,7 @@ def add_examples(
     """Add example clips to a label."""
     headers = {"If-Match": _required(server, name), **_common(author, wait)}
     url = f"{_url(server, name)}/labels/{_label(server, name, label)['label_id']}/examples"
-    call = Call(method="POST", url=url, headers=headers, files=[("video", clip) for clip in clips])
+    call = ApiRequest(method="POST", url=url, headers=headers, files=[("video", clip) for clip in clips])
     _change(call, print_curl=print_curl)
 
 
@@ -229,7 +229,7 @@ def remove_examples(
     url = f"{_url(server, name)}/labels/{_label(server, name, label)['label_id']}/examples"
     headers = {"If-Match": _required(server, name), **_common(author, wait)}
     _change(
-        Call(method="DELETE", url=url if example is None else f"{url}/{quote(example)}", headers=headers),
+        ApiRequest(method="DELETE", url=url if example is None else f"{url}/{quote(example)}", headers=headers),
         print_curl=print_curl,
     )
 
@@ -271,7 +271,7 @@ def calibrate(
         "per_label": per_label, "dry_run": dry_run,
         **({"function_to_apply": function} if function else {}), **({"criterion": criterion} if criterion else {}),
     }  # fmt: skip
-    call = Call(
+    call = ApiRequest(
         method="POST",
         url=f"{_url(server, name)}:calibrate",
         headers={"If-Match": _required(server, name), **_common(author, wait)},
@@ -338,7 +338,7 @@ def _number(value: float | None) -> str:
 
 def _label(server: str, name: str, key: str) -> dict[str, Any]:
     """Return a label of the current version of a vocabulary, by name or label_id."""
-    for label in Call(method="GET", url=_url(server, name)).answer("labels")["labels"]:
+    for label in ApiRequest(method="GET", url=_url(server, name)).answer("labels")["labels"]:
         if key in (label["label_id"], label["name"]):
             found: dict[str, Any] = label
             return found
@@ -350,16 +350,16 @@ def _patch(server: str, name: str, document: Mapping[str, Any], *, author: str, 
     _change(_with(call, _common(author, wait)), print_curl=print_curl)
 
 
-def _json_call(method: str, url: str, document: Mapping[str, Any], etag: str) -> Call:
+def _json_call(method: str, url: str, document: Mapping[str, Any], etag: str) -> ApiRequest:
     body = json.dumps(document, ensure_ascii=False).encode()
-    return Call(method=method, url=url, headers={"Content-Type": "application/json", "If-Match": etag}, body=body)
+    return ApiRequest(method=method, url=url, headers={"Content-Type": "application/json", "If-Match": etag}, body=body)
 
 
-def _with(call: Call, headers: Mapping[str, str]) -> Call:
-    return Call(method=call.method, url=call.url, headers={**call.headers, **headers}, body=call.body)
+def _with(call: ApiRequest, headers: Mapping[str, str]) -> ApiRequest:
+    return ApiRequest(method=call.method, url=call.url, headers={**call.headers, **headers}, body=call.body)
 
 
-def _change(call: Call, *, print_curl: bool) -> None:
+def _change(call: ApiRequest, *, print_curl: bool) -> None:
     """Send a change and print its result."""
     if print_curl:
         typer.echo(call.curl())
@@ -376,7 +376,7 @@ def _common(author: str, wait: float) -> dict[str, str]:
 def _etag(server: str, name: str) -> str | None:
     """Return the ETag of the newest version of a vocabulary; None if it does not exist."""
     try:
-        return str(Call(method="GET", url=_url(server, name)).send().headers["etag"])
+        return str(ApiRequest(method="GET", url=_url(server, name)).send().headers["etag"])
     except ActserveError as error:
         if error.facts.get("status") == 404:
             return None

@@ -43,7 +43,7 @@ class ParityFigures:
     is_passed: bool
 
 
-class Towers(Protocol):
+class CheckedEngine(Protocol):
     """The part of an engine that the check needs."""
 
     contract: ModelContract
@@ -59,7 +59,9 @@ class Towers(Protocol):
         """See `Engine`."""
 
 
-async def check_parity(engine: Towers, repository: Path, *, cache_dir: Path, runtime: str | None) -> ParityFigures:
+async def check_parity(
+    engine: CheckedEngine, repository: Path, *, cache_dir: Path, runtime: str | None
+) -> ParityFigures:
     """Run the parity clips, or return the cached result for the same files, processor and runtime.
 
     With `runtime` None nothing is cached.
@@ -88,13 +90,13 @@ async def check_parity(engine: Towers, repository: Path, *, cache_dir: Path, run
     return figures
 
 
-def is_parity_remembered(engine: Towers, *, cache_dir: Path, runtime: str | None) -> bool:
+def is_parity_remembered(engine: CheckedEngine, *, cache_dir: Path, runtime: str | None) -> bool:
     """Return whether `check_parity` has a cached result, so that the engine need not be started for it."""
     memory = _memory(engine, cache_dir, runtime)
     return memory is not None and _remembered(memory) is not None
 
 
-async def measure_parity(engine: Towers, path: Path) -> ParityFigures:
+async def measure_parity(engine: CheckedEngine, path: Path) -> ParityFigures:
     """Run the stored clips and tokens through the engine and compare with the stored features."""
     with np.load(path, allow_pickle=False) as stored:
         golden = {name: stored[name] for name in stored.files}
@@ -126,7 +128,7 @@ async def measure_parity(engine: Towers, path: Path) -> ParityFigures:
 
 
 async def _logits(
-    engine: Towers, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
+    engine: CheckedEngine, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
 ) -> tuple[Float32Array, Float32Array]:
     """Return (found, golden) logits [n, r] of every stored clip and every stored prompt."""
     if "logits" in golden:
@@ -142,11 +144,11 @@ def _rule(label: str) -> str:
     return f"a relative difference of at most {FULL_PRECISION_TOLERANCE:.0e} and the same top-1"
 
 
-def _memory(engine: Towers, cache_dir: Path, runtime: str | None) -> Path | None:
+def _memory(engine: CheckedEngine, cache_dir: Path, runtime: str | None) -> Path | None:
     return None if runtime is None else cache_dir / "parity" / f"{_key(engine, runtime)}.json"
 
 
-def _key(engine: Towers, runtime: str) -> str:
+def _key(engine: CheckedEngine, runtime: str) -> str:
     facts = [contract_document(engine.contract)["graphs"], engine.contract.parity_file.sha256]
     text = json.dumps([facts, engine.contract.scoring.logit_scale, engine.label, runtime, processor()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

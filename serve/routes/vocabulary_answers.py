@@ -11,7 +11,7 @@ from serve.contract import PhraseRule
 from serve.problems import problem_responses
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.catalogue import Catalogue
-from serve.vocabularies.changes import Difference
+from serve.vocabularies.changes import VocabularyDifference
 from serve.vocabularies.encoder import EncodingProgress
 from serve.vocabularies.faults import Fault
 from serve.vocabularies.gateway import GatewayVocabularies
@@ -140,7 +140,7 @@ class VersionDifference(BaseModel):
     fields: list[str] = Field(description="Other members that differ.")
 
     @classmethod
-    def of(cls, name: str, *, old: int, new: int, found: Difference) -> "VersionDifference":
+    def of(cls, name: str, *, old: int, new: int, found: VocabularyDifference) -> "VersionDifference":
         """Return the answer for a difference."""
         return cls.model_validate({"name": name, "from": old, "to": new, **asdict(found)})
 

@@ -124,15 +124,15 @@ def pad_rows(rows: Sequence[Sequence[int]], *, pad_id: int, length: int | None =
 
 def clean(text: str) -> str:
     """CLIP's cleaning: repaired Unicode, HTML entities twice, one space between words, lower case."""
-    return regex.sub(r"\s+", " ", _mended(text)).strip().lower()
+    return regex.sub(r"\s+", " ", _fixed_text(text)).strip().lower()
 
 
 def canonicalize(text: str) -> str:
     """SigLIP's cleaning: repaired Unicode as for CLIP, then no punctuation, lower case, one space between words."""
-    return " ".join(_mended(text).replace("_", " ").translate(PUNCTUATION).lower().split())
+    return " ".join(_fixed_text(text).replace("_", " ").translate(PUNCTUATION).lower().split())
 
 
-def _mended(text: str) -> str:
+def _fixed_text(text: str) -> str:
     if text.isascii() and text.isprintable() and "&" not in text:  # nothing there that could be broken
         return text.strip()
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
@@ -140,7 +140,7 @@ def _mended(text: str) -> str:
 
 def collapse_whitespace(text: str) -> str:
     """open_clip's cleaning in front of Hugging Face tokenizers: repaired as CLIP's, one space between words."""
-    return " ".join(_mended(text).split())
+    return " ".join(_fixed_text(text).split())
 
 
 CLEANINGS: dict[str, Callable[[str], str]] = {

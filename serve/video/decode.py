@@ -13,7 +13,7 @@ import numpy as np
 from serve.arrays import Int64Array, UInt8Array
 from serve.video.border import translated
 from serve.video.decode_pillow import PillowVideo
-from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take
+from serve.video.decode_pyav import Choose, DecodedFrames, PyavVideo, Take
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
@@ -35,7 +35,7 @@ def open_video(path: Path, settings: DecodeSettings) -> Video:
         return PillowVideo(path, kind, settings) if kind.is_pillow else PyavVideo(path, settings)
 
 
-def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
     """Decode the frames that `choose` selects with the configured decoder, and keep the result of `take` for each."""
     with translated():
         return _DECODERS[settings.decoder](video, choose, take=take, settings=settings)
@@ -94,13 +94,13 @@ def _wanted(num_frames: int, request: ViewRequest) -> Int64Array:
     return clip_indices(sampling.rule, num_frames, num_segments=sampling.num_segments, num_clips=request.num_clips)
 
 
-def _fill_(views: UInt8Array, reading: Reading, *, num_clips: int) -> None:
+def _fill_(views: UInt8Array, reading: DecodedFrames, *, num_clips: int) -> None:
     for clip, row in enumerate(reading.indices):
         for segment, index in enumerate(row):
             views[clip::num_clips, segment] = reading.kept[int(index)]  # [num_crops, 3, S, S]
 
 
-def _metadata(video: Video, reading: Reading, shown_size: tuple[int, int]) -> VideoMetadata:
+def _metadata(video: Video, reading: DecodedFrames, shown_size: tuple[int, int]) -> VideoMetadata:
     timeline = reading.timeline
     return VideoMetadata(
         num_frames=timeline.num_frames,
@@ -115,14 +115,14 @@ def _metadata(video: Video, reading: Reading, shown_size: tuple[int, int]) -> Vi
     )
 
 
-def _read_with_own_decoder(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def _read_with_own_decoder(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
     return video.read(choose, take)
 
 
-def _read_with_decord(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def _read_with_decord(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
     from serve.video import decode_decord  # loads a second FFmpeg, so only if it is configured
 
     return decode_decord.read(video, choose, take=take, settings=settings)
 
 
-_DECODERS: dict[str, Callable[..., Reading]] = {"pyav": _read_with_own_decoder, "decord": _read_with_decord}
+_DECODERS: dict[str, Callable[..., DecodedFrames]] = {"pyav": _read_with_own_decoder, "decord": _read_with_decord}

@@ -38,12 +38,12 @@ class ChildLost(Exception):
         self.reason = reason
 
 
-class ChildGone(Exception):
+class ChildExited(Exception):
     """The child died before the request; the file is not the cause."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class JobResult:
     """The return value of a job and the arrays it sent."""
 
     value: Any
@@ -84,7 +84,7 @@ class DecodeChild:
         *,
         choose: Choose | None = None,
         descriptors: Sequence[int] = (),
-    ) -> Answer:
+    ) -> JobResult:
         """Run a job `module:function` in the child within the deadline of the settings.
 
         `choose` maps a number of frames to the wanted indices; it may be called again with another number.
@@ -135,12 +135,12 @@ class DecodeChild:
             document, _, _ = receive_json(self._channel, ends=ends)
         except (ChannelClosed, TimeoutError) as error:
             self.kill()
-            raise ChildGone from error
+            raise ChildExited from error
         if document.get("kind") != "started":
             self.kill()
-            raise ChildGone
+            raise ChildExited
 
-    def _answer(self, choose: Choose | None, ends: float) -> Answer:
+    def _answer(self, choose: Choose | None, ends: float) -> JobResult:
         arrays: list[UInt8Array] = []
         while True:
             document, num_payload, _ = receive_json(self._channel, ends=ends)
@@ -153,7 +153,7 @@ class DecodeChild:
             elif kind in ("error", "os_error"):
                 raise self._error(document)
             elif kind == "done":
-                return Answer(document.get("value"), arrays)
+                return JobResult(document.get("value"), arrays)
             else:
                 raise ProtocolError(f"a message has the unknown kind {str(kind)[:20]!r}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from serve.arrays import UInt8Array
 from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.decode_pillow import PillowVideo
-from serve.video.decode_pyav import Choose, PyavVideo, Reading, Take, within
+from serve.video.decode_pyav import Choose, DecodedFrames, PyavVideo, Take, within
 from serve.video.limits import DecodeSettings
 from serve.video.pictures import is_quarter_turn
 from serve.video.streams import track_facts
@@ -23,7 +23,7 @@ from serve.video.streams import track_facts
 CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 
 
-def read(video: PyavVideo | PillowVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> Reading:
+def read(video: PyavVideo | PillowVideo, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
     """Decode the frames that `choose` selects with decord, and keep the result of `take` for each.
 
     Raises:
@@ -46,7 +46,7 @@ def read(video: PyavVideo | PillowVideo, choose: Choose, *, take: Take, settings
         kept: dict[int, Any] = {int(i): take(_picture(reader, int(i))) for i in np.unique(indices)}
     except (decord.DECORDError, RuntimeError) as error:
         raise UndecodableVideo("decord cannot decode this video; the pyav decoder may") from error
-    return Reading(timeline, indices, kept)
+    return DecodedFrames(timeline, indices, kept)
 
 
 def _refuse_other_track(video: PyavVideo) -> None:

@@ -16,8 +16,8 @@ from PIL import AvifImagePlugin, Image, ImageOps
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import PictureTooLarge, UndecodableVideo, VideoTooLong
 from serve.video.border import is_exhaustion
-from serve.video.decode_pyav import Choose, Reading, Take, within
-from serve.video.identify import Kind
+from serve.video.decode_pyav import Choose, DecodedFrames, Take, within
+from serve.video.identify import FileKind
 from serve.video.limits import DecodeSettings
 from serve.video.memory import is_memory_short
 from serve.video.metadata import Timeline
@@ -39,7 +39,7 @@ _NO_DELAY_MS = 100  # duration of a frame without a delay in browsers, and in FF
 class PillowVideo:
     """One opened picture or animation; `read` returns its frames."""
 
-    def __init__(self, path: Path, kind: Kind, settings: DecodeSettings) -> None:
+    def __init__(self, path: Path, kind: FileKind, settings: DecodeSettings) -> None:
         self.path = path
         self.is_still = kind.is_still
         self._settings = settings
@@ -58,7 +58,7 @@ class PillowVideo:
         """Return the times of the frames; this decodes all of them."""
         return self._pass(set(), np.copy)[1]
 
-    def read(self, choose: Choose, take: Take) -> Reading:
+    def read(self, choose: Choose, take: Take) -> DecodedFrames:
         """Decode all frames in order and keep the result of `take` for those that `choose` selects.
 
         Raises:
@@ -69,7 +69,7 @@ class PillowVideo:
         indices = within(choose(timeline.num_frames), timeline.num_frames)
         if missing := _distinct(indices) - kept.keys():  # the file is truncated
             kept |= self._pass(missing, take)[0]
-        return Reading(timeline, indices, {index: kept[index] for index in _distinct(indices)})
+        return DecodedFrames(timeline, indices, {index: kept[index] for index in _distinct(indices)})
 
     def _pass(self, wanted: set[int], take: Take) -> tuple[dict[int, Any], Timeline]:
         kept: dict[int, Any] = {}

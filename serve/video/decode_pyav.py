@@ -28,9 +28,9 @@ from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
 from serve.video.packet_index import PacketIndex, index_packets, packets
-from serve.video.plan import Plan, make_plan
+from serve.video.plan import DecodePlan, make_plan
 from serve.video.streams import open_container
-from serve.video.times import Clock
+from serve.video.times import TimestampConverter
 from serve.video.tracks import choose_stream
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; with more, most of the picture would be concealment
@@ -41,7 +41,7 @@ Fed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodedFrames:
     """The kept values of the wanted frames by frame index, and the times of all frames."""
 
     timeline: Timeline
@@ -61,7 +61,7 @@ class _PlanFailedError(Exception):
 
 
 @dataclass
-class _Pass:
+class _DecodePass:
     """Result of decoding everything in order."""
 
     kept: dict[int, Any] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class PyavVideo:
             self.codec = stream.codec_context.codec.name
             self.canonical_codec = stream.codec_context.codec.canonical_name
             rate = stream.average_rate or stream.guessed_rate
-            self._clock = Clock(
+            self._clock = TimestampConverter(
                 container=self.container,
                 time_base=float(stream.time_base) if stream.time_base else 0.0,
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
@@ -110,7 +110,7 @@ class PyavVideo:
             return self._timeline(list(self._plan.order))
         return self._timeline(self._pass(set(), _keep_nothing).shown)
 
-    def read(self, choose: Choose, take: Take) -> Reading:
+    def read(self, choose: Choose, take: Take) -> DecodedFrames:
         """Decode the frames that `choose` selects and keep the result of `take` for each.
 
         `take` gets each frame at most once per pass; `choose` may be called again if the true number of frames differs
@@ -132,7 +132,7 @@ class PyavVideo:
             )
         return reading
 
-    def _read(self, choose: Choose, take: Take) -> Reading:
+    def _read(self, choose: Choose, take: Take) -> DecodedFrames:
         if self._plan is not None:
             try:
                 return self._read_planned(self._plan, choose, take)
@@ -142,7 +142,7 @@ class PyavVideo:
 
     # planned decoding -----------------------------------------------------------------------------------------------
 
-    def _checked_plan(self) -> Plan | None:
+    def _checked_plan(self) -> DecodePlan | None:
         """Make the plan; the frames of its head are counted by decoding them."""
         plan = make_plan(self.index, self.container)
         if plan is None or not plan.head:
@@ -156,7 +156,7 @@ class PyavVideo:
             self.index.entries[position].is_shown &= position in seen
         return make_plan(self.index, self.container)
 
-    def _read_planned(self, plan: Plan, choose: Choose, take: Take) -> Reading:
+    def _read_planned(self, plan: DecodePlan, choose: Choose, take: Take) -> DecodedFrames:
         num_frames = len(plan.order)
         indices = within(choose(num_frames), num_frames)
         wanted = [plan.order[index] for index in np.unique(indices).tolist()]
@@ -184,9 +184,11 @@ class PyavVideo:
             raise _PlanFailedError
         by_index = {plan.rank[position]: value for position, value in kept.items()}
         corrupt = frozenset(plan.rank[position] for position in damaged)
-        return Reading(self._timeline(list(plan.order)), indices, by_index, corrupt_indices=corrupt)
+        return DecodedFrames(self._timeline(list(plan.order)), indices, by_index, corrupt_indices=corrupt)
 
-    def _read_damaged(self, plan: Plan, run: range, wanted: set[int], take: Take, damaged: set[int]) -> dict[int, Any]:
+    def _read_damaged(
+        self, plan: DecodePlan, run: range, wanted: set[int], take: Take, damaged: set[int]
+    ) -> dict[int, Any]:
         """Decode a run with errors; add the packets of its damaged frames to `damaged`."""
         with self._decoder(is_strict=False) as decoder:
             feed = _all_of(self._stored([run]))
@@ -194,7 +196,7 @@ class PyavVideo:
             damaged |= decoder.damaged & wanted
         return kept
 
-    def _taken(self, decoder: Decoder, plan: Plan, feed: Fed, wanted: set[int], take: Take) -> dict[int, Any]:
+    def _taken(self, decoder: Decoder, plan: DecodePlan, feed: Fed, wanted: set[int], take: Take) -> dict[int, Any]:
         """Decode a run; return the kept values of its wanted frames by packet, after checking their order."""
         kept: dict[int, Any] = {}
         latest = -1
@@ -227,7 +229,7 @@ class PyavVideo:
 
     # decoding in order ----------------------------------------------------------------------------------------------
 
-    def _read_in_order(self, choose: Choose, take: Take) -> Reading:
+    def _read_in_order(self, choose: Choose, take: Take) -> DecodedFrames:
         guess = self.index.num_shown
         wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
         found = self._pass(wanted, take)
@@ -249,9 +251,9 @@ class PyavVideo:
         timeline = self._timeline(found.shown)
         self._refuse_long(timeline)
         corrupt = frozenset(index for index in needed if found.shown[index] in found.damaged)
-        return Reading(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, corrupt)
+        return DecodedFrames(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, corrupt)
 
-    def _pass(self, wanted: set[int], take: Take) -> _Pass:
+    def _pass(self, wanted: set[int], take: Take) -> _DecodePass:
         """Decode everything once.
 
         Raises:
@@ -267,8 +269,8 @@ class PyavVideo:
             )
         return found
 
-    def _pass_with(self, wanted: set[int], take: Take, *, is_strict: bool) -> _Pass:
-        found = _Pass()
+    def _pass_with(self, wanted: set[int], take: Take, *, is_strict: bool) -> _DecodePass:
+        found = _DecodePass()
         everything = [range(len(self.index.entries))]
         with self._decoder(is_strict=is_strict) as decoder:
             for frame in _frames(decoder, _all_of(self._stored(everything))):
@@ -303,7 +305,7 @@ class PyavVideo:
 
 
 def _planned_feed(
-    plan: Plan, index: PacketIndex, run: range, stored: Iterable[tuple[int, av.Packet]], wanted: set[int]
+    plan: DecodePlan, index: PacketIndex, run: range, stored: Iterable[tuple[int, av.Packet]], wanted: set[int]
 ) -> Fed:
     """Yield the packets of a run to decode, and whether the decoder may skip each.
 

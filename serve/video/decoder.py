@@ -14,10 +14,10 @@ import av.logging
 
 from serve.arrays import UInt8Array
 from serve.video.border import is_exhaustion, is_exhaustion_message
-from serve.video.feed import Feed
 from serve.video.limits import DecodeSettings
 from serve.video.memory import is_memory_short
 from serve.video.packet_index import PacketIndex
+from serve.video.parameter_sets import ParameterSetFeeder
 from serve.video.pictures import PictureConverter
 from serve.video.streams import silence_library
 
@@ -40,7 +40,7 @@ class Decoder:
     ) -> None:
         self._converter = PictureConverter(settings)
         self._index = index
-        self._feed = Feed(index)
+        self._feed = ParameterSetFeeder(index)
         self.is_strict = is_strict
         self._damage: list[range] = []  # packets from an error to the next access point
         self.damaged: set[int] = set()  # positions whose frames depend on corrupt data

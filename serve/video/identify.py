@@ -24,7 +24,7 @@ ALLOWED = (
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """How to read a file."""
 
     demuxer: str | None = None  # FFmpeg's name of the required demuxer; None: FFmpeg chooses an allowed one
@@ -85,7 +85,7 @@ _PICTURE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc"
 _FFMPEG_ITEMS = {b"hvc1", b"hev1"}  # types of HEIF items that FFmpeg decodes alone
 
 
-def identify(path: Path) -> Kind:
+def identify(path: Path) -> FileKind:
     """Return how to read the file.
 
     Raises:
@@ -107,7 +107,7 @@ def identify(path: Path) -> Kind:
             return kind
     if _is_text(head):
         raise UnsupportedMedia(f"this is a text file; {ALLOWED}")
-    return Kind(name=_name_in(_CONTAINERS, head))
+    return FileKind(name=_name_in(_CONTAINERS, head))
 
 
 def _name_in(table: tuple[tuple[bytes, str], ...], head: bytes) -> str | None:
@@ -140,29 +140,29 @@ def _has_no_controls(head: bytes, encoding: str) -> bool:
 # pictures -----------------------------------------------------------------------------------------------------------
 
 
-def _picture(head: bytes, stream: BinaryIO, size: int) -> Kind | None:
+def _picture(head: bytes, stream: BinaryIO, size: int) -> FileKind | None:
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         if _is_animated_png(stream, size):
-            return Kind("apng", name="APNG")
-        return Kind("png_pipe", is_still=True, name="PNG")
+            return FileKind("apng", name="APNG")
+        return FileKind("png_pipe", is_still=True, name="PNG")
     if head.startswith(b"\xff\xd8\xff"):
-        return Kind("jpeg_pipe", is_still=jpeg.is_single(stream), name="JPEG")
+        return FileKind("jpeg_pipe", is_still=jpeg.is_single(stream), name="JPEG")
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
-        return Kind("bmp_pipe", is_still=True, name="BMP")
+        return FileKind("bmp_pipe", is_still=True, name="BMP")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return _webp(head, size)
     return None
 
 
-def _webp(head: bytes, size: int) -> Kind:
+def _webp(head: bytes, size: int) -> FileKind:
     claimed = int.from_bytes(head[4:8], "little") + 8
     if claimed > size:
         raise UndecodableVideo(
             f"the WebP file is truncated: it has {size} of {claimed} bytes", size_bytes=size, whole_bytes=claimed
         )
     if head[12:16] == b"VP8X" and head[20:21] and head[20] & 0x02:
-        return Kind(is_pillow=True, name="WebP")
-    return Kind("webp_pipe", is_still=True, name="WebP")
+        return FileKind(is_pillow=True, name="WebP")
+    return FileKind("webp_pipe", is_still=True, name="WebP")
 
 
 def _is_animated_png(stream: BinaryIO, size: int) -> bool:
@@ -180,7 +180,7 @@ def _is_animated_png(stream: BinaryIO, size: int) -> bool:
 # MP4 and its relatives ------------------------------------------------------------------------------------------------
 
 
-def _boxed(stream: BinaryIO, size: int) -> Kind:
+def _boxed(stream: BinaryIO, size: int) -> FileKind:
     """Read the top-level boxes: distinguish pictures from videos, and refuse files that cannot be decoded."""
     boxes, walked = top_boxes(stream, size)
     first = {box.kind: box for box in reversed(boxes)}
@@ -193,13 +193,13 @@ def _boxed(stream: BinaryIO, size: int) -> Kind:
             raise UndecodableVideo(
                 "the video is encrypted (Common Encryption) and cannot be decoded; send it without encryption"
             )
-        return Kind(name="MP4 or MOV")
+        return FileKind(name="MP4 or MOV")
     if b"meta" in first and names & _PICTURE_BRANDS:
         return _heif(_payload(stream, first[b"meta"]), names, boxes, size)
     raise _without_index(boxes, walked, size)
 
 
-def _heif(meta: bytes, names: set[bytes], boxes: list[Box], size: int) -> Kind:
+def _heif(meta: bytes, names: set[bytes], boxes: list[Box], size: int) -> FileKind:
     is_avif = b"avif" in names or b"avis" in names
     name = "AVIF" if is_avif else "HEIC"
     if boxes[-1].stop > size:
@@ -207,12 +207,12 @@ def _heif(meta: bytes, names: set[bytes], boxes: list[Box], size: int) -> Kind:
             f"the {name} file is truncated: it ends inside its {boxes[-1].kind.decode('latin-1')} box", size_bytes=size
         )
     if is_avif:
-        return Kind(is_still=True, is_pillow=True, name=name)
+        return FileKind(is_still=True, is_pillow=True, name=name)
     item = primary_item_type(meta)
     if item not in _FFMPEG_ITEMS:
         what = "a grid of tiles" if item == b"grid" else f"an item of type {item.decode('latin-1')!r}"
         raise UnsupportedMedia(f"this is a HEIC picture made of {what}, which is not supported; send it as JPEG")
-    return Kind(is_still=True, name=name)
+    return FileKind(is_still=True, name=name)
 
 
 def _payload(stream: BinaryIO, box: Box | None) -> bytes:

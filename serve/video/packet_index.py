@@ -19,7 +19,7 @@ MAX_KEPT_BYTES = 64 * 2**20  # packets of smaller streams stay in memory; larger
 
 
 @dataclass(slots=True)
-class Entry:
+class PacketEntry:
     """One packet of the stream, in decoding order."""
 
     pts: int | None
@@ -46,7 +46,7 @@ class ConfigChange:
 class PacketIndex:
     """The packets of one stream."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[PacketEntry] = field(default_factory=list)
     changes: list[ConfigChange] = field(default_factory=list)  # by position
     initial_config: Config = field(default_factory=dict)  # from the header of the container
     doubt: str | None = None  # why decoding cannot be planned
@@ -126,7 +126,7 @@ class _Indexing:
         place = (self._period, picture.order, picture.is_reference)
         kept = packet if keep else None
         index.entries.append(
-            Entry(packet.pts, packet.dts, packet.duration or 0, picture.is_access, is_shown, *place, kept)
+            PacketEntry(packet.pts, packet.dts, packet.duration or 0, picture.is_access, is_shown, *place, kept)
         )
 
     def finished(self) -> PacketIndex:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from serve.video.containers import TRUSTED_TIMES, WRITTEN_TIMES
-from serve.video.packet_index import Entry, PacketIndex
+from serve.video.packet_index import PacketEntry, PacketIndex
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodePlan:
     """The shown packets in output order, and where decoding starts for each."""
 
     order: list[int]  # packet positions
@@ -42,7 +42,7 @@ class Plan:
         return found
 
 
-def make_plan(index: PacketIndex, container: str) -> Plan | None:
+def make_plan(index: PacketIndex, container: str) -> DecodePlan | None:
     """Make the plan; return None if the stream must be decoded in order."""
     if index.doubt is not None:
         return None
@@ -55,7 +55,7 @@ def make_plan(index: PacketIndex, container: str) -> Plan | None:
     access = _usable_access(entries, rank)
     if not access:
         return None
-    return Plan(order, access, rank, _head(access, rank))
+    return DecodePlan(order, access, rank, _head(access, rank))
 
 
 def _hides_middle(index: PacketIndex, order: list[int]) -> bool:
@@ -72,7 +72,7 @@ def _hides_middle(index: PacketIndex, order: list[int]) -> bool:
     return any(first < place(position) < last for position in index.discarded)
 
 
-def _output_order(entries: Sequence[Entry], shown: list[int], container: str) -> list[int] | None:
+def _output_order(entries: Sequence[PacketEntry], shown: list[int], container: str) -> list[int] | None:
     """Return the output order of the decoder; None if it is inconsistent or contradicts the container's times."""
     if len({(entries[position].period, entries[position].order is None) for position in shown}) > len(
         {entries[position].period for position in shown}
@@ -92,7 +92,7 @@ def _output_order(entries: Sequence[Entry], shown: list[int], container: str) ->
     return order
 
 
-def _usable_access(entries: Sequence[Entry], rank: dict[int, int]) -> list[int]:
+def _usable_access(entries: Sequence[PacketEntry], rank: dict[int, int]) -> list[int]:
     """Return the access points, except those with leading pictures that later pictures may refer to."""
     access: list[int] = []
     for position, entry in enumerate(entries):

@@ -8,12 +8,12 @@ import numpy as np
 
 from serve.video.containers import WRITTEN_TIMES
 from serve.video.metadata import Timeline
-from serve.video.packet_index import Entry
+from serve.video.packet_index import PacketEntry
 
 MAX_GAP_SECONDS = 10.0  # in containers whose clock may jump, a longer step between two frames counts as a jump
 
 
-class Clock:
+class TimestampConverter:
     """Converts the packet times of a container to seconds."""
 
     def __init__(self, *, container: str, time_base: float, seconds_per_frame: float) -> None:
@@ -21,7 +21,7 @@ class Clock:
         self._time_base = time_base
         self._seconds_per_frame = seconds_per_frame
 
-    def timeline(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> Timeline:
+    def timeline(self, entries: Sequence[PacketEntry], shown: Sequence[int | None]) -> Timeline:
         """Return the times of the frames, given their packets in output order.
 
         If packets have no times (raw streams), frames are spaced by the frame rate of the stream.
@@ -34,7 +34,7 @@ class Clock:
         last_duration = 0 if last is None else entries[last].duration
         return self._from_ticks([time for time in times if time is not None], last_duration)
 
-    def _times(self, entries: Sequence[Entry], shown: Sequence[int | None]) -> list[int | None]:
+    def _times(self, entries: Sequence[PacketEntry], shown: Sequence[int | None]) -> list[int | None]:
         if self._container != "avi":
             return [None if position is None else entries[position].pts for position in shown]
         # AVI numbers its chunks in decoding order, empty ones too; the frames are shown at the chunk times in order.

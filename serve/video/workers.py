@@ -24,7 +24,7 @@ import numpy as np
 
 from serve.arrays import UInt8Array
 from serve.errors import ActserveError, DecoderFault, EngineFailure, EngineUnavailable, Overloaded
-from serve.video.decode_child import Answer, ChildGone, ChildLost, DecodeChild
+from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
@@ -44,7 +44,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.child: DecodeChild | None = None
-        self.call: Future[Answer] | None = None  # the most recent call; a thread may still wait in it
+        self.call: Future[JobResult] | None = None  # the most recent call; a thread may still wait in it
         self.jobs = 0  # number of jobs of this child
 
     def start(self, server: ForkServer, settings: DecodeSettings) -> None:
@@ -173,12 +173,12 @@ class DecodePool:
         finally:
             self.waiting -= 1
 
-    async def _ask(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> Answer | ActserveError:
+    async def _ask(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> JobResult | ActserveError:
         """Return the child's answer or the error of the file; raise if the child itself is lost."""
         try:
             try:
                 return await self._call(slot, path, request, descriptor)
-            except ChildGone:  # it died while idle: this file is not the cause
+            except ChildExited:  # it died while idle: this file is not the cause
                 if not self._is_open:
                     raise
                 self.restarts += 1
@@ -194,15 +194,15 @@ class DecodePool:
             if not self._is_open:
                 raise EngineUnavailable("the decoder was closed") from lost
             raise lost.reason from lost
-        except (ChildGone, ForkServerError) as error:
+        except (ChildExited, ForkServerError) as error:
             raise EngineUnavailable("the decoder did not start") from error
         except OSError as error:  # the child still works, but cannot read the file
             log.exception("the decode child failed outside of decoding")
             return EngineFailure(f"decoding failed: {type(error).__name__}")
 
-    async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> Answer:
+    async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> JobResult:
         if slot.child is None:
-            raise ChildGone
+            raise ChildExited
         arguments = {"path": path, "request": request}
         slot.call = self._threads.submit(slot.child.call, JOB, arguments, descriptors=[descriptor])
         try:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.arrays import Float32Array
-from serve.scoring import PLAIN, Scale, Scores
+from serve.scoring import PLAIN, LogitScaling, Scores
 
 Criterion = Literal["score", "logit"]
 
@@ -91,12 +91,12 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class AcceptanceRule:
     """The acceptance rule of one request."""
 
     criterion: Criterion = "score"
     thresholds: Float32Array | float = -math.inf  # [K], or one for all labels
-    scale: Scale = PLAIN
+    scale: LogitScaling = PLAIN
 
     def accepted(self, scores: Scores) -> NDArray[np.bool_]:
         """Return which labels [K] reach their threshold and exceed the best rival, as far as there are any."""

@@ -30,15 +30,17 @@ def seed(store: VocabularyStore, vocabularies: Iterable[Vocabulary]) -> None:
 def built_in(contracts: Iterable[ModelContract]) -> list[Vocabulary]:
     """Return Kinetics-400, and the default labels of each contract under the name of its model."""
     own = [
-        _made(contract.name.lower(), contract.default_labels, f"labels that the model {contract.name} was made for")
+        _built_in_version(
+            contract.name.lower(), contract.default_labels, f"labels that the model {contract.name} was made for"
+        )
         for contract in contracts
         if contract.default_labels
     ]
     text = (resources.files("serve.vocabularies") / f"{KINETICS}.txt").read_text(encoding="utf-8")
-    return [_made(KINETICS, tuple(text.splitlines()), "class names of Kinetics-400, by class id"), *own]
+    return [_built_in_version(KINETICS, tuple(text.splitlines()), "class names of Kinetics-400, by class id"), *own]
 
 
-def _made(name: str, labels: tuple[str, ...], description: str) -> Vocabulary:
+def _built_in_version(name: str, labels: tuple[str, ...], description: str) -> Vocabulary:
     return Vocabulary(
         name=name,
         version=0,

@@ -98,7 +98,7 @@ class VocabularyPatch(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class VocabularyDifference:
     """Differences between two versions."""
 
     added: tuple[str, ...]
@@ -110,14 +110,14 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class VocabularyLimits:
     """Limits of a vocabulary."""
 
     vocabularies: VocabularySettings
     requests: LimitSettings
 
 
-def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: Limits) -> Vocabulary:
+def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: VocabularyLimits) -> Vocabulary:
     """Return the vocabulary of a complete input; a label of the same name keeps its identity.
 
     Raises:
@@ -143,7 +143,7 @@ def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, 
     )
 
 
-def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: Limits) -> Vocabulary:
+def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: VocabularyLimits) -> Vocabulary:
     """Return the vocabulary with the changes of a patch.
 
     Raises:
@@ -186,12 +186,12 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: Limits) -> 
     return _checked(replace(previous, labels=(*kept, *added), **changes), limits, known=previous)
 
 
-def difference(old: Vocabulary, new: Vocabulary) -> Difference:
+def difference(old: Vocabulary, new: Vocabulary) -> VocabularyDifference:
     """Compare two versions by the identity of their labels."""
     before = {label.label_id: label for label in old.labels}
     after = {label.label_id: label for label in new.labels}
     both = [label_id for label_id in before if label_id in after]
-    return Difference(
+    return VocabularyDifference(
         added=tuple(label.name for key, label in after.items() if key not in before),
         removed=tuple(label.name for key, label in before.items() if key not in after),
         renamed=tuple((before[key].name, after[key].name) for key in both if before[key].name != after[key].name),
@@ -207,7 +207,7 @@ def _kept(label: Label, labels: Mapping[str, Label]) -> str:
     return label.label_id
 
 
-def _label_input(item: str | LabelInput, limits: Limits) -> LabelInput:
+def _label_input(item: str | LabelInput, limits: VocabularyLimits) -> LabelInput:
     given = LabelInput(name=item) if isinstance(item, str) else item
     _check_lengths((given.name,), limits)
     return given
@@ -271,7 +271,7 @@ def _is_changed(one: Label, other: Label) -> bool:
     )
 
 
-def _checked(vocabulary: Vocabulary, limits: Limits, *, known: Vocabulary | None) -> Vocabulary:
+def _checked(vocabulary: Vocabulary, limits: VocabularyLimits, *, known: Vocabulary | None) -> Vocabulary:
     """Return the vocabulary if it is valid; faults that the previous version, `known`, already has are ignored."""
     if not vocabulary.labels:
         raise InvalidVocabulary("the vocabulary has no labels; at least 1 is needed")
@@ -303,14 +303,14 @@ def _checked(vocabulary: Vocabulary, limits: Limits, *, known: Vocabulary | None
     return vocabulary
 
 
-def _check_phrases(label: Label, limits: Limits) -> None:
+def _check_phrases(label: Label, limits: VocabularyLimits) -> None:
     count, most = len(label.synonyms) + len(label.negatives), limits.vocabularies.max_phrases_per_label
     if count > most:
         raise InvalidVocabulary(f"label {label.name!r} has {count} further phrases, at most {most} are allowed")
     _check_lengths((*label.phrases, *label.negatives), limits)
 
 
-def _check_lengths(phrases: Iterable[str], limits: Limits) -> None:
+def _check_lengths(phrases: Iterable[str], limits: VocabularyLimits) -> None:
     for phrase in phrases:
         if len(phrase) > limits.requests.max_label_chars:
             raise InvalidVocabulary(

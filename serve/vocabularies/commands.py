@@ -12,7 +12,7 @@ from serve.models.registry import ModelRegistry
 from serve.settings import ServeSettings
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.catalogue import Catalogue
-from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, patched, replaced
+from serve.vocabularies.changes import VocabularyInput, VocabularyLimits, VocabularyPatch, patched, replaced
 from serve.vocabularies.example_clips import ExampleEncoder, NewClip, with_examples, without_examples
 from serve.vocabularies.follower import StoreFollower
 from serve.vocabularies.labels import Example
@@ -40,7 +40,7 @@ class VocabularyCommands:
         self._follower = follower
         self._examples = examples
         self._settings = settings
-        self._limits = Limits(vocabularies=settings.vocabularies, requests=settings.limits)
+        self._limits = VocabularyLimits(vocabularies=settings.vocabularies, requests=settings.limits)
 
     async def put(self, name: str, given: VocabularyInput, *, expected: int | None, author: str) -> Vocabulary:
         """Create a vocabulary (`expected` is None) or replace all of it.

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.calibration_statistics import Bin, auroc, beta_interval, calibration_error, fpr_at_tpr, reliability
 from serve.errors import InvalidOption
-from serve.scoring import PLAIN, Scale, Scores, top_k
-from serve.vocabularies.acceptance import Criterion, Rule
+from serve.scoring import PLAIN, LogitScaling, Scores, top_k
+from serve.vocabularies.acceptance import AcceptanceRule, Criterion
 
 CURVE_POINTS = 200
 LOG_TEMPERATURE_SPREAD = 0.5  # standard deviation of the prior: 95 % between 0.38 and 2.7
@@ -30,7 +30,7 @@ NORMAL_95 = 1.645  # quantile of the normal distribution
 LEAST_SCORE = 1e-12  # a float32 score may be 0
 LEAST_CLIPS_OF_LABEL = 20  # unknown clips with this best label that its own threshold needs
 
-Score = Callable[[int, Scale], Scores]  # of clip i under a scale
+Score = Callable[[int, LogitScaling], Scores]  # of clip i under a scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Calibration:
     """Fitted values, and their figures on the clips they were fitted on."""
 
     criterion: Criterion
-    scale: Scale
+    scale: LogitScaling
     threshold: float | None  # of labels without one in `label_thresholds`; None: none is needed
     label_thresholds: dict[int, float]  # by index of the label
     false_accept_interval: tuple[float, float]  # of the true rate
@@ -113,7 +113,7 @@ def fit(
     )
 
 
-def _fitted_scale(score: Score, labels: Int64Array, function: str) -> Scale:
+def _fitted_scale(score: Score, labels: Int64Array, function: str) -> LogitScaling:
     known = np.flatnonzero(labels >= 0)
     if function == "sigmoid":
         return _platt(np.stack([score(clip, PLAIN).logits for clip in range(len(labels))]), labels)
@@ -121,7 +121,7 @@ def _fitted_scale(score: Score, labels: Int64Array, function: str) -> Scale:
         return PLAIN
 
     def losses(log_temperature: float) -> Float64Array:
-        scale = Scale(temperature=math.exp(log_temperature))
+        scale = LogitScaling(temperature=math.exp(log_temperature))
         return _losses([score(int(clip), scale) for clip in known], labels[known])
 
     table = np.stack([losses(float(each)) for each in LOG_TEMPERATURES])  # [temperatures, n]
@@ -130,7 +130,7 @@ def _fitted_scale(score: Score, labels: Int64Array, function: str) -> Scale:
     step = float(LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0])
     near = float(LOG_TEMPERATURES[_likeliest(table)])
     found = _lowest(lambda each: float(losses(each).sum()) + _penalty(each), near - step, near + step)
-    return Scale(temperature=math.exp(found))
+    return LogitScaling(temperature=math.exp(found))
 
 
 def _helps(table: Float64Array) -> bool:
@@ -188,7 +188,7 @@ def _lowest(function: Callable[[float], float], low: float, high: float) -> floa
     return (low + high) / 2
 
 
-def _platt(logits: Float32Array, labels: Int64Array) -> Scale:
+def _platt(logits: Float32Array, labels: Int64Array) -> LogitScaling:
     """Fit temperature and bias of a sigmoid: logistic regression of "shows this label" on the logit, over all pairs.
 
     Newton's method on the slope and intercept with Platt's targets (1999); logits [n, K], -1 labels are unknown clips.
@@ -216,7 +216,7 @@ def _platt(logits: Float32Array, labels: Int64Array) -> Scale:
     slope = float(
         np.clip(slope / spread, 1 / 1e6, 1e6)
     )  # a negative slope, logits that fall with the label, becomes nearly flat
-    return Scale(temperature=1 / slope, bias=centre - intercept / slope)
+    return LogitScaling(temperature=1 / slope, bias=centre - intercept / slope)
 
 
 def _better_criterion(scored: Sequence[Scores], labels: Int64Array) -> Criterion:
@@ -234,7 +234,7 @@ def _values(scores: Scores, criterion: Criterion) -> Float64Array:
     """Return the values that thresholds apply to [K]; -inf for labels that do not exceed the rivals."""
     found = scores.scores if criterion == "score" else scores.logits
     assert found is not None
-    return np.where(Rule().accepted(scores), found.astype(np.float64), -np.inf)
+    return np.where(AcceptanceRule().accepted(scores), found.astype(np.float64), -np.inf)
 
 
 def _label_offsets(values: Float64Array, false_accept_rate: float) -> Float64Array:

@@ -14,9 +14,9 @@ import numpy as np
 from serve.arrays import Float32Array
 from serve.contract import PhraseRule
 from serve.errors import InvalidVocabulary, UnknownLabel
-from serve.scoring import Phrasing, Scale
+from serve.scoring import LogitScaling, PhraseLayout
 from serve.text.normalization import caseless_form, normal_form
-from serve.vocabularies.acceptance import Acceptance, Rule
+from serve.vocabularies.acceptance import Acceptance, AcceptanceRule
 from serve.vocabularies.faults import Fault, phrase_faults
 from serve.vocabularies.labels import Example, Label
 
@@ -89,11 +89,11 @@ class Vocabulary:
         return tuple(phrase for label in self.labels for phrase in label.phrases)
 
     @cached_property
-    def phrasing(self) -> Phrasing | None:
+    def phrasing(self) -> PhraseLayout | None:
         """Return the rule from phrases to labels; None if each phrase is a label."""
         if len(self.phrases) == len(self.labels):
             return None
-        return Phrasing(counts=tuple(len(label.phrases) for label in self.labels), rule=self.phrase_rule)
+        return PhraseLayout(counts=tuple(len(label.phrases) for label in self.labels), rule=self.phrase_rule)
 
     @cached_property
     def thresholds(self) -> Float32Array:
@@ -102,11 +102,11 @@ class Vocabulary:
         least = [common if label.threshold is None else label.threshold for label in self.labels]
         return np.array([-np.inf if value is None else value for value in least], np.float32)
 
-    def rule(self) -> Rule:
+    def rule(self) -> AcceptanceRule:
         """Return the acceptance rule of this version."""
         acceptance = self.acceptance or Acceptance()
-        scale = Scale(temperature=acceptance.temperature, bias=acceptance.bias)
-        return Rule(criterion=acceptance.criterion, thresholds=self.thresholds, scale=scale)
+        scale = LogitScaling(temperature=acceptance.temperature, bias=acceptance.bias)
+        return AcceptanceRule(criterion=acceptance.criterion, thresholds=self.thresholds, scale=scale)
 
     @cached_property
     def examples(self) -> tuple[tuple[int, Example], ...]:

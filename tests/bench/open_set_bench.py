@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 
 from serve.contract import ScoringContract
-from serve.scoring import Scale, Scores, reduce_logits
+from serve.scoring import LogitScaling, Scores, reduce_logits
 from serve.vocabularies import threshold_fit
 from tests.bench.examples_bench import ACTIONS
 from tests.bench.promises import Promise, settle, share_error
@@ -111,7 +111,7 @@ def _halves(logits: Logits, labels: np.ndarray, rate: float, per_label: bool) ->
         half = np.concatenate((order[labels[order] >= 0][::2], order[labels[order] < 0][::2]))
         rest = np.setdiff1d(order, half)
 
-        def score(clip: int, scale: Scale, half: np.ndarray = half) -> Scores:
+        def score(clip: int, scale: LogitScaling, half: np.ndarray = half) -> Scores:
             return reduce_logits(logits[half[clip]][None, None], RULES, function="softmax", scale=scale)
 
         known = labels[half].tolist()

@@ -22,7 +22,7 @@ import numpy as np
 from serve.arrays import Int64Array
 from serve.errors import ActserveError
 from serve.video.decode import open_video, read_frames
-from serve.video.decode_pyav import Reading
+from serve.video.decode_pyav import DecodedFrames
 from serve.video.limits import DecodeSettings
 from serve.video.streams import silence_library
 from tests.fuzz.cases import codec_of
@@ -99,7 +99,7 @@ def measure(path: Path, changed: Path) -> Counts:
     )
 
 
-def _read(path: Path, choose: object) -> Reading:
+def _read(path: Path, choose: object) -> DecodedFrames:
     return read_frames(open_video(path, SETTINGS), choose, take=digest, settings=SETTINGS)  # type: ignore[arg-type]
 
 

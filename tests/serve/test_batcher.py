@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from serve.batcher import Batched, MicroBatcher, Rows
+from serve.batcher import BatchResult, MicroBatcher, Rows
 from serve.errors import DeadlineExceeded, EngineFailure, EngineUnavailable, Overloaded
 from tests.waiting import until
 
@@ -46,7 +46,7 @@ def rows(*values: int) -> np.ndarray:
     return np.array(values)[:, None]
 
 
-async def under_way(batcher: MicroBatcher) -> asyncio.Task[Batched]:
+async def under_way(batcher: MicroBatcher) -> asyncio.Task[BatchResult]:
     """A request of one row that has reached the graph."""
     task = asyncio.create_task(batcher.submit(rows(1), deadline=NEVER))
     await settled(lambda: batcher.queued_rows == 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.cli.calls import Call
+from serve.cli.calls import ApiRequest
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
 from training.evaluation.score_intervals import share_interval
@@ -38,7 +38,9 @@ class ServerLogits:
         path = Path(self._folder.name) / "clip.mp4"
         write_video(path, frames, fps=fps)
         options = {"candidate_labels": self._labels, "top_k": len(self._labels)}
-        call = Call(method="POST", url=self._url, files=[("video", path)], fields={"options": json.dumps(options)})
+        call = ApiRequest(
+            method="POST", url=self._url, files=[("video", path)], fields={"options": json.dumps(options)}
+        )
         found = {item["label"]: item["logit"] for item in call.answer("results")["results"]}
         return np.array([found[label] for label in self._labels])
 

@@ -27,7 +27,7 @@ from export.trt.sidecar import (
     write_sidecar,
 )
 from serve.files import file_sha256
-from serve.parity import Figures
+from serve.parity import ArrayDifference
 from tests.export.conftest import NAME, Exported, contract_of
 from tests.models import FAMILIES
 
@@ -194,8 +194,8 @@ def test_quantised_tables_that_tensorrt_does_not_take_are_named(exported: Export
 
 
 def test_the_rule_of_a_precision_is_kept() -> None:
-    near = Figures(relative_difference=3e-3, lowest_cosine=0.9999, largest_difference=0.1)
-    far = Figures(relative_difference=3e-1, lowest_cosine=0.99, largest_difference=3.0)
+    near = ArrayDifference(relative_difference=3e-3, lowest_cosine=0.9999, largest_difference=0.1)
+    far = ArrayDifference(relative_difference=3e-1, lowest_cosine=0.99, largest_difference=3.0)
     require_figures("x.onnx", {"video_features": near}, precision="fp16")
     for figures, precision in ((near, "fp32"), (far, "fp16")):
         with pytest.raises(ParityError, match="video_features"):

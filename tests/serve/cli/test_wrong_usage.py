@@ -84,9 +84,9 @@ def test_a_start_that_fails_says_why_once(words: tuple[str, ...], expected: str,
 
 
 def test_a_file_of_labels_is_shown_as_a_file(tmp_path: Path) -> None:
-    from serve.cli.calls import Call
+    from serve.cli.calls import ApiRequest
 
     labels = tmp_path / "labels of ours.csv"
     labels.write_bytes(b"name\n\xff\n")
-    shown = Call(method="PUT", url=NOWHERE, body=labels).curl()
+    shown = ApiRequest(method="PUT", url=NOWHERE, body=labels).curl()
     assert shown == f"curl -X PUT {NOWHERE} --data-binary '@{labels}'"

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from serve.errors import InvalidVocabulary, UnknownLabel, UnsupportedMedia
 from serve.settings import LimitSettings, VocabularySettings
 from serve.vocabularies import formats
-from serve.vocabularies.changes import Limits, VocabularyInput, VocabularyPatch, difference, patched, replaced
+from serve.vocabularies.changes import VocabularyInput, VocabularyLimits, VocabularyPatch, difference, patched, replaced
 from serve.vocabularies.vocabulary import Vocabulary
 from tests.shared_data import LABELS, needs_shared
 
-LIMITS = Limits(vocabularies=VocabularySettings(max_labels=1000), requests=LimitSettings())
+LIMITS = VocabularyLimits(vocabularies=VocabularySettings(max_labels=1000), requests=LimitSettings())
 
 
 def make(*labels: Any, previous: Vocabulary | None = None, **fields: Any) -> Vocabulary:

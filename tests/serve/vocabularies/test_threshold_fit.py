@@ -9,7 +9,7 @@ import pytest
 from serve.calibration_statistics import auroc, beta_interval, fpr_at_tpr
 from serve.contract import ScoringContract
 from serve.errors import InvalidOption
-from serve.scoring import PLAIN, Phrasing, Scale, Scores, reduce_logits
+from serve.scoring import PLAIN, LogitScaling, PhraseLayout, Scores, reduce_logits
 from serve.vocabularies.acceptance import Acceptance, Fit
 from serve.vocabularies.labels import Label
 from serve.vocabularies.threshold_fit import fit
@@ -24,8 +24,10 @@ FIT = Fit(
 )  # fmt: skip
 
 
-def scorer(logits: np.ndarray, function: str, phrasing: Phrasing | None = None) -> Callable[[int, Scale], Scores]:
-    def score(clip: int, scale: Scale) -> Scores:
+def scorer(
+    logits: np.ndarray, function: str, phrasing: PhraseLayout | None = None
+) -> Callable[[int, LogitScaling], Scores]:
+    def score(clip: int, scale: LogitScaling) -> Scores:
         one = logits[clip][None, None].astype(np.float32)
         return reduce_logits(one, RULES, function=function, phrasing=phrasing, scale=scale)
 
@@ -66,7 +68,7 @@ def test_the_temperature_of_the_world_is_found() -> None:
     assert sum(item.count for item in found.reliability_after) == 3000
 
 
-def negative_log_likelihood(logits: np.ndarray, shown: np.ndarray, scale: Scale) -> np.ndarray:
+def negative_log_likelihood(logits: np.ndarray, shown: np.ndarray, scale: LogitScaling) -> np.ndarray:
     score = scorer(logits, "softmax")
     return -np.log([score(clip, scale).scores[label] for clip, label in enumerate(shown)])  # type: ignore[index]
 
@@ -182,7 +184,7 @@ def test_equal_values_are_refused_together_rather_than_passed() -> None:
 
 def test_clips_the_background_wins_need_no_threshold() -> None:
     logits = np.array([[1.0, 9.0]] * 30 + [[9.0, 1.0]] * 10)  # one label, one rival
-    score = scorer(logits, "softmax", Phrasing(counts=(1,), rule="best"))
+    score = scorer(logits, "softmax", PhraseLayout(counts=(1,), rule="best"))
     found = fit(score, [-1] * 30 + [0] * 10, function="softmax", false_accept_rate=0.05)
     assert found.threshold is None
     assert found.true_accept_rate == 1.0

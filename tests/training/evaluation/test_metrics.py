@@ -7,7 +7,7 @@ import pytest
 
 from serve.calibration_statistics import reliability
 from serve.contract import ScoringContract
-from serve.scoring import PLAIN, Scale, Scores, reduce_logits
+from serve.scoring import PLAIN, LogitScaling, Scores, reduce_logits
 from serve.vocabularies.threshold_fit import fit
 from training.evaluation.metrics import (
     class_accuracies,
@@ -63,7 +63,7 @@ def test_the_calibration_error_is_the_one_serving_reports() -> None:
     labels = np.where(np.arange(200) % 4 == 0, -1, logits.argmax(axis=1))
     labels[1::3] = random.integers(0, 6, len(labels[1::3]))
 
-    def score(clip: int, scale: Scale) -> Scores:
+    def score(clip: int, scale: LogitScaling) -> Scores:
         return reduce_logits(logits[clip][None, None], contract, function="softmax", scale=scale)
 
     served = fit(score, labels.tolist(), function="softmax", false_accept_rate=0.2)

@@ -12,7 +12,7 @@ from typing import Any
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError
-from serve.video.decode_child import Answer, ChildGone, ChildLost, Choose, DecodeChild
+from serve.video.decode_child import ChildExited, ChildLost, Choose, DecodeChild, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.views import ViewRequest
@@ -99,11 +99,11 @@ class DecodeProcess:
         if hasattr(self, "_server"):  # unless it was never made
             self.close()
 
-    def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> Answer:
+    def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> JobResult:
         try:
             try:
                 return self._ready().call(f"{JOBS}:{name}", arguments, choose=choose)
-            except ChildGone:  # killed while it was idle
+            except ChildExited:  # killed while it was idle
                 self._end_child()
                 return self._ready().call(f"{JOBS}:{name}", arguments, choose=choose)
         except ActserveError as error:  # the child lives on
@@ -115,7 +115,7 @@ class DecodeProcess:
             if error.errno in DISK_IS_FULL:
                 raise
             raise BadVideoError(f"{error.strerror or error} ({type(error).__name__})") from error
-        except (ForkServerError, ChildGone) as error:
+        except (ForkServerError, ChildExited) as error:
             raise DecodeProcessError(f"the decode process does not start: {error}") from error
         except BaseException:  # interrupted between question and answer: the next answer would be the wrong one
             self._end_child()

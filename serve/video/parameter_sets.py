@@ -7,7 +7,7 @@ import av
 from serve.video.packet_index import ConfigChange, PacketIndex, new_extradata
 
 
-class Feed:
+class ParameterSetFeeder:
     """Tracks which parameter sets one decoder has, and prepends missing ones to the first packet of a run.
 
     The `pts` of each packet is replaced by its position, so that the decoder returns it with the frame.
