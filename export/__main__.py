@@ -21,12 +21,13 @@ from serve.exit_status import exit_without
 if __name__ == "__main__":  # the imports below need it
     exit_without("export", needed_by="python -m export")
 
-from export.assembly import ExportResult, Weights, export_checkpoint
+from export.contract import Weights
 from export.errors import ExportInputError
+from export.exporter import ExportResult, export_checkpoint
+from export.loading import from_file, from_open_clip_file, from_published, override, tokenizer_bytes
 from export.parity_gate import RuntimeParity
 from export.promotion_command import promote
 from export.publication import Accelerator, check_name
-from export.sources import from_file, from_open_clip_file, from_published, override, tokenizer_bytes
 from export.trt.commands import tensorrt
 from export.verification import verify_version
 from serve.cli.parameters import Version, check_variables

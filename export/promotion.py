@@ -23,7 +23,7 @@ from serve.lists.errors import AnnotationError
 from serve.scoring import reduce_logits
 from serve.served_model import ServedModel
 from serve.video.limits import DecodeSettings
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from training.data.decoding.process import DecodeProcess
 from training.data.lists.labels import entries_of, index_labels
 from training.data.lists.listing import read_listing, rows_of_part

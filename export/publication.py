@@ -52,6 +52,10 @@ class StagingDir:
         """Future `NAME_video/VERSION`."""
         return self.folder / "video"
 
+    def folder_of(self, part: Literal["text", "video"]) -> Path:
+        """Return the version folder of a part."""
+        return self.text if part == "text" else self.video
+
     def published_path(self, part: str, file: str) -> str:
         """Path of a file once published, relative to the repository folder."""
         return f"{self.name}_{part}/{self.version}/{file}"

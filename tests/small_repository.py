@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from export.assembly import export_checkpoint
-from export.sources import tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import tokenizer_bytes
 from serve.repository import contract_path
 from tests.models import tiny_actionclip, tiny_checkpoint, tiny_xclip
 from training.checkpoints.native_format import Checkpoint

@@ -86,7 +86,7 @@ DECODING = [
     "video/programs",
     "video/streams",
     "video/times",
-    "video/views",
+    "video/view_request",
 ]
 LIGHT += DECODING
 LIGHT_MODULES = {f"serve.{name.replace('/', '.')}" for name in LIGHT}

@@ -34,7 +34,7 @@ from training.data import command_line as data
 from training.errors import InputError, WorkError
 from training.evaluation import command_line as evaluation
 from training.few_shot.command_line import DEFAULT_CACHE, few_shot
-from training.few_shot.features import features
+from training.few_shot.features_command import features
 from training.stopping import StoppedError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Offline training.")

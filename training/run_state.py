@@ -26,12 +26,12 @@ from training.checkpoints.native_format import (
 )
 from training.checkpoints.start import starting_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, completed, differences, plain
-from training.contracts import scoring_of, text_of
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.distributed import RankInfo, barrier
 from training.models.adapters import merged_weights
 from training.models.base import VideoTextModel
 from training.optimisers import make_optimiser
+from training.prompting import scoring_rules, text_rules
 from training.sources.registry import Source
 
 logger = logging.getLogger(__name__)
@@ -227,8 +227,8 @@ def checkpoint_of(state: RunState, config: TrainConfig, source: Source, *, num_p
         weights=_plain_weights(state.best_weights),
         sampling=sampling_of(config.data),
         preprocess=preprocess_of(config.data),
-        text=text_of(config),
-        scoring=scoring_of(config, state.best_weights),
+        text=text_rules(config),
+        scoring=scoring_rules(config, state.best_weights),
         labels=source.labels,
         card=source.card(state.history, seconds=state.seconds, clips=clips),
         provenance=provenance,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from serve.store.database import Database
-from serve.store.tables import model_aliases, model_versions
+from serve.store.schema import model_aliases, model_versions
 
 DEFAULT = "default"  # the alias of requests that name no model
 

@@ -19,7 +19,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
 from serve.video.preprocess import crop_frame
 from serve.video.sampling import clip_indices
-from serve.video.views import DecodedViews, ViewRequest
+from serve.video.view_request import DecodedViews, ViewRequest
 
 Video = PyavVideo | PillowVideo
 

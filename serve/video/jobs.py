@@ -6,7 +6,7 @@ from typing import Any
 
 from serve.video.child import Job
 from serve.video.decode import load_views
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 
 
 def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, JobRes
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
-from serve.video.views import DecodedViews, ViewRequest
+from serve.video.view_request import DecodedViews, ViewRequest
 
 __all__ = ["DecodePool", "DecodedViews", "ViewRequest"]
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from serve.errors import UnknownExample, UnknownVocabulary
 from serve.store.database import Database
-from serve.store.tables import clips, vocabularies, vocabulary_clips, vocabulary_versions
+from serve.store.schema import clips, vocabularies, vocabulary_clips, vocabulary_versions
 from serve.vocabularies.preconditions import already_exists, require_version
 from serve.vocabularies.stored import vocabulary_of
 from serve.vocabularies.vocabulary import Vocabulary

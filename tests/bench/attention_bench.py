@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from export.assembly import write_plan
 from export.attention import separate_projections_
+from export.exporter import write_plan
 from export.onnx_files import WeightFile
 from export.towers import graph_plans
 from serve.arrays import UInt8Array

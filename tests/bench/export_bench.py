@@ -20,8 +20,8 @@ import onnxruntime
 import openvino
 from numpy.typing import NDArray
 
-from export.assembly import ExportResult, export_checkpoint
-from export.sources import MERGES, override, tokenizer_bytes
+from export.exporter import ExportResult, export_checkpoint
+from export.loading import MERGES, override, tokenizer_bytes
 from export.versions import toolchain
 from serve.contract import TextContract
 from serve.engines.parity_check import processor

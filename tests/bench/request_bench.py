@@ -29,8 +29,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from export.assembly import export_checkpoint
-from export.sources import from_file, tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import from_file, tokenizer_bytes
 from serve.arrays import UInt8Array
 from serve.contract import ModelContract, TextContract
 from serve.engines.parity_check import processor
@@ -38,7 +38,7 @@ from serve.text.tokenizer import pad_rows
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from tests.bench.turns import WARM_UP, in_turns
 from tests.running_server import ROOT, running_server
 from tests.shared_data import VIDEOS

@@ -25,12 +25,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.running_server import ROOT
 from training.config import TrainConfig, load_config
-from training.contracts import text_of
 from training.data.prompts import TemplatedPhrases
 from training.devices import computing_in, device_named
 from training.distributed import RankInfo
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
+from training.prompting import text_rules
 from training.run_state import begin
 from training.trainer import make_context, take_step
 
@@ -53,7 +53,7 @@ class RandomClips:
         self._config = config
         self.templates = config.data.templates
         self.tasks = {"label": (slice(0, len(self.labels)), torch.arange(len(self.labels)))}
-        self._phrases = TemplatedPhrases(self.labels, self.templates, text=text_of(config), seed=0)
+        self._phrases = TemplatedPhrases(self.labels, self.templates, text=text_rules(config), seed=0)
 
     def tokens(self, step: int) -> Tensor:
         """Tokens [K, L] of all class names."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from export.assembly import export_checkpoint
-from export.sources import override, tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import override, tokenizer_bytes
 from serve.contract import ModelContract, read_contract
 from serve.repository import contract_path
 from tests.models import FAMILIES, write_tokenizer

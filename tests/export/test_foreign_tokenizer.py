@@ -10,9 +10,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer as TokenizerFile
 
-from export.assembly import export_checkpoint
 from export.errors import ExportError
-from export.sources import override, tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import override, tokenizer_bytes
 from serve.contract import TextContract
 from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings

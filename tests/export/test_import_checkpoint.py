@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from export.__main__ import main
-from export.assembly import export_checkpoint
 from export.errors import ExportError
-from export.sources import tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import tokenizer_bytes
 from serve.contract import read_contract
 from serve.repository import contract_path
 from tests.models import TEXT, tiny_actionclip

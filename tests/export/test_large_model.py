@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.assembly import export_checkpoint
-from export.sources import tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import tokenizer_bytes
 from export.verification import verify_version
 from tests.models import VISION, tiny_checkpoint
 from training.models.registry import build_model

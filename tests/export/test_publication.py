@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import export.publication as publication
-from export.assembly import ExportResult, export_checkpoint
 from export.errors import ExportError, SignatureError
+from export.exporter import ExportResult, export_checkpoint
+from export.loading import tokenizer_bytes
 from export.publication import StagingDir, publish, staging_dir
-from export.sources import tokenizer_bytes
 from export.verification import verify_version
 from serve import files
 from serve.contract import ModelContract, contract_document, read_contract
@@ -121,7 +121,7 @@ def test_a_failed_export_of_a_new_name_leaves_nothing(tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise ExportError("parity does not hold")
 
-    monkeypatch.setattr("export.assembly.require_parity", fail)
+    monkeypatch.setattr("export.exporter.require_parity", fail)
     with pytest.raises(ExportError, match="parity"):
         export_tiny(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from export.assembly import export_checkpoint
-from export.sources import from_open_clip_file, tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import from_open_clip_file, tokenizer_bytes
 from export.verification import verify_version
 from serve.options import ClassifyOptions
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.video.decode import load_views
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from tests.tolerances import FULL_TOWER, assert_close, tolerance
 from training.checkpoints.native_format import Checkpoint
 from training.demo.captions import combinations

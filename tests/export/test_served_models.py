@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.assembly import export_checkpoint
-from export.sources import tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import tokenizer_bytes
 from serve.contract import TextContract, read_contract
 from serve.engines.ov import has_bf16
 from serve.parity import clear_disagreements

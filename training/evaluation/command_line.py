@@ -19,9 +19,9 @@ from training.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
     from training.data.lists.rows import ListOptions
+    from training.evaluation.benchmark_splits import ZeroShot
     from training.evaluation.inference import LoaderOptions
     from training.evaluation.results import Result
-    from training.evaluation.splits import ZeroShot
 
 
 OWN = "own"  # in place of a file of class names: those of the checkpoint
@@ -91,8 +91,8 @@ def evaluate(
         _compare(paths, out=out)
         return
     from training.data.lists.rows import ListOptions
+    from training.evaluation.benchmark_splits import ZeroShot
     from training.evaluation.inference import LoaderOptions
-    from training.evaluation.splits import ZeroShot
 
     if len(paths) < 2:
         raise EvaluationError("a checkpoint and at least one list are needed")
@@ -158,10 +158,10 @@ def _evaluated(
     from training.data.prompts import tokenizer_of
     from training.devices import device_named
     from training.distributed import process_group
+    from training.evaluation.benchmark_splits import evaluate_splits
     from training.evaluation.checkpoints import read_evaluated
     from training.evaluation.protocol import protocol_of
     from training.evaluation.results import Result
-    from training.evaluation.splits import evaluate_splits
     from training.evaluation.videos import read_list
     from training.models.base import ModelConfigError
 
@@ -209,8 +209,8 @@ def _require_places(out: Path | None, plots: Path | None) -> None:
 
 def _tell(result: "Result", *, out: Path | None, plots: Path | None) -> None:
     """Print the table, write what was asked for, print the JSON line."""
+    from training.evaluation.report_tables import result_table
     from training.evaluation.results import document, summary, write_document, write_scores
-    from training.evaluation.tables import result_table
 
     for line in result_table(result):
         typer.echo(line)
@@ -233,9 +233,9 @@ def _tell(result: "Result", *, out: Path | None, plots: Path | None) -> None:
 
 def _compare(paths: Sequence[str], *, out: Path | None) -> None:
     from training.evaluation.comparison import compare, comparison_document, comparison_summary
+    from training.evaluation.report_tables import comparison_table
     from training.evaluation.results import write_document
     from training.evaluation.stored_results import read_result
-    from training.evaluation.tables import comparison_table
 
     if len(paths) != 2:
         raise EvaluationError(f"--compare takes two result files, found {len(paths)}")

@@ -12,7 +12,7 @@ from serve.text.tokenizer import Tokenizer
 from training.data.progress import progress_bar
 from training.evaluation.accumulator import MetricAccumulator, UnreadableVideo, score_video
 from training.evaluation.protocol import Protocol
-from training.evaluation.scoring import Scorer, make_scorer
+from training.evaluation.scorer import Scorer, make_scorer
 from training.evaluation.videos import LoadedVideo, VideoList, loader_of, view_reader
 from training.evaluation.zero_shot import ClassSubset
 from training.models.base import VideoTextModel

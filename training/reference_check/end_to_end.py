@@ -14,8 +14,8 @@ from serve.arrays import UInt8Array
 from serve.contract import PreprocessContract
 from serve.video.preprocess import normalise
 from serve.video.sampling import clip_indices
+from training.data.augmentation.random_sampling import SampleFrames
 from training.data.augmentation.rngs import seeded_rngs
-from training.data.augmentation.sampling import SampleFrames
 from training.models.base import VideoTextModel
 from training.reference_check.frames import synthetic_frame
 from training.reference_check.models import FEATURES, LOGITS, golden_actionclip, golden_xclip

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from serve.video.sampling import actionclip_validation, clip_indices
+from training.data.augmentation.random_sampling import SampleFrames, actionclip_training
 from training.data.augmentation.rngs import Rngs, seeded_rngs
-from training.data.augmentation.sampling import SampleFrames, actionclip_training
 from training.data.frame_folders import first_file_number
 from training.data.lists.text_lists import parse_frame_folder
 from training.reference_check.report import ReferenceReport

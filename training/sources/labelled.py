@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from serve.scoring import Scores, bank_of, reduce_logits, top_k
 from training.config import ConfigError, DataConfig, ExtraSource, TrainConfig
-from training.contracts import scoring_of, text_of
 from training.data.bad_videos import BadVideos
 from training.data.clips.datasets import (
     Batch,
@@ -48,7 +47,8 @@ from training.distributed import all_gather_objects, local_batch_size, rank_and_
 from training.evaluation.accumulator import MetricAccumulator, merge_ranks, score_video
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, EvaluationReport, Prediction
-from training.scoring import as_array, view_logits
+from training.prompting import scoring_rules, text_rules
+from training.view_logits import as_array, view_logits
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class LabelledSource:
         self.templates = data.templates
         self.num_entries: int | None = len(self._train)
         self._phrases = TemplatedPhrases(
-            self.labels, data.templates, text=text_of(config), seed=config.run.seed, tokenizer=data.tokenizer
+            self.labels, data.templates, text=text_rules(config), seed=config.run.seed, tokenizer=data.tokenizer
         )
         self.tasks = {"label": (slice(0, len(self.labels)), torch.arange(len(self.labels)))}
         self._reader = ClipReader(clip_rule(data, self.labels), decode_settings(data))
@@ -105,7 +105,7 @@ class LabelledSource:
             return EvaluationReport(figures={"bad_training_videos": bad})
         model.eval()
         device = next(model.parameters()).device
-        scoring = scoring_of(self._config, model)
+        scoring = scoring_rules(self._config, model)
         texts = [as_array(model.encode_text(rows.to(device))) for rows in self._phrases.rows]  # [K, D] of a template
         bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
         rank, num_ranks = rank_and_count()

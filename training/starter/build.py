@@ -17,8 +17,8 @@ from training.models.registry import build_model
 from training.starter import recipe
 from training.starter.card import card
 from training.starter.pieces import keep_used, piece_tables, piece_vocabulary
-from training.starter.sources import StarterData, read_sources
-from training.starter.towers import class_embeddings, fill_english_, fill_image_, fill_multilingual_
+from training.starter.source_data import StarterData, read_sources
+from training.starter.tower_weights import class_embeddings, fill_english_, fill_image_, fill_multilingual_
 from training.starter.unigram import read_unigrams, tokenizer_json
 from training.starter.words import activities, everyday
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from serve.store.tables import metadata
+from serve.store.schema import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.assembly import export_checkpoint
-from export.sources import tokenizer_bytes
+from export.exporter import export_checkpoint
+from export.loading import tokenizer_bytes
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url

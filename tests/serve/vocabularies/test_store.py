@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 
 from serve.errors import ConfigurationError, StaleVersion, StoreUnavailable, UnknownExample, UnknownVocabulary
 from serve.store.database import SQLITE_PRAGMAS, Database, sqlite_url
-from serve.store.tables import metadata
+from serve.store.schema import metadata
 from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.store import VocabularyStore
 from serve.vocabularies.vocabulary import Vocabulary

@@ -10,7 +10,7 @@ import pytest
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from export.sources import from_open_clip_file
+from export.loading import from_open_clip_file
 from tests.training.checkpoints.conftest import Weights
 from training.checkpoints.clip_files import read_clip
 from training.checkpoints.native_format import CheckpointError

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from tests.synthetic_video import index_of
 from tests.training.conftest import more_workers_than_processors
 from training.data.augmentation.rngs import Rngs

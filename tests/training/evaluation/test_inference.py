@@ -9,7 +9,7 @@ import torch
 from serve.lists.errors import AnnotationError
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from tests.synthetic_video import make_picture
 from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES

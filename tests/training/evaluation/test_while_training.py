@@ -11,12 +11,12 @@ from serve.contract import Family
 from tests.models import FRAMES, SIZE, tiny_checkpoint
 from training.checkpoints.native_format import Checkpoint
 from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainConfig
-from training.contracts import scoring_of, text_of
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.data.prompts import tokenizer_of
 from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import protocol_of
 from training.evaluation.videos import read_list
+from training.prompting import scoring_rules, text_rules
 from training.sources.labelled import LabelledSource
 
 CASES: dict[str, tuple[Family, str, dict[str, Any], str, float]] = {
@@ -61,8 +61,8 @@ def test_figures_of_training_are_those_of_evaluate(case: str, video_list: Path) 
         weights=small.weights,
         sampling=sampling_of(data),
         preprocess=preprocess_of(data),
-        text=text_of(config),
-        scoring=scoring_of(config, model),
+        text=text_rules(config),
+        scoring=scoring_rules(config, model),
     )
     assert checkpoint.scoring.activation == ("sigmoid" if kind == "sigmoid" else "softmax")
     protocol = protocol_of(checkpoint)

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from training.starter import towers
+from training.starter import tower_weights
 from training.starter.card import FIGURES, card, write_card
-from training.starter.sources import ClassText, SourceError, imagenet_classes
-from training.starter.towers import activity_matrix
+from training.starter.source_data import ClassText, SourceError, imagenet_classes
+from training.starter.tower_weights import activity_matrix
 from training.starter.words import activities, everyday, translations
 
 
@@ -25,7 +25,7 @@ def test_no_activity_is_a_label_of_the_evaluation() -> None:
 
 
 def test_an_unknown_object_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(towers, "activities_of_objects", lambda: (("cooking", ("wok", "samovar")),))
+    monkeypatch.setattr(tower_weights, "activities_of_objects", lambda: (("cooking", ("wok", "samovar")),))
     with pytest.raises(SourceError, match="'samovar', which is no class"):
         activity_matrix([ClassText(lemmas=("wok", "frying pan"), definition="")])
 

@@ -15,7 +15,7 @@ from serve.arrays import Int64Array, UInt8Array
 from serve.video.limits import DecodeSettings
 from serve.video.preprocess import crop_frame, opencv_bilinear
 from serve.video.sampling import clip_indices
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from training.config import DataConfig
 from training.data.augmentation.augmentations import Frames
 from training.data.augmentation.rngs import Rngs, seeded_rngs

@@ -16,8 +16,8 @@ from serve.video.sampling import clip_indices
 from training.config import ConfigError, DataConfig
 from training.data.augmentation.augmentations import Frames, Scope
 from training.data.augmentation.randaugment import RandAugment
+from training.data.augmentation.random_sampling import SampleFrames, actionclip_training
 from training.data.augmentation.rngs import Rngs
-from training.data.augmentation.sampling import SampleFrames, actionclip_training
 from training.data.augmentation.views import ActionClipViews, XClipViews
 from training.recipes import ACTIONCLIP, PLAIN, XCLIP, Recipe
 

@@ -10,7 +10,7 @@ from serve.arrays import UInt8Array
 from serve.video.child import Job
 from serve.video.decode import load_views, open_video, read_frames
 from serve.video.preprocess import pillow_bicubic, scaled_size
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 from training.data.frame_folders import FRAME_TEMPLATE
 
 

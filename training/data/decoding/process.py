@@ -15,7 +15,7 @@ from serve.errors import ActserveError
 from serve.video.decode_child import ChildExited, ChildLost, Choose, DecodeChild, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
-from serve.video.views import ViewRequest
+from serve.video.view_request import ViewRequest
 
 JOBS = "training.data.decoding.jobs"
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # no fault of the video that was being read

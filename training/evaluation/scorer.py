@@ -18,7 +18,7 @@ from training.devices import computing_in
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 from training.models.base import VideoTextModel
-from training.scoring import as_array, view_logits
+from training.view_logits import as_array, view_logits
 
 
 @dataclass(frozen=True, kw_only=True)

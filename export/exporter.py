@@ -1,34 +1,31 @@
-"""From a checkpoint to a published version: graphs, tokenizer, parity clips, gate, contract, publication."""
+"""Export a checkpoint to a published version: graphs, tokenizer, parity clips, parity gate, contract, publication."""
 
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from export.attention import separate_projections_
+from export.contract import PARITY_FILE, TOKENIZER_FILE, Weights, contract_of
 from export.errors import ExportInputError
 from export.golden import golden_frames, golden_tokens
-from export.onnx_files import OPSET, WeightFile, describe_graph, halve_parameters_, write_graph
-from export.parity_gate import RuntimeParity, measure_parity, parity_document, require_parity
+from export.onnx_files import WeightFile, halve_parameters_, write_graph
+from export.parity_gate import RuntimeParity, measure_parity, require_parity
 from export.publication import Accelerator, StagingDir, check_accelerator, check_signature, publish, staging_dir
 from export.towers import GraphPlan, Part, graph_plans
-from export.versions import toolchain
-from serve.contract import FileContract, GraphContract, ModelContract
-from serve.files import file_sha256, require_space
+from serve.contract import ModelContract
+from serve.files import require_space
 from serve.repository import check_default_labels
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.native_format import Checkpoint
 from training.models.base import VideoTextModel
 
-Weights = Literal["fp32", "fp16"]
 PARTS: tuple[Part, ...] = ("text", "video")  # in the order of publication
-TOKENIZER_FILE = "tokenizer.json"
-PARITY_FILE = "parity.npz"
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +79,12 @@ def export_checkpoint(
         seconds = _write_graphs(plans, staging, halve_weights=weights == "fp16", max_file_bytes=max_file_bytes)
         np.savez_compressed(staging.video / PARITY_FILE, **golden)
         begun = time.perf_counter()
-        paths = {key: _folder(staging, plan.part) / plan.file for key, plan in plans.items()}
+        paths = {key: staging.folder_of(plan.part) / plan.file for key, plan in plans.items()}
         parity = measure_parity(paths, golden, logit_scale=checkpoint.scoring.logit_scale)
         require_parity(parity)
         seconds["parity"] = time.perf_counter() - begun
-        contract = _contract(checkpoint, plans, staging, parity=parity, weights=weights)
-        num_bytes = sum(path.stat().st_size for part in PARTS for path in _folder(staging, part).iterdir())
+        contract = contract_of(checkpoint, plans, staging, parity=parity, weights=weights)
+        num_bytes = sum(path.stat().st_size for part in PARTS for path in staging.folder_of(part).iterdir())
         contract_file = publish(staging, contract, accelerator=accelerator)
     seconds["total"] = time.perf_counter() - started
     return ExportResult(
@@ -127,12 +124,12 @@ def _write_graphs(
 ) -> dict[str, float]:
     seconds = {}
     for part in PARTS:
-        with WeightFile(_folder(staging, part), max_bytes=max_file_bytes) as weight_file:
+        with WeightFile(staging.folder_of(part), max_bytes=max_file_bytes) as weight_file:
             for name, plan in plans.items():
                 if plan.part != part:
                     continue
                 begun = time.perf_counter()
-                write_plan(plan, _folder(staging, part), weight_file=weight_file, halve_weights=halve_weights)
+                write_plan(plan, staging.folder_of(part), weight_file=weight_file, halve_weights=halve_weights)
                 seconds[name] = time.perf_counter() - begun
                 logger.info("%s graph exported in %.1f s", name, seconds[name])
     return seconds
@@ -151,49 +148,3 @@ def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], staging: Sta
         if "head" in plans:
             tensors["logits"] = plans["head"].module(tensors["video_features"], tensors["patch_features"], text)
     return {"frames": frames, "tokens": tokens, **{name: item.float().numpy() for name, item in tensors.items()}}
-
-
-def _contract(
-    checkpoint: Checkpoint,
-    plans: Mapping[str, GraphPlan],
-    staging: StagingDir,
-    *,
-    parity: Mapping[str, RuntimeParity],
-    weights: Weights,
-) -> ModelContract:
-    return ModelContract(
-        family=checkpoint.family,
-        name=staging.name,
-        version=staging.version,
-        embed_dim=int(plans["video"].outputs[0].axes[1]),
-        sampling=checkpoint.sampling,
-        preprocess=checkpoint.preprocess,
-        text=checkpoint.text,
-        scoring=checkpoint.scoring,
-        opset=OPSET,
-        graphs={name: _described(plan, staging) for name, plan in plans.items()},
-        tokenizer_file=_file(staging, "text", TOKENIZER_FILE),
-        parity_file=_file(staging, "video", PARITY_FILE),
-        default_labels=checkpoint.labels,
-        parity=parity_document(parity),
-        provenance={**checkpoint.provenance, "export": {"weights": weights, "versions": toolchain()}},
-        card=checkpoint.card,
-    )
-
-
-def _described(plan: GraphPlan, staging: StagingDir) -> GraphContract:
-    return describe_graph(
-        _folder(staging, plan.part) / plan.file,
-        file=staging.published_path(plan.part, plan.file),
-        opset=OPSET,
-        inputs=plan.inputs,
-        outputs=plan.outputs,
-    )
-
-
-def _file(staging: StagingDir, part: Part, file: str) -> FileContract:
-    return FileContract(file=staging.published_path(part, file), sha256=file_sha256(_folder(staging, part) / file))
-
-
-def _folder(staging: StagingDir, part: Part) -> Path:
-    return staging.text if part == "text" else staging.video

@@ -16,7 +16,7 @@ from training.models.gated_text import GatedText
 from training.models.ngram_text import ORDERS, NgramEncoder
 from training.models.quantised import QuantisedLinear, quantise_matrix_, quantise_table_
 from training.starter import recipe
-from training.starter.sources import ClassText, SourceError
+from training.starter.source_data import ClassText, SourceError
 from training.starter.words import activities as activities_of_objects
 
 BATCH_NORM_EPSILON = 1e-3  # of EfficientNet

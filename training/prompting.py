@@ -11,7 +11,7 @@ from training.models.base import VideoTextModel
 from training.recipes import FAMILIES
 
 
-def text_of(config: TrainConfig) -> TextContract:
+def text_rules(config: TrainConfig) -> TextContract:
     """The prompts of a run and what its text tower takes; a tokenizer file stands in for CLIP's own."""
     tower = build_outline(config.model.family, config.model.model).text
     arch = config.model.model.get("text", {}).get("arch")
@@ -29,7 +29,7 @@ def text_of(config: TrainConfig) -> TextContract:
     return replace(text, templates=config.data.templates)
 
 
-def scoring_of(config: TrainConfig, model: VideoTextModel) -> ScoringContract:
+def scoring_rules(config: TrainConfig, model: VideoTextModel) -> ScoringContract:
     """The scoring of the family's recipe with the scale and, of frame-averaged CLIP, the bias the model learned."""
     recipe = FAMILIES[model.family]
     is_clip = config.model.family == "clip"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.data.augmentation.random_sampling import SampleFrames, actionclip_training
 from training.data.augmentation.rngs import seeded_rngs
-from training.data.augmentation.sampling import SampleFrames, actionclip_training
 
 lengths = st.integers(1, 400)
 segments = st.integers(1, 40)

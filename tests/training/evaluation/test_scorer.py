@@ -17,7 +17,7 @@ from training.config import ConfigError
 from training.data.prompts import tokenizer_of
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol, protocol_of
-from training.evaluation.scoring import Scorer, make_scorer
+from training.evaluation.scorer import Scorer, make_scorer
 from training.models.base import VideoTextModel
 
 pytestmark = pytest.mark.numeric
