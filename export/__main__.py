@@ -45,7 +45,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Checkpoints 
 
 @app.callback()
 def export(version: Version = False) -> None:
-    """Checkpoints into served models."""
+    """Turn checkpoints into served models."""
     check_variables()
 
 
@@ -60,29 +60,29 @@ TokenizerOption = Annotated[
     Path | None, typer.Option("--tokenizer", help="tokenizer.json, for models whose tokenizer is not CLIP's.")
 ]
 WeightsOption = Annotated[
-    Weights, typer.Option(help="How matrices are stored; they are computed with in fp32 either way.")
+    Weights, typer.Option(help="Data type that matrices are stored in; computation is in fp32 either way.")
 ]
 AcceleratorOption = Annotated[
     Accelerator, typer.Option(help="tensorrt: Triton's onnxruntime backend makes fp16 engines; needs a GPU.")
 ]
 MaxFileMib = Annotated[
-    int | None, typer.Option(min=1, help="Weights go into further files past this size; one where absent.")
+    int | None, typer.Option(min=1, help="Start another weight file beyond this size; default: one file.")
 ]
 PreprocessTag = Annotated[
     str | None,
-    typer.Option(
-        help="Pretrained tag of open_clip that a file of weights derives from: its preprocessing, activation."
-    ),
+    typer.Option(help="Pretrained tag of open_clip that the weights derive from; gives preprocessing and activation."),
 ]
 ActivationOption = Annotated[
-    Activation | None, typer.Option(help="Of CLIP's towers, where neither the file nor its origin tells.")
+    Activation | None,
+    typer.Option(help="Activation of CLIP's towers, if neither the file nor its origin determines it."),
 ]
 WeightsKey = Annotated[
-    str | None, typer.Option(help="Which of several weights in a file, e.g. model beside model_ema (which wins).")
+    str | None,
+    typer.Option(help="Key of the weights if the file holds several, e.g. model and model_ema (the default)."),
 ]
-Cache = Annotated[Path, typer.Option(help="Folder that keeps what is fetched.", file_okay=False)]
-Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where not a 64th of the width.")]
-# X-CLIP's messages and prompts would be random: weights without them are a start for training, nothing to serve
+Cache = Annotated[Path, typer.Option(help="Folder that caches downloads.", file_okay=False)]
+Heads = Annotated[int | None, typer.Option(min=1, help="Number of attention heads; default: width / 64.")]
+# X-CLIP's messages and prompts would be random: such weights can start training, but cannot be served
 ServableFamily = Literal["clip", "actionclip"]
 
 
@@ -91,15 +91,15 @@ def model(
     arch: Annotated[str | None, typer.Option(help="Name of an open_clip architecture.")] = None,
     pretrained: Annotated[
         str | None,
-        typer.Option(help="A pretrained tag of open_clip, fetched where the cache lacks it, or a file of weights."),
+        typer.Option(help="A pretrained tag of open_clip (downloaded if not cached), or a file of weights."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead.")
+        Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead of --arch.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name to serve it under; --arch where absent.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name to serve it under; default: --arch.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Frames of a clip, with --arch; 8 where absent.")
+        int | None, typer.Option(min=1, max=256, help="Frames per clip, with --arch; default: 8.")
     ] = None,
     preprocess_tag: PreprocessTag = None,
     activation: ActivationOption = None,
@@ -111,7 +111,7 @@ def model(
     max_file_mib: MaxFileMib = None,
     cache: Cache = DEFAULT_CACHE,
 ) -> None:
-    """Serve an open_clip model, or a checkpoint of our own training."""
+    """Export an open_clip model, or a checkpoint trained here."""
     served_name = name or arch
     if served_name is None:
         raise ExportInputError("--checkpoint needs --name" if checkpoint else "give either --arch or --checkpoint")
@@ -134,7 +134,7 @@ def model(
             )
     elif checkpoint is not None and arch is None:
         of_weights = {"pretrained": pretrained, "num_frames": num_frames, **of_files}
-        _refuse_given(of_weights, "for weights of --arch, --checkpoint says it itself")
+        _refuse_given(of_weights, "only for weights of --arch; a --checkpoint holds it")
         source = from_file(checkpoint)
     else:
         raise ExportInputError("give either --arch, with --pretrained where it has several tags, or --checkpoint")
@@ -171,12 +171,14 @@ def import_checkpoint(
     accelerator: AcceleratorOption = "none",
     max_file_mib: MaxFileMib = None,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Frames of a clip, where the file does not say.")
+        int | None, typer.Option(min=1, max=256, help="Frames per clip, if the file does not specify it.")
     ] = None,
     family: Annotated[
-        ServableFamily | None, typer.Option(help="What plain CLIP weights become; clip where absent.")
+        ServableFamily | None, typer.Option(help="Model family for plain CLIP weights; default: clip.")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="open_clip's name, for weights that are no plain CLIP ViT.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="open_clip architecture of weights that are not a plain CLIP ViT.")
+    ] = None,
     preprocess_tag: PreprocessTag = None,
     activation: ActivationOption = None,
     weights_key: WeightsKey = None,
@@ -187,7 +189,7 @@ def import_checkpoint(
     prompt_heads: Heads = None,
     cache: Cache = DEFAULT_CACHE,
 ) -> None:
-    """Serve a published checkpoint."""
+    """Export a published checkpoint."""
     check_name(name)
     overrides = Overrides(
         num_frames=num_frames,
@@ -218,10 +220,10 @@ def import_checkpoint(
 @app.command()
 def verify(
     name: Annotated[str, typer.Argument(help="Name of a served model.")],
-    version: Annotated[int | None, typer.Option(min=1, help="Its version; the newest where absent.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Version; default: the newest.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
-    """Repeat hashes and parity of a version on this machine."""
+    """Check the hashes and the parity of a version on this machine."""
     found = verify_version(repository, name, version=version)
     print(f"{found.contract.name}@{found.contract.version}: {len(found.contract.files())} files as the contract says")
     _print_parity(found.parity)
@@ -261,7 +263,7 @@ def _print_exported(exported: ExportResult) -> None:
 
 
 def _print_source(provenance: Mapping[str, Any]) -> None:
-    """What was decided about a file of weights that its tensors do not say."""
+    """Print what was decided about a weight file beyond its tensors."""
     if "activation" in provenance:
         print("  activation {value}: {source}".format(**provenance["activation"]))
     if "other_weights" in provenance:
@@ -272,7 +274,7 @@ def _print_source(provenance: Mapping[str, Any]) -> None:
 def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
     print(f"  {'runtime':<18}{'array':<17}{'relative':>10}{'largest':>11}{'cosine':>10}{'other top-1':>13}")
     for label, item in parity.items():
-        verdict = "" if item.is_passed else "  not passed: this runtime is not for this model"
+        verdict = "" if item.is_passed else "  failed: do not serve this model with this runtime"
         if item.failure:
             print(f"  {label:<18}{item.failure.splitlines()[0]}{verdict}")
         for array, figures in item.arrays.items():

@@ -1,9 +1,9 @@
-"""Attention in a form that engines compute faster; the numbers stay.
+"""Rewrite attention into a form that engines run faster, with the same results.
 
-Models keep the projections to q, k and v as one matrix. Cutting its product into three costs engines a copy of each
-part, and the rotary positions of PE-Core, which turn neighbouring channels, cost them strided copies. Here each
-projection is a matrix of its own, and where q and k are turned their channels are sorted, the even before the odd, so
-that halves of a head turn: any order gives the same products of q and k.
+Models store the projections to q, k and v as one matrix. Splitting its product into three costs engines a copy of each
+part, and the rotary positions of PE-Core, which rotate neighbouring channels, cost strided copies. Here each projection
+has its own matrix. With rotary positions, even channels of q and k come before odd ones, so that the two halves of a
+head are rotated; the product of q and k does not depend on the order of channels.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from training.models.clip import SelfAttention, split_heads
 
 
 def separate_projections_(model: nn.Module) -> int:
-    """Replace the self-attention of ours, of open_clip and of timm in place; returns how many were replaced.
+    """Replace self-attention modules of this project, open_clip and timm in place; return how many.
 
-    What has parts that are not known here (gates, norms of rotated heads, attention to other tokens) stays as it is.
+    Modules with other parts (gates, norms of rotated heads, attention to other tokens) are left unchanged.
     """
     places = [
         (parent, name, separate)
@@ -34,7 +34,7 @@ def separate_projections_(model: nn.Module) -> int:
 
 
 class SeparateAttention(nn.Module):
-    """Multi-head attention of tokens [N, L, W] among themselves, each projection a matrix of its own."""
+    """Multi-head self-attention of tokens [N, L, W] with one matrix per projection."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, heads: int, out: nn.Module) -> None:
         """`weight` [3 * W', W] and `bias` [3 * W'] hold q, k and v in that order."""
@@ -53,7 +53,7 @@ class SeparateAttention(nn.Module):
         is_causal: bool = False,
         turn: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """tokens [N, L, W] -> [N, L, W]; `turn` is what is done to the heads [N, heads, L, D] of q and k."""
+        """tokens [N, L, W] -> [N, L, W]; `turn` is applied to the heads [N, heads, L, D] of q and k."""
         query, key, value = (split_heads(part(tokens), self.heads) for part in (self.query, self.key, self.value))
         if turn is not None:
             query, key = turn(query), turn(key)
@@ -62,7 +62,7 @@ class SeparateAttention(nn.Module):
 
 
 class SeparateSelfAttention(SeparateAttention):
-    """In place of ours."""
+    """Replacement for `training.models.clip.SelfAttention`."""
 
     def __init__(self, packed: SelfAttention) -> None:
         super().__init__(packed.in_proj_weight, packed.in_proj_bias, heads=packed.heads, out=packed.out_proj)
@@ -72,7 +72,7 @@ class SeparateSelfAttention(SeparateAttention):
 
 
 class SeparateTorchAttention(SeparateAttention):
-    """In place of torch's in a block of open_clip, which gives the same tokens three times."""
+    """Replacement for torch's attention in an open_clip block, which passes the same tokens three times."""
 
     def __init__(self, packed: nn.MultiheadAttention) -> None:
         super().__init__(packed.in_proj_weight, packed.in_proj_bias, heads=packed.num_heads, out=packed.out_proj)
@@ -84,7 +84,7 @@ class SeparateTorchAttention(SeparateAttention):
 
 
 class SeparateTimmAttention(SeparateAttention):
-    """In place of timm's."""
+    """Replacement for timm's attention."""
 
     def __init__(self, packed: Attention) -> None:
         super().__init__(packed.qkv.weight, packed.qkv.bias, heads=packed.num_heads, out=packed.proj)
@@ -94,7 +94,7 @@ class SeparateTimmAttention(SeparateAttention):
 
 
 class SeparateRotaryAttention(SeparateAttention):
-    """In place of timm's with rotary positions (arXiv:2104.09864) of all but the first tokens."""
+    """Replacement for timm's attention with rotary positions (arXiv:2104.09864) on all but the first tokens."""
 
     order: Tensor
 
@@ -138,7 +138,7 @@ def _separate_of(parent: nn.Module, child: nn.Module) -> Callable[..., SeparateA
 
 
 def _has_no_more(packed: Attention | AttentionRope) -> bool:
-    """Whether it is what `SeparateAttention` computes, without gates and norms."""
+    """Return whether the module computes what `SeparateAttention` does, without gates and norms."""
     return packed.gate is None and all(isinstance(x, nn.Identity) for x in (packed.q_norm, packed.k_norm, packed.norm))
 
 

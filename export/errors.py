@@ -1,19 +1,19 @@
-"""The errors of export: each is a sentence for the person who runs the command."""
+"""Errors of export; each message is addressed to the person who runs the command."""
 
 from training.errors import InputError, WorkError
 
 
 class ExportError(WorkError):
-    """A model that cannot be exported; nothing was published."""
+    """The model cannot be exported; nothing was published."""
 
 
 class ExportInputError(ExportError, InputError):
-    """What was given to a command of export cannot be used."""
+    """The input of an export command cannot be used."""
 
 
 class ParityError(ExportError):
-    """The exported graphs do not give torch's numbers; nothing was published."""
+    """The exported graphs differ from torch by more than the tolerance; nothing was published."""
 
 
 class SignatureError(ExportInputError):
-    """The NAME has versions with other tensors; the model needs a new NAME."""
+    """Existing versions of this name have other input or output tensors; the model needs a new name."""

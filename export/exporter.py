@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """A published version and what it took."""
+    """A published version, with the time and space it took."""
 
     contract: ModelContract
     contract_file: Path
@@ -53,13 +53,13 @@ def export_checkpoint(
 ) -> ExportResult:
     """Publish `checkpoint` as the next version of `name`; nothing is published unless parity holds.
 
-    Under `weights="fp16"` matrices are rounded to float16 and stored so; they are computed with in float32, and the
-    parity figures are those of the rounded weights. `accelerator` is for the `config.pbtxt` of a new name. Weights go
-    into further files past `max_file_bytes`.
+    With `weights="fp16"` matrices are rounded to float16 and stored in it; computation is in float32, and the parity
+    figures are those of the rounded weights. `accelerator` applies to the `config.pbtxt` of a new name. Weights beyond
+    `max_file_bytes` go into another file.
 
     Raises:
-        ExportError, CheckpointError, ModelConfigError, ContractError: what stands in the way.
-        OSError: the disk has no room for it.
+        ExportError, CheckpointError, ModelConfigError, ContractError: the checkpoint cannot be exported.
+        OSError: the disk is full.
     """
     started = time.perf_counter()
     check_accelerator(repository, name, accelerator)
@@ -93,7 +93,7 @@ def export_checkpoint(
 
 
 def write_plan(plan: GraphPlan, folder: Path, *, weight_file: WeightFile, halve_weights: bool) -> None:
-    """Write one graph into the folder of its part, whose weights `weight_file` holds.
+    """Write one graph into the folder of its part; its weights go to `weight_file`.
 
     Raises:
         ExportError: torch cannot export it.
@@ -136,7 +136,7 @@ def _write_graphs(
 
 
 def _golden(checkpoint: Checkpoint, plans: Mapping[str, GraphPlan], staging: StagingDir) -> dict[str, Any]:
-    """What `parity.npz` holds: inputs, and torch's float32 outputs of the model as it was trained."""
+    """Return the content of `parity.npz`: inputs, and torch's float32 outputs of the unrounded model."""
     tokenizer = load_tokenizer(staging.text / TOKENIZER_FILE, checkpoint.text)
     frames = golden_frames(checkpoint.preprocess, num_segments=checkpoint.sampling.num_segments)
     tokens = golden_tokens(tokenizer, checkpoint.text, labels=checkpoint.labels)

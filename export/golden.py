@@ -1,7 +1,7 @@
-"""The clips and prompts of `parity.npz`: small, made from nothing, cut from pictures that are not square.
+"""The clips and prompts of `parity.npz`: small, synthetic, cropped from non-square pictures.
 
-A wide and a tall video go through the model's own resize and crop, so that the stored pixels are what serving makes of
-such videos. Their shapes move, so that the frames of a clip differ.
+Wide and tall videos go through the model's resize and crop rules, so the stored pixels equal those of serving. Shapes
+move in them, so the frames of a clip differ.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ MAX_LABELS = 8
 
 
 def golden_frames(preprocess: PreprocessContract, *, num_segments: int) -> UInt8Array:
-    """frames [n, T, 3, S, S]: one clip for each of `PICTURE_SIZES`."""
+    """Return frames [n, T, 3, S, S]: one clip for each of `PICTURE_SIZES`."""
     clips = []
     for clip, (height, width) in enumerate(PICTURE_SIZES):
         pictures = [_picture(height, width, clip=clip, time=i / num_segments) for i in range(num_segments)]
@@ -37,15 +37,14 @@ def golden_frames(preprocess: PreprocessContract, *, num_segments: int) -> UInt8
 
 
 def golden_tokens(tokenizer: Tokenizer, text: TextContract, *, labels: Sequence[str]) -> Int64Array:
-    """tokens [r, L] of prompts of different lengths, cut to the longest where the graph takes that."""
+    """Return tokens [r, L] of prompts of different lengths, cut to the longest if the graph has a dynamic length."""
     chosen = (labels or GENERAL_LABELS)[:MAX_LABELS]
     rows = tokenizer.encode(prompts.fill(chosen, text.templates[:1]))
     return pad_rows(rows, pad_id=text.pad_id, length=None if text.dynamic_length else text.context_length)
 
 
 def _picture(height: int, width: int, *, clip: int, time: float) -> UInt8Array:
-    """RGB [H, W, 3]: a gradient, a chequered floor that slides and a disc that crosses; flat areas, so that it packs
-    well."""
+    """Return RGB [H, W, 3]: a gradient, a sliding chequered floor and a moving disc; flat areas compress well."""
     y, x = np.mgrid[0:height, 0:width] / min(height, width)
     colours = np.array([[220, 60, 40], [40, 180, 90], [60, 80, 230]])
     red = 255 * x / x.max()

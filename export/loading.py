@@ -1,4 +1,4 @@
-"""Where an export starts: a checkpoint of ours, a published file or its address, or a name and tag of open_clip."""
+"""Load the checkpoint to export: a native or published file, its address, or an open_clip name and tag."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,11 +25,11 @@ MERGES = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
 
 
 def from_file(source: str | Path, overrides: Overrides | None = None, *, cache: Path = DEFAULT_CACHE) -> Checkpoint:
-    """A checkpoint from any file or folder that `read_checkpoint` understands, or from a file at an http(s) address.
+    """Load a checkpoint from a file or folder that `read_checkpoint` supports, or from an http(s) address.
 
     Raises:
-        DownloadError: what lies at the address cannot be fetched.
-        CheckpointError: it is of no known kind, its weights do not fit, or the overrides contradict it.
+        DownloadError: the address cannot be downloaded.
+        CheckpointError: its format is unknown, its weights do not fit, or the overrides contradict it.
     """
     if isinstance(source, Path) or not is_address(source):
         return read_checkpoint(Path(source), overrides=overrides)
@@ -39,12 +39,12 @@ def from_file(source: str | Path, overrides: Overrides | None = None, *, cache: 
 
 
 def from_published(arch: str, tag: str, *, num_frames: int, cache: Path = DEFAULT_CACHE) -> Checkpoint:
-    """The frame-averaged model of weights that open_clip publishes, fetched where the cache does not hold them.
+    """Load the frame-averaged model of weights that open_clip publishes; download them if not cached.
 
     Raises:
-        CheckpointError: open_clip knows no such tag, or its file does not fit.
-        ModelConfigError: open_clip knows no such architecture, or its towers are not taken.
-        DownloadError: the weights cannot be fetched.
+        CheckpointError: open_clip has no such tag, or its file does not fit.
+        ModelConfigError: open_clip has no such architecture, or its towers are not supported.
+        DownloadError: the weights cannot be downloaded.
     """
     fetched = fetch_weights(arch, tag, cache=cache)
     overrides = replace(_overrides(arch, tag, num_frames=num_frames), tag=tag)
@@ -67,19 +67,19 @@ def from_open_clip_file(
     activation: Activation | None = None,
     weights_key: str | None = None,
 ) -> Checkpoint:
-    """The frame-averaged model of a file of weights of an open_clip architecture.
+    """Load the frame-averaged model of a weight file of an open_clip architecture.
 
-    `preprocess_tag` is the pretrained tag that they derive from; `activation` and `weights_key` say what neither the
-    file nor its origin does.
+    `preprocess_tag` is the pretrained tag that the weights derive from; `activation` and `weights_key` give what
+    neither the file nor its origin determines.
 
     Raises:
         ExportInputError: there is no such file.
-        CheckpointError: the weights do not fit the architecture, or their activation or preprocessing is not known.
-        ModelConfigError: open_clip knows no such architecture.
+        CheckpointError: the weights do not fit the architecture, or their activation or preprocessing is unknown.
+        ModelConfigError: open_clip has no such architecture.
     """
     architecture(arch)
     if path.is_dir():
-        raise ExportInputError(f"{path} is a folder: `import-checkpoint` reads it, its configuration names what it is")
+        raise ExportInputError(f"{path} is a folder: use `import-checkpoint`, which reads its configuration")
     if not path.is_file():
         tags = ", ".join(published_tags(arch)) or "none"
         raise ExportInputError(f"{str(path)!r} is neither a file nor a pretrained tag of {arch}; its tags: {tags}")
@@ -104,10 +104,10 @@ def _overrides(arch: str, weights: str, *, num_frames: int) -> Overrides:
 
 
 def override(checkpoint: Checkpoint, *, templates: Sequence[str] | None, tokenizer: Path | None) -> Checkpoint:
-    """The checkpoint with templates of the caller; a tokenizer file makes its text of the `tokenizers` kind.
+    """Return the checkpoint with the caller's templates and tokenizer file.
 
     Raises:
-        InvalidVocabulary: a template without exactly one `{}`.
+        InvalidVocabulary: a template does not have exactly one `{}`.
         CheckpointError: the tokenizer file cannot be read, or lacks a token that the model needs.
     """
     text = checkpoint.text
@@ -119,7 +119,7 @@ def override(checkpoint: Checkpoint, *, templates: Sequence[str] | None, tokeniz
 
 
 def tokenizer_bytes(checkpoint: Checkpoint, tokenizer: Path | None) -> bytes:
-    """Content of the served tokenizer.json: the caller's file, or CLIP's own.
+    """Return the content of the served tokenizer.json: the caller's file, or CLIP's tokenizer.
 
     Raises:
         ExportError: the model's tokenizer is not CLIP's and no file was given, or it cannot be read.

@@ -1,11 +1,11 @@
-"""From a torch module to an ONNX file: export, weights kept beside the graph, nothing of the build left in it.
+"""Export a torch module to an ONNX file with external weights and without traces of the build machine.
 
-All graphs of one folder keep their weights in `model.onnx.data`; equal tensors are stored once, so that the halves of a
-video graph cost no second copy. Graphs over 2 GB need nothing else.
+All graphs of one folder store their weights in `model.onnx.data`; equal tensors are stored once, so the halves of a
+video graph need no second copy. This also works for graphs over 2 GB.
 
-A graph's name ends in a digest of everything it computes with. onnxruntime's TensorRT provider finds its cached engines
-by the names in a graph and not by the weights (onnxruntime issues 6455 and 32254): without it version 2 of a model
-would be answered with version 1's weights.
+A graph's name ends in a digest of its nodes and weights. onnxruntime's TensorRT provider looks up cached engines by the
+names in a graph, not by the weights (onnxruntime issues 6455 and 32254): without the digest, version 2 of a model would
+run with the weights of version 1.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ OPSET = 18
 DATA_FILE = "model.onnx.data"
 DATA_NAME = re.compile(rf"{re.escape(DATA_FILE)}(\.[1-9][0-9]*)?")
 EXTERNAL_FROM_BYTES = 1024  # smaller tensors stay in the graph
-PAGE_BYTES = 4096  # runtimes map large tensors from the file by pages
+PAGE_BYTES = 4096  # runtimes memory-map large tensors
 LARGE_BYTES = 1 << 20
 SMALL_ALIGNMENT = 64
 ONNX_TYPES = {"uint8": onnx.TensorProto.UINT8, "int64": onnx.TensorProto.INT64, "float32": onnx.TensorProto.FLOAT}
@@ -42,10 +42,10 @@ logger = logging.getLogger(__name__)
 
 
 class WeightFile:
-    """`model.onnx.data` while it is written: tensors are appended, equal ones stored once.
+    """Writer of `model.onnx.data`: appends tensors, stores equal ones once.
 
-    With `max_bytes` a tensor that would make the file larger begins another, `model.onnx.data.1` and so on; one tensor
-    is never divided.
+    With `max_bytes`, a tensor that would exceed it starts another file, `model.onnx.data.1` and so on; a tensor is
+    never split.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None) -> None:
@@ -67,7 +67,7 @@ class WeightFile:
             (self.folder / DATA_FILE).unlink()
 
     def place(self, array: NDArray[Any]) -> tuple[str, int, int, bytes]:
-        """(file, offset, length, sha256) of the array's contents in bytes, written if they are new."""
+        """Return (file, offset, length, sha256) of the array's bytes; write them if they are new."""
         data = np.ascontiguousarray(array).tobytes()  # little-endian on every platform we run on
         digest = hashlib.sha256(data).digest()
         if digest not in self._places:
@@ -79,7 +79,7 @@ class WeightFile:
         return (*self._places[digest], digest)
 
     def _stream_for(self, num_bytes: int) -> BinaryIO:
-        """Where a tensor goes: the present file, or a new one where it does not fit beside what is there."""
+        """Return the current file, or a new one if the tensor does not fit."""
         assert self._stream is not None, "use as a context"
         used = self._stream.tell()
         if self._max_bytes is not None and used and used + PAGE_BYTES + num_bytes > self._max_bytes:
@@ -102,7 +102,7 @@ def write_graph(
 ) -> None:
     """Export `module` to `path`; axes named by a letter in `inputs` are dynamic, up to their bound if any.
 
-    Under `halve_weights` every large float32 weight that float16 holds exactly is stored as float16 and cast in the
+    With `halve_weights`, each large float32 weight that float16 represents exactly is stored as float16 and cast in the
     graph.
 
     Raises:
@@ -126,20 +126,20 @@ def describe_graph(
     inputs: tuple[TensorContract, ...],
     outputs: tuple[TensorContract, ...],
 ) -> GraphContract:
-    """Read a graph back from disk, assert that it is what was promised, and describe it for the contract.
+    """Read a graph back from disk, check it, and describe it for the contract.
 
-    `file` is the path the contract gives it, relative to the repository folder. The file is a whole and valid ONNX
-    model (onnx's full check, with inference of all shapes) of `opset`, takes and gives these tensors, and has its large
-    weights in `model.onnx.data` beside it.
+    `file` is its path in the contract, relative to the repository folder. Checks that the file is a complete, valid
+    ONNX model (onnx's full check with shape inference) of `opset` with these inputs and outputs, and that its large
+    weights are in `model.onnx.data`.
 
     Raises:
-        ExportError: any of this does not hold.
+        ExportError: a check failed.
     """
     try:
         model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(str(path), full_check=True)  # by its path, or 2 GB would be the limit
+        onnx.checker.check_model(str(path), full_check=True)  # by path: a model in memory is limited to 2 GB
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, OSError) as error:
-        raise ExportError(f"{path.name} is no valid ONNX model: {error}") from error
+        raise ExportError(f"{path.name} is not a valid ONNX model: {error}") from error
     opsets = {item.domain: item.version for item in model.opset_import}
     if opsets != {"": opset}:
         raise ExportError(f"{path.name}: expected opset {opset} of the standard domain alone, found {opsets}")
@@ -158,7 +158,7 @@ def describe_graph(
 
 
 def halve_parameters_(module: nn.Module) -> None:
-    """Round every matrix of the module to float16 and back, in place: what `halve_weights` then stores without loss."""
+    """Round matrices to float16 and back, in place, so that `halve_weights` stores them without loss."""
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.ndim >= 2 and parameter.dtype == torch.float32:
@@ -194,12 +194,12 @@ def _export(
             )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
         raise ExportError(f"torch cannot export {type(module).__name__} with dynamic axes {shapes}: {error}") from error
-    assert program is not None, "torch.onnx.export gives a program when no file is named"
+    assert program is not None, "torch.onnx.export returns a program if no file is given"
     return program.model
 
 
 def _strip(model: ir.Model) -> None:
-    """Remove stack traces, paths and module names that torch leaves in every node and value."""
+    """Remove the stack traces, paths and module names that torch adds to each node and value."""
     model.metadata_props.clear()
     model.doc_string = None
     for graph in model.graphs():
@@ -218,8 +218,7 @@ def _strip(model: ir.Model) -> None:
 
 
 def _measure_after_cast(graph: ir.Graph) -> None:
-    """Whatever else looks at a uint8 input (its Shape, for the batch) looks at its Cast: TensorRT takes uint8 there
-    alone."""
+    """Connect other consumers of a uint8 input (Shape, for B) to its Cast: TensorRT accepts uint8 only there."""
     for value in graph.inputs:
         if value.dtype != ir.DataType.UINT8:
             continue
@@ -238,7 +237,7 @@ def _halve(graph: ir.Graph) -> None:
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < EXTERNAL_FROM_BYTES:
             continue
         exact = tensor.numpy()
-        with np.errstate(over="ignore"):  # a weight outside float16's range becomes infinite, and then stays float32
+        with np.errstate(over="ignore"):  # a weight beyond float16's range becomes infinite and is kept in float32
             half = exact.astype(np.float16)
         if not np.array_equal(half.astype(np.float32), exact):
             continue
@@ -258,7 +257,7 @@ def _halve(graph: ir.Graph) -> None:
 
 
 def _move_weights(graph: ir.Graph, weight_file: WeightFile) -> list[bytes]:
-    """Put every large weight into the file; returns the sha256 of each."""
+    """Move each large weight into the file; return their sha256."""
     digests = []
     for name, value in graph.initializers.items():
         tensor = value.const_value
@@ -304,13 +303,15 @@ def _check_tensors(file: str, kind: str, found: Any, expected: tuple[TensorContr
 
 
 def _external_locations(path: Path, model: onnx.ModelProto) -> set[str]:
-    """Names of the data files, asserted to hold every tensor the graph takes from them."""
+    """Return the names of the data files; check that they hold every external tensor of the graph."""
     found = set()
     for tensor in model.graph.initializer:
         size = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             if size >= EXTERNAL_FROM_BYTES:
-                raise ExportError(f"{path.name}: {tensor.name} of {size} bytes lies in the graph, not in {DATA_FILE}")
+                raise ExportError(
+                    f"{path.name}: {tensor.name} of {size} bytes is stored in the graph, not in {DATA_FILE}"
+                )
             continue
         place = {item.key: item.value for item in tensor.external_data}
         location, end = place["location"], int(place["offset"]) + int(place["length"])
@@ -318,7 +319,7 @@ def _external_locations(path: Path, model: onnx.ModelProto) -> set[str]:
         held = data.stat().st_size if DATA_NAME.fullmatch(location) and data.is_file() else 0
         if int(place["length"]) != size or held < end:
             raise ExportError(
-                f"{path.name}: {tensor.name} of {size} bytes lies in {location} up to byte {end}; "
+                f"{path.name}: {tensor.name} of {size} bytes is stored in {location} up to byte {end}; "
                 f"expected {DATA_FILE} or a numbered file beside it, which holds {held} bytes"
             )
         found.add(location)

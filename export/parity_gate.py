@@ -1,7 +1,7 @@
-"""The parity gate: the exported graphs against torch, on every runtime of this machine that serves them.
+"""The parity gate: compare the exported graphs with torch, on every runtime of this machine that can serve them.
 
-`golden` is what `parity.npz` holds: `frames` uint8 [n, T, 3, S, S], `tokens` int64 [r, L] and, in float32 from torch,
-`video_features` [n, D], `text_features` [r, D] and, for X-CLIP, `patch_features` [n, P, D] and `logits` [n, r].
+`golden` is the content of `parity.npz`: `frames` uint8 [n, T, 3, S, S], `tokens` int64 [r, L] and, in float32 from
+torch, `video_features` [n, D], `text_features` [r, D] and, for X-CLIP, `patch_features` [n, P, D] and `logits` [n, r].
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from serve.parity import (
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeParity:
-    """One runtime against torch; `is_passed` by the rule of its precision."""
+    """Differences of one runtime from torch; `is_passed` follows the rule of its precision."""
 
     is_passed: bool
     top1_disagreements: int = 0  # clips whose best prompt differs although torch's margin is clear
@@ -43,7 +43,7 @@ def measure_parity(graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: f
 
 
 def require_parity(found: Mapping[str, RuntimeParity]) -> None:
-    """Full precision must hold everywhere; a failure of bf16 only forbids bf16, which the contract's figures then say.
+    """Raise if a full-precision runtime differs; a failure of bf16 is recorded in the contract, and only forbids bf16.
 
     Raises:
         ParityError: names the runtime and its figures.
@@ -55,14 +55,14 @@ def require_parity(found: Mapping[str, RuntimeParity]) -> None:
             raise ParityError(f"{label} cannot run the graphs: {parity.failure}")
         shown = ", ".join(f"{name} {item.relative_difference:.2e}" for name, item in parity.arrays.items())
         raise ParityError(
-            f"{label} does not give torch's numbers: "
+            f"{label} differs from torch: "
             f"relative differences {shown} (allowed {FULL_PRECISION_TOLERANCE:.0e}), "
             f"{parity.top1_disagreements} other top-1 (allowed 0)"
         )
 
 
 def parity_document(found: Mapping[str, RuntimeParity]) -> dict[str, Any]:
-    """The figures for the contract, with the rules they were judged by and the runtimes that were not there."""
+    """Return the figures for the contract, with their tolerances and the runtimes that were not available."""
     _, absent = available_runtimes()
     return {
         "rules": {
@@ -95,9 +95,9 @@ def _measure(
 def _outputs(
     load: Load, graphs: Mapping[str, Path], golden: Arrays, *, logit_scale: float
 ) -> tuple[dict[str, Float32Array], dict[str, Float32Array]]:
-    """(found, expected) by name; X-CLIP's head and the fusion half are fed with what their own runtime computed.
+    """Return (found, expected) by name; X-CLIP's head and the fusion graph take inputs computed by the same runtime.
 
-    Graphs are loaded one after the other, so that a large model is in memory once.
+    Graphs are loaded one at a time, so a large model is in memory once.
     """
     video = load(graphs["video"])({"frames": golden["frames"]})
     text = load(graphs["text"])({"tokens": golden["tokens"]})
@@ -118,7 +118,7 @@ def _outputs(
 
 
 def _through_halves(load: Load, graphs: Mapping[str, Path], frames: NDArray[Any]) -> dict[str, Float32Array]:
-    """Outputs of the video graph by its two halves: every frame alone, then all of a clip together."""
+    """Return the outputs of the video graph computed by its two halves: single frames, then their fusion per clip."""
     num_clips, num_frames = frames.shape[:2]
     rows = frames.reshape(num_clips * num_frames, *frames.shape[2:])
     single = load(graphs["frames"])({"frames": rows})  # [n*T, ...]

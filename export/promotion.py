@@ -1,8 +1,8 @@
-"""The promotion gate: is a candidate at least as good as the version that answers, on clips with labels?
+"""The promotion gate: test on labelled clips whether a candidate is at least as good as the active version.
 
-Both versions see the same clips, so their hits are compared in pairs, by Tango's score interval of the difference in
-top-1, which holds for small numbers too. A candidate whose interval reaches below the margin is refused. So is a list
-with fewer independent clips than the margin needs: copies and pieces of one video count once.
+Both versions classify the same clips, so their hits are paired: Tango's score interval of the difference in top-1 is
+valid for small samples too. A candidate whose interval reaches below the margin is refused. A list with fewer
+independent clips than the margin needs is refused as well; copies and parts of one video count once.
 """
 
 import json
@@ -37,7 +37,7 @@ class PromotionRefused(ExportError):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
-    """A video and the place of its label."""
+    """A video and the index of its label."""
 
     path: Path
     label: int
@@ -45,7 +45,7 @@ class LabelledClip:
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionDecision:
-    """What was compared and what came of it; one line of the record."""
+    """The compared figures and the decision; one line of the record."""
 
     candidate: str
     active: str
@@ -60,13 +60,13 @@ class PromotionDecision:
     difference: float
     interval: tuple[float, float]  # 95 %, of the difference
     margin: float
-    power: float  # chance that a candidate as good as the active version is promoted by such a list
+    power: float  # probability that this list promotes a candidate that is as good as the active version
     is_promoted: bool
     decided_at: str
 
 
 def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
-    """Return the clips and the vocabulary of a table of labelled videos, by the grammar of all lists.
+    """Return the clips and the vocabulary of a table of labelled videos.
 
     Raises:
         ExportInputError: the table is not understood, a file is missing, or there are fewer than two clips or labels.
@@ -79,18 +79,18 @@ def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
     except AnnotationError as error:
         raise ExportInputError(str(error)) from error
     if absent := [entry.path for entry in entries if not entry.path.is_file()]:
-        raise ExportInputError(f"{index}: there is no file {absent[0]} ({len(absent)} absent)")
+        raise ExportInputError(f"{index}: the file {absent[0]} does not exist ({len(absent)} missing)")
     if len(entries) < 2 or len(names) < 2:
         raise ExportInputError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
     return [LabelledClip(path=entry.path, label=entry.label) for entry in entries], names
 
 
 def require_enough(clips: Sequence[LabelledClip], margin: float) -> Int64Array:
-    """Groups of the clips [n]; a list that cannot decide is refused before anything is computed.
+    """Return the groups of the clips [n]; refuse a list that is too small before anything is computed.
 
     Raises:
         PromotionRefused: there are too few independent clips for the margin.
-        ExportError: the margin cannot be shown with any number of clips, or a file cannot be read.
+        ExportError: no number of clips can show the margin, or a file cannot be read.
     """
     if not 0 < margin <= 1:
         raise ExportError(f"margin: above 0 to 1 is needed, found {margin:g}: no list shows a difference of 0")
@@ -117,7 +117,7 @@ def compare(
 
     Raises:
         PromotionRefused: there are too few independent clips for the margin.
-        ActserveError: a clip cannot be decoded, or a prompt is too long; a gate decides on whole lists alone.
+        ActserveError: a clip cannot be decoded, or a prompt is too long; the gate never decides on part of a list.
     """
     groups = require_enough(clips, margin)
     hits, hits_before = (evaluate(repository, contract, clips, labels) for contract in (candidate, active))
@@ -134,11 +134,13 @@ def decide(
     names: tuple[str, str],
     labels: Sequence[str],
 ) -> PromotionDecision:
-    """The decision from the hits [n] of both versions on clips of groups [n]."""
+    """Return the decision from the hits [n] of both versions and the groups [n] of the clips."""
     difference, interval = paired_share_interval(candidate, active, groups)
     independent, needed = independence(groups).num_independent, fewest_pairs(margin)
     gained, lost = int((candidate & ~active).sum()), int((active & ~candidate).sum())
-    discordant = (gained + lost + 1) / (len(candidate) + 2)  # models that agreed on every clip may differ on others
+    discordant = (gained + lost + 1) / (
+        len(candidate) + 2
+    )  # add-one estimate: models that agree on these clips may differ on others
     return PromotionDecision(
         candidate=names[0],
         active=names[1],
@@ -160,7 +162,7 @@ def decide(
 
 
 def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
-    """Which clips depend on each other, by content and by name.
+    """Return the group of each clip; clips with equal content or source share one.
 
     Raises:
         ExportError: a file cannot be read.
@@ -173,7 +175,7 @@ def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
 
 
 def record(decision: PromotionDecision, path: Path) -> None:
-    """Add a decision to a file, one JSON line each."""
+    """Append the decision to a file of JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(asdict(decision)) + "\n")
@@ -182,7 +184,7 @@ def record(decision: PromotionDecision, path: Path) -> None:
 def evaluate(
     repository: Path, contract: ModelContract, clips: Sequence[LabelledClip], labels: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Whether each clip's best label is its own [n], as a server would answer with one view."""
+    """Return whether each clip's best label is correct [n], as a server answers with one view."""
     model = ServedModel(repository, contract)
     bank = model.bank(labels)
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)

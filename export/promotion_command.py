@@ -1,4 +1,4 @@
-"""`python -m export promote`: a candidate that is not worse takes over on a running server."""
+"""`python -m export promote`: activate a candidate on a running server unless it may be worse."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def promote(
     clips: Annotated[Path, typer.Option(help="CSV with columns file,label.", exists=True, dir_okay=False)],
     server: Server = DEFAULT_SERVER,
     against: Annotated[
-        str | None, typer.Option(help="The version to compare with; the server's default without it.")
+        str | None, typer.Option(help="Version to compare with; default: the server's default model.")
     ] = None,
     margin: Annotated[
         float,
@@ -30,12 +30,14 @@ def promote(
             "381 for 0.01, 73 for 0.05, 35 for 0.1.",
         ),
     ] = 0.01,
-    alias: Annotated[str | None, typer.Option(help="A name to mean the candidate from then on, e.g. default.")] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="Alias that refers to the candidate from then on, e.g. default.")
+    ] = None,
     repository: Annotated[Path, typer.Option(help="Folder of the served models.")] = Path("model_repository"),
-    record: Annotated[Path, typer.Option(help="File that keeps the decisions.")] = Path("runs/promotions.jsonl"),
+    record: Annotated[Path, typer.Option(help="File to append decisions to.")] = Path("runs/promotions.jsonl"),
     dry_run: Annotated[bool, typer.Option(help="Decide and record; activate nothing.")] = False,
 ) -> None:
-    """Compare a candidate with the version that answers on labelled clips; activate it unless it may be worse."""
+    """Compare a candidate with the active version on labelled clips; activate it unless it may be worse."""
     contract = find_contract(repository, candidate)
     listed, labels = promotion.read_clips(clips)
     running = against or str(_asked(server, "GET", "/v1/models", {}, "default")["default"])
@@ -57,10 +59,10 @@ def promote(
 
 
 def _asked(server: str, method: str, path: str, body: dict[str, Any], *names: str) -> dict[str, Any]:
-    """A server's answer, which holds these names.
+    """Return a server's answer that has these fields.
 
     Raises:
-        ActserveError: it does not answer, or with a problem.
+        ActserveError: there is no answer, or the answer is a problem.
     """
     headers = {"Content-Type": "application/json", "Prefer": f"wait={ACTIVATION_SECONDS}"}
     return ApiRequest(
@@ -73,9 +75,9 @@ def _described(decision: PromotionDecision) -> str:
     return (
         f"{decision.num_clips} clips, {decision.num_independent} independent ({decision.num_needed} needed), "
         f"{decision.num_labels} labels\n"
-        f"  {decision.candidate:<24} top-1 {decision.candidate_top1:.3f}, alone right on {decision.num_gained}\n"
-        f"  {decision.active:<24} top-1 {decision.active_top1:.3f}, alone right on {decision.num_lost}\n"
+        f"  {decision.candidate:<24} top-1 {decision.candidate_top1:.3f}, correct alone on {decision.num_gained}\n"
+        f"  {decision.active:<24} top-1 {decision.active_top1:.3f}, correct alone on {decision.num_lost}\n"
         f"  difference {decision.difference:+.3f}, with 95 % between {low:+.3f} and {high:+.3f}; "
         f"margin {decision.margin:g}: {'promoted' if decision.is_promoted else 'refused'}\n"
-        f"  power: an equally good candidate is promoted by such a list in {decision.power:.0%} of cases"
+        f"  power: this list promotes an equally good candidate in {decision.power:.0%} of cases"
     )

@@ -1,8 +1,8 @@
-"""How a version comes into a model repository: built aside, moved in whole, made to exist by one rename at the end.
+"""Publish a version in a model repository: build it in a staging folder, then move it into place.
 
-Order: text folder, video folder, `contract.json`. A version without a contract does not exist for serve, so a crash at
-any point leaves none. Everything happens in a hidden folder beside the versions, which Triton ignores (its name is no
-number) and which lies on the same file system, so that every move is a rename.
+Order: text folder, video folder, `contract.json`. `serve` ignores a version without a contract, so a crash at any point
+publishes nothing. The staging folder is hidden and beside the versions: Triton ignores it (its name is not a number),
+and it is on the same file system, so that every move is a rename.
 """
 
 import fcntl
@@ -44,12 +44,12 @@ class StagingDir:
 
     @property
     def text(self) -> Path:
-        """Future `NAME_text/VERSION`."""
+        """Folder that becomes `NAME_text/VERSION`."""
         return self.folder / "text"
 
     @property
     def video(self) -> Path:
-        """Future `NAME_video/VERSION`."""
+        """Folder that becomes `NAME_video/VERSION`."""
         return self.folder / "video"
 
     def folder_of(self, part: Literal["text", "video"]) -> Path:
@@ -57,7 +57,7 @@ class StagingDir:
         return self.text if part == "text" else self.video
 
     def published_path(self, part: str, file: str) -> str:
-        """Path of a file once published, relative to the repository folder."""
+        """Return the path of a file once published, relative to the repository folder."""
         return f"{self.name}_{part}/{self.version}/{file}"
 
 
@@ -69,7 +69,7 @@ def check_name(name: str) -> None:
 
 @contextmanager
 def staging_dir(repository: Path, name: str) -> Iterator[StagingDir]:
-    """A folder to build the next version of `name` in, gone afterwards whatever happens.
+    """Create a folder to build the next version of `name` in; remove it afterwards, also after an error.
 
     Raises:
         ExportError: the name cannot be used, or another export of the same name is running.
@@ -77,7 +77,7 @@ def staging_dir(repository: Path, name: str) -> Iterator[StagingDir]:
     check_name(name)
     home = repository / f"{name}_video"
     home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(home, os.O_RDONLY)  # of the folder itself: no lock file to leave behind
+    lock = os.open(home, os.O_RDONLY)  # locks the folder itself, so that no lock file remains
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,25 +94,25 @@ def staging_dir(repository: Path, name: str) -> Iterator[StagingDir]:
     finally:
         os.close(lock)
         if not any(home.iterdir()):
-            home.rmdir()  # nothing came of a new name
+            home.rmdir()  # a new name whose export failed
 
 
 def next_version(repository: Path, name: str) -> int:
-    """One more than the highest version number either folder holds; those of failed publications are not used again."""
+    """Return the next version number; numbers of failed publications are not reused."""
     folders = [*(repository / f"{name}_text").glob("*"), *(repository / f"{name}_video").glob("*")]
     return 1 + max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
 
 
 def signature_of(contract: ModelContract) -> Signature:
-    """Inputs and outputs of the two graphs that a request needs."""
+    """Return the inputs and outputs of the two graphs that a request needs."""
     return {name: (contract.graphs[name].inputs, contract.graphs[name].outputs) for name in ("video", "text")}
 
 
 def check_signature(repository: Path, name: str, signature: Signature) -> None:
-    """All versions of a NAME take and give the same tensors, so that a running server may go from one to the other.
+    """Require that all versions of a name have the same input and output tensors, so that a running server can switch.
 
     Raises:
-        SignatureError: the newest version has others.
+        SignatureError: the newest version has other tensors.
     """
     versions = model_versions(repository, name)
     if not versions:
@@ -130,20 +130,20 @@ def check_signature(repository: Path, name: str, signature: Signature) -> None:
 
 
 def check_accelerator(repository: Path, name: str, accelerator: Accelerator) -> None:
-    """An accelerator goes into the `config.pbtxt` of a new name; one that is there is the operator's, and stays.
+    """Refuse an accelerator that an existing `config.pbtxt`, which belongs to the operator, does not have.
 
     Raises:
-        ExportError: there is one without the accelerator.
+        ExportError: the existing file lacks the accelerator.
     """
     for path in repository.glob(f"{name}_*/config.pbtxt") if accelerator != "none" else ():
         if path.parent.name in (f"{name}_text", f"{name}_video") and f'name: "{accelerator}"' not in path.read_text():
             raise ExportInputError(
-                f"{path} is there and has no {accelerator} accelerator: remove it, and it is written again"
+                f"{path} exists and has no {accelerator} accelerator; remove the file to have it written again"
             )
 
 
 def publish(staging: StagingDir, contract: ModelContract, *, accelerator: Accelerator = "none") -> Path:
-    """Move a built version into the repository; returns the path of its contract.
+    """Move a built version into the repository; return the path of its contract.
 
     Raises:
         SignatureError: see `check_signature`.
@@ -154,7 +154,7 @@ def publish(staging: StagingDir, contract: ModelContract, *, accelerator: Accele
         home = staging.repository / f"{staging.name}_{part}"
         home.mkdir(exist_ok=True)
         config = home / "config.pbtxt"
-        if not config.exists():  # an older version's has the same signature, and an operator may have tuned it
+        if not config.exists():  # that of an older version has the same signature, and an operator may have tuned it
             text = _config(home.name, contract, part=part, max_batch_size=max_batch_size, accelerator=accelerator)
             write_atomically(config, text)
         _sync_tree(built)

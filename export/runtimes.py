@@ -1,6 +1,6 @@
-"""The runtimes that serve an exported graph, each as a function from tensors to tensors.
+"""The runtimes that can serve an exported graph, each as a function from tensors to tensors.
 
-OpenVINO's precision is always asked for: its own default is bf16 on processors that have it.
+OpenVINO's precision is always set explicitly: its default is bf16 on processors that support it.
 """
 
 import ctypes
@@ -22,14 +22,14 @@ Load = Callable[[Path], Run]
 
 GPU_PROVIDERS = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
 PROVIDER_SETTINGS = {
-    "CUDAExecutionProvider": {"use_tf32": "0"},  # TF32 keeps 10 bits of a product
+    "CUDAExecutionProvider": {"use_tf32": "0"},  # TF32 has a mantissa of 10 bits
     "TensorrtExecutionProvider": {"trt_fp16_enable": "1", "trt_layer_norm_fp32_fallback": "1"},  # as it is served
 }
 TENSORRT_LIBRARY = "libnvinfer.so.10"
 
 
 def available_runtimes() -> tuple[dict[str, Load], dict[str, str]]:
-    """(label -> loader, label -> why it is not there) on this machine; labels are those of serve's engines."""
+    """Return (label -> loader, label -> why it is not available); the labels are those of serve's engines."""
     loaders: dict[str, Load] = {
         "onnxruntime-cpu": partial(_load_onnxruntime, provider="CPUExecutionProvider"),
         "openvino-f32": partial(_load_openvino, precision="f32"),
@@ -49,7 +49,7 @@ def available_runtimes() -> tuple[dict[str, Load], dict[str, str]]:
 
 
 def _missing(provider: str) -> str:
-    """Why a provider cannot be measured here; empty where it can."""
+    """Return why a provider cannot be measured here, or an empty string."""
     if not Path("/dev/nvidia0").exists():
         return "the exporting machine has no NVIDIA device"
     if provider not in onnxruntime.get_available_providers():
@@ -68,7 +68,7 @@ def _load_onnxruntime(path: Path, *, provider: str) -> Run:
     settings = PROVIDER_SETTINGS.get(provider, {})
     session = onnxruntime.InferenceSession(str(path), options, providers=[(provider, settings)])
     if session.get_providers()[0] != provider:
-        raise RuntimeError(f"asked onnxruntime for {provider}, it took {session.get_providers()[0]}")
+        raise RuntimeError(f"requested {provider} of onnxruntime, which selected {session.get_providers()[0]}")
     names = [item.name for item in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 

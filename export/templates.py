@@ -1,8 +1,7 @@
-"""Prompt templates export gives a model that brings none of its own.
+"""Default prompt templates of exported models that define none.
 
 General sentences about a video, averaged as embeddings. PE-Core's published evaluation averages 28 prompts of this
-kind;
-these are ours, so figures differ from the published ones by what wording does.
+kind; the wording here differs, so accuracy can differ slightly from the published figures.
 """
 
 GENERAL_VIDEO_TEMPLATES = (

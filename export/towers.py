@@ -1,8 +1,7 @@
-"""The graphs of a model: torch modules over its towers, with the tensors each takes and gives.
+"""The graphs of a model: torch modules around its towers, with their input and output tensors.
 
-Normalisation lives here, inside the video graph, so that uint8 pixels travel; `exp` of the learned scale is applied
-here
-and nowhere else in export.
+Normalisation is part of the video graph, so clients send uint8 pixels. `exp` of the learned scale is applied here and
+nowhere else in export.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ Part = Literal["text", "video"]
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPlan:
-    """One graph before it is exported: where it goes, what it computes, what it takes and gives."""
+    """One graph to export: its file, module, inputs and outputs."""
 
     part: Part
     file: str
@@ -32,7 +31,7 @@ class GraphPlan:
 
 
 class Normalization(nn.Module):
-    """Pixels 0..255 to the values the model was trained on."""
+    """Convert pixels 0..255 to the values the model was trained on."""
 
     mean: Tensor
     std: Tensor
@@ -49,7 +48,7 @@ class Normalization(nn.Module):
 class VideoGraph(nn.Module):
     """frames uint8 [B, T, 3, S, S] -> video_features [B, D], patch_features [B, P, D], prototype_features [B, E].
 
-    Each of the last two only where the model gives it.
+    The last two only if the model has them.
     """
 
     def __init__(self, model: VideoTextModel, preprocess: PreprocessContract) -> None:
@@ -84,7 +83,7 @@ class HeadGraph(nn.Module):
 
 
 class FramesGraph(nn.Module):
-    """frames uint8 [N, 3, S, S] -> frame_features [N, D] and, where the model gives them, frame_prototypes [N, E].
+    """frames uint8 [N, 3, S, S] -> frame_features [N, D] and, if the model has them, frame_prototypes [N, E].
 
     Each frame of a long video is encoded once.
     """
@@ -122,7 +121,7 @@ class FusionGraph(nn.Module):
 def graph_plans(
     model: VideoTextModel, *, sampling: SamplingContract, preprocess: PreprocessContract, text: TextContract
 ) -> dict[str, GraphPlan]:
-    """Every graph of a model by its name in the contract."""
+    """Return the graphs of a model by name in the contract."""
     segments, size, embed_dim = sampling.num_segments, preprocess.image_size, model.embed_dim
     frames = torch.zeros(2, segments, 3, size, size, dtype=torch.uint8)
     with torch.no_grad():
@@ -141,7 +140,7 @@ def graph_plans(
 
 
 def exponentiated_scale(model: VideoTextModel) -> float:
-    """The learned scale as the contract has it."""
+    """Return the learned logit scale, exponentiated as in the contract."""
     return float(model.logit_scale.detach().exp())
 
 

@@ -1,7 +1,7 @@
-"""`config.pbtxt` of Triton from typed values: what export needs of the format, nothing else of it.
+"""Generate Triton's `config.pbtxt` from typed values; covers the part of the format that export needs.
 
-No `instance_group` is written: Triton then takes a GPU where there is one and a CPU where there is none. The two texts
-for TensorRT, at the end, are for servers with a GPU alone.
+No `instance_group` is written: Triton then uses a GPU if there is one, else a CPU. The two TensorRT configurations at
+the end need a GPU.
 """
 
 import re
@@ -28,9 +28,9 @@ class TritonTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuePolicy:
-    """What waits at most, and how long; beyond either a request is rejected, not delayed.
+    """Limits of the queue; a request beyond either limit is rejected.
 
-    A request may ask for a shorter wait: the gateway names the time its own caller has left.
+    A request may set a shorter timeout: the gateway sends the time its caller has left.
     """
 
     max_queue_size: int = 512  # requests
@@ -45,7 +45,7 @@ class QueuePolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicBatching:
-    """Requests that wait are joined up to `max_batch_size`; a lone request never waits."""
+    """Waiting requests are batched up to `max_batch_size`; a single request is run at once."""
 
     preferred_batch_size: tuple[int, ...] = ()
     max_queue_delay_microseconds: int = 0
@@ -54,7 +54,7 @@ class DynamicBatching:
 
 @dataclass(frozen=True, kw_only=True)
 class TritonConfig:
-    """One model of a Triton repository, all of its versions served."""
+    """One model of a Triton repository; all its versions are served."""
 
     name: str
     max_batch_size: int  # 0: the graph's first axis is no batch axis
@@ -130,8 +130,8 @@ def _block(name: str, lines: list[str]) -> str:
     return "\n".join([f"{name} {{", *(f"  {line}" for line in lines), "}"])
 
 
-# of what Triton's onnxruntime backend takes for its "tensorrt" accelerator (table of parameters in its README), what
-# export may write, with the values that are allowed; the core itself accepts any name in silence
+# parameters of the "tensorrt" accelerator of Triton's onnxruntime backend (table in its README) that export may
+# write, with their allowed values; Triton accepts unknown names silently
 TENSORRT_PARAMETERS = {
     "precision_mode": re.compile("FP32|FP16"),
     "max_workspace_size_bytes": re.compile(r"\d+"),
@@ -163,7 +163,7 @@ class TensorRtAccelerator:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """A run with zeros before a model counts as ready; `inputs` have the sizes of its dynamic axes filled in."""
+    """A run with zeros before a model becomes ready; `inputs` have concrete sizes for dynamic axes."""
 
     name: str
     batch_size: int
@@ -188,7 +188,7 @@ def accelerated_text(config: TritonConfig, accelerator: TensorRtAccelerator, war
 
 
 def plan_text(config: TritonConfig, warm_ups: Sequence[WarmUp], *, file: str) -> str:
-    """The configuration of the same model as a TensorRT plan `file` with one profile, on every GPU of the server."""
+    """Return the configuration for a TensorRT plan `file` with one profile, on every GPU of the server."""
     if config.backend != "tensorrt":
         raise ValueError(f"a plan needs the backend tensorrt, found {config.backend}")
     group = _block("instance_group", ["count: 1", "kind: KIND_GPU", 'profile: ["0"]'])

@@ -1,4 +1,4 @@
-"""Repeat on disk what was true at export: hashes, tensors, opset and the numbers of the stored clips."""
+"""Verify a published version: hashes, tensors, opset, and the results on the stored clips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from serve.repository import ModelReference, find_contract, verify_files
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationResult:
-    """A version that holds, and this machine's figures for it."""
+    """A verified version and the figures of this machine."""
 
     contract: ModelContract
     parity: Mapping[str, RuntimeParity]
 
 
 def read_golden(repository: Path, contract: ModelContract) -> dict[str, NDArray[Any]]:
-    """The arrays of `parity.npz`."""
+    """Return the arrays of `parity.npz`."""
     with np.load(repository / contract.parity_file.file, allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
 
 
 def verify_version(repository: Path, name: str, *, version: int | None = None) -> VerificationResult:
-    """Check a version (the newest without a number) of a model repository.
+    """Check a version of a model repository; by default the newest.
 
     Raises:
         ContractError: the contract cannot be honoured, or a file is missing or differs from its hash.
-        UnknownModel: no such version.
+        UnknownModel: there is no such version.
         ExportError: a graph differs from its description.
-        ParityError: the numbers are not the stored ones on this machine.
+        ParityError: the results on this machine differ from the stored ones.
     """
     contract = find_contract(repository, ModelReference(name, version))
     verify_files(contract, repository)

@@ -1,4 +1,4 @@
-"""Which programs made an export; provenance, for the day numbers are questioned."""
+"""Versions of the programs that made an export, for its provenance."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,5 +12,5 @@ def toolchain() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue  # onnxruntime comes under one of two names
+            continue  # onnxruntime has two distribution names
     return found

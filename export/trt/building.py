@@ -1,7 +1,7 @@
-"""Plans from ONNX files by TensorRT 10, and their numbers. Not run where this was written: there was no GPU.
+"""Build plans from ONNX files with TensorRT 10 and run them. Untested so far: no GPU was available.
 
-fp16 is allowed everywhere but in normalisations and reductions, whose sums of squares leave its range; those are held
-in fp32, which is what TensorRT itself advises when it meets a layer norm in fp16.
+fp16 is used everywhere but in normalisations and reductions, whose sums of squares exceed its range; these stay in
+fp32, as TensorRT recommends for layer norms.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FULL_PRECISION_LAYERS = ("NORMALIZATION", "REDUCE")
 
 
 class BuildError(ExportError):
-    """TensorRT made no engine of a graph."""
+    """TensorRT could not build an engine."""
 
 
 def build_plan(
@@ -33,7 +33,7 @@ def build_plan(
     workspace_bytes: int,
     timing_cache: Path,
 ) -> bytes:
-    """A serialized engine; what was measured of kernels is read from and added to `timing_cache`.
+    """Return a serialized engine; kernel timings are read from and added to `timing_cache`.
 
     Raises:
         BuildError: the graph cannot be parsed, or no engine was found for it.
@@ -60,7 +60,7 @@ def build_plan(
 
 
 def run_plan(tensorrt: Any, plan: bytes, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32Array]:
-    """Outputs of one run, through torch's memory of the GPU.
+    """Return the outputs of one run; tensors are in torch's GPU memory.
 
     Raises:
         BuildError: the plan cannot be loaded, or a shape lies outside its profile.
@@ -97,13 +97,13 @@ def _profile(builder: Any, profiles: tuple[Profile, ...]) -> Any:
 
 def _set_precision_(tensorrt: Any, network: Any, config: Any, *, precision: Precision) -> None:
     if precision == "fp32":
-        config.clear_flag(tensorrt.BuilderFlag.TF32)  # TF32 keeps 10 bits of a product
+        config.clear_flag(tensorrt.BuilderFlag.TF32)  # TF32 has a mantissa of 10 bits
         return
     config.set_flag(tensorrt.BuilderFlag.FP16)
     config.set_flag(tensorrt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     held = {getattr(tensorrt.LayerType, name) for name in FULL_PRECISION_LAYERS}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        if layer.type in held and layer.get_output(0).dtype == tensorrt.float32:  # not what is computed of shapes
+        if layer.type in held and layer.get_output(0).dtype == tensorrt.float32:  # skip shape computations
             layer.precision = tensorrt.float32
             layer.set_output_type(0, tensorrt.float32)

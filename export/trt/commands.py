@@ -14,13 +14,15 @@ from serve.repository import ModelReference, find_contract
 
 def tensorrt(
     name: Annotated[str, typer.Argument(help="Name of a served model.")],
-    version: Annotated[int | None, typer.Option(min=1, help="Its version; the newest where absent.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Version; default: the newest.")] = None,
     repository: Annotated[Path, typer.Option(help="Folder of the served models.")] = Path("model_repository"),
     precision: Annotated[Precision, typer.Option(help="fp16 keeps normalisations and reductions in fp32.")] = "fp16",
     max_views: Annotated[int, typer.Option(min=1, max=1024, help="Views of one run.")] = MAX_VIDEO_BATCH,
     max_prompts: Annotated[int, typer.Option(min=1, max=65536, help="Prompts of one run.")] = MAX_TEXT_BATCH,
-    check: Annotated[bool, typer.Option(help="Build nothing: are the plans there, and for this machine?")] = False,
-    rebuild: Annotated[bool, typer.Option(help="Replace the plans that are there.")] = False,
+    check: Annotated[
+        bool, typer.Option(help="Build nothing; check that the plans exist and fit this machine.")
+    ] = False,
+    rebuild: Annotated[bool, typer.Option(help="Replace existing plans.")] = False,
 ) -> None:
     """Build model.plan from each ONNX file on this machine's GPU, and configs/tensorrt.pbtxt to serve them."""
     contract = find_contract(repository, ModelReference(name, version))

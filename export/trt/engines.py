@@ -29,7 +29,7 @@ TIMING_CACHE = Path("~/.cache/actserve/tensorrt.timing")
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTarget:
-    """One of the two graphs Triton serves, and the plan made of it."""
+    """One of the two graphs that Triton serves, with its plan."""
 
     part: Part
     graph: GraphContract
@@ -39,14 +39,14 @@ class EngineTarget:
 
     @property
     def plan(self) -> Path:
-        """Beside the ONNX file."""
+        """Path of the plan, beside the ONNX file."""
         return self.onnx_file.with_name(PLAN_FILE)
 
 
 def targets(
     repository: Path, contract: ModelContract, *, max_views: int = MAX_VIDEO_BATCH, max_prompts: int = MAX_TEXT_BATCH
 ) -> Iterator[EngineTarget]:
-    """Text and video graph of a version."""
+    """Return the text and the video graph of a version."""
     limits: Mapping[Part, int] = {"text": max_prompts, "video": max_views}
     for part, limit in limits.items():
         graph = contract.graphs[part]
@@ -60,7 +60,7 @@ def targets(
 
 
 def write_variants(repository: Path, name: str, parts: list[EngineTarget]) -> list[Path]:
-    """Write `configs/tensorrt.pbtxt` of both models; what it says holds for every version of the name."""
+    """Write `configs/tensorrt.pbtxt` of both models; it applies to every version of the name."""
     written = []
     for target in parts:
         model = f"{name}_{target.part}"
@@ -73,11 +73,11 @@ def write_variants(repository: Path, name: str, parts: list[EngineTarget]) -> li
 
 
 def check_engines(parts: list[EngineTarget]) -> list[Sidecar]:
-    """The sidecars of plans that are all there and for this machine.
+    """Return the sidecars of all plans; require that each plan exists and fits this machine.
 
     Raises:
-        ExportError: a plan is not there.
-        ForeignEngine: a plan is for another machine, or of another ONNX file.
+        ExportError: a plan does not exist.
+        ForeignEngine: a plan was built for another machine or from another ONNX file.
     """
     machine, _ = this_machine()
     absent = [str(target.plan) for target in parts if not target.plan.is_file()]
@@ -89,15 +89,14 @@ def check_engines(parts: list[EngineTarget]) -> list[Sidecar]:
 def build_engines(
     repository: Path, contract: ModelContract, parts: list[EngineTarget], *, precision: Precision, rebuild: bool
 ) -> list[Sidecar]:
-    """Build the plans that are not there, all of them under `rebuild`; others have to be for this machine.
+    """Build missing plans, or all with `rebuild`; existing plans must fit this machine.
 
-    A plan is kept only if it gives torch's features on the parity clips.
+    A plan is kept only if its features match torch's on the parity clips.
 
     Raises:
-        ForeignEngine: a plan is there that is for another machine, or of another ONNX file.
-        ExportError: TensorRT or a GPU is missing (each named), a graph holds what TensorRT does not take, or no engine
-            was found for it.
-        ParityError: an engine does not give the model's numbers.
+        ForeignEngine: an existing plan was built for another machine or from another ONNX file. ExportError: TensorRT
+        or a GPU is missing (each named), TensorRT does not support a graph, or finds no engine for it. ParityError: an
+        engine differs from torch by more than the tolerance.
     """
     verify_files(contract, repository)
     machine, missing = this_machine()
@@ -114,7 +113,7 @@ def build_engines(
 
 
 def require_operators(target: EngineTarget) -> None:
-    """Refuse a graph with operators or data types that TensorRT is not documented to take.
+    """Refuse a graph with operators or data types that TensorRT's documentation does not list.
 
     Raises:
         ExportError: names each of them.
@@ -155,7 +154,7 @@ def _build(target: EngineTarget, golden: Mapping[str, NDArray[Any]], *, machine:
 
 
 def require_figures(file: str, figures: Mapping[str, ArrayDifference], *, precision: Precision) -> None:
-    """Hold a plan's features against the rule of its precision.
+    """Compare a plan's figures with the tolerances of its precision.
 
     Raises:
         ParityError: names the array and its figures.
@@ -168,6 +167,6 @@ def require_figures(file: str, figures: Mapping[str, ArrayDifference], *, precis
         )
         if not is_close:
             raise ParityError(
-                f"the {precision} engine of {file} does not give torch's {name}: relative difference "
+                f"the {precision} engine of {file} differs from torch in {name}: relative difference "
                 f"{item.relative_difference:.2e}, lowest cosine {item.lowest_cosine:.5f}"
             )

@@ -1,4 +1,4 @@
-"""What this machine has of what TensorRT needs, or what exactly is missing."""
+"""Check whether this machine can run TensorRT, and say what is missing."""
 
 import importlib
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 
 from export.trt.sidecar import Machine
 
-MAJOR_VERSION = 10  # 11 took the fp16 flag of weakly typed networks away
+MAJOR_VERSION = 10  # TensorRT 11 removed the fp16 flag of weakly typed networks
 
 
 def load_tensorrt() -> tuple[Any, str]:
-    """(the module, "") or (None, why there is none that is used here)."""
+    """Return (the module, "") or (None, why it cannot be used)."""
     try:
         tensorrt = importlib.import_module("tensorrt")
     except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: the installer's stub without its libraries
@@ -23,15 +23,15 @@ def load_tensorrt() -> tuple[Any, str]:
 
 
 def missing_gpu() -> str:
-    """Why torch sees no NVIDIA GPU; empty where it sees one."""
+    """Return why torch finds no NVIDIA GPU, or an empty string."""
     if torch.cuda.is_available():
         return ""
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    return f"an NVIDIA GPU: torch {torch.__version__}, built for {built}, sees none"
+    return f"an NVIDIA GPU: torch {torch.__version__}, built for {built}, finds none"
 
 
 def this_machine() -> tuple[Machine | None, list[str]]:
-    """(what a plan built here is bound to, nothing) or (None, each missing thing in words)."""
+    """Return (this machine, []) or (None, descriptions of what is missing)."""
     tensorrt, no_tensorrt = load_tensorrt()
     missing = [reason for reason in (no_tensorrt, missing_gpu()) if reason]
     if missing:

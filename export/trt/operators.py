@@ -1,8 +1,7 @@
-"""Which ONNX operators TensorRT 10 takes, with which data types, and what of that our graphs can hit.
+"""The ONNX operators and data types that TensorRT 10 supports, and the restrictions that exported graphs can meet.
 
-The table holds facts of `docs/operators.md` of onnx-tensorrt for TensorRT 10.15 (opsets 9 to 24); operators it lists as
-unsupported are left out. UINT8 is taken as an input or output of the network alone, next to a Cast. The names of data
-types are that document's.
+The table follows `docs/operators.md` of onnx-tensorrt for TensorRT 10.15 (opsets 9 to 24) and uses its names of data
+types; unsupported operators are omitted. UINT8 is supported only as an input or output of the network, next to a Cast.
 """
 
 from collections import Counter
@@ -13,7 +12,7 @@ import onnx
 SOURCE = "onnx-tensorrt docs/operators.md, TensorRT 10.15"
 OPSETS = range(9, 25)
 
-# data types: operators that take them
+# data types: operators that support them
 TABLE = """
 FP32 FP16 BF16:
     Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Clip Conv ConvTranspose Cos Cosh CumSum
@@ -69,12 +68,12 @@ TYPE_NAMES = {
 
 
 def count_operators(model: onnx.ModelProto) -> Counter[str]:
-    """How often each operator occurs."""
+    """Count the operators of a model."""
     return Counter(node.op_type for node in model.graph.node)
 
 
 def obstacles(model: onnx.ModelProto) -> list[str]:
-    """What in a graph TensorRT does not take, one sentence each; external weights need not be loaded."""
+    """Return what TensorRT does not support in a graph, one sentence each; external weights need not be loaded."""
     found = [
         f"opset {item.version} of {item.domain or 'the standard domain'}"
         for item in model.opset_import
@@ -94,18 +93,18 @@ def _reasons(node: onnx.NodeProto, types: dict[str, str], constants: set[str]) -
         return
     for name in (*node.input, *(node.output if node.op_type == "Cast" else ())):
         if name and types[name] not in SUPPORTED[node.op_type]:
-            yield f"{name} is {types[name]}, taken are {', '.join(sorted(SUPPORTED[node.op_type]))}"
+            yield f"{name} is {types[name]}, supported are {', '.join(sorted(SUPPORTED[node.op_type]))}"
     if node.op_type in CONSTANT_AXES and len(node.input) > 1 and node.input[1] not in constants:
-        yield "its axes are computed, taken are constant ones"
+        yield "its axes are computed; only constant axes are supported"
     if node.op_type in ONE_OUTPUT and any(node.output[1:]):
         yield "more than its first output is used"
     for attribute in node.attribute:
         if attribute.name in ZERO_ATTRIBUTES.get(node.op_type, ()) and attribute.i != 0:
-            yield f"{attribute.name} is {attribute.i}, taken is 0"
+            yield f"{attribute.name} is {attribute.i}, supported is 0"
 
 
 def _types(model: onnx.ModelProto) -> dict[str, str]:
-    """Data type of every value by name."""
+    """Return the data type of each value by name."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     values = [*graph.input, *graph.output, *graph.value_info]
     numbers = {item.name: item.type.tensor_type.elem_type for item in values}

@@ -1,11 +1,11 @@
-"""Optimisation profiles: the shapes TensorRT makes an engine for, from the contract's axes."""
+"""Optimisation profiles: the shapes that TensorRT builds an engine for, from the contract's axes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serve.contract import GraphContract, TextContract
 
-USUAL_VIEWS = 8  # of one run: what waits behind a busy graph, or the crops and clips of one video
+USUAL_VIEWS = 8  # per run: the queue of a busy graph, or the crops and clips of one video
 USUAL_PROMPTS = 64
 USUAL_TOKENS = 16  # start, a dozen words, end
 
@@ -30,7 +30,7 @@ class Profile:
 
 
 def graph_profiles(graph: GraphContract, *, max_batch_size: int, text: TextContract) -> tuple[Profile, ...]:
-    """One profile for each input of a served graph, whose first axis is the batch (B views, R prompts)."""
+    """Return one profile for each input of a served graph; the first axis is the batch (B views, R prompts)."""
     ranges = {
         "B": (1, min(USUAL_VIEWS, max_batch_size), max_batch_size),
         "R": (1, min(USUAL_PROMPTS, max_batch_size), max_batch_size),

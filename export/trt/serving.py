@@ -1,7 +1,7 @@
-"""The two ways Triton runs a graph by TensorRT: inside its onnxruntime backend, or as a plan file.
+"""The two ways in which Triton runs a graph with TensorRT: inside its onnxruntime backend, or as a plan file.
 
-The first needs the ONNX file alone: the server makes its engines when it loads a version, and keeps them in a folder.
-The second serves `model.plan`, which belongs to one kind of GPU and one version of TensorRT.
+The first needs only the ONNX file: the server builds engines when it loads a version and caches them in a folder. The
+second serves `model.plan`, which is specific to a GPU model and a TensorRT version.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from serve.contract import GraphContract, ModelContract
 
 PLAN_FILE = "model.plan"
 VARIANT = "configs/tensorrt.pbtxt"  # chosen by `tritonserver --model-config-name=tensorrt`
-ENGINE_CACHE = "/var/cache/actserve/tensorrt"  # in the server; outlives it when it is a volume
+ENGINE_CACHE = "/var/cache/actserve/tensorrt"  # in the server's container; mount a volume to keep it
 WORKSPACE_BYTES = 4 << 30
 
 
@@ -30,7 +30,7 @@ def accelerator_config(
     profiles = graph_profiles(graph, max_batch_size=max_batch_size, text=contract.text)
     parameters = {
         "precision_mode": "FP16",
-        "trt_layer_norm_fp32_fallback": "1",  # sums of squares leave fp16's range
+        "trt_layer_norm_fp32_fallback": "1",  # sums of squares exceed fp16's range
         "max_workspace_size_bytes": str(WORKSPACE_BYTES),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": engine_cache,
@@ -52,7 +52,7 @@ def plan_config(name: str, graph: GraphContract, *, profiles: tuple[Profile, ...
 
 
 def warm_ups(profiles: tuple[Profile, ...], inputs: tuple[TritonTensor, ...]) -> tuple[WarmUp, ...]:
-    """One run of the smallest and one of the usual shape; zeros are pixels and padding tokens, both valid."""
+    """Return one run of the smallest and one of the usual shape; zeros are valid pixels and padding tokens."""
     shapes = {"smallest": [item.smallest for item in profiles], "usual": [item.usual for item in profiles]}
     return tuple(
         WarmUp(

@@ -1,7 +1,7 @@
-"""`model.plan.json`: what a plan was built from and for; a plan that is not for this machine is refused.
+"""`model.plan.json`: the source and target of a plan; a plan for another machine is refused.
 
-TensorRT's plans run on the GPU model and the version of TensorRT that made them, and hold the weights of one ONNX file.
-The ONNX file stays the source of truth: a plan is built again, never repaired.
+A TensorRT plan runs only on the GPU model and TensorRT version that built it, and contains the weights of one ONNX
+file. The ONNX file is the source of truth: an unsuitable plan is rebuilt.
 """
 
 import json
@@ -16,12 +16,12 @@ from serve.files import file_sha256
 
 
 class ForeignEngine(ExportError):
-    """A plan was built for another machine, by another TensorRT, or from another ONNX file."""
+    """The plan was built for another machine, by another TensorRT version, or from another ONNX file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a plan is bound to."""
+    """The GPU and TensorRT version that a plan requires."""
 
     gpu: str  # its product name
     compute_capability: str  # e.g. "8.9"
@@ -41,32 +41,32 @@ class Sidecar:
 
 
 def sidecar_path(plan: Path) -> Path:
-    """Beside the plan."""
+    """Return the path of the sidecar, beside the plan."""
     return plan.with_name(f"{plan.name}.json")
 
 
 def onnx_hashes(graph: GraphContract) -> dict[str, str]:
-    """sha256 of the files a plan is made from, as the contract has them."""
+    """Return the sha256 of the files that a plan is built from, from the contract."""
     return {graph.file: graph.sha256, **dict(zip(graph.external_data, graph.external_sha256, strict=True))}
 
 
 def write_sidecar(plan: Path, sidecar: Sidecar) -> None:
-    """Write it beside the plan."""
+    """Write the sidecar beside the plan."""
     sidecar_path(plan).write_text(json.dumps(asdict(sidecar), indent=1) + "\n", encoding="utf-8")
 
 
 def read_sidecar(plan: Path) -> Sidecar:
-    """Read it.
+    """Read the sidecar of a plan.
 
     Raises:
-        ForeignEngine: there is none, or it is not of this form, so the origin of the plan is unknown.
+        ForeignEngine: it is missing or malformed, so the origin of the plan is unknown.
     """
     path = sidecar_path(plan)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         machine = Machine(**document.pop("machine"))
         if not all(isinstance(getattr(machine, item.name), str) for item in fields(machine)):
-            raise ValueError("machine holds something else than text")
+            raise ValueError("a value of machine is not text")
         return Sidecar(machine=machine, **{**document, "profiles": tuple(document["profiles"])})
     except FileNotFoundError as error:
         raise ForeignEngine(f"{plan} has no {path.name}: what it was built from and for is unknown") from error
@@ -75,7 +75,7 @@ def read_sidecar(plan: Path) -> Sidecar:
 
 
 def check_engine(plan: Path, graph: GraphContract, machine: Machine | None) -> Sidecar:
-    """Whether a plan on disk is for this machine (None: it has no GPU or no TensorRT) and this ONNX file.
+    """Require that a plan on disk fits this machine (None: no GPU or no TensorRT) and this ONNX file.
 
     Raises:
         ForeignEngine: names each fact that differs.

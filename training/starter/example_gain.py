@@ -154,7 +154,7 @@ def _fitted(
             np.array([label]),
             text_logits[[example]],
             num_labels=text_logits.shape[1],
-            logit_scale=encoder.towers.scoring.logit_scale,
+            logit_scale=encoder.model.scoring.logit_scale,
         )
         alone = text_logits[clip]  # [K]
         mixed = alone + prototypes.logits(features[[clip]])[0]
