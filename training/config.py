@@ -1,6 +1,7 @@
-"""Configuration of a training run: frozen records from one YAML file, `--set a.b=c` to change one value.
+"""Configuration of a training run: frozen dataclasses from one YAML file; `--set a.b=c` changes one value.
 
-Unknown keys are errors. The resolved configuration is printed at start as YAML, kept beside the checkpoint and in it.
+Unknown keys are errors. The resolved configuration is printed as YAML at the start, and stored in the checkpoint and
+beside it.
 """
 
 import json
@@ -18,7 +19,7 @@ from training.errors import InputError
 
 
 class ConfigError(InputError, ValueError):
-    """A configuration that cannot be used; the message names the key, what is allowed and what was found."""
+    """The configuration is invalid; the message names the key, what is allowed and what was found."""
 
 
 def _at_least(config: Any, prefix: str, lowest: float, *names: str) -> None:
@@ -28,7 +29,7 @@ def _at_least(config: Any, prefix: str, lowest: float, *names: str) -> None:
 
 
 def _number(value: object) -> object:
-    """A number that YAML takes for text, since it has no dot: 1e-5."""
+    """Parse a number that YAML reads as text because it has no dot, such as 1e-5."""
     if isinstance(value, str):
         with suppress(ValueError):
             return float(value)
@@ -36,7 +37,7 @@ def _number(value: object) -> object:
 
 
 def _word(value: object) -> object:
-    """Text that YAML takes for a number: fold 1."""
+    """Convert to text what YAML reads as a number, such as fold 1."""
     return str(value) if type(value) is int else value
 
 
@@ -45,17 +46,17 @@ Word = Annotated[str, BeforeValidator(_word)]
 
 
 class _Record:
-    """Base of every part of a configuration: how pydantic reads it."""
+    """Base of the parts of a configuration, with the options of pydantic."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig(_Record):
-    """Low-rank adapters (arXiv:2106.09685) of matrices that themselves stay as they are."""
+    """Low-rank adapters (arXiv:2106.09685) of frozen matrices."""
 
-    rank: int = 0  # no adapters where 0
-    alpha: Number = 16.0  # the change is alpha / rank times the product of its two factors
+    rank: int = 0  # 0: no adapters
+    alpha: Number = 16.0  # the update is alpha / rank times the product of its two factors
     matrices: tuple[str, ...] = ("*attn.in_proj_weight", "*attn.qkv.weight", "*out_proj.weight", "*attn.proj.weight")
 
     def __post_init__(self) -> None:
@@ -65,26 +66,26 @@ class LoraConfig(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(_Record):
-    """What is trained: a family and the plain values `build_model` takes; names of weights match with `*`."""
+    """The model: a family and the arguments of `build_model`; names of weights may contain `*`."""
 
     family: str = "actionclip"
     model: Mapping[str, Any] = field(default_factory=dict)
-    start: str = ""  # weights to begin from: a checkpoint file, or `open_clip:ARCH/TAG`; fresh where empty
-    frozen: tuple[str, ...] = ()  # weights that stay as they are
+    start: str = ""  # initial weights: a checkpoint file, or `open_clip:ARCH/TAG`; empty: random
+    frozen: tuple[str, ...] = ()  # weights that are not trained
     lora: LoraConfig = LoraConfig()
-    # standard deviation of fresh frame positions; the systems' own 0.02 drowns beside features of length sqrt(D)
+    # standard deviation of new frame positions; the published 0.02 is negligible beside features of length sqrt(D)
     frame_position_spread: Number = 0.02
-    checkpointing: bool = False  # blocks keep no activations and are run again on the way back
+    checkpointing: bool = False  # recompute activations of blocks in the backward pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraSource(_Record):
-    """A further list of labelled videos that joins the training entries, e.g. a server's feedback."""
+    """A list of labelled videos in addition to the training list, e.g. a server's feedback."""
 
     source: str = "feedback"  # feedback, frames, videos, csv, folder
     train: str = ""  # list or folder
-    root: str = ""  # folder that relative paths start from; the list's own where empty
-    repeat: int = 1  # times each of its entries counts in an epoch
+    root: str = ""  # base folder of relative paths; empty: the folder of the list
+    repeat: int = 1  # number of times each entry occurs in an epoch
 
     def __post_init__(self) -> None:
         if not self.train or not 1 <= self.repeat <= 1000:
@@ -95,35 +96,35 @@ class ExtraSource(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(_Record):
-    """What it is trained on; `training.sources.registry` and `training.data.clips.rules` hold the known names."""
+    """The data; `training.sources.registry` and `training.data.clips.rules` define the known names."""
 
     source: str = "demo"  # demo, frames, videos, csv, folder, feedback, shards, ucf101, hmdb51, kinetics, ssv2, ntu
     train: str = ""  # list, CSV, folder of class folders, or shards (braces and * expand)
-    val: str = ""  # the same, to evaluate on
-    root: str = ""  # folder that relative paths in lists start from; the list's own where empty
-    val_split: str = ""  # part of `val`, where it names parts: train, val, test; val where empty
+    val: str = ""  # the same for evaluation
+    root: str = ""  # base folder of relative paths; empty: the folder of each list
+    val_split: str = ""  # part of `val`, if it names parts: train, val or test; empty: val
     fold: Word = ""  # of ucf101 and hmdb51: 1, 2, 3; of ntu: xsub, xview, xset
     classes: str = ""  # class list, e.g. a CSV `id,name`; lists of numbers need it
-    first_label: int | None = None  # 0 or 1: what lists of numbers count from; as the class list where absent
-    shots: int = 0  # K training videos of each class; all of them where 0
-    shots_seed: int = 0  # which K
-    templates: tuple[str, ...] = ("{}",)  # prompts of a class name, one of them drawn at each step
-    tokenizer: str = ""  # tokenizer.json of a text tower that has not CLIP's
-    system: str = "plain"  # plain, actionclip, xclip: sampling, cuts and augmentation
+    first_label: int | None = None  # 0 or 1: first label of lists of numbers; None: as in the class list
+    shots: int = 0  # K training videos per class; 0: all
+    shots_seed: int = 0  # seed of the choice
+    templates: tuple[str, ...] = ("{}",)  # prompts of a class name; each step samples one
+    tokenizer: str = ""  # tokenizer.json of a text tower that does not use CLIP's
+    system: str = "plain"  # plain, actionclip, xclip: sampling, crops and augmentation
     image_size: int = 80  # S, pixels
     num_frames: int = 8  # T
-    mean: tuple[Number, ...] = ()  # of RGB in 0..1; the system's where empty
+    mean: tuple[Number, ...] = ()  # of RGB in 0..1; empty: the system's
     std: tuple[Number, ...] = ()
-    fixed_frames: bool = False  # train on the frames testing looks at, as ActionCLIP's HMDB51 and UCF101 runs do
-    randaugment: tuple[Number, ...] = ()  # N, M; none where empty (ActionCLIP on Kinetics-400: 2, 9)
-    directional: bool = False  # labels know left from right: never mirror
-    mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> what its mirror image shows (X-CLIP)
-    jitter: Literal["frame", "clip"] = "frame"  # how far one draw of colours reaches
-    workers: int = 4  # loading processes; never more than the processors a process may run on
-    shuffle_buffer: int = 64  # samples of shards that wait to be drawn
-    deadline_seconds: Number = 30.0  # of one video; past it the decode process is killed
-    max_bad_share: Number = 0.05  # of the entries; training stops past it
-    extra: tuple[ExtraSource, ...] = ()  # further lists to train on, beside a list or folder
+    fixed_frames: bool = False  # train on the frames that evaluation uses, as ActionCLIP's HMDB51 and UCF101 runs do
+    randaugment: tuple[Number, ...] = ()  # N, M; empty: off (ActionCLIP on Kinetics-400: 2, 9)
+    directional: bool = False  # labels distinguish left and right: never mirror
+    mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> class of its mirror image (X-CLIP)
+    jitter: Literal["frame", "clip"] = "frame"  # scope of one colour change
+    workers: int = 4  # loading processes; at most the number of available processors
+    shuffle_buffer: int = 64  # size of the shuffle buffer for shards
+    deadline_seconds: Number = 30.0  # per video; the decode process is killed after that
+    max_bad_share: Number = 0.05  # of the entries; training stops above it
+    extra: tuple[ExtraSource, ...] = ()  # additional training lists
 
     def __post_init__(self) -> None:
         for name, size in (("mean", (0, 3)), ("std", (0, 3)), ("randaugment", (0, 2))):
@@ -148,14 +149,14 @@ class DataConfig(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(_Record):
-    """What is asked of the features; `training.objectives` holds the kinds."""
+    """The loss; `training.objectives` defines the kinds."""
 
     kind: str = "phrases"  # phrases: against every class name; pairs: ActionCLIP's KL of the batch; sigmoid: SigLIP's
-    smoothing: Number = 0.0  # of the targets
+    smoothing: Number = 0.0  # label smoothing
     mixup: Number = 0.0  # alpha; X-CLIP 0.8
     cutmix: Number = 0.0  # alpha; X-CLIP 1.0
-    cutmix_share: Number = 0.5  # of the batches where both are on
-    evaluation_scale: Number = 0.0  # logits when testing and serving: this times the cosine; the learned one where 0
+    cutmix_share: Number = 0.5  # of the batches if mixup and cutmix are both on
+    evaluation_scale: Number = 0.0  # logit scale for evaluation and serving; 0: the learned one
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1 or not 0 <= self.cutmix_share <= 1:
@@ -168,24 +169,24 @@ class LossConfig(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(_Record):
-    """How the weights move."""
+    """The optimiser and the learning rate."""
 
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
-    groups: str = "plain"  # plain, actionclip, xclip: which weights decay, and how fast each part moves
+    groups: str = "plain"  # plain, actionclip, xclip: weight decay and learning rate by part
     lr: Number = 1.5e-3  # highest learning rate
-    vision_ratio: Number = 1.0  # of ActionCLIP's groups: the vision tower's rate over lr
-    fusion_ratio: Number = 10.0  # and the head's
-    layer_decay: Number = 1.0  # rate of a block over that of the one after it
+    vision_ratio: Number = 1.0  # ActionCLIP's groups: learning rate of the vision tower relative to lr
+    fusion_ratio: Number = 10.0  # the same for the fusion head
+    layer_decay: Number = 1.0  # learning rate of a block relative to the next one
     weight_decay: Number = 0.05
     betas: tuple[Number, ...] = (0.9, 0.98)
     momentum: Number = 0.9  # of sgd
     schedule: str = "cosine"  # cosine, actionclip_cosine, actionclip_multistep, xclip_cosine
     warmup_steps: int = 0
-    warmup_epochs: Number = 0.0  # in place of steps
-    drops: tuple[Number, ...] = ()  # of multistep: epochs after which the rate is a tenth
-    clip_norm: Number = 0.0  # of the gradient; not cut where 0
-    ema: Number = 0.0  # decay of the averaged weights, which are then the ones kept
-    highest_scale: Number = 100.0  # of exp(logit_scale); not bounded where 0
+    warmup_epochs: Number = 0.0  # instead of steps
+    drops: tuple[Number, ...] = ()  # multistep: epochs after which the rate falls to a tenth
+    clip_norm: Number = 0.0  # maximum gradient norm; 0: no clipping
+    ema: Number = 0.0  # decay of averaged weights, which are then the ones saved; 0: off
+    highest_scale: Number = 100.0  # upper bound of exp(logit_scale); 0: none
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema < 1:
@@ -199,20 +200,20 @@ class OptimConfig(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(_Record):
-    """How long, how often, where."""
+    """Length, intervals and output of the run."""
 
     out: str = "runs/demo"
-    steps: int = 0  # of the optimiser; epochs in their place
+    steps: int = 0  # optimiser steps; or give epochs
     epochs: Number = 0.0
-    batch_size: int = 32  # samples of a step, over all processes
-    micro_batch: int = 0  # samples a process runs at once; all of its share where 0
+    batch_size: int = 32  # samples per step, over all processes
+    micro_batch: int = 0  # samples per forward pass of a process; 0: all of its share
     seed: int = 0
     log_every: int = 20  # steps
-    evaluate_every: int = 0  # steps; once in an epoch where 0
-    save_every: int = 0  # steps; once in an epoch where 0
-    threads: int = 2  # of torch on a CPU; its own choice where 0
+    evaluate_every: int = 0  # steps; 0: once per epoch
+    save_every: int = 0  # steps; 0: once per epoch
+    threads: int = 2  # torch threads on a CPU; 0: torch's default
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: computing on a GPU, weights stay fp32
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast on a GPU; weights stay fp32
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -222,7 +223,7 @@ class RunConfig(_Record):
             raise ConfigError(f"run.steps, run.epochs: one of them is needed, found {self.steps}, {self.epochs}")
 
 
-# what changes no weight: a run goes on under other values of these
+# keys that change no weight: a run may be resumed with other values of them
 NEUTRAL = frozenset(
     {"data.workers", "data.deadline_seconds", "data.max_bad_share", "run.out", "run.log_every", "run.evaluate_every",
      "run.save_every", "run.threads"}
@@ -231,7 +232,7 @@ NEUTRAL = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(_Record):
-    """A whole run."""
+    """Configuration of a run."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -241,10 +242,10 @@ class TrainConfig(_Record):
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file, laid over the one its key `base` names, and apply `a.b=value` changes.
+    """Read a YAML file, merged over the file in its key `base`, and apply `a.b=value` changes.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, a file that cannot be read, or a change without `=`.
+        ConfigError: a key is unknown, a type is wrong, a file cannot be read, or a change lacks `=`.
     """
     document = _read(path)
     for change in changes:
@@ -256,34 +257,34 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise ConfigError(f"--set {change}: the value is no YAML: {_yaml_fault(error)}") from error
     if "run" not in document:
-        raise ConfigError("run: the part that says how long is missing; run.steps or run.epochs")
+        raise ConfigError("run: the length is missing; give run.steps or run.epochs")
     return _validated(document)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain values."""
+    """Return the configuration as plain values."""
     return asdict(config)
 
 
 def as_yaml(config: TrainConfig) -> str:
-    """The configuration with all its values as a file that `load_config` reads."""
+    """Return the complete configuration as YAML that `load_config` reads."""
     text: str = yaml.dump(plain(config), Dumper=_TuplesAsLists, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
 class _TuplesAsLists(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Values that are the same object are written out each time."""
+        """Write equal objects in full instead of as aliases."""
         return True
 
 
 def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain configuration that an earlier version saved, with the defaults of keys that it did not have yet."""
+    """Add the defaults of new keys to a plain configuration that an earlier version saved."""
     return _overlay(plain(TrainConfig(run=RunConfig(steps=1))), saved)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys `a.b` whose values differ between two plain configurations."""
+    """Return the keys `a.b` whose values differ between two plain configurations."""
     found = []
     for name in sorted({*one, *other}):
         here, there = one.get(name), other.get(name)
@@ -308,12 +309,12 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return document
     named = (path.parent / str(base)).resolve()
     if named in above:
-        raise ConfigError(f"{path}: base {base} leads back to itself")
+        raise ConfigError(f"{path}: base {base} refers back to itself")
     return _overlay(_read(named, (*above, named)), document)
 
 
 def _yaml_fault(error: Exception) -> str:
-    """What is wrong and where, in one line; the library's own message quotes the file."""
+    """Return the error and its position in one line; the library's message would quote the file."""
     if isinstance(error, RecursionError):
         return "it nests too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
@@ -338,7 +339,7 @@ def _put(document: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _validated(document: Mapping[str, Any]) -> TrainConfig:
-    """Check a document strictly; JSON, since it has lists for tuples.
+    """Validate a document strictly, as JSON, because it has lists where the fields are tuples.
 
     Raises:
         ConfigError: names the key, what is allowed and what was found.
@@ -353,7 +354,7 @@ def _validated(document: Mapping[str, Any]) -> TrainConfig:
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """(key, value) of all plain values of a document.
+    """Yield (key, value) of all plain values of a document.
 
     Raises:
         ConfigError: a key is not text.
@@ -371,7 +372,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _config_error(error: ValidationError) -> ConfigError:
-    """The first fault pydantic found, as key, expected and found."""
+    """Return pydantic's first error as key, expected and found."""
     fault = error.errors(include_url=False)[0]
     own = fault.get("ctx", {}).get("error")
     if isinstance(own, ConfigError):
@@ -388,7 +389,7 @@ def _config_error(error: ValidationError) -> ConfigError:
 
 
 def _known_keys(above: Sequence[int | str]) -> list[str]:
-    """Keys of the part of a configuration at a place."""
+    """Return the keys of the part of a configuration at a position."""
     kind: Any = TrainConfig
     for part in above:
         hints = typing.get_type_hints(kind) if isinstance(part, str) else {}
@@ -397,7 +398,7 @@ def _known_keys(above: Sequence[int | str]) -> list[str]:
 
 
 _READER = TypeAdapter(TrainConfig)
-WORDS = {  # of pydantic's kinds of faults
+WORDS = {  # by pydantic error type
     "float_type": "a number", "finite_number": "a finite number", "int_type": "a whole number",
     "bool_type": "true or false",
     "string_type": "text", "tuple_type": "a list", "mapping_type": "a mapping", "dict_type": "a mapping",

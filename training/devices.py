@@ -1,4 +1,4 @@
-"""What a process computes on, and in which precision."""
+"""The device and the precision of a process."""
 
 import os
 from collections.abc import Callable
@@ -13,15 +13,15 @@ Precision = Literal["fp32", "bf16"]
 
 
 def device_named(name: str, *, key: str) -> torch.device:
-    """The device of a name; `auto` is a GPU where there is one, `cuda` that of this process among those of its machine.
+    """Return the device of a name; `auto` prefers a GPU, `cuda` is the GPU of this process's local rank.
 
     Raises:
-        ConfigError: there is none such; the message begins with `key`.
+        ConfigError: there is no such device; the message begins with `key`.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"{key}: {name} is asked for, and torch finds no GPU")
+        raise ConfigError(f"{key}: {name} was requested, but torch finds no GPU")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
@@ -35,10 +35,10 @@ def device_named(name: str, *, key: str) -> torch.device:
 
 
 def computing_in(precision: Precision, device: torch.device, *, key: str) -> Callable[[], AbstractContextManager[Any]]:
-    """What forward passes run in; weights stay fp32.
+    """Return the context for forward passes; weights stay fp32.
 
     Raises:
-        ConfigError: bf16 without a GPU; the message begins with `key`.
+        ConfigError: bf16 was requested without a GPU; the message begins with `key`.
     """
     if precision == "fp32":
         return nullcontext

@@ -1,7 +1,7 @@
-"""Several processes as one: who is who, features gathered with their gradient, rows gathered without.
+"""Data-parallel training: process group, all-gather with and without gradients, reductions.
 
-`torchrun` starts the processes and says who is who; alone, everything here does nothing. A batch is the same whatever
-the number of processes: process r of n takes the samples r, r + n, ... of it.
+`torchrun` starts the processes and sets their ranks; in a single process the functions are no-ops. A batch does not
+depend on the number of processes: process r of n takes its samples r, r + n, ...
 """
 
 import os
@@ -20,7 +20,7 @@ from training.config import ConfigError, RunConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RankInfo:
-    """This process among all that train together."""
+    """Rank of this process, number of processes, and device."""
 
     rank: int
     count: int
@@ -28,18 +28,18 @@ class RankInfo:
 
     @property
     def is_first(self) -> bool:
-        """The one that writes and talks."""
+        """Return whether this is rank 0, which writes files and logs."""
         return self.rank == 0
 
 
 def rank_and_count() -> tuple[int, int]:
-    """(rank, number of processes)."""
+    """Return (rank, number of processes); (0, 1) without a process group."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[RankInfo]:
-    """Join the processes `torchrun` started, if it did; this one computes on a device."""
+    """Join the process group if `torchrun` started this process; leave it at the end."""
     begins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if begins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -52,10 +52,10 @@ def process_group(device: torch.device) -> Iterator[RankInfo]:
 
 
 def local_batch_size(batch_size: int, num_ranks: int) -> int:
-    """Samples of a batch that each process takes.
+    """Return the number of samples per process.
 
     Raises:
-        ConfigError: they do not come out even.
+        ConfigError: the batch is not divisible by the number of processes.
     """
     if batch_size % num_ranks:
         raise ConfigError(f"run.batch_size: a multiple of the {num_ranks} processes is needed, found {batch_size}")
@@ -63,17 +63,17 @@ def local_batch_size(batch_size: int, num_ranks: int) -> int:
 
 
 def check_batch_split(run: RunConfig, num_ranks: int) -> None:
-    """Raises ConfigError where the batch cannot be shared out evenly."""
+    """Raise ConfigError if the batch cannot be split evenly."""
     share = local_batch_size(run.batch_size, num_ranks)
     if run.micro_batch and share % run.micro_batch:
         raise ConfigError(f"run.micro_batch: a divisor of a process's share {share} is needed: {run.micro_batch}")
 
 
 def all_gather(rows: Tensor) -> Tensor:
-    """Rows [B/n, ...] of every process as one batch [B, ...] in its order; gradients flow back to their process.
+    """Gather the rows [B/n, ...] of all processes as a batch [B, ...] in its order, with gradients.
 
-    Each process then computes the loss of the whole batch; gathering adds up their gradients, which are alike, and the
-    mean that data-parallel training takes afterwards divides by their number again.
+    Each process then computes the loss of the whole batch. The backward pass sums the equal gradients of all processes,
+    and the mean over processes in data-parallel training divides by their number again.
     """
     count = rank_and_count()[1]
     if count == 1:
@@ -83,7 +83,7 @@ def all_gather(rows: Tensor) -> Tensor:
 
 
 def all_gather_objects(rows: list[Any]) -> list[Any]:
-    """Rows of every process, those of the first process first."""
+    """Gather the rows of all processes in the order of ranks."""
     count = rank_and_count()[1]
     if count == 1:
         return rows
@@ -93,7 +93,7 @@ def all_gather_objects(rows: list[Any]) -> list[Any]:
 
 
 def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
-    """Means of scalars over the processes."""
+    """Return the means of scalars over the processes."""
     count = rank_and_count()[1]
     if count > 1:
         joined_values = torch.stack([value.detach().float() for value in values.values()])
@@ -103,7 +103,7 @@ def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
 
 
 def any_rank(fact: bool, device: torch.device) -> bool:
-    """Whether it is so on any process."""
+    """Return whether `fact` is true on any process."""
     if rank_and_count()[1] == 1:
         return fact
     flag = torch.tensor(float(fact), device=device)
@@ -112,6 +112,6 @@ def any_rank(fact: bool, device: torch.device) -> bool:
 
 
 def barrier() -> None:
-    """Go on when every process is here."""
+    """Wait for all processes."""
     if rank_and_count()[1] > 1:
         dist.barrier()

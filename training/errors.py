@@ -1,9 +1,9 @@
-"""The two kinds of errors that end a command of training or export; each becomes an exit status of its own."""
+"""The two kinds of errors that end a command of training or export; each has its own exit status."""
 
 
 class InputError(Exception):
-    """What was given cannot be used, and nothing was done; the message says what was found and what is needed."""
+    """The input cannot be used and nothing was done; the message says what was found and what is allowed."""
 
 
 class WorkError(Exception):
-    """The work began and failed, or what it found is negative."""
+    """The work failed after it started, or its result is negative."""

@@ -1,7 +1,7 @@
-"""Guards against NaN and infinity: of the losses and gradients before a step, of the weights after it.
+"""Checks for NaN and infinity: losses and gradients before a step, weights after it.
 
-A check reads every value once, which is little beside the forward and the backward pass. Only where one fails, the
-batch is run again to find the part whose output is the first that is not finite.
+A check reads each value once, which is cheap compared with forward and backward passes. If one fails, the batch is run
+again to find the first module with a non-finite output.
 """
 
 import math
@@ -17,7 +17,7 @@ MOST_NAMES = 4  # in a message
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity; integers always are finite.
+    """Return whether no tensor holds NaN or infinity; integers are always finite.
 
     >>> are_finite([torch.ones(2), torch.tensor([1])]), are_finite([torch.tensor([1.0, float("nan")])])
     (True, False)
@@ -27,7 +27,7 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def non_finite_names(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold NaN or infinity, in order.
+    """Return the names of the tensors that hold NaN or infinity, in order.
 
     >>> non_finite_names({"a": torch.ones(1), "b": torch.tensor(float("inf"))})
     ['b']
@@ -38,7 +38,7 @@ def non_finite_names(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """Names for a message; of many the first few.
+    """Join names for a message; of many, only the first few.
 
     >>> shortened(["a", "b"]), shortened(list("abcdef"))
     ('a, b', 'a, b, c, d and 2 more')
@@ -48,14 +48,14 @@ def shortened(names: Sequence[str]) -> str:
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The length of the gradient []; not finite where a part is not, or where its square overflows."""
+    """Return the norm of the gradient []; not finite if a part is not, or if its square overflows."""
     return get_total_norm([item.grad for item in parameters if item.grad is not None])
 
 
 def first_non_finite_output(
     model: nn.Module, run: Callable[[], Any], *, context: Callable[[], AbstractContextManager[Any]]
 ) -> str | None:
-    """Run a forward pass again; name the first module whose output is not finite; None where all are finite."""
+    """Repeat a forward pass; return the first module with a non-finite output, or None."""
     found: list[str] = []
 
     def hook_of(name: str) -> Callable[..., None]:
@@ -76,7 +76,7 @@ def first_non_finite_output(
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Tensors of a module's output, which may be a tuple or a mapping of them."""
+    """Yield the tensors of a module's output, which may be a tuple or a mapping."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):

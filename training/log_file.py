@@ -1,4 +1,4 @@
-"""The log of a run as a file in its folder: everything the trainer logs, and how it ended."""
+"""The log file of a run: everything that the trainer logs, and the final error."""
 
 import logging
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def log_file(path: Path, *, is_written: bool) -> Iterator[None]:
-    """Add what is logged by `training` to a file, as long as the context lasts; a resumed run goes on in the same file.
+    """Append the log of `training` to a file within the context; a resumed run appends to the same file.
 
-    An error that ends the context is the last line.
+    An error that ends the context is logged as the last line.
     """
     if not is_written:
         yield

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: a bar, one JSON line for each evaluation, and TensorBoard's files.
+"""Progress of a run: a progress bar, a JSON line per evaluation, and TensorBoard files.
 
 tensorboard --logdir runs
 """
@@ -17,12 +17,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from serve.arrays import UInt8Array
 
-MOST_SAMPLES = 8  # of one evaluation
+MOST_SAMPLES = 8  # per evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A clip, what it shows and what was seen in it."""
+    """A clip, its label and the prediction."""
 
     clip: UInt8Array  # [T, 3, S, S]
     label: str
@@ -32,16 +32,16 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """An evaluation: figures, and what TensorBoard can show of it."""
+    """An evaluation: metrics, and what TensorBoard shows."""
 
     figures: dict[str, Any]
-    confusion: np.ndarray | None = None  # videos [K, K], label by prediction
+    confusion: np.ndarray | None = None  # counts [K, K], label by prediction
     predictions: tuple[Prediction, ...] = ()
 
 
 @dataclass
 class Monitor:
-    """Where a run tells how it goes; processes other than the first tell nothing."""
+    """Reports the progress of a run; only rank 0 reports."""
 
     _writer: SummaryWriter | None
     _progress: Progress | None
@@ -51,7 +51,7 @@ class Monitor:
     def step(
         self, step: int, *, losses: Mapping[str, float], rates: Mapping[str, float], clips_per_second: float
     ) -> None:
-        """After some steps: losses, learning rates, speed."""
+        """Report losses, learning rates and speed."""
         if self._writer is None or self._progress is None:
             return
         caption = losses_text(losses, digits=3)
@@ -61,7 +61,7 @@ class Monitor:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def evaluation(self, step: int, measured: EvaluationReport) -> None:
-        """One JSON line on standard output and in `evaluations.jsonl`; figures, confusions and clips to TensorBoard."""
+        """Report an evaluation to standard output, `evaluations.jsonl` (a JSON line each) and TensorBoard."""
         if self._writer is None:
             return
         line = json.dumps({"step": step, **measured.figures})
@@ -75,14 +75,14 @@ class Monitor:
             self._writer.add_image("confusion", _as_picture(measured.confusion), step, dataformats="HW")
         for number, item in enumerate(measured.predictions[:MOST_SAMPLES]):
             self._writer.add_image(f"clip/{number}", np.concatenate(list(item.clip), axis=2), step)
-            caption = f"{item.label}: taken for {item.predicted} ({item.probability:.2f})"
+            caption = f"{item.label}: predicted {item.predicted} ({item.probability:.2f})"
             self._writer.add_text(f"clip/{number}", caption, step)
         self._writer.flush()
 
 
 @contextmanager
 def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
-    """Tell of a run that goes from `first_step` to `steps`; what a stopped run reported beyond that is removed."""
+    """Open the monitor of a run from `first_step` to `steps`; remove reports of later steps by a stopped run."""
     if not is_first:
         yield Monitor(None, None, out)
         return
@@ -102,7 +102,7 @@ def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> I
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop lines a stopped run wrote after its last checkpoint; they come again."""
+    """Remove lines that a stopped run wrote after its last checkpoint; these steps are repeated."""
     if not path.is_file():
         return
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
@@ -113,11 +113,11 @@ def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # cut off by a crash
+        return float("inf")  # truncated by a crash
 
 
 def losses_text(losses: Mapping[str, float], *, digits: int) -> str:
-    """The losses of a step in words: `loss 1.234`, with the task before each where there are several."""
+    """Format the losses of a step: `loss 1.234`, with the task if there are several."""
     if len(losses) == 1:
         (value,) = losses.values()
         return f"loss {value:.{digits}f}"
@@ -125,7 +125,7 @@ def losses_text(losses: Mapping[str, float], *, digits: int) -> str:
 
 
 def _as_picture(confusion: np.ndarray) -> UInt8Array:
-    """Shares of each label's videos [K, K], dark to light, at least 256 pixels wide."""
+    """Draw the confusion matrix as a picture [K, K] of row shares, at least 256 pixels wide."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     picture: UInt8Array = (255 * shares).astype(np.uint8)
     times = max(1, -(-256 // len(picture)))

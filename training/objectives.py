@@ -1,9 +1,10 @@
-"""What a step asks of a model: from a batch of clips and texts to losses, whole or in micro-batches.
+"""Training objectives: losses of a batch of clips and texts, whole or in micro-batches.
 
-`phrases` sets each clip against every class name, `sigmoid` asks of each pair by itself whether it fits (SigLIP,
-arXiv:2303.15343), `pairs` is ActionCLIP's: each clip against the texts of its batch. The first two are means over
-clips, so micro-batches add up. `pairs` is not: its features are computed once without and once with gradients, so that
-the loss is that of the whole batch whatever fits into memory (gradient caching, arXiv:2101.06983).
+`phrases` classifies each clip among all class names, `sigmoid` classifies each pair of clip and phrase (SigLIP,
+arXiv:2303.15343), `pairs` is ActionCLIP's loss of each clip against the texts of its batch. The first two are means
+over clips, so the gradients of micro-batches add up. For `pairs`, features are computed once without and once with
+gradients, so that the loss covers the whole batch even if it does not fit into memory (gradient caching,
+arXiv:2101.06983).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +25,15 @@ Losses = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """What one process sees of a step: clips, what they show, and the texts they meet."""
+    """The batch of one process: clips, targets and texts."""
 
     frames: Tensor  # float [B, T, 3, S, S], normalised
-    tokens: Tensor  # [R, L] of all phrases; of `pairs` [B, L], one for each clip
-    targets: Mapping[str, Tensor]  # task -> soft [B, K]; of `pairs` the labels [B]
-    rows: Mapping[str, slice]  # task -> its phrases
+    tokens: Tensor  # [R, L] of all phrases; for `pairs` [B, L], one per clip
+    targets: Mapping[str, Tensor]  # task -> soft targets [B, K]; for `pairs` labels [B]
+    rows: Mapping[str, slice]  # task -> rows of its phrases
 
     def parts(self, size: int, *, own_tokens: bool) -> list["StepBatch"]:
-        """Micro-batches of `size` clips, each with its own texts where texts belong to clips."""
+        """Split into micro-batches of `size` clips; with `own_tokens`, texts are split too."""
         starts = range(0, len(self.frames), size)
         return [
             replace(
@@ -46,7 +47,7 @@ class StepBatch:
 
 
 class PairedFeatures(NamedTuple):
-    """Unit features of clips and of their texts, and the scale of their cosine."""
+    """Normalised features of clips and of their texts, and the logit scale."""
 
     video: Tensor  # [B, D]
     text: Tensor  # [B, D]
@@ -54,9 +55,9 @@ class PairedFeatures(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """A model as a step runs it, so that what wraps it (data-parallel, compiled) sees one call.
+    """The forward pass of a training step as one module, for DistributedDataParallel and torch.compile.
 
-    Texts of a frozen tower are encoded once and kept.
+    Text features of a frozen tower are cached.
     """
 
     def __init__(self, model: VideoTextModel) -> None:
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
         self._kept: dict[bytes, Tensor] = {}
 
     def forward(self, batch: StepBatch, *, is_paired: bool) -> Any:
-        """Logits [B, K] by task; `PairedFeatures` where texts belong to clips."""
+        """Return logits [B, K] by task, or `PairedFeatures` if `is_paired`."""
         video = self.model.encode_video(batch.frames)
         text = self._texts(batch.tokens)
         if is_paired:
@@ -90,12 +91,12 @@ class Encoder(nn.Module):
 
 
 def phrase_losses(logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Losses:
-    """Cross entropy of each task: -sum q log p, mean over the batch."""
+    """Return the cross entropy of each task: -sum q log p, mean over the batch."""
     return {name: soft_cross_entropy(logits[name], targets[name]) for name in logits}
 
 
 def sigmoid_losses(logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Losses:
-    """Binary cross entropy of every clip with every phrase, summed over phrases, mean over the batch."""
+    """Return the binary cross entropy of each clip and phrase, summed over phrases, mean over the batch."""
     return {
         name: functional.binary_cross_entropy_with_logits(logits[name], targets[name], reduction="none").sum(1).mean()
         for name in logits
@@ -103,14 +104,14 @@ def sigmoid_losses(logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
 
 
 def pair_losses(paired: PairedFeatures, targets: Mapping[str, Tensor]) -> Losses:
-    """ActionCLIP's loss of the whole batch of all processes."""
+    """Return ActionCLIP's loss of the batch over all processes."""
     video, text, labels = all_gather(paired.video), all_gather(paired.text), all_gather(targets["label"])
     return {"label": actionclip_kl(paired.scale * video @ text.T, labels)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A kind of loss: `is_paired` where each clip meets the texts of its batch."""
+    """A kind of loss; `is_paired` if each clip is compared with the texts of its batch."""
 
     losses: Callable[[Any, Mapping[str, Tensor]], Losses]
     is_paired: bool = False
@@ -132,9 +133,9 @@ def backward(
     micro_batch: int,
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Losses:
-    """Add the gradients of a batch to the weights; returns the losses [] of its tasks, without gradient.
+    """Accumulate the gradients of a batch; return the detached losses [] of its tasks.
 
-    `encoder` is an `Encoder`, maybe wrapped; `precision` makes the context its forward passes run in.
+    `encoder` is an `Encoder`, possibly wrapped; `precision` creates the context of its forward passes.
     """
     parts = batch.parts(micro_batch or len(batch.frames), own_tokens=objective.is_paired)
     if objective.is_paired and len(parts) > 1:
@@ -158,9 +159,9 @@ def _backward_cached(
     weights: Mapping[str, float],
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> Losses:
-    """Features of all parts without gradient, the loss's gradient at them, then each part again with it.
+    """Encode all parts without gradient, compute the gradient of the loss by features, then backpropagate each part.
 
-    Dropout draws the same in both passes.
+    Both passes use the same dropout masks.
     """
     inner, outputs, states = _inner(encoder), [], []
     for part in parts:
@@ -192,7 +193,7 @@ def _backward_cached(
 
 
 class _RandomState:
-    """The stream dropout draws from, to draw the same again."""
+    """The random state of dropout, restored to repeat a forward pass."""
 
     def __init__(self) -> None:
         self._cpu = torch.get_rng_state()
@@ -209,7 +210,7 @@ def _weighted(losses: Losses, weights: Mapping[str, float]) -> Tensor:
 
 
 def _without_exchange(encoder: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
-    """Processes exchange gradients after the last micro-batch alone."""
+    """Exchange gradients only after the last micro-batch."""
     return nullcontext() if is_last or not hasattr(encoder, "no_sync") else cast(Any, encoder).no_sync()
 
 

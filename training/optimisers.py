@@ -1,6 +1,6 @@
-"""Which parameters move how fast: the groupings of both systems, over our names.
+"""Parameter groups of both systems: learning rate and weight decay by part.
 
-A group is what torch's optimisers take: {params, names, lr, weight_decay}. Frozen parameters are in none.
+A group is a dict for torch's optimisers: {params, names, lr, weight_decay}. Frozen parameters are in no group.
 """
 
 import re
@@ -15,13 +15,13 @@ from training.config import ConfigError, OptimConfig
 Named = Iterable[tuple[str, Parameter]]
 Group = dict[str, Any]
 
-BETAS = (0.9, 0.98)  # of both systems, as CLIP's
+BETAS = (0.9, 0.98)  # of both systems and of CLIP
 EPS = 1e-8
-ADAM_DECAY = 0.2  # ActionCLIP's "adam" takes this whatever the recipe says
-FRESH_FACTOR = 10  # X-CLIP's rate of new parts over that of CLIP's
-FRESH_PARTS = ("mit", "prompts", "message_")  # of X-CLIP, in the order of the original's groups
+ADAM_DECAY = 0.2  # ActionCLIP's "adam" ignores the recipe's value
+FRESH_FACTOR = 10  # X-CLIP's learning rate of new parts relative to CLIP's
+FRESH_PARTS = ("mit", "prompts", "message_")  # X-CLIP's new parts, in the order of the original groups
 
-BLOCK = re.compile(r"^(.*?)\b(?:resblocks|blocks|stages)\.(\d+)\.")  # tower and number of a weight's block
+BLOCK = re.compile(r"^(.*?)\b(?:resblocks|blocks|stages)\.(\d+)\.")  # tower and index of a weight's block
 STEM = re.compile(r"embedding|conv1|patch_embed|pos_embed|ln_pre|norm_pre|cls_token")
 
 ActionClipOptimiser = Literal["adamw", "adam", "sgd"]
@@ -37,10 +37,10 @@ def actionclip_optimiser(
     fusion_ratio: float = 10.0,
     momentum: float = 0.9,
 ) -> torch.optim.Optimizer:
-    """ActionCLIP's optimiser; weight decay falls on every parameter, norms and the logit scale too.
+    """Return ActionCLIP's optimiser; weight decay applies to all parameters, also norms and the logit scale.
 
     AdamW has three groups: the text side at `lr`, `visual` at `vision_ratio` and `fusion` at `fusion_ratio` times that.
-    The two others keep CLIP in one group.
+    The other two kinds have CLIP in one group.
     """
     trained = [(name, item) for name, item in parameters if item.requires_grad]
     fusion = [name for name, _ in trained if name.startswith("fusion.")]
@@ -56,7 +56,7 @@ def actionclip_optimiser(
 
 
 def xclip_optimiser(parameters: Named, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """X-CLIP's AdamW: new parts ten times faster, matrices alone decay; at most eight groups."""
+    """Return X-CLIP's AdamW: ten times the rate for new parts, weight decay only for matrices; up to eight groups."""
     trained = [(name, item) for name, item in parameters if item.requires_grad]
     plan = []
     for part in (None, *FRESH_PARTS):
@@ -68,7 +68,7 @@ def xclip_optimiser(parameters: Named, *, lr: float, weight_decay: float) -> tor
 
 
 def freeze_xclip_text_(parameters: Named) -> None:
-    """Freeze what X-CLIP freezes: all but vision tower, frame integration and prompts; the logit scale too."""
+    """Freeze all but vision tower, frame integration and prompts, as X-CLIP does; also the logit scale."""
     for name, item in parameters:
         item.requires_grad_(name.startswith("visual.") or _fresh_part(name) is not None)
 
@@ -78,7 +78,7 @@ def _fresh_part(name: str) -> str | None:
 
 
 def _decays(name: str, item: Parameter) -> bool:
-    """Matrices, but no positions; a scalar such as the logit scale is spared, which the original forgets."""
+    """Return whether a weight decays: matrices but not positions. Unlike the original, scalars do not decay."""
     return item.ndim > 1 and not name.endswith(".bias") and "positional_embedding" not in name
 
 
@@ -92,7 +92,7 @@ def _groups(trained: list[tuple[str, Parameter]], plan: list[tuple[list[str], fl
 
 
 def plain_optimiser(parameters: Named, *, kind: ActionClipOptimiser, optim: OptimConfig) -> torch.optim.Optimizer:
-    """One rate for all; only matrices decay, and of those not the tables of embeddings."""
+    """Return an optimiser with one rate; only matrices decay, but not embedding tables."""
     trained = [(name, item) for name, item in parameters if item.requires_grad]
     decayed = [name for name, item in trained if item.ndim >= 2 and "embedding" not in name]
     kept = [name for name, _ in trained if name not in set(decayed)]
@@ -133,16 +133,16 @@ GROUPINGS: Mapping[str, Callable[[Named, OptimConfig], torch.optim.Optimizer]] =
 
 
 def make_optimiser(parameters: Iterable[tuple[str, Parameter]], optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser a configuration names; each group keeps its highest rate under `peak`.
+    """Return the optimiser of a configuration; each group stores its peak rate under `peak`.
 
     Raises:
-        ConfigError: there is no such grouping, or nothing to train.
+        ConfigError: the grouping is unknown, or all weights are frozen.
     """
     if optim.groups not in GROUPINGS:
         raise ConfigError(f"optim.groups: one of {', '.join(GROUPINGS)} is needed, found {optim.groups!r}")
     named = list(parameters)
     if not any(item.requires_grad for _, item in named):
-        raise ConfigError("model.frozen: every weight is frozen, nothing is left to train")
+        raise ConfigError("model.frozen: all weights are frozen")
     optimiser = GROUPINGS[optim.groups](named, optim)
     if optim.layer_decay < 1:
         optimiser.param_groups[:] = _with_layer_rates(optimiser.param_groups, optim.layer_decay)
@@ -152,8 +152,9 @@ def make_optimiser(parameters: Iterable[tuple[str, Parameter]], optim: OptimConf
 
 
 def _with_layer_rates(groups: list[Group], decay: float) -> list[Group]:
-    """Groups split by depth: the last block of a tower and what follows it at the full rate, each one before at `decay`
-    of the next, the stem below the first block."""
+    """Split groups by depth: each block has `decay` times the rate of the next. The last block of a tower and what
+    follows it have the full rate; the stem counts as a block before the first.
+    """
     names = [name for group in groups for name in group["names"]]
     depths: dict[str, int] = {}
     for name in names:
@@ -175,7 +176,7 @@ def _with_layer_rates(groups: list[Group], decay: float) -> list[Group]:
 
 
 def _blocks_above(name: str, depths: Mapping[str, int]) -> int:
-    """How many blocks of its tower lie above a weight; of a stem all of them and one more."""
+    """Return the number of blocks above a weight in its tower; for a stem, all of them plus one."""
     if found := BLOCK.match(name):
         return depths[found[1]] - 1 - int(found[2])
     if not STEM.search(name):

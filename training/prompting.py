@@ -1,4 +1,4 @@
-"""How a model in training is prompted and scored: what its checkpoint and its evaluation agree on."""
+"""Prompts and scoring of a model in training; its checkpoint and its evaluation share them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from training.recipes import FAMILIES
 
 
 def text_rules(config: TrainConfig) -> TextContract:
-    """The prompts of a run and what its text tower takes; a tokenizer file stands in for CLIP's own."""
+    """Return the prompts and the tokenizer of a run; a tokenizer file replaces CLIP's."""
     tower = build_outline(config.model.family, config.model.model).text
     arch = config.model.model.get("text", {}).get("arch")
     if arch is not None:
@@ -30,7 +30,7 @@ def text_rules(config: TrainConfig) -> TextContract:
 
 
 def scoring_rules(config: TrainConfig, model: VideoTextModel) -> ScoringContract:
-    """The scoring of the family's recipe with the scale and, of frame-averaged CLIP, the bias the model learned."""
+    """Return the scoring of the family's recipe with the learned scale and, for frame-averaged CLIP, the bias."""
     recipe = FAMILIES[model.family]
     is_clip = config.model.family == "clip"
     bias = model.logit_bias if is_clip else None

@@ -1,7 +1,7 @@
-"""The published recipes: which frames, which pixels, which prompts and which scores each system was evaluated with.
+"""The published recipes: sampling, preprocessing, prompts and scoring that each system was evaluated with.
 
-Every number of ActionCLIP (arXiv:2109.08472), X-CLIP (arXiv:2208.02816) and CLIP (arXiv:2103.00020) that changes a
-result stands here once; training, import and export refer to it. `plain` is this project's own recipe of small models.
+Defines once each number of ActionCLIP (arXiv:2109.08472), X-CLIP (arXiv:2208.02816) and CLIP (arXiv:2103.00020) that
+changes a result; training, import and export refer to it. `plain` is this project's recipe for small models.
 """
 
 import math
@@ -28,7 +28,7 @@ Triple = tuple[float, float, float]
 
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
-# 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 of 255; equal to those divided in float32
+# 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 out of 255; equal to their quotients in float32
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 VIDEO_TEMPLATES = ("a video of {}",)
@@ -37,7 +37,7 @@ LARGER_SIDE = 256, 224  # the shorter side becomes S * 256 // 224, so that the c
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a system looks at a video, prompts a label and scores it."""
+    """Sampling, preprocessing, prompts and scoring of a system."""
 
     sampling: SamplingRule
     has_margin: bool  # the shorter side is larger than the crop, by `LARGER_SIDE`
@@ -49,15 +49,15 @@ class Recipe:
     templates: tuple[str, ...]
     ensembling: Ensembling
     view_rule: ViewRule
-    evaluation_scale: float | None = None  # what cosines are multiplied by; None: exp of the learned scale
+    evaluation_scale: float | None = None  # factor of cosines; None: exp of the learned scale
 
     def short_side(self, image_size: int) -> int:
-        """Pixels of the shorter side before the centre crop of `image_size`."""
+        """Return the shorter side in pixels before the centre crop of `image_size`."""
         larger, crop = LARGER_SIDE
         return image_size * larger // crop if self.has_margin else image_size
 
     def preprocess(self, image_size: int) -> PreprocessContract:
-        """From a frame to a square of `image_size` pixels."""
+        """Return the preprocessing of a frame to a square of `image_size` pixels."""
         return PreprocessContract(
             image_size=image_size,
             resize="shortest_side",
@@ -72,7 +72,7 @@ class Recipe:
     def scoring(
         self, logit_scale: float, *, logit_bias: float = 0.0, activation: Activation = "softmax"
     ) -> ScoringContract:
-        """From features to probabilities; `logit_scale` in log space counts where the recipe fixes none."""
+        """Return the scoring; `logit_scale` (in log space) applies if the recipe does not fix a scale."""
         return ScoringContract(
             logit_scale=math.exp(logit_scale) if self.evaluation_scale is None else self.evaluation_scale,
             logit_bias=logit_bias,
@@ -101,7 +101,7 @@ ACTIONCLIP = replace(
     templates=ACTIONCLIP_TEMPLATES,
     ensembling="mean_probability",
     view_rule="mean_probability",
-    evaluation_scale=100.0,  # whatever the scale has learned
+    evaluation_scale=100.0,  # fixed, independent of the learned scale
 )
 XCLIP = replace(
     CLIP,
@@ -109,7 +109,7 @@ XCLIP = replace(
     interpolation="opencv_bilinear",
     size_rounding="half_up",
     crop_rounding="floor",
-    mean=IMAGENET_MEAN,  # on CLIP's weights
+    mean=IMAGENET_MEAN,  # although the weights are CLIP's
     std=IMAGENET_STD,
     templates=XCLIP_TEMPLATES,
     ensembling="mean_probability",
@@ -133,7 +133,7 @@ class ModelContracts:
 def family_contracts(
     family: Family, *, num_frames: int, image_size: int, context_length: int, logit_scale: float
 ) -> ModelContracts:
-    """The contracts of a family on CLIP's towers; `logit_scale` in log space."""
+    """Return the contracts of a family with CLIP's towers; `logit_scale` in log space."""
     recipe = FAMILIES[family]
     return ModelContracts(
         sampling=SamplingContract(rule=recipe.sampling, num_segments=num_frames),
@@ -152,7 +152,7 @@ def clip_contracts(
     logit_bias: float | None = None,
     sampling_rule: SamplingRule = CLIP.sampling,
 ) -> ModelContracts:
-    """Frame-averaged CLIP on any towers; `logit_scale` in log space, a `logit_bias` makes its scores sigmoids."""
+    """Return the contracts of frame-averaged CLIP; `logit_scale` in log space, a `logit_bias` selects sigmoid."""
     return ModelContracts(
         sampling=SamplingContract(rule=sampling_rule, num_segments=num_frames),
         preprocess=preprocess,
@@ -166,7 +166,7 @@ def clip_contracts(
 
 
 def clip_text(context_length: int, templates: tuple[str, ...]) -> TextContract:
-    """CLIP's own tokenizer in front of a causal tower."""
+    """Return the text contract of CLIP's tokenizer and a causal tower."""
     return TextContract(
         tokenizer="clip", context_length=context_length, dynamic_length=True, pad_id=0, templates=templates
     )

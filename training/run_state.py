@@ -1,8 +1,8 @@
-"""What a run carries from step to step, and its files: `checkpoint.pt` to go on from, `best.pt` to use.
+"""The state of a run, and its files: `checkpoint.pt` to resume from, `best.pt` to use.
 
-Each file is replaced atomically. The last checkpoint holds the optimiser. `best.pt` is written at the evaluation that
-is better than all before it, by top-1, so it holds the weights that were measured, and no optimiser. Where weights are
-averaged, both files are used with the averaged ones.
+Each file is replaced atomically. `checkpoint.pt` includes the optimiser. `best.pt` is written after each evaluation
+with a new best top-1, without the optimiser, so it holds exactly the measured weights. With weight averaging, both
+files load as the averaged weights.
 """
 
 import json
@@ -37,13 +37,13 @@ from training.sources.registry import Source
 logger = logging.getLogger(__name__)
 
 LAST, BEST, RESOLVED, SKIPPED = "checkpoint.pt", "best.pt", "config.yaml", "skipped_steps.json"
-RANKED_BY = ("top1", "held_out")  # the first of these an evaluation has
+RANKED_BY = ("top1", "held_out")  # the first of these that an evaluation reports
 LENGTHS = ("run.steps", "run.epochs")  # a run may be extended
 
 
 @dataclass
 class RunState:
-    """A run at a step."""
+    """The state of a run at a step."""
 
     path: Path
     model: VideoTextModel
@@ -52,16 +52,16 @@ class RunState:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
-    best: float | None = None  # figure of the weights in `best.pt`
-    skipped: dict[int, str] = field(default_factory=dict)  # step from 1 -> what was not finite in it
+    best: float | None = None  # metric of the weights in `best.pt`
+    skipped: dict[int, str] = field(default_factory=dict)  # step (from 1) -> what was not finite
 
     @property
     def best_weights(self) -> VideoTextModel:
-        """The model to evaluate and to use."""
+        """Return the model to evaluate and to use."""
         return self.model if self.average is None else cast(VideoTextModel, self.average.module)
 
     def note(self, figures: dict[str, Any]) -> bool:
-        """Remember an evaluation; returns whether it is better than that of `best.pt`."""
+        """Record an evaluation; return whether it is better than that of `best.pt`."""
         self.history.append(figures)
         value = _rank(figures)
         if value is None or (self.best is not None and value <= self.best):
@@ -70,18 +70,18 @@ class RunState:
         return True
 
     def skip_step(self) -> None:
-        """Count a step whose batch is left out; the average's own count goes on too."""
+        """Count a skipped step, also in the weight average."""
         self.step += 1
         if self.average is not None:
             self.average.n_averaged += 1
 
 
 def begin(config: TrainConfig, rank_info: RankInfo) -> RunState:
-    """A fresh state, or that of the checkpoint in the run's folder.
+    """Return a new state, or that of the checkpoint in the run's folder.
 
     Raises:
         ConfigError: the folder holds a run of another configuration.
-        CheckpointError: the weights to begin from are not finite.
+        CheckpointError: the initial weights are not finite.
     """
     path = Path(config.run.out) / LAST
     model = starting_model(config.model).to(rank_info.device)
@@ -99,7 +99,7 @@ def begin(config: TrainConfig, rank_info: RankInfo) -> RunState:
 
 
 def _restore(state: RunState, config: TrainConfig, rank_info: RankInfo) -> None:
-    """Continue from the last checkpoint, and compare with the best one."""
+    """Restore the last checkpoint and the metric of the best one."""
     saved = load_checkpoint(state.path)
     _refuse_other(saved.provenance.get("config") or {}, config)
     kept = saved.training_state
@@ -111,19 +111,19 @@ def _restore(state: RunState, config: TrainConfig, rank_info: RankInfo) -> None:
     state.optimiser.load_state_dict(kept["optimiser"])
     state.step, state.history, state.seconds = kept["step"], list(kept["history"]), kept["seconds"]
     state.best = _best_of(state.path.with_name(BEST))
-    logger.info("going on from step %d of %s", state.step, state.path)
+    logger.info("resuming from step %d of %s", state.step, state.path)
     before = kept.get("processes", rank_info.count)
     if before != rank_info.count:
         logger.warning(
-            "the run goes on with %d processes instead of %d: each step sees the same clips, but dropout, mixup and "
-            "cutmix draw other numbers, and sums round otherwise",
+            "the run resumes with %d processes instead of %d: each step has the same clips, but dropout, mixup and "
+            "cutmix use other random numbers, and sums round differently",
             rank_info.count,
             before,
         )
 
 
 def _best_of(path: Path) -> float | None:
-    """Figure of the weights in `best.pt`; None where there is no such file, or none whose weights were measured."""
+    """Return the metric of `best.pt`; None if the file does not exist or its weights were not measured."""
     if not path.is_file():
         return None
     try:
@@ -146,7 +146,7 @@ def _best_of(path: Path) -> float | None:
 
 
 def skipped_steps(folder: Path) -> dict[int, str]:
-    """Steps of a run whose batches are left out, and why.
+    """Return the skipped steps of a run, with reasons.
 
     Raises:
         ConfigError: the file that lists them cannot be read.
@@ -161,13 +161,13 @@ def skipped_steps(folder: Path) -> dict[int, str]:
 
 
 def note_skipped(folder: Path, step: int, reason: str) -> None:
-    """Leave out the batch of a step from now on."""
+    """Skip the batch of a step from now on."""
     found = {**skipped_steps(folder), step: reason}
     write_atomically(folder / SKIPPED, json.dumps({str(each): found[each] for each in sorted(found)}, indent=1))
 
 
 def moving_average(model: nn.Module, ema: float) -> AveragedModel:
-    """The exponential moving average of a model's weights; running statistics are copied.
+    """Return the exponential moving average of a model's weights; running statistics are copied.
 
     The starting weights count as the first average, so that the update after step s (from 0) has the decay
     min(ema, (s + 1) / (s + 10)): early averages forget the start.
@@ -186,14 +186,14 @@ def moving_average(model: nn.Module, ema: float) -> AveragedModel:
 
 
 def keep(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
-    """Write the checkpoint to go on from; the first process writes."""
+    """Write the checkpoint to resume from; only rank 0 writes."""
     if rank_info.is_first:
         save_checkpoint(state.path, checkpoint_of(state, config, source, num_processes=rank_info.count))
     barrier()
 
 
 def keep_best(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
-    """Write the weights that were just measured as the best; the first process writes."""
+    """Write the weights that were just measured as the best ones; only rank 0 writes."""
     if rank_info.is_first:
         checkpoint = checkpoint_of(state, config, source, num_processes=rank_info.count)
         save_checkpoint(state.path.with_name(BEST), replace(checkpoint, training_state={}))
@@ -201,7 +201,7 @@ def keep_best(state: RunState, config: TrainConfig, source: Source, rank_info: R
 
 
 def checkpoint_of(state: RunState, config: TrainConfig, source: Source, *, num_processes: int = 1) -> Checkpoint:
-    """The state as a file that rebuilds its model alone; adapters are merged into their matrices."""
+    """Return the state as a self-contained checkpoint; adapters are merged into their matrices."""
     clips = state.step * config.run.batch_size
     provenance = {
         "config": plain(config),
@@ -241,9 +241,9 @@ def _plain_weights(model: VideoTextModel) -> dict[str, Tensor]:
 
 
 def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:
-    """Another configuration means another run: going on would mix them, beginning again would destroy the first.
+    """Refuse another configuration: resuming would mix two runs, and starting anew would overwrite the first.
 
-    A longer run is the same one: the learning rate follows the schedule of the new length from here on.
+    A longer run is allowed: the learning rate follows the schedule of the new length from here on.
     """
     given = plain(config)
     changed = [name for name in differences(completed(saved), given) if name not in NEUTRAL]
@@ -260,7 +260,7 @@ def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:
 
 
 def _is_longer(saved: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Whether one of steps and epochs is raised and the other is the same."""
+    """Return whether one of steps and epochs is larger and the other is unchanged."""
     names = [name.removeprefix("run.") for name in LENGTHS]
     return all(given[name] >= saved.get(name, 0) and bool(given[name]) == bool(saved.get(name)) for name in names)
 

@@ -1,8 +1,8 @@
-"""Learning rates over a run, as both systems publish them; each gives the rate of one parameter group.
+"""Learning rate schedules, as published by both systems; each returns the rate of one parameter group.
 
-ActionCLIP counts fractional epochs and the original refreshes every tenth step, so its first nine steps stand still;
-here every step has its own rate. X-CLIP counts updates; its cosine does not start where the warm-up ends, so the rate
-falls at once by some percent (7 with 5 of 30 epochs), as its released weights were trained.
+ActionCLIP's schedule is by fractional epochs. The original updates the rate every tenth step, so it is zero for nine
+steps; here each step has its own rate. X-CLIP's schedule is by updates; its cosine does not continue from the end of
+the warm-up, so the rate drops there by some percent (7 with 5 of 30 epochs), as for its released weights.
 """
 
 import math
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from training.config import ConfigError, OptimConfig
 
 MULTISTEP_FACTOR = 0.1
-XCLIP_LOWEST = 0.01  # of the base rate; the same floor for groups that go faster
+XCLIP_LOWEST = 0.01  # relative to the base rate; the same floor for groups with a higher rate
 
 
 def actionclip_cosine(epoch: float, *, lr: float, warmup_epochs: float, epochs: float) -> float:
-    """Linear from zero over the warm-up, then half a cosine to zero at `epochs`."""
+    """Return a linear warm-up from zero, then half a cosine to zero at `epochs`."""
     if epoch < warmup_epochs:
         return lr * epoch / warmup_epochs
     progress = min((epoch - warmup_epochs) / (epochs - warmup_epochs), 1.0)
@@ -24,7 +24,7 @@ def actionclip_cosine(epoch: float, *, lr: float, warmup_epochs: float, epochs: 
 
 
 def actionclip_multistep(epoch: float, *, lr: float, warmup_epochs: float, steps: float | Sequence[float]) -> float:
-    """Linear from zero over the warm-up, then a tenth at every multiple of `steps`, or at each epoch of a list."""
+    """Return a linear warm-up from zero, then a tenth at each multiple of `steps`, or at each epoch of a list."""
     if epoch < warmup_epochs:
         return lr * epoch / warmup_epochs
     passed = sum(epoch >= step for step in steps) if isinstance(steps, Sequence) else math.floor(epoch / steps)
@@ -32,7 +32,7 @@ def actionclip_multistep(epoch: float, *, lr: float, warmup_epochs: float, steps
 
 
 def xclip_cosine(update: int, *, lr: float, lowest: float, warmup_updates: int, updates: int) -> float:
-    """Linear from zero over the warm-up, then the cosine of `update` of all `updates`, down to `lowest`."""
+    """Return a linear warm-up from zero, then the cosine of `update / updates`, down to `lowest`."""
     if update < warmup_updates:
         return lr * update / warmup_updates
     progress = min(update / updates, 1.0)
@@ -40,7 +40,7 @@ def xclip_cosine(update: int, *, lr: float, lowest: float, warmup_updates: int, 
 
 
 def late_cosine(step: int, *, lr: float, warmup_steps: int, steps: int) -> float:
-    """Linear warm-up that ends at `lr`, then half a cosine to zero at the last step."""
+    """Return a linear warm-up that ends at `lr`, then half a cosine to zero at the last step."""
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
@@ -49,18 +49,18 @@ def late_cosine(step: int, *, lr: float, warmup_steps: int, steps: int) -> float
 
 @dataclass(frozen=True, kw_only=True)
 class TrainProgress:
-    """Where a run stands."""
+    """The current step and the length of a run."""
 
     step: int
     steps: int  # of the run
     epoch_steps: float  # of an epoch
 
     def warmup_steps(self, optim: OptimConfig) -> float:
-        """Length of the warm-up."""
+        """Return the length of the warm-up in steps."""
         return optim.warmup_steps or optim.warmup_epochs * self.epoch_steps
 
     def epochs(self, steps: float) -> float:
-        """Steps as fractional epochs."""
+        """Convert steps to fractional epochs."""
         return steps / self.epoch_steps
 
 
@@ -100,10 +100,10 @@ SCHEDULES: Mapping[str, Schedule] = {
 
 
 def schedule_of(optim: OptimConfig) -> Schedule:
-    """The schedule a configuration names: (clock, highest rate of a group, configuration) -> rate.
+    """Return the schedule of a configuration: (progress, peak rate of a group, configuration) -> rate.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: the name is unknown.
     """
     if optim.schedule not in SCHEDULES:
         raise ConfigError(f"optim.schedule: one of {', '.join(SCHEDULES)} is needed, found {optim.schedule!r}")

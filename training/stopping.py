@@ -1,4 +1,4 @@
-"""Asked to stop: SIGTERM and Ctrl-C let the step under way end and be kept; a second Ctrl-C ends at once."""
+"""Graceful stop: on SIGTERM or Ctrl-C the current step ends and the run is saved; a second Ctrl-C ends at once."""
 
 import signal
 import threading
@@ -11,19 +11,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(Exception):
-    """A run was asked to stop before its end; its checkpoint is kept."""
+    """The run received a stop signal before its end and saved its checkpoint."""
 
     def __init__(self, message: str, *, number: int) -> None:
         super().__init__(message)
-        self.number = number  # of the signal; 0 where another process got it
+        self.number = number  # of the signal; 0 if another process received it
 
 
 class NonFiniteError(WorkError):
-    """A step gave NaN or infinity; the message says in which part first, and how to go on."""
+    """A step produced NaN or infinity; the message says in which part first, and how to continue."""
 
 
 class StopSignal:
-    """Notes signals for as long as the context lasts; outside the main thread, where none arrive, it notes nothing."""
+    """Records stop signals within its context; outside the main thread, which receives no signals, it does nothing."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -31,7 +31,7 @@ class StopSignal:
 
     @property
     def is_asked(self) -> bool:
-        """Whether a signal came."""
+        """Return whether a signal was received."""
         return self.number != 0
 
     def __enter__(self) -> Self:

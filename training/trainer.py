@@ -3,11 +3,11 @@
     python -m training train training/configs/demo.yaml --set run.steps=500
     torchrun --nproc-per-node 8 -m training train training/configs/xclip/k400_vit-b-16_8.yaml --set data.train=...
 
-A run that was stopped, by SIGTERM, Ctrl-C or power loss, goes on from its checkpoint; on a CPU bit for bit. Every step
-draws from its own streams, given by seed, step and process, so a batch depends on nothing that went before it.
+A run that was stopped by SIGTERM, Ctrl-C or power loss resumes from its checkpoint, on a CPU with identical bits. Each
+step seeds its random generators from seed, step and rank, so a batch does not depend on earlier steps.
 
-A step whose losses, gradients or new weights are not finite ends the run before anything of it is measured or saved.
-The same command then goes on from the last checkpoint and leaves out the batch of that step.
+A step whose losses, gradients or new weights are not finite ends the run before they are evaluated or saved. The same
+command then resumes from the last checkpoint and skips the batch of that step.
 """
 
 import logging
@@ -45,31 +45,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainContext:
-    """What stays the same through a run."""
+    """What is constant during a run."""
 
     config: TrainConfig
     rank_info: RankInfo
     source: Source
     objective: Objective
-    encoder: nn.Module  # the model as a step calls it
+    encoder: nn.Module  # the model as called by a step
     rate_of: Schedule
     precision: Callable[[], AbstractContextManager[Any]]
-    steps: int  # of the run
+    steps: int  # total steps
     epoch_steps: float
 
     def every(self, steps: int) -> int:
-        """A number of steps; those of an epoch for 0."""
+        """Return an interval in steps; 0 means one epoch."""
         return steps or max(1, round(self.epoch_steps))
 
 
 def train(config: TrainConfig) -> Path:
-    """Train to the end; returns the checkpoint's path.
+    """Train to the end; return the path of the checkpoint.
 
     Raises:
-        ConfigError: values that do not go together, or a run of another configuration in the same folder.
+        ConfigError: values contradict each other, or the folder holds a run of another configuration.
         AnnotationError, TooManyBadVideosError: the data cannot be used.
-        NonFiniteError: a step gave NaN or infinity.
-        StoppedError: it was asked to stop, and is kept.
+        NonFiniteError: a step produced NaN or infinity.
+        StoppedError: the run received a stop signal and saved its state.
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
@@ -101,10 +101,10 @@ def make_context(
     precision: Callable[[], AbstractContextManager[Any]],
     length: tuple[int, float],
 ) -> TrainContext:
-    """What a run needs beside its state; `length` is in steps, of the run and of an epoch.
+    """Return the context of a run; `length` is the number of steps of the run and of an epoch.
 
     Raises:
-        ConfigError: the objective does not exist, or does not go with the rest.
+        ConfigError: the objective is unknown or contradicts other values.
     """
     steps, epoch_steps = length
     return TrainContext(
@@ -121,17 +121,17 @@ def make_context(
 
 
 def loop(state: RunState, context: TrainContext, *, monitor: Monitor, stop: StopSignal) -> None:
-    """Run step by step from the state's own on.
+    """Run the remaining steps.
 
     Raises:
-        NonFiniteError: a step gave NaN or infinity; the next run leaves it out.
-        StoppedError: the run was asked to stop, and its state is saved.
+        NonFiniteError: a step produced NaN or infinity; the next run skips it.
+        StoppedError: the run received a stop signal and saved its state.
     """
     run, first_step, begun, before = context.config.run, state.step, time.perf_counter(), state.seconds
     losses: dict[str, Tensor] = {}
     for clips, indices in context.source.batches(first_step=state.step) if state.step < context.steps else ():
         if state.step + 1 in state.skipped:
-            logger.info("step %d is left out: %s", state.step + 1, state.skipped[state.step + 1])
+            logger.info("step %d is skipped: %s", state.step + 1, state.skipped[state.step + 1])
             state.skip_step()
         else:
             losses = take_step(state, context, clips, indices)
@@ -149,12 +149,12 @@ def loop(state: RunState, context: TrainContext, *, monitor: Monitor, stop: Stop
         if is_last:
             return
         if is_stopped:
-            reason = f"stopped at step {state.step} of {context.steps}; the same command goes on from there"
+            reason = f"stopped at step {state.step} of {context.steps}; the same command resumes from there"
             raise StoppedError(reason, number=stop.number)
 
 
 def evaluate(state: RunState, context: TrainContext, *, monitor: Monitor) -> None:
-    """Measure the weights of this step; the best ones so far become `best.pt` at once."""
+    """Evaluate the current weights; write them to `best.pt` if they are the best so far."""
     measured = context.source.measure(state.best_weights)
     monitor.evaluation(state.step, measured)
     if state.note({"step": state.step, **measured.figures}):
@@ -162,7 +162,7 @@ def evaluate(state: RunState, context: TrainContext, *, monitor: Monitor) -> Non
 
 
 def take_step(state: RunState, context: TrainContext, clips: Tensor, indices: Tensor) -> dict[str, Tensor]:
-    """Forward, loss, backward, step; returns the losses [] of this process.
+    """Run forward, loss, backward and optimiser step; return the losses [] of this process.
 
     Raises:
         NonFiniteError: a loss, a gradient or a new weight is NaN or infinite.
@@ -202,7 +202,7 @@ def take_step(state: RunState, context: TrainContext, clips: Tensor, indices: Te
 
 
 def refuse_step(state: RunState, context: TrainContext, part: str) -> NoReturn:
-    """End the run at a step that is not finite; the next run leaves it out.
+    """End the run at a non-finite step; the next run skips it.
 
     Raises:
         NonFiniteError: always.
@@ -212,15 +212,15 @@ def refuse_step(state: RunState, context: TrainContext, part: str) -> NoReturn:
         note_skipped(state.path.parent, step, part)
     barrier()
     raise NonFiniteError(
-        f"step {step} of {context.steps}: not finite is {part}. Nothing of this step is kept: the same command goes on "
-        f"from {'the last checkpoint' if state.path.is_file() else 'the start'} and leaves out the batch of this step "
+        f"step {step} of {context.steps}: {part} is not finite. Nothing of this step is kept: the same command resumes "
+        f"from {'the last checkpoint' if state.path.is_file() else 'the start'} and skips the batch of this step "
         f"({len(state.skipped) + 1} so far). If further steps fail, begin a run with a lower optim.lr, "
         "optim.clip_norm=1 or run.precision=fp32 in another folder"
     )
 
 
 def non_finite_part(state: RunState, context: TrainContext, batch: StepBatch, losses: Mapping[str, Tensor]) -> str:
-    """The first part of a step that is not finite, in the order of computation."""
+    """Return the first non-finite part of a step, in the order of computation."""
     if not are_finite([batch.frames]):
         return "the input: normalised clips"
     if tasks := non_finite_names(losses):
@@ -235,7 +235,7 @@ def non_finite_part(state: RunState, context: TrainContext, batch: StepBatch, lo
         losses_named = f"the loss of {shortened(tasks)}"
         return f"{losses_named}, first the output of {module.removeprefix('model.')}" if module else losses_named
     gradients = {name: item.grad for name, item in state.model.named_parameters() if item.grad is not None}
-    names = non_finite_names(gradients)[::-1]  # backward goes from the last part to the first
+    names = non_finite_names(gradients)[::-1]  # backward runs from the last part to the first
     if names:
         return f"the gradient of {shortened(names)}"
     return "a value of another process" if context.rank_info.count > 1 else "the square of the gradient"
@@ -252,7 +252,7 @@ def log_step(
 
 
 def make_batch(clips: Tensor, indices: Tensor, context: TrainContext, *, step: int) -> StepBatch:
-    """Clips uint8 [b, T, 3, S, S] and what they show -> what the objective needs, on the device."""
+    """Convert clips uint8 [b, T, 3, S, S] and their labels to a batch on the device."""
     config, source, device = context.config, context.source, context.rank_info.device
     frames = normalised(clips.to(device, non_blocking=True), preprocess_of(config.data))
     if context.objective.is_paired:
@@ -276,7 +276,7 @@ def make_batch(clips: Tensor, indices: Tensor, context: TrainContext, *, step: i
 
 
 def cutmix_share(config: TrainConfig) -> float:
-    """Share of batches that are cut: all or none where only one of the two is on."""
+    """Return the share of batches with cutmix: 0 or 1 if only one of mixup and cutmix is on."""
     loss = config.loss
     if not (loss.mixup and loss.cutmix):
         return float(bool(loss.cutmix))
@@ -284,10 +284,10 @@ def cutmix_share(config: TrainConfig) -> float:
 
 
 def objective_of(config: TrainConfig, source: Source) -> Objective:
-    """The objective a configuration names.
+    """Return the objective of a configuration.
 
     Raises:
-        ConfigError: there is none of that name, or it does not go with the rest.
+        ConfigError: the name is unknown, or the objective contradicts other values.
     """
     loss = config.loss
     if loss.kind not in OBJECTIVES:
@@ -305,10 +305,10 @@ def objective_of(config: TrainConfig, source: Source) -> Objective:
 
 
 def run_length(config: TrainConfig, source: Source) -> tuple[int, float]:
-    """(steps of the run, steps of an epoch); a source without end has one epoch.
+    """Return (steps of the run, steps of an epoch); an endless source has one epoch.
 
     Raises:
-        ConfigError: epochs are asked of a source without end, or they hold no step.
+        ConfigError: the source is endless but epochs are given, or an epoch has no step.
     """
     run_ = config.run
     if source.num_entries is None:
@@ -323,22 +323,21 @@ def run_length(config: TrainConfig, source: Source) -> tuple[int, float]:
 
 
 def wrap_model(model: nn.Module, config: TrainConfig, rank_info: RankInfo) -> nn.Module:
-    """The model as a step calls it: compiled, and exchanging gradients, where that is asked for."""
+    """Wrap the model for training: compiled and data-parallel as configured."""
     encoder: nn.Module = Encoder(model)  # type: ignore[arg-type]
     if config.run.compile:
         encoder = torch.compile(encoder)  # type: ignore[assignment]
     check_batch_norms(model, config, rank_info)
     if rank_info.count == 1:
         return encoder
-    nn.SyncBatchNorm.convert_sync_batchnorm(model)  # children are replaced in place
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)  # modules are replaced in place
     return DistributedDataParallel(encoder, find_unused_parameters=True)
 
 
 def check_batch_norms(model: nn.Module, config: TrainConfig, rank_info: RankInfo) -> None:
-    """Refuse to split a batch where batch norms would see its parts instead of the whole.
+    """Refuse to split a batch of a model with batch norms, which would see only parts of it.
 
-    Over several GPUs SyncBatchNorm gives each of them the statistics of the whole batch; only the order of the sums
-    differs, by rounding.
+    On several GPUs SyncBatchNorm gives each of them the statistics of the whole batch, up to rounding.
 
     Raises:
         ConfigError: the model has batch norms, and the batch is split into micro-batches or over processes of a CPU.
@@ -354,7 +353,7 @@ def check_batch_norms(model: nn.Module, config: TrainConfig, rank_info: RankInfo
 
 
 def set_seeds(*words: int) -> None:
-    """Set every generator to the stream these numbers tell."""
+    """Seed all random generators from these numbers."""
     state = np.random.SeedSequence(words).generate_state(2)
     random.seed(int(state[0]))
     np.random.seed(int(state[0]))

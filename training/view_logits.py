@@ -1,4 +1,4 @@
-"""From a model's output in torch to the logits that serving would compute of it; shared by training and evaluation."""
+"""Compute logits of a torch model's output as serving does; shared by training and evaluation."""
 
 import torch
 

@@ -200,5 +200,5 @@ def test_a_file_that_is_not_what_was_promised_is_refused(
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x00 no protobuf")
-    with pytest.raises(ExportError, match="no valid ONNX model"):
+    with pytest.raises(ExportError, match="not a valid ONNX model"):
         describe_graph(path, file="x/1/model.onnx", opset=OPSET, inputs=(), outputs=())

@@ -1,8 +1,8 @@
-"""ActionCLIP's own files, and mmaction2's port of them.
+"""Files of ActionCLIP and of its port in mmaction2.
 
 Official: {model_state_dict: CLIP's names, fusion_model_state_dict: `module.` before the head's names, ...}.
 mmaction2: {state_dict: `clip.*`, `adapter.*`}, a position table of T rows, LayerNorm eps 1e-5 in the head.
-Neither stores T unless the head does; 8 is assumed where it is not given.
+T is stored only by the heads with positions; otherwise 8 is assumed.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ MMACTION_EPS = 1e-5
 
 
 def is_official_actionclip(document: object) -> bool:
-    """Whether a loaded file is one of ActionCLIP's training script."""
+    """Return whether a loaded file was written by ActionCLIP's training script."""
     return isinstance(document, Mapping) and "model_state_dict" in document and "fusion_model_state_dict" in document
 
 
 def is_mmaction_actionclip(document: object) -> bool:
-    """Whether a loaded file is mmaction2's port."""
+    """Return whether a loaded file was written by mmaction2's port."""
     if not isinstance(document, Mapping) or not isinstance(document.get("state_dict"), Mapping):
         return False
     names = [str(name) for name in document["state_dict"]]
@@ -45,10 +45,10 @@ def is_mmaction_actionclip(document: object) -> bool:
 
 
 def read_official_actionclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
-    """The checkpoint of a loaded official file.
+    """Return the checkpoint of a loaded official file.
 
     Raises:
-        CheckpointError: names what is missing or does not belong.
+        CheckpointError: keys are missing or unexpected; names them.
     """
     clip = without_wrappers(tensors_of(document["model_state_dict"], "model_state_dict"))
     head = without_wrappers(tensors_of(document["fusion_model_state_dict"], "fusion_model_state_dict"))
@@ -56,7 +56,7 @@ def read_official_actionclip(document: Mapping[str, Any], overrides: Overrides) 
 
 
 def read_mmaction_actionclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
-    """The checkpoint of a loaded file of mmaction2.
+    """Return the checkpoint of a loaded file of mmaction2.
 
     Raises:
         CheckpointError: names what is missing or does not belong.
@@ -74,10 +74,10 @@ def read_mmaction_actionclip(document: Mapping[str, Any], overrides: Overrides) 
 
 
 def to_official_actionclip(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A document of ActionCLIP's layout, ready for torch.save; its readers take float32 as well as their own mixture.
+    """Return a document in ActionCLIP's layout for torch.save; its readers accept float32 and mixed precision.
 
     Raises:
-        CheckpointError: the model is no ActionCLIP on CLIP's own towers.
+        CheckpointError: the model is not an ActionCLIP with CLIP's towers.
     """
     require_clip_towers(checkpoint, "actionclip")
     weights = checkpoint.weights
@@ -91,7 +91,7 @@ def to_official_actionclip(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def as_saved_on_gpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`model_state_dict` in the mixture of dtypes the original trains in on a GPU.
+    """Convert `model_state_dict` to the mixed dtypes in which the original trains on a GPU.
 
     Convolution, linear layers, attention and both projections are float16; LayerNorms, tables and the scale float32.
     """
@@ -99,7 +99,11 @@ def as_saved_on_gpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def require_clip_towers(checkpoint: Checkpoint, family: str) -> None:
-    """Raises: CheckpointError: of another family, or on towers the original program does not have."""
+    """Require a family, with towers that the original program has.
+
+    Raises:
+        CheckpointError: the family or the towers differ.
+    """
     kinds = {checkpoint.model_config[part]["kind"] for part in ("vision", "text")}
     if checkpoint.family != family or kinds != {"clip"}:
         raise CheckpointError(
@@ -148,7 +152,7 @@ def _fusion_config(head: Mapping[str, Tensor], text: Mapping[str, Any]) -> dict[
         config["positions"] = head[POSITIONS].shape[0]
     if kind == "Transf":
         config["layers"] = count_blocks(head, "transformer.resblocks.")
-        config["heads"] = text["heads"]  # as the original builds it; the head's own width may differ
+        config["heads"] = text["heads"]  # as in the original, although the head's width may differ
     if kind == "Transf_cls":
         config["layers"] = count_blocks(head, "transformer.transformer_enc.layers.")
         config["hidden"] = head["transformer.transformer_enc.layers.0.linear1.weight"].shape[0]
@@ -162,7 +166,7 @@ def _num_frames(clip: Mapping[str, Tensor], head: Mapping[str, Tensor], override
     elif "visual.time_embedding" in clip:
         stored = clip["visual.time_embedding"].shape[0]
     if stored is not None and overrides.num_frames not in (None, stored):
-        raise CheckpointError(f"num_frames: the weights are for {stored}, asked for {overrides.num_frames}")
+        raise CheckpointError(f"num_frames: the weights are for {stored}, requested are {overrides.num_frames}")
     return stored or overrides.num_frames or ASSUMED_FRAMES
 
 

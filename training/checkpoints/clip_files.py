@@ -1,7 +1,7 @@
-"""Weights of plain CLIP models, OpenAI's and open_clip's, as a start for any of the three families.
+"""Read weights of CLIP models of OpenAI and open_clip as a start for any of the three families.
 
-Plain ViTs become our own towers; whatever else open_clip knows needs its name (`arch`). Parts a family adds are drawn
-fresh from a seed, as its training would start.
+Plain ViTs are loaded into the towers of this project; other open_clip architectures need their name (`arch`). Parts
+that a family adds are initialised from a seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,17 +38,16 @@ CUSTOM_MARK = "text.token_embedding.weight"
 
 
 def is_clip(weights: Mapping[str, Any]) -> bool:
-    """Whether a state dict is one of a CLIP model, under OpenAI's names or in open_clip's layout of two towers."""
+    """Return whether a state dict is that of a CLIP model, with OpenAI's names or in open_clip's two-tower layout."""
     has_vision = any(name.startswith("visual.") for name in weights)
     return has_vision and bool(weights.keys() & {"token_embedding.weight", CUSTOM_MARK})
 
 
 def read_clip(weights: Mapping[str, Tensor], overrides: Overrides, origin: WeightsOrigin = UNKNOWN) -> Checkpoint:
-    """Return the checkpoint of a state dict, as `overrides.family` (frame-averaged CLIP where none is given).
+    """Return the checkpoint of a state dict, as `overrides.family` (default: frame-averaged CLIP).
 
     Raises:
-        CheckpointError: an architecture or activation that its tensors do not tell and nothing else says, or keys that
-            do not fit.
+        CheckpointError: the architecture or the activation cannot be determined, or keys do not fit.
     """
     _check_architecture(overrides, origin)
     arch = overrides.arch or origin.arch
@@ -60,7 +59,7 @@ def read_clip(weights: Mapping[str, Tensor], overrides: Overrides, origin: Weigh
 
 
 def _check_architecture(overrides: Overrides, origin: WeightsOrigin) -> None:
-    """Raises: CheckpointError: the caller names another architecture than the origin; the activation may differ."""
+    """Refuse another architecture than that of the origin; the activation may differ."""
     if overrides.arch is None or (origin.arch is None and origin.config is None):
         return
     known = origin.config or architecture(origin.arch or "")
@@ -73,7 +72,7 @@ def _check_architecture(overrides: Overrides, origin: WeightsOrigin) -> None:
 
 
 def _without_architecture(weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The weights under OpenAI's names, if they are those of a plain ViT and a causal text tower."""
+    """Return the weights with OpenAI's names if they are those of a plain ViT and a causal text tower."""
     if PLAIN_MARK not in weights:
         return None
     if CUSTOM_MARK in weights:
@@ -125,7 +124,7 @@ def _read_plain(
 
 
 def _family_parts(family: str, overrides: Overrides) -> dict[str, Any]:
-    """What the model configuration of a family adds to the towers."""
+    """Return what the model configuration of a family adds to the towers."""
     if family == "actionclip":
         return {"fusion": {"kind": "meanP", **(overrides.fusion or {})}}
     if family != "xclip":
@@ -145,12 +144,12 @@ def _plain_heads(
     config: Mapping[str, Any] | None,
     archs: Sequence[str],
 ) -> tuple[int, int]:
-    """Attention heads of both towers: as given, as the configuration says, else one for each 64 of the width."""
+    """Return the attention heads of both towers: as given, else from the configuration, else width / 64."""
     known = origin.heads or (plain_heads(config) if config is not None else None)
     if known is None:
         choices = {plain_heads(architecture(arch)) for arch in archs}
         if len(choices) > 1:
-            raise CheckpointError(f"heads: {', '.join(archs)} have these sizes and differ in them; give --arch")
+            raise CheckpointError(f"heads: {', '.join(archs)} have these sizes but different heads; give --arch")
         known = next(iter(choices), None)
     vision, text = known or (None, None)
     return (
@@ -172,7 +171,7 @@ def _check_sizes(expected: tuple[int, ...], found: tuple[int, ...], name: str) -
 def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides, origin: WeightsOrigin) -> Checkpoint:
     arch = overrides.arch or origin.arch
     if arch is None:
-        raise CheckpointError("these weights are of no plain CLIP ViT: name their open_clip architecture (--arch)")
+        raise CheckpointError("these weights are not a plain CLIP ViT; name their open_clip architecture (--arch)")
     family, num_frames = overrides.family or "clip", overrides.num_frames or ASSUMED_FRAMES
     activation, source = decide_activation(origin, overrides, (arch,))
     is_quick = activation == "quick_gelu"
@@ -229,7 +228,7 @@ def _protocol_by_name(
 def with_fresh_parts(
     family: str, model_config: Mapping[str, Any], weights: Mapping[str, Tensor], *, seed: int
 ) -> dict[str, Tensor]:
-    """The weights, with what the family adds to CLIP drawn from `seed`; anything else missing stays missing."""
+    """Add the parts that a family adds to CLIP, initialised from `seed`; other missing keys stay missing."""
     expected = shapes_of(build_outline(family, model_config))
     added = [name for name in expected if name not in weights and any(part in name for part in FRESH)]
     if not added:
@@ -243,5 +242,5 @@ def with_fresh_parts(
 def _scale(weights: Mapping[str, Tensor]) -> float:
     scale = weights.get("logit_scale")
     if scale is None:
-        return INITIAL_LOGIT_SCALE  # the strict check names the missing key
+        return INITIAL_LOGIT_SCALE  # the strict check reports the missing key
     return float(scale)

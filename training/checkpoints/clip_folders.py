@@ -1,4 +1,4 @@
-"""CLIP models as hubs keep them: a folder of a configuration and weights, which says what the tensors do not.
+"""CLIP models in hub folders: weights with a configuration.
 
 open_clip's: `open_clip_config.json` and `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`.
 transformers': `config.json` of type `clip`, `preprocessor_config.json` and `model.safetensors` or `pytorch_model.bin`.
@@ -36,10 +36,10 @@ FolderKind = Literal["xclip_hugging_face", "clip_hugging_face", "clip_open_clip_
 
 
 def folder_kind(folder: Path) -> FolderKind | None:
-    """Return whose model a folder holds, None where it has no configuration that is read here.
+    """Return the kind of model folder, or None without a supported configuration.
 
     Raises:
-        CheckpointError: its configuration is of another model of transformers.
+        CheckpointError: the configuration is of an unsupported transformers model.
     """
     if (folder / OPEN_CLIP_CONFIG).is_file():
         return "clip_open_clip_folder"
@@ -48,7 +48,7 @@ def folder_kind(folder: Path) -> FolderKind | None:
     found = read_json(folder / TRANSFORMERS_CONFIG).get("model_type")
     if found not in READ_TYPES:
         raise CheckpointError(
-            f"{folder}: of transformers' models the types {', '.join(READ_TYPES)} are read, found {found!r}"
+            f"{folder}: transformers models of type {found!r} are not supported; supported are {', '.join(READ_TYPES)}"
         )
     return "xclip_hugging_face" if found == "xclip" else "clip_hugging_face"
 
@@ -59,10 +59,10 @@ def weight_names(kind: FolderKind) -> tuple[str, ...]:
 
 
 def read_open_clip_folder(folder: Path, file: Path | None) -> tuple[Mapping[str, Any], WeightsOrigin]:
-    """Return the loaded weights of a folder of open_clip (those of `file` where it is given) and their origin.
+    """Return the loaded weights of an open_clip folder (of `file` if given) and their origin.
 
     Raises:
-        CheckpointError: no weights, or a configuration without the part that describes the model.
+        CheckpointError: there are no weights, or the configuration does not describe the model.
     """
     document = read_json(folder / OPEN_CLIP_CONFIG)
     config, settings = document.get("model_cfg"), document.get("preprocess_cfg") or {}
@@ -73,14 +73,14 @@ def read_open_clip_folder(folder: Path, file: Path | None) -> tuple[Mapping[str,
     arch = architecture_like(config)
     if arch is None and not is_plain(config):
         raise CheckpointError(
-            f"{folder / OPEN_CLIP_CONFIG}: its model_cfg is that of no architecture of this open_clip; "
+            f"{folder / OPEN_CLIP_CONFIG}: its model_cfg matches no architecture of this open_clip version; "
             "give the file of weights and the architecture it resembles with --arch"
         )
     size = config["vision_cfg"]["image_size"]
     if not isinstance(size, int):
         raise CheckpointError(f"{folder / OPEN_CLIP_CONFIG}: square pictures are served, found {size}")
     origin = WeightsOrigin(
-        source=f"{OPEN_CLIP_CONFIG} beside the weights says so",
+        source=f"{OPEN_CLIP_CONFIG} beside the weights specifies it",
         activation="quick_gelu" if config.get("quick_gelu") else "gelu",
         arch=arch,
         config=config,
@@ -93,7 +93,7 @@ def read_transformers_clip(folder: Path, file: Path | None) -> tuple[Mapping[str
     """Return the weights of a `CLIPModel` folder of transformers under OpenAI's names, and their origin.
 
     Raises:
-        CheckpointError: no weights, or a configuration these towers do not have.
+        CheckpointError: there are no weights, or the configuration is not supported.
     """
     config = read_json(folder / TRANSFORMERS_CONFIG)
     vision, text = config.get("vision_config") or {}, config.get("text_config") or {}
@@ -108,7 +108,7 @@ def read_transformers_clip(folder: Path, file: Path | None) -> tuple[Mapping[str
     weights = tensors_of(read_weight_files(folder, WEIGHT_FILES, file), str(folder))
     named = {name.replace(".pre_layrnorm.", ".pre_layernorm."): item for name, item in weights.items()}
     origin = WeightsOrigin(
-        source=f"{TRANSFORMERS_CONFIG} beside the weights says so",
+        source=f"{TRANSFORMERS_CONFIG} beside the weights specifies it",
         activation=cast(Activation, acts.pop()),
         heads=(vision.get("num_attention_heads", 12), text.get("num_attention_heads", 8)),
         preprocess=_processor(folder, image_size=vision.get("image_size", 224)),
@@ -117,15 +117,15 @@ def read_transformers_clip(folder: Path, file: Path | None) -> tuple[Mapping[str
 
 
 def _processor(folder: Path, *, image_size: int) -> PreprocessContract:
-    """Return what `preprocessor_config.json` says; OpenAI's preprocessing without one, with a warning.
+    """Return the preprocessing of `preprocessor_config.json`; without one, warn and return OpenAI's.
 
     Raises:
-        CheckpointError: a rule that serving does not have.
+        CheckpointError: serving does not support a rule.
     """
     path = folder / PROCESSOR_CONFIG
     usual = CLIP.preprocess(image_size)
     if not path.is_file():
-        logger.warning("%s is missing: frames are prepared as OpenAI's weights want them", path)
+        logger.warning("%s is missing: using OpenAI's preprocessing", path)
         return usual
     found = read_json(path)
     resample = found.get("resample", 3)
@@ -150,7 +150,7 @@ def _processor(folder: Path, *, image_size: int) -> PreprocessContract:
 
 
 def _sides(value: object, path: Path) -> tuple[int, ...]:
-    """(shortest side,) or (height, width); older files give a number, which is the shortest side of a size."""
+    """Return (shortest side,) or (height, width); in older files a number is the shortest side."""
     if isinstance(value, Mapping):
         if set(value) == {"shortest_edge"}:
             return (int(value["shortest_edge"]),)

@@ -1,7 +1,7 @@
-"""Files of weights fetched over HTTP: resumed where a download broke off, checked against their hash, kept in a cache.
+"""Download weight files over HTTP: resumable, verified by hash, and cached.
 
-huggingface_hub asks for a file's metadata and transfers its bytes. Its own cache is not used, because that discards
-what an interrupted download had received. A finished file lies beside a record of what the server said of it:
+huggingface_hub requests a file's metadata and transfers its bytes. Its cache is not used, because it discards
+interrupted downloads. A finished file is stored beside a record of its metadata:
 
     CACHE/huggingface.co/timm/PE-Core-B-16/open_clip_model.safetensors
     CACHE/huggingface.co/timm/PE-Core-B-16/open_clip_model.safetensors.json
@@ -32,14 +32,14 @@ from training.errors import InputError, WorkError
 DEFAULT_CACHE = Path("~/.cache/actserve/weights")
 SCHEMES = ("http://", "https://")
 SHA256, GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-HASH_PREFIX = re.compile(r"-([0-9a-f]{8})\.\w+$")  # the end of a file name as torch.hub and OpenMMLab write it
+HASH_PREFIX = re.compile(r"-([0-9a-f]{8})\.\w+$")  # suffix of file names of torch.hub and OpenMMLab
 RECORD_SUFFIX = ".json"
 
 logger = logging.getLogger(__name__)
 
 
 class DownloadError(WorkError):
-    """A file that cannot be fetched; what was received stays in the cache, and the next run goes on from there."""
+    """The file cannot be downloaded; received bytes stay in the cache, and the next run resumes from there."""
 
 
 class AbsentError(DownloadError):
@@ -47,23 +47,23 @@ class AbsentError(DownloadError):
 
 
 class AddressError(InputError):
-    """A text that begins as an address and is none."""
+    """The text begins like an address but is invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """What a server says of a file."""
+    """Metadata of a file from its server."""
 
-    address: str  # as people write it; never a signed address
+    address: str  # without a signature
     etag: str | None = None  # changes with the content
     size: int | None = None  # bytes
-    digest: str | None = None  # SHA-256 or its first 8 digits, or git's SHA-1; None where nothing says it
+    digest: str | None = None  # SHA-256 or its first 8 digits, or git's SHA-1; None if unknown
     revision: str | None = None  # commit of a repository of the hub
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedFile:
-    """A whole file in the cache that has the hash the server announced."""
+    """A complete file in the cache, verified by the announced hash."""
 
     path: Path
     remote: RemoteFile
@@ -71,7 +71,7 @@ class CachedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class _Transfer:
-    """How the bytes of a file are asked for."""
+    """The request for the bytes of a file."""
 
     remote: RemoteFile
     url: str
@@ -79,14 +79,14 @@ class _Transfer:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address to fetch from rather than a path."""
+    """Return whether a text is an http(s) address rather than a path."""
     return text.startswith(SCHEMES)
 
 
 def address_hash(url: str) -> str | None:
-    """Return the SHA-256 of a file, or its first 8 digits, where the file's address holds it.
+    """Return the SHA-256, or its first 8 digits, that an address contains.
 
-    Eight decimal digits are taken as a date.
+    Eight decimal digits are a date, not a hash.
     """
     path = urlsplit(url).path
     for part in reversed(re.split(r"[/.-]", path)):
@@ -100,9 +100,9 @@ def fetch_from_hub(repo: str, names: Sequence[str], *, cache: Path = DEFAULT_CAC
     """Return the first file of `names` that a repository of the Hugging Face hub has.
 
     Raises:
-        AbsentError: it has none of them.
-        DownloadError: the hub does not answer, the transfer broke off, or the content has another hash.
-        OSError: the disk has no room for it.
+        AbsentError: the repository has none of them.
+        DownloadError: the hub does not answer, the transfer failed, or the hash differs.
+        OSError: the disk is full.
     """
     host = urlsplit(constants.ENDPOINT).netloc
     for name in names:
@@ -117,16 +117,16 @@ def fetch_from_hub(repo: str, names: Sequence[str], *, cache: Path = DEFAULT_CAC
 
 
 def fetch_address(url: str, *, cache: Path = DEFAULT_CACHE) -> CachedFile:
-    """Return the file at an address, which is checked where the address holds its hash.
+    """Return the file at an address; verify it if the address contains a hash.
 
     Raises:
-        AddressError: it is none.
+        AddressError: the address is invalid.
         DownloadError: see `fetch_from_hub`.
     """
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise AddressError(f"{url} is no address: {error}") from error
+        raise AddressError(f"{url} is not a valid address: {error}") from error
     names = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")] or ["index"]
     if parts.query:
         names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:12]}-{names[-1]}"
@@ -146,16 +146,16 @@ def _fetch(place: Path, address: str, ask: Callable[[], _Transfer]) -> CachedFil
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         if known is None or not _has_digest(place, known.digest):
             raise DownloadError(
-                f"{address} cannot be fetched: {_reason(error)}; check the network, or give a file instead"
+                f"{address} cannot be downloaded: {_reason(error)}; check the network, or give a file instead"
             ) from error
-        logger.info("%s cannot be reached: using the file fetched before", address)
+        logger.info("%s cannot be reached: using the cached file", address)
         return CachedFile(path=place, remote=known)
     remote = transfer.remote
     is_known = remote.etag is not None or remote.digest is not None
     if known is not None and is_known and (known.etag, known.size) == (remote.etag, remote.size):
         if _has_digest(place, remote.digest):
             return CachedFile(path=place, remote=known)
-        logger.info("%s is damaged: fetching it again", place)
+        logger.info("%s is damaged: downloading it again", place)
     _download(place, transfer)
     write_atomically(place.with_name(place.name + RECORD_SUFFIX), json.dumps(asdict(remote), indent=1) + "\n")
     return CachedFile(path=place, remote=remote)
@@ -183,7 +183,7 @@ def _ask_server(url: str) -> _Transfer:
     found = get_session().head(url, headers=headers, follow_redirects=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     if found.status_code in (401, 404, 410):
         raise DownloadError(f"{_without_query(url)} answers {found.status_code} {found.reason_phrase}")
-    length = found.headers.get("Content-Length", "") if found.is_success else ""  # some answer GET alone
+    length = found.headers.get("Content-Length", "") if found.is_success else ""  # some servers answer only GET
     remote = RemoteFile(
         address=_without_query(url),
         etag=found.headers.get("ETag") if found.is_success else None,
@@ -194,11 +194,11 @@ def _ask_server(url: str) -> _Transfer:
 
 
 def _download(place: Path, transfer: _Transfer) -> None:
-    """Transfer a file to its place; what arrives before a failure stays beside it.
+    """Download a file to its path; after a failure, received bytes stay beside it.
 
     Raises:
         OSError: the disk has no room for it.
-        DownloadError: the transfer broke off, or the content has another hash.
+        DownloadError: the transfer failed, or the hash differs.
     """
     remote = transfer.remote
     with _partial_file(place, remote) as (partial, stream):
@@ -206,7 +206,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
         if remote.size is not None:
             require_space(place.parent, remote.size - done)
         size = "" if remote.size is None else f", {shown_size(remote.size)}"
-        logger.info("fetching %s%s%s", remote.address, size, f", {shown_size(done)} of it are there" if done else "")
+        logger.info("fetching %s%s%s", remote.address, size, f", {shown_size(done)} received before" if done else "")
         try:
             with _quiet():
                 http_get(
@@ -222,7 +222,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
             partial.unlink()
             raise DownloadError(
                 f"{remote.address}: the content has the SHA-256 {found}, {remote.digest} was announced; what was "
-                "received is deleted, so that the next run fetches it again"
+                "received is deleted, so that the next run downloads it again"
             )
         partial.replace(place)
 
@@ -230,16 +230,16 @@ def _download(place: Path, transfer: _Transfer) -> None:
 def _broken_off(place: Path, remote: RemoteFile, done: int, error: Exception) -> str:
     of = f" of {shown_size(remote.size)}" if remote.size is not None else ""
     can_resume = remote.etag is not None and remote.size is not None
-    advice = "the next run goes on from there" if can_resume else "the server does not let a download go on"
-    return f"{remote.address}: the download broke off after {shown_size(done)}{of}: {_reason(error)}; {advice}"
+    advice = "the next run resumes from there" if can_resume else "the server does not support resuming"
+    return f"{remote.address}: the download failed after {shown_size(done)}{of}: {_reason(error)}; {advice}"
 
 
 @contextmanager
 def _partial_file(place: Path, remote: RemoteFile) -> Iterator[tuple[Path, BinaryIO]]:
-    """Open what is there of a file of this size and ETag, at its end and locked; parts of other contents are removed.
+    """Open and lock the partial file for this size and ETag, at its end; remove partial files of other content.
 
     Raises:
-        DownloadError: another process is fetching the file, or the cache cannot be written.
+        DownloadError: another process downloads the file, or the cache cannot be written.
     """
     key = hashlib.sha256(f"{remote.etag} {remote.size}".encode()).hexdigest()[:16]
     partial = place.with_name(f".{place.name}.{key}.partial")
@@ -247,12 +247,12 @@ def _partial_file(place: Path, remote: RemoteFile) -> Iterator[tuple[Path, Binar
         place.parent.mkdir(parents=True, exist_ok=True)
         stream = partial.open("ab")
     except OSError as error:
-        raise DownloadError(f"{partial} cannot be written: {error.strerror}; --cache names another folder") from error
+        raise DownloadError(f"{partial} cannot be written: {error.strerror}; give another --cache folder") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DownloadError(f"another process is fetching {remote.address}") from error
+            raise DownloadError(f"another process is downloading {remote.address}") from error
         for other in place.parent.glob(f".{place.name}.*.partial"):
             if other != partial:
                 other.unlink()
@@ -264,7 +264,7 @@ def _partial_file(place: Path, remote: RemoteFile) -> Iterator[tuple[Path, Binar
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the client's warnings of each retry: the progress bar goes on, or one error says it all."""
+    """Suppress the client's warning of each retry; a final failure is reported once."""
     client = logging.getLogger("huggingface_hub")
     level = client.level
     client.setLevel(logging.CRITICAL)
@@ -275,7 +275,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _has_digest(path: Path, digest: str | None) -> bool:
-    """Whether a file is there and has the hash, where one is known."""
+    """Return whether a file exists and has the hash, if one is known."""
     if not path.is_file():
         return False
     if digest is None:
@@ -303,6 +303,6 @@ def _reason(error: Exception) -> str:
 
 
 def _without_query(url: str) -> str:
-    """An address without what may be a secret: the user and the query."""
+    """Return an address without possible secrets: user and query."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

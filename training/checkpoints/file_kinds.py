@@ -1,7 +1,7 @@
-"""What a file is, read off its first bytes: its name says nothing here.
+"""Detect the kind of a file from its first bytes, independent of its name.
 
-Files that hold tensors have a kind; everything else people hand over instead of weights (pointers of Git LFS, error
-pages of a download, archives, configurations, files cut short) is named together with what to do.
+Files of tensors have a kind. For other files that users give by mistake (Git LFS pointers, error pages of downloads,
+archives, configurations, truncated files), the error says what the file is and what to do.
 """
 
 import re
@@ -43,7 +43,7 @@ def file_kind(path: Path) -> FileKind:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it holds no tensors, or was cut short; the message says what it is and what to do.
+        CheckpointError: it holds no tensors, or is truncated; the message says what it is and what to do.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
@@ -65,7 +65,7 @@ def file_kind(path: Path) -> FileKind:
 
 
 def _refuse_stand_ins(path: Path, head: bytes) -> None:
-    """Refuse what stands in a file's place: nothing, pointers, web pages, compressed files, other formats."""
+    """Refuse empty files, pointers, web pages, compressed files and other formats."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head:
         raise CheckpointError(f"{path} is empty; {AGAIN}")
@@ -98,10 +98,10 @@ def _refuse_stand_ins(path: Path, head: bytes) -> None:
 
 
 def _is_safetensors(path: Path, head: bytes) -> bool:
-    """Whether the file begins as safetensors do: the length of a JSON header, then the header.
+    """Return whether the file begins like safetensors: the length of a JSON header, then the header.
 
     Raises:
-        CheckpointError: the tensors that the header announces are not all there.
+        CheckpointError: the file is shorter than its header announces.
     """
     length = int.from_bytes(head[:8], "little")
     if len(head) < 9 or head[8:9] != b"{" or not 2 <= length <= 100_000_000:
@@ -126,7 +126,7 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
 
 
 def _kind_of_zip(path: Path) -> FileKind:
-    """Torch writes zip archives, and so do others."""
+    """Distinguish torch's zip archives from others."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is cut short: its table of contents is missing at the end; {AGAIN}")
     try:
@@ -146,7 +146,7 @@ def _kind_of_zip(path: Path) -> FileKind:
 
 
 def _kind_of_json(path: Path) -> FileKind:
-    """The index of a checkpoint in several files is JSON; so are configurations and error replies."""
+    """Distinguish the index of a sharded checkpoint from other JSON."""
     try:
         document = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -154,13 +154,13 @@ def _kind_of_json(path: Path) -> FileKind:
     if isinstance(document, dict) and isinstance(document.get("weight_map"), dict):
         return "index"
     if isinstance(document, dict) and {"model_type", "architectures", "model_cfg"} & set(document):
-        raise CheckpointError(f"{path} is a configuration without weights; give the folder it lies in")
+        raise CheckpointError(f"{path} is a configuration without weights; give its folder")
     keys = ", ".join(sorted(map(str, document))[:6]) if isinstance(document, dict) else type(document).__name__
     raise CheckpointError(f"{path} is JSON, not weights; it holds {keys or 'nothing'}")
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a name is that of one file of several, e.g. `model-00001-of-00003.safetensors`."""
+    """Return whether a name is that of a shard, e.g. `model-00001-of-00003.safetensors`."""
     return SHARD.search(path.name) is not None
 
 
@@ -170,7 +170,7 @@ def _describe(head: bytes) -> str:
             return f"is text that begins with {_text(head)!r}"
         except UnicodeDecodeError:
             pass
-    return f"is of no known kind (it begins with {head[:8].hex(' ')})"
+    return f"is of an unknown kind (it begins with {head[:8].hex(' ')})"
 
 
 def _text(content: bytes, most: int = 60) -> str:

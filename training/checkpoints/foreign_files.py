@@ -1,8 +1,8 @@
-"""Weights out of files of other programs, without running anything the files ask for.
+"""Read weights from files of other programs without executing their code.
 
-A pickle may name any function of this machine to be called. Files are first read with torch's own strict reader; what
-it refuses (X-CLIP's files hold a pickled configuration object) is read by an unpickler that knows the few names tensors
-are made of and turns every other object into an inert `UnknownObject`, so weights load and nothing runs.
+A pickle may call any function. Files are first read with torch's `weights_only` reader. What it refuses (X-CLIP's files
+contain a pickled configuration object) is read by an unpickler that allows the few globals of tensors and replaces
+every other object by an inert `UnknownObject`.
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class UnknownObject:
-    """Stands for an object whose class is not known here; takes whatever a pickle does to it and does nothing."""
+    """Placeholder for an object of an unknown class; ignores all operations of a pickle on it."""
 
     origin = "unknown"
 
@@ -83,7 +83,7 @@ _DTYPES = {str(item).removeprefix("torch."): item for item in vars(torch).values
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Makes tensors and plain containers; any other global becomes an `UnknownObject` class of its own."""
+    """Creates tensors and plain containers; every other global becomes a subclass of `UnknownObject`."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) in _FUNCTIONS:
@@ -99,20 +99,20 @@ def _restricted_load(stream: Any, **_: Any) -> Any:
     return RestrictedUnpickler(stream).load()
 
 
-# torch.load asks for something that looks like the module `pickle`
+# torch.load requires an object like the module `pickle`
 _restricted_pickle = types.SimpleNamespace(
     __name__="restricted_pickle", Unpickler=RestrictedUnpickler, load=_restricted_load
 )
 
 
 def read_document(path: Path) -> Any:
-    """Return what a file of tensors holds: a mapping in most cases, objects of unknown classes as `UnknownObject`.
+    """Return the content of a file of tensors, usually a mapping; unknown classes become `UnknownObject`.
 
-    The content decides how it is read, not the name. An index stands for the files it lists.
+    The reader depends on the content, not on the name. For an index, the files that it lists are read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is something else, or broken; the message says what and what to do.
+        CheckpointError: it is something else, or damaged; the message says what it is and what to do.
     """
     kind = file_kind(path)
     if kind == "index":
@@ -128,24 +128,24 @@ def _read_file(path: Path, kind: FileKind) -> Any:
             return load_file(path, device="cpu")
         if kind == "torchscript":
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        return _read_pickle(path, is_mappable=kind == "torch")  # the format before 2020 has to be read whole
+        return _read_pickle(path, is_mappable=kind == "torch")  # the format before torch 1.6 cannot be memory-mapped
     except EOFError as error:
         raise CheckpointError(f"{path} is cut short; {AGAIN}") from error
-    except Exception as error:  # readers of broken files raise what they like
+    except Exception as error:  # exceptions of readers on damaged files vary
         reason = str(error).split("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} cannot be read as weights: {reason}") from error
 
 
 def _read_index(path: Path) -> dict[str, Any]:
-    """Return the tensors of all files that an index lists; they lie beside it.
+    """Return the tensors of all files that an index lists, from its folder.
 
     Raises:
-        CheckpointError: one of them is missing, or is no file of tensors.
+        CheckpointError: a file is missing or holds no tensors.
     """
     names = sorted({Path(str(name)).name for name in read_json(path)["weight_map"].values()})
     absent = [name for name in names if not (path.parent / name).is_file()]
     if absent:
-        raise CheckpointError(f"{path} lists {len(names)} files, missing beside it: {', '.join(absent)}")
+        raise CheckpointError(f"{path} lists {len(names)} files, missing in its folder: {', '.join(absent)}")
     joined: dict[str, Any] = {}
     for name in names:
         joined |= tensors_of(_read_file(path.parent / name, file_kind(path.parent / name)), name)
@@ -153,10 +153,10 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def read_weight_files(folder: Path, names: Sequence[str], file: Path | None = None) -> Any:
-    """Return what the first file of `names` in a folder holds, or its index; `file` is read instead where given.
+    """Return the content of the first existing file (or index) of `names` in a folder, or of `file` if given.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: no file exists, or it cannot be read.
     """
     if file is not None:
         return read_document(file)
@@ -171,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        CheckpointError: it cannot be read, or is something else.
+        CheckpointError: it cannot be read, or is not an object.
     """
     try:
         document = strict_json.loads(path.read_text(encoding="utf-8"))
@@ -183,21 +183,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def tensors_of(mapping: object, where: str) -> dict[str, Tensor]:
-    """The mapping as name -> tensor.
+    """Return the mapping if all values are tensors.
 
     Raises:
-        CheckpointError: it is no mapping, or holds something else than tensors.
+        CheckpointError: it is not a mapping, or holds other values than tensors.
     """
     if not isinstance(mapping, Mapping):
         raise CheckpointError(f"{where}: a mapping of names to tensors is needed, found {type(mapping).__name__}")
     others = sorted(str(name) for name, item in mapping.items() if not isinstance(item, Tensor))
     if others:
-        raise CheckpointError(f"{where}: these entries are no tensors: {', '.join(others[:12])}")
+        raise CheckpointError(f"{where}: these entries are not tensors: {', '.join(others[:12])}")
     return {str(name): item.detach() for name, item in mapping.items()}
 
 
 def _read_pickle(path: Path, *, is_mappable: bool) -> Any:
-    if path.suffix == ".safetensors":  # torch goes by this name, and only of open files by the content
+    if path.suffix == ".safetensors":  # torch detects the format of a path by its name, of an open file by its content
         with path.open("rb") as stream:
             return _load(stream, path, is_mappable=False)
     return _load(path, path, is_mappable=is_mappable)
@@ -207,7 +207,7 @@ def _load(source: Any, path: Path, *, is_mappable: bool) -> Any:
     try:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=is_mappable)
     except pickle.UnpicklingError as error:
-        logger.info("%s holds more than tensors (%s); reading its tensors alone", path, str(error).split("\n")[0])
+        logger.info("%s holds more than tensors (%s); reading only its tensors", path, str(error).split("\n")[0])
     if source is not path:
         source.seek(0)
     return torch.load(

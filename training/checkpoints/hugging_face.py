@@ -1,7 +1,7 @@
-"""X-CLIP as Hugging Face's transformers stores it: a folder of config.json and weights, the same model by other names.
+"""X-CLIP in the format of Hugging Face's transformers: a folder of config.json and weights under other names.
 
-Head counts are not derived from widths there but stand in the configuration. The processor's settings are not read: the
-released weights were evaluated with the original protocol, which is what the checkpoint says.
+Head counts are in the configuration, not derived from widths. The processor's settings are not read: the released
+weights were evaluated with the original protocol, which the checkpoint contains.
 """
 
 import json
@@ -53,14 +53,14 @@ IGNORED = re.compile(r"(text|vision)_model\.embeddings\.position_ids")  # buffer
 THIRDS = re.compile(r"(.+\.(?:self_attn|message_attn))\.([qkv])_proj\.(weight|bias)")
 PACKED = re.compile(r"(.+\.(?:self_attn|message_attn))\.in_proj_(weight|bias)")
 EPS = 1e-5
-ACTIVATION = "quick_gelu"  # of every part
+ACTIVATION = "quick_gelu"  # in every part
 
 
 def read_hugging_face(folder: Path, overrides: Overrides, file: Path | None = None) -> Checkpoint:
-    """The checkpoint of a folder written by `save_pretrained`, with the weights of `file` where it is given.
+    """Return the checkpoint of a folder written by `save_pretrained`, with the weights of `file` if given.
 
     Raises:
-        CheckpointError: no weights, or a configuration this model does not have.
+        CheckpointError: there are no weights, or the configuration is not supported.
     """
     config = read_json(folder / "config.json")
     weights = from_hugging_face_names(tensors_of(read_weight_files(folder, WEIGHT_FILES, file), str(folder)))
@@ -73,7 +73,7 @@ def to_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
     """Write config.json and model.safetensors, as `XCLIPModel.from_pretrained` reads them.
 
     Raises:
-        CheckpointError: the model is no X-CLIP with prompt generator, the only one transformers has.
+        CheckpointError: the model is not an X-CLIP with prompt generator, the only variant in transformers.
     """
     require_clip_towers(checkpoint, "xclip")
     if checkpoint.model_config["prompts"] is None:
@@ -90,7 +90,7 @@ def to_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """config.json of a checkpoint."""
+    """Return the config.json of a checkpoint."""
     model = checkpoint.model_config
     vision, text, mit, prompts = model["vision"], model["text"], model["mit"], model["prompts"]
     width = vision["embed_dim"]
@@ -132,9 +132,9 @@ def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def from_hugging_face_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of transformers under X-CLIP's own names; q, k and v are packed, two projections transposed.
+    """Convert transformers' names to X-CLIP's; pack q, k and v, and transpose two projections.
 
-    A name that has no counterpart stays as it is, so that a strict load reports it.
+    An unknown name is kept, so that a strict load reports it.
     """
     kept = {name: item for name, item in weights.items() if not IGNORED.fullmatch(name)}
     packed = _pack_thirds(kept)
@@ -202,7 +202,7 @@ def _hugging_face_name(name: str) -> str:
 
 
 def _complete(overrides: Overrides, config: Mapping[str, Any]) -> Overrides:
-    """Head counts from the configuration, where they are not overridden; defaults are transformers'."""
+    """Fill in head counts from the configuration; defaults are transformers'."""
     text, vision = config.get("text_config") or {}, config.get("vision_config") or {}
     required = {
         "text_config.hidden_act": (text.get("hidden_act", ACTIVATION), ACTIVATION),

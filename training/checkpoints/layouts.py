@@ -1,8 +1,8 @@
-"""Where the weights lie in a loaded file: trainers nest them, keep averages beside them and prefix their names.
+"""Find the weights in a loaded file: trainers nest them, store averages beside them and prefix their names.
 
-Unwrapped here: `model`, `module`, `state_dict` and the like, to any depth; an exponential moving average beside the raw
-weights, which wins unless another is asked for; the prefixes of torch.compile, DataParallel, FSDP, AveragedModel and
-modules that hold the model under one name.
+Unwrapped here: `model`, `module`, `state_dict` and the like, to any depth; an exponential moving average, which is
+preferred to the raw weights by default; the prefixes of torch.compile, DataParallel, FSDP, AveragedModel and modules
+that hold the model under one name.
 """
 
 import logging
@@ -21,9 +21,9 @@ AVERAGES = (
     "ema_model_state_dict", "module_ema", "params_ema", "shadow", "shadow_params", "averaged_model",
 )  # fmt: skip
 RAW = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "student")
-ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # no module of a model is called so
+ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # never names of modules in a model
 LEADING = ("module.", "model.", "net.", "network.", "clip_model.", "clip.", "ema_model.")
-COUNTERS = frozenset({"n_averaged", "num_updates", "decay", "step", "initted"})  # beside averaged weights
+COUNTERS = frozenset({"n_averaged", "num_updates", "decay", "step", "initted"})  # stored beside averaged weights
 MAX_DEPTH = 4
 
 IsWeights = Callable[[Mapping[str, Any]], bool]
@@ -34,17 +34,17 @@ class FoundWeights:
     """A state dict inside a document."""
 
     weights: Mapping[str, Any]  # names without wrappers' prefixes
-    key: str  # the path to it, e.g. "model_ema.module"; empty: the document itself
-    others: tuple[str, ...] = ()  # paths to the other ones
+    key: str  # its path, e.g. "model_ema.module"; empty: the document itself
+    others: tuple[str, ...] = ()  # paths of other state dicts
 
 
 def find_weights(document: object, is_weights: IsWeights, *, key: str | None = None) -> FoundWeights | None:
-    """Return the state dict that `is_weights` accepts, None where there is none.
+    """Return the state dict that `is_weights` accepts, or None.
 
-    `key` names which one to take. Without it an average wins over the raw weights it was made of.
+    `key` selects one. By default an average is preferred to the raw weights.
 
     Raises:
-        CheckpointError: there is none under `key`, or two names become the same without their prefixes.
+        CheckpointError: there is none at `key`, or two names are equal without their prefixes.
     """
     found = _candidates(document, "", 0)
     named = [(path, cleaned) for path, weights in found if is_weights(cleaned := without_wrappers(weights))]
@@ -70,7 +70,7 @@ def without_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state dict with the prefixes and counters of wrappers removed from its names.
 
     Raises:
-        CheckpointError: two names become the same.
+        CheckpointError: two names become equal.
     """
     names = {str(name): item for name, item in weights.items() if str(name) not in COUNTERS}
     short = {name: _without_inner(name) for name in names}
@@ -90,7 +90,7 @@ def _without_inner(name: str) -> str:
 
 
 def _candidates(document: object, path: str, depth: int) -> list[tuple[str, Mapping[str, Any]]]:
-    """(path, mapping) of every mapping that holds tensors, averages first."""
+    """Yield (path, mapping) of each mapping with tensors, averages first."""
     if not isinstance(document, Mapping) or depth > MAX_DEPTH:
         return []
     found = []

@@ -1,7 +1,7 @@
-"""The names of weights: ours against those of the original programs.
+"""Convert names of weights between this project and the original programs.
 
-Ours are OpenAI's and X-CLIP's with the text tower under `text.` and ActionCLIP's head under `fusion.`, so the maps are
-of prefixes. TSM blocks are `...resblocks.i.block.` here and `...resblocks.i.net.` there.
+Names here are OpenAI's and X-CLIP's with the text tower under `text.` and ActionCLIP's head under `fusion.`, so only
+prefixes change. TSM blocks are `...resblocks.i.block.` here and `...resblocks.i.net.` there.
 """
 
 import re
@@ -12,13 +12,13 @@ Item = TypeVar("Item")
 
 TEXT_ROOTS = ("positional_embedding", "text_projection", "token_embedding.", "transformer.", "ln_final.")
 FUSION = "fusion."
-FRESH = ("fusion.", "mit.", "prompts_", "message_")  # in the names of what the families add to CLIP
+FRESH = ("fusion.", "mit.", "prompts_", "message_")  # in the names of parts that the families add to CLIP
 _SHIFTED_THERE = re.compile(r"^(visual\.transformer\.resblocks\.\d+)\.net\.")
 _SHIFTED_HERE = re.compile(r"^(visual\.transformer\.resblocks\.\d+)\.block\.")
 
 
 def from_official(name: str) -> str:
-    """Our name of a weight of OpenAI's CLIP, ActionCLIP's CLIP part or X-CLIP."""
+    """Convert a name of OpenAI's CLIP, ActionCLIP's CLIP part or X-CLIP to the name here."""
     if name.startswith(TEXT_ROOTS):
         return f"text.{name}"
     return _SHIFTED_THERE.sub(r"\1.block.", name)
@@ -32,7 +32,7 @@ def to_official(name: str) -> str:
 
 
 def from_open_clip(name: str) -> str:
-    """Our name of a weight of open_clip, its towers wrapped; takes both of open_clip's layouts of the text tower."""
+    """Convert a name of open_clip, in either of its layouts of the text tower, to the name here."""
     if name.startswith(("visual.", "text.")):
         tower, rest = name.split(".", 1)
         return f"{tower}.tower.{rest}"
@@ -45,5 +45,5 @@ def to_open_clip(name: str) -> str:
 
 
 def renamed(weights: Mapping[str, Item], rename: Callable[[str], str]) -> dict[str, Item]:
-    """The same weights under new names."""
+    """Return the same weights under new names."""
     return {rename(name): item for name, item in weights.items()}

@@ -1,6 +1,6 @@
-"""Our own checkpoints: one file that rebuilds its model alone and says every choice that changes a number.
+"""The native checkpoint format: a self-contained file that holds every choice that changes a number.
 
-A file is a dictionary of plain values and tensors, read with `weights_only=True`: nothing in it can run.
+A file is a dictionary of plain values and tensors, read with `weights_only=True`, so it cannot run code.
 """
 
 import logging
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 MAGIC = "actserve-checkpoint"
 FORMAT = 2
 
-Upgrade = Callable[[dict[str, Any]], dict[str, Any]]  # its docstring says what it changes
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]  # its docstring is logged
 
 Record = TypeVar("Record", SamplingContract, PreprocessContract, TextContract, ScoringContract)
 
 
 class CheckpointError(InputError):
-    """A file that is no checkpoint, or whose weights and configuration do not fit; the message names the keys."""
+    """The file is not a checkpoint, or its weights do not fit its configuration; the message names the keys."""
 
 
 def _name_cleaning(document: dict[str, Any]) -> dict[str, Any]:
@@ -45,27 +45,27 @@ UPGRADES: Mapping[int, Upgrade] = {1: _name_cleaning}  # format -> what brings a
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model and how it wants to be used.
+    """A model with its sampling, preprocessing, prompts and scoring.
 
-    `scoring.logit_scale` is what serving multiplies by, so it is fixed when the checkpoint is made (ActionCLIP: 100).
+    `scoring.logit_scale` is the factor of serving; it is fixed when the checkpoint is created (ActionCLIP: 100).
     """
 
     family: Family
-    model_config: dict[str, Any]  # plain values, as `build_model` takes them
+    model_config: dict[str, Any]  # plain arguments of `build_model`
     weights: dict[str, Tensor]
     sampling: SamplingContract
     preprocess: PreprocessContract
     text: TextContract
     scoring: ScoringContract
-    labels: tuple[str, ...] = ()  # a vocabulary the model card recommends
-    card: str = ""  # what the model knows and does not know, for people
+    labels: tuple[str, ...] = ()  # the recommended vocabulary
+    card: str = ""  # text of the model card
     provenance: dict[str, Any] = field(default_factory=dict)
     training_state: dict[str, Any] = field(
         default_factory=dict
-    )  # of the trainer: optimiser, step, RNG; plain or tensors
+    )  # of the trainer: optimiser, step, RNG; plain values or tensors
 
     def build(self) -> VideoTextModel:
-        """The model with these weights, in evaluation mode.
+        """Build the model with these weights, in evaluation mode.
 
         Raises:
             CheckpointError: keys or shapes do not fit the configuration, or weights are not finite.
@@ -75,43 +75,43 @@ class Checkpoint:
         if {name for name, _ in model.named_buffers()} - set(model.state_dict()):
             model = build_model(
                 self.family, self.model_config
-            )  # buffers no file stores, computed when the model is made
+            )  # buffers that are computed at construction and not stored
             load_weights(model, self.weights)
         else:
             require_fit(shapes_of(model), self.weights)
             own = {name: as_float32(item).clone() for name, item in self.weights.items()}
-            model.load_state_dict(own, strict=True, assign=True)  # no weights are drawn only to be replaced
+            model.load_state_dict(own, strict=True, assign=True)  # avoids initialising weights only to replace them
         return model.eval()
 
 
 def as_float32(item: Tensor) -> Tensor:
-    """Floats as float32; counters of batch normalisation stay integers."""
+    """Convert floats to float32; counters of batch normalisation stay integers."""
     return item.to(torch.float32) if item.is_floating_point() else item
 
 
 def build_outline(family: str, model_config: Mapping[str, Any]) -> VideoTextModel:
-    """The model without memory for its weights: names and shapes alone."""
+    """Build the model on the meta device: names and shapes without memory."""
     with torch.device("meta"):
         return build_model(family, model_config)
 
 
 def shapes_of(model: VideoTextModel) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight of a model."""
+    """Return name -> shape of the weights of a model."""
     return {name: tuple(item.shape) for name, item in model.state_dict().items()}
 
 
 def load_weights(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
-    """Load strictly into the model; floats become the model's own dtype.
+    """Load weights strictly; floats are converted to the dtypes of the model.
 
     Raises:
-        CheckpointError: names missing and unexpected keys, and shapes that differ.
+        CheckpointError: keys are missing or unexpected, or shapes differ; names them.
     """
     require_fit(shapes_of(model), weights)
     model.load_state_dict(dict(weights), strict=True)
 
 
 def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes; both sides under the names the reader of the message knows.
+    """Compare names and shapes; both sides use the names that the user knows.
 
     Raises:
         CheckpointError: names missing and unexpected keys, and shapes that differ.
@@ -130,17 +130,17 @@ def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, T
 
 
 def require_finite(weights: Mapping[str, Tensor], owner: str) -> None:
-    """Refuse weights that hold NaN or infinity: whatever is measured with them is meaningless.
+    """Refuse weights that hold NaN or infinity.
 
     Raises:
-        CheckpointError: names the owner and the weights.
+        CheckpointError: weights are not finite; names the owner and the weights.
     """
     if names := non_finite_names(weights):
         raise CheckpointError(f"{owner}: {len(names)} weights hold NaN or infinity: {shortened(names)}")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file atomically: a reader finds the old one or the whole new one, also after power loss.
+    """Write the file atomically: after power loss it holds the old or the complete new content.
 
     Raises:
         CheckpointError: weights are not finite; the old file stays.
@@ -161,7 +161,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file of `save_checkpoint`, of this format or an older one.
 
     Raises:
-        CheckpointError: it is no such file, or of a newer format.
+        CheckpointError: the file is something else, or of a newer format.
     """
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
@@ -170,17 +170,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not is_native(document):
-        raise CheckpointError(f"{path} is no checkpoint of actserve (import-checkpoint reads those of other programs)")
+        raise CheckpointError(f"{path} is not a checkpoint of actserve (import-checkpoint reads foreign ones)")
     return checkpoint_of(document)
 
 
 def is_native(document: object) -> bool:
-    """Whether a loaded file was written by `save_checkpoint`."""
+    """Return whether a loaded file was written by `save_checkpoint`."""
     return isinstance(document, Mapping) and document.get("magic") == MAGIC
 
 
 def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint in a loaded document.
+    """Return the checkpoint of a loaded document.
 
     Raises:
         CheckpointError: a field is missing or unknown.
@@ -201,18 +201,18 @@ def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint:
 def upgrade_checkpoint(
     document: Mapping[str, Any], *, upgrades: Mapping[int, Upgrade] = UPGRADES, newest: int = FORMAT
 ) -> dict[str, Any]:
-    """Bring an older document to the present format, logging each change.
+    """Upgrade an older document to the current format, logging each change.
 
     Raises:
-        CheckpointError: the document is of a newer format than this program knows, or of one it no longer knows.
+        CheckpointError: the format is newer than this program, or no longer supported.
     """
     found = document.get("format")
     if not isinstance(found, int) or not newest - len(upgrades) <= found <= newest:
-        raise CheckpointError(f"checkpoint format: {newest - len(upgrades)} to {newest} are known here, found {found}")
+        raise CheckpointError(f"checkpoint format {found}: supported are {newest - len(upgrades)} to {newest}")
     upgraded = dict(document)
     for number in range(found, newest):
         upgraded = {**upgrades[number](upgraded), "format": number + 1}
-        logger.info("checkpoint brought from format %d to %d: %s", number, number + 1, upgrades[number].__doc__)
+        logger.info("checkpoint upgraded from format %d to %d: %s", number, number + 1, upgrades[number].__doc__)
     return upgraded
 
 

@@ -1,4 +1,4 @@
-"""Architectures of open_clip: which are plain ViTs, and the sizes and head counts of those."""
+"""Architectures of open_clip: the plain ViTs among them, with sizes and head counts."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,8 +10,8 @@ from serve.contract import SamplingRule
 from training.checkpoints.native_format import CheckpointError
 from training.models.open_clip_towers import architecture
 
-CLIP_VOCABULARY = 49408  # rows of the token table of CLIP's own tokenizer
-HEAD_WIDTH = 64  # of open_clip's vision towers whose configuration says nothing
+CLIP_VOCABULARY = 49408  # rows of the token table of CLIP's tokenizer
+HEAD_WIDTH = 64  # default of open_clip's vision towers
 _PLAIN = {
     "": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "custom_text"},
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
@@ -20,7 +20,7 @@ _PLAIN = {
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is that of OpenAI's plain ViT with a causal text tower, and of nothing more."""
+    """Return whether a configuration is exactly OpenAI's plain ViT with a causal text tower."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     return (
         set(config) <= _PLAIN[""]
@@ -32,13 +32,13 @@ def is_plain(config: Mapping[str, Any]) -> bool:
 
 
 def plain_heads(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Attention heads of both towers, vision first; the tensors do not tell them."""
+    """Return the attention heads of both towers, vision first; tensors do not contain them."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     return int(vision["width"]) // int(vision.get("head_width", HEAD_WIDTH)), int(text["heads"])
 
 
 def plain_sizes(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The sizes that tensors show too; see `tensor_sizes`."""
+    """Return the sizes that are also visible in the tensors; see `tensor_sizes`."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     width, patch = int(vision["width"]), int(vision["patch_size"])
     return (
@@ -62,7 +62,7 @@ SIZE_NAMES = (
 
 
 def tensor_sizes(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[int, ...]:
-    """The same sizes from the towers' configurations as `training.checkpoints.sizes` reads them off tensors."""
+    """Return the sizes from configurations that `training.checkpoints.sizes` derived from tensors."""
     return (
         vision["embed_dim"],
         vision["width"],
@@ -78,7 +78,7 @@ def tensor_sizes(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[in
 
 
 def architectures_of(sizes: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of the plain architectures of these sizes."""
+    """Return the names of the plain architectures of these sizes."""
     return tuple(name for name, found in _plain_architectures() if found == sizes)
 
 
@@ -89,7 +89,7 @@ def _plain_architectures() -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def architecture_like(config: Mapping[str, Any]) -> str | None:
-    """The name of an architecture with the configuration of an `open_clip_config.json`, the activation aside."""
+    """Return the architecture with the configuration of an `open_clip_config.json`, regardless of activation."""
     wanted = {**config, "quick_gelu": None}
     same = (
         name for name in open_clip.list_models() if {**open_clip.get_model_config(name), "quick_gelu": None} == wanted
@@ -98,25 +98,25 @@ def architecture_like(config: Mapping[str, Any]) -> str | None:
 
 
 def square_image_size(arch: str) -> int:
-    """S of an architecture.
+    """Return the image size S of an architecture.
 
     Raises:
-        CheckpointError: its input is no square.
+        CheckpointError: its input is not square.
     """
     size = architecture(arch)["vision_cfg"]["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
-        raise CheckpointError(f"{arch} takes pictures of {width}x{height}, served are square ones")
+        raise CheckpointError(f"{arch} takes pictures of {width}x{height}; only square ones are supported")
     return int(height)
 
 
 def sampling_rule(arch: str) -> SamplingRule:
-    """Segment centres; PE-Core's published evaluation takes both ends of the video."""
+    """Return the sampling rule: segment centres, or for PE-Core frames including both ends of the video."""
     return "ends" if arch.startswith("PE-Core") else "centres"
 
 
 def has_clip_tokenizer(arch: str) -> bool:
-    """Whether the architecture uses the byte-level BPE that open_clip ships; others need a tokenizer file."""
+    """Return whether the architecture uses the BPE tokenizer of open_clip; others need a tokenizer file."""
     text = architecture(arch)["text_cfg"]
     is_foreign = "hf_tokenizer_name" in text or "hf_model_name" in text
     return not is_foreign and text.get("vocab_size", CLIP_VOCABULARY) == CLIP_VOCABULARY

@@ -1,4 +1,4 @@
-"""How texts become tokens for a text tower of open_clip, in the contract's words."""
+"""Tokenization for text towers of open_clip, as a text contract."""
 
 import re
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from training.models.base import TextTower
 from training.recipes import VIDEO_TEMPLATES, clip_text
 
 CLEANINGS: Mapping[str, TextCleaning] = {name: name for name in ("whitespace", "lower", "canonicalize")}
-# cut long texts at training time; texts that fit give the same tokens (syntax masking changes those too)
+# truncate long texts in training only; texts that fit have the same tokens (syntax masking changes those too)
 HARMLESS_REDUCTIONS = frozenset({"", "simple", "random", "shuffle"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerFacts:
-    """Special tokens of a tokenizer that open_clip takes from the hub."""
+    """Special tokens of a tokenizer that open_clip loads from the hub."""
 
     pad_id: int
-    separator_id: int | None = None  # what `strip_sep_token` replaces by 0
+    separator_id: int | None = None  # token that `strip_sep_token` replaces by 0
 
 
 HUB_TOKENIZERS: Mapping[str, TokenizerFacts] = {
@@ -34,15 +34,15 @@ SIGLIP2 = re.compile(r"timm/ViT-\S+-SigLIP2(-\d+)?")  # Gemma's tokenizer, one c
 
 
 def text_contract(settings: Mapping[str, Any], tower: TextTower, *, name: str) -> TextContract:
-    """What a text tower of open_clip takes; `settings` is the `text_cfg` of its configuration, `name` for messages.
+    """Return the text contract for `settings`, the `text_cfg` of a configuration; `name` is for messages.
 
     Raises:
-        CheckpointError: its texts become tokens in a way that serving does not have.
+        CheckpointError: serving does not support its tokenization.
     """
     options = dict(settings.get("tokenizer_kwargs") or {})
     if settings.get("tokenizer_mode"):
         raise CheckpointError(
-            f"tokenizer_mode: {name} uses {settings['tokenizer_mode']!r}, which serving does not have"
+            f"tokenizer_mode: {name} uses {settings['tokenizer_mode']!r}, which serving does not support"
         )
     hub_name = settings.get("hf_tokenizer_name")
     if not hub_name:
@@ -52,16 +52,16 @@ def text_contract(settings: Mapping[str, Any], tower: TextTower, *, name: str) -
     cleaning = options.pop("clean", "whitespace")
     strips_separator = bool(options.pop("strip_sep_token", False))
     if cleaning not in CLEANINGS:
-        raise CheckpointError(f"tokenizer_kwargs.clean: {name} uses {cleaning!r}, which serving does not have")
+        raise CheckpointError(f"tokenizer_kwargs.clean: {name} uses {cleaning!r}, which serving does not support")
     if options:
         raise CheckpointError(
-            f"tokenizer_kwargs: {name} uses {', '.join(sorted(options))}, which serving does not have"
+            f"tokenizer_kwargs: {name} uses {', '.join(sorted(options))}, which serving does not support"
         )
     facts = _tokenizer_facts(hub_name, name)
     if strips_separator and facts.separator_id is None:
         raise CheckpointError(f"tokenizer_kwargs.strip_sep_token: the separator of {hub_name} is not known here")
     return TextContract(
-        tokenizer="tokenizers",  # its file comes by itself: hubs hold it, not the weights
+        tokenizer="tokenizers",  # its file is separate from the weights
         context_length=tower.context_length,
         dynamic_length=tower.takes_short_rows,
         pad_id=facts.pad_id,
@@ -72,7 +72,7 @@ def text_contract(settings: Mapping[str, Any], tower: TextTower, *, name: str) -
 
 
 def _check_clip_options(options: Mapping[str, Any], name: str) -> None:
-    """Raises: CheckpointError: CLIP's tokenizer is used in a way that changes the tokens of texts that fit."""
+    """Refuse options of CLIP's tokenizer that change the tokens of texts that fit."""
     cleaning, reduction = options.get("clean", "lower"), options.get("reduction_mask", "")
     unknown = sorted(set(options) - {"clean", "reduction_mask"})
     if cleaning != "lower":
@@ -81,10 +81,10 @@ def _check_clip_options(options: Mapping[str, Any], name: str) -> None:
         )
     if reduction not in HARMLESS_REDUCTIONS:
         raise CheckpointError(
-            f"tokenizer_kwargs.reduction_mask: {name} uses {reduction!r}, which serving does not have"
+            f"tokenizer_kwargs.reduction_mask: {name} uses {reduction!r}, which serving does not support"
         )
     if unknown:
-        raise CheckpointError(f"tokenizer_kwargs: {name} uses {', '.join(unknown)}, which serving does not have")
+        raise CheckpointError(f"tokenizer_kwargs: {name} uses {', '.join(unknown)}, which serving does not support")
 
 
 def _tokenizer_facts(hub_name: str, name: str) -> TokenizerFacts:

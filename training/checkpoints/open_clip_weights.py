@@ -1,7 +1,7 @@
-"""Weights that open_clip publishes under a tag, and the tokenizers they need: fetched, and read as open_clip does.
+"""Download the weights that open_clip publishes under a tag, and their tokenizers, and read them as open_clip does.
 
-open_clip's own download takes any failure with a file of safetensors for its absence and goes on to the next name, so
-a transfer that breaks off ends in a second one of the same size; here absence alone does.
+After any failure with a safetensors file, open_clip tries the next file name, so a failed transfer starts a second one
+of the same size; here only a missing file does.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def only_tag(arch: str) -> str:
     """Return the pretrained tag of an architecture that has one.
 
     Raises:
-        ModelConfigError: open_clip knows no such architecture.
+        ModelConfigError: open_clip has no such architecture.
         CheckpointError: it has none, or several.
     """
     architecture(arch)
@@ -35,21 +35,21 @@ def only_tag(arch: str) -> str:
 
 
 def require_buildable(arch: str) -> None:
-    """Build a model of an architecture without memory for its weights.
+    """Check that the model of an architecture can be built, on the meta device.
 
     Raises:
-        ModelConfigError: open_clip knows no such architecture, or its towers are not taken.
+        ModelConfigError: open_clip has no such architecture, or its towers are not supported.
     """
     build_outline("clip", open_clip_model_config(arch, num_frames=1))
 
 
 def fetch_weights(arch: str, tag: str, *, cache: Path = DEFAULT_CACHE) -> CachedFile:
-    """Return the file of weights of a tag; nothing is fetched of a model that cannot be built here.
+    """Return the weight file of a tag; nothing is downloaded for a model that cannot be built here.
 
     Raises:
         ModelConfigError: open_clip knows no such architecture, or its towers are not taken.
         CheckpointError: the architecture has no such tag.
-        DownloadError: the file cannot be fetched.
+        DownloadError: the file cannot be downloaded.
     """
     settings = tag_settings(arch, tag)
     require_buildable(arch)
@@ -60,11 +60,11 @@ def fetch_weights(arch: str, tag: str, *, cache: Path = DEFAULT_CACHE) -> Cached
 
 
 def fetch_tokenizer(arch: str, *, cache: Path = DEFAULT_CACHE) -> Path | None:
-    """Return the `tokenizer.json` of an architecture, beside its configuration; None where it uses CLIP's own.
+    """Return the `tokenizer.json` of an architecture; None if it uses CLIP's tokenizer.
 
     Raises:
         ModelConfigError: open_clip knows no such architecture, or its towers are not taken.
-        DownloadError: it cannot be fetched.
+        DownloadError: it cannot be downloaded.
     """
     require_buildable(arch)
     repo = architecture(arch)["text_cfg"].get("hf_tokenizer_name")
@@ -82,13 +82,13 @@ def load_weights(arch: str, path: Path) -> dict[str, Tensor]:
     """
     try:
         return dict(open_clip.create_model(arch, pretrained=str(path)).state_dict())
-    except Exception as error:  # readers of broken files raise what they like
+    except Exception as error:  # exceptions of readers on damaged files vary
         reason = str(error).split("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} cannot be read as weights of {arch}: {reason}") from error
 
 
 def _file_names(name: str) -> list[str]:
-    """Names the weights may have in a repository, the preferred one first."""
+    """Return the file names of weights in a repository, the preferred one first."""
     if not name:
         return [HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", HF_WEIGHTS_NAME]
     return [str(Path(name).with_suffix(".safetensors")), name] if name.endswith((".bin", ".pth")) else [name]

@@ -1,9 +1,9 @@
-"""Where CLIP weights come from, and what that says which their tensors do not: activation, head counts, preprocessing.
+"""Determine from the origin of CLIP weights what their tensors do not show: activation, heads, preprocessing.
 
-GELU and QuickGELU have no parameters, so both towers load under either and answer with features that are wrong without
-a trace. The origin decides: the hash of a published file, the form of OpenAI's archives, a configuration beside the
-weights, a pretrained tag, or an architecture whose published weights all agree. Where none does, the caller has to say.
-Features themselves are not measured: random weights show no difference, so a threshold could not be tested.
+GELU and QuickGELU have no parameters, so weights load under either, and the wrong one gives wrong features without an
+error. The activation follows from the hash of a published file, OpenAI's archive format, a configuration beside the
+weights, a pretrained tag, or an architecture whose published weights all agree; otherwise the caller has to give it. It
+is not guessed from features: random weights show no difference, so a threshold could not be tested.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,9 +31,9 @@ OPENAI_NUMBERS = frozenset({"input_resolution", "context_length", "vocab_size"})
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOrigin:
-    """What is known of weights besides their tensors; a field that is None is not known."""
+    """What is known about weights besides their tensors; None means unknown."""
 
-    source: str  # how it is known, for messages and provenance
+    source: str  # description for messages and provenance
     activation: Activation | None = None
     arch: str | None = None  # of open_clip
     config: Mapping[str, Any] | None = None  # open_clip's configuration of the model
@@ -45,7 +45,7 @@ UNKNOWN = WeightsOrigin(source="")
 
 
 def origin_of_file(sha256: str, document: Mapping[str, Any], *, is_archive: bool) -> WeightsOrigin:
-    """Return what a file's hash or form says of its weights; `document` is what it holds."""
+    """Return the origin of a file by its hash or format; `document` is its content."""
     published = published_file(sha256)
     if published is not None:
         settings = tag_settings(published.arch, published.tag)
@@ -64,10 +64,10 @@ def origin_of_file(sha256: str, document: Mapping[str, Any], *, is_archive: bool
 
 
 def decide_activation(origin: WeightsOrigin, overrides: Overrides, archs: Sequence[str]) -> tuple[Activation, str]:
-    """Return the activation of both towers and how it is known; `archs` are the architectures the weights may be of.
+    """Return the activation of both towers and its source; `archs` are the candidate architectures.
 
     Raises:
-        CheckpointError: it is not known, or `overrides` contradict what is known.
+        CheckpointError: it is unknown, or `overrides` contradict the origin.
     """
     asked = overrides.activation
     if origin.activation is not None:
@@ -90,27 +90,25 @@ def decide_activation(origin: WeightsOrigin, overrides: Overrides, archs: Sequen
 
 
 _ADVICE = (
-    "give --activation quick_gelu (OpenAI's weights, MetaCLIP, DFN, and whatever was fine-tuned from them) or "
-    "--activation gelu (LAION's and DataComp's weights, and what open_clip trains by default)"
+    "give --activation quick_gelu (OpenAI's weights, MetaCLIP, DFN, and models fine-tuned from them) or "
+    "--activation gelu (LAION's and DataComp's weights, and the default of open_clip's training)"
 )
 
 
 def _why_unknown(archs: Sequence[str]) -> str:
-    why = (
-        "the tensors do not say whether the towers were trained with GELU or QuickGELU, the file's origin is not known"
-    )
+    why = "the tensors do not show whether the towers were trained with GELU or QuickGELU, and the origin is unknown"
     return f"{why}, and weights of the shapes of {', '.join(archs)} exist with both" if archs else why
 
 
 def decide_preprocess(
     origin: WeightsOrigin, overrides: Overrides, archs: Sequence[str], *, image_size: int
 ) -> PreprocessContract:
-    """Return how the weights want their frames: as given, as their origin says, or as all published ones agree.
+    """Return the preprocessing: as given, from the origin, or what all published weights share.
 
-    Weights of shapes that were never published get OpenAI's preprocessing.
+    For shapes that were never published it is OpenAI's preprocessing.
 
     Raises:
-        CheckpointError: the published weights differ, or follow a rule that serving does not have.
+        CheckpointError: the published weights differ, or serving does not support their rule.
     """
     if overrides.preprocess is not None:
         return overrides.preprocess
@@ -129,7 +127,7 @@ def _arch_of_tag(tag: str, archs: Sequence[str]) -> str:
     if found is None:
         known = sorted(set(_flat(published_tags(arch) for arch in archs)))
         raise CheckpointError(
-            f"{tag!r} is no pretrained tag of {', '.join(archs) or 'a known architecture of these sizes'}; "
+            f"{tag!r} is not a pretrained tag of {', '.join(archs) or 'a known architecture of these sizes'}; "
             f"tags: {', '.join(known) or 'none'}"
         )
     return found

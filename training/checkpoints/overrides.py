@@ -1,4 +1,4 @@
-"""Facts that a file of weights lacks, or that its reader should override."""
+"""Values that a weight file lacks, or that override it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,42 +7,42 @@ from typing import Any, Literal
 from serve.contract import Family, PreprocessContract, SamplingRule
 from training.checkpoints.native_format import CheckpointError
 
-ASSUMED_FRAMES = 8  # T of the published models of both systems that do not store it
+ASSUMED_FRAMES = 8  # T of published models that do not store it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """Each field that is None is read off the file or takes the published system's value."""
+    """A field that is None is read from the file or has the value of the published system."""
 
-    family: Family | None = None  # of plain CLIP weights, which start any of the three
+    family: Family | None = None  # family to build from plain CLIP weights
     num_frames: int | None = None  # T
     vision_heads: int | None = None
     text_heads: int | None = None
     mit_heads: int | None = None
     prompt_heads: int | None = None
-    activation: Literal["quick_gelu", "gelu"] | None = None  # of CLIP's towers; no tensor tells it
-    fusion: Mapping[str, Any] | None = None  # laid over what the file says of ActionCLIP's head
-    prompts: bool | None = None  # False builds X-CLIP without prompt generator from plain CLIP weights
+    activation: Literal["quick_gelu", "gelu"] | None = None  # of CLIP's towers; tensors do not show it
+    fusion: Mapping[str, Any] | None = None  # merged over the file's configuration of ActionCLIP's head
+    prompts: bool | None = None  # False: build X-CLIP without prompt generator from plain CLIP weights
     arch: str | None = None  # open_clip's name, for weights that are not plain CLIP's
-    tag: str | None = None  # open_clip's pretrained tag that the weights are of, or were fine-tuned from
+    tag: str | None = None  # pretrained tag of open_clip that the weights are, or were fine-tuned from
     weights_key: str | None = None  # which of several state dicts in a file, e.g. "model" beside "model_ema"
     preprocess: PreprocessContract | None = None
     sampling_rule: SamplingRule | None = None
     templates: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     card: str | None = None
-    seed: int | None = None  # of parts that the file does not hold and that start fresh; 0
+    seed: int | None = None  # for initialising parts that the file lacks; default 0
 
     def given(self) -> dict[str, Any]:
-        """The fields that say something."""
+        """Return the fields that are not None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def make_overrides(given: "Overrides | Mapping[str, Any] | None") -> Overrides:
-    """Overrides from a mapping of their names.
+    """Convert a mapping to overrides.
 
     Raises:
-        CheckpointError: names an override that does not exist.
+        CheckpointError: there is no such override.
     """
     if isinstance(given, Overrides):
         return given

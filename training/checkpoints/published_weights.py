@@ -1,7 +1,7 @@
-"""open_clip's table of pretrained weights: the activation and the preprocessing of each, and hashes of their files.
+"""open_clip's table of pretrained weights: activation, preprocessing and file hashes.
 
-Both belong to the weights, not to the architecture. For weights of unknown origin the published weights of their
-architecture decide where they agree; where they do not, the caller has to say.
+Activation and preprocessing belong to the weights, not to the architecture. For weights of unknown origin they are
+those that all published weights of the architecture share; if these differ, the caller has to give them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,32 +35,32 @@ class PublishedFile:
 
 
 def published_tags(arch: str) -> list[str]:
-    """Pretrained tags of an architecture."""
+    """Return the pretrained tags of an architecture."""
     return list(list_pretrained_tags_by_model(arch))
 
 
 def tag_settings(arch: str, tag: str) -> dict[str, Any]:
-    """open_clip's entry of a pretrained tag.
+    """Return open_clip's entry of a pretrained tag.
 
     Raises:
         CheckpointError: the architecture has no such tag.
     """
     tags = published_tags(arch)
     if tag not in tags:
-        raise CheckpointError(f"{tag!r} is no pretrained tag of {arch}; its tags: {', '.join(tags) or 'none'}")
+        raise CheckpointError(f"{tag!r} is not a pretrained tag of {arch}; its tags: {', '.join(tags) or 'none'}")
     return dict(get_pretrained_cfg(arch, tag))
 
 
 def tag_activation(arch: str, tag: str) -> Activation:
-    """What the weights of a tag were trained with."""
+    """Return the activation that the weights of a tag were trained with."""
     settings = tag_settings(arch, tag)
     return _named(settings.get("quick_gelu", architecture(arch).get("quick_gelu", False)))
 
 
 def published_activations(arch: str) -> set[Activation]:
-    """Every activation that weights of an architecture are published or made with, the architecture's own among them.
+    """Return all activations of published weights of an architecture, and its default.
 
-    An architecture `NAME-quickgelu` beside NAME says that NAME's shapes exist with both.
+    If there is an architecture `NAME-quickgelu`, weights of NAME exist with both activations.
     """
     config = architecture(arch)
     found = {tag_activation(arch, tag) for tag in published_tags(arch)} | {_named(config.get("quick_gelu", False))}
@@ -70,7 +70,7 @@ def published_activations(arch: str) -> set[Activation]:
 
 
 def published_file(sha256: str) -> PublishedFile | None:
-    """The entry of open_clip's table whose file has this hash; its addresses hold hashes or their first digits."""
+    """Return the entry of open_clip's table whose address contains this hash or its first digits."""
     for start, item in _published_hashes():
         if sha256.startswith(start):
             return item
@@ -92,27 +92,27 @@ def _named(is_quick: bool) -> Activation:
 
 
 def agreed_preprocessing(archs: Sequence[str]) -> dict[str, Any]:
-    """The preprocessing that all published weights of these architectures share; empty where none was published.
+    """Return the preprocessing that all published weights of these architectures share; empty if there are none.
 
     Raises:
-        CheckpointError: they differ.
+        CheckpointError: the published weights differ.
     """
     entries = [(arch, tag) for arch in archs for tag in published_tags(arch)]
     choices = [{key: get_pretrained_cfg(arch, tag).get(key) for key in PREPROCESS_KEYS} for arch, tag in entries]
     if any(item != choices[0] for item in choices):
         raise CheckpointError(
             f"preprocess: the weights open_clip publishes for {_shown(archs)} were trained with different "
-            "preprocessing; say whose the file follows with --preprocess-tag TAG, one of "
+            "preprocessing; select one with --preprocess-tag TAG, one of "
             f"{', '.join(dict.fromkeys(tag for _, tag in entries))}"
         )
     return {key: value for key, value in choices[0].items() if value is not None} if choices else {}
 
 
 def preprocess_contract(settings: Mapping[str, Any], *, image_size: int) -> PreprocessContract:
-    """The contract's words for open_clip's preprocessing of a square model input of `image_size` pixels.
+    """Convert open_clip's preprocessing of a square input of `image_size` pixels to a contract.
 
-    Under "shortest" open_clip resizes the shorter side to the input's size itself and cuts the centre, as torchvision
-    does: the longer side is truncated, the corner of the crop rounds half to even.
+    With "shortest" open_clip resizes the shorter side to the input size and crops the centre, as torchvision does: the
+    longer side is truncated, and the corner of the crop is rounded half to even.
 
     Raises:
         CheckpointError: a rule that serving does not have.

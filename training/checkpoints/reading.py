@@ -1,4 +1,4 @@
-"""Any checkpoint file or folder to a `Checkpoint`: recognise the format, read it, check that every key fits.
+"""Read a checkpoint file or folder of any supported format: detect the format, read it, check that every key fits.
 
 checkpoint = read_checkpoint(Path("k400_vit_b16_8f.pth"))
 model = checkpoint.build()
@@ -76,32 +76,31 @@ TRANSFORMERS_PARTS = ("text_model.", "vision_model.")  # in the names of its CLI
 
 @dataclass(frozen=True, kw_only=True)
 class _OpenedCheckpoint:
-    """A recognised checkpoint before it is read: what lies at the path and in which file."""
+    """A checkpoint of a detected format, before it is read."""
 
     kind: Format
     path: Path  # the file of weights, or the folder
     document: Any = None
-    file: Path | None = None  # the file of a folder that was named
+    file: Path | None = None  # the selected file of a folder
 
 
 def detect_format(path: Path) -> Format:
-    """Return whose checkpoint this is, by its content.
+    """Return the format of a checkpoint, detected by its content.
 
     Raises:
-        FileNotFoundError: there is nothing at the path.
-        CheckpointError: no known one; the message says what was found and what to do.
+        FileNotFoundError: the path does not exist.
+        CheckpointError: the format is unknown; the message says what was found and what to do.
     """
     return _open(path).kind
 
 
 def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | None = None) -> Checkpoint:
-    """Read a checkpoint of any known format; weights come as float32, every key is accounted for.
+    """Read a checkpoint of any supported format; weights are float32, and every key is checked.
 
     Raises:
-        FileNotFoundError: there is nothing at the path.
-        CheckpointError: unknown format, missing or unexpected keys or other shapes (all named), an activation that
-            nothing tells, or overrides that contradict the file.
-        ModelConfigError: the sizes do not make a model, e.g. heads that do not divide the width.
+        FileNotFoundError: there is nothing at the path. CheckpointError: the format is unknown, keys or shapes differ
+        (all named), the activation cannot be determined, or overrides contradict the file. ModelConfigError: the sizes
+        do not make a model, e.g. heads that do not divide the width.
     """
     asked = make_overrides(overrides)
     opened = _open(path)
@@ -120,7 +119,7 @@ def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | No
 def clip_checkpoint(
     weights: Mapping[str, Tensor], *, overrides: Overrides, provenance: Mapping[str, Any]
 ) -> Checkpoint:
-    """Return the checkpoint of CLIP weights that are in memory already, under OpenAI's or open_clip's names.
+    """Return the checkpoint of CLIP weights in memory, under OpenAI's or open_clip's names.
 
     Raises:
         CheckpointError, ModelConfigError: see `read_checkpoint`.
@@ -129,7 +128,7 @@ def clip_checkpoint(
 
 
 def _accepted(checkpoint: Checkpoint, asked: Overrides, provenance: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint of another program with weights as float32 and a record of where it comes from."""
+    """Return a foreign checkpoint with weights in float32 and its origin in the provenance."""
     _require_fit(checkpoint, to_official)
     provenance = {**provenance, **checkpoint.provenance}
     return _with_overrides(replace(checkpoint, weights=_as_float32(checkpoint.weights), provenance=provenance), asked)
@@ -166,7 +165,7 @@ def _open_folder(path: Path, file: Path | None) -> _OpenedCheckpoint:
 
 
 def _folder_of(file: Path) -> _OpenedCheckpoint | None:
-    """A file under the name that a hub's folder gives it belongs to the configuration beside it."""
+    """Return the hub folder of a weight file, if its name and the configuration beside it indicate one."""
     kind = folder_kind(file.parent) if (file.parent / "config.json").is_file() else None
     kind = "clip_open_clip_folder" if (file.parent / "open_clip_config.json").is_file() else kind
     stem = file.name.removesuffix(INDEX_SUFFIX)
@@ -190,21 +189,21 @@ def _kind_of(path: Path, document: Any) -> Format | None:
 
 
 def _what_it_holds(document: Any) -> str:
-    """The end of a message about a document of no known kind."""
+    """Describe a document of unknown format, for a message."""
     if find_weights(document, lambda names: any(name.startswith(TRANSFORMERS_PARTS) for name in names)) is not None:
         return (
-            "the weights of a model of transformers, whose head counts and activation stand in config.json; "
+            "weights of a transformers model, whose head counts and activation are in config.json; "
             "give the folder that holds both"
         )
     if isinstance(document, Mapping):
         found = ", ".join(sorted(map(str, document))[:12]) or "nothing"
     else:
         found = type(document).__name__
-    return f"no checkpoint of a known kind; it holds {found}"
+    return f"not a checkpoint of a known format; it holds {found}"
 
 
 def _what_folder_holds(path: Path) -> str:
-    """The end of a message about a folder without a configuration that is read here."""
+    """Describe a folder without a supported configuration, for a message."""
     names = sorted(entry.name for entry in path.iterdir())
     if any(name.endswith(".distcp") for name in names):
         return "a sharded checkpoint of torch.distributed; join it with torch.distributed.checkpoint.format_utils first"
@@ -212,8 +211,8 @@ def _what_folder_holds(path: Path) -> str:
         return "a sharded checkpoint of DeepSpeed; join it with its zero_to_fp32.py and give the file"
     shown = ", ".join(names[:8]) or "nothing"
     return (
-        "a folder is read when it holds open_clip_config.json, or config.json of a CLIP or X-CLIP of transformers, "
-        f"beside the weights; this one holds {shown}. A file of weights is given by its own path"
+        "a folder needs open_clip_config.json, or config.json of a CLIP or X-CLIP of transformers, "
+        f"beside the weights; this one holds {shown}. To read a single weight file, give its path"
     )
 
 
@@ -234,7 +233,7 @@ def _read_xclip(opened: _OpenedCheckpoint, asked: Overrides) -> Checkpoint:
 
 
 def _with_source(checkpoint: Checkpoint, found: FoundWeights) -> Checkpoint:
-    """The checkpoint, which says where in its file the weights were and what else lies there."""
+    """Record in the provenance where the weights were found in the file, and which others it holds."""
     if not found.others:
         return checkpoint
     said = {"weights_key": found.key, "other_weights": list(found.others)}

@@ -1,4 +1,4 @@
-"""The sizes of towers, read off their tensors under OpenAI's names; head counts follow CLIP's width of 64 per head."""
+"""Derive the sizes of towers from tensors with OpenAI's names; head counts follow CLIP's width of 64 per head."""
 
 import re
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ TEXT_KEYS = (
 
 
 def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
-    """Configuration of the vision tower; no positions are interpolated, so the picture size follows from their number.
+    """Return the configuration of the vision tower; the image size follows from the number of positions.
 
     Raises:
-        CheckpointError: a tensor that tells a size is missing, or the positions are no square.
+        CheckpointError: a tensor is missing, or the number of positions is not a square.
     """
     weights = {re.sub(r"(resblocks\.\d+)\.net\.", r"\1.", name): item for name, item in weights.items()}
     require_keys(weights, VISION_KEYS)
@@ -37,7 +37,7 @@ def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activatio
     positions = weights["visual.positional_embedding"].shape[0] - 1
     grid = round(positions**0.5)
     if grid * grid != positions:
-        raise CheckpointError(f"visual.positional_embedding: {positions} patches are no square grid")
+        raise CheckpointError(f"visual.positional_embedding: {positions} patches are not a square grid")
     blocks = [name for name in weights if name.startswith("visual.") and name.endswith(".attn.in_proj_weight")]
     return {
         "kind": "clip",
@@ -53,10 +53,10 @@ def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activatio
 
 
 def text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
-    """Configuration of the text tower.
+    """Return the configuration of the text tower.
 
     Raises:
-        CheckpointError: a tensor that tells a size is missing.
+        CheckpointError: a tensor is missing.
     """
     require_keys(weights, TEXT_KEYS)
     width = weights["ln_final.weight"].shape[0]
@@ -74,26 +74,30 @@ def text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation:
 
 
 def count_blocks(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different numbers follow `prefix`."""
+    """Count the different numbers that follow `prefix`."""
     return len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})
 
 
 def heads_of(width: int, name: str) -> int:
-    """Heads of 64 values each.
+    """Return the number of heads of width 64.
 
     Raises:
-        CheckpointError: the width is no multiple of 64, so the count cannot be read off.
+        CheckpointError: the width is not a multiple of 64.
     """
     if width % HEAD_WIDTH:
-        raise CheckpointError(f"{name}: a width of {width} does not tell the number of heads; give {name}")
+        raise CheckpointError(f"{name}: the number of heads cannot be derived from a width of {width}; give {name}")
     return width // HEAD_WIDTH
 
 
 def require_keys(weights: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
-    """Raises: CheckpointError: names what is missing."""
+    """Require that weights have these names.
+
+    Raises:
+        CheckpointError: names are missing; lists them.
+    """
     missing = [name for name in names if name not in weights]
     if missing:
-        raise CheckpointError(f"the sizes of the model cannot be read off: missing {', '.join(missing)}")
+        raise CheckpointError(f"the sizes of the model cannot be derived: missing {', '.join(missing)}")
 
 
 def _mlp_width(weight: Tensor) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""The model a run begins with: built by its configuration, with weights of a file or of open_clip where it names some.
+"""Build the initial model of a run, with weights of a file or of open_clip if the configuration names some.
 
-Parts that these do not hold (fusion head, messages, prompts) start fresh; anything else missing is an error.
+Parts that these lack (fusion head, messages, prompts) are initialised randomly; other missing parts are an error.
 """
 
 import logging
@@ -25,18 +25,18 @@ logger = logging.getLogger(__name__)
 
 HUB = "open_clip:"
 FRAME_POSITIONS = ("fusion.frame_position_embeddings.weight", "mit.positional_embedding")
-SHIFTED = ".block."  # of a block under temporal shift, which has no weights of its own
+SHIFTED = ".block."  # part of the names of blocks inside TemporalShift, which has no weights
 
 
 def starting_model(config: ModelConfig) -> VideoTextModel:
-    """The model with its first weights, what stays frozen, and adapters.
+    """Return the model with its initial weights, frozen parts and adapters.
 
-    Fresh weights come from torch's stream, which the caller seeds.
+    Random weights use torch's global generator, which the caller seeds.
 
     Raises:
-        ModelConfigError: fields that do not make a model, or names of weights that match nothing.
-        CheckpointError: the named weights cannot be read, or do not fit.
-        ConfigError: the name of the weights says nothing.
+        ModelConfigError: the fields are invalid, or a pattern of weight names matches nothing.
+        CheckpointError: the weights cannot be read, or do not fit.
+        ConfigError: the name of the weights is invalid.
     """
     model = build_model(config.family, config.model)
     for name, item in model.named_parameters():
@@ -53,10 +53,10 @@ def starting_model(config: ModelConfig) -> VideoTextModel:
 
 
 def fill_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
-    """Take over weights; the parts families add to CLIP may be missing, others' and those of other sizes stay aside.
+    """Copy weights into the model; parts that families add to CLIP may be missing or of another size.
 
     Raises:
-        CheckpointError: a weight of the towers is missing, unknown or of another shape.
+        CheckpointError: a weight of the towers is missing, unexpected or of another shape.
     """
     own = model.state_dict()
     plain = {name.replace(SHIFTED, "."): name for name in own}
@@ -78,7 +78,7 @@ def _is_added(name: str) -> bool:
 
 
 def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
-    # open_clip takes seconds to import, and most runs of small models need none of it
+    # open_clip takes seconds to import, and runs of small models do not need it
     from training.checkpoints.clip_files import read_clip
     from training.checkpoints.open_clip_weights import fetch_weights, load_weights
     from training.checkpoints.reading import read_checkpoint
@@ -92,14 +92,14 @@ def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
         return _with_same_activation(config, read_clip(found, Overrides(family="clip", arch=named, tag=tag)))
     path = Path(config.start)
     if not path.exists():
-        raise ConfigError(f"model.start: there is no file {path}")
+        raise ConfigError(f"model.start: the file {path} does not exist")
     return _with_same_activation(config, read_checkpoint(path, overrides=_start_overrides(config, path, arch)))
 
 
 def _start_overrides(config: ModelConfig, path: Path, arch: str | None) -> Overrides | None:
-    """What the run's configuration says of a file of plain CLIP weights; other kinds say it themselves.
+    """Return overrides from the run's configuration for a file of plain CLIP weights; other formats need none.
 
-    How frames are prepared is the run's own choice, so published weights that differ in it are no obstacle.
+    Preprocessing is chosen by the run, so it may differ from that of the published weights.
     """
     from training.checkpoints.reading import detect_format
 
@@ -110,10 +110,10 @@ def _start_overrides(config: ModelConfig, path: Path, arch: str | None) -> Overr
 
 
 def _with_same_activation(config: ModelConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """The weights of a checkpoint whose towers have the run's activation.
+    """Return the weights of a checkpoint, whose towers must have the run's activation.
 
     Raises:
-        ConfigError: they were trained with another one, which no tensor shows.
+        ConfigError: they were trained with another one.
     """
     here, there = _activation(config.model), _activation(checkpoint.model_config)
     if None not in (here, there) and here != there:
@@ -125,7 +125,7 @@ def _with_same_activation(config: ModelConfig, checkpoint: Checkpoint) -> Mappin
 
 
 def _activation(model: Mapping[str, Any]) -> Literal["quick_gelu", "gelu"] | None:
-    """The activation of a configuration's text tower, which each kind of tower says in its own way; None of others."""
+    """Return the activation of the text tower of a configuration; None if the kind of tower has none."""
     text = model.get("text", {})
     if text.get("kind") == "clip":
         return "gelu" if text.get("activation") == "gelu" else "quick_gelu"

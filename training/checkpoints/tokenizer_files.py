@@ -1,7 +1,7 @@
-"""A tokenizer file of the caller: what it and the configuration beside it say of its special tokens.
+"""Read the special tokens of a tokenizer file and the configuration beside it.
 
-Hubs keep `tokenizer.json` beside `tokenizer_config.json`, which names the tokens; the ids stand in the first. Where the
-second is absent, the padding written into `tokenizer.json` counts, then what is known of the model's own tokenizer.
+Hubs store `tokenizer.json`, which has the ids, beside `tokenizer_config.json`, which names the tokens. Without the
+latter, the padding of `tokenizer.json` is used, then the known values of the model's tokenizer.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ SEPARATOR = "[SEP]"  # BERT's
 
 
 def with_tokenizer_file(text: TextContract, path: Path) -> TextContract:
-    """Return the contract of texts that become tokens by a file of the `tokenizers` library.
+    """Return the text contract for a file of the `tokenizers` library.
 
     Raises:
-        CheckpointError: the file cannot be read, or lacks a token that the model's rows need.
+        CheckpointError: the file cannot be read, or lacks a token that the model needs.
     """
     try:
         file = TokenizerFile.from_file(str(path))
@@ -45,12 +45,12 @@ def _pad_id(file: TokenizerFile, names: Mapping[str, str], known: int) -> int:
 def _id_of(file: TokenizerFile, token: str, name: str) -> int:
     found = file.token_to_id(token)
     if found is None:
-        raise CheckpointError(f"{name}: the tokenizer file has no token {token!r}; is it the model's own?")
+        raise CheckpointError(f"{name}: the tokenizer file has no token {token!r}; give the file of this model")
     return int(found)
 
 
 def _named_tokens(path: Path) -> dict[str, str]:
-    """Special tokens by their role, as `tokenizer_config.json` names them; empty without that file."""
+    """Return the special tokens of `tokenizer_config.json` by role; empty without that file."""
     if not path.is_file():
         return {}
     try:

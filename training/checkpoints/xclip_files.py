@@ -1,4 +1,4 @@
-"""X-CLIP's own files: {model: X-CLIP's names, config: a pickled object that is never built, ...}."""
+"""Files of X-CLIP: {model: X-CLIP's names, config: a pickled object that is never created, ...}."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,34 +18,34 @@ FRAME_POSITIONS = "mit.positional_embedding"
 
 
 def is_xclip(weights: Mapping[str, Any]) -> bool:
-    """Whether a state dict is one of X-CLIP."""
+    """Return whether a state dict is that of X-CLIP."""
     return FRAME_POSITIONS in weights
 
 
 def read_official_xclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
-    """The checkpoint of a loaded official file, or of its weights alone.
+    """Return the checkpoint of a loaded official file, or of its weights alone.
 
     Raises:
-        CheckpointError: names what is missing or does not belong.
+        CheckpointError: keys are missing or unexpected; names them.
     """
     found = find_weights(document, is_xclip, key=overrides.weights_key)
     if found is None:
-        raise CheckpointError(f"no weights of X-CLIP: {FRAME_POSITIONS} is missing")
+        raise CheckpointError(f"not weights of X-CLIP: {FRAME_POSITIONS} is missing")
     return xclip_checkpoint(tensors_of(found.weights, found.key or "the file"), overrides)
 
 
 def xclip_checkpoint(weights: Mapping[str, Tensor], overrides: Overrides) -> Checkpoint:
-    """The checkpoint of weights under official names.
+    """Return the checkpoint of weights under official names.
 
     Raises:
-        CheckpointError: names what is missing, or that T is asked for otherwise than the weights have it.
+        CheckpointError: keys are missing (names them), or `num_frames` differs from the weights.
     """
     activation = overrides.activation or "quick_gelu"
     vision = vision_config(weights, heads=overrides.vision_heads, activation=activation)
     text = text_config(weights, heads=overrides.text_heads, activation=activation)
     num_frames, embed_dim = weights[FRAME_POSITIONS].shape[1], vision["embed_dim"]
     if overrides.num_frames not in (None, num_frames):
-        raise CheckpointError(f"num_frames: the weights are for {num_frames}, asked for {overrides.num_frames}")
+        raise CheckpointError(f"num_frames: the weights are for {num_frames}, requested are {overrides.num_frames}")
     mit = {
         "layers": count_blocks(weights, "mit.resblocks."),
         "heads": overrides.mit_heads or heads_of(embed_dim, "mit_heads"),

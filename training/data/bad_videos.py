@@ -1,4 +1,4 @@
-"""The account of entries that could not be read: each is logged once, and too many of them stop the run."""
+"""Counts entries that cannot be read: each is logged once, and too many stop the run."""
 
 import logging
 from collections.abc import Iterable
@@ -10,18 +10,18 @@ logger = logging.getLogger(__name__)
 
 
 class Failure(NamedTuple):
-    """An entry that could not be read, and why."""
+    """An entry that could not be read, with the reason."""
 
     name: str
     reason: str
 
 
 class TooManyBadVideosError(WorkError):
-    """More of the data than allowed cannot be read; the message counts and names some."""
+    """Too many entries cannot be read; the message has the count and the first ones."""
 
 
 class BadVideos:
-    """Kept by the process that trains; workers send what they met along with their samples."""
+    """Unreadable entries, collected in the training process; workers send failures with their samples."""
 
     def __init__(self, *, num_entries: int, max_share: float) -> None:
         self._num_entries = num_entries
@@ -29,10 +29,10 @@ class BadVideos:
         self.reasons: dict[str, str] = {}  # by entry
 
     def note(self, failures: Iterable[Failure]) -> None:
-        """Log entries that are new here.
+        """Log new entries.
 
         Raises:
-            TooManyBadVideosError: their share of all entries passes the limit.
+            TooManyBadVideosError: their share exceeds the limit.
         """
         for failure in failures:
             if failure.name in self.reasons:
@@ -43,5 +43,5 @@ class BadVideos:
                 first_reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
                 raise TooManyBadVideosError(
                     f"{len(self.reasons)} of {self._num_entries} videos cannot be used, "
-                    f"{self._max_share:.1%} are allowed (data.max_bad_share); the first: {first_reasons}"
+                    f"allowed are {self._max_share:.1%} (data.max_bad_share); the first: {first_reasons}"
                 )

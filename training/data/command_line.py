@@ -1,4 +1,4 @@
-"""The commands that make and check data sets: prepare, shard, check."""
+"""The commands for data sets: prepare, shard, check."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,19 @@ from training.data.decoding.pool import processors
 if TYPE_CHECKING:
     from training.data.lists.rows import Listing
 
-Workers = Annotated[int, typer.Option(min=0, max=256, help="Decode processes; 0: one for each processor.")]
-Deadline = Annotated[float, typer.Option(min=0.1, max=36000, help="Seconds one video may take.")]
+Workers = Annotated[int, typer.Option(min=0, max=256, help="Decode processes; 0: one per processor.")]
+Deadline = Annotated[float, typer.Option(min=0.1, max=36000, help="Time limit per video, seconds.")]
 Classes = Annotated[
     Path | None,
     typer.Option(help="Class list, e.g. a CSV `id,name`; lists of numbers need it.", exists=True, dir_okay=False),
 ]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder that relative paths start from; the list's own without it.", file_okay=False)
+    Path | None, typer.Option(help="Base folder of relative paths; default: the folder of the list.", file_okay=False)
 ]
 
 
 def kind_of_list(text: str) -> str:
-    """Check the name of a kind of list; empty where the path tells it."""
+    """Check the name of a kind of list; empty if detected from the path."""
     from training.data.lists.listing import KINDS
 
     if text not in ("", "shards", *KINDS):
@@ -39,18 +39,18 @@ SourceOf = Annotated[
         parser=kind_of_list,
         metavar="KIND",
         help="frames, videos, csv, folder, feedback, shards, or a published data set: ucf101, hmdb51, kinetics, ssv2, "
-        "ntu; found from the path where empty.",
+        "ntu; default: detected from the path.",
     ),
 ]
-Fold = Annotated[str, typer.Option(help="Of ucf101 and hmdb51: 1, 2 or 3; of ntu: xsub, xview or xset.")]
+Fold = Annotated[str, typer.Option(help="For ucf101 and hmdb51: 1, 2 or 3; for ntu: xsub, xview or xset.")]
 FirstLabel = Annotated[
-    int | None, typer.Option(min=0, max=1, help="What the labels of a list of numbers count from; as its class list.")
+    int | None, typer.Option(min=0, max=1, help="First label of a list of numbers; default: as in its class list.")
 ]
-Split = Annotated[str, typer.Option(help="Part of a list that names parts: train, val or test.")]
+Split = Annotated[str, typer.Option(help="Part of a list with parts: train, val or test.")]
 
 
 def show_layout(listing: "Listing") -> None:
-    """Show how a list was understood, before anything is computed."""
+    """Print how a list was interpreted."""
     for line in listing.layout():
         typer.echo(line, err=True)
 
@@ -62,12 +62,12 @@ def prepare(
     out: Annotated[Path, typer.Argument(help="Folder of the data set.", file_okay=False)],
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality of the frames.")] = 95,
     short_side: Annotated[int, typer.Option(min=0, max=4320, help="Shorter side, pixels; 0 keeps the size.")] = 256,
-    lists_only: Annotated[bool, typer.Option("--lists-only", help="No frames: the lists of videos alone.")] = False,
-    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class kept to evaluate on.")] = 0.1,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class kept to test on.")] = 0.0,
+    lists_only: Annotated[bool, typer.Option("--lists-only", help="Write only lists of videos, no frames.")] = False,
+    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class for validation.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each class for test.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     near_duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Compare pictures: recoded copies stay in one part.")
+        bool, typer.Option("--near-duplicates", help="Compare pictures, so that recoded copies are in one part.")
     ] = False,
     source: SourceOf = "",
     classes: Classes = None,
@@ -76,9 +76,9 @@ def prepare(
     first_label: FirstLabel = None,
     workers: Workers = 0,
     deadline: Deadline = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry videos that failed before.")] = False,
 ) -> None:
-    """Extract frames, split, and write the lists of both systems; a run that was stopped goes on."""
+    """Extract frames, split, and write the lists of both systems; resumes a stopped run."""
     from training.data.lists.rows import ListOptions
     from training.data.prepare import FrameOptions, PrepareError, SplitShares
     from training.data.prepare import prepare as run
@@ -107,7 +107,7 @@ def prepare(
 
 def shard(
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="Any kind of list.", exists=True)],
-    out: Annotated[Path, typer.Argument(help="Folder for the shards, empty or absent.", file_okay=False)],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards, new or empty.", file_okay=False)],
     source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
@@ -147,28 +147,28 @@ def check(
     first_label: FirstLabel = None,
     system: Annotated[Literal["plain", "actionclip", "xclip"], typer.Option(help="Sampling and cuts.")] = "actionclip",
     config: Annotated[
-        Path | None, typer.Option(help="YAML of a run: its data section decides instead.", exists=True, dir_okay=False)
+        Path | None, typer.Option(help="YAML of a run, to use its data section.", exists=True, dir_okay=False)
     ] = None,
     image_size: Annotated[int, typer.Option(min=16, max=1024, help="S, pixels.")] = 224,
     num_frames: Annotated[int, typer.Option(min=1, max=256, help="T.")] = 8,
     samples: Annotated[int, typer.Option(min=0, max=400, help="Rows of the contact sheet.")] = 16,
     sheet: Annotated[
-        Path | None, typer.Option(help="PNG to draw; contact_sheet.png beside the first list.", dir_okay=False)
+        Path | None, typer.Option(help="PNG to write; default: contact_sheet.png by the first list.", dir_okay=False)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn and of their augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of rows and of their augmentation.")] = 0,
     max_bad_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of unreadable entries that is let pass.")
+        float, typer.Option(min=0, max=1, help="Share of unreadable entries that is accepted.")
     ] = 0.05,
     workers: Workers = 0,
     deadline: Deadline = 30.0,
 ) -> None:
-    """Read every entry as training would, before an hour is lost; exit status 1 when training would break."""
+    """Read every entry as training does; exit status 1 if training would fail."""
     from training.config import DataConfig, load_config
     from training.data.checking.check import check_lists
     from training.data.lists.rows import ListOptions
 
     for listing in lists:
-        if not listing.exists() and not set("*?[{") & set(str(listing)):  # shards are named by patterns
+        if not listing.exists() and not set("*?[{") & set(str(listing)):  # shards may be given by patterns
             raise ConfigError(f"there is no {listing}")
     data = (
         load_config(config).data

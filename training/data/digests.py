@@ -1,4 +1,4 @@
-"""Digests of the content of videos: what is the same file, and what nearly shows the same pictures."""
+"""Digests of the content of videos, to find equal files and near duplicates."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -14,18 +14,18 @@ from training.data.decoding.process import BadVideoError, DecodeProcess
 from training.data.frame_folders import FrameFolderError, frame_files
 from training.data.lists.rows import Entry
 
-HASHED_BYTES = 2**20  # read at once
-LOOKED_AT = 8  # frames of a video, at equal distances
-HASH_SIDE = 8  # of the picture whose neighbours are compared
-NEAR_BITS = 6  # of 64, on average over the frames, that two nearly equal videos may differ in
-COMPARED = 512  # videos compared with all others at once
+HASHED_BYTES = 2**20  # read size
+LOOKED_AT = 8  # frames per video, equally spaced
+HASH_SIDE = 8  # side of the picture for difference hashes
+NEAR_BITS = 6  # of 64: largest mean difference between near duplicates
+COMPARED = 512  # rows per block of the comparison
 
 
 def digest_of(entry: Entry) -> str:
     """Return the SHA-256 of a video file, or of all pictures of a folder.
 
     Raises:
-        BadVideoError: a file is missing, or the folder is no series of pictures.
+        BadVideoError: a file is missing, or the folder is not a series of pictures.
         OSError: a file cannot be read.
     """
     total = hashlib.sha256()
@@ -43,7 +43,7 @@ def digest_of(entry: Entry) -> str:
         if not path.exists():
             raise BadVideoError(f"{path.name} is missing")
         if not path.is_file():
-            raise BadVideoError(f"{path.name} is no file")
+            raise BadVideoError(f"{path.name} is not a file")
         with path.open("rb") as stream:
             while block := stream.read(HASHED_BYTES):
                 total.update(block)
@@ -51,7 +51,7 @@ def digest_of(entry: Entry) -> str:
 
 
 def digest_or_none(entry: Entry) -> str | None:
-    """Return the digest of an entry; None where it cannot be read, which is reported where it is decoded."""
+    """Return the digest of an entry, or None if it cannot be read, which decoding reports."""
     try:
         return digest_of(entry)
     except (BadVideoError, OSError):
@@ -59,7 +59,7 @@ def digest_or_none(entry: Entry) -> str | None:
 
 
 def picture_hash(frames: Sequence[UInt8Array]) -> UInt8Array:
-    """Return the difference hash of frames [H, W, 3], 8 bytes each [8 * N]: where a pixel is brighter than its left."""
+    """Return the difference hash of frames [H, W, 3], 8 bytes per frame [8 * N]."""
     rows = []
     for frame in frames:
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -69,9 +69,9 @@ def picture_hash(frames: Sequence[UInt8Array]) -> UInt8Array:
 
 
 def near_duplicates(paths: Sequence[Path], *, settings: DecodeSettings, workers: int) -> list[tuple[int, int]]:
-    """Return pairs of videos that nearly show the same pictures: recoded, scaled, or with other metadata.
+    """Return pairs of near duplicates: recoded, scaled, or with other metadata.
 
-    Frames at the same shares of both videos are compared. A cut or a shift in time is not found. Videos that cannot be
+    Frames at the same relative times are compared, so trimmed or shifted copies are not found. Videos that cannot be
     decoded are in no pair.
     """
     known: dict[int, UInt8Array] = {}
@@ -95,7 +95,7 @@ def _spread(num_frames: int) -> Int64Array:
 
 
 def _near(hashes: UInt8Array) -> Iterator[tuple[int, int]]:
-    """Pairs of rows [N, bytes] that differ in few bits; a row of a flat picture says nothing and is in no pair."""
+    """Return pairs of rows [N, bytes] that differ in few bits; rows of uniform pictures are in no pair."""
     bits = np.unpackbits(hashes, axis=1).astype(np.float32)  # [N, 64 * frames]
     sizes = bits.sum(axis=1)
     for start in range(0, len(bits), COMPARED):

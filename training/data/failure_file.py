@@ -1,4 +1,4 @@
-"""Videos that could not be prepared, one JSON document a line, kept on disk while they are found."""
+"""The file of videos that could not be prepared: JSON lines, written at once."""
 
 import contextlib
 import json
@@ -11,16 +11,14 @@ from serve.files import write_atomically
 
 
 class FailureFile:
-    """Videos that cannot be used, by path; kept on disk while they are found."""
+    """Videos that cannot be used, by path; each is written to disk at once."""
 
     def __init__(self, path: Path, *, retry: bool) -> None:
         self._path = path
         self.reasons: dict[str, dict[str, Any]] = {}
         if path.exists() and not retry:
             for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(
-                    ValueError, KeyError, TypeError
-                ):  # a line that was cut when the run was killed
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # a line truncated by a killed run
                     record = json.loads(line)
                     self.reasons[record["path"]] = record
         self.reasons = {
@@ -29,15 +27,15 @@ class FailureFile:
         self._known = frozenset(self.reasons)
 
     def knows(self, video: Path) -> bool:
-        """It failed, and is still the same file."""
+        """Return whether this file failed before and is unchanged."""
         return _text(video) in self.reasons
 
     def knew(self, video: Path) -> bool:
-        """It failed in an earlier run."""
+        """Return whether this path failed in an earlier run."""
         return _text(video) in self._known
 
     def add(self, video: Path, reason: str) -> None:
-        """Note a failure, on disk at once."""
+        """Record a failure on disk."""
         name = _text(video)
         if name not in self.reasons:
             self.reasons[name] = {"path": name, "reason": reason, "origin": _origin_or_none(video)}
@@ -45,7 +43,7 @@ class FailureFile:
                 stream.write(json.dumps(self.reasons[name], ensure_ascii=False) + "\n")
 
     def finish(self, videos: Iterable[Path]) -> None:
-        """Leave only videos of the set in the file."""
+        """Remove entries that are not videos of the set."""
         present = {_text(video) for video in videos}
         self.reasons = {name: record for name, record in sorted(self.reasons.items()) if name in present}
         write_lines(self._path, [json.dumps(record, ensure_ascii=False) for record in self.reasons.values()])
@@ -63,11 +61,11 @@ def _origin_or_none(path: Path | str) -> dict[str, int] | None:
 
 
 def origin_of(video: Path) -> dict[str, int]:
-    """What tells a file from one that took its place."""
+    """Return an identity of a file that changes when the file is replaced."""
     facts = video.stat()
     return {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Replace a text file in one step."""
+    """Write a text file atomically."""
     write_atomically(path, "".join(f"{line}\n" for line in lines))

@@ -1,38 +1,38 @@
-"""The pictures of a folder of extracted frames: which files they are, and in which order."""
+"""List the pictures of a folder of extracted frames, in order."""
 
 import re
 from pathlib import Path
 
-FRAME_TEMPLATE = "img_{:05d}.jpg"  # of the folders this project writes
-ZERO_BASED_TEMPLATE = "frame{:d}.jpg"  # the one template whose files the original systems take to start at 0
+FRAME_TEMPLATE = "img_{:05d}.jpg"  # file names that this project writes
+ZERO_BASED_TEMPLATE = "frame{:d}.jpg"  # the only template whose files start at 0 in the original systems
 PICTURE = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)(?P<suffix>\.(?:jpg|jpeg|png|bmp|webp))", re.IGNORECASE)
 OTHER_SERIES = re.compile(r"flow.*|.*_[xy]_|[xyuv]_", re.IGNORECASE)  # optical flow beside the pictures
 
 
 class FrameFolderError(ValueError):
-    """A folder that is no series of pictures; the message says why."""
+    """The folder is not a series of pictures; the message says why."""
 
 
 def first_file_number(template: str = FRAME_TEMPLATE, bias: int | None = None) -> int:
-    """Number of the file that holds frame 0: `bias` where it is given, else 1, or 0 under `frame{:d}.jpg`."""
+    """Return the number of the first file: `bias` if given, else 0 for `frame{:d}.jpg`, else 1."""
     if bias is not None:
         return bias
     return 0 if template == ZERO_BASED_TEMPLATE else 1
 
 
 def frame_files(folder: Path, num_frames: int) -> list[Path]:
-    """Return the pictures of a folder in order; there are as many as its list counts.
+    """Return the pictures of a folder in order; their number must be that of the list.
 
-    Names are a series: the same words around a number that rises by one from 0 or 1.
+    Names are a series: equal text around a number that counts from 0 or 1.
 
     Raises:
-        FrameFolderError: there is no such series, a picture is missing, or the list counts another number.
+        FrameFolderError: there is no series, a picture is missing, or the list has another number.
     """
     series = _series(folder)
     numbers = sorted(series)
     first = numbers[0]
     if first not in (0, 1):
-        raise FrameFolderError(f"the pictures start at {series[first]}, a folder starts at 0 or 1")
+        raise FrameFolderError(f"the pictures start at {series[first]}; expected 0 or 1")
     gap = next((number for number in range(first, first + len(numbers)) if number not in series), None)
     wanted = range(first, first + num_frames)
     if gap is not None and gap in wanted:
@@ -48,16 +48,16 @@ def frame_files(folder: Path, num_frames: int) -> list[Path]:
 
 
 def _series(folder: Path) -> dict[int, str]:
-    """Number -> file name of the only series of pictures.
+    """Return number -> file name of the only series of pictures.
 
     Raises:
-        FrameFolderError: the folder is missing, or holds no series or several.
+        FrameFolderError: the folder is missing, or has no or several series.
     """
     found: dict[tuple[str, str], dict[int, str]] = {}
     try:
         names = sorted(path.name for path in folder.iterdir())
     except NotADirectoryError as error:
-        raise FrameFolderError("it is no folder of pictures") from error
+        raise FrameFolderError("it is not a folder of pictures") from error
     except FileNotFoundError as error:
         raise FrameFolderError("the folder is missing") from error
     except OSError as error:

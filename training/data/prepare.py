@@ -1,9 +1,9 @@
-"""From a folder of videos to a data set: frames, both systems' lists, class names, parts to train and evaluate on.
+"""Prepare a data set from a folder of videos: frames, lists of both systems, class names, and parts.
 
     python -m training prepare videos/ dataset/
 
-Each video's frames appear in one step, with a note of what they were made of, so a run that was stopped anywhere goes
-on with what is missing. What cannot be used is listed in `failures.jsonl` and left out.
+The frames of a video are moved into place atomically, with a note of their source, so a stopped run can be resumed.
+Videos that cannot be used are omitted and listed in `failures.jsonl`.
 """
 
 import contextlib
@@ -39,30 +39,30 @@ LARGEST_PICTURE_BYTES = 64 * 2**20
 
 
 class PrepareError(InputError):
-    """The data set cannot be made at all; no single video is to blame."""
+    """The data set cannot be prepared, for a reason other than a single video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameOptions:
-    """How frames are kept; others are made again when it changes."""
+    """Options of extracted frames; frames of other options are extracted again."""
 
-    quality: int = 95  # of JPEG
-    short_side: int = 256  # pixels; 0 keeps the size, and no frame is enlarged
+    quality: int = 95  # JPEG quality
+    short_side: int = 256  # pixels; 0 keeps the size; frames are never enlarged
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitShares:
-    """Shares of the classes that are kept for evaluation."""
+    """Shares of each class for validation and test."""
 
     val: float = 0.1
     test: float = 0.0
     seed: int = 0
-    near_duplicates: bool = False  # compare pictures as well, so that recoded copies stay on one side
+    near_duplicates: bool = False  # also compare pictures, so that recoded copies are in one part
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceVideo:
-    """One video of the set and where its frames go."""
+    """One video of the set, and the folder of its frames."""
 
     path: Path
     folder: str  # below `frames`
@@ -81,13 +81,13 @@ def prepare(
     retry_failed: bool,
     show: Callable[[Sequence[str]], object] = list,
 ) -> dict[str, Any]:
-    """Make or complete the data set; without `pictures` the lists of videos alone. Returns counts.
+    """Prepare or complete the data set; without `pictures`, only lists of videos. Returns counts.
 
-    `show` is called with lines that say how the list was understood, and how many videos are independent.
+    `show` is called with lines about the interpretation of the list and the number of independent videos.
 
     Raises:
-        PrepareError: another run is at work on the same data set, or the disk is full.
-        AnnotationError: there is nothing to prepare, or its index cannot be read.
+        PrepareError: another run prepares the same data set, or the disk is full.
+        AnnotationError: there is nothing to prepare, or the index cannot be read.
     """
     options = options or ListOptions()
     base, listing = find_videos(videos, options)
@@ -118,10 +118,10 @@ def prepare(
 
 
 def find_videos(videos: Path, options: ListOptions) -> tuple[Path, Listing]:
-    """Return the folder that videos are named from, and the listing: of any kind but shards.
+    """Return the base folder of video names, and the listing, of any kind but shards.
 
     Raises:
-        AnnotationError: it is not understood, holds no video, or folders of pictures.
+        AnnotationError: it is not supported, has no video, or lists folders of pictures.
     """
     videos = Path(os.path.abspath(videos))  # noqa: PTH100  # without `..`, and symlinks stay what they are
     listing = read_listing(videos, options)
@@ -129,14 +129,14 @@ def find_videos(videos: Path, options: ListOptions) -> tuple[Path, Listing]:
     if not listing.rows:
         raise AnnotationError(f"{videos}: no video in class folders, and no index.csv")
     if any(row.num_frames is not None for row in listing.rows):
-        raise AnnotationError(f"{videos}: a list of frames that are extracted already; there is nothing to prepare")
+        raise AnnotationError(f"{videos}: the list has extracted frames; there is nothing to prepare")
     return Path(os.path.abspath(base)), listing  # noqa: PTH100
 
 
 def _groups(
     rows: Sequence[ListRow], parts: SplitShares, *, workers: int, deadline_seconds: float
 ) -> tuple[Int64Array, Independence]:
-    """Which videos have to stay on one side [N]: declared groups, names, copies, and near duplicates if asked for."""
+    """Return the group of each video [N]: by declared groups, names, copies, and optionally near duplicates."""
     digests = [digest_or_none(Entry(path=row.path, label=0)) for row in rows]
     pairs: list[tuple[int, int]] = []
     if parts.near_duplicates:
@@ -152,7 +152,7 @@ def _groups(
 
 
 def _group_notes(found: Independence, groups: Int64Array, sides: Sequence[str]) -> list[str]:
-    """What the split of groups came to, for people."""
+    """Describe the groups of a split."""
     lines = [
         f"{found.num_clips} videos, {found.num_independent} of them independent; {found.num_copies} copies; "
         f"the largest group has {found.largest_group}"
@@ -163,7 +163,7 @@ def _group_notes(found: Independence, groups: Int64Array, sides: Sequence[str]) 
 
 
 def folder_name(path: Path, base: Path) -> str:
-    """Where a video's frames go: its own name below the base, so two videos never share one."""
+    """Return the folder of a video's frames: its name below the base, which is unique."""
     inside = Path(os.path.normpath(path))
     if inside.is_relative_to(base):
         return inside.relative_to(base).as_posix()
@@ -201,7 +201,7 @@ def _extract(
             return str(error)
         except OSError as error:
             if error.errno in DISK_IS_FULL:
-                raise PrepareError(f"{out}: {error.strerror}; what is done is kept, start again with room") from error
+                raise PrepareError(f"{out}: {error.strerror}; finished videos are kept; run again") from error
             return f"{error.strerror or error} ({type(error).__name__})"
         return ""
 
@@ -216,10 +216,10 @@ def _extract(
 
 
 def extract_video(decoder: DecodeProcess, video: SourceVideo, out: Path, pictures: FrameOptions) -> None:
-    """Write a video's frames and move them into place in one step.
+    """Write a video's frames to a staging folder and move them into place.
 
     Raises:
-        BadVideoError: the video's fault.
+        BadVideoError: the video cannot be decoded.
         OSError: the frames cannot be written.
     """
     if reason := _path_fault(video):
@@ -232,7 +232,7 @@ def extract_video(decoder: DecodeProcess, video: SourceVideo, out: Path, picture
         (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
         final = out / FRAMES / video.folder
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():  # made of another file, or with other options
+        if final.exists():  # from another file or other options
             final.rename(partial.with_suffix(".old"))
         partial.rename(final)
     finally:
@@ -241,7 +241,7 @@ def extract_video(decoder: DecodeProcess, video: SourceVideo, out: Path, picture
 
 
 def frame_count(folder: Path, video: Path, pictures: FrameOptions) -> int | None:
-    """Number of frames that were made of this very video with these options; None where there are none."""
+    """Return the number of frames extracted from this video with these options, or None."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         expected = {**origin_of(video), **asdict(pictures)}
@@ -251,11 +251,11 @@ def frame_count(folder: Path, video: Path, pictures: FrameOptions) -> int | None
 
 
 def _path_fault(video: SourceVideo) -> str:
-    """Why a name cannot stand in a list of lines; empty where it can."""
+    """Return why a name cannot be in a list, or an empty string."""
     try:
         video.folder.encode(), str(video.path).encode()
     except UnicodeEncodeError:
-        return "the file name is no UTF-8"
+        return "the file name is not UTF-8"
     return "a line break in the file name" if set(video.folder + str(video.path)) & set("\r\n") else ""
 
 
@@ -287,8 +287,8 @@ def _write_lists(
 
 
 def _from(out: Path, video: Path) -> str:
-    """A video's path as seen from the data set, where lists start; never with a space in front."""
-    relative = os.path.relpath(video, os.path.realpath(out))  # `..` leads out of the folder a link points to
+    """Return a video's path relative to the data set, without a leading space."""
+    relative = os.path.relpath(video, os.path.realpath(out))  # `..` is relative to the target of a link
     return relative if not relative[:1].isspace() else f"./{relative}"
 
 
@@ -303,5 +303,5 @@ def _exclusive(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise PrepareError(f"{out}: another run is at work on it") from error
+            raise PrepareError(f"{out}: another run is in progress") from error
         yield

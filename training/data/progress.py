@@ -15,7 +15,7 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """Counts what is done and tells how much of it failed."""
+    """Counts finished items and failures."""
 
     def __init__(self, progress: Progress, *, label: str, total: int) -> None:
         self._progress = progress
@@ -23,14 +23,14 @@ class Bar:
         self._failed = 0
 
     def advance(self, *, is_failure: bool = False) -> None:
-        """One more is done."""
+        """Count one finished item."""
         self._failed += is_failure
         self._progress.update(self._task, advance=1, failed=f"{self._failed} failed" if self._failed else "")
 
 
 @contextmanager
 def progress_bar(label: str, *, total: int, is_shown: bool = True) -> Iterator[Bar]:
-    """A bar for as long as the context lasts."""
+    """Show a progress bar within the context."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

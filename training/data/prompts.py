@@ -1,4 +1,4 @@
-"""Phrases as token rows, each under a template that is drawn again at every step."""
+"""Token rows of phrases, with a template sampled for each phrase at each step."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,20 +15,20 @@ from training.distributed import rank_and_count
 
 
 def clip_tokenizer(text: TextContract) -> Tokenizer:
-    """CLIP's tokenizer from the merges open_clip ships."""
+    """Return CLIP's tokenizer, from the merges of open_clip."""
     from tokenizers import Tokenizer as TokenizerFile
 
-    package = find_spec("open_clip")  # found, not imported: that takes seconds, in each loading process again
+    package = find_spec("open_clip")  # not imported, because that takes seconds in each loading process
     assert package is not None and package.submodule_search_locations is not None, "the extra training installs it"
     merges = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     return Tokenizer(TokenizerFile.from_str(clip_tokenizer_json(merges)), text)
 
 
 def tokenizer_of(text: TextContract, file: Path | None, *, key: str) -> Tokenizer:
-    """The tokenizer of a file, or CLIP's own where none is named.
+    """Return the tokenizer of a file, or CLIP's by default.
 
     Raises:
-        ConfigError: the texts are not CLIP's and no file is named, or it cannot be read; the message begins with `key`.
+        ConfigError: the tower needs a file but none is given, or it cannot be read; the message begins with `key`.
     """
     if file is None:
         if text.tokenizer != "clip":
@@ -41,7 +41,7 @@ def tokenizer_of(text: TextContract, file: Path | None, *, key: str) -> Tokenize
 
 
 class TemplatedPhrases:
-    """Token rows of phrases under each of several templates; which template is drawn depends on seed and step alone."""
+    """Token rows of phrases for several templates; the sampled template depends only on seed and step."""
 
     def __init__(
         self, phrases: Sequence[str], templates: Sequence[str], *, text: TextContract, seed: int, tokenizer: str = ""
@@ -56,14 +56,14 @@ class TemplatedPhrases:
         )
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [K, L] of all phrases, each under a template of its own."""
+        """Return tokens [K, L] of all phrases, each with its sampled template."""
         num_phrases = self.rows.shape[1]
         return self.rows[self._drawn(step, num_phrases), torch.arange(num_phrases)]
 
     def of_samples(self, phrases: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the phrase of each sample of this process, each under a template of its own.
+        """Return tokens [b, L] of the phrase of each sample of this process, each with its sampled template.
 
-        Templates are drawn for the batch of all processes, so its samples get the same templates in whichever process.
+        Templates are sampled for the batch of all processes, so they do not depend on the number of processes.
         """
         rank, count = rank_and_count()
         drawn = self._drawn(step, len(phrases) * count)[rank::count]

@@ -1,4 +1,4 @@
-"""Shared memory that loading processes hand batches over in: checked before a run, not found missing in its middle."""
+"""Check before a run that shared memory suffices for the batches of loading processes."""
 
 import os
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 from training.config import ConfigError, DataConfig
 
 FOLDER = Path("/dev/shm")  # noqa: S108  # where torch puts shared tensors on Linux
-PREFETCH = 2  # batches that each worker holds ready
+PREFETCH = 2  # batches that each worker prefetches
 MIB = 1 << 20
 
 
 def bytes_of_clip(data: DataConfig) -> int:
-    """Bytes of a clip uint8 [T, 3, S, S]."""
+    """Return the bytes of a clip uint8 [T, 3, S, S]."""
     return data.num_frames * 3 * data.image_size**2
 
 
 def require_shared_memory(clip_bytes: int, *, batch_size: int, workers: int, folder: Path = FOLDER) -> None:
-    """Compare the room for shared tensors with what the workers will hold at once: their batches and the one in use.
+    """Require enough shared memory for the batches of all workers and the one in use.
 
     Raises:
-        ConfigError: there is too little; the message says how much is wanted and found.
+        ConfigError: there is too little; the message has the needed and the free size.
     """
     if not workers or not folder.is_dir():
         return
@@ -29,6 +29,6 @@ def require_shared_memory(clip_bytes: int, *, batch_size: int, workers: int, fol
     if wanted > free:
         raise ConfigError(
             f"data.workers: {workers} loading processes hold up to {wanted / MIB:.0f} MiB of clips in {folder}, where "
-            f"{free / MIB:.0f} MiB are free; enlarge it (docker run --shm-size), or take fewer workers, a smaller "
+            f"{free / MIB:.0f} MiB are free; enlarge it (docker run --shm-size), or use fewer workers, a smaller "
             "run.batch_size or data.workers=0"
         )

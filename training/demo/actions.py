@@ -1,7 +1,7 @@
-"""Everyday actions as functions of time: pose at progress `u` (0 to 1 of the video) and phase `c` (cycles done).
+"""Everyday actions as functions of time: pose at progress `u` (0 to 1 of the video) and phase `c` (in cycles).
 
-An action that travels says nothing of its direction: the scene moves the figure, and the pose is mirrored at random, so
-that no single picture tells where it is going.
+Poses of moving actions do not show the direction: the scene moves the figure, and the pose is mirrored at random, so a
+single picture does not reveal it.
 """
 
 import math
@@ -15,23 +15,23 @@ STOOL = (110, 80, 50)
 
 
 def swing(c: float) -> float:
-    """-1 to 1 and back in one cycle."""
+    """Return -1 to 1 and back in one cycle."""
     return math.sin(2 * math.pi * c)
 
 
 def rise(c: float) -> float:
-    """0 to 1 and back in one cycle."""
+    """Return 0 to 1 and back in one cycle."""
     return (1 - math.cos(2 * math.pi * c)) / 2
 
 
 def once(u: float) -> float:
-    """0 to 1, once, in the middle of the video."""
+    """Return 0 to 1, once, in the middle of the video."""
     x = min(1.0, max(0.0, (u - 0.12) / 0.72))
     return x * x * (3 - 2 * x)
 
 
 def waving_one_arm(u: float, c: float) -> Pose:
-    return Pose(right_arm=(128, 168 + 42 * swing(c)))  # upper arms stay clear of the head, or one hides behind it
+    return Pose(right_arm=(128, 168 + 42 * swing(c)))  # the head must not hide an upper arm
 
 
 def waving_both_arms(u: float, c: float) -> Pose:
@@ -239,34 +239,34 @@ TRAVELLING: dict[str, PoseAt] = {
 
 
 def _arms_from_side(e: float) -> Pose:
-    """Arms stretched out to the sides for 0, crossed before the chest for 1."""
+    """Return arms stretched out to the sides for 0, crossed before the chest for 1."""
     return Pose(left_arm=(-95 + 75 * e, -95 + 205 * e), right_arm=(95 - 75 * e, 95 - 205 * e))
 
 
 def _beckoning(e: float) -> Pose:
-    """The arm is stretched away from the body for 0, the hand at the head for 1."""
+    """Return the arm stretched away from the body for 0, the hand at the head for 1."""
     return Pose(right_arm=(95 - 35 * e, 85 + 115 * e))
 
 
 def _sawtooth(c: float) -> float:
-    """Rises through most of a cycle and falls back fast."""
+    """Rise during most of a cycle and fall back fast."""
     x = c % 1.0
     return x / 0.75 if x < 0.75 else (1 - x) / 0.25
 
 
 def _reversed(pose_at: PoseAt) -> PoseAt:
-    """The same action run backwards."""
+    """Return the action run backwards."""
     return lambda u, c: pose_at(1 - u, -c)
 
 
-# pairs that show the same pictures in the opposite order: what a mean over frames cannot tell apart
+# pairs with the same pictures in opposite order, which a mean over frames cannot distinguish
 _FIRST: dict[str, tuple[str, PoseAt]] = {
     "sitting down": ("standing up", sitting_down),
     "raising both arms": ("lowering both arms", raising_both_arms),
     "opening both arms": ("closing both arms", lambda u, c: _arms_from_side(1 - once(u))),
     "lifting a box": ("putting down a box", lifting_a_box),
     "falling down": ("getting up", falling_down),
-    "waving in": ("waving off", lambda u, c: _beckoning(_sawtooth(c / 2))),  # faster, few frames would not hold it
+    "waving in": ("waving off", lambda u, c: _beckoning(_sawtooth(c / 2))),  # faster motion would need more frames
 }
 PAIRS: tuple[tuple[str, str], ...] = tuple((first, second) for first, (second, _) in _FIRST.items())
 ORDERED: dict[str, PoseAt] = {

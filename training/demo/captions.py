@@ -1,5 +1,4 @@
-"""What a demo video shows, in words: action, direction of travel, colour of the clothes; and what training never
-shows."""
+"""Labels of demo videos: action, direction and colour of the clothes; and the held-out combinations."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -22,18 +21,18 @@ class Combination:
 
     @property
     def activity(self) -> str:
-        """Action with its direction: `walking to the left`."""
+        """Return action and direction: `walking to the left`."""
         return f"{self.action} to the {self.direction}" if self.direction else self.action
 
     @property
     def label(self) -> str:
-        """`a person in red walking to the left`."""
+        """Return `a person in red walking to the left`."""
         return f"a person in {self.colour} {self.activity}"
 
 
 @cache
 def combinations() -> tuple[Combination, ...]:
-    """Every combination, in the order of the demo vocabulary."""
+    """Return all combinations, in the order of the demo vocabulary."""
     moves = [(action, "") for action in IN_PLACE]
     moves += [(action, direction) for action in TRAVELLING for direction in DIRECTIONS]
     return tuple(Combination(action, direction, colour) for action, direction in moves for colour in COLOURS)
@@ -41,7 +40,7 @@ def combinations() -> tuple[Combination, ...]:
 
 @cache
 def held_out() -> frozenset[Combination]:
-    """Combinations training never shows: one colour of each activity, drawn by a hash of its name."""
+    """Return combinations excluded from training: one colour of each activity, chosen by a hash of its name."""
     chosen = set()
     for combination in combinations():
         number = int.from_bytes(hashlib.sha256(combination.activity.encode()).digest()[:4], "big")
@@ -52,7 +51,7 @@ def held_out() -> frozenset[Combination]:
 
 @cache
 def opposite(shown: Combination) -> Combination | None:
-    """The same pictures in the opposite order: the other direction, or the other action of its pair."""
+    """Return the combination with the same pictures in opposite order: other direction, or other action of the pair."""
     if shown.direction:
         return replace(shown, direction=next(name for name in DIRECTIONS if name != shown.direction))
     action = next((b if a == shown.action else a for a, b in PAIRS if shown.action in (a, b)), None)
@@ -61,5 +60,5 @@ def opposite(shown: Combination) -> Combination | None:
 
 @cache
 def seen() -> tuple[Combination, ...]:
-    """Combinations of training."""
+    """Return the combinations of training."""
     return tuple(combination for combination in combinations() if combination not in held_out())

@@ -1,4 +1,4 @@
-"""The demo model's card: what it knows, how it was made, what was measured."""
+"""The demo model's card: purpose, training and measurements."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ LAST_ROUND = " in its last round"
 
 
 def demo_card(history: Sequence[dict[str, Any]], *, seconds: float, clips: int, is_last_round: bool) -> str:
-    """The card, with the latest figures measured while training."""
+    """Return the card, with the latest metrics of the training run."""
     text = TEXT.format(
         num_actions=len({item.action for item in combinations()}),
         num_labels=len(combinations()),

@@ -1,4 +1,4 @@
-"""Clips rendered while training runs: no two steps see the same video."""
+"""Clips rendered during training; each video is used once."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from serve.video.preprocess import crop_frame
 from training.demo.captions import Combination, seen
 from training.demo.scenes import Scene, draw_scene, make_scene, random_for
 
-SIDES = (96, 168)  # shorter side of a rendered training picture, pixels
+SIDES = (96, 168)  # pixels: shorter side of rendered training pictures
 
-# actions that differ by a few pixels of arm; a travelling combination counts twice
+# sampling weights of actions that differ by few pixels
 SHARES = {
     "waving one arm": 1.5,
     "waving both arms": 1.5,
@@ -31,9 +31,9 @@ SHARES = {
 def render_clip(
     scene: Scene, num_frames: int, *, rule: PreprocessContract, jitter: float, quality: int | None
 ) -> UInt8Array:
-    """Clip [T, 3, S, S] of a scene at its segment centres; `jitter` moves them all by up to that share of a segment.
+    """Render a clip [T, 3, S, S] of a scene at segment centres, all shifted by up to `jitter` of a segment.
 
-    `quality` compresses each picture as JPEG does, which stands in for a video codec's losses.
+    `quality` applies JPEG compression to each picture, to simulate the losses of a video codec.
     """
     clip = []
     for i in range(num_frames):
@@ -48,10 +48,10 @@ def render_clip(
 class RenderedClips(IterableDataset[tuple[Tensor, int]]):
     """Endless (clip uint8 [T, 3, S, S], index into `shown`, by default `seen()`).
 
-    What is hard to see comes more often (`SHARES`).
+    Difficult combinations are sampled more often (`SHARES`).
 
     Clip i has the seed `first_seed` + i, for any number of workers: worker w of n renders the batches w, w + n, ...
-    of `batch_size` clips. So a resumed run goes on where it stopped.
+    of `batch_size` clips. So a run can be resumed.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
             yield from (self.clip(seed) for seed in range(first, first + self._batch_size))
 
     def clip(self, seed: int) -> tuple[Tensor, int]:
-        """The clip of a seed and its combination's index."""
-        random = random_for("train", -seed - 1)  # apart from the scene's own stream
+        """Return the clip of a seed and the index of its combination."""
+        random = random_for("train", -seed - 1)  # independent of the scene's generator
         index = int(random.choice(len(self._combinations), p=self._weights))
         scene = make_scene(self._combinations[index], "train", seed, short_side=int(random.integers(*SIDES)))
         quality = int(random.integers(30, 95)) if random.random() < 0.5 else None
@@ -92,5 +92,5 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
         ), index
 
     def label(self, index: int) -> Combination:
-        """The combination of an index."""
+        """Return the combination of an index."""
         return self._combinations[index]

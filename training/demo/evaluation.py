@@ -1,4 +1,4 @@
-"""The demo model's proof, through a server, on encoded MP4 files of seeds, textures and bodies training never used.
+"""Evaluate the demo model through a server, on MP4 files of seeds, textures and bodies unused in training.
 
 python -m training demo-proof --server http://127.0.0.1:8080 --per-group 200
 """
@@ -17,12 +17,12 @@ from training.demo.captions import Combination, combinations, held_out, opposite
 from training.demo.videos import render_video, shuffled, write_video
 from training.evaluation.score_intervals import share_interval
 
-SIZES = (160, 240, 320)  # shorter side of the files, pixels
+SIZES = (160, 240, 320)  # pixels: shorter side of the files
 PARTS = 8  # pieces of a shuffled video
 
 
 class ServerLogits:
-    """Asks a running server for the logit of every label of the demo vocabulary."""
+    """Requests the logits of all labels of the demo vocabulary from a running server."""
 
     def __init__(self, address: str) -> None:
         self._url = f"{address}/v1/classify"
@@ -30,10 +30,10 @@ class ServerLogits:
         self._folder = tempfile.TemporaryDirectory()
 
     def logits(self, frames: Sequence[Any], *, fps: int) -> np.ndarray:
-        """Logits [K] of a video, in the order of `combinations()`.
+        """Return logits [K] of a video, in the order of `combinations()`.
 
         Raises:
-            ActserveError: the server does not answer, or with a problem.
+            ActserveError: there is no answer, or the answer is a problem.
         """
         path = Path(self._folder.name) / "clip.mp4"
         write_video(path, frames, fps=fps)
@@ -45,12 +45,12 @@ class ServerLogits:
         return np.array([found[label] for label in self._labels])
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Remove the temporary folder."""
         self._folder.cleanup()
 
 
 def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
-    """Measure, print a table by activity and one JSON line; returns the figures."""
+    """Evaluate, print a table by activity and a JSON line; return the figures."""
     server = ServerLogits(address)
     try:
         figures, by_activity = measure(server, per_group=per_group, seed=seed)
@@ -65,12 +65,12 @@ def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
 
 
 def measure(server: ServerLogits, *, per_group: int, seed: int) -> tuple[dict[str, Any], dict[str, list[bool]]]:
-    """(figures, activity -> hits). Every figure is a share of videos.
+    """Return (figures, activity -> hits); each figure is a share of videos.
 
     seen, held_out: top-1 over the whole vocabulary. action: among labels that differ only in the action, over both
-    groups. order: between labels of the same pictures in opposite order, that is direction (left and right) and pair
-    (sitting down and standing up), each also with the video's pieces shuffled. permuted: top-1 when the label texts
-    are exchanged among each other.
+    groups. order: between labels with the same pictures in opposite order, by direction (left and right) and by pair
+    (sitting down and standing up), each also with the pieces of the video shuffled. permuted: top-1 with permuted label
+    texts.
     """
     order = {item: k for k, item in enumerate(combinations())}
     exchanged = np.random.default_rng(0).permutation(len(order))
@@ -106,12 +106,12 @@ def measure(server: ServerLogits, *, per_group: int, seed: int) -> tuple[dict[st
 
 
 def drawn(group: Sequence[Combination], count: int, *, seed: int) -> list[Combination]:
-    """`count` combinations of a group, drawn without replacement; where there are more videos, every one again."""
+    """Sample `count` combinations of a group without replacement, repeatedly if the group is smaller."""
     random = np.random.default_rng(seed)
     rounds = [random.permutation(len(group)) for _ in range(-(-count // len(group)))]
     return [group[index] for index in np.concatenate(rounds)[:count].tolist()]
 
 
 def _other_actions(shown: Combination) -> list[Combination]:
-    """Labels that differ from `shown` only in the action, itself included."""
+    """Return labels that differ from `shown` at most in the action."""
     return [item for item in combinations() if (item.colour, item.direction) == (shown.colour, shown.direction)]

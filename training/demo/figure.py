@@ -1,4 +1,4 @@
-"""An articulated figure in the plane: a pose in angles, joints by the lengths of a body, limbs drawn with thickness.
+"""An articulated 2D figure: joints from the angles of a pose and the lengths of a body, and their drawing.
 
 Units: lengths in body heights, angles in degrees from straight down, positive to the right of the picture.
 """
@@ -15,7 +15,7 @@ from serve.arrays import UInt8Array
 
 Point = tuple[float, float]
 Limb = tuple[float, float]  # angle of the upper part, angle of the lower part
-SUBPIXEL_BITS = 4  # OpenCV draws at sixteenths of a pixel
+SUBPIXEL_BITS = 4  # OpenCV draws with a resolution of 1/16 pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneObject:
-    """Something beside the body: a ball, a box, a cup, a stool; positions relative to the feet's middle."""
+    """An object (ball, box, cup, stool); its position is relative to the middle of the feet."""
 
     kind: str  # ball or box
     centre: Point  # body heights, y upwards from the ground
@@ -48,7 +48,7 @@ class SceneObject:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Angles of limbs, lean of the torso, tip of the whole figure about its feet, height above the ground."""
+    """Angles of limbs and torso, rotation of the figure about its feet, and height above the ground."""
 
     left_arm: Limb = (-12, -8)
     right_arm: Limb = (12, 8)
@@ -58,12 +58,12 @@ class Pose:
     tip: float = 0.0
     jump: float = 0.0
     shift: float = 0.0  # to the right
-    held: str = ""  # thing in the right hand (cup) or between both hands (box)
+    held: str = ""  # object in the right hand (cup) or between both hands (box)
     things: tuple[SceneObject, ...] = field(default_factory=tuple)
 
 
 def mirrored(pose: Pose) -> Pose:
-    """Left and right exchanged."""
+    """Exchange left and right."""
 
     def turn(limb: Limb) -> Limb:
         return (-limb[0], -limb[1])
@@ -80,7 +80,7 @@ def mirrored(pose: Pose) -> Pose:
 
 
 def joints(pose: Pose, body: Body) -> dict[str, Point]:
-    """Joint name -> (x, y) in body heights, y upwards, the ground at 0 and the feet around x = 0."""
+    """Return joint name -> (x, y) in body heights, with y up, the ground at y = 0 and the feet around x = 0."""
     legs = {"left": pose.left_leg, "right": pose.right_leg}
     reach = max(
         body.thigh * math.cos(math.radians(upper)) + body.shin * math.cos(math.radians(lower))
@@ -107,8 +107,7 @@ def joints(pose: Pose, body: Body) -> dict[str, Point]:
 
 
 def draw_figure(picture: UInt8Array, pose: Pose, body: Body, *, origin: Point, height: float) -> None:
-    """Draw into `picture` (changed in place); `origin` is the ground under the figure and `height` the body, in
-    pixels."""
+    """Draw into `picture`, in place; `origin` is the ground point and `height` the body height, in pixels."""
 
     def place(point: Point) -> tuple[int, int]:
         scale = 1 << SUBPIXEL_BITS

@@ -1,4 +1,4 @@
-"""The phrases a demo clip is trained against: whole labels, activities alone, colours alone."""
+"""Phrases for training on demo clips: whole labels, activities, colours."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ DEMO_TEXT = TextContract(tokenizer="clip", context_length=CONTEXT_LENGTH, dynami
 
 
 class PhraseBank:
-    """Token rows of all phrases; `tasks` says among which rows a clip's combination is classified."""
+    """Token rows of all phrases; `tasks` defines the rows among which a clip is classified."""
 
     def __init__(self, *, seed: int, shown: Sequence[Combination] | None = None) -> None:
         shown = shown or seen()
@@ -36,9 +36,9 @@ class PhraseBank:
         }
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [R, L] of all phrases, each under a template drawn by the step."""
+        """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
         return self._phrases.tokens(step)
 
     def of_samples(self, indices: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        """Return tokens [b, L] of the label of each clip, each with a sampled template."""
         return self._phrases.of_samples(indices, step)

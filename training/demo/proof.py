@@ -1,6 +1,6 @@
-"""Does the demo model recognise what training never showed? Top-1 on clips of the test world, rendered in process.
+"""Evaluate the demo model during training: top-1 on clips of the test world, rendered in process.
 
-The proof that counts goes through a server on encoded files (`training/demo/evaluation.py`); this one watches training.
+The final evaluation goes through a server on encoded files (`training/demo/evaluation.py`).
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from training.demo.phrases import DEMO_TEXT
 from training.demo.scenes import make_scene
 from training.models.base import VideoTextModel
 
-FIRST_SEED = 5_000_000  # of the test world; the server's proof uses others
+FIRST_SEED = 5_000_000  # of the test world; the final evaluation uses others
 
 
 @torch.no_grad()
 def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_group: int) -> dict[str, float]:
-    """Top-1 over the whole vocabulary (seen, held out), between opposite orders only, and with shuffled frames."""
+    """Return top-1 over the whole vocabulary (seen, held out), between opposite orders, and with shuffled frames."""
     model.eval()
     labels = [item.label for item in combinations()]
     rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(labels), pad_id=0)
@@ -70,7 +70,7 @@ def _scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text
 
 
 def _in_order(scores: np.ndarray, chosen: Sequence[Combination]) -> float:
-    """Share of clips whose own label beats the one of the same pictures in the opposite order, where there is one."""
+    """Return the share of clips whose label has a higher score than that of the opposite order, if there is one."""
     place = {item: k for k, item in enumerate(combinations())}
     pairs = [(n, item, opposite(item)) for n, item in enumerate(chosen)]
     return float(np.mean([scores[n, place[item]] > scores[n, place[other]] for n, item, other in pairs if other]))

@@ -1,7 +1,7 @@
-"""A scene around the figure: textured ground, distractors, a moving camera; and its pictures at any time.
+"""Scenes with a figure: textured background, distractors and a moving camera, rendered at any time.
 
-Everything is drawn from a seed. Seeds, textures and bodies of the `test` world are never those of `train`: the world's
-name goes into the random generator, and each world has textures of its own.
+A scene depends only on its seed. The `test` world has other seeds, textures and bodies than `train`: the name of the
+world is part of the seed, and each world has its own textures.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from training.demo.figure import Body, draw_figure, mirrored
 
 World = Literal["train", "test"]
 Random = np.random.Generator
-HUES = {"red": 0, "yellow": 27, "green": 62, "blue": 112, "purple": 143}  # OpenCV's, of 180
+HUES = {"red": 0, "yellow": 27, "green": 62, "blue": 112, "purple": 143}  # in OpenCV's range of 180
 SKINS = ((255, 219, 190), (224, 172, 125), (198, 134, 90), (141, 85, 50), (90, 56, 40))
 STYLES = ("blobs", "gradient", "checks", "stripes", "dots")
 TEXTURES: dict[World, tuple[str, ...]] = {"train": STYLES[:3], "test": STYLES[3:]}
@@ -27,7 +27,7 @@ TEXTURES: dict[World, tuple[str, ...]] = {"train": STYLES[:3], "test": STYLES[3:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One video before it is drawn; lengths in shorter sides of the picture."""
+    """Parameters of one video; lengths are relative to the shorter side of the picture."""
 
     combination: Combination
     height: int  # pixels
@@ -35,7 +35,7 @@ class Scene:
     duration_seconds: float
     body: Body
     size: float  # of the body
-    travel: float  # total way to the right, negative to the left
+    travel: float  # total movement to the right; negative: to the left
     start: tuple[float, float]  # of the feet, from the picture's middle
     cycles: float  # of the action in the whole video
     phase: float
@@ -47,13 +47,13 @@ class Scene:
 
 
 def random_for(world: World, seed: int) -> Random:
-    """The generator of a world's seed; no two worlds share a stream."""
+    """Return the random generator of a seed in a world; worlds are independent."""
     digest = hashlib.sha256(f"{world}:{seed}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def make_scene(combination: Combination, world: World, seed: int, *, short_side: int) -> Scene:
-    """A random scene of a combination; the shorter side has `short_side` pixels."""
+    """Create a random scene of a combination; the shorter side has `short_side` pixels."""
     random = random_for(world, seed)
     aspect = random.choice([1.0, 4 / 3, 3 / 2, 16 / 9])
     height, width = short_side, 2 * round(short_side * aspect / 2)
@@ -86,7 +86,7 @@ def make_scene(combination: Combination, world: World, seed: int, *, short_side:
 
 
 def draw_scene(scene: Scene, progress: float) -> UInt8Array:
-    """The picture [H, W, 3] at `progress` (0 to 1) of the video."""
+    """Draw the picture [H, W, 3] at `progress` (0 to 1) of the video."""
     short = min(scene.height, scene.width)
     across, down = (scene.pan[i] * np.sin(scene.pan[i + 1] + 2.5 * progress) * short for i in (0, 2))
     zoom = 1 + scene.zoom[0] * np.sin(scene.zoom[1] + 2.5 * progress)
@@ -108,7 +108,7 @@ def draw_scene(scene: Scene, progress: float) -> UInt8Array:
 
 
 def make_body(colour: str, random: Random) -> Body:
-    """Random proportions; clothes of the colour, in a random shade."""
+    """Create a body of random proportions, with clothes in a random shade of the colour."""
     plain = Body()
     lengths = {
         name: getattr(plain, name) * random.uniform(0.86, 1.14)
@@ -124,7 +124,7 @@ def make_body(colour: str, random: Random) -> Body:
 
 
 def shade(colour: str, random: Random) -> tuple[int, int, int]:
-    """An RGB shade of a named colour."""
+    """Return a random RGB shade of a named colour."""
     if colour == "white":
         level = int(random.integers(232, 256))
         return (level, level, level)
@@ -135,7 +135,7 @@ def shade(colour: str, random: Random) -> tuple[int, int, int]:
 
 
 def make_ground(height: int, width: int, world: World, random: Random) -> UInt8Array:
-    """A textured background with a few distractors, in muted colours."""
+    """Create a textured background with a few distractors, in muted colours."""
     textures = TEXTURES[world]
     ground = GROUNDS[textures[int(random.integers(len(textures)))]](height, width, random)
     for _ in range(int(random.integers(0, 5))):
@@ -150,7 +150,7 @@ def make_ground(height: int, width: int, world: World, random: Random) -> UInt8A
 
 
 def muted(random: Random) -> tuple[int, int, int]:
-    """A colour of low saturation, which no clothes have."""
+    """Return a colour of low saturation, unlike any clothes."""
     base, spread = random.uniform(50, 205), random.uniform(-28, 28, 3)
     red, green, blue = np.clip(base + spread, 0, 255).astype(int).tolist()
     return (red, green, blue)

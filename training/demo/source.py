@@ -1,4 +1,4 @@
-"""The demo world as a source of the trainer: clips rendered as it goes, no step sees the same one twice."""
+"""The demo world as a source of the trainer; clips are rendered during training and used once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -35,24 +35,24 @@ class DemoSource:
 
     def __init__(self, config: TrainConfig) -> None:
         if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name) != getattr(DataConfig(), name)]:
-            raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and takes no such key")
+            raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and does not support these keys")
         self._config = config
         if rank_and_count()[1] > 1:
-            raise ConfigError("data.source: the demo world is rendered by one process; write it to files for several")
+            raise ConfigError("data.source: the demo world needs a single process; for several, render it to files")
         self._bank = PhraseBank(seed=config.run.seed)
         self.labels = tuple(item.label for item in combinations())
         self.tasks = self._bank.tasks
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [R, L] of all phrases, each under a template drawn by the step."""
+        """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
         return self._bank.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        """Return tokens [b, L] of the label of each clip, each with a sampled template."""
         return self._bank.of_samples(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(clips uint8 [B, T, 3, S, S], indices [B]) without end."""
+        """Yield (clips uint8 [B, T, 3, S, S], indices [B]) endlessly."""
         config = self._config
         clips = RenderedClips(
             num_frames=config.data.num_frames,
@@ -71,9 +71,9 @@ class DemoSource:
         )
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Top-1 on clips of the test world."""
+        """Return top-1 on clips of the test world."""
         return EvaluationReport(figures=dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96)))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
-        """What the model knows, for people."""
+        """Return the model card."""
         return demo_card(history, seconds=seconds, clips=clips, is_last_round=bool(self._config.model.start))

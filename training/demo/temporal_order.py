@@ -1,7 +1,7 @@
-"""The order world: pairs of actions that show the same pictures in the opposite order, to tell temporal models apart.
+"""Pairs of actions with the same pictures in opposite order, to compare temporal models.
 
-Clips are rendered once for all runs that share size and length, and kept in a file: what differs between two runs is
-the model alone. Combinations of action and colour that training never shows are measured too.
+Clips are rendered once for all runs of equal size and length and cached in a file, so that runs differ only in the
+model. Held-out combinations of action and colour are evaluated too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,13 +38,13 @@ TEST_SEED = 8_000_000
 
 @cache
 def ordered_combinations() -> tuple[Combination, ...]:
-    """Every combination: the actions of the pairs in every colour."""
+    """Return all combinations: the actions of the pairs in each colour."""
     return tuple(Combination(action, "", colour) for pair in PAIRS for action in pair for colour in COLOURS)
 
 
 @cache
 def held_out_combinations() -> frozenset[Combination]:
-    """Those training never shows: of each pair one colour, another for each."""
+    """Return the combinations excluded from training: one colour per pair."""
     return frozenset(
         Combination(action, "", COLOURS[number % len(COLOURS)]) for number, pair in enumerate(PAIRS) for action in pair
     )
@@ -58,7 +58,7 @@ class TemporalOrderSource:
 
     def __init__(self, config: TrainConfig) -> None:
         if rank_and_count()[1] > 1:
-            raise ConfigError("data.source: the order world is rendered by one process")
+            raise ConfigError("data.source: this source needs a single process")
         self._config = config
         num_clips = NUM_PICTURES // config.data.num_frames
         self.num_entries: int | None = num_clips
@@ -73,15 +73,15 @@ class TemporalOrderSource:
         self._test, self._truth = _kept(folder / f"{name}-test.npz", lambda: _render_test(config, rule))
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [R, L] of all phrases, each under a template drawn by the step."""
+        """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
         return self._bank.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the label of each clip, each under a template drawn for it."""
+        """Return tokens [b, L] of the label of each clip, each with a sampled template."""
         return self._bank.of_samples(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(clips uint8 [B, T, 3, S, S], indices [B]) without end; half of them mirrored, which changes no label."""
+        """Yield (clips uint8 [B, T, 3, S, S], indices [B]) endlessly; half are mirrored, which keeps the label."""
         size, seed = self._config.run.batch_size, self._config.run.seed
         order = iter(Epochs(len(self._clips), seed=seed, first=first_step * size))
         while True:
@@ -93,7 +93,7 @@ class TemporalOrderSource:
 
     @torch.no_grad()
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Top-1 over all labels, and how often a label beats the one of the opposite order."""
+        """Return top-1 over all labels, and the share of clips whose label scores above that of the opposite order."""
         model.eval()
         rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(self.labels), pad_id=0)
         device = next(model.parameters()).device
@@ -106,7 +106,7 @@ class TemporalOrderSource:
         return EvaluationReport(figures=_figures(scores, self._truth))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
-        """What the model knows, for people."""
+        """Return the model card."""
         measured = f" Measured: {history[-1]}." if history else ""
         return f"Rendered pairs of actions in opposite order, {clips:,} clips, {seconds / 60:.0f} minutes.{measured}\n"
 
@@ -117,7 +117,7 @@ class TemporalOrderSource:
 
 
 def _render_test(config: TrainConfig, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
-    """Clips of the test world [N, T, 3, S, S] and their combinations [N]: first seen, then held out."""
+    """Render clips of the test world [N, T, 3, S, S] and their combinations [N]: first seen, then held out."""
     held = sorted(held_out_combinations())
     seen_ones = [item for item in ordered_combinations() if item not in held_out_combinations()]
     shown = [group[i % len(group)] for group in (seen_ones, held) for i in range(PER_GROUP)]
@@ -151,7 +151,7 @@ def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
 
 
 def _kept(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:
-    """Arrays of a file, or rendered and kept there."""
+    """Load arrays from a file, or render them and cache them there."""
     if path.is_file():
         with np.load(path) as found:
             return found["clips"], found["indices"]

@@ -1,4 +1,4 @@
-"""Demo videos as files: H.264 in MP4, with an index that says what each shows."""
+"""Write demo videos as files: H.264 in MP4, with an index of labels."""
 
 import csv
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ FRAME_RATES = (12, 15, 24, 25, 30)
 
 @dataclass(frozen=True, kw_only=True)
 class DemoVideo:
-    """A rendered video and what it shows."""
+    """A rendered video and its combination."""
 
     combination: Combination
     frames: list[UInt8Array]  # [N] of [H, W, 3]
@@ -36,7 +36,7 @@ class DemoVideo:
 
 
 def render_video(combination: Combination, world: World, seed: int, *, size: int) -> DemoVideo:
-    """All frames of a scene; `size` is the shorter side in pixels."""
+    """Render all frames of a scene; `size` is the shorter side in pixels."""
     scene = make_scene(combination, world, seed, short_side=size + size % 2)
     fps = int(random_for(world, -seed - 1).choice(FRAME_RATES))
     num_frames = max(8, round(scene.duration_seconds * fps))
@@ -45,7 +45,7 @@ def render_video(combination: Combination, world: World, seed: int, *, size: int
 
 
 def shuffled(frames: Sequence[UInt8Array], *, parts: int, seed: int) -> list[UInt8Array]:
-    """The same frames with `parts` equal pieces of the video in random order."""
+    """Shuffle `parts` equal pieces of a video."""
     order = np.random.default_rng(seed).permutation(parts)
     edges = np.linspace(0, len(frames), parts + 1).astype(int)
     return [frame for piece in order for frame in frames[edges[piece] : edges[piece + 1]]]
@@ -65,12 +65,12 @@ def write_video(path: Path, frames: Sequence[UInt8Array], *, fps: int, crf: int 
 
 
 def write_videos(folder: Path, *, count: int, split: str, seed: int, size: int, words: str = "label") -> Path:
-    """Write `count` videos of a split, combinations in turn, and `index.csv`; returns the index's path.
+    """Write `count` videos of a split, cycling through combinations, and `index.csv`; return its path.
 
-    `words` says what the column `label` holds: the whole label, or the activity without the colour.
+    `words` selects the content of the column `label`: the whole label, or the activity without the colour.
 
     Raises:
-        ConfigError: there is no such split, or no such words.
+        ConfigError: `split` or `words` is unknown.
     """
     for name, value, known in (("--split", split, tuple(SPLITS)), ("--words", words, WORDS)):
         if value not in known:

@@ -1,7 +1,7 @@
-"""What was found for each video, collected by one process or by several, and the figures of it all.
+"""Accumulate results of videos over one or several processes, and compute the metrics.
 
-Each rank of a run adds its videos to a tally of its own; tallies are small, can be pickled, and are merged by the
-places of the videos in the list. Figures come of all rows in that order, so the number of ranks changes no digit.
+Each rank has its own accumulator. Accumulators are small, can be pickled, and are merged by the index of videos in the
+list. Metrics are computed in that order, so the number of ranks does not change them.
 """
 
 from collections.abc import Sequence
@@ -25,22 +25,22 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.score_intervals import Interval, class_share_interval, share_interval
 
-TOP = 5  # labels kept of each video, and the larger k of the top-k figures
+TOP = 5  # labels stored per video, and the larger k of the top-k metrics
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredVideo:
-    """One video that was read, and what the model made of it."""
+    """The prediction of the model for one video."""
 
-    index: int  # place in the list
+    index: int  # index in the list
     path: str
     label: int
-    rank: int  # of the label, 0 the best
+    rank: int  # of the label; 0 is the best
     label_probability: float
     top: tuple[int, ...]  # the best classes, best first
     top_probabilities: tuple[float, ...]
-    margin: float  # probability of the label less the best of the others; below 0 where another is better
-    scores: Float32Array | None = field(default=None, compare=False)  # of every class [K], where they are kept
+    margin: float  # probability of the label minus the best other one; negative for a miss
+    scores: Float32Array | None = field(default=None, compare=False)  # of every class [K], if stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,30 +49,30 @@ class UnreadableVideo:
 
     index: int
     path: str
-    label: int  # -1 where not even that is known
+    label: int  # -1 if unknown
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
-    """One class."""
+    """Metrics of one class."""
 
     number: int
     count: int  # readable videos
     unreadable: int
     top1: float | None  # None without readable videos
-    confused_with: int | None  # the class its misses were most often taken for
+    confused_with: int | None  # most frequent wrong prediction
     confused_count: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationMetrics:
-    """Over the readable videos, but for `top1_all`, where an unreadable one is a miss."""
+    """Metrics over the readable videos; in `top1_all` unreadable ones are misses."""
 
     num_videos: int  # in the list
     num_readable: int
     num_unreadable: int
-    num_independent: int  # groups of readable videos that do not depend on each other
+    num_independent: int  # number of independent groups of readable videos
     top1: float
     top5: float  # among the `top5_k` best
     top5_k: int  # 5, or K where there are fewer classes
@@ -80,20 +80,20 @@ class EvaluationMetrics:
     mean_class_accuracy: float  # over the classes that have readable videos
     num_classes_seen: int
     calibration_error: float
-    negative_log_likelihood: float | None  # None under sigmoid, where probabilities of classes do not compete
+    negative_log_likelihood: float | None  # None for sigmoid, where probabilities do not sum to one
     bins: tuple[Bin, ...]
     classes: tuple[ClassMetrics, ...]
 
 
 def score_video(scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False) -> ScoredVideo:
-    """The row of a video from its scores, ordered as serving orders them.
+    """Return the result of a video from its scores, in the order of serving.
 
     Raises:
-        ValueError: the scores are no probabilities.
+        ValueError: there are only logits.
         EvaluationError: they are not finite.
     """
     if scores.scores is None:
-        raise ValueError("logits alone make no row: an activation is needed")
+        raise ValueError("an activation is needed, found only logits")
     if not np.isfinite(scores.scores).all():
         raise EvaluationError(f"{path or f'video {index}'}: the model's scores are not finite, so nothing is measured")
     order, probabilities = top_k(scores, len(scores.scores)), scores.scores
@@ -114,7 +114,7 @@ def score_video(scores: Scores, *, index: int, path: str, label: int, keep_score
 
 
 class MetricAccumulator:
-    """Rows of videos, each at most once."""
+    """Collects results of videos, each at most once."""
 
     def __init__(self, num_classes: int, *, is_distribution: bool = True) -> None:
         self.num_classes = num_classes
@@ -123,44 +123,44 @@ class MetricAccumulator:
         self._unreadable: dict[int, UnreadableVideo] = {}
 
     def add(self, row: ScoredVideo | UnreadableVideo) -> None:
-        """Note one video.
+        """Add one video.
 
         Raises:
-            ValueError: it was counted before, or its label is no class.
+            ValueError: it was added before, or its label is out of range.
         """
         if row.index in self._rows or row.index in self._unreadable:
             raise ValueError(f"video {row.index} ({row.path}) is counted twice")
         if not (-1 if isinstance(row, UnreadableVideo) else 0) <= row.label < self.num_classes:
-            raise ValueError(f"{row.path}: label {row.label} lies outside the {self.num_classes} classes")
+            raise ValueError(f"{row.path}: label {row.label} is outside the {self.num_classes} classes")
         if isinstance(row, UnreadableVideo):
             self._unreadable[row.index] = row
         else:
             self._rows[row.index] = row
 
     def merge(self, other: "MetricAccumulator") -> None:
-        """Take over the rows of another tally of the same list.
+        """Add the results of another accumulator of the same list.
 
         Raises:
-            ValueError: a video is in both, or the other's classes are not these.
+            ValueError: a video is in both, or the classes differ.
         """
         if (other.num_classes, other.is_distribution) != (self.num_classes, self.is_distribution):
-            raise ValueError(f"tallies of {self.num_classes} and {other.num_classes} classes do not go together")
+            raise ValueError(f"cannot merge results of {self.num_classes} and {other.num_classes} classes")
         rows: tuple[ScoredVideo | UnreadableVideo, ...] = (*other.rows, *other.unreadable)
         for row in rows:
             self.add(row)
 
     @property
     def rows(self) -> tuple[ScoredVideo, ...]:
-        """Readable videos in the order of the list."""
+        """Return the readable videos in the order of the list."""
         return tuple(row for _, row in sorted(self._rows.items()))
 
     @property
     def unreadable(self) -> tuple[UnreadableVideo, ...]:
-        """The others in the order of the list."""
+        """Return the unreadable videos in the order of the list."""
         return tuple(row for _, row in sorted(self._unreadable.items()))
 
     def figures(self) -> EvaluationMetrics:
-        """All figures.
+        """Compute all metrics.
 
         Raises:
             EvaluationError: no video could be read.
@@ -187,10 +187,11 @@ class MetricAccumulator:
         )
 
     def intervals(self) -> dict[str, Interval]:
-        """95 % intervals by field of `EvaluationMetrics`: score intervals of shares, bootstrap of the log-likelihood.
+        """Return 95 % intervals by field of `EvaluationMetrics`: score intervals of shares, bootstrap of the
+        log-likelihood.
 
-        Videos that depend on each other, by their names, count as one group. The calibration error has no interval: it
-        is a sum of distances, which drawing again makes larger, not just uncertain.
+        Videos that depend on each other, by their names, form one group. The calibration error has no interval, because
+        resampling is biased: it increases a sum of absolute values.
 
         Raises:
             EvaluationError: no video could be read.
@@ -210,16 +211,16 @@ class MetricAccumulator:
         return found
 
     def confusion(self) -> Int64Array:
-        """How many readable videos of class i were taken for class j [K, K]."""
+        """Return the number of readable videos of class i predicted as class j [K, K]."""
         return confusion(_labels(self.rows), _predictions(self.rows), self.num_classes)
 
     def ranks(self) -> Int64Array:
-        """Rank of each readable video's label, in the order of the list."""
+        """Return the rank of each readable video's label, in the order of the list."""
         return _ranks(self.rows)
 
     @property
     def top5_k(self) -> int:
-        """5, or K where there are fewer classes."""
+        """min(5, K)."""
         return min(TOP, self.num_classes)
 
     def _readable_rows(self) -> tuple[ScoredVideo, ...]:
@@ -253,10 +254,10 @@ class MetricAccumulator:
 
 
 def merge_ranks(accumulators: Sequence[MetricAccumulator]) -> list[MetricAccumulator]:
-    """The tallies of every process as one: every process has them all.
+    """Merge the accumulators of all processes, on every process.
 
     Raises:
-        ValueError: a video was counted by two.
+        ValueError: a video is in two of them.
     """
     together = all_gather_objects(list(accumulators))
     found = together[: len(accumulators)]
@@ -282,5 +283,5 @@ def _confidences(rows: Sequence[ScoredVideo]) -> Float64Array:
 
 
 def _groups(rows: Sequence[ScoredVideo | UnreadableVideo]) -> Int64Array:
-    """Which videos depend on each other, by the naming conventions of data sets [N]."""
+    """Return the group of each video [N], by the naming conventions of data sets."""
     return independent_groups(names=[row.path for row in rows])

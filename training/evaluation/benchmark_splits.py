@@ -1,4 +1,4 @@
-"""Splits of a benchmark: several lists, or random choices of the classes of a list, each with figures of its own."""
+"""Evaluate splits of a benchmark: several lists, or random subsets of the classes of a list."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from training.models.base import VideoTextModel
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot:
-    """What is asked of the classes."""
+    """Options of zero-shot evaluation."""
 
-    train_classes: Path | None = None  # names that must not be among them
+    train_classes: Path | None = None  # class list of training, which must be disjoint
     is_overlap_allowed: bool = False
-    num_draws: int = 0  # random choices of classes; 0: all of them at once
+    num_draws: int = 0  # number of random class subsets; 0: all classes
     classes_per_draw: int = 0
     seed: int = 0
 
@@ -35,13 +35,13 @@ def evaluate_splits(
     loader_options: LoaderOptions,
     zero_shot: ZeroShot,
 ) -> tuple[SplitResult, ...]:
-    """Results of every list; everything that can be refused is refused before the first video.
+    """Evaluate all lists; invalid input is refused before the first video.
 
-    Of several processes each looks at its own videos, and all come to the same results.
+    Several processes share the videos, and all have the same results.
 
     Raises:
-        EvaluationError: classes were trained on, there are too few of them, or no video of a split can be read.
-        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+        EvaluationError: classes overlap with training, there are too few, or no video of a split can be read.
+        InvalidVocabulary: a class name is invalid, too long or a duplicate.
     """
     plans = [(listed, _disjointness(listed, zero_shot), _subsets(listed, zero_shot)) for listed in lists]
     results = []

@@ -1,4 +1,4 @@
-"""The checkpoint under evaluation: read whatever its kind, and identified by its content."""
+"""Read the checkpoint to evaluate, of any format, and identify it by its content."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,11 +15,11 @@ from training.evaluation.results import CheckpointIdentity
 def read_evaluated(
     path: Path, *, num_frames: int | None = None, activation: str | None = None, tokenizer: Path | None = None
 ) -> tuple[Checkpoint, CheckpointIdentity]:
-    """A checkpoint of any readable kind; `num_frames` is T and `activation` that of CLIP's towers, where a foreign file
-    does not say them, `tokenizer` the file of a model whose tokenizer is not CLIP's.
+    """Read a checkpoint of any format. `num_frames` (T) and `activation` (of CLIP's towers) are for foreign files that
+    do not contain them, `tokenizer` is for models whose tokenizer is not CLIP's.
 
     Raises:
-        CheckpointError, ModelConfigError: it cannot be read, or its weights do not make a model.
+        CheckpointError, ModelConfigError: it cannot be read, or its weights do not fit a model.
     """
     given = {"num_frames": num_frames, "activation": activation}
     checkpoint = read_checkpoint(path, overrides={name: item for name, item in given.items() if item is not None})
@@ -40,7 +40,7 @@ def read_evaluated(
 
 
 def _few_shot(config: Mapping[str, Any]) -> dict[str, int]:
-    """K and seed of the training list, where the run's configuration says that it was drawn so."""
+    """Return K and seed of a few-shot training list, from the run's configuration."""
     data = _mapping(config.get("data"))
     shots, seed = data.get("shots"), data.get("shots_seed", 0)
     return {"shots": shots, "seed": seed} if isinstance(shots, int) and shots > 0 else {}

@@ -1,7 +1,7 @@
-"""What stops an evaluation or a comparison."""
+"""Errors of evaluations and comparisons."""
 
 from training.errors import InputError
 
 
 class EvaluationError(InputError):
-    """An evaluation that cannot be done as asked: the message says what was found and what is needed."""
+    """The evaluation is not possible; the message says what was found and what is needed."""

@@ -1,7 +1,7 @@
-"""Figures of a classifier from its probabilities: plain functions on arrays, none of which knows a model.
+"""Metrics of a classifier as functions of arrays.
 
-Axes: N videos, K classes. A label's rank is its place among the classes by falling probability, 0 being the best; a
-prediction is a hit when its rank is 0, a top-k hit when it is below k.
+Axes: N videos, K classes. The rank of a label is its position in descending order of probability, from 0; rank 0 is a
+hit, a rank below k a top-k hit.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from serve.calibration_statistics import BINS, calibration_error, reliability
 BoolArray = NDArray[np.bool_]
 Reals = NDArray[np.floating]
 
-LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)  # what rounded to 0 in float32 is taken as
+LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)  # lower bound for probabilities that are 0 in float32
 
 
 def label_ranks(probabilities: Reals, labels: Int64Array) -> Int64Array:
-    """Rank of each video's label [N] in probabilities [N, K]; of equal ones the class that comes first is better."""
+    """Return the rank of each label [N] in probabilities [N, K]; of equal ones, the first class ranks higher."""
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)
     is_before = np.arange(probabilities.shape[1]) < labels[:, None]
     ranks: Int64Array = ((probabilities > own) | ((probabilities == own) & is_before)).sum(axis=1, dtype=np.int64)
@@ -26,13 +26,13 @@ def label_ranks(probabilities: Reals, labels: Int64Array) -> Int64Array:
 
 
 def top_k_hits(probabilities: Reals, labels: Int64Array, k: int) -> BoolArray:
-    """Whether each label is among the k best of probabilities [N, K] -> [N]; with k >= K it always is."""
+    """Return whether each label [N] is among the k best of probabilities [N, K]; always for k >= K."""
     hits: BoolArray = label_ranks(probabilities, labels) < k
     return hits
 
 
 def class_accuracies(hits: BoolArray, labels: Int64Array, num_classes: int) -> Float64Array:
-    """Share of hits [N] among the videos of each class [K]; NaN where a class has none."""
+    """Return the accuracy of each class [K] from hits [N]; NaN for classes without videos."""
     counts = np.bincount(labels, minlength=num_classes)
     right = np.bincount(labels, weights=hits, minlength=num_classes)
     shares: Float64Array = np.divide(right, counts, out=np.full(num_classes, np.nan), where=counts > 0)
@@ -40,40 +40,40 @@ def class_accuracies(hits: BoolArray, labels: Int64Array, num_classes: int) -> F
 
 
 def mean_class_accuracy(hits: BoolArray, labels: Int64Array) -> float:
-    """Mean of the accuracies of the classes that have videos, each class counting the same; hits [N], labels [N].
+    """Return the unweighted mean accuracy of the classes with videos; hits [N], labels [N].
 
     Raises:
-        ValueError: there is no video.
+        ValueError: there are no videos.
     """
     if not len(labels):
-        raise ValueError("no video, no class: at least one is needed")
+        raise ValueError("at least one video is needed")
     return float(np.nanmean(class_accuracies(hits, labels, int(labels.max()) + 1)))
 
 
 def confusion(labels: Int64Array, predictions: Int64Array, num_classes: int) -> Int64Array:
-    """How many videos of class i were taken for class j [K, K]."""
+    """Return the number of videos of class i predicted as class j [K, K]."""
     found: Int64Array = confusion_matrix(labels, predictions, labels=np.arange(num_classes)).astype(np.int64)
     return found
 
 
 def top_k_curve(ranks: Int64Array, most: int) -> Float64Array:
-    """Share of labels among the k best, for k = 1 to `most` [most]."""
+    """Return the top-k accuracy for k = 1 to `most` [most]."""
     counts = np.bincount(np.minimum(ranks, most), minlength=most + 1)[:most]
     return np.cumsum(counts) / max(len(ranks), 1)
 
 
 def expected_calibration_error(confidences: Reals, hits: BoolArray, *, bins: int = BINS) -> float:
-    """The calibration error that serving reports of confidences [N] and hits [N].
+    """Return the expected calibration error of confidences [N] and hits [N], computed as in serving.
 
     Raises:
         ValueError: there is no video.
     """
     found = calibration_error(reliability(confidences, hits, bins=bins))
     if found is None:
-        raise ValueError("no video: at least one is needed")
+        raise ValueError("at least one video is needed")
     return found
 
 
 def negative_log_likelihoods(label_probabilities: Reals) -> Float64Array:
-    """-log of the probability each video's own label got [N]; 0 counts as the smallest float32, or one miss is all."""
+    """Return -log of the probability of each label [N]; zeros count as the smallest float32, to stay finite."""
     return -np.log(np.maximum(label_probabilities.astype(np.float64), LEAST_PROBABILITY))

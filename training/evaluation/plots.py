@@ -1,4 +1,4 @@
-"""Pictures of a result, by matplotlib: confusion matrix, reliability diagram, top-1 of each class, top-k curve."""
+"""Plots of a result: confusion matrix, reliability diagram, top-1 of each class, top-k curve."""
 
 import re
 from pathlib import Path
@@ -11,13 +11,13 @@ from training.evaluation.metrics import top_k_curve
 from training.evaluation.results import Result, SplitResult
 
 DOTS_PER_INCH = 150
-NAMED_CLASSES = 60  # up to which every class is named
-WORST = 40  # classes named where there are more
-MOST_RANKS = 50  # k of the top-k curve
+NAMED_CLASSES = 60  # up to this number all classes are named
+WORST = 40  # number of named classes beyond that
+MOST_RANKS = 50  # largest k of the top-k curve
 
 
 def draw_result(result: Result, folder: Path) -> list[Path]:
-    """Draw every split into a folder, of several each into one of its own; the files that were written.
+    """Plot all splits into a folder, several into subfolders; return the files.
 
     Raises:
         MissingExtra: the extra `plots` is not installed.
@@ -34,8 +34,9 @@ def draw_result(result: Result, folder: Path) -> list[Path]:
 
 
 def _confusion(split: SplitResult) -> Any:
-    """Share of each class's videos by what they were taken for; rows sum to one, those of classes without videos are
-    grey. Colours follow the root of the share, or rare confusions of many classes would not show."""
+    """Plot the confusion matrix with rows that sum to one; rows without videos are grey. Colours follow the square
+    root of the share, so that rare confusions are visible.
+    """
     names, counts = split.class_names, split.accumulator.confusion().astype(np.float64)
     videos = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, videos, out=np.full_like(counts, np.nan), where=videos > 0)
@@ -52,7 +53,7 @@ def _confusion(split: SplitResult) -> Any:
         axes.set_xticks(places, [_short(name) for name in names], rotation=90, fontsize=7)
         axes.set_yticks(places, [_short(name) for name in names], fontsize=7)
     else:
-        axes.set(xlabel="taken for (number of the class)", ylabel="shows (number of the class)")
+        axes.set(xlabel="prediction (class number)", ylabel="label (class number)")
     return figure
 
 
@@ -71,7 +72,7 @@ def _reliability(split: SplitResult) -> Any:
 
 
 def _classes(split: SplitResult) -> Any:
-    """Top-1 of every class by name; of a long list a curve of all of them, and the worst by name."""
+    """Plot top-1 of each class by name; for many classes a curve, and the worst ones by name."""
     seen = sorted(
         (item for item in split.figures.classes if item.top1 is not None), key=lambda item: (item.top1, -item.number)
     )
@@ -84,9 +85,7 @@ def _classes(split: SplitResult) -> Any:
         figure, (above, axes) = _figure(title, x, "", inches=(7.0, inches[1] + 3.0), heights=(3.0, inches[1]))
         above.step(np.arange(len(seen)), [item.top1 for item in seen], color="tab:blue", where="mid")
         above.axhline(mean, color="tab:orange", linewidth=1)
-        above.set(
-            title=f"Top-1 of all {len(seen)} classes", xlabel="classes from the worst on", ylabel=x, ylim=(0, 1.02)
-        )
+        above.set(title=f"Top-1 of all {len(seen)} classes", xlabel="classes, worst first", ylabel=x, ylim=(0, 1.02))
         above.grid(visible=True, color="0.92")
     axes.barh(np.arange(len(shown)), [item.top1 for item in shown], color="tab:blue")
     labels = [f"{_short(split.class_names[item.number])} ({item.count})" for item in shown]
@@ -122,7 +121,7 @@ _DRAWN = {
 def _figure(
     title: str, x: str, y: str, *, inches: tuple[float, float], heights: tuple[float, ...] = (1.0,)
 ) -> tuple[Any, list[Any]]:
-    """A figure with axes one below the other, the last with title and names; drawn without a screen."""
+    """Create a figure with axes below each other, without a display."""
     require_extra("plots", needed_by="drawing")
     from matplotlib.figure import Figure
 
@@ -133,7 +132,7 @@ def _figure(
 
 
 def _short(name: str) -> str:
-    """A name that fits beside an axis; a dollar sign would begin a formula."""
+    """Shorten a name for an axis; escape dollar signs, which begin formulas."""
     cut = name if len(name) <= 32 else f"{name[:31]}…"
     return cut.replace("$", r"\$")
 

@@ -1,7 +1,8 @@
-"""The protocol of an evaluation: which views of a video, which prompts of a class, and how they become one probability.
+"""The protocol of an evaluation: views, prompts and scoring.
 
-All of it stands in the checkpoint's contracts, as its system was published; what the caller asks for changes it. Views
-are crop-major, then clip; `mean_probability` is X-CLIP's sum of softmax over the views, `mean_logit` averages before.
+Defaults are in the checkpoint's contracts, as published for its system; the caller can change them. Views are
+crop-major, then clip; `mean_probability` is X-CLIP's sum of softmax over the views, `mean_logit` averages before
+softmax.
 """
 
 from collections.abc import Sequence

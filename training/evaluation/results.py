@@ -1,6 +1,6 @@
-"""The result of an evaluation as a file: what was evaluated, how, the figures, and a row for every video.
+"""The result of an evaluation as a file: checkpoint, protocol, metrics, and a row per video.
 
-A JSON document with a schema and a version, so results made at different times and places can be compared.
+It is a JSON document with a schema and a version, so that results can be compared later.
 """
 
 import hashlib
@@ -31,19 +31,19 @@ FIGURES = ("top1", "top5", "top1_all", "mean_class_accuracy", "calibration_error
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointIdentity:
-    """Which weights."""
+    """Identity of the evaluated weights."""
 
     file: str
     sha256: str
     family: str
-    step: int | None = None  # optimiser steps, where the file says
-    run: str = ""  # the run's folder, where the file says
-    few_shot: Mapping[str, int] = field(default_factory=dict)  # K and seed of the training list, where the file says
+    step: int | None = None  # optimiser steps, if known
+    run: str = ""  # the run's folder, if known
+    few_shot: Mapping[str, int] = field(default_factory=dict)  # K and seed of the training list, if known
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """One list, or one choice of its classes."""
+    """Result of one list, or of one subset of its classes."""
 
     name: str
     list: str
@@ -57,14 +57,14 @@ class SplitResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """An evaluation."""
+    """Result of an evaluation."""
 
     checkpoint: CheckpointIdentity
     protocol: Mapping[str, Any]
     splits: tuple[SplitResult, ...]
 
     def over_splits(self) -> dict[str, tuple[float, float]]:
-        """(mean, standard deviation) of each figure; nothing where there is one split."""
+        """Return (mean, standard deviation) of each metric over splits; empty for one split."""
         if len(self.splits) < 2:
             return {}
         values = {name: [getattr(split.figures, name) for split in self.splits] for name in FIGURES}
@@ -80,7 +80,7 @@ def split_result(
     sha256: str | None,
     zero_shot: Disjointness | None,
 ) -> SplitResult:
-    """The figures of a tally.
+    """Return the result of an accumulator.
 
     Raises:
         EvaluationError: no video could be read.
@@ -98,12 +98,12 @@ def split_result(
 
 
 def class_names_sha256(names: Sequence[str]) -> str:
-    """Hash of a class list: names and order."""
+    """Return the hash of a class list: names and order."""
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=False).encode()).hexdigest()
 
 
 def document(result: Result) -> dict[str, Any]:
-    """A result as plain JSON values."""
+    """Return a result as plain JSON values."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -121,7 +121,7 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """The result in one line: figures without rows."""
+    """Return a short document of a result, without rows."""
     return {
         "checkpoint": result.checkpoint.file,
         "sha256": result.checkpoint.sha256,
@@ -152,26 +152,26 @@ def summary(result: Result) -> dict[str, Any]:
 
 
 def _key(name: str, k: int) -> str:
-    """The name of a figure in a summary, which says the k that was computed."""
+    """Return the name of a metric in a summary, with the actual k."""
     return f"top{k}" if name == "top5" else name
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder, and make sure that files can be written there: before hours of work, not after.
+    """Create a folder and check that it is writable, before hours of work.
 
     Raises:
-        EvaluationError: they cannot.
+        EvaluationError: it is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise EvaluationError(f"{folder}: nothing can be written there: {error.strerror}") from error
+        raise EvaluationError(f"{folder}: the folder is not writable: {error.strerror}") from error
 
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step: a reader finds the old one or the whole new one.
+    """Write a JSON file atomically.
 
     Raises:
         EvaluationError: it cannot be written.
@@ -183,9 +183,9 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_scores(path: Path, result: Result) -> Path:
-    """Write the score of every readable video for every class beside a result: `result.json` -> `result.scores.npz`.
+    """Write the scores of all readable videos beside a result: `result.json` -> `result.scores.npz`.
 
-    Of split i: `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N], `i/classes` [K].
+    For split i: `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N], `i/classes` [K].
 
     Raises:
         EvaluationError: it cannot be written.

@@ -1,10 +1,9 @@
-"""Intervals of shares that hold for small numbers and near 0 and 1: Wilson's of one share, Tango's of two in pairs.
+"""Score intervals of shares, valid for small samples and near 0 and 1: Wilson's for one, Tango's for two paired.
 
-A bootstrap of hits gives an interval of width 0 where every clip is a hit, and covers the truth too rarely near 1.
-Score intervals ask instead which true values the observed one does not contradict.
+A bootstrap of hits has width 0 if every clip is a hit, and insufficient coverage near 1. A score interval has the true
+values that a score test does not reject.
 
-Clips that depend on each other count less: a set of clips is taken as `effective_count` independent ones, from the
-variance between groups, and where all agree as many as there are groups of equal size.
+For dependent clips, the sample size is replaced by `effective_count`, derived from the variance between groups.
 """
 
 import math
@@ -19,7 +18,7 @@ from serve.arrays import Float64Array, Int64Array
 CONFIDENCE = 0.95
 Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 SEED, DRAWS = 0, 20_000
-PRIOR_CLIPS = 5.0  # chosen by simulation: coverage of 0.95 on average, also where most classes have two clips
+PRIOR_CLIPS = 5.0  # chosen by simulation: mean coverage of 0.95 even if most classes have two clips
 
 Values = NDArray[np.bool_] | NDArray[np.integer] | NDArray[np.floating]
 
@@ -32,16 +31,16 @@ class Interval(NamedTuple):
 
 
 def wilson(share: float, count: float) -> Interval:
-    """Of a share of `count` independent trials, which need not be a whole number (Wilson 1927).
+    """Return the interval of a share of `count` independent trials, not necessarily an integer (Wilson 1927).
 
     >>> tuple(round(value, 4) for value in wilson(1.0, 40))
     (0.9124, 1.0)
 
     Raises:
-        ValueError: there is no trial.
+        ValueError: `count` is 0.
     """
     if not count > 0:
-        raise ValueError("no interval of nothing: at least one value is needed")
+        raise ValueError("at least one value is needed")
     square = Z * Z / count
     centre = (share + square / 2) / (1 + square)
     reach = Z * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
@@ -49,20 +48,20 @@ def wilson(share: float, count: float) -> Interval:
 
 
 def share_interval(hits: NDArray[np.bool_], groups: Int64Array | None = None) -> Interval:
-    """Of the share of hits [N] of clips in groups [N]; without groups every clip is independent.
+    """Return the interval of the share of hits [N] of clips in groups [N]; by default clips are independent.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: there are no values.
     """
     if not len(hits):
-        raise ValueError("no interval of nothing: at least one value is needed")
+        raise ValueError("at least one value is needed")
     return wilson(float(hits.mean()), effective_count(hits, groups))
 
 
 def class_share_interval(hits: NDArray[np.bool_], labels: Int64Array, groups: Int64Array | None = None) -> Interval:
-    """Of the mean over classes of the share of hits [N], classes [N] as strata.
+    """Return the interval of the mean accuracy over classes, from hits [N] and labels [N].
 
-    Wilson's interval for as many trials as would give the mean this variance.
+    It is Wilson's interval for the number of trials that has the estimated variance.
 
     Raises:
         ValueError: there is no value.
@@ -79,10 +78,10 @@ def class_share_interval(hits: NDArray[np.bool_], labels: Int64Array, groups: In
 def class_difference_interval(
     candidate: NDArray[np.bool_], active: NDArray[np.bool_], labels: Int64Array, groups: Int64Array | None = None
 ) -> tuple[float, Interval]:
-    """Hits [N] of two models on the same clips -> difference of the means over classes, and its interval.
+    """Return the difference of the mean accuracies over classes of two models, and its interval; hits [N].
 
-    Tango's interval of as many pairs as would give the difference this variance, with the observed share of pairs on
-    which the models differ.
+    It is Tango's interval for the number of pairs that has the estimated variance, with the observed share of
+    discordant pairs.
 
     Raises:
         ValueError: there is no value.
@@ -103,22 +102,22 @@ def class_difference_interval(
 
 
 def _strata(labels: Int64Array) -> tuple[Int64Array, Float64Array]:
-    """(stratum of each clip [N], clips of each stratum [K]).
+    """Return (stratum of each clip [N], number of clips per stratum [K]).
 
     Raises:
-        ValueError: there is no clip.
+        ValueError: there are no clips.
     """
     if not len(labels):
-        raise ValueError("no interval of nothing: at least one value is needed")
+        raise ValueError("at least one value is needed")
     _, place = np.unique(labels, return_inverse=True)
     return place, np.bincount(place).astype(np.float64)
 
 
 def _class_variances(own: Float64Array, counts: Float64Array, *, at_mean: float) -> Float64Array:
-    """Variance of a value within each class, from that among its clips and their number.
+    """Return the variance of a value within each class.
 
-    A class of few clips says little of its own variance, so it is drawn towards that of all classes together, and that
-    towards the variance at the mean, each with the weight of `PRIOR_CLIPS` clips.
+    The estimate of a class is shrunk towards the pooled variance of all classes, and that towards the variance at the
+    mean, each with the weight of `PRIOR_CLIPS` clips.
     """
     freedom = counts - 1
     unbiased = np.where(freedom > 0, own * counts / np.maximum(freedom, 1), 0.0)
@@ -128,9 +127,9 @@ def _class_variances(own: Float64Array, counts: Float64Array, *, at_mean: float)
 
 
 def effective_count(values: Values, groups: Int64Array | None = None) -> float:
-    """Number of independent clips whose mean would vary as that of values [N] in groups [N] does.
+    """Return the number of independent clips whose mean has the variance of values [N] in groups [N].
 
-    At most N, and at least what remains if all clips of a group agree: N^2 / sum of squared sizes (Kish 1965).
+    At most N, and at least that for equal values within groups: N^2 / sum of squared sizes (Kish 1965).
 
     >>> effective_count(np.ones(25, np.bool_), np.zeros(25, np.int64))
     1.0
@@ -150,10 +149,10 @@ def effective_count(values: Values, groups: Int64Array | None = None) -> float:
 
 
 def paired_score(gained: Values | float, lost: Values | float, count: float, difference: float) -> Float64Array:
-    """Tango's statistic: how many standard deviations the observed difference lies above a supposed one.
+    """Return Tango's statistic: the observed minus a supposed difference, in standard deviations.
 
-    `gained` and `lost` count the pairs that the candidate or the other alone got right, of `count` pairs. The variance
-    is that of the most likely probabilities under the supposed difference (Tango 1998, Statistics in Medicine 17).
+    Of `count` pairs, `gained` are correct only for the candidate and `lost` only for the other. The variance is that of
+    the maximum likelihood estimate under the supposed difference (Tango 1998, Statistics in Medicine 17).
     """
     b, c = np.asarray(gained, np.float64), np.asarray(lost, np.float64)
     linear = -b - c + (2 * count - b + c) * difference
@@ -167,7 +166,7 @@ def paired_score(gained: Values | float, lost: Values | float, count: float, dif
 
 
 def paired_interval(gained: float, lost: float, count: float) -> Interval:
-    """Of the difference of two shares over the same `count` clips: the differences the score does not reject (Tango).
+    """Return Tango's interval of the difference of two shares over the same `count` clips.
 
     >>> tuple(round(value, 4) for value in paired_interval(0, 0, 40))
     (-0.0876, 0.0876)
@@ -190,13 +189,13 @@ def paired_interval(gained: float, lost: float, count: float) -> Interval:
 def paired_share_interval(
     candidate: NDArray[np.bool_], active: NDArray[np.bool_], groups: Int64Array | None = None
 ) -> tuple[float, Interval]:
-    """Hits [N] of two models on the same clips -> difference of the shares and its interval.
+    """Return the difference of the shares of hits [N] of two models on the same clips, and its interval.
 
     Raises:
         ValueError: there is no value.
     """
     if not len(candidate):
-        raise ValueError("no interval of nothing: at least one value is needed")
+        raise ValueError("at least one value is needed")
     pairs = candidate.astype(np.int64) - active.astype(np.int64)
     weight = effective_count(pairs, groups) / len(pairs)
     gained, lost = int((pairs > 0).sum()), int((pairs < 0).sum())
@@ -204,10 +203,10 @@ def paired_share_interval(
 
 
 def fewest_pairs(margin: float) -> int:
-    """Independent clips from which two models that agree on every clip are known to differ by no more than a margin.
+    """Return how many independent clips on which two models agree show that they differ by less than a margin.
 
-    The interval has to end above -margin, and a candidate that is worse by the margin may agree on all clips in at most
-    5 % of lists.
+    The lower end of the interval has to be above -margin, and a candidate that is worse by the margin may agree on all
+    clips in at most 5 % of lists.
 
     >>> fewest_pairs(0.01), fewest_pairs(0.05), fewest_pairs(0.5)
     (381, 73, 5)
@@ -220,10 +219,10 @@ def fewest_pairs(margin: float) -> int:
 
 
 def non_inferiority_power(count: float, discordant: float, margin: float, *, difference: float = 0.0) -> float:
-    """Chance that the lower end of the interval stays above -margin.
+    """Return the probability that the lower end of the interval is above -margin.
 
-    `count` independent clips, a share `discordant` of which one model alone gets right, and a true difference. Drawn
-    with a fixed seed, so its standard error is at most 0.004.
+    There are `count` independent clips, with a share `discordant` that only one model gets right, and a true
+    difference. The simulation has a fixed seed and a standard error of at most 0.004.
     """
     gain, loss = (discordant + difference) / 2, (discordant - difference) / 2
     if min(gain, loss) < 0 or discordant > 1:

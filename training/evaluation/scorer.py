@@ -1,4 +1,4 @@
-"""From views to probabilities with a model in torch, by the very rules serving uses."""
+"""Compute scores of views with a torch model, by the rules of serving."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -23,32 +23,32 @@ from training.view_logits import as_array, view_logits
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """A model, the bank of a class list and the rules between them."""
+    """A model with the text bank of a class list and the scoring rules."""
 
     model: VideoTextModel
     protocol: Protocol
     bank: Float32Array  # [M, K, D]
-    batch_size: int  # views the model sees at a time
+    batch_size: int  # views per forward pass
 
     @torch.inference_mode()
     def logits(self, views: Tensor) -> Float32Array:
-        """Views uint8 [B, V, T, 3, S, S] of videos -> logits [B, V, M, K].
+        """Compute logits [B, V, M, K] of views uint8 [B, V, T, 3, S, S].
 
         Raises:
-            EvaluationError: the model gives something that is no number.
+            EvaluationError: the model's output is not finite.
         """
         found = np.concatenate([self._of_views(part) for part in torch.split(views.flatten(0, 1), self.batch_size)])
         if not np.isfinite(found).all():
-            raise EvaluationError("the model's logits are not finite: its weights are no use for an evaluation")
+            raise EvaluationError("the model's logits are not finite, so it cannot be evaluated")
         return found.reshape(*views.shape[:2], *found.shape[1:])
 
     def scores(self, logits: Float32Array) -> Scores:
-        """Logits [V, M, K] of a video -> its scores, as serving reduces them."""
+        """Reduce the logits [V, M, K] of a video to scores, as in serving."""
         scoring = self.protocol.scoring
         return reduce_logits(logits, scoring, function=scoring.activation)
 
     def _of_views(self, views: Tensor) -> Float32Array:
-        """Views uint8 [N, T, 3, S, S] -> logits [N, M, K]."""
+        """Compute logits [N, M, K] of views uint8 [N, T, 3, S, S]."""
         device = self.model.logit_scale.device
         with _computing(self.protocol, device):
             output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
@@ -58,10 +58,10 @@ class Scorer:
 def make_scorer(
     model: VideoTextModel, protocol: Protocol, labels: Sequence[str], *, tokenizer: Tokenizer, batch_size: int
 ) -> Scorer:
-    """A scorer of a class list.
+    """Create the scorer of a class list.
 
     Raises:
-        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+        InvalidVocabulary: a class name is invalid, too long or a duplicate.
     """
     bank = text_bank(model, protocol, labels, tokenizer=tokenizer)
     return Scorer(model=model, protocol=protocol, bank=bank, batch_size=batch_size)
@@ -71,7 +71,7 @@ def make_scorer(
 def text_bank(
     model: VideoTextModel, protocol: Protocol, labels: Sequence[str], *, tokenizer: Tokenizer
 ) -> Float32Array:
-    """Text features [M, K, D] of labels under the protocol's templates, by its ensembling rule.
+    """Compute text features [M, K, D] of labels with the templates and the ensembling rule of the protocol.
 
     Raises:
         InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.

@@ -1,4 +1,4 @@
-"""Results of earlier evaluations, read back to be compared."""
+"""Read results of earlier evaluations to compare them."""
 
 import json
 from collections import Counter
@@ -13,25 +13,25 @@ from training.evaluation.results import SCHEMA, VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVideo:
-    """A video of a stored result."""
+    """One video of a stored result."""
 
     label: str | None
-    rank: int | None  # 1 the best; None: it could not be read
+    rank: int | None  # from 1; None: unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSplit:
-    """What of a stored split is needed to compare it."""
+    """The part of a stored split that comparisons need."""
 
     name: str
     list: str
     class_names: tuple[str, ...]
-    videos: Mapping[tuple[str, int], StoredVideo]  # by path, and which of the rows of that path
+    videos: Mapping[tuple[str, int], StoredVideo]  # by path and index among rows of that path
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResult:
-    """A result that was read back."""
+    """A stored result."""
 
     file: Path
     checkpoint: str  # file and beginning of its hash
@@ -40,19 +40,19 @@ class StoredResult:
 
 
 def read_result(path: Path) -> StoredResult:
-    """A result file.
+    """Read a result file.
 
     Raises:
-        EvaluationError: it is none, or of a version this program does not know.
+        EvaluationError: it is not a result file, or of an unknown version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{path} cannot be read as a result: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise EvaluationError(f"{path} is no result of `evaluate --out`")
+        raise EvaluationError(f"{path} is not a result of `evaluate --out`")
     if content.get("version") != VERSION:
-        raise EvaluationError(f"{path}: version {VERSION} of results is known here, found {content.get('version')}")
+        raise EvaluationError(f"{path}: results of version {content.get('version')} are not supported, only {VERSION}")
     try:
         checkpoint = content["checkpoint"]
         return StoredResult(
@@ -62,7 +62,7 @@ def read_result(path: Path) -> StoredResult:
             splits=tuple(_stored_split(split) for split in content["splits"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{path}: a field is missing or of another kind: {error!r}") from error
+        raise EvaluationError(f"{path}: a field is missing or of another type: {error!r}") from error
 
 
 def _stored_split(split: Mapping[str, Any]) -> StoredSplit:

@@ -1,4 +1,4 @@
-"""Every video of a list once, with its test views: what cannot be read keeps its place and its reason."""
+"""Load every video of a list once, with its test views; unreadable ones have a reason instead."""
 
 import os
 import tempfile
@@ -27,40 +27,40 @@ from training.data.lists.rows import Entry, ListOptions
 from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
 from training.evaluation.protocol import Protocol
 
-SHOWN = 5  # classes named in a note
+SHOWN = 5  # number of classes in a note
 
 
 class LoadedVideo(NamedTuple):
-    """One video, read or not."""
+    """One video of a list, readable or not."""
 
-    place: int  # in the list
-    path: str  # from the list's root on
-    label: int  # -1 where it is not known
+    place: int  # index in the list
+    path: str  # relative to the root of the list
+    label: int  # -1: unknown
     views: Tensor | None  # uint8 [V, T, 3, S, S]
     reason: str = ""  # why there are no views
-    digest: str = ""  # of the content; copies count once
-    group: str = ""  # that the list declares
+    digest: str = ""  # of the content, to find copies
+    group: str = ""  # as declared in the list
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoList:
-    """A list that was read: its videos are entries or shards, its labels numbers within the class names."""
+    """A list of entries or shards with indexed labels."""
 
     path: str
     kind: str
     class_names: tuple[str, ...]
     entries: tuple[Entry, ...] = ()
-    paths: tuple[str, ...] = ()  # of the entries, from the root on
+    paths: tuple[str, ...] = ()  # of the entries, relative to the root
     shards: tuple[Shard, ...] = ()
-    layout: tuple[str, ...] = ()  # how it was understood
+    layout: tuple[str, ...] = ()  # description of its format
 
     @property
     def num_videos(self) -> int:
-        """Of the whole list, readable or not."""
+        """Return the number of videos, readable or not."""
         return len(self.entries) or sum(shard.num_samples for shard in self.shards)
 
     def sha256(self) -> str | None:
-        """Of the list's file; None of folders and shards."""
+        """Return the hash of the list's file; None for folders and shards."""
         return file_sha256(Path(self.path)) if Path(self.path).is_file() and not self.shards else None
 
 
@@ -71,19 +71,19 @@ def read_list(
     classes: Path | Sequence[str] | None = None,
     split: str = "",
 ) -> VideoList:
-    """Read a list of any kind; of one that names parts, the rows of `split` alone.
+    """Read a list of any kind; if it names parts, only the rows of `split`.
 
-    `classes` are the names or a class list; without them those of the list.
+    `classes` are names or a class list; default: those of the list.
 
     Raises:
-        AnnotationError: it cannot be read, names several parts and none is chosen, names no parts and one is, holds no
-            video, or its labels do not fit the class names.
+        AnnotationError: it cannot be read, `split` does not fit its parts, it has no video, or its labels do not fit
+            the class names.
     """
     options = options or ListOptions()
     kind = options.kind or kind_of(Path(path), options)
     if kind == "shards":
         if split or options.fold or options.first_label is not None:
-            raise AnnotationError("--split, --fold and --first-label are for lists; shards name neither parts nor ids")
+            raise AnnotationError("--split, --fold and --first-label are for lists, not for shards")
         return _packed(path, classes)
     listing = read_listing(Path(path), replace(options, kind=kind))
     read = index_labels(
@@ -109,7 +109,7 @@ def _unused(names: Sequence[str]) -> str:
 
 
 class ListedVideos(Dataset[LoadedVideo]):
-    """Place in the list -> video."""
+    """Dataset of videos, indexed by position in the list."""
 
     def __init__(self, listed: VideoList, reader: ClipReader, *, num_clips: int, num_crops: int) -> None:
         self._listed = listed
@@ -131,7 +131,7 @@ class ListedVideos(Dataset[LoadedVideo]):
 
 
 class PackedVideos(IterableDataset[LoadedVideo]):
-    """Every sample of some shards once, each shard read by one worker of one rank."""
+    """Every sample of shards once; each shard is read by one worker of one rank."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class PackedVideos(IterableDataset[LoadedVideo]):
         found = 0
         for found, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
             yield self._viewed(first + found - 1, sample, scratch)
-        for place, failure in enumerate(failures, start=found):  # what the index counts and the shard lacks
+        for place, failure in enumerate(failures, start=found):  # samples in the index but not in the shard
             yield LoadedVideo(first + place, _text(failure.name), -1, None, failure.reason)
 
     def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> LoadedVideo:
@@ -178,7 +178,7 @@ class PackedVideos(IterableDataset[LoadedVideo]):
 
 
 def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:
-    """What makes the views of a protocol; it owns a decode process."""
+    """Create the reader of a protocol's views; it owns a decode process."""
     data = DataConfig(
         image_size=protocol.preprocess.image_size,
         num_frames=protocol.sampling.num_segments,
@@ -191,7 +191,7 @@ def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_se
 def loader_of(
     listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
 ) -> DataLoader[LoadedVideo]:
-    """The videos of a list, of several ranks each its own; every video is in exactly one of them."""
+    """Load the videos of a list; each video is loaded by exactly one rank."""
     workers = loading_workers(workers)
     views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
     dataset: Dataset[LoadedVideo]
@@ -207,7 +207,7 @@ def loader_of(
         num_workers=workers,
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         multiprocessing_context=workers_start(workers),
-        generator=torch.Generator(),  # of its own: the caller's stream does not move
+        generator=torch.Generator(),  # separate, so that the global generator does not advance
     )
 
 
@@ -217,9 +217,9 @@ def _packed(pattern: str, classes: Path | Sequence[str] | None) -> VideoList:
         classes = read_class_names(classes)
     names = tuple(classes or read_index(shards[0].path.parent).get("classes", ()))
     if not names:
-        raise AnnotationError("these shards do not name their classes: a CSV `id,name` is needed (--classes)")
+        raise AnnotationError("these shards have no class names; give a CSV `id,name` with --classes")
     if not sum(shard.num_samples for shard in shards):
-        raise AnnotationError(f"{pattern}: the shards hold no sample")
+        raise AnnotationError(f"{pattern}: the shards have no samples")
     return VideoList(path=pattern, kind="shards", class_names=names, shards=tuple(shards))
 
 
@@ -232,5 +232,5 @@ def _shown(path: Path, start: Path) -> str:
 
 
 def _text(path: Path | str) -> str:
-    """A file name that survives JSON, whatever its bytes are."""
+    """Return a file name that can be written as JSON, for any bytes."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")

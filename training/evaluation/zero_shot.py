@@ -1,7 +1,7 @@
-"""Zero-shot protocols: classes training never saw, and random halves of a class list.
+"""Zero-shot protocols: classes disjoint from training, and random subsets of a class list.
 
-The letters alone decide whether two names mean the same class: `ride_bike` is `Ride bike`, but `riding a bike` is
-another name. Names that differ in their words and mean the same have to be found by eye.
+Names are compared by their letters: `ride_bike` equals `Ride bike`, but not `riding a bike`. Synonyms have to be found
+manually.
 """
 
 import re
@@ -18,48 +18,48 @@ from training.data.lists.class_lists import read_class_list
 from training.evaluation.errors import EvaluationError
 
 SHOWN = 20
-IGNORED = re.compile(r"[\s_.,;:!?'\"()-]")  # of an ASCII form of dashes and quotes
+IGNORED = re.compile(r"[\s_.,;:!?'\"()-]")  # dashes and quotes are converted to ASCII before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disjointness:
-    """What became of the comparison with the classes of training."""
+    """Result of the comparison with the classes of training."""
 
     train_classes: str  # file
     train_classes_sha256: str
     num_train_classes: int
-    overlap: tuple[tuple[str, str], ...]  # (class evaluated, class of training) that are one
+    overlap: tuple[tuple[str, str], ...]  # (evaluated class, equal class of training)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSubset:
-    """Some classes of a list, and a name for the split they make."""
+    """A subset of the classes of a list, with the name of its split."""
 
     name: str
-    classes: tuple[int, ...]  # rising
+    classes: tuple[int, ...]  # ascending
 
 
 def comparable_name(name: str) -> str:
-    """Letters, marks, digits and signs of a class name, without case: what is left of it is compared.
+    """Return the form of a class name for comparison: letters, marks, digits and signs, without case.
 
-    Only white space, dashes, underscores and the marks of sentences are left out. Vowel signs are a part of words.
+    Only white space, dashes, underscores and punctuation are removed. Vowel signs are part of words.
     """
     folded = unicodedata.normalize("NFKC", caseless_form(name))
     return "".join(character for character in folded if not IGNORED.fullmatch(character)) or folded
 
 
 def overlap(evaluated: Sequence[str], trained: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(evaluated, trained) names that are the same once normalised."""
+    """Return (evaluated, trained) names that are equal when normalised."""
     known = {comparable_name(name): name for name in trained}
     return tuple((name, known[comparable_name(name)]) for name in evaluated if comparable_name(name) in known)
 
 
 def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_allowed: bool) -> Disjointness:
-    """Compare with the class names of training, a class list in any of its forms.
+    """Compare with the class names of training, a class list in any format.
 
     Raises:
         AnnotationError: the file cannot be read.
-        EvaluationError: classes are in both, and that is not allowed.
+        EvaluationError: classes are in both, and overlap is not allowed.
     """
     trained = read_class_list(train_classes, any_ids=True).names
     both = overlap(evaluated, trained)
@@ -68,7 +68,7 @@ def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_
         more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
         raise EvaluationError(
             f"{len(both)} of {len(evaluated)} classes were trained on, so this is not zero-shot: {pairs}{more}; "
-            "take them out of the class list, or say --allow-overlap"
+            "remove them from the class list, or give --allow-overlap"
         )
     return Disjointness(
         train_classes=str(train_classes),
@@ -79,13 +79,13 @@ def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_
 
 
 def random_subsets(num_classes: int, *, num_subsets: int, num_chosen: int, seed: int) -> tuple[ClassSubset, ...]:
-    """Subsets of a class list, independent of each other, as X-CLIP tests on three times 160 of Kinetics-600's 220.
+    """Return independent random subsets of a class list; X-CLIP tests on 3 x 160 of 220 classes of Kinetics-600.
 
     Raises:
-        EvaluationError: there are not so many classes.
+        EvaluationError: there are fewer classes.
     """
     if not 2 <= num_chosen <= num_classes:
-        raise EvaluationError(f"2 to {num_classes} classes can be drawn of this list, found {num_chosen}")
+        raise EvaluationError(f"2 to {num_classes} classes can be chosen from this list, found {num_chosen}")
     return tuple(
         ClassSubset(
             name=f"{num_chosen} classes, draw {number + 1}, seed {seed}",

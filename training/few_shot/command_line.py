@@ -14,29 +14,27 @@ Model = Annotated[str, typer.Argument(help="A checkpoint of any format, or, with
 Repository = Annotated[
     Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
 ]
-Tokenizer = Annotated[
-    Path | None, typer.Option(help="tokenizer.json, where the model has one of its own.", exists=True)
-]
+Tokenizer = Annotated[Path | None, typer.Option(help="tokenizer.json, if the model does not use CLIP's.", exists=True)]
 Activation = Annotated[
     Literal["quick_gelu", "gelu"] | None,
-    typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
+    typer.Option(help="Activation of CLIP's towers, if neither the file nor its origin determines it."),
 ]
-Cache = Annotated[Path, typer.Option(help="Folder of the kept features.", file_okay=False)]
+Cache = Annotated[Path, typer.Option(help="Folder of cached features.", file_okay=False)]
 DEFAULT_CACHE = Path("~/.cache/actserve/few_shot")
 MaxBadShare = Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")]
-Device = Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda ...; auto: a GPU if there is one.")]
+Device = Annotated[str, typer.Option(help="Device of a checkpoint: cpu, cuda ...; auto: a GPU if available.")]
 
 
 def few_shot(
     model: Model,
-    listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to draw from.", exists=True)],
+    listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to sample from.", exists=True)],
     shots: Annotated[str, typer.Option(metavar="N,N", help="Numbers of examples of each class.")] = "2,4,8,16",
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds of the draws.")] = "0,1,2",
     test: Annotated[
-        Path | None, typer.Option(help="A list to judge by; without it what no draw of a seed takes.", exists=True)
+        Path | None, typer.Option(help="A list to test on; default: the remaining videos.", exists=True)
     ] = None,
     split: Split = "",
-    test_split: Annotated[str, typer.Option(help="Part of the list --test, where it names parts.")] = "",
+    test_split: Annotated[str, typer.Option(help="Part of the list --test, if it names parts.")] = "",
     source: SourceOf = "",
     classes: Classes = None,
     root: Root = None,
@@ -50,13 +48,13 @@ def few_shot(
         "runs/few_shot"
     ),
     vocabulary: Annotated[
-        str | None, typer.Option(help="Print the commands that give a server these shots, under this name.")
+        str | None, typer.Option(help="Print commands that add these shots to a vocabulary of this name on a server.")
     ] = None,
     max_bad_share: MaxBadShare = 0.05,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
-    """Fit prototypes and a linear head on a few examples of each class; features are encoded once and kept."""
+    """Fit prototypes and a linear head on a few examples of each class; features are cached."""
     from training.checkpoints.native_format import CheckpointError
     from training.data.lists.rows import ListOptions
     from training.few_shot.main import FewShotOptions, run
@@ -84,12 +82,12 @@ def few_shot(
     )
     try:
         run(options)
-    except (CheckpointError, ModelConfigError, ActserveError) as error:  # the last: a class name no prompt can hold
+    except (CheckpointError, ModelConfigError, ActserveError) as error:  # ActserveError: an invalid class name
         raise ConfigError(str(error)) from error
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Numbers with commas between them, each once."""
+    """Parse comma-separated numbers without duplicates."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdecimal() for word in words):
         raise ConfigError(f"{option} {text!r}: whole numbers with commas between them are needed, as in {option} 2,4,8")

@@ -1,9 +1,9 @@
-"""Features of videos under a model, each video encoded once and kept on disk.
+"""Encode videos with a model, with a cache of features on disk.
 
-One view a video (one clip, centre crop), as the server looks at examples. A row is laid out by `serve.features`;
-prototypes and linear heads use its prototype features where the model gives them, else its video features, which X-CLIP
-has before its prompt head. Rows are kept by the hash of the video's content, in a file for these weights and these
-rules of sampling and cutting; a damaged row is left out of what is read, so the video is encoded again.
+Each video has one view (one clip, centre crop), as examples on the server. `serve.features` defines the layout of a
+row; prototypes and linear heads use its prototype features if the model has them, else its video features, for X-CLIP
+those before the prompt head. Rows are cached by the hash of the video's content, in a file per weights and
+preprocessing; a damaged row is ignored and the video is encoded again.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ from training.few_shot.models import FewShotModel
 
 logger = logging.getLogger(__name__)
 
-KEPT_BYTES = 32 * 2**30  # of one file of features; the oldest leave past it
-HEAD_AT_ONCE = 64  # videos a prompt head sees at once
+KEPT_BYTES = 32 * 2**30  # size limit of a feature file; the oldest rows are removed
+HEAD_AT_ONCE = 64  # videos per run of a prompt head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +41,15 @@ class EncodedVideos:
     """Readable videos of a list and their features."""
 
     entries: tuple[Entry, ...]
-    places: tuple[int, ...]  # of the entries in the list that was given
+    places: tuple[int, ...]  # indices of the entries in the given list
     digests: tuple[str, ...]
     rows: Float32Array  # [N, D + P*D + E]
-    seconds: float  # spent on videos that were not known
-    num_encoded: int  # videos that were not known
+    seconds: float  # spent on videos that were not cached
+    num_encoded: int  # videos that were not cached
 
 
 class VideoEncoder:
-    """Looks at videos and reads class names through the towers of a model."""
+    """Encodes videos and class names with a model."""
 
     def __init__(self, model: FewShotModel, *, cache: Path) -> None:
         self.model = model
@@ -63,10 +63,10 @@ class VideoEncoder:
         )
 
     def encode(self, entries: Sequence[Entry], *, workers: int, max_bad_share: float) -> EncodedVideos:
-        """Features of every entry that can be read.
+        """Return the features of all readable entries.
 
         Raises:
-            TooManyBadVideosError: more of them than allowed cannot be.
+            TooManyBadVideosError: too many entries are unreadable.
         """
         started = time.perf_counter()
         bad = BadVideos(num_entries=len(entries), max_share=max_bad_share)
@@ -92,7 +92,7 @@ class VideoEncoder:
         )
 
     def bank(self, names: Sequence[str]) -> Float32Array:
-        """Text features [M, K, D] of class names under the model's templates, by its ensembling rule."""
+        """Return text features [M, K, D] of class names, with the templates and the ensembling rule of the model."""
         model = self.model
         return encode_bank(
             model.texts,
@@ -104,24 +104,24 @@ class VideoEncoder:
         )
 
     def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
-        """Rows [N, D + P*D + E] against a bank [M, K, D] -> logits [N, M, K], as the server computes them."""
+        """Compute logits [N, M, K] of rows [N, D + P*D + E] against a bank [M, K, D], as the server does."""
         model = self.model
         if not model.layout.num_patches:
             return scoring.logits_of(model.layout.features(rows).video_features, bank, model.scoring)
         found = []
         for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
             features = model.layout.features(part)
-            assert features.patch_features is not None, "a prompt head looks at patches"
+            assert features.patch_features is not None, "a prompt head needs patch features"
             logits = [model.prompted(features.video_features, features.patch_features, texts) for texts in bank]
             found.append(np.stack(logits, axis=1))
         return np.concatenate(found)
 
     def features(self, rows: Float32Array) -> Float32Array:
-        """What prototypes and linear heads use of the rows: prototype features [N, E], else video features [N, D]."""
+        """Return features for prototypes and linear heads: prototype features [N, E], else [N, D]."""
         return np.ascontiguousarray(self.model.layout.features(rows).for_prototypes)
 
     def close(self) -> None:
-        """Let go of the file of kept rows."""
+        """Close the feature cache."""
         self._kept.close()
 
     def _encode_new(
@@ -145,17 +145,17 @@ class VideoEncoder:
                     bad.note([views])
                 else:
                     found[digest] = self._row(views)
-                    self._kept.write({digest: found[digest]})  # at once: a run that is stopped goes on from here
+                    self._kept.write({digest: found[digest]})  # written at once, so that a stopped run can resume
                 bar.advance(is_failure=isinstance(views, Failure))
         return found
 
     def _row(self, views: UInt8Array) -> Float32Array:
-        """One view [1, T, 3, S, S] alone, so that a row does not depend on what is encoded beside it."""
+        """Encode one view [1, T, 3, S, S], so that a row does not depend on a batch."""
         return self.model.layout.row(self.model.video(views))
 
 
 def _test_rule(model: FewShotModel) -> ClipRule:
-    """The model's own test rules; labels are checked elsewhere, and nothing is augmented."""
+    """Return the evaluation rules of the model; labels are checked elsewhere."""
     size, frames = model.preprocess.image_size, model.sampling.num_segments
     rule = clip_rule(DataConfig(image_size=size, num_frames=frames), ())
     return replace(rule, num_classes=2**31, sampling=model.sampling, preprocess=model.preprocess)

@@ -1,4 +1,4 @@
-"""The command `features`: the features of every video of a list under a model, as one NumPy file.
+"""The command `features`: write the features of the videos of a list to a NumPy file.
 
 python -m training features runs/demo/checkpoint.pt val/index.csv --out features.npz
 """
@@ -49,10 +49,10 @@ def features(
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
-    """Write the features of a list: one clip and the centre crop of each video, as the server looks at examples.
+    """Write the features of a list, with one clip and the centre crop of each video, as for examples on a server.
 
-    Arrays: `video_features` [N, D], `prototype_features` [N, E] where the model gives them, `text_features` of the
-    class names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is one JSON document.
+    Arrays: `video_features` [N, D], `prototype_features` [N, E] if the model has them, `text_features` of the class
+    names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is a JSON document.
     """
     from training.checkpoints.native_format import CheckpointError
     from training.few_shot.main import FewShotOptions
@@ -62,7 +62,8 @@ def features(
         raise ConfigError(f"--out {out}: a file that ends in {SUFFIX} is needed")
     options = FewShotOptions(
         model=model, repository=repository, listing=listing, shots=(1,), seeds=(0,), test=None,
-        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split, test_split="",
+        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split,
+        test_split="",
         classes=classes, tokenizer=tokenizer, activation=activation, cache=cache, out=out.parent,
         vocabulary=None, device=device, workers=workers or processors(), max_bad_share=max_bad_share,
     )  # fmt: skip
@@ -73,7 +74,7 @@ def features(
 
 
 def _written(options: "FewShotOptions", out: Path) -> dict[str, object]:
-    """Encode, write, and say what was written."""
+    """Encode and write the features; return a description."""
     import numpy as np
 
     from serve.files import atomic_write

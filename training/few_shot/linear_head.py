@@ -1,12 +1,11 @@
-"""A linear head on unit video features that begins at the text features.
+"""Linear head on normalised video features, as an offset to the zero-shot logits.
 
     logit_k = text logit_k + (features - centre) / spread . weights_k
 
-The weights are what is learned beside the text, so weights of zero, to which L2 draws them and which no shots leave,
-are the zero-shot classifier, for models with a prompt head too. It is multinomial logistic regression with an offset:
-cross entropy, each class counting the same, plus `l2` times the squared weights. Centre and spread are those of the
-shots. `l2` is the strongest of those under which shots that were left out in turn are classified nearly best; weights
-of zero are among the choices.
+Zero weights are the zero-shot classifier, also for models with a prompt head, and L2 regularisation pulls towards them.
+The model is multinomial logistic regression with an offset: class-balanced cross entropy plus `l2` times the squared
+weights. Centre and spread are those of the shots. `l2` is chosen by cross-validation: the strongest value whose loss is
+close to the best; zero weights are one of the choices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,30 +20,30 @@ from torch.nn import functional
 from serve import scoring
 from serve.arrays import Float32Array, Float64Array, Int64Array
 
-STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)  # of L2, strongest first
+STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)  # L2 strengths, strongest first
 MOST_FOLDS = 4
-TOLERANCE = 0.01  # nats; of strengths that are nearly as good the strongest is taken
-ASSUMED_STRENGTH = 1e-5  # where no class has two shots to leave one out of; chosen on rendered clips
+TOLERANCE = 0.01  # nats; the strongest value within this of the best loss is chosen
+ASSUMED_STRENGTH = 1e-5  # if no class has two shots for cross-validation; chosen on rendered clips
 STEPS = 60  # of L-BFGS
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearHead:
-    """What shots add to the logits, and how strongly they were held back."""
+    """Offsets of logits learned from shots, and their regularisation."""
 
     weights: Float32Array  # [D, K], in logits
     bias: Float32Array  # [K]
-    l2: float | None  # None: the weights stay at zero
+    l2: float | None  # None: the weights are zero
     chosen_by: str
 
     def logits(self, video_features: Float32Array) -> Float32Array:
-        """What videos [N, D] gain for each class: [N, K]."""
+        """Return the offsets of logits [N, K] for video features [N, D]."""
         example_logits: Float32Array = scoring.unit(video_features) @ self.weights + self.bias
         return example_logits
 
 
 def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Float32Array) -> LinearHead:
-    """Shots [E, D] of classes [E], each class in its order of drawing, with text logits [E, K] -> the head."""
+    """Fit the head to shots [E, D] of classes [E], in sampled order per class, with text logits [E, K]."""
     num_labels = text_logits.shape[1]
     weights = np.zeros((features.shape[1], num_labels))
     if len(features) < 2:
@@ -52,8 +51,8 @@ def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Flo
     normalized = scoring.unit(features).astype(np.float64)
     centre = normalized.mean(axis=0)
     spread = np.sqrt(np.square(normalized - centre).sum(axis=1).mean()) or 1.0
-    shots = (normalized - centre) / spread  # so that the same strengths suit models whose features lie close together
-    # the weights lie in the span of the shots: turned into it, the problem has at most E rows however large D is
+    shots = (normalized - centre) / spread  # so that the same strengths suit models with concentrated features
+    # the weights are in the span of the shots: in a basis of it, the problem has at most E rows
     span = np.linalg.qr(shots.T)[0]  # [D, r]
     turned, targets = torch.from_numpy(shots @ span), torch.from_numpy(labels)
     offsets = torch.from_numpy(text_logits.astype(np.float64))
@@ -71,10 +70,9 @@ def _head(weights: Float64Array, centre: Float64Array, *, l2: float | None, chos
 
 
 def _best_strength(shots: Tensor, targets: Tensor, offsets: Tensor) -> tuple[float | None, str]:
-    """(L2, how it was chosen); None leaves the weights at zero.
+    """Return (L2, how it was chosen); None means zero weights.
 
-    Fold f of k holds every k-th shot of each class, from the f-th on. A class's only shot stays in all folds: left out,
-    its class would be unknown.
+    Fold f of k has every k-th shot of each class, from the f-th on. The only shot of a class is always trained on.
     """
     order = _order_within_class(targets)
     num_folds = min(MOST_FOLDS, int(order.max()) + 1)
@@ -92,12 +90,12 @@ def _best_strength(shots: Tensor, targets: Tensor, offsets: Tensor) -> tuple[flo
             logits = offsets[is_out] + shots[is_out] @ each
             losses[place] += (functional.cross_entropy(logits, targets[is_out], reduction="none") * balance).sum()
     losses /= (1 / counts[counts > 1]).sum()
-    place = int((losses <= losses.min() + TOLERANCE).nonzero()[0])  # the strongest of them
+    place = int((losses <= losses.min() + TOLERANCE).nonzero()[0])  # the strongest one
     return (None if place == 0 else STRENGTHS[place - 1]), "cross_validation"
 
 
 def _fitted(shots: Tensor, targets: Tensor, offsets: Tensor, *, strengths: Sequence[float]) -> list[Tensor]:
-    """Weights [r, K] under each strength; each fit begins where the one before ended."""
+    """Yield weights [r, K] for each strength; each fit starts from the previous one."""
     balance = 1 / torch.bincount(targets, minlength=offsets.shape[1])[targets].double()
     balance /= balance.sum()
     weights = torch.zeros(shots.shape[1], offsets.shape[1], dtype=torch.float64, requires_grad=True)
@@ -121,7 +119,7 @@ def _fitted(shots: Tensor, targets: Tensor, offsets: Tensor, *, strengths: Seque
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The matrices are small: on a busy machine threads that wait for each other take most of the time."""
+    """Limit torch to one thread: the matrices are small, so synchronisation would dominate."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -131,7 +129,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _order_within_class(targets: Tensor) -> Tensor:
-    """How many shots of the same class stand before each one."""
+    """Return the number of earlier shots of the same class for each shot."""
     seen: dict[int, int] = {}
     found = []
     for label in targets.tolist():

@@ -1,7 +1,7 @@
-"""The lists a draw was made of, for a full training run on the same shots: X-CLIP's of videos, ActionCLIP's of frames.
+"""Write the shots as lists for a training run: X-CLIP's of videos, ActionCLIP's of frames.
 
-A list says where videos or their frames lie, not both. Where the list that was given has a twin as `prepare` writes
-them (`videos_train.txt` beside `frames_train.txt`, line by line the same videos), both formats are written.
+A list has paths of either videos or frames. If the given list has a twin as written by `prepare` (`videos_train.txt`
+beside `frames_train.txt`, with the same videos line by line), both formats are written.
 """
 
 import csv
@@ -18,7 +18,7 @@ TWINS = {"videos": "frames", "frames": "videos"}
 
 
 def twin_rows(path: Path, rows: Sequence[ListRow], *, kind: str, list_options: ListOptions) -> list[ListRow] | None:
-    """The same videos as the other format lists them, line by line; None without such a list."""
+    """Return the rows of the twin list in the other format, or None."""
     other = TWINS.get(kind)
     if other is None or not path.name.startswith(f"{kind}_"):
         return None
@@ -33,7 +33,7 @@ def write_lists(folder: Path, part: str, entries: Sequence[Entry]) -> None:
     """`videos_PART.txt` of files and `frames_PART.txt` of folders of pictures, with absolute paths.
 
     Raises:
-        AnnotationError: a path that cannot stand in a list of lines.
+        AnnotationError: a path cannot be in a list.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list[str]] = {}
@@ -42,9 +42,9 @@ def write_lists(folder: Path, part: str, entries: Sequence[Entry]) -> None:
         try:
             path.encode()
         except UnicodeEncodeError as error:
-            raise AnnotationError(f"{path!r} is no UTF-8 and cannot stand in a list") from error
+            raise AnnotationError(f"{path!r} is not UTF-8 and cannot be in a list") from error
         if set(path) & set("\r\n"):
-            raise AnnotationError(f"{path!r} holds a line break and cannot stand in a list")
+            raise AnnotationError(f"{path!r} has a line break and cannot be in a list")
         if entry.num_frames is None:
             lines.setdefault("videos", []).append(f"{path} {entry.label}")
         else:
@@ -54,7 +54,7 @@ def write_lists(folder: Path, part: str, entries: Sequence[Entry]) -> None:
 
 
 def write_classes(path: Path, names: Sequence[str]) -> None:
-    """The CSV `id,name` both lists need."""
+    """Write the CSV `id,name` that both lists need."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("id", "name"), *enumerate(names)])

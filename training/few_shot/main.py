@@ -1,9 +1,9 @@
-"""Few-shot accuracy of a model without training it: K examples of each class beside the text.
+"""Few-shot accuracy of a frozen model: K examples of each class in addition to text.
 
     python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2,4,8,16 --seeds 0,1,2
     python -m training few-shot demo clips/index.csv --repository model_repository
 
-Every video is encoded once. Prints a table and, last, the document that also stands in `result.json`.
+Every video is encoded once. Prints a table and, as the last line, the document of `result.json`.
 """
 
 import json
@@ -37,7 +37,7 @@ from training.few_shot.report import ZERO_SHOT, print_report, server_commands, s
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotOptions:
-    """What is asked for."""
+    """Options of a few-shot evaluation."""
 
     model: str  # file of a checkpoint, or NAME[@VERSION] in `repository`
     repository: Path | None
@@ -46,15 +46,15 @@ class FewShotOptions:
     seeds: tuple[int, ...]
     test: Path | None
     list_options: ListOptions
-    split: str  # part of the list to draw from
-    test_split: str  # part of the list to judge by
+    split: str  # part of the list to sample from
+    test_split: str  # part of the list to test on
     classes: Path | None
     tokenizer: Path | None
-    activation: str | None  # of CLIP's towers, where a foreign file does not say it
+    activation: str | None  # of CLIP's towers, if a foreign file does not contain it
     cache: Path
     out: Path
-    vocabulary: str | None  # of a server that is to be given the shots
-    device: str  # a checkpoint computes on
+    vocabulary: str | None  # vocabulary on a server to print commands for
+    device: str  # device of a checkpoint
     workers: int
     max_bad_share: float
 
@@ -67,16 +67,16 @@ class FewShotOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotLists:
-    """The lists, read."""
+    """The lists that were read."""
 
     names: tuple[str, ...]
-    pool: list[Entry]  # what shots are drawn from
+    pool: list[Entry]  # entries to sample shots from
     twin: list[Entry] | None  # the same videos in the other format
-    test: list[Entry] | None  # None: the pool's own rest
+    test: list[Entry] | None  # None: the rest of the pool
 
     @classmethod
     def read(cls, options: FewShotOptions) -> "FewShotLists":
-        """Raises AnnotationError where a list cannot be read or the classes do not fit."""
+        """Read the lists; raise AnnotationError if one cannot be read or the classes do not fit."""
         listing = read_listing(options.listing, options.list_options)
         read = index_labels(
             rows_of_part(listing, options.split, option="--split"),
@@ -95,7 +95,7 @@ class FewShotLists:
             test = entries_of(index_labels_like(read, rows, judged, options.classes), names)
             layout += judged.layout()
         elif options.test_split:
-            raise ConfigError("--test-split: there is no list --test to choose a part of")
+            raise ConfigError("--test-split needs a list --test")
         for line in layout:
             print(line, file=sys.stderr)
         return cls(
@@ -108,30 +108,30 @@ class FewShotLists:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedLists:
-    """The videos shots are drawn from and those that judge, as the model sees them."""
+    """The encoded videos of the pool and of the test list."""
 
     pool: EncodedVideos
-    test: EncodedVideos  # the pool itself without a test list
+    test: EncodedVideos  # the pool if there is no test list
     pool_videos: VideoSet
     test_videos: VideoSet
 
     @property
     def encoded(self) -> tuple[EncodedVideos, ...]:
-        """Every list once."""
+        """Return each list once."""
         return (self.pool,) if self.test is self.pool else (self.pool, self.test)
 
     def test_indices(self, draw: ShotSample) -> Int64Array:
-        """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
+        """Return the indices of test videos for a sample, without videos of equal content to a shot."""
         shown = {self.pool.digests[place] for place in draw.chosen}
         places = draw.rest if self.test is self.pool else range(len(self.test.entries))
         return np.array([place for place in places if self.test.digests[place] not in shown], np.int64)
 
 
 def run(options: FewShotOptions) -> dict[str, Any]:
-    """Measure, write the lists and `result.json`, print the table; returns the document.
+    """Evaluate, write the lists and `result.json`, print the table; return the document.
 
     Raises:
-        ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: what cannot be used.
+        ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: the input cannot be used.
     """
     lists = FewShotLists.read(options)
     model = open_model(options)
@@ -165,7 +165,7 @@ def run(options: FewShotOptions) -> dict[str, Any]:
     if options.vocabulary is not None:
         _print_server_commands(options, options.vocabulary, lists, draws, encoded_lists.pool)
     if lists.twin is None:
-        print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
+        print("lists: only in the given format; for both, give a list with a twin (videos_*.txt beside frames_*.txt)")
     print_report(document, num_seeds=len(options.seeds))
     return document
 
@@ -179,7 +179,7 @@ def _features_named(layout: RowLayout) -> str:
 def open_model(options: FewShotOptions) -> FewShotModel:
     if options.repository is not None:
         if options.activation is not None or options.tokenizer is not None:
-            raise ConfigError("--activation, --tokenizer: for a checkpoint; a model of --repository says both itself")
+            raise ConfigError("--activation and --tokenizer are for checkpoints, not for models of --repository")
         return ServedModel.open(options.repository, options.model)
     return CheckpointModel(
         Path(options.model),
@@ -215,7 +215,7 @@ def _videos(encoder: VideoEncoder, encoded: EncodedVideos, bank: Float32Array) -
 
 
 def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos) -> list[ShotSample]:
-    """Every seed's draws; without a test list each class keeps a video to be judged by."""
+    """Sample the shots of all seeds; without a test list, each class keeps a video for testing."""
     draws = [
         draw
         for seed in options.seeds
@@ -228,18 +228,18 @@ def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos)
         )
     ]
     if not any(draw.chosen for draw in draws):
-        raise AnnotationError(f"{options.listing}: no class has a video to spare for a shot")
+        raise AnnotationError(f"{options.listing}: no class has enough videos for a shot")
     return draws
 
 
 def _evaluate_draw(
     draw: ShotSample, encoded_lists: EncodedLists, contract: ScoringContract, *, names: Sequence[str]
 ) -> dict[str, Any]:
-    """One draw: what each method reaches on its judges."""
+    """Evaluate each method on the test videos of one sample."""
     shots = encoded_lists.pool_videos.part(np.array(draw.chosen, np.int64))
     test_indices = encoded_lists.test_videos.part(encoded_lists.test_indices(draw))
     if not len(test_indices.labels):
-        raise AnnotationError("no video is left to judge by: fewer shots, or --test LIST")
+        raise AnnotationError("no video is left to test on; use fewer shots, or --test LIST")
     methods: dict[str, Any] = {}
     for name, fit in METHODS.items():
         started = time.perf_counter()
@@ -263,7 +263,7 @@ def _folder(options: FewShotOptions, draw: ShotSample) -> Path:
 
 
 def _write(folder: Path, lists: FewShotLists, draw: ShotSample, encoded_lists: EncodedLists) -> None:
-    """The lists of a draw in each format there is."""
+    """Write the lists of a sample in each available format."""
     test_indices = encoded_lists.test_indices(draw)
     write_classes(folder / "classes.csv", lists.names)
     write_lists(folder, "train", [encoded_lists.pool.entries[place] for place in draw.chosen])
@@ -277,7 +277,7 @@ def _write(folder: Path, lists: FewShotLists, draw: ShotSample, encoded_lists: E
 def _print_server_commands(
     options: FewShotOptions, vocabulary: str, lists: FewShotLists, draws: Sequence[ShotSample], pool: EncodedVideos
 ) -> None:
-    """For the first seed's largest draw."""
+    """Print the commands for the largest sample of the first seed."""
     draw = max((draw for draw in draws if draw.seed == options.seeds[0]), key=lambda draw: draw.shots)
     labels = _folder(options, draw) / "labels.txt"
     write_lines(labels, lists.names)

@@ -1,4 +1,4 @@
-"""What shots add to the zero-shot logits: nothing, prototypes as the server makes of examples, or a linear head."""
+"""Few-shot methods that add to the zero-shot logits: prototypes as on the server, or a linear head."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,27 +15,27 @@ from training.few_shot.linear_head import fit_linear_head
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSet:
-    """Labelled videos as a model sees them."""
+    """Features and text logits of labelled videos."""
 
     features: Float32Array  # [N, D]
     text_logits: Float32Array  # [N, M, K]
     labels: Int64Array  # [N]
 
     def part(self, places: Int64Array) -> "VideoSet":
-        """Some of them, in that order."""
+        """Return a subset in the given order."""
         return VideoSet(
             features=self.features[places], text_logits=self.text_logits[places], labels=self.labels[places]
         )
 
 
-ExampleLogits = Callable[[Float32Array], Float32Array]  # video features [N, D] -> what they gain [N, K]
+ExampleLogits = Callable[[Float32Array], Float32Array]  # video features [N, D] -> offsets of logits [N, K]
 Method = Callable[
     [VideoSet, ScoringContract], tuple[ExampleLogits, Mapping[str, Any]]
-]  # shots -> gain, how it was fitted
+]  # shots -> offsets, facts of the fit
 
 
 def prototypes(shots: VideoSet, contract: ScoringContract) -> tuple[ExampleLogits, Mapping[str, Any]]:
-    """The server's own mixture of text and prototypes; shots in ascending order of their labels."""
+    """Fit the server's mixture of text and prototypes; shots are sorted by label."""
     fitted = fit_prototypes(
         shots.features,
         shots.labels,
@@ -47,7 +47,7 @@ def prototypes(shots: VideoSet, contract: ScoringContract) -> tuple[ExampleLogit
 
 
 def linear(shots: VideoSet, contract: ScoringContract) -> tuple[ExampleLogits, Mapping[str, Any]]:
-    """A linear head that begins at the text features."""
+    """Fit a linear head as an offset to the text logits."""
     head = fit_linear_head(shots.features, shots.labels, shots.text_logits.mean(axis=1, dtype=np.float32))
     return head.logits, {"l2": head.l2, "chosen_by": head.chosen_by}
 
@@ -56,7 +56,7 @@ METHODS: Mapping[str, Method] = {"prototypes": prototypes, "linear": linear}
 
 
 def accuracy(videos: VideoSet, example_logits: Float32Array | None, contract: ScoringContract) -> float:
-    """Top-1 by the contract's rules: what is gained joins the logits of each template, as on the server."""
+    """Return top-1 by the contract's rules; offsets are added to the logits of each template, as on the server."""
     hits = 0
     for place, label in enumerate(videos.labels.tolist()):
         added = None if example_logits is None else example_logits[place : place + 1]

@@ -1,7 +1,7 @@
-"""Models that few-shot training takes features from: a checkpoint in torch, or a `serve.served_model.ServedModel`.
+"""Models for few-shot evaluation: a checkpoint in torch, or a `serve.served_model.ServedModel`.
 
-Both give numpy arrays: video features [B, D] (and patch features [B, P, D] where a prompt head follows), text features
-[R, D], and, of models with a prompt head, its logits.
+Both return NumPy arrays: video features [B, D] (with a prompt head, also patch features [B, P, D]), text features [R,
+D], and the logits of a prompt head.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from training.data.prompts import tokenizer_of
 
 
 class FewShotModel(Protocol):
-    """A model and how it wants to be used."""
+    """A model with its rules."""
 
     identity: str  # changes with the weights of the video part
     family: str
@@ -33,32 +33,32 @@ class FewShotModel(Protocol):
     text: TextContract
     scoring: ScoringContract
     tokenizer: Tokenizer
-    layout: RowLayout  # of what it gives for a video
+    layout: RowLayout  # layout of its features of a video
 
     def video(self, views: UInt8Array) -> VideoFeatures:
-        """Features of views [B, T, 3, S, S]."""
+        """Return features of views [B, T, 3, S, S]."""
         ...
 
     def texts(self, tokens: Int64Array) -> Float32Array:
-        """Tokens [R, L] -> text features [R, D]."""
+        """Return text features [R, D] of tokens [R, L]."""
         ...
 
     def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
-        """The prompt head's logits [B, K] of texts [K, D]."""
+        """Return the prompt head's logits [B, K] for texts [K, D]."""
         ...
 
 
 class CheckpointModel:
-    """A checkpoint of any known format."""
+    """A checkpoint of any supported format."""
 
     def __init__(
         self, path: Path, *, tokenizer: Path | None, device: torch.device, activation: str | None = None
     ) -> None:
-        """Read it; it computes on a device. `activation` is that of CLIP's towers, where the file does not say it.
+        """Read a checkpoint; `activation` is that of CLIP's towers, if the file does not contain it.
 
         Raises:
             CheckpointError: it cannot be read.
-            ConfigError: its texts need a tokenizer file.
+            ConfigError: it needs a tokenizer file.
         """
         checkpoint = read_checkpoint(path, overrides={"activation": activation} if activation else {})
         if tokenizer is not None and checkpoint.text.tokenizer == "tokenizers":

@@ -1,4 +1,4 @@
-"""What few-shot tells: the summary over seeds, the table, and the commands for a server."""
+"""Reports of few-shot evaluation: summary over seeds, table, and commands for a server."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ ZERO_SHOT = "zero_shot"
 
 
 def summary_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each K, mean and standard deviation of top-1 over the seeds (None of one seed)."""
+    """Return mean and standard deviation of top-1 over seeds for each K (None for one seed)."""
     found = []
     for shots in sorted({row["shots"] for row in rows}):
         own = [row for row in rows if row["shots"] == shots]
@@ -25,7 +25,7 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def print_report(document: dict[str, Any], *, num_seeds: int) -> None:
-    """The table for people, then the document in one line for programs."""
+    """Print the table, then the document as a JSON line."""
     for row in document["draws"]:
         if row["short_classes"]:
             short_classes = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
@@ -41,9 +41,9 @@ def print_report(document: dict[str, Any], *, num_seeds: int) -> None:
 
 
 def server_commands(vocabulary: str, labels_file: Path, names: Sequence[str], shots: Sequence[Entry]) -> list[str]:
-    """Commands after which a server fits the same prototypes: class names as a vocabulary, clips as their examples.
+    """Return commands to fit the same prototypes on a server: a vocabulary of class names with example clips.
 
-    Frames that were extracted cannot be sent, so only video files are named.
+    Extracted frames cannot be uploaded, so only video files are included.
     """
     found = [["actserve", "vocab", "put", vocabulary, str(labels_file)]]
     for label, name in enumerate(names):

@@ -1,7 +1,7 @@
 """ActionCLIP (arXiv:2109.08472): frames encoded by CLIP, joined by a fusion head.
 
-Its evaluation multiplies cosines by 100 whatever `logit_scale` has learned; that number stands in the checkpoint's
-scoring contract, training uses exp(logit_scale).
+Its evaluation multiplies cosines by 100, independent of the learned `logit_scale`; this factor is in the checkpoint's
+scoring contract. Training uses exp(logit_scale).
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class ActionClip(VideoTextModel):
 
     @property
     def is_frame_wise(self) -> bool:
-        """Temporal shift and joint attention look at the neighbours of a frame."""
+        """Return False for temporal shift and joint attention, which mix frames."""
         return self.visual.frames_at_once == 1
 
     def encode_video(self, frames: Tensor) -> VideoOutput:

@@ -1,7 +1,7 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685) of any matrices of any model.
+"""Low-rank adapters (LoRA, arXiv:2106.09685) for the matrices of any model.
 
-The change B A of a matrix is a parametrization of torch: the model computes with W + alpha / r B A and knows nothing of
-it, packed attention weights included. Merging leaves the plain weight, which is how checkpoints are kept.
+An adapter is a torch parametrization: the model computes with W + alpha / r B A without changes to its code, also for
+packed attention weights. Merging gives the plain weight, which checkpoints store.
 """
 
 import math
@@ -16,7 +16,7 @@ from training.models.base import ModelConfigError
 
 
 class LowRank(nn.Module):
-    """A matrix plus `scale` times the product of two thin ones; the product is zero at first."""
+    """A matrix plus `scale` times a low-rank product, which is initially zero."""
 
     def __init__(self, rows: int, columns: int, *, rank: int, alpha: float) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class LowRank(nn.Module):
 
 
 def add_adapters_(model: nn.Module, patterns: Sequence[str], *, rank: int, alpha: float) -> list[str]:
-    """Adapters for every matrix whose name matches a pattern; all other weights of the model stay as they are.
+    """Add adapters to each matrix whose name matches a pattern, and freeze these matrices.
 
-    Returns the names. Weights that were trainable before and are no matrices of the patterns go on being trained.
+    Returns the names. Other weights stay trainable or frozen as before.
 
     Raises:
-        ModelConfigError: no matrix is called so.
+        ModelConfigError: no matrix matches.
     """
     chosen = [
         name
@@ -43,7 +43,7 @@ def add_adapters_(model: nn.Module, patterns: Sequence[str], *, rank: int, alpha
         if item.ndim == 2 and any(fnmatchcase(name, pattern) for pattern in patterns)
     ]
     if not chosen:
-        raise ModelConfigError(f"model.lora.matrices: no matrix is called {' or '.join(patterns)}")
+        raise ModelConfigError(f"model.lora.matrices: no matrix matches {' or '.join(patterns)}")
     for name in chosen:
         path, _, leaf = name.rpartition(".")
         owner = model.get_submodule(path)
@@ -55,7 +55,7 @@ def add_adapters_(model: nn.Module, patterns: Sequence[str], *, rank: int, alpha
 
 
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with adapters added to their matrices, under the names of a model without adapters."""
+    """Return the state dict with merged adapters, under the names of a model without adapters."""
     kept = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in f".{name}"}
     for path, part in model.named_modules():
         if parametrize.is_parametrized(part):

@@ -1,6 +1,6 @@
-"""What every model gives to the trainer, to export and to the reference check: towers, their joint space and its scale.
+"""The interface of models for trainer, export and reference check: towers, joint space and logit scale.
 
-A model is a vision tower over frames, a text tower over token rows and, by family, what joins the frames of a video.
+A model has a vision tower for frames, a text tower for token rows, and a family-specific fusion of frames.
 """
 
 import math
@@ -16,22 +16,22 @@ INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # CLIP, arXiv:2103.00020 section 2.5
 
 
 class ModelConfigError(InputError, ValueError):
-    """A model configuration that names something unknown, lacks a field or contradicts itself."""
+    """The model configuration names something unknown, lacks a field or contradicts itself."""
 
 
 class VideoOutput(NamedTuple):
-    """Features of a batch of videos, of any length."""
+    """Features of a batch of videos, not normalised."""
 
     video_features: Tensor  # [B, D]
     patch_features: Tensor | None  # [B, P, D] for models with a prompt head
-    prototype_features: Tensor | None = None  # [B, E] for towers that give richer features for examples
+    prototype_features: Tensor | None = None  # [B, E] for towers with separate features for examples
 
 
 class VisionTower(nn.Module):
     """Frames [N, 3, S, S] (float, normalised) -> frame features [N, D].
 
-    A tower that looks at several frames at once (`frames_at_once` > 1) takes the frames of a video side by side. One
-    that gives prototype features (`prototype_dim` > 0) computes both kinds in `with_prototypes`.
+    A tower that mixes several frames (`frames_at_once` > 1) takes the frames of a video as adjacent rows. One with
+    prototype features (`prototype_dim` > 0) computes both kinds in `with_prototypes`.
     """
 
     image_size: int  # S, pixels
@@ -43,17 +43,17 @@ class VisionTower(nn.Module):
         raise NotImplementedError
 
     def with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frame features [N, D] and prototype features [N, E]."""
+        """Return frame features [N, D] and prototype features [N, E]."""
         raise NotImplementedError
 
 
 class TextTower(nn.Module):
-    """Tokens int64 [R, L] -> text features [R, D]; L may be below `context_length` where the tower takes short rows."""
+    """Tokens int64 [R, L] -> text features [R, D]; L may be below `context_length` if `takes_short_rows`."""
 
     context_length: int
     embed_dim: int  # D
     width: int
-    takes_short_rows: bool  # a causal tower, or one that masks padding: what is cut off changes no number
+    takes_short_rows: bool  # causal, or masks padding: removing padding changes no result
 
     def forward(self, tokens: Tensor) -> Tensor:
         raise NotImplementedError
@@ -63,7 +63,7 @@ class VideoTextModel(nn.Module):
     """A dual encoder of videos and texts; `logit_scale` is in log space, as CLIP learns it."""
 
     family: Family
-    has_prompt_head = False  # `head` needs the patches of the video: logits are more than a cosine
+    has_prompt_head = False  # `head` uses the patches of the video, not only a cosine
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class VideoTextModel(nn.Module):
         super().__init__()
         if visual.embed_dim != text.embed_dim:
             raise ModelConfigError(
-                f"vision tower gives {visual.embed_dim} values, text tower {text.embed_dim}: one joint space is needed"
+                f"the vision tower has {visual.embed_dim} dimensions, the text tower {text.embed_dim}: need equal"
             )
         self.num_frames = num_frames  # T
         self.image_size = visual.image_size  # S
@@ -90,17 +90,17 @@ class VideoTextModel(nn.Module):
 
     @property
     def is_frame_wise(self) -> bool:
-        """Whether each frame can be encoded alone: `encode_frames` then `fuse` equals `encode_video`."""
+        """Return whether frames can be encoded one by one: `encode_frames` then `fuse` equals `encode_video`."""
         return False
 
     def encode_video(self, frames: Tensor) -> VideoOutput:
-        """Features of videos; frames [B, T, 3, S, S], float, normalised."""
+        """Return features of videos; frames [B, T, 3, S, S], float, normalised."""
         raise NotImplementedError
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Features [R, D] of tokens int64 [R, L], not normalised.
+        """Return features [R, D] of tokens int64 [R, L], not normalised.
 
-        Where the text tower takes short rows L may be below the context length: the same numbers for less work.
+        If the text tower takes short rows, L may be below the context length, which saves computation.
         """
         length = tokens.shape[1]
         if length > self.context_length or (length < self.context_length and not self.text.takes_short_rows):
@@ -111,35 +111,35 @@ class VideoTextModel(nn.Module):
         return self.text(tokens)  # type: ignore[no-any-return]
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Features [N, D] of single frames [N, 3, S, S]."""
-        raise NotImplementedError(f"{self.family} as configured does not encode frames alone")
+        """Return features [N, D] of single frames [N, 3, S, S]."""
+        raise NotImplementedError(f"{self.family} as configured does not encode single frames")
 
     @property
     def prototype_dim(self) -> int:
-        """E of the prototype features; 0 where the model gives none."""
+        """Return E of the prototype features; 0 if there are none."""
         return 0
 
     def encode_frames_with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, D] and prototype features [N, E] of single frames [N, 3, S, S]."""
-        raise NotImplementedError(f"{self.family} as configured gives no prototype features")
+        """Return features [N, D] and prototype features [N, E] of single frames [N, 3, S, S]."""
+        raise NotImplementedError(f"{self.family} as configured has no prototype features")
 
     def fuse_prototypes(self, frame_prototypes: Tensor) -> Tensor:
-        """Prototype features [B, E] of videos from those of their frames [B, T, E]."""
-        raise NotImplementedError(f"{self.family} as configured gives no prototype features")
+        """Return prototype features [B, E] of videos from those of their frames [B, T, E]."""
+        raise NotImplementedError(f"{self.family} as configured has no prototype features")
 
     def fuse(self, frame_features: Tensor) -> Tensor:
-        """Features [B, D] of videos from those of their frames [B, T, D]."""
-        raise NotImplementedError(f"{self.family} as configured does not encode frames alone")
+        """Return features [B, D] of videos from those of their frames [B, T, D]."""
+        raise NotImplementedError(f"{self.family} as configured does not encode single frames")
 
     def head(self, video_features: Tensor, patch_features: Tensor | None, text_features: Tensor) -> Tensor:
         """logits [B, K] of video_features [B, D] (and patch_features [B, P, D]) against text_features [K, D].
 
-        Normalisations, exp(logit_scale) and the bias are inside.
+        Includes normalisation, exp(logit_scale) and the bias.
         """
         return self.cosine_logits(video_features, text_features)
 
     def cosine_logits(self, video_features: Tensor, text_features: Tensor) -> Tensor:
-        """exp(logit_scale) times the cosine, plus the bias if there is one; [B, D], [K, D] -> [B, K]."""
+        """Return exp(logit_scale) times the cosine, plus the bias if any; [B, D], [K, D] -> [B, K]."""
         cosine = nn.functional.normalize(video_features, dim=-1) @ nn.functional.normalize(text_features, dim=-1).T
         logits = self.logit_scale.exp() * cosine  # [B, K]
         return logits if self.logit_bias is None else logits + self.logit_bias

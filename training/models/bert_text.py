@@ -1,6 +1,6 @@
 """BERT (arXiv:1810.04805) as a sentence encoder: the mean of its last layer over the tokens that are not padding.
 
-It takes token embeddings, so that another tokenizer's tokens can be given as means of word pieces.
+It takes token embeddings, so that tokens of another tokenizer can be means of word pieces.
 """
 
 from typing import cast
@@ -27,7 +27,7 @@ class BertLayer(nn.Module):
         self.output_norm = nn.LayerNorm(width, eps=EPSILON)
 
     def forward(self, rows: Tensor, barred: Tensor) -> Tensor:
-        """Rows [R, L, W]; `barred` [R, 1, 1, L] is 0 where a token may be looked at and very negative elsewhere."""
+        """Rows [R, L, W]; `barred` [R, 1, 1, L] is 0 for tokens and a large negative number for padding."""
         query, key, value = (self._by_head(layer(rows)) for layer in (self.query, self.key, self.value))
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + barred  # [R, H, L, L]
         mixed = (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)  # [R, L, W]
@@ -40,10 +40,10 @@ class BertLayer(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """Token embeddings [R, L, W] and mask [R, L] -> sentence features [R, W] of length one.
+    """Token embeddings [R, L, W] and mask [R, L] -> normalised sentence features [R, W].
 
-    Masked tokens may stand anywhere: positions count those that are not masked. Position 0 has the type embedding of a
-    single sentence added, as every position.
+    Masked tokens may be anywhere: positions count unmasked tokens. The embedding of sentence type 0 is added to all
+    positions.
     """
 
     def __init__(self, *, width: int, layers: int, heads: int, context_length: int) -> None:

@@ -1,10 +1,10 @@
 """The two towers of CLIP (arXiv:2103.00020), with the options ActionCLIP adds to them.
 
-Parameters carry OpenAI's names, so a state dict loads by prefix alone. Tokens stay batch first: [N, P + 1, W].
+Parameters have OpenAI's names, so a state dict loads by prefix. Tokens are batch first: [N, P + 1, W].
 
-`drop_out` is ActionCLIP's: a rate that grows linearly with depth, used for attention weights and for stochastic depth.
-The original masks token positions of the whole batch at once; here each frame or row is dropped by itself
-(arXiv:1603.09382), since no released weights were trained with it.
+`drop_out` is ActionCLIP's rate that grows linearly with depth, for attention weights and stochastic depth. The original
+masks token positions of the whole batch at once; here each frame or row is dropped independently (arXiv:1603.09382),
+since no released weights were trained with the original.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Temporal = Literal["none", "shift", "joint"]
 
 
 class QuickGelu(nn.Module):
-    """x * sigmoid(1.702 x), what OpenAI's weights were trained with."""
+    """x * sigmoid(1.702 x), the activation of OpenAI's weights."""
 
     def forward(self, values: Tensor) -> Tensor:
         return values * torch.sigmoid(1.702 * values)
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGelu, "gel
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention with q, k, v packed in that order; tokens [N, L, W] -> [N, L, W]."""
+    """Multi-head attention with packed q, k and v; tokens [N, L, W] -> [N, L, W]."""
 
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -119,12 +119,12 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """A stack of blocks, kept under `resblocks` as in OpenAI's files."""
+    """A stack of blocks, named `resblocks` as in OpenAI's files."""
 
     def __init__(self, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(blocks)
-        self.is_checkpointed = False  # training keeps what goes between blocks and runs each again on the way back
+        self.is_checkpointed = False  # if set, the backward pass recomputes each block
 
     def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
         for block in self.resblocks:
@@ -136,10 +136,10 @@ class Blocks(nn.Module):
 
 
 class TemporalShift(nn.Module):
-    """A block that first moves an eighth of the patch channels one frame back and an eighth one frame on.
+    """A block that first shifts an eighth of the patch channels back by a frame and an eighth forward.
 
-    The class token stays. The shift lies outside the block's residual, so its identity path sees it too.
-    Source: TSM (arXiv:1811.08383) as ActionCLIP places it.
+    The class token is not shifted. The shift precedes the block's residual connection, so the identity path is shifted
+    too. Source: TSM (arXiv:1811.08383) as ActionCLIP places it.
     """
 
     def __init__(self, block: Block, *, num_frames: int, fold: int) -> None:
@@ -154,8 +154,7 @@ class TemporalShift(nn.Module):
 
 
 def shift_patches(tokens: Tensor, num_frames: int, *, fold: int) -> Tensor:
-    """tokens [B*T, P + 1, W]: of the patches, channels [0, fold) come from the next frame, [fold, 2 fold) from the one
-    before, zero at the ends of the video."""
+    """Shift patch channels [0, fold) back and [fold, 2 fold) forward by one frame; tokens [B*T, P + 1, W]."""
     videos = tokens.unflatten(0, (-1, num_frames))  # [B, T, P+1, W]
     patches = videos[:, :, 1:]
     blank = torch.zeros_like(patches[:, :1, :, :fold])  # [B, 1, P, fold]
@@ -189,10 +188,10 @@ class VisionStem(nn.Module):
 
 
 class ClipVision(VisionStem, VisionTower):
-    """CLIP's ViT. `temporal`: "shift" puts TSM before every block; "joint" lets all patches of a video meet.
+    """CLIP's ViT. `temporal`: "shift" puts TSM before every block; "joint" attends over all patches of a video.
 
-    Joint space-time attention adds a time embedding to each patch token and puts the patches of all frames in one
-    sequence behind a single class token: [B*T, 3, S, S] -> [B, D]. (ActionCLIP's own code of it does not run.)
+    Joint space-time attention adds a time embedding to each patch token and concatenates the patches of all frames
+    behind one class token: [B*T, 3, S, S] -> [B, D]. (ActionCLIP's code for it does not run.)
     """
 
     def __init__(
@@ -241,7 +240,7 @@ class ClipVision(VisionStem, VisionTower):
 
 
 class ClipText(TextTower):
-    """CLIP's causal text tower, read at the largest token id, which is the end of the text."""
+    """CLIP's causal text tower; its output is at the largest token id, the end of the text."""
 
     takes_short_rows = True
 
@@ -274,7 +273,7 @@ class ClipText(TextTower):
     def forward(self, tokens: Tensor) -> Tensor:
         embedded = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]  # [R, L, W]
         mixed = self.transformer(self.emb_dropout(embedded), is_causal=True)
-        ends = tokens.argmax(dim=-1)  # [R], the first of equals
+        ends = tokens.argmax(dim=-1)  # [R], the first maximum
         last = mixed[torch.arange(tokens.shape[0], device=tokens.device), ends]  # [R, W]
         return self.ln_final(last) @ self.text_projection  # type: ignore[no-any-return]  # [R, D]
 
@@ -282,13 +281,13 @@ class ClipText(TextTower):
 def make_blocks(
     width: int, layers: int, heads: int, *, activation: str, mlp_width: int | None, drop_out: float
 ) -> list[Block]:
-    """Blocks whose drop rate rises from 0 to `drop_out` with depth."""
+    """Return blocks with drop rates that rise from 0 to `drop_out`."""
     rates = torch.linspace(0, drop_out, layers, dtype=torch.float64, device="cpu").tolist()
     return [Block(width, heads, activation=activation, mlp_width=mlp_width, drop_out=rate) for rate in rates]
 
 
 def _spread_text_weights_(blocks: list[Block], width: int) -> None:
-    """CLIP's initial weights of the text blocks; sums of residual branches keep their spread with depth."""
+    """Initialise the text blocks as CLIP does; the variance of residual branches decreases with depth."""
     narrow = width**-0.5 * (2 * len(blocks)) ** -0.5
     for block in blocks:
         nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)

@@ -1,8 +1,8 @@
 """EfficientNet-Lite (arXiv:1905.11946, the variant without squeeze-and-excite and with ReLU6) as a vision tower.
 
-Two towers in one: its class probabilities become a point of a text space by a fixed matrix of class embeddings (ConSE,
-arXiv:1312.5650), and its pooled features go out beside them for prototypes. Batch normalisation is folded into the
-convolutions, since the weights are not trained here; padding follows TensorFlow's SAME, as the published weights need.
+It has two outputs: a fixed matrix of class embeddings maps its class probabilities to a text space (ConSE,
+arXiv:1312.5650), and its pooled features serve as prototype features. Batch normalisation is folded into the
+convolutions, since the weights are not trained here; padding is TensorFlow's SAME, as the published weights need.
 """
 
 import math
@@ -42,9 +42,9 @@ STAGES = (
 
 
 class SameConv(nn.Module):
-    """Convolution with TensorFlow's SAME padding for a known input size; an odd rest goes to the right and bottom.
+    """Convolution with TensorFlow's SAME padding for a known input size; an odd remainder is at the right and bottom.
 
-    Weights are in int8, but for filters of single channels: they are few, and lose most by rounding.
+    Weights are int8, except depthwise filters, which are few and most sensitive to rounding.
     """
 
     codes: Tensor
@@ -72,7 +72,7 @@ class SameConv(nn.Module):
 
 
 class InvertedBlock(nn.Module):
-    """Expand, filter each channel, project; the input is added where the shape is kept."""
+    """Expansion, depthwise convolution, projection; with a residual connection if the shape is unchanged."""
 
     def __init__(self, before: int, after: int, *, kernel: int, stride: int, expansion: int, size: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class EfficientNetLite(nn.Module):
         blocks: list[nn.Module] = []
         before, size = STEM_CHANNELS, self.stem.output_size
         for place, stage in enumerate(STAGES):
-            is_fixed = place in (0, len(STAGES) - 1)  # the Lite variants do not repeat the outer stages more often
+            is_fixed = place in (0, len(STAGES) - 1)  # the Lite variants do not scale the depth of the outer stages
             repeats = stage.repeats if is_fixed else math.ceil(depth * stage.repeats)
             after = scaled_channels(stage.channels, width)
             for repeat in range(repeats):
@@ -117,17 +117,17 @@ class EfficientNetLite(nn.Module):
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Channels times the width multiplier, to the nearest multiple of 8 that is at least 0.9 times as many."""
+    """Scale channels by the width multiplier to the nearest multiple of 8, at least 0.9 times the product."""
     wanted = channels * width
     rounded = max(CHANNEL_STEP, int(wanted + CHANNEL_STEP / 2) // CHANNEL_STEP * CHANNEL_STEP)
     return rounded + CHANNEL_STEP if rounded < 0.9 * wanted else rounded
 
 
 class ConceptVision(VisionTower):
-    """Frames [N, 3, S, S] -> points [N, D] of a text space by class probabilities, and pooled features [N, 1280].
+    """Frames [N, 3, S, S] -> points [N, D] in a text space, and pooled features [N, 1280].
 
-    A frame's point is the mean of class embeddings, weighted by the probabilities of its `classes_kept` likeliest
-    classes at `temperature` (ConSE, arXiv:1312.5650, equation 1). Prototype features have length one before the mean.
+    A point is the mean of class embeddings, weighted by the probabilities at `temperature` of the `classes_kept` most
+    likely classes (ConSE, arXiv:1312.5650, equation 1). Prototype features are normalised before the mean over frames.
     """
 
     prototype_dim = HEAD_CHANNELS

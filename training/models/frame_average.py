@@ -1,7 +1,7 @@
-"""Plain CLIP on video: every frame encoded alone, then averaged.
+"""CLIP on video: frames are encoded separately, then averaged.
 
-The mean is taken over features as they come, which is how Perception Encoder publishes its video results
-(arXiv:2504.13181); `normalize_frames` averages directions instead.
+The mean is over unnormalised features, as in the video results of Perception Encoder (arXiv:2504.13181); with
+`normalize_frames`, features are normalised first.
 """
 
 from torch import Tensor

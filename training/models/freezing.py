@@ -1,4 +1,4 @@
-"""Which weights stay as they are, and how activations are kept or computed again."""
+"""Frozen weights and activation checkpointing."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,24 +11,24 @@ from training.models.clip import Blocks
 
 
 def freeze_(model: nn.Module, patterns: Sequence[str]) -> None:
-    """No gradient for weights whose names match a pattern (`text.*`).
+    """Freeze weights whose names match a pattern (`text.*`).
 
     Raises:
-        ModelConfigError: a pattern that matches nothing.
+        ModelConfigError: a pattern matches nothing.
     """
     for pattern in patterns:
         found = [item for name, item in model.named_parameters() if fnmatchcase(name, pattern)]
         if not found:
-            raise ModelConfigError(f"model.frozen: no weight is called {pattern}")
+            raise ModelConfigError(f"model.frozen: no weight matches {pattern}")
         for item in found:
             item.requires_grad_(False)
 
 
 def checkpoint_activations_(model: nn.Module) -> None:
-    """Every block is run again on the way back, for less memory.
+    """Recompute each block in the backward pass, to save memory.
 
     Raises:
-        ModelConfigError: the model has no blocks that can.
+        ModelConfigError: the model has no blocks that support it.
     """
     count = 0
     for part in model.modules():
@@ -38,4 +38,4 @@ def checkpoint_activations_(model: nn.Module) -> None:
             cast(Any, part).set_grad_checkpointing(True)
             count += 1
     if not count:
-        raise ModelConfigError("model.checkpointing: these towers have no blocks to run again")
+        raise ModelConfigError("model.checkpointing: these towers do not support it")

@@ -4,11 +4,11 @@
 | --- | --- |
 | meanP | mean over frames |
 | LSTM | mean of an LSTM's outputs plus its inputs |
-| Conv_1D | mean of a depthwise convolution plus its input; the original reads [T, D] memory as [D, T], so do we |
-| Transf | mean of six blocks over x + positions, plus x again |
+| Conv_1D | mean of a depthwise convolution plus its input; reads [T, D] memory as [D, T], like the original |
+| Transf | mean of six blocks over x + positions, plus x |
 | Transf_cls | a class token through six post-norm encoder layers |
 
-Names of parameters are the original's. Every head but meanP stores frame positions, Transf alone reads them.
+Names of parameters are the original's. All heads but meanP store frame positions; only Transf uses them.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from training.models.base import ModelConfigError
 from training.models.clip import Block, Blocks, SelfAttention
 
 NUM_POSITIONS = 77  # rows of the position table: the text context length in the original
-SPREAD = 0.02  # standard deviation of fresh weights
+SPREAD = 0.02  # standard deviation of initial weights
 
 
 class MeanPool(nn.Module):
@@ -46,7 +46,7 @@ class LstmFusion(nn.Module):
 
 
 class ConvFusion(nn.Module):
-    """Depthwise convolution of width 3 over the reinterpreted memory; released weights were trained this way."""
+    """Depthwise convolution of width 3 over the reinterpreted memory, as for the released weights."""
 
     def __init__(self, embed_dim: int, *, positions: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ConvFusion(nn.Module):
 
 
 class TransformerFusion(nn.Module):
-    """Pre-norm blocks over frames with positions; the input joins once more at the end."""
+    """Pre-norm blocks over frames with positions; the input is added to the output."""
 
     def __init__(
         self, embed_dim: int, *, layers: int, heads: int, positions: int, eps: float, activation: str = "quick_gelu"
@@ -91,7 +91,7 @@ class TransformerFusion(nn.Module):
 
 
 class ClassTokenFusion(nn.Module):
-    """A class token gathers the frames; the number of frames is fixed by the position table."""
+    """Post-norm encoder with a class token; the position table fixes the number of frames."""
 
     def __init__(
         self, embed_dim: int, *, num_frames: int, layers: int, heads: int, hidden: int, dropout: float, positions: int
@@ -107,7 +107,7 @@ class ClassTokenFusion(nn.Module):
 
 
 class ClassTokenEncoder(nn.Module):
-    """[class token; frames] + positions through a post-norm encoder, the first row of it."""
+    """[class token; frames] + positions through a post-norm encoder; returns the first row."""
 
     def __init__(
         self, embed_dim: int, *, num_frames: int, layers: int, heads: int, hidden: int, dropout: float
@@ -167,10 +167,10 @@ class PostNormLayer(nn.Module):
 
 
 def build_fusion(config: Mapping[str, Any], *, embed_dim: int, num_frames: int, text_width: int) -> nn.Module:
-    """A head by its `kind`; fields not given take the original's values.
+    """Build a head by its `kind`; the defaults of fields are the original's values.
 
     Raises:
-        ModelConfigError: an unknown kind or a field this kind does not have.
+        ModelConfigError: the kind is unknown, or does not have a field.
     """
     if "kind" not in config:
         raise ModelConfigError("fusion: the field kind is missing")
@@ -190,7 +190,7 @@ def build_fusion(config: Mapping[str, Any], *, embed_dim: int, num_frames: int, 
         case "Conv_1D":
             return ConvFusion(embed_dim, **fields)
         case "Transf":
-            heads = fields.pop("heads") or max(text_width // 64, 1)  # the original takes the text tower's heads
+            heads = fields.pop("heads") or max(text_width // 64, 1)  # the original uses the text tower's heads
             return TransformerFusion(embed_dim, heads=heads, **fields)
         case _:
             return ClassTokenFusion(embed_dim, num_frames=num_frames, **fields)
@@ -212,5 +212,5 @@ def _position_table(positions: int, embed_dim: int) -> nn.Embedding:
 
 
 def _fill_folded_normal_(values: Tensor) -> None:
-    """SPREAD * fmod(N(0, 1), 2): the original's way to cut the tails."""
+    """Fill with SPREAD * fmod(N(0, 1), 2), as the original does."""
     values.copy_(SPREAD * torch.fmod(torch.randn_like(values), 2))

@@ -1,9 +1,9 @@
-"""Two sentence encoders behind one tokenizer: one of English and one of many languages, joined by a gate.
+"""Two sentence encoders with one tokenizer, one English and one multilingual, combined by a gate.
 
-Both read the tokens of a multilingual unigram tokenizer. The English encoder has word pieces of its own; a token is
-given to it as the mean of the word pieces it is made of (vocabulary transfer, arXiv:2112.14569). The share of a text's
-letters that are whole English word pieces opens the gate, so English texts are placed by the English encoder, and
-others by the multilingual one. Text features are the two, weighted by the gate, side by side.
+Both use the tokens of a multilingual unigram tokenizer. For the English encoder, the embedding of a token is the mean
+of its word pieces (vocabulary transfer, arXiv:2112.14569). The gate is a function of the share of a text's letters that
+belong to English word pieces, so English texts use the English encoder and others the multilingual one. Text features
+are the concatenation of both, weighted by the gate.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from training.models.bert_text import BertEncoder
 from training.models.ngram_text import NgramEncoder
 from training.models.quantised import QuantisedTable
 
-MAX_PIECES = 4  # word pieces a token is made of; more are left out
+MAX_PIECES = 4  # word pieces per token; further ones are ignored
 
 
 class GatedText(TextTower):
-    """Tokens [R, L], padded on the right with `pad_id`, which no text holds -> text features [R, W + D_ngram]."""
+    """Tokens [R, L], padded on the right with `pad_id` -> text features [R, W + D_ngram]."""
 
     takes_short_rows = True
 
@@ -52,7 +52,7 @@ class GatedText(TextTower):
         self.pad_id, self.gate_threshold, self.gate_slope = pad_id, gate_threshold, gate_slope
         self.register_buffer("prefix", torch.tensor([list(prefix)], dtype=torch.int64), persistent=False)
         self.register_buffer("pieces", torch.zeros(vocab_size, MAX_PIECES, dtype=torch.int32))  # 0: none
-        self.letters = nn.Parameter(torch.zeros(vocab_size, 2))  # of a token, and those of them that are English
+        self.letters = nn.Parameter(torch.zeros(vocab_size, 2))  # letters of a token, and English letters among them
         self.piece_table = QuantisedTable(num_pieces, english_width)
         self.english = BertEncoder(
             width=english_width, layers=english_layers, heads=english_heads, context_length=context_length
@@ -70,13 +70,13 @@ class GatedText(TextTower):
         return torch.cat([gate * self.in_english(tokens), (1 - gate) * self.in_any_language(tokens)], dim=-1)
 
     def gate(self, tokens: Tensor) -> Tensor:
-        """How English a text is [R, 1], from 0 to 1."""
+        """Return the gate [R, 1]: 1 for English texts, 0 for others."""
         found = functional.embedding(tokens, self.letters).sum(dim=1)  # [R, 2]
         share = found[:, 1:] / found[:, :1].clamp(min=1)
         return torch.sigmoid(self.gate_slope * (share - self.gate_threshold))
 
     def in_english(self, tokens: Tensor) -> Tensor:
-        """Sentence features [R, W] of the English encoder."""
+        """Return sentence features [R, W] of the English encoder."""
         pieces = functional.embedding(tokens, self.pieces)  # [R, L, 4]
         is_piece = (pieces > 0).to(torch.float32)
         counts = is_piece.sum(dim=-1, keepdim=True)  # [R, L, 1]
@@ -84,7 +84,7 @@ class GatedText(TextTower):
         return self.english(embedded, (counts > 0).to(torch.float32).squeeze(-1))  # type: ignore[no-any-return]
 
     def in_any_language(self, tokens: Tensor) -> Tensor:
-        """Sentence features [R, D] of the multilingual encoder, which reads the prefix before every text."""
+        """Return sentence features [R, D] of the multilingual encoder, with its prefix before each text."""
         before = self.prefix.expand(tokens.shape[0], -1)
         longer = torch.cat([tokens[:, :1], before, tokens[:, 1:]], dim=1)
         return self.multilingual(longer, (longer != self.pad_id).to(torch.float32).unsqueeze(-1))  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""A sentence encoder of n-gram convolutions and a residual network, as in the Universal Sentence Encoder's
-multilingual form (arXiv:1907.04307).
+"""Sentence encoder of n-gram convolutions and a residual network, as in the multilingual Universal Sentence Encoder
+(arXiv:1907.04307).
 
-Padding is masked before every convolution and left out of the sum, so rows of any length give the same numbers.
+Padding is masked before each convolution and in the mean, so it does not change the result.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from training.models.quantised import QuantisedLinear, QuantisedTable
 
-ORDERS = ((2, 0), (3, 1), (5, 2))  # tokens of a window, and how many of them lie before its own
+ORDERS = ((2, 0), (3, 1), (5, 2))  # window size, and number of tokens before the centre
 EPSILON = 1e-12
 
 
@@ -24,7 +24,7 @@ class NgramBranch(nn.Module):
         self.second = QuantisedLinear(order * width, width)
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Rows [R, L, W] and mask [R, L, 1] -> [R, L, W]; what lies outside the text is zero for the windows."""
+        """Rows [R, L, W] and mask [R, L, 1] -> [R, L, W]; tokens outside the text are zero."""
         rows = rows * mask
         hidden = (rows + torch.relu(self.first(self._windows(rows)))) * mask
         return hidden + torch.relu(self.second(self._windows(hidden)))
@@ -35,7 +35,7 @@ class NgramBranch(nn.Module):
 
 
 class NgramEncoder(nn.Module):
-    """Tokens [R, L] and mask [R, L, 1] -> sentence features [R, D] of length one."""
+    """Tokens [R, L] and mask [R, L, 1] -> normalised sentence features [R, D]."""
 
     def __init__(
         self, *, vocab_size: int, token_width: int, branch_width: int, hidden_width: int, embed_dim: int

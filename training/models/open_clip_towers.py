@@ -1,7 +1,7 @@
-"""Towers of any open_clip architecture, wrapped to our interface; nothing is fetched here.
+"""Towers of open_clip architectures with the interface of this package; nothing is downloaded.
 
-open_clip's text towers add every position and mask the full length; the wrapper cuts both to the row, so causal towers
-take short rows. Left out, with a message: text towers from Hugging Face and CoCa's, whose class token needs full rows.
+open_clip's text towers need rows of full length; the wrapper cuts positions and mask to the row, so causal towers take
+short rows. Text towers of Hugging Face and of CoCa, whose class token needs full rows, are refused.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class OpenClipVision(VisionTower):
         size: Any = tower.image_size
         sides = {size} if isinstance(size, int) else set(size)
         if len(sides) != 1:
-            raise ModelConfigError(f"vision: square pictures are needed, this architecture takes {size}")
+            raise ModelConfigError(f"vision: square pictures are needed, this architecture has {size}")
         self.image_size, self.embed_dim = int(sides.pop()), embed_dim
         self.tower = tower
 
@@ -40,7 +40,7 @@ class OpenClipText(TextTower):
         super().__init__()
         if not isinstance(tower, TextTransformer) or tower.cls_emb is not None or tower.use_pad_mask:
             raise ModelConfigError(
-                f"text: towers of the kind {type(tower).__name__} with their own masks are not taken"
+                f"text: towers of the kind {type(tower).__name__} with their own masks are not supported"
             )
         self.context_length, self.embed_dim, self.width = tower.context_length, embed_dim, tower.width
         self.takes_short_rows = tower.attn_mask is not None
@@ -61,36 +61,36 @@ class OpenClipText(TextTower):
 
 
 def build_open_clip_towers(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[OpenClipVision, OpenClipText]:
-    """Both towers; made together where they are the two halves of one architecture."""
+    """Build both towers; as one model if they have the same architecture."""
     whole = _make_whole(vision, "vision")
     other = whole if {**vision} == {**text} else _make_whole(text, "text")
     return _vision_of(whole, vision), _text_of(other, text)
 
 
 def build_open_clip_vision(config: Mapping[str, Any]) -> OpenClipVision:
-    """The image tower alone."""
+    """Build only the image tower."""
     return _vision_of(_make_whole(config, "vision"), config)
 
 
 def build_open_clip_text(config: Mapping[str, Any]) -> OpenClipText:
-    """The text tower alone."""
+    """Build only the text tower."""
     return _text_of(_make_whole(config, "text"), config)
 
 
 def architecture(arch: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """open_clip's configuration of an architecture, with `changes` laid over it.
+    """Return open_clip's configuration of an architecture, merged with `changes`.
 
     Raises:
-        ModelConfigError: open_clip knows no such architecture.
+        ModelConfigError: open_clip has no such architecture.
     """
     found = open_clip.get_model_config(arch)
     if found is None:
-        raise ModelConfigError(f"arch: open_clip knows no architecture {arch!r}")
+        raise ModelConfigError(f"arch: open_clip has no architecture {arch!r}")
     return _overlay(found, changes or {})
 
 
 def open_clip_model_config(arch: str, *, num_frames: int, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A model configuration whose two towers are those of an open_clip architecture; a fusion may be added to it."""
+    """Return a model configuration with both towers of an open_clip architecture, without fusion."""
     whole = architecture(arch, changes)
     tower: dict[str, Any] = {
         "kind": "open_clip",
@@ -110,8 +110,8 @@ def _make_whole(config: Mapping[str, Any], where: str) -> nn.Module:
         raise ModelConfigError(f"{where}: an open_clip tower has the fields arch and changes, found {sorted(config)}")
     whole = architecture(config["arch"], config.get("changes"))
     if whole["text_cfg"].get("hf_model_name") or "multimodal_cfg" in whole:
-        raise ModelConfigError(f"{where}.arch: {config['arch']} has a text tower that is not taken here")
-    whole.pop("custom_text", None)  # the class below is always the one with a separate text tower
+        raise ModelConfigError(f"{where}.arch: {config['arch']} has a text tower that is not supported")
+    whole.pop("custom_text", None)  # the class below always has a separate text tower
     whole["vision_cfg"] = {**whole["vision_cfg"], "output_tokens": False}
     if "timm_model_name" in whole["vision_cfg"]:
         whole["vision_cfg"]["timm_model_pretrained"] = False

@@ -1,7 +1,7 @@
-"""Layers whose weights are stored in few bits and computed with in float32.
+"""Layers with weights stored in few bits; computation is in float32.
 
-A matrix has one scale for each output; a table packs two 4-bit codes in a byte, with a scale and an offset for each
-row. The codes are buffers, so they go into checkpoints and graphs as they are.
+A matrix has one scale per output; a table packs two 4-bit codes in a byte, with a scale and an offset per row. Codes
+are buffers, so checkpoints and graphs contain them unchanged.
 """
 
 import torch
@@ -29,7 +29,7 @@ class QuantisedLinear(nn.Module):
 
 
 class QuantisedTable(nn.Module):
-    """Rows of a table by their index [...] -> [..., W]: high half-bytes hold the first W/2 columns."""
+    """Embedding table, indices [...] -> [..., W]; the high half-bytes hold the first W/2 columns."""
 
     codes: Tensor
 
@@ -47,7 +47,7 @@ class QuantisedTable(nn.Module):
 
 
 def quantise_matrix_(layer: nn.Module, weight: Tensor) -> None:
-    """Fill `codes` and `scale` of a layer from full weights [out, ...]; the largest of an output has the code 127."""
+    """Quantise weights [out, ...] into `codes` and `scale` of a layer; the largest weight of an output has code 127."""
     rows = weight.flatten(1)
     scale = (rows.abs().amax(dim=1, keepdim=True) / LARGEST_CODE).clamp(min=SMALLEST_SCALE).half().float()
     scale = torch.where(scale == 0, torch.tensor(SMALLEST_SCALE), scale)
@@ -59,9 +59,9 @@ def quantise_matrix_(layer: nn.Module, weight: Tensor) -> None:
 
 
 def quantise_table_(table: QuantisedTable, rows: Tensor, *, levels: int, spread: float) -> None:
-    """Fill a table from full rows [V, W]: levels from `spread` deviations below a row's mean to as many above it.
+    """Quantise rows [V, W] into a table, with levels within `spread` deviations of a row's mean.
 
-    Fewer than 16 levels take as much room in memory, and less once the file is compressed.
+    Fewer than 16 levels only reduce the size of a compressed file.
     """
     mean, deviation = rows.mean(dim=1, keepdim=True), rows.std(dim=1, keepdim=True).clamp(min=SMALLEST_SCALE)
     scale = (2 * spread * deviation / (levels - 1)).half().float().clamp(min=2**-24)

@@ -1,14 +1,14 @@
-"""A model from its family and a configuration of plain values, as checkpoints and YAML files hold it.
+"""Build a model from its family and a configuration of plain values, as in checkpoints and YAML files.
 
 num_frames: 8
 vision: {kind: clip, image_size: 224, patch_size: 16, width: 768, layers: 12, heads: 12, embed_dim: 512}
 text: {kind: clip, context_length: 77, vocab_size: 49408, width: 512, layers: 12, heads: 8, embed_dim: 512}
 logit_scale: 2.659          # optional: initial value, log space
-logit_bias: -10.0           # optional: there is a bias only where this is given
-fusion: {kind: Transf}      # actionclip alone; see `training.models.fusion`
-mit: {layers: 1, heads: 8}  # xclip alone; see `training.models.xclip`
-prompts: {layers: 2, heads: 8}  # xclip alone; null for no prompt generator
-normalize_frames: false     # clip alone
+logit_bias: -10.0           # optional: no bias by default
+fusion: {kind: Transf}      # only actionclip; see `training.models.fusion`
+mit: {layers: 1, heads: 8}  # only xclip; see `training.models.xclip`
+prompts: {layers: 2, heads: 8}  # only xclip; null: no prompt generator
+normalize_frames: false     # only clip
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ MAKERS: Mapping[str, type[VideoTextModel]] = {
 
 
 def build_model(family: str, model_config: Mapping[str, Any]) -> VideoTextModel:
-    """A model with fresh weights.
+    """Build a model with random weights.
 
     Raises:
-        ModelConfigError: an unknown family or field, a missing field, or fields that contradict each other.
+        ModelConfigError: the family or a field is unknown, a field is missing, or fields contradict each other.
     """
     if family not in MAKERS:
         raise ModelConfigError(f"family: one of {', '.join(MAKERS)} is needed, found {family!r}")

@@ -1,7 +1,7 @@
-"""Towers small enough to be trained on a laptop's processor, for the bundled demo model and for tests.
+"""Small towers that can be trained on a laptop, for the bundled demo model and for tests.
 
-The vision tower is convolutional with temporal shift (TSM, arXiv:1811.08383), and keeps where things are: its last map
-is flattened, not averaged, so that the fusion head can follow a figure across the picture.
+The vision tower is convolutional with temporal shift (TSM, arXiv:1811.08383). Its last map is flattened instead of
+averaged, which keeps positions, so the fusion head can track a figure across the picture.
 """
 
 import torch
@@ -12,8 +12,7 @@ from training.models.clip import Blocks, make_blocks
 
 
 class ShiftedBlock(nn.Module):
-    """Residual pair of 3x3 convolutions; an eighth of the channels comes from the next frame, an eighth from the
-    last."""
+    """Residual pair of 3x3 convolutions; shifts an eighth of the channels each by one frame back and forward."""
 
     def __init__(self, channels: int, num_frames: int) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class SmallVision(VisionTower):
 
 
 class SmallText(TextTower):
-    """A causal tower with a factorised token table: `token_width` numbers a token, widened by one matrix."""
+    """A causal tower with a factorised token table: embeddings of `token_width`, projected by a matrix."""
 
     takes_short_rows = True
 

@@ -1,7 +1,7 @@
-"""The two towers of a model from its configuration: our own CLIP, any open_clip architecture, or the small ones.
+"""Build the two towers of a model from its configuration: CLIP, any open_clip architecture, or the small towers.
 
-`kind` names the maker, the other fields are its arguments. Small towers live in `training/models/small.py` as
-`SmallVision` and `SmallText`, which take those fields as keyword arguments.
+`kind` selects the class, the other fields are its keyword arguments, e.g. of `SmallVision` and `SmallText` in
+`training/models/small.py`.
 """
 
 import inspect
@@ -18,12 +18,12 @@ Made = TypeVar("Made")
 def build_towers(
     vision: Mapping[str, Any], text: Mapping[str, Any], *, num_frames: int
 ) -> tuple[VisionTower, TextTower]:
-    """Vision and text tower with fresh weights; two halves of one open_clip architecture are made together.
+    """Build vision and text tower with random weights; both of one open_clip architecture are built as one model.
 
-    A CLIP vision tower with a `temporal` option takes T from the model unless it says otherwise.
+    The default T of a CLIP vision tower with a `temporal` option is the model's.
 
     Raises:
-        ModelConfigError: an unknown kind, or arguments its maker does not take.
+        ModelConfigError: the kind is unknown, or does not have an argument.
     """
     if vision.get("kind") == text.get("kind") == "open_clip":
         from training.models.open_clip_towers import build_open_clip_towers
@@ -37,7 +37,7 @@ def build_towers(
 def build_xclip_towers(
     vision: Mapping[str, Any], text: Mapping[str, Any], *, num_frames: int
 ) -> tuple[XClipVision, ClipText]:
-    """X-CLIP's towers, which are CLIP's with messages between the T frames."""
+    """Build X-CLIP's towers, which are CLIP's with messages between the T frames."""
     for config, where in ((vision, "vision"), (text, "text")):
         if _kind(config, where) != "clip":
             raise ModelConfigError(f"{where}.kind: xclip is built on clip towers, found {config['kind']!r}")
@@ -86,7 +86,7 @@ def _build_text(config: Mapping[str, Any]) -> TextTower:
 
 
 def make(maker: type[Made], config: Mapping[str, Any], where: str) -> Made:
-    """Call `maker` with the fields of `config`, naming unknown and missing ones."""
+    """Call `maker` with the fields of `config`; report unknown and missing ones."""
     parameters = list(inspect.signature(maker).parameters.values())
     unknown = sorted(set(config) - {item.name for item in parameters})
     missing = sorted(item.name for item in parameters if item.default is item.empty and item.name not in config)

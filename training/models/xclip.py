@@ -1,10 +1,10 @@
-"""X-CLIP (arXiv:2208.02816): frames that exchange messages, a transformer over frames, prompts made from the video.
+"""X-CLIP (arXiv:2208.02816): cross-frame messages, a transformer over frames, and video-specific prompts.
 
-Video and text meet in `head`: the text features of each label are changed by the patches of the video, so only the
-features before that can be kept. Parameters carry the original's names (text tower under `text.`).
+`head` adapts the text features of each label to the patches of the video, so only the text features before it can be
+cached. Parameters have the original's names (text tower under `text.`).
 
-Stochastic depth drops whole frames' branches; the original masks token positions of the batch at once, which no
-released weights were trained with. `alpha` zero, or `prompts: null`, gives the model without video-specific prompts.
+Stochastic depth drops branches of whole frames; the original masks token positions of the batch at once, which no
+released weights were trained with. With `alpha` zero or `prompts: null` the model has no video-specific prompts.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from training.models.clip import (
     split_heads,
 )
 
-SPREAD = 0.02  # standard deviation of fresh weights
+SPREAD = 0.02  # standard deviation of initial weights
 
 
 class CommunicationBlock(nn.Module):
@@ -61,7 +61,7 @@ class CommunicationBlock(nn.Module):
         self.drop = StochasticDepth(drop_path)
 
     def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
-        """tokens [B*T, P + 1, W], frames of a video side by side; the message lives for one block."""
+        """tokens [B*T, P + 1, W], with the frames of a video as adjacent rows; messages exist only within the block."""
         messages = self.message_fc(tokens[:, 0]).unflatten(0, (-1, self.num_frames))  # [B, T, W]
         messages = messages + self.drop(self.message_attn(self.message_ln(messages)))
         joined = torch.cat((tokens, messages.flatten(0, 1).unsqueeze(1)), dim=1)  # [B*T, P+2, W]
@@ -109,13 +109,13 @@ class XClipVision(VisionStem, VisionTower):
         return self.encode(frames)[0]
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Class features [B*T, D] and patches [B*T, P, W] (which `ln_post` does not touch) of frames [B*T, 3, S, S]."""
+        """Return class features [B*T, D] and patches [B*T, P, W] before `ln_post`, of frames [B*T, 3, S, S]."""
         tokens = self.transformer(self.ln_pre(self.tokens(frames)))  # [B*T, P+1, W]
         return self.ln_post(tokens[:, 0]) @ self.proj, tokens[:, 1:]
 
 
 class FrameIntegration(nn.Module):
-    """Multi-frame integration: mean over frames of blocks over class features, plus those features once more."""
+    """Multi-frame integration: mean over frames of transformer blocks plus their input."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class FrameIntegration(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Texts [B, K, D] look at patches [B, P, D]."""
+    """Cross attention of texts [B, K, D] to patches [B, P, D]."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class CrossAttention(nn.Module):
 
 
 class PromptLayer(nn.Module):
-    """One layer of the prompt generator; the labels do not see one another."""
+    """One layer of the prompt generator; labels do not attend to each other."""
 
     def __init__(self, width: int, heads: int, *, mlp_width: int | None = None) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class PromptLayer(nn.Module):
         self.cross_attn = CrossAttention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
-        # names 0 and 3 are those of the original's Sequential, which holds a dropout of rate 0 as 2
+        # names 0 and 3 follow the original's Sequential, where 2 is a dropout of rate 0
         self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGelu(), nn.Identity(), nn.Linear(hidden, width))
 
     def forward(self, texts: Tensor, patches: Tensor) -> Tensor:
@@ -181,9 +181,9 @@ class PromptLayer(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """Video-specific prompts: alpha times what the labels become after looking at the patches (section 3.3).
+    """Video-specific prompts: alpha times the labels after cross attention to the patches (section 3.3).
 
-    What they become holds the text itself, as released weights expect.
+    The output includes the text itself, as released weights expect.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class PromptGenerator(nn.Module):
         spread_linears_(self)
 
     def forward(self, texts: Tensor, patches: Tensor) -> Tensor:
-        """texts [B, K, D], patches [B, P, D] -> what to add to the texts [B, K, D]."""
+        """texts [B, K, D], patches [B, P, D] -> offsets of the texts [B, K, D]."""
         seen = self.norm(patches)
         for layer in self.decoder:
             texts = layer(texts, seen)
@@ -242,12 +242,12 @@ class XClip(VideoTextModel):
         return VideoOutput(video_features, self.project_patches(patches).mean(dim=1))
 
     def project_patches(self, patches: Tensor) -> Tensor:
-        """Patches of the tower [B*T, P, W] in the joint space [B, T, P, D]."""
+        """Project patches of the tower [B*T, P, W] to the joint space [B, T, P, D]."""
         projected = self.prompts_visual_ln(patches) @ self.prompts_visual_proj  # [B*T, P, D]
         return projected.unflatten(0, (-1, self.num_frames))  # type: ignore[no-any-return]
 
     def prompt_texts(self, patch_features: Tensor, text_features: Tensor) -> Tensor:
-        """Texts as this video changes them: patch_features [B, P, D], text_features [K, D] -> [B, K, D]."""
+        """Return video-specific texts: patch_features [B, P, D], text_features [K, D] -> [B, K, D]."""
         texts = text_features.expand(patch_features.shape[0], -1, -1)  # [B, K, D]
         return texts + self.prompts_generator(texts, patch_features)  # type: ignore[no-any-return]
 
@@ -262,7 +262,7 @@ class XClip(VideoTextModel):
 
 
 def spread_linears_(module: nn.Module) -> None:
-    """Fresh weights of the new parts: truncated normal, biases zero; packed attention weights stay as they are."""
+    """Initialise new parts: truncated normal, biases zero; packed attention weights keep their defaults."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=SPREAD)

@@ -1,4 +1,4 @@
-"""From frames to probabilities against golden cases: sampling, pixels, model and the sum over views together."""
+"""Compare frames to probabilities with golden cases: sampling, pixels, model and sum over views."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from training.reference_check.spatial import SUMS, actionclip_rule, views_of, xc
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare every case of the folder's `e2e/`; the models it names lie beside it."""
+    """Compare all cases of the folder's `e2e/`; their models are beside it."""
     with torch.no_grad():
         for system, checker in (("actionclip", _check_actionclip), ("xclip", _check_xclip)):
             path = folder / "e2e" / f"{system}.json"
@@ -71,7 +71,7 @@ def _check_xclip(site: Path, document: Mapping[str, Any], report: ReferenceRepor
 
 
 def _xclip_indices(case: Mapping[str, Any], num_frames: int) -> Any:
-    """One clip is serving's; several are the original's random ones, which serving replaces by fixed places."""
+    """Return frame indices: serving's for one clip, the original's random ones for several."""
     if case["num_clip"] == 1:
         return clip_indices("centres", case["num_frames"], num_segments=num_frames)
     sampler = SampleFrames(clip_len=1, num_clips=num_frames, multiview=case["num_clip"])
@@ -79,7 +79,7 @@ def _xclip_indices(case: Mapping[str, Any], num_frames: int) -> Any:
 
 
 def _views(case: Mapping[str, Any], indices: Any, rule: PreprocessContract, *, number: int) -> UInt8Array:
-    """Views [V, T, 3, S, S], crop-major, of a video whose frame i has the seed 1000 * number + i."""
+    """Return views [V, T, 3, S, S], crop-major, of a video whose frame i has the seed 1000 * number + i."""
     crops = case.get("num_crop", 1)
     clips = [
         views_of([synthetic_frame(case["h"], case["w"], 1000 * number + i) for i in row], rule, num_crops=crops)

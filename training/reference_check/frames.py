@@ -1,4 +1,4 @@
-"""The synthetic frames that golden pixels were made from: integer arithmetic alone, the same everywhere."""
+"""Synthetic frames of the golden pixels, in integer arithmetic, so equal on all machines."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from serve.arrays import UInt8Array
 
 
 def synthetic_frame(height: int, width: int, seed: int) -> UInt8Array:
-    """Frame [height, width, 3]: gradient, checker and noise of a hash, with one inverted rectangle in each channel."""
+    """Return a frame [height, width, 3]: gradient, checkerboard and hash noise, one inverted rectangle per channel."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij", sparse=True)
     mask = 0xFFFFFFFF
     mixed = (x * 73856093) ^ (y * 19349663) ^ (c * 83492791) ^ (seed * 2654435761 & mask)

@@ -1,4 +1,4 @@
-"""Losses, mixing, schedules and optimiser groups against golden ones."""
+"""Compare losses, mixing, schedules and optimiser groups with golden ones."""
 
 import json
 import math
@@ -24,7 +24,7 @@ RATES = 1e-12  # relative, of learning rates in double precision
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare every record of the folder's `losses/`."""
+    """Compare all records of the folder's `losses/`."""
     site = folder / "losses"
     for record in _document(site / "actionclip_kl.json", report):
         _check_kl(record, report)
@@ -126,7 +126,7 @@ def _check_smoothing(record: Mapping[str, Any], report: ReferenceReport) -> None
 
 
 def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
-    """Clips mixed with the recorded weight, partners and box: beta draws change with torch's version."""
+    """Compare clips mixed with the recorded weight, partners and box; beta samples differ between torch versions."""
     name = f"case{record['case']}"
     clips = torch.from_numpy(arrays[f"{name}_in"].astype(np.float32))
     order = torch.tensor(record["perm"])
@@ -148,7 +148,7 @@ def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
 
 
 def _gap(found: list[float], expected: list[float]) -> float:
-    """Largest difference relative to the expected rate."""
+    """Return the largest difference relative to the expected rate."""
     return (
         max(abs(one - other) / other if other else abs(one) for one, other in zip(found, expected, strict=True))
         if len(found) == len(expected)

@@ -1,15 +1,15 @@
-"""`python -m training reference-check DIR`: this project's code on the arrays of the original systems."""
+"""`python -m training reference-check DIR`: compare this project with arrays of the original systems."""
 
 from pathlib import Path
 
 from training.reference_check import end_to_end, losses, models, spatial, temporal, text
 from training.reference_check.report import ReferenceReport
 
-DOCUMENTS = {"README.md"}  # describe the arrays
+DOCUMENTS = {"README.md"}  # documentation
 
 
 def run(folder: Path) -> int:
-    """Check every known file, show the report; 1 if a group exceeds its tolerance or nothing was found."""
+    """Check all known files and print the report; return 1 if a tolerance is exceeded or nothing was found."""
     report = ReferenceReport()
     for module in (temporal, spatial, text, losses, models, end_to_end):
         module.check(folder, report)

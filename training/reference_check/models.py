@@ -1,6 +1,6 @@
-"""Models against golden arrays: ActionCLIP, X-CLIP and transformers' X-CLIP, features inside and out.
+"""Compare models with golden arrays: ActionCLIP, X-CLIP and transformers' X-CLIP, with inner features.
 
-Sizes come from the tensors and each model's config.json, so folders of other seeds, widths and depths work too.
+Sizes are read from the tensors and each model's config.json, so other seeds, widths and depths work too.
 """
 
 import json
@@ -29,13 +29,13 @@ from training.models.clip import shift_patches
 from training.optimisers import freeze_xclip_text_, xclip_optimiser
 from training.reference_check.report import ReferenceReport
 
-FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits carry the scale
-TABLE_ROWS = 49408  # of the formula that stands in for CLIP's token table
+FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits include the scale
+TABLE_ROWS = 49408  # of the formula that replaces CLIP's token table
 
 
 @dataclass
 class GoldenArrays:
-    """Arrays of one model's io.npz, compared by name and ticked off."""
+    """Arrays of one model's io.npz, compared by name; tracks which were compared."""
 
     group: str
     arrays: Mapping[str, NDArray[Any]]
@@ -59,7 +59,7 @@ class GoldenArrays:
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare every model of a golden folder; parts that are absent are passed over."""
+    """Compare all models of a golden folder; skip absent parts."""
     with torch.no_grad():
         for path in sorted((folder / "actionclip").glob("*/io.npz")):
             _check_actionclip(path.parent, report)
@@ -73,14 +73,14 @@ def check(folder: Path, report: ReferenceReport) -> None:
 
 
 def golden_actionclip(folder: Path, kind: str) -> VideoTextModel:
-    """The golden ActionCLIP of a folder under one of its fusion heads."""
+    """Build the golden ActionCLIP of a folder with one of its fusion heads."""
     head = _weights(folder / f"fusion_{kind}.safetensors")
     document = {"model_state_dict": _weights(folder / "clip.safetensors"), "fusion_model_state_dict": head}
     return read_official_actionclip(document, _actionclip_sizes(_config(folder))).build()
 
 
 def golden_xclip(folder: Path) -> VideoTextModel:
-    """The golden X-CLIP of a folder."""
+    """Build the golden X-CLIP of a folder."""
     weights = _weights(folder / "model.safetensors")
     return read_official_xclip({"model": weights}, _xclip_sizes(_config(folder))).build()
 
@@ -105,7 +105,7 @@ def _xclip_sizes(config: Mapping[str, Any]) -> Overrides:
 
 
 def formula_table(rows: int, width: int) -> Tensor:
-    """The token table of the `full_*` arrays, [rows, width]."""
+    """Return the token table of the `full_*` arrays, [rows, width]."""
     i, j = np.arange(rows, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)[None]
     mixed = (40503 * i + 12829 * j + 977 * i * j + 313 * i * i * (j + 1)) % 65536
     return torch.from_numpy(((mixed - 32768) * 3 / 131072).astype(np.float32))
@@ -258,7 +258,7 @@ def _check_xclip_variants(
 
 
 def _check_actionclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, clip: dict[str, Tensor]) -> None:
-    """Losses and the length of every gradient of one training step with the head it names."""
+    """Compare losses and gradient norms of one training step with the recorded head."""
     step = json.loads((folder / "train_step.json").read_text())
     head = _weights(folder / f"fusion_{step['head']}.safetensors")
     model = read_official_actionclip({"model_state_dict": clip, "fusion_model_state_dict": head}, asked).build()
@@ -275,7 +275,7 @@ def _check_actionclip_step(folder: Path, golden: GoldenArrays, asked: Overrides,
 
 
 def _check_xclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, weights: dict[str, Tensor]) -> None:
-    """Loss and gradients of one training step; null stands for what is frozen."""
+    """Compare the loss and the gradients of one training step; null means frozen."""
     step = json.loads((folder / "train_step.json").read_text())
     model = read_official_xclip({"model": weights}, asked).build()
     with torch.enable_grad():
@@ -289,7 +289,7 @@ def _check_xclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, weig
 
 
 def _check_xclip_groups(folder: Path, golden: GoldenArrays, asked: Overrides, weights: dict[str, Tensor]) -> None:
-    """Names, rate and decay of every optimiser group, and what is frozen."""
+    """Compare names, rate and decay of all optimiser groups, and frozen weights."""
     document = json.loads((folder / "param_groups.json").read_text())
     model = read_official_xclip({"model": weights}, asked).build()
     freeze_xclip_text_(model.named_parameters())
@@ -311,7 +311,7 @@ def _report_step(golden: GoldenArrays, name: str, found: Tensor, expected: objec
 
 
 def _report_gradients(golden: GoldenArrays, model: nn.Module, norms: Mapping[str, float | None]) -> None:
-    """Relative differences: gradients of different weights differ in size by orders of magnitude."""
+    """Report relative differences, since gradients differ in size by orders of magnitude."""
     parameters = dict(model.named_parameters())
     for name, norm in norms.items():
         if norm is None:
@@ -356,7 +356,7 @@ def _check_hugging_face(folder: Path, report: ReferenceReport) -> None:
 
 
 def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: ReferenceReport) -> None:
-    """Every name and shape transformers would save of this model."""
+    """Compare names and shapes with those that transformers saves."""
     written = to_hugging_face_names(renamed(model.state_dict(), to_official))
     found = {name: list(item.shape) for name, item in written.items()}
     expected = json.loads((folder / "state_dict_shapes.json").read_text())
@@ -365,7 +365,7 @@ def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: Reference
 
 
 def _check_keys(path: Path, report: ReferenceReport) -> None:
-    """Every name, shape and, where saved so, dtype of a full-size file; 0 when all fit, else 1."""
+    """Compare names, shapes and recorded dtypes of a full-size file; return 0 if all are equal, else 1."""
     table = json.loads(path.read_text())
     try:
         if "model" in table:
@@ -401,7 +401,7 @@ def _outline(table: Mapping[str, Any]) -> dict[str, Tensor]:
 
 @contextmanager
 def _watch(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Outputs of every module while inside, by name."""
+    """Record the outputs of all modules by name within the context."""
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:

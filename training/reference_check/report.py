@@ -1,4 +1,4 @@
-"""What a reference check found: the largest difference of each group of arrays against its tolerance."""
+"""Report of a reference check: the largest difference of each group of arrays, with its tolerance."""
 
 import json
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 @dataclass
 class ToleranceGroup:
-    """Arrays compared under one tolerance."""
+    """Arrays compared with one tolerance."""
 
     tolerance: float
     largest: float = 0.0
@@ -20,7 +20,7 @@ class ToleranceGroup:
 
     @property
     def is_passed(self) -> bool:
-        """Whether the largest difference is within the tolerance."""
+        """Return whether the largest difference is within the tolerance."""
         return self.largest <= self.tolerance
 
 
@@ -30,20 +30,20 @@ class ReferenceReport:
 
     groups: dict[str, ToleranceGroup] = field(default_factory=dict)
     not_checked: list[str] = field(default_factory=list)
-    taken: set[Path] = field(default_factory=set)  # files somebody has read
+    taken: set[Path] = field(default_factory=set)  # files that a check has read
 
     def takes(self, path: Path) -> bool:
-        """Whether a file is there to be checked; notes that somebody did."""
+        """Return whether a file exists, and mark it as checked."""
         if path.is_file():
             self.taken.add(path)
         return path.is_file()
 
     def take_folder(self, folder: Path, *, but: Collection[str] = ()) -> None:
-        """Note that every file of a folder is checked as a whole, apart from those named."""
+        """Mark all files of a folder as checked, except for `but`."""
         self.taken.update(path for path in folder.iterdir() if path.name not in but)
 
     def compare(self, group: str, name: str, found: ArrayLike, expected: ArrayLike, *, tolerance: float) -> None:
-        """Compare two arrays; another shape or a number that is not finite counts as an infinite difference."""
+        """Compare two arrays; different shapes and non-finite numbers count as an infinite difference."""
         entry = self.groups.setdefault(f"{group} (<= {tolerance:g})", ToleranceGroup(tolerance))
         found, expected = np.asarray(found), np.asarray(expected)
         difference = float("inf")
@@ -57,11 +57,11 @@ class ReferenceReport:
 
     @property
     def is_passed(self) -> bool:
-        """Whether anything was checked and every group holds."""
+        """Return whether anything was checked and all groups passed."""
         return bool(self.groups) and all(group.is_passed for group in self.groups.values())
 
     def show(self) -> None:
-        """One line a group, the files that were not checked, then one JSON line."""
+        """Print one line per group, the unchecked files, and a JSON line."""
         for name, group in sorted(self.groups.items()):
             verdict = "ok" if group.is_passed else "EXCEEDED"
             print(f"{name:<44}{group.arrays:>7} arrays  largest {group.largest:.3g} ({group.worst})  {verdict}")

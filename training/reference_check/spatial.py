@@ -1,4 +1,4 @@
-"""Pixels against golden ones: validation crops, training crops and flips, RandAugment. Bytes are exact."""
+"""Compare pixels with golden ones: validation crops, training crops and flips, RandAugment. Bytes are exact."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ from training.reference_check.report import ReferenceReport
 
 FLOATS = 1e-6  # of normalised pixels
 SUMS = 1e-6  # of sums of them, relative to the sum of their absolute values
-STRIDE = 16  # of the thinned arrays of large pictures
+STRIDE = 16  # of subsampled arrays of large pictures
 TRAIN_SIZE, TRAIN_SHORT = 32, 36  # pixels, of the golden training crops
 FLIP_PAIR = (3, 7)  # labels that golden flips exchange
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare every array and figure of the folder's `spatial/`."""
+    """Compare all arrays and figures of the folder's `spatial/`."""
     site = folder / "spatial"
     _check_frames(site, report)
     for system, checker in (("actionclip", _actionclip_case), ("xclip", _xclip_case)):
@@ -52,17 +52,17 @@ def check(folder: Path, report: ReferenceReport) -> None:
 
 
 def actionclip_rule(size: int) -> PreprocessContract:
-    """How ActionCLIP sees frames at S = `size`."""
+    """Return ActionCLIP's preprocessing for S = `size`."""
     return ACTIONCLIP.preprocess(size)
 
 
 def xclip_rule(size: int) -> PreprocessContract:
-    """How X-CLIP sees frames at S = `size`."""
+    """Return X-CLIP's preprocessing for S = `size`."""
     return XCLIP.preprocess(size)
 
 
 def views_of(frames: Frames, rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
-    """T frames -> views [num_crops, T, 3, S, S]."""
+    """Convert T frames to views [num_crops, T, 3, S, S]."""
     crops = np.stack([crop_frame(frame, rule, num_crops=num_crops) for frame in frames])  # [T, num_crops, 3, S, S]
     return join_views(crops[None])
 
@@ -82,7 +82,7 @@ def _xclip_case(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], rep
 
 
 def _case_views(case: Mapping[str, Any], rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
-    """Every picture a case expects [M, 3, S, S], crop-major."""
+    """Return the pictures of a case [M, 3, S, S], crop-major."""
     frames = [synthetic_frame(case["h"], case["w"], seed) for seed in case["frame_seeds"]]
     views = views_of(frames, rule, num_crops=num_crops)
     return views.reshape(-1, *views.shape[2:])
@@ -176,7 +176,7 @@ def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
 
 
 def _check_frames(site: Path, report: ReferenceReport) -> None:
-    """The frames themselves: if these differ nothing after them means anything."""
+    """Compare the synthetic frames, on which all other comparisons depend."""
     path = site / "frames.npz"
     if report.takes(path):
         arrays = np.load(path)
@@ -194,13 +194,13 @@ def _check_frames(site: Path, report: ReferenceReport) -> None:
 
 
 def _records(site: Path, name: str, report: ReferenceReport) -> Any:
-    """The content of a JSON file, an empty list where it is left out."""
+    """Return the content of a JSON file, or an empty list if it is absent."""
     path = site / name
     return json.loads(path.read_text()) if report.takes(path) else []
 
 
 def _cases(site: Path, stem: str, report: ReferenceReport) -> list[tuple[Any, Mapping[str, NDArray[Any]]]]:
-    """The cases of a JSON file, each with the arrays beside it."""
+    """Return the cases of a JSON file, with their arrays."""
     document = _records(site, f"{stem}.json", report)
     arrays = np.load(site / f"{stem}.npz") if report.takes(site / f"{stem}.npz") else {}
     return [(case, arrays) for case in (document["cases"] if isinstance(document, dict) else document)]

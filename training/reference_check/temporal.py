@@ -1,4 +1,4 @@
-"""Frame indices and list lines of both systems against golden ones; ActionCLIP's files count from 1."""
+"""Compare frame indices and list lines of both systems with golden ones; ActionCLIP's files count from 1."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from training.data.frame_folders import first_file_number
 from training.data.lists.text_lists import parse_frame_folder
 from training.reference_check.report import ReferenceReport
 
-REFUSED = [-1]  # stands for a draw that raises
+REFUSED = [-1]  # marks a sample that raises
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare every array and record of the folder's `temporal/`."""
+    """Compare all arrays and records of the folder's `temporal/`."""
     site = folder / "temporal"
     _check_actionclip_validation(site / "actionclip_val_indices.npz", report)
     _check_xclip_test(site / "xclip_test_indices.npz", report)
@@ -57,7 +57,7 @@ def _check_actionclip_validation(path: Path, report: ReferenceReport) -> None:
 
 
 def _check_xclip_test(path: Path, report: ReferenceReport) -> None:
-    """Serving's rule for the plain arrays; the sampler with all its options for every one."""
+    """Compare serving's rule with the plain arrays, and the sampler with all of them."""
     if not report.takes(path):
         return
     golden = np.load(path)
@@ -105,7 +105,7 @@ def _sampler(record: dict[str, Any]) -> SampleFrames:
 
 
 def _rngs(record: dict[str, Any]) -> Rngs:
-    """The generators a record names a seed of; the others are not drawn from."""
+    """Return generators with the seeds of a record; others are unused."""
     return seeded_rngs(record.get("py_seed") or 0, numpy_seed=record.get("np_seed") or 0)
 
 

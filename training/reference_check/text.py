@@ -1,4 +1,4 @@
-"""Token ids against the original tokenizer's, and the class lists of the data sets."""
+"""Compare token ids with the original tokenizer's, and check the class lists of the data sets."""
 
 import csv
 import json
@@ -14,11 +14,11 @@ from training.data.lists.class_lists import read_class_names
 from training.data.prompts import clip_tokenizer
 from training.reference_check.report import ReferenceReport
 
-TOO_LONG = [-1]  # stands for the error of a text that does not fit
+TOO_LONG = [-1]  # marks a text that is too long
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare every row of the folder's `text/`."""
+    """Compare all rows of the folder's `text/`."""
     tokenizer = clip_tokenizer(TextContract(tokenizer="clip", context_length=77, dynamic_length=True, pad_id=0))
     path = folder / "text" / "clip_token_ids.json"
     if report.takes(path):
@@ -39,7 +39,7 @@ def check(folder: Path, report: ReferenceReport) -> None:
 
 
 def _check_labels(name: str, labels: list[str], tokenizer: Tokenizer, report: ReferenceReport) -> None:
-    """A list survives the originals' CSV, every prompt of it fits, and the built-in list of that name is this one."""
+    """Check that a list survives the originals' CSV, its prompts fit, and it equals the built-in list."""
     with tempfile.TemporaryDirectory() as site:
         path = Path(site) / "labels.csv"
         with path.open("w", encoding="utf-8", newline="") as stream:

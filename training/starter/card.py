@@ -1,6 +1,6 @@
-"""The starter model's card; its first paragraph is the notice every answer carries.
+"""The starter model's card; its first paragraph is the notice in every answer.
 
-The figures are those of `figures.json`, which `python -m training starter-proof VIDEOS --record` writes.
+The figures are in `figures.json`, which `python -m training starter-proof VIDEOS --record` writes.
 """
 
 import json
@@ -31,12 +31,12 @@ exchanged among each other the shares are {permuted[top1]:.2f} and {permuted[top
 
 
 def card() -> str:
-    """The card with the recorded figures."""
+    """Return the card with the recorded figures."""
     return write_card(json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
 def write_card(figures: Mapping[str, Any]) -> str:
-    """The card with the figures of a proof."""
+    """Return the card with the given figures."""
     return CARD.format(
         clips=figures["clips"],
         labels=figures["labels"],

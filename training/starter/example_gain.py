@@ -1,4 +1,4 @@
-"""What one example clip brings: with another clip of its label, and with another piece of the same video.
+"""Measure the gain of one example clip, for other clips of its label, and for the other half of its video.
 
 The second measures memory more than recognition and is reported on its own.
 """
@@ -19,16 +19,16 @@ from serve.vocabularies.prototypes import fit_prototypes
 from training.data.lists.rows import Entry
 from training.few_shot.encoding import VideoEncoder
 
-FRAME_RATE, BIT_RATE = 25, 4_000_000  # of the halves of a video
+FRAME_RATE, BIT_RATE = 25, 4_000_000  # of written halves of a video
 
-Ranks = tuple[int, int]  # of a clip's own label: by text alone, with one example
-Pair = tuple[int, int]  # places of an example and of the clip that is asked about
+Ranks = tuple[int, int]  # of a clip's label: by text alone, with one example
+Pair = tuple[int, int]  # indices of an example and of a query clip
 
 
 def ranks_in_process(
     encoder: VideoEncoder, paths: Sequence[Path], labels: Int64Array, names: Sequence[str]
 ) -> dict[str, list[Ranks]]:
-    """Ranks under the exported model, with and without examples mixed in as the server does."""
+    """Return ranks with the exported model, without and with examples, mixed as in the server."""
     bank = encoder.bank(names)
 
     def ranks(shown: Sequence[Path], of: Int64Array, pairs: Sequence[Pair]) -> list[Ranks]:
@@ -47,7 +47,7 @@ def ranks_in_process(
 def ranks_of_server(
     client: httpx.Client, paths: Sequence[Path], labels: Int64Array, names: Sequence[str]
 ) -> dict[str, list[Ranks]]:
-    """Ranks by the answers of a running server, whose vocabulary of these labels is given each example in turn."""
+    """Return ranks from a running server; each example in turn is added to a vocabulary of these labels."""
     vocabulary = f"starter-proof-{secrets.token_hex(4)}"
     client.put(
         f"/v1/vocabularies/{vocabulary}", json={"labels": list(names)}, headers={"If-None-Match": "*"}
@@ -64,7 +64,7 @@ def ranks_of_server(
 
 
 def pairs_of(labels: Int64Array) -> list[Pair]:
-    """Every clip with every other clip of its label as example."""
+    """Return pairs of each clip with each other clip of its label as example."""
     places = range(len(labels))
     return [
         (example, clip) for clip in places for example in places if example != clip and labels[example] == labels[clip]
@@ -72,7 +72,7 @@ def pairs_of(labels: Int64Array) -> list[Pair]:
 
 
 def classified(client: httpx.Client, path: Path, **options: Any) -> Mapping[str, float]:
-    """Label -> logit of a server's answer.
+    """Return label -> logit of a server's answer.
 
     Raises:
         httpx.HTTPStatusError: the server refuses the clip or the options.
@@ -84,7 +84,7 @@ def classified(client: httpx.Client, path: Path, **options: Any) -> Mapping[str,
 
 
 def cut_in_half(path: Path, folder: Path) -> tuple[Path, Path]:
-    """The first and the second half of a video's frames, each encoded as a file of its own."""
+    """Encode the two halves of a video's frames as separate files."""
     with av.open(str(path), metadata_errors="replace") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     middle = max(1, len(frames) // 2)
@@ -95,7 +95,7 @@ def cut_in_half(path: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def _halves(paths: Sequence[Path], labels: Int64Array, folder: Path) -> tuple[list[Path], Int64Array, list[Pair]]:
-    """(both halves of every video, their labels, each first half as example for the second)."""
+    """Return (both halves of all videos, their labels, pairs of first half as example for the second)."""
     halves = [half for path in paths for half in cut_in_half(path, folder)]
     return halves, np.repeat(labels, 2), [(2 * clip, 2 * clip + 1) for clip in range(len(paths))]
 
@@ -138,7 +138,7 @@ def _change(client: httpx.Client, method: str, vocabulary: str, label: str, **bo
 
 
 def _rank(logits: Mapping[str, float], label: str) -> int:
-    """How many other labels are at least as likely."""
+    """Return the number of other labels that are at least as likely."""
     return sum(logit >= logits[label] for logit in logits.values()) - 1
 
 

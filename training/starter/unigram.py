@@ -1,8 +1,8 @@
-"""A SentencePiece unigram model as a file of the `tokenizers` library, with the same token ids.
+"""Convert a SentencePiece unigram model to a file of the `tokenizers` library, with equal token ids.
 
-The normaliser's character map is applied by whole graphemes there, which drops marks that follow a compatibility
-character; so text is composed (NFKC) before it. The one character NFKC changes and the map keeps, the fullwidth tilde,
-is set aside meanwhile. Control pieces get names that no normalised text can hold, so that no label spells them.
+The library applies the normaliser's character map to whole graphemes, which drops marks after compatibility characters,
+so text is normalised to NFKC before. The fullwidth tilde, the only character that NFKC changes but the map keeps, is
+replaced temporarily. Control pieces get names that cannot occur in normalised text.
 """
 
 import base64
@@ -14,7 +14,7 @@ from typing import Any
 
 NORMAL, UNKNOWN = 1, 2  # types of a piece
 START_ID, END_ID = 1, 2
-KEPT, ASIDE = "～", "\ue000"  # a character of private use
+KEPT, ASIDE = "～", "\ue000"  # a private use character
 SPACE = "▁"
 
 
@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class UnigramModel:
-    """What is read of a SentencePiece file."""
+    """The parts of a SentencePiece file that are used."""
 
     pieces: tuple[Piece, ...]
     character_map: bytes
@@ -50,7 +50,7 @@ def read_unigrams(data: bytes) -> UnigramModel:
 
 
 def tokenizer_json(model: UnigramModel) -> str:
-    """A `tokenizers` file that wraps each text in start and end tokens."""
+    """Return a `tokenizers` file that adds start and end tokens to each text."""
     names = [piece.text if piece.kind == NORMAL else f"\x01{piece.text}" for piece in model.pieces]
     start, end = names[START_ID], names[END_ID]
     whole = {"Sequence": {"id": "A", "type_id": 0}}
@@ -104,7 +104,7 @@ def _special(name: str) -> dict[str, Any]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(number, content) of the fields of a protocol buffer message; numbers come as their little-endian bytes."""
+    """Yield (number, content) of the fields of a protocol buffer message; integers are little-endian bytes."""
     place = 0
     while place < len(data):
         key, place = _varint(data, place)
@@ -120,7 +120,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
             case 5:
                 content, place = data[place : place + 4], place + 4
             case other:
-                raise ValueError(f"wire type {other} of a protocol buffer is not known")
+                raise ValueError(f"wire type {other} of a protocol buffer is not supported")
         yield key >> 3, content
 
 

@@ -1,7 +1,7 @@
-"""Changes of colour and direction that training makes to the frames of a clip.
+"""Colour and mirror augmentations of the frames of a clip.
 
-A change is decided once for the clip. Colour jitter draws new factors for each frame in both published recipes, which
-flickers; `jitter="clip"` draws them once.
+Whether to augment is decided once per clip. In both published recipes colour jitter samples new factors for each frame,
+which flickers; `jitter="clip"` samples them once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,33 +19,33 @@ BLUR_SIGMA = (0.1, 2.0)  # pixels
 SOLARISE_AT = 128
 
 Frames = list[UInt8Array]  # T frames [H, W, 3]
-Scope = Literal["frame", "clip"]  # how far one draw of parameters reaches
+Scope = Literal["frame", "clip"]  # what one sample of parameters applies to
 
 
 def flip(frames: Frames) -> Frames:
-    """Mirror left and right."""
+    """Mirror frames horizontally."""
     return [frame[:, ::-1] for frame in frames]
 
 
 def flip_label(label: int, mirrored: Mapping[int, int]) -> int:
-    """The label of a mirrored clip: `mirrored` maps labels that know left from right onto each other, both ways."""
+    """Return the label of a mirrored clip; `mirrored` maps labels with left and right onto each other, both ways."""
     both_ways = {**{there: here for here, there in mirrored.items()}, **mirrored}
     return both_ways.get(label, label)
 
 
 def colour_jitter(frames: Frames, *, rngs: Rngs, scope: Scope = "frame") -> Frames:
-    """Brightness, contrast, saturation and hue by random factors in random order; advances `rngs.torch`."""
+    """Change brightness, contrast, saturation and hue randomly, in random order; advances `rngs.torch`."""
     changes = [_jitter_changes(rngs.torch)] if scope == "clip" else [_jitter_changes(rngs.torch) for _ in frames]
     return [_applied(frame, changes[i if len(changes) > 1 else 0]) for i, frame in enumerate(frames)]
 
 
 def grayscale(frames: Frames) -> Frames:
-    """Luminance in all three channels."""
+    """Replace all channels by the luminance."""
     return [np.asarray(Image.fromarray(frame).convert("L").convert("RGB")) for frame in frames]
 
 
 def gaussian_blur(frames: Frames, *, rngs: Rngs) -> Frames:
-    """One random radius for the clip; advances `rngs.python`."""
+    """Blur with one random radius for the clip; advances `rngs.python`."""
     radius = rngs.python.uniform(*BLUR_SIGMA)
     return [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius))) for frame in frames]
 
@@ -56,8 +56,8 @@ def solarise(frames: Frames) -> Frames:
 
 
 def _jitter_changes(generator: torch.Generator) -> list[Callable[[Image.Image], Image.Image]]:
-    """Four changes in the order they are applied; the stream is that of torchvision's `ColorJitter`."""
-    from torchvision.transforms import functional  # seconds to import, in each loading process again
+    """Return four changes in their order; samples random numbers like torchvision's `ColorJitter`."""
+    from torchvision.transforms import functional  # takes seconds to import in each loading process
 
     order = torch.randperm(4, generator=generator).tolist()
     ranges = [(1 - BRIGHTNESS, 1 + BRIGHTNESS), (1 - CONTRAST, 1 + CONTRAST), (1 - SATURATION, 1 + SATURATION)]

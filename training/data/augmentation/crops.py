@@ -1,4 +1,4 @@
-"""Boxes that training and many-crop evaluation cut out of frames; one draw serves all frames of a clip."""
+"""Crop boxes for training and multi-crop evaluation; one box applies to all frames of a clip."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ from serve.arrays import UInt8Array
 from training.data.augmentation.rngs import Rngs
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
-SNAP = 3  # a side closer than this to the wanted size becomes it, pixels
-CORNERS_AND_CENTRE = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))  # (x, y) in quarters of the free room; X-CLIP
-THIRTEEN = (  # ActionCLIP's: edges' middles and the quarters too
+SNAP = 3  # pixels: a side this close to the target size is set to it
+CORNERS_AND_CENTRE = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))  # (x, y) in quarters of the margin; X-CLIP
+THIRTEEN = (  # ActionCLIP: also middles of edges, and quarters
     *CORNERS_AND_CENTRE, (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3),
 )  # fmt: skip
 
@@ -23,7 +23,7 @@ class CropBox:
     height: int
 
     def cut(self, frame: UInt8Array) -> UInt8Array:
-        """The part of a frame [H, W, 3] inside, [height, width, 3]."""
+        """Crop a frame [H, W, 3] to [height, width, 3]."""
         return frame[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
@@ -37,7 +37,7 @@ def multiscale_box(
     scales: tuple[float, ...] = SCALES,
     max_distort: int = 1,
 ) -> CropBox:
-    """A random box of one of a few sizes at one of a few places; advances `rngs.python` twice.
+    """Sample a box from several sizes and positions; advances `rngs.python` twice.
 
     Sides are `scales` of the shorter side; width and height may differ by `max_distort` steps of scale.
 
@@ -54,21 +54,21 @@ def multiscale_box(
 
 
 def five_boxes(height: int, width: int, size: int) -> list[CropBox]:
-    """Upper left, upper right, lower left, lower right, centre, each `size` pixels square.
+    """Return boxes of side `size`: upper left, upper right, lower left, lower right, centre.
 
-    The places are those of X-CLIP's and ActionCLIP's unused many-crop tests: quarters of the free room, so with room
-    that is no multiple of 4 the far boxes stop short of the edge.
+    Positions are those of the unused multi-crop tests of X-CLIP and ActionCLIP: multiples of a quarter of the margin,
+    rounded down, so the far boxes may not reach the edge.
     """
     across, down = (width - size) // 4, (height - size) // 4
     return [CropBox(left=x * across, top=y * down, width=size, height=size) for x, y in CORNERS_AND_CENTRE]
 
 
 def five_crops(frame: UInt8Array, size: int) -> list[UInt8Array]:
-    """Five squares of a frame [H, W, 3]."""
+    """Return five square crops of a frame [H, W, 3]."""
     return [box.cut(frame) for box in five_boxes(frame.shape[0], frame.shape[1], size)]
 
 
 def ten_crops(frame: UInt8Array, size: int) -> list[UInt8Array]:
-    """Five squares, then the same mirrored."""
+    """Return five square crops, then the same mirrored."""
     squares = five_crops(frame, size)
     return squares + [square[:, ::-1] for square in squares]

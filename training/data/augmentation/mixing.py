@@ -1,6 +1,6 @@
-"""MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899) of a batch of clips, as X-CLIP trains with them.
+"""MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899) of a batch of clips, as in X-CLIP.
 
-The arithmetic takes what was drawn as arguments; `Mixing` draws it. Boxes are the same on all frames of a clip.
+Functions take sampled values as arguments; `Mixing` samples them. A box applies to all frames of a clip.
 """
 
 import math
@@ -15,12 +15,12 @@ from training.data.augmentation.rngs import Rngs
 
 
 def smoothed_targets(labels: Tensor, num_classes: int, *, smoothing: float) -> Tensor:
-    """Labels [B] -> targets [B, K]: s/K everywhere, 1 - s more on the label."""
+    """Convert labels [B] to targets [B, K]: s/K everywhere, plus 1 - s for the label."""
     return functional.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
 
 
 def mixup(clips: Tensor, targets: Tensor, *, weight: float, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Clips [B, ...] and targets [B, K], each `weight` of itself and the rest of its partner `order` [B]."""
+    """Blend clips [B, ...] and targets [B, K] with partners `order` [B]; `weight` is that of the original."""
     return (
         weight * clips + (1 - weight) * clips[order],
         weight * targets + (1 - weight) * targets[order],
@@ -28,7 +28,7 @@ def mixup(clips: Tensor, targets: Tensor, *, weight: float, order: Tensor) -> tu
 
 
 def cutmix(clips: Tensor, targets: Tensor, *, box: CropBox, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Clips [B, T, 3, H, W] with a box of their partners; targets [B, K] follow the share of pixels."""
+    """Paste a box of the partners into clips [B, T, 3, H, W]; mix targets [B, K] by the share of pixels."""
     height, width = clips.shape[-2:]
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
     mixed = clips.clone()
@@ -38,7 +38,7 @@ def cutmix(clips: Tensor, targets: Tensor, *, box: CropBox, order: Tensor) -> tu
 
 
 def cutmix_box(height: int, width: int, *, weight: float, rngs: Rngs) -> CropBox:
-    """A box over about 1 - `weight` of the picture, cut at its edges; advances `rngs.torch` twice, x first."""
+    """Sample a box of about 1 - `weight` of the picture, clipped at its edges; advances `rngs.torch` twice, x first."""
     ratio = math.sqrt(1 - weight)
     across, down = int(width * ratio) // 2, int(height * ratio) // 2
     x = int(torch.randint(width, (1,), generator=rngs.torch))
@@ -50,7 +50,7 @@ def cutmix_box(height: int, width: int, *, weight: float, rngs: Rngs) -> CropBox
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """Which mixing, how strongly: X-CLIP's published values."""
+    """Options of MixUp and CutMix; defaults are X-CLIP's."""
 
     mixup_alpha: float = 0.8
     cutmix_alpha: float = 1.0
@@ -58,13 +58,13 @@ class Mixing:
     smoothing: float = 0.1
 
     def __call__(self, clips: Tensor, labels: Tensor, *, num_classes: int, rngs: Rngs) -> tuple[Tensor, Tensor]:
-        """Clips [B, T, 3, H, W] and labels [B] -> mixed clips and soft targets [B, K]."""
+        """Mix clips [B, T, 3, H, W] and labels [B]; return clips and soft targets [B, K]."""
         return self.mix(clips, smoothed_targets(labels, num_classes, smoothing=self.smoothing), rngs=rngs)
 
     def mix(self, clips: Tensor, targets: Tensor, *, rngs: Rngs) -> tuple[Tensor, Tensor]:
-        """Clips [B, T, 3, H, W] and targets [B, K], mixed with each other.
+        """Mix clips [B, T, 3, H, W] and targets [B, K] with MixUp or CutMix.
 
-        Weights come from NumPy's beta distribution; the original takes torch's, whose stream changes with its version.
+        Weights are from NumPy's beta distribution; torch's, used by the original, differs between its versions.
         """
         is_cutmix = rngs.numpy.rand() < self.cutmix_share
         order = torch.randperm(len(clips), generator=rngs.torch)

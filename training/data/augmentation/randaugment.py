@@ -1,7 +1,7 @@
-"""RandAugment (arXiv:1909.13719) as ActionCLIP uses it: N operations drawn with replacement at one strength M of 30.
+"""RandAugment (arXiv:1909.13719) as ActionCLIP uses it: N operations sampled with replacement at strength M of 30.
 
-Operations on geometry fill with black and take the nearest pixel; their direction is drawn. ActionCLIP draws again for
-each frame; `scope="clip"` keeps one draw for all frames.
+Geometric operations fill with black, use nearest-neighbour interpolation and a random direction. ActionCLIP samples
+operations for each frame; `scope="clip"` uses the same ones for all frames.
 """
 
 from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ def _translate_y(picture: Picture, pixels: float, rngs: Rngs) -> Picture:
 
 
 def _cutout(picture: Picture, side: float, rngs: Rngs) -> Picture:
-    """A square of one colour; the centre lies between pixel 1 and the far edge, as the original draws it."""
+    """Fill a square with one colour; its centre is between pixel 1 and the far edge, as in the original."""
     width, height = picture.size
     centre_x, centre_y = rngs.numpy.uniform(width, 1.0), rngs.numpy.uniform(height, 1.0)
     left, top = int(max(0, centre_x - side / 2)), int(max(0, centre_y - side / 2))
@@ -102,18 +102,18 @@ def _either_way(value: float, rngs: Rngs) -> float:
 
 @dataclass(frozen=True)
 class Operation:
-    """A change of one picture and its strength at M = 0 and M = 30."""
+    """An operation on a picture, with its values at M = 0 and M = 30."""
 
     change: Callable[[Picture, float, Rngs], Picture]
     weakest: float
     strongest: float
 
     def value(self, strength: float) -> float:
-        """What strength M means for this operation."""
+        """Return the value of this operation at strength M."""
         return strength / STRONGEST * (self.strongest - self.weakest) + self.weakest
 
 
-OPERATIONS = {  # in the order they are drawn from; values in each operation's own unit
+OPERATIONS = {  # the order determines sampling; values are in the unit of each operation
     "AutoContrast": Operation(_autocontrast, 0, 1),
     "Equalize": Operation(_equalize, 0, 1),
     "Invert": Operation(_invert, 0, 1),
@@ -135,14 +135,14 @@ OPERATIONS = {  # in the order they are drawn from; values in each operation's o
 
 @dataclass(frozen=True, kw_only=True)
 class RandAugment:
-    """N operations at strength M."""
+    """RandAugment with N operations at strength M."""
 
     num_operations: int  # N
     strength: float  # M, 0 to 30
     scope: Scope = "frame"
 
     def __call__(self, frames: Frames, *, rngs: Rngs) -> Frames:
-        """Change T frames; advances `rngs.python`, and `rngs.numpy` for cutout."""
+        """Augment T frames; advances `rngs.python`, and `rngs.numpy` for cutout."""
         if self.scope == "frame":
             return [self.change(frame, self.draw_names(rngs), rngs=rngs) for frame in frames]
         names = self.draw_names(rngs)
@@ -150,11 +150,11 @@ class RandAugment:
         return [*earlier, self.change(frames[-1], names, rngs=rngs)]
 
     def draw_names(self, rngs: Rngs) -> list[str]:
-        """N operations, with replacement."""
+        """Sample N operations with replacement."""
         return rngs.python.choices(list(OPERATIONS), k=self.num_operations)
 
     def change(self, frame: UInt8Array, names: Sequence[str], *, rngs: Rngs) -> UInt8Array:
-        """One frame [H, W, 3] under the named operations."""
+        """Apply the named operations to a frame [H, W, 3]."""
         picture = Image.fromarray(frame)
         for name in names:
             operation = OPERATIONS[name]

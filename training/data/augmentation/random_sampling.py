@@ -1,7 +1,7 @@
-"""Which frames a training clip is made of: both systems' random rules, 0-based. Test-time rules are serving's.
+"""Random frame sampling of training clips in both systems, 0-based. For evaluation see `serve.video.sampling`.
 
-`SampleFrames` is X-CLIP's sampler with all its options (it comes from mmaction2); its published training uses one frame
-a clip, T clips. Random draws come from the generators that are passed, in the order of the originals.
+`SampleFrames` is X-CLIP's sampler with all its options (originally from mmaction2); the published training uses T clips
+of one frame. Random numbers are drawn from the given generators in the order of the originals.
 """
 
 import random
@@ -20,13 +20,13 @@ OutOfBound = Literal["loop", "repeat_last"]
 def actionclip_training(
     num_frames: int, num_segments: int, *, rngs: Rngs, seg_length: int = 1, loop: bool = False
 ) -> Int64Array:
-    """ActionCLIP's random indices [T * seg_length]: a random run in each segment; advances `rngs.numpy`.
+    """Return ActionCLIP's random indices [T * seg_length]: a random run in each segment; advances `rngs.numpy`.
 
-    A video no longer than the clip shows every frame once and random ones again, in order; with `loop` it starts
-    somewhere in its first half and wraps around.
+    For a video not longer than the clip, all frames are used, and random ones again, in order; with `loop` sampling
+    starts at random in the first half and wraps around.
 
     Raises:
-        ValueError: `loop` on a video of one frame, which the original cannot draw either.
+        ValueError: `loop` with a video of one frame, where the original fails too.
     """
     total = num_segments * seg_length
     if num_frames <= total:
@@ -47,8 +47,8 @@ def actionclip_training(
 class SampleFrames:
     """X-CLIP's sampler: `num_clips` clips of `clip_len` frames, `frame_interval` apart.
 
-    `test_mode` takes the middles of equal slices, otherwise a random place of each; `multiview` joins that many random
-    draws and does nothing in test mode; `twice_sample` adds the slices' starts to their middles.
+    With `test_mode`, clips are at the middles of equal slices, else at random positions; `multiview` concatenates
+    several random samples and has no effect with `test_mode`; `twice_sample` adds the starts of the slices.
     """
 
     clip_len: int
@@ -63,7 +63,7 @@ class SampleFrames:
     start_index: int = 0
 
     def indices(self, num_frames: int, *, rngs: Rngs) -> Int64Array:
-        """Frame indices [clips * clip_len] of a video; advances `rngs.numpy`, under `frame_uniform` `rngs.python`.
+        """Return frame indices [clips * clip_len]; advances `rngs.numpy`, or `rngs.python` with `frame_uniform`.
 
         Source: arXiv:2208.02816's released code, including that rounding up to N wraps around to frame 0 when a
         training video has at most half as many frames as the clip.
@@ -77,7 +77,7 @@ class SampleFrames:
         return self._within(frames, num_frames).reshape(-1).astype(np.int64) + self.start_index
 
     def _offsets(self, num_frames: int, numpy: np.random.RandomState) -> Float64Array:
-        """Where each clip starts [clips]; not all are whole numbers."""
+        """Return the start of each clip [clips], not necessarily integers."""
         if self.test_mode:
             return self._middles(num_frames)
         return np.concatenate([self._random_starts(num_frames, numpy) for _ in range(self.multiview)])
@@ -110,7 +110,7 @@ class SampleFrames:
         return np.where(frames < num_frames, frames, last)
 
     def _uniform(self, num_frames: int, python: random.Random) -> Int64Array:
-        """One frame of each of `clip_len` slices between the first frame and the last [clip_len]."""
+        """Return one frame of each of `clip_len` equal slices of the video [clip_len]."""
         width = (num_frames - 1) / self.clip_len
         edges = [int(np.round(width * i)) for i in range(self.clip_len + 1)]
         pairs = list(pairwise(edges))

@@ -1,7 +1,7 @@
-"""Where the randomness of one training sample comes from.
+"""Random generators of one training sample.
 
-The two systems draw from Python's, NumPy's and torch's global generators. Here the same three generators are values: a
-sample drawn from a seed is the same in any worker and any order, and equals the originals' under that seed.
+The two systems use the global generators of Python, NumPy and torch. Here the three generators are passed as values: a
+sample depends only on its seed, not on the worker or the order, and equals that of the originals with the same seed.
 """
 
 import copy
@@ -17,18 +17,18 @@ class Rngs:
     """Three generators; each function says which of them it advances."""
 
     python: random.Random
-    numpy: np.random.RandomState  # the legacy stream: what `np.random.seed` seeds
+    numpy: np.random.RandomState  # the legacy generator that `np.random.seed` seeds
     torch: torch.Generator
 
     def copy_state(self) -> "Rngs":
-        """A copy that will draw what this one is about to draw."""
+        """Return a copy with the same state."""
         return Rngs(python=copy.copy(self.python), numpy=copy.deepcopy(self.numpy), torch=self.torch.clone_state())
 
 
 def seeded_rngs(seed: int, *, numpy_seed: int | None = None) -> Rngs:
-    """All three from one seed below 2**32, as `random.seed`, `np.random.seed` and `torch.manual_seed` would.
+    """Seed all three with a number below 2**32, like `random.seed`, `np.random.seed` and `torch.manual_seed`.
 
-    NumPy's may have a seed of its own.
+    NumPy's generator may have a separate seed.
     """
     return Rngs(
         python=random.Random(seed),

@@ -1,6 +1,6 @@
-"""From decoded frames to a training clip, by the published recipe of each system; normalisation comes after.
+"""Augment decoded frames to a training clip with the published recipe of each system, before normalisation.
 
-Both recipes decide crop, direction, and whether colours change, once for the clip.
+Both recipes decide on crop, mirroring and colour changes once per clip.
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ class ActionClipViews:
 
     size: int  # S, pixels
     randaugment: RandAugment | None = None  # K400 uses N = 2, M = 9; HMDB51 and UCF101 none
-    is_directional: bool = False  # labels know left from right (something-something): never mirrored
+    is_directional: bool = False  # labels distinguish left and right (something-something): never mirror
     jitter_scope: Scope = "frame"
     blur: float = 0.0  # probability
     solarisation: float = 0.0  # probability
 
     def __call__(self, frames: Frames, *, rngs: Rngs) -> UInt8Array:
-        """T frames [H, W, 3] -> [T, S, S, 3]; the draws of steps that are off are made all the same."""
+        """Augment T frames [H, W, 3] to [T, S, S, 3]; random numbers of disabled steps are drawn too."""
         if self.randaugment is not None:
             frames = self.randaugment(frames, rngs=rngs)
         frames = flip_by_chance(self.crop(frames, rngs=rngs), rngs=rngs, is_directional=self.is_directional)
@@ -54,14 +54,14 @@ class ActionClipViews:
         return np.stack(frames)
 
     def crop(self, frames: Frames, *, rngs: Rngs) -> Frames:
-        """The same box of every frame, resized to S by S."""
+        """Crop the same box of all frames and resize it to S by S."""
         height, width = frames[0].shape[:2]
         box = multiscale_box(height, width, self.size, rngs=rngs, offsets=THIRTEEN)
         return [pillow_bilinear(box.cut(frame), self.size, self.size) for frame in frames]
 
 
 def flip_by_chance(frames: Frames, *, rngs: Rngs, is_directional: bool) -> Frames:
-    """Mirror half of the clips; the draw is made even where mirroring is forbidden."""
+    """Mirror half of the clips; the random number is drawn even if mirroring is disabled."""
     is_mirrored = rngs.python.random() < FLIP
     return flip(frames) if is_mirrored and not is_directional else frames
 
@@ -71,11 +71,11 @@ class XClipViews:
     """X-CLIP's training recipe: shorter side to 256/224 of S, multi-scale crop, OpenCV's bilinear, colours."""
 
     size: int  # S, pixels
-    mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # label -> what its mirror image shows
+    mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # label -> label of its mirror image
     jitter_scope: Scope = "frame"
 
     def __call__(self, frames: Frames, *, label: int, rngs: Rngs) -> tuple[UInt8Array, int]:
-        """T frames [H, W, 3] and their label -> ([T, S, S, 3], label of what is shown now)."""
+        """Augment T frames [H, W, 3]; return ([T, S, S, 3], label after mirroring)."""
         frames, label = self.flip_by_chance(self.crop(frames, rngs=rngs), label, rngs=rngs)
         if rngs.numpy.rand() < JITTER:
             frames = colour_jitter(frames, rngs=rngs, scope=self.jitter_scope)
@@ -84,7 +84,7 @@ class XClipViews:
         return np.stack(frames), label
 
     def crop(self, frames: Frames, *, rngs: Rngs, short_side: int | None = None) -> Frames:
-        """The same box of every resized frame, resized to S by S."""
+        """Resize frames, crop the same box of all, and resize it to S by S."""
         target = short_side or self.size * 256 // 224
         height, width = frames[0].shape[:2]
         height, width = scaled_size(height, width, target, rounding="half_up")

@@ -1,10 +1,10 @@
-"""Reads every entry of some lists as training would, before an hour is lost.
+"""Read every entry of lists as training does, to find faults in advance.
 
     python -m training check dataset/frames_train.txt dataset/frames_val.txt --classes dataset/classes.csv
 
-Every entry is decoded to its test clip; some are cut and augmented as in training and drawn on a sheet, where a wrong
-label shows to the eye. The only mislabelling that is claimed is one that can be proven: the same content under two
-labels. The last line is one JSON document.
+Every entry is decoded to its test clip; some are cropped and augmented as in training and drawn on a contact sheet for
+visual inspection. Mislabelling is reported only if it is certain: the same content under two labels. The last line is a
+JSON document.
 """
 
 import json
@@ -31,17 +31,17 @@ EXAMPLES_SHOWN = 5  # examples of each finding in the printed report; the JSON l
 
 @dataclass
 class CheckReport:
-    """Findings by kind, each with the entries it is about; which of them break training is `breaking`."""
+    """Findings by kind, with their entries; `breaking` has those that make training fail."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # list -> class -> entries
     findings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     breaking: list[str] = field(default_factory=list)
     independence: Independence | None = None
-    layouts: dict[str, list[str]] = field(default_factory=dict)  # list -> how it was understood
+    layouts: dict[str, list[str]] = field(default_factory=dict)  # list -> its interpretation
     num_entries: int = 0
 
     def add(self, kind: str, what: str) -> None:
-        """Note one entry."""
+        """Add an entry to a finding."""
         self.findings[kind].append(what)
 
 
@@ -56,7 +56,7 @@ def check_lists(
     seed: int,
     workers: int,
 ) -> bool:
-    """Check the lists, print a report and a JSON line; whether they are fit to train on."""
+    """Check the lists, print a report and a JSON line; return whether training can use them."""
     report = CheckReport()
     try:
         found_units = units_of(lists, options=options, classes=classes)
@@ -89,7 +89,7 @@ def check_lists(
 
 
 def _report_layout(listings: Sequence[Listing], report: CheckReport) -> None:
-    """Show how the lists were understood, before anything is read."""
+    """Print how the lists were interpreted."""
     for listing in listings:
         print("\n".join(listing.layout()), flush=True)
         for note in listing.notes:
@@ -121,7 +121,7 @@ def _judge(item: CheckItem, found: Inspection, report: CheckReport, *, num_frame
 
 
 def _compare_contents(read: Sequence[tuple[CheckItem, Inspection]], report: CheckReport) -> None:
-    """The same content twice: in one list, in several, under several labels."""
+    """Find equal content: in one list, in several lists, under several labels."""
     alike: dict[str, list[CheckItem]] = defaultdict(list)
     for item, found in read:
         if found.digest:
@@ -141,7 +141,7 @@ def _compare_contents(read: Sequence[tuple[CheckItem, Inspection]], report: Chec
 
 
 def _compare_groups(read: Sequence[tuple[CheckItem, Inspection]], report: CheckReport) -> None:
-    """Videos of one source or group in several lists or parts, and how many are independent."""
+    """Find videos of one source or group in several lists or parts; count independent videos."""
     items = [item for item, _ in read]
     digests = [found.digest or None for _, found in read]
     groups = independent_groups(
@@ -176,7 +176,7 @@ def _decide(report: CheckReport, data: DataConfig, *, num_read: int) -> None:
         report.breaking.append(f"{outside} labels lie outside the class list")
     if report.num_entries and bad > data.max_bad_share * report.num_entries:
         report.breaking.append(
-            f"{bad} of {report.num_entries} entries cannot be read, {data.max_bad_share:.1%} are allowed"
+            f"{bad} of {report.num_entries} entries cannot be read, allowed are {data.max_bad_share:.1%}"
         )
     if not num_read:
         report.breaking.append("no entry can be read")
@@ -185,7 +185,7 @@ def _decide(report: CheckReport, data: DataConfig, *, num_read: int) -> None:
 def _sheet_rows(
     readable: Sequence[CheckItem], names: Sequence[str], reader: ClipReader, *, samples: int, seed: int
 ) -> Iterator[SheetRow]:
-    """Training clips of some entries, spread over the classes as evenly as they go."""
+    """Return training clips of some entries, spread evenly over the classes."""
     by_class: dict[int, list[CheckItem]] = defaultdict(list)
     for index in np.random.default_rng(seed).permutation(len(readable)).tolist():
         entry = readable[index].entry
@@ -198,14 +198,14 @@ def _sheet_rows(
             entry = item.content(Path(scratch))
             try:
                 clip, label = reader.training_clip(entry, (seed, 0, number, 0))
-            except BadVideoError as error:  # read a moment ago; said rather than left out
+            except BadVideoError as error:  # readable before; report it in the row
                 yield SheetRow(title=names[entry.label], subtitle=f"{item.path}: {error}", clip=None)
                 continue
             yield SheetRow(title=names[label], subtitle=item.path, clip=clip)
 
 
 def _print_report(report: CheckReport, *, sheet: Path | None) -> bool:
-    """Print the report; whether nothing in it breaks training."""
+    """Print the report; return whether training can use the lists."""
     for listing, counts in report.counts.items():
         sizes = [count for count in counts.values() if count]
         print(f"{listing}: {sum(sizes)} videos of {len(sizes)} classes", end="")
@@ -220,7 +220,7 @@ def _print_report(report: CheckReport, *, sheet: Path | None) -> bool:
             if len(entries) > EXAMPLES_SHOWN:
                 print(f"    and {len(entries) - EXAMPLES_SHOWN} more")
     for reason in report.breaking:
-        print(f"training would break: {reason}")
+        print(f"training would fail: {reason}")
     if sheet is not None:
         print(f"contact sheet: {sheet}")
     document = {

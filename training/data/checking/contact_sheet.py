@@ -1,4 +1,4 @@
-"""Clips as a picture: a row for each, its frames from left to right, its class and file beside it."""
+"""Draw clips as a picture: a row of frames per clip, with its class and file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LINE_CHARACTERS = 42
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One clip [T, 3, S, S] as the model would see it before normalisation; None where it could not be read."""
+    """One clip [T, 3, S, S] before normalisation; None if it could not be read."""
 
     title: str
     subtitle: str
@@ -23,7 +23,7 @@ class SheetRow:
 
 
 def draw_sheet(path: Path, rows: Iterable[SheetRow]) -> None:
-    """Write the sheet as PNG."""
+    """Write the sheet as a PNG."""
     drawn = list(rows)
     columns = max((len(row.clip) for row in drawn if row.clip is not None), default=0)
     step = FRAME_SIZE + GAP

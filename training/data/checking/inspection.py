@@ -1,4 +1,4 @@
-"""Every entry of some lists read to its test clip: what `training check` judges."""
+"""Read every entry of lists to its test clip, for `training check`."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,15 +26,15 @@ from training.data.shards.reading import Shard, find_shards, read_index, samples
 class CheckItem:
     """One entry of one list."""
 
-    listing: str  # and the part of it, where it names parts
-    place: str  # where it stands
+    listing: str  # and its part, if it names parts
+    place: str  # position, for messages
     path: str
-    entry: Entry | None  # None where its label is no class
-    name: str | None = None  # what the list calls its class
-    shard: tuple[Shard, int] | None = None  # where its content lies: a shard and the place in it
+    entry: Entry | None  # None if its label is not a class
+    name: str | None = None  # class name in the list
+    shard: tuple[Shard, int] | None = None  # shard and index of its content
 
     def content(self, scratch: Path) -> Entry:
-        """The entry with its content at hand; that of a shard is read once more."""
+        """Return the entry with its content; read it from the shard again if needed."""
         assert self.entry is not None
         if self.shard is None:
             return self.entry
@@ -44,17 +44,17 @@ class CheckItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What reading one entry showed."""
+    """Result of reading one entry."""
 
     reason: str = ""  # why it cannot be read
-    is_outside: bool = False  # its label is no class
+    is_outside: bool = False  # its label is not a class
     num_frames: int = 0
     digest: str = ""  # of the content
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectionPlan:
-    """What is read one by one: entries of lists, and shards."""
+    """The units of reading: entries of lists, and shards."""
 
     names: tuple[str, ...]
     units: list["CheckItem | tuple[str, Shard]"]
@@ -62,10 +62,10 @@ class InspectionPlan:
 
 
 def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | None) -> InspectionPlan:
-    """Read the lists under one class list.
+    """Read the lists with one class list.
 
     Raises:
-        AnnotationError: a list is not understood, or there are no class names.
+        AnnotationError: a list is not supported, or there are no class names.
     """
     listings: list[Listing] = []
     shards: list[tuple[str, Shard]] = []
@@ -79,7 +79,7 @@ def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | Non
     read = index_labels_together(listings, classes or of_shards or None, first_label=options.first_label)
     names = read[0].names if read else tuple(read_class_names(classes)) if classes else of_shards
     if not names:
-        raise AnnotationError("these shards do not name their classes: --classes, a CSV `id,name`, is needed")
+        raise AnnotationError("these shards have no class names; give --classes, e.g. a CSV `id,name`")
     items = [
         _item(f"{listing.path} ({row.split})" if row.split else str(listing.path), row)
         for listing, each in zip(listings, read, strict=True)
@@ -98,7 +98,7 @@ def _item(listing: str, row: ListRow) -> CheckItem:
 def read_all(
     units: Sequence["CheckItem | tuple[str, Shard]"], rule: ClipRule, data: DataConfig, *, workers: int
 ) -> list[tuple[CheckItem, Inspection]]:
-    """Every entry, in the order of the lists, and what reading it showed."""
+    """Read all entries; return them with results in the order of the lists."""
     settings = decode_settings(data)
     read: dict[int, list[tuple[CheckItem, Inspection]]] = {}
 
@@ -139,7 +139,7 @@ def _read_shard(
 
 
 def _found(entry: Entry | None, reader: ClipReader) -> Inspection:
-    """Read an entry to its test clip; one whose label is no class is not read."""
+    """Read an entry to its test clip, unless its label is not a class."""
     num_classes = reader.rule.num_classes
     if entry is None or not entry.label < num_classes:
         return Inspection(is_outside=True)

@@ -1,7 +1,7 @@
-"""Lists of videos as datasets of torch: a sample is a clip, its label, and the entries that failed on the way.
+"""torch datasets of lists of videos: a sample has a clip, its label, and the entries that failed.
 
-What a sample looks like depends on (seed, epoch, index) alone, so the number of workers changes nothing. The sampler
-says which (epoch, index) comes next and can begin anywhere, which is all a resumed run needs.
+A sample depends only on (seed, epoch, index), not on the number of workers. The sampler yields (epoch, index) and can
+start at any position, so that a run can be resumed.
 """
 
 import logging
@@ -23,52 +23,49 @@ from training.data.lists.rows import Entry
 
 logger = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 20  # entries tried for one sample
+MOST_ATTEMPTS = 20  # attempts per sample
 
 
 def loading_workers(asked: int) -> int:
-    """Loading processes to use: those asked for, but no more than the processors this process may run on."""
+    """Return the number of loading processes: as requested, but at most the available processors."""
     available = processors()
     if asked > available:
-        logger.info(
-            "%d loading processes were asked for, %d are used: as many as there are processors", asked, available
-        )
+        logger.info("%d loading processes were requested, %d are used: the number of processors", asked, available)
     return min(asked, available)
 
 
 def workers_start(workers: int) -> str | None:
-    """How a DataLoader's worker processes begin: not as forks of a process whose libraries run threads, which may wait
-    for each other's locks for ever; None without workers."""
+    """Return the start method of a DataLoader's workers; plain forks of a process with threads may deadlock."""
     return "forkserver" if workers else None
 
 
 class Batch(NamedTuple):
-    """Samples side by side."""
+    """A batch of samples."""
 
-    clips: Tensor  # uint8 [B, T, 3, S, S]; [B, V, T, 3, S, S] when testing
+    clips: Tensor  # uint8 [B, T, 3, S, S]; [B, V, T, 3, S, S] in evaluation
     labels: Tensor  # int64 [B]
-    failures: tuple[Failure, ...]  # entries that could not be read while these were made
+    failures: tuple[Failure, ...]  # entries that could not be read
 
 
 class Sample(NamedTuple):
     """One clip."""
 
-    clip: Tensor | None  # uint8 [T, 3, S, S]; [V, T, 3, S, S] when testing, None where the entry cannot be read
+    clip: Tensor | None  # uint8 [T, 3, S, S]; [V, T, 3, S, S] in evaluation; None if the entry cannot be read
     label: int
     failures: tuple[Failure, ...] = ()
 
 
 class Samples(Protocol):
-    """What a dataset is made of."""
+    """The source of samples of a dataset."""
 
     def __len__(self) -> int: ...
 
     def name(self, number: int) -> str:
-        """How messages name a sample."""
+        """Return the name of a sample for messages."""
         ...
 
     def opened(self, number: int) -> AbstractContextManager[Entry]:
-        """A sample as an entry, whose files exist as long as the context lasts.
+        """Open a sample as an entry, whose files exist within the context.
 
         Raises:
             BadVideoError: there is no such sample.
@@ -77,7 +74,7 @@ class Samples(Protocol):
 
 
 class ListedSamples:
-    """The entries of a list."""
+    """Samples from the entries of a list."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
@@ -86,19 +83,19 @@ class ListedSamples:
         return len(self._entries)
 
     def name(self, number: int) -> str:
-        """The path."""
+        """Return the path."""
         return str(self._entries[number].path)
 
     def opened(self, number: int) -> AbstractContextManager[Entry]:
-        """The entry itself."""
+        """Return the entry."""
         return nullcontext(self._entries[number])
 
 
 class TrainingClips(Dataset[Sample]):
-    """(epoch, number) -> training clip.
+    """Dataset of training clips, indexed by (epoch, number).
 
-    A sample that cannot be read is replaced by another one, drawn from (seed, epoch, number, attempt); a worker does
-    not try it a second time.
+    A sample that cannot be read is replaced by another one, chosen by (seed, epoch, number, attempt); a worker does not
+    try it again.
     """
 
     def __init__(self, entries: Sequence[Entry] | Samples, reader: ClipReader, *, seed: int) -> None:
@@ -111,10 +108,10 @@ class TrainingClips(Dataset[Sample]):
         return len(self._samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The clip of an epoch and a number.
+        """Return the clip of an epoch and a number.
 
         Raises:
-            TooManyBadVideosError: no sample out of many could be read.
+            TooManyBadVideosError: too many samples in a row cannot be read.
         """
         single_threaded()
         epoch, number = key
@@ -138,9 +135,9 @@ class TrainingClips(Dataset[Sample]):
 
 
 class TestClips(Dataset[Sample]):
-    """number -> test views; a sample that cannot be read gives one without clip, so that none is counted twice."""
+    """Dataset of test views, indexed by number; an unreadable sample has no clip and is not replaced."""
 
-    __test__ = False  # no test class, whatever its name
+    __test__ = False  # not a pytest class
 
     def __init__(
         self, entries: Sequence[Entry] | Samples, reader: ClipReader, *, num_clips: int = 1, num_crops: int = 1
@@ -154,7 +151,7 @@ class TestClips(Dataset[Sample]):
 
     def __getitem__(self, number: int) -> Sample:
         single_threaded()
-        label = 0  # of a sample that cannot be opened
+        label = 0  # for samples that cannot be opened
         try:
             with self._samples.opened(number) as entry:
                 label = entry.label
@@ -165,10 +162,10 @@ class TestClips(Dataset[Sample]):
 
 
 class Epochs(Sampler[tuple[int, int]]):
-    """(epoch, index) without end: each epoch every entry once, in an order of its own.
+    """Endless sampler of (epoch, index): each epoch has every entry once, in a new order.
 
-    Of the endless row of samples, rank r of n takes the positions r, r + n, ... from `first` on; epochs follow each
-    other without a gap, so no sample is left out at their ends.
+    Rank r of n takes the positions r, r + n, ... of the sequence from `first` on. Batches may span two epochs, so no
+    sample is dropped at the end of an epoch.
     """
 
     def __init__(self, num_entries: int, *, seed: int, first: int = 0, rank: int = 0, num_ranks: int = 1) -> None:
@@ -190,7 +187,7 @@ class Epochs(Sampler[tuple[int, int]]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> batch; those without clip leave only their failures."""
+    """Collate samples to a batch; of samples without clip only the failures are kept."""
     whole = [sample for sample in samples if sample.clip is not None]
     clips = torch.stack([sample.clip for sample in whole]) if whole else torch.empty(0)  # type: ignore[misc]
     labels = torch.tensor([sample.label for sample in whole], dtype=torch.int64)
@@ -198,6 +195,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def single_threaded() -> None:
-    """In a worker, leave the processors to the other workers."""
+    """Limit a worker to one thread."""
     if get_worker_info() is not None:
         cv2.setNumThreads(1)

@@ -1,6 +1,6 @@
-"""From an entry to a clip: the pictures of a folder or of a video file, sampled and cut by a `ClipRule`.
+"""Read an entry as a clip: frames of a folder or a video file, sampled and cropped by a `ClipRule`.
 
-A training clip depends on the entry and its seed alone, so any worker, in any order, makes the same one.
+A training clip depends only on the entry and its seed, not on the worker or the order.
 """
 
 import io
@@ -28,13 +28,13 @@ Seed = tuple[int, ...]  # run's seed, epoch, index, attempt
 
 
 def sample_rngs(seed: Seed) -> Rngs:
-    """The three generators of one sample."""
+    """Return the random generators of one sample."""
     words = np.random.SeedSequence(seed).generate_state(2)
     return seeded_rngs(int(words[0]), numpy_seed=int(words[1]))
 
 
 def decode_settings(data: DataConfig) -> DecodeSettings:
-    """What decoding one video may cost; one thread each, since every worker decodes."""
+    """Return the limits of decoding a video; one thread, since each worker decodes."""
     return DecodeSettings.model_validate(
         {
             "threads": 1,
@@ -45,7 +45,7 @@ def decode_settings(data: DataConfig) -> DecodeSettings:
 
 
 class ClipReader:
-    """Makes clips of entries; owns the decode process of the process that calls it."""
+    """Reads clips of entries; owns a decode process."""
 
     def __init__(self, rule: ClipRule, settings: DecodeSettings, *, decoder: DecodeProcess | None = None) -> None:
         self.rule = rule
@@ -53,7 +53,7 @@ class ClipReader:
         self._decoder = decoder or DecodeProcess(settings)
 
     def training_clip(self, entry: Entry, seed: Seed) -> tuple[UInt8Array, int]:
-        """(clip [T, 3, S, S], label of what it shows now), by the system's random sampling and augmentation.
+        """Return (clip [T, 3, S, S], label after mirroring), randomly sampled and augmented.
 
         Raises:
             BadVideoError: the entry cannot be read; the message is the reason.
@@ -63,7 +63,7 @@ class ClipReader:
 
         def choose(num_frames: int) -> Int64Array:
             nonlocal rngs
-            rngs = sample_rngs(seed)  # a decoder that counts again asks again
+            rngs = sample_rngs(seed)  # called again if the decoder corrects the number of frames
             return self.rule.training_indices(num_frames, self.rule.sampling.num_segments, rngs)
 
         frames = self._frames(entry, choose)
@@ -71,7 +71,7 @@ class ClipReader:
         return np.ascontiguousarray(clip.transpose(0, 3, 1, 2)), label  # [T, 3, S, S]
 
     def test_views(self, entry: Entry, *, num_clips: int = 1, num_crops: int = 1) -> tuple[UInt8Array, int]:
-        """(views [V, T, 3, S, S], number of frames of the video), exactly those serving computes.
+        """Return (views [V, T, 3, S, S], number of frames of the video), exactly as in serving.
 
         Raises:
             BadVideoError: the entry cannot be read; the message is the reason.
@@ -101,7 +101,7 @@ class ClipReader:
             raise BadVideoError(f"label {entry.label} lies outside the class list of {self.rule.num_classes}")
 
     def _frames(self, entry: Entry, choose: Callable[[int], Int64Array]) -> Frames:
-        """The chosen frames, all of the first one's size: one cut has to serve them all."""
+        """Return the chosen frames, all in the size of the first one, since one crop box applies to all."""
         if entry.num_frames is None:
             frames, _ = self._decoder.frames(entry.path, choose)
         elif entry.num_frames < 1:
@@ -113,11 +113,11 @@ class ClipReader:
         return [opencv_bilinear(frame, width, height) for frame in frames]
 
     def _picture(self, entry: Entry, files: Sequence[Path], index: int) -> UInt8Array:
-        """One picture of an entry, RGB [H, W, 3]."""
+        """Return one picture of an entry, RGB [H, W, 3]."""
         path = files[index]
         try:
-            if not entry.packed and not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep the worker for ever
-                raise BadVideoError(f"{path.name} is no file")
+            if not entry.packed and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
+                raise BadVideoError(f"{path.name} is not a file")
             with Image.open(io.BytesIO(entry.packed[index]) if entry.packed else path) as picture:
                 if picture.width * picture.height > self._settings.max_picture_pixels:
                     raise BadVideoError(f"{path.name} has {picture.width}x{picture.height} pixels")
@@ -126,15 +126,15 @@ class ClipReader:
             raise
         except FileNotFoundError as error:
             raise BadVideoError(f"{path.name} is missing") from error
-        except Exception as error:  # Pillow raises what its plugins raise: OSError, SyntaxError, struct.error, ...
+        except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
             raise BadVideoError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _files(entry: Entry) -> list[Path]:
-    """The pictures of an entry in order; those of a shard have names of their own.
+    """Return the picture files of an entry in order.
 
     Raises:
-        BadVideoError: the folder is no series of as many pictures as the list counts.
+        BadVideoError: the folder is not a series with the number of pictures of the list.
     """
     if entry.packed:
         return [entry.path / f"{number:05d}" for number in range(len(entry.packed))]

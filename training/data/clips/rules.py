@@ -1,6 +1,6 @@
-"""How each system makes a clip of a video: which frames and which cuts, in training and in testing.
+"""Sampling and cropping rules of each system, for training and evaluation.
 
-The training rules are the published recipes; the test rules are serving's own, so what is measured is what is served.
+The training rules are the published recipes; the evaluation rules are those of serving.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,10 +24,10 @@ from training.recipes import ACTIONCLIP, PLAIN, XCLIP, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training may do to a clip, beyond what its system always does."""
+    """Optional augmentation, in addition to that of the system."""
 
     randaugment: RandAugment | None = None  # ActionCLIP
-    is_directional: bool = False  # never mirror: labels know left from right (ActionCLIP)
+    is_directional: bool = False  # never mirror: labels distinguish left and right (ActionCLIP)
     mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # mirror with the label (X-CLIP)
     jitter_scope: Scope = "frame"
 
@@ -64,17 +64,17 @@ def _xclip_views(frames: Frames, label: int, rngs: Rngs, *, size: int, chosen: A
 
 @dataclass(frozen=True, kw_only=True)
 class SystemRules:
-    """The rules of one system; those of testing and serving stand in its recipe."""
+    """The rules of one system; its recipe has those of evaluation and serving."""
 
     recipe: Recipe
     training_indices: Callable[[int, int, Rngs], Int64Array]  # frames of the video, T -> [T]
     training_views: Callable[..., tuple[UInt8Array, int]]
-    options: frozenset[str]  # of DataConfig's augmentation, those it knows
+    options: frozenset[str]  # supported augmentation options of DataConfig
 
 
 _PILLOW_OPTIONS = frozenset({"randaugment", "directional"})
 SYSTEMS: dict[str, SystemRules] = {
-    "plain": SystemRules(  # small models: nothing is cut away around the centre square
+    "plain": SystemRules(  # small models: the centre crop has no margin
         recipe=PLAIN,
         training_indices=_actionclip_indices,
         training_views=_actionclip_views,
@@ -97,20 +97,20 @@ SYSTEMS: dict[str, SystemRules] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRule:
-    """Everything that decides what a clip looks like: system, T, S, augmentation."""
+    """All rules that determine a clip: system, T, S, augmentation."""
 
     num_classes: int  # K
-    sampling: SamplingContract  # of testing, and T
-    preprocess: PreprocessContract  # of testing, and S
+    sampling: SamplingContract  # of evaluation, and T
+    preprocess: PreprocessContract  # of evaluation, and S
     training_indices: Callable[[int, int, Rngs], Int64Array]
     training_views: Callable[[Frames, int, Rngs], tuple[UInt8Array, int]]  # -> ([T, S, S, 3], label)
 
 
 def system_of(data: DataConfig) -> SystemRules:
-    """The system a configuration names.
+    """Return the system of a configuration.
 
     Raises:
-        ConfigError: there is none of that name, or it does not know an option that is set.
+        ConfigError: the system is unknown, or does not support an option.
     """
     if data.system not in SYSTEMS:
         raise ConfigError(f"data.system: one of {', '.join(SYSTEMS)} is needed, found {data.system!r}")
@@ -123,32 +123,32 @@ def system_of(data: DataConfig) -> SystemRules:
 
 
 def preprocess_of(data: DataConfig) -> PreprocessContract:
-    """How frames become squares in testing and serving."""
+    """Return the preprocessing of evaluation and serving."""
     own = system_of(data).recipe.preprocess(data.image_size)
     return replace(own, mean=data.mean or own.mean, std=data.std or own.std)  # type: ignore[arg-type]
 
 
 def normalised(clips: Tensor, rule: PreprocessContract) -> Tensor:
-    """Clips uint8 [..., 3, S, S] -> float, as the exported graph normalises them."""
+    """Normalise clips uint8 [..., 3, S, S] to float, like the exported graph."""
     mean = 255 * torch.tensor(rule.mean, device=clips.device).reshape(3, 1, 1)
     std = 255 * torch.tensor(rule.std, device=clips.device).reshape(3, 1, 1)
     return (clips.to(torch.float32) - mean) / std
 
 
 def sampling_of(data: DataConfig) -> SamplingContract:
-    """Which frames testing and serving look at."""
+    """Return the frame sampling of evaluation and serving."""
     return SamplingContract(rule=system_of(data).recipe.sampling, num_segments=data.num_frames)
 
 
 def clip_rule(data: DataConfig, names: tuple[str, ...]) -> ClipRule:
-    """The rule of a configuration; class names tell which labels are each other's mirror image.
+    """Return the rule of a configuration; class names map mirrored labels.
 
     Raises:
-        ConfigError: options that do not fit the system, or mirror names that are no classes.
+        ConfigError: options do not fit the system, or mirror names are not classes.
     """
     system = system_of(data)
     if unknown := sorted({*data.mirrored, *data.mirrored.values()} - set(names)):
-        raise ConfigError(f"data.mirrored: no class is called {', '.join(unknown)}")
+        raise ConfigError(f"data.mirrored: unknown classes {', '.join(unknown)}")
     strength = data.randaugment
     chosen = Augmentation(
         randaugment=RandAugment(num_operations=int(strength[0]), strength=strength[1], scope=data.jitter)

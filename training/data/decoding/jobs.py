@@ -1,4 +1,4 @@
-"""What training asks of a decode child: frames, views, or all frames as JPEG files. Runs inside the child."""
+"""Jobs of training in a decode child: frames, views, or all frames as JPEG files."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from training.data.frame_folders import FRAME_TEMPLATE
 
 
 def frames(job: Job, *, path: Path) -> dict[str, object]:
-    """Send the frames the parent chooses once it knows their number; each distinct one is sent once.
+    """Send the frames that the parent chooses by their number; each distinct frame is sent once.
 
-    Returns `num_frames` to choose from and `places`: for each chosen frame, which of the sent arrays it is.
+    Returns `num_frames` and `places`, the index of each chosen frame among the sent arrays.
     """
     reading = read_frames(open_video(path, job.settings), job.choose, take=np.copy, settings=job.settings)
     distinct, places = np.unique(reading.indices, return_inverse=True)  # a short video repeats frames
@@ -27,25 +27,25 @@ def frames(job: Job, *, path: Path) -> dict[str, object]:
 
 
 def probe(job: Job, *, path: Path) -> dict[str, object]:
-    """Open a file as serving would, without decoding it; an error says why it is no video."""
+    """Open a file like serving, without decoding it; an error says why it is not a video."""
     return {"container": open_video(path, job.settings).container}
 
 
 def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, object]:
-    """Send the views serving would compute; returns how many frames the video shows."""
-    cv2.setNumThreads(1)  # training runs a child for each worker
+    """Send the views that serving computes; return the number of frames of the video."""
+    cv2.setNumThreads(1)  # training has one child per worker
     decoded = load_views(path, request, settings=job.settings)
     job.send_array(decoded.views)
     return {"num_frames": decoded.metadata.num_frames, "places": [0]}
 
 
 def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int) -> dict[str, int]:
-    """Write all frames as `img_00001.jpg` ... into an empty folder; `short_side` 0 keeps the size, none grow."""
-    Image.MAX_IMAGE_PIXELS = None  # pictures here come from a decoder with a limit of its own
+    """Write all frames as `img_00001.jpg` ... into an empty folder; never enlarge, `short_side` 0 keeps the size."""
+    Image.MAX_IMAGE_PIXELS = None  # the decoder has its own limit
     written: list[Path] = []
 
     def take(frame: UInt8Array) -> Path:
-        """Number files by pass: a pass may start again, and which frame is which is known only at the end."""
+        """Write a frame; a decoding pass may restart, so files are numbered per pass and renamed at the end."""
         target = folder / f"pass_{len(written)}.jpg"
         Image.fromarray(_shrunk(frame, short_side)).save(target, quality=quality)
         written.append(target)

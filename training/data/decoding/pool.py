@@ -1,4 +1,4 @@
-"""One job for each of many videos, on several decode processes at once."""
+"""Run a job for each of many videos on several decode processes."""
 
 import os
 import threading
@@ -12,11 +12,11 @@ from training.data.decoding.process import DecodeProcess
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4  # jobs of each process that wait, so that a long list costs no memory
+AHEAD = 4  # queued jobs per process, to bound memory
 
 
 def processors() -> int:
-    """Processors this process may run on."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -27,7 +27,7 @@ def for_each(
     settings: DecodeSettings,
     workers: int,
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, result) as they are done, in no order; an exception of a job stops everything and is raised here."""
+    """Yield (item, result) in order of completion; an exception of a job stops all and is raised."""
     own = threading.local()
     decoders: list[DecodeProcess] = []
 
@@ -52,5 +52,5 @@ def for_each(
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         for decoder in decoders:
-            decoder.close()  # ends jobs under way, so the threads can end
+            decoder.close()  # ends current jobs, so that the threads end
         executor.shutdown(wait=True)

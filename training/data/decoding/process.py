@@ -1,7 +1,7 @@
-"""Decoding for training in a child process: a file that crashes, hangs or floods it costs that file alone.
+"""Decoding for training in a child process: crashes, hangs and memory exhaustion affect only one file.
 
-The synchronous use of `serve.video.decode_child`, with training's own jobs. The child is started when first needed,
-ends with its owner, and is replaced when it was lost. A worker of torch's DataLoader may own one.
+Synchronous use of `serve.video.decode_child` with the jobs of training. The child is started on first use, ends with
+its owner, and is replaced after a crash. A worker of torch's DataLoader may own one.
 """
 
 import errno
@@ -18,34 +18,34 @@ from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
 
 JOBS = "training.data.decoding.jobs"
-DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # no fault of the video that was being read
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # not caused by the video
 
-_inherited: list[object] = []  # handles of a parent's processes, kept so that nothing ends them from a fork
+_inherited: list[object] = []  # handles of the parent's processes, referenced so that a fork does not end them
 
 
 class DecodeProcessError(Exception):
-    """The process itself does not start; no file is to blame."""
+    """The decode process cannot be started."""
 
 
 class BadVideoError(Exception):
-    """A video that cannot be used; the message is the reason."""
+    """The video cannot be used; the message is the reason."""
 
 
 class DecodeProcess:
-    """One child that decodes; each call ends by the deadline of the settings, with an answer or `BadVideoError`."""
+    """A decode child; each call ends within the deadline of the settings, with a result or `BadVideoError`."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self.settings = settings
-        self.starts = 0  # children started so far
+        self.starts = 0  # number of started children
         self._owner = os.getpid()
         self._server: ForkServer | None = None
         self._child: DecodeChild | None = None
-        self._jobs = 0  # of this child
+        self._jobs = 0  # jobs of the current child
 
     def frames(self, path: Path, choose: Callable[[int], Int64Array]) -> tuple[list[UInt8Array], int]:
-        """The frames [H, W, 3] whose indices `choose` returns for the number of frames, and that number.
+        """Return the frames [H, W, 3] whose indices `choose` returns, and the number of frames.
 
-        `choose` may be asked again, when the true number turns out to be another.
+        `choose` is called again if the actual number of frames differs from the expected one.
 
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
@@ -54,15 +54,15 @@ class DecodeProcess:
         return [answer.arrays[place] for place in answer.value["places"]], int(answer.value["num_frames"])
 
     def probe(self, path: Path) -> str:
-        """The container of a video.
+        """Return the container of a video.
 
         Raises:
-            BadVideoError: the decoder does not open the file.
+            BadVideoError: the decoder cannot open the file.
         """
         return str(self._call("probe", {"path": path}).value["container"])
 
     def views(self, path: Path, request: ViewRequest) -> tuple[UInt8Array, int]:
-        """The views [V, T, 3, S, S] serving would compute, and the number of frames.
+        """Return the views [V, T, 3, S, S] that serving computes, and the number of frames.
 
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
@@ -71,11 +71,11 @@ class DecodeProcess:
         return answer.arrays[0], int(answer.value["num_frames"])
 
     def extract(self, path: Path, folder: Path, *, quality: int, short_side: int) -> dict[str, int]:
-        """Write all frames into an empty folder; returns `num_frames` and `num_broken_packets`.
+        """Write all frames into an empty folder; return `num_frames` and `num_broken_packets`.
 
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
-            OSError: the disk is full or may not be written to.
+            OSError: the disk is full or not writable.
         """
         arguments = {"path": path, "folder": folder, "quality": quality, "short_side": short_side}
         facts: dict[str, int] = self._call("extract", arguments).value
@@ -83,11 +83,11 @@ class DecodeProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child; None where there is none."""
+        """Return the process id of the child, or None."""
         return None if self._child is None else self._child.pid
 
     def close(self) -> None:
-        """End the child and the process it is forked from."""
+        """End the child and its fork server."""
         if self._owner == os.getpid():
             self._end_child()
             server, self._server = self._server, None
@@ -95,8 +95,8 @@ class DecodeProcess:
                 server.close()
 
     def __del__(self) -> None:
-        """Datasets own one without an end of their own: it ends when nothing refers to them any more."""
-        if hasattr(self, "_server"):  # unless it was never made
+        """End the child with its owner; datasets have no close method."""
+        if hasattr(self, "_server"):  # unset if the constructor failed
             self.close()
 
     def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> JobResult:
@@ -116,8 +116,8 @@ class DecodeProcess:
                 raise
             raise BadVideoError(f"{error.strerror or error} ({type(error).__name__})") from error
         except (ForkServerError, ChildExited) as error:
-            raise DecodeProcessError(f"the decode process does not start: {error}") from error
-        except BaseException:  # interrupted between question and answer: the next answer would be the wrong one
+            raise DecodeProcessError(f"the decode process cannot be started: {error}") from error
+        except BaseException:  # interrupted between request and answer: the next answer would be for the wrong request
             self._end_child()
             raise
 

@@ -1,12 +1,12 @@
-"""Class lists in every form that data sets publish: names in the order of their ids.
+"""Read class lists in the formats of published data sets: names in the order of their ids.
 
-CSV or TSV `id,name`      ids from 0 or from 1, in any order; without a column of ids the order of the file counts
+CSV or TSV `id,name`      ids from 0 or from 1, in any order; without a column of ids, in the order of the file
 `1 Archery`               an id and a name in each line (UCF101's classInd.txt), ids from 0 or from 1
 `A1. drink water`         NTU RGB+D
 `Archery`                 a name in each line
 JSON                      a list of names, or an object of names and ids (Something-Something's labels.json)
 
-Ids are 0 to K-1 or 1 to K, each once. Lists of numbers count as the ids of their class list do.
+Ids are 0 to K-1 or 1 to K, each once. Labels of lists of numbers start at the same number as the ids.
 """
 
 import json
@@ -31,8 +31,8 @@ class ClassList:
     """Class names by label."""
 
     names: tuple[str, ...]
-    first_id: int | None  # 0 or 1; None where the list has no ids
-    form: str  # how it was understood
+    first_id: int | None  # 0 or 1; None without ids
+    form: str  # its format, for messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +43,22 @@ class _Item:
 
 
 def read_class_list(path: Path, *, any_ids: bool = False) -> ClassList:
-    """Read a class list; `any_ids` for uses where no label refers to an id, so that ids may have gaps.
+    """Read a class list; with `any_ids`, ids may have gaps, because no label refers to them.
 
     Raises:
-        AnnotationError: it is in none of the forms, a name is missing, or the ids do not name each class once; the
-            message names the file and the line.
+        AnnotationError: the format is unknown, a name is missing, or ids are invalid; names the file and the line.
     """
     file = read_text(path)
     form, items = _items(path, file, any_ids=any_ids)
     if not items:
-        raise AnnotationError(f"{file.name}: no class is named in it")
+        raise AnnotationError(f"{file.name}: the class list is empty")
     first_id = None if any_ids else _first_id(file, items)
     ordered = items if first_id is None else sorted(items, key=lambda item: item.id or 0)
     names = tuple(item.name for item in ordered)
     counts = Counter(names)
     twice = next((item for item in reversed(items) if counts[item.name] > 1), None)
     if twice is not None:
-        raise AnnotationError(f"{file.place(twice.line)}: the class {twice.name!r} stands twice")
+        raise AnnotationError(f"{file.place(twice.line)}: the class {twice.name!r} is listed twice")
     return ClassList(names=names, first_id=first_id, form=form)
 
 
@@ -93,7 +92,7 @@ def _from_table(file: TextFile, *, any_ids: bool) -> tuple[str, list[_Item]]:
     table = read_table(file, NAMES | IDS)
     of_name = next(name for name in ("name", *table.columns) if name in table.columns and name in NAMES)
     of_id = table.column(IDS)
-    if of_id is None and of_name == "name":  # `label,name`: the label is the number
+    if of_id is None and of_name == "name":  # `label,name`: the label is the id
         of_id = next((column for column in table.columns if column in ("label", "class")), None)
     items = []
     for row in table.rows:
@@ -101,7 +100,7 @@ def _from_table(file: TextFile, *, any_ids: bool) -> tuple[str, list[_Item]]:
         if not name:
             raise AnnotationError(f"{table.place(row)}: the name is missing")
         if of_id and not (number.isascii() and number.isdecimal()):
-            raise AnnotationError(f"{table.place(row)}: the id is a number from 0 or 1 on, found {number!r}")
+            raise AnnotationError(f"{table.place(row)}: the id must be a number from 0 or 1, found {number!r}")
         items.append(_Item(line=row.line, name=name, id=int(number) if of_id else None))
     return f"table, columns {', '.join(filter(None, (of_id, of_name)))}", items
 
@@ -113,10 +112,10 @@ def _from_lines(file: TextFile, *, any_ids: bool) -> tuple[str, list[_Item]]:
 
 
 def _numbered(file: TextFile, *, any_ids: bool) -> list[_Item]:
-    """Items of a file whose lines all begin with an id; empty where not all of them do.
+    """Return the items of a file whose lines all begin with an id, or an empty list.
 
     Raises:
-        AnnotationError: every line begins with a number, but the numbers are no ids.
+        AnnotationError: every line begins with a number, but the numbers are not valid ids.
     """
     lines = file.lines()
     matches = [NUMBERED.fullmatch(line.strip()) for _, line in lines]
@@ -147,13 +146,13 @@ def _from_json(file: TextFile) -> list[_Item]:
     items = []
     for name, number in pairs:
         if not str(number).isdecimal():
-            raise AnnotationError(f"{file.name}: the id of {name!r} is a number, found {number!r}")
+            raise AnnotationError(f"{file.name}: the id of {name!r} must be a number, found {number!r}")
         items.append(_Item(line=1, name=name, id=int(number)))
     return items
 
 
 def _first_id(file: TextFile, items: list[_Item]) -> int | None:
-    """0 or 1, whichever the ids count from; None without ids.
+    """Return the first id, 0 or 1; None without ids.
 
     Raises:
         AnnotationError: the ids are not 0 to K-1 or 1 to K, each once.
@@ -164,7 +163,7 @@ def _first_id(file: TextFile, items: list[_Item]) -> int | None:
     for item in items:
         number = item.id or 0
         if number in lines:
-            raise AnnotationError(f"{file.place(item.line)}: the id {number} stands in line {lines[number]} already")
+            raise AnnotationError(f"{file.place(item.line)}: the id {number} is already in line {lines[number]}")
         lines[number] = item.line
     first, size = min(lines), len(items)
     outside = [first] if first > 1 else [number for number in lines if number >= size + first]

@@ -2,8 +2,8 @@
 
     CLASS/video.mp4              PART/CLASS/video.mp4              CLASS/PART/video.mp4
 
-Every file is accounted for: a file whose suffix no video has is opened by the decoder, which decides; what is no video
-is counted in the notes; a video that belongs to no class is refused.
+Every file is checked: files with other suffixes are opened by the decoder to see whether they are videos; other files
+are counted in the notes; a video outside the class folders is refused.
 """
 
 import os
@@ -19,7 +19,7 @@ from training.data.lists.rows import Listing, ListOptions, ListRow
 from training.data.lists.video_files import is_known_suffix, is_video
 
 Probe = Callable[[Sequence[Path]], Sequence[bool]]
-SHOWN = 3  # files named in a message
+SHOWN = 3  # file names in a message
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,12 +27,12 @@ class FolderTree:
     """The files below a folder, and which of them are videos."""
 
     top: Path
-    videos: tuple[Path, ...]  # below the top
+    videos: tuple[Path, ...]  # relative to the top
     others: tuple[Path, ...]
 
     @cached_property
     def by_folder(self) -> dict[str, list[Path]]:
-        """Folder of the top -> its videos, from there on."""
+        """Return folder of the top -> relative paths of its videos."""
         found: dict[str, list[Path]] = {}
         for path in self.videos:
             if len(path.parts) > 1:
@@ -40,7 +40,7 @@ class FolderTree:
         return found
 
     def below(self, folder: str) -> list[Path]:
-        """Videos of the top, or those within one of its folders, from there on."""
+        """Return relative paths of the videos of the top or of one of its folders."""
         return self.by_folder.get(folder, []) if folder else list(self.videos)
 
 
@@ -48,12 +48,12 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
     """Read a folder of class folders.
 
     Raises:
-        AnnotationError: a video lies outside the class folders, or the folder is laid out in a way that is not known.
+        AnnotationError: a video is outside the class folders, or the layout is unknown.
     """
     if not path.is_dir():
         raise AnnotationError(f"{path}: a folder of class folders is needed")
     if options.root is not None:
-        raise AnnotationError("--root is for lists; the videos of a folder lie within it")
+        raise AnnotationError("--root is for lists; the videos of a folder are inside it")
     tree = read_tree(path)
     parts = _part_folders(tree)
     if parts:
@@ -67,7 +67,7 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
 
 
 def read_tree(top: Path) -> FolderTree:
-    """Find every file below a folder; hidden files and folders are left out, links are followed."""
+    """Find all files below a folder; skip hidden ones, follow links."""
     found = sorted(_walk(top, top, frozenset()))
     flags = is_video([top / path for path in found])
     return FolderTree(
@@ -85,7 +85,7 @@ def class_name_of(folder: str) -> str:
 def _walk(folder: Path, top: Path, above: frozenset[Path]) -> Iterator[Path]:
     real = folder.resolve()
     if real in above:
-        raise AnnotationError(f"{folder}: the link leads back to a folder above it")
+        raise AnnotationError(f"{folder}: the link refers to a folder above it")
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -96,16 +96,16 @@ def _walk(folder: Path, top: Path, above: frozenset[Path]) -> Iterator[Path]:
 
 
 def _part_folders(tree: FolderTree) -> dict[str, str]:
-    """Folder -> part, where the top holds parts; empty where it holds classes.
+    """Return folder -> part if the top holds parts; empty if it holds classes.
 
     Raises:
-        AnnotationError: parts without class folders, two folders of one part, or videos beside the class folders.
+        AnnotationError: a part has no class folders, two folders are the same part, or videos are beside class folders.
     """
     tops = list(dict.fromkeys(path.parts[0] for path in (*tree.videos, *tree.others) if len(path.parts) > 1))
     named = {name: part for name in tops if (part := part_of_folder(name)) is not None and tree.below(name)}
     flat = [name for name in named if all(len(path.parts) == 1 for path in tree.below(name))]
     with_videos = [name for name in tops if tree.below(name)]
-    if not named or (len(named) == 1 and flat and len(with_videos) > 1):  # a class that is called so
+    if not named or (len(named) == 1 and flat and len(with_videos) > 1):  # a class with the name of a part
         return {}
     if flat:
         raise AnnotationError(
@@ -119,34 +119,34 @@ def _part_folders(tree: FolderTree) -> dict[str, str]:
 
 
 def _rows(tree: FolderTree, part: str = "") -> list[ListRow]:
-    """Rows of the class folders of the top, or of the folder of a part.
+    """Return the rows of the class folders of the top or of a part.
 
     Raises:
-        AnnotationError: a video beside the class folders, or one folder that holds all of them.
+        AnnotationError: a video is beside the class folders, or one folder holds everything.
     """
     rows = []
     for path in tree.below(part):
         whole = Path(part, path)
         if len(path.parts) == 1:
             raise AnnotationError(
-                f"{tree.top / whole}: the video lies beside the class folders; move it into one, or give a list"
+                f"{tree.top / whole}: the video is beside the class folders; move it into one, or give a list"
             )
         rows.append(ListRow(path=tree.top / whole, name=class_name_of(path.parts[0]), place=str(whole)))
     inner = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.below(part)}
     is_wrapped = len({row.name for row in rows}) == 1 and len(inner) > 1 and "" not in inner
     if is_wrapped and not all(part_of_folder(name) for name in inner):
         raise AnnotationError(
-            f"{tree.top / part}: one folder, {rows[0].name}, holds everything, and in it are "
+            f"{tree.top / part}: one folder, {rows[0].name}, holds everything; it contains "
             f"{', '.join(sorted(inner)[:SHOWN])}; if these are the classes, give {tree.top / part / str(rows[0].name)}"
         )
     return rows
 
 
 def _classes_with_parts(rows: Sequence[ListRow]) -> list[ListRow]:
-    """The rows of `CLASS/PART/video`; others stay as they are.
+    """Split class and part of rows `CLASS/PART/video`; keep others unchanged.
 
     Raises:
-        AnnotationError: some videos lie in a part and others do not.
+        AnnotationError: only some videos are in parts.
     """
     inner = [Path(row.place).parts[1:-1] for row in rows]
     parts = [part_of_folder(folders[0]) if folders else None for folders in inner]
@@ -154,7 +154,7 @@ def _classes_with_parts(rows: Sequence[ListRow]) -> list[ListRow]:
         return list(rows)
     outside = [row.place for row, part in zip(rows, parts, strict=True) if part is None]
     if outside:
-        raise AnnotationError(f"some class folders are divided into parts, but {outside[0]} lies in none of them")
+        raise AnnotationError(f"some class folders are divided into parts, but {outside[0]} is in none of them")
     return [replace(row, split=part or "") for row, part in zip(rows, parts, strict=True)]
 
 
@@ -162,7 +162,7 @@ def _notes(tree: FolderTree, rows: Sequence[ListRow], parts: dict[str, str]) -> 
     used = {row.place for row in rows}
     left = Counter(path.parts[0] for path in tree.videos if str(path) not in used)
     for name, count in left.items():
-        yield f"{name}/ is no part and is not used: {count} videos"
+        yield f"{name}/ is not a part and is ignored: {count} videos"
     with_video = {above for path in tree.videos for above in path.parents}
     depth = 2 if parts else 1
     beside: list[Path] = []
@@ -171,7 +171,7 @@ def _notes(tree: FolderTree, rows: Sequence[ListRow], parts: dict[str, str]) -> 
         folder = Path(*path.parts[: min(depth, len(path.parts) - 1)])
         (beside if folder in with_video else without_video.setdefault(folder, [])).append(path)
     for folder, files in without_video.items():
-        yield f"{folder}/ holds no video that can be read: {_counted(files)}"
+        yield f"{folder}/ has no readable video: {_counted(files)}"
     if beside:
         yield f"not videos: {_counted(beside)}"
     kinds = Counter(path.suffix.lower() or "no suffix" for path in map(Path, used))

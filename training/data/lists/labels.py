@@ -1,7 +1,7 @@
-"""From rows to entries: which classes there are, and which class each row means.
+"""Convert rows to entries: determine the classes and the label of each row.
 
-Labels of lists of numbers count as the ids of the class list do, from 0 or from 1. A list that seems to count from 1
-where the class list has no ids, or has them from 0, is refused until `first_label` says how it counts.
+Labels of lists of numbers start at the same number as the ids of the class list, 0 or 1. A list that seems to start at
+1 although the ids start at 0 or are missing is refused unless `first_label` is given.
 """
 
 import re
@@ -20,16 +20,16 @@ SHOWN = 5
 
 
 class OneBasedLabelsError(AnnotationError):
-    """A list whose labels run from 1, under a class list whose ids start at 0 or that has none."""
+    """Labels run from 1, but the ids of the class list start at 0 or are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedRows:
-    """Class names, and rows whose numbers count from 0."""
+    """Class names, and rows with labels from 0."""
 
     names: tuple[str, ...]
     rows: list[ListRow]
-    first_label: int | None = None  # what the list counts from; None where it names its classes
+    first_label: int | None = None  # first label of the list; None if it names its classes
 
 
 def index_labels(
@@ -39,17 +39,17 @@ def index_labels(
     *,
     first_label: int | None = None,
 ) -> IndexedRows:
-    """Find the class names of a listing and count the labels of its rows from 0.
+    """Determine the class names of a listing and convert the labels of its rows to count from 0.
 
     `classes` is a class list or its names; without it the classes are those of the listing.
 
     Raises:
-        AnnotationError: there are no class names, numbers stand where names are needed, or the numbers do not fit.
+        AnnotationError: there are no class names, classes are numbers, or the numbers are out of range.
     """
     known = class_list(listing, classes)
     if known is None:
         result = IndexedRows(names=_names_of_rows(listing.rows), rows=list(rows))
-    elif listing.class_names or listing.kind == "ntu":  # the reader of the data set has counted already
+    elif listing.class_names or listing.kind == "ntu":  # labels already count from 0
         result = IndexedRows(names=known.names, rows=_of_published(rows, listing, known))
     else:
         counted = [_as_number(row, known.names) for row in rows]
@@ -61,14 +61,14 @@ def index_labels(
             moved = [row if row.name is not None else replace(row, label=(row.label or 0) - first) for row in counted]
             return IndexedRows(names=known.names, rows=moved, first_label=first)
     if first_label is not None:
-        raise AnnotationError(f"--first-label is for lists of numbers; {listing.path} ({listing.kind}) needs none")
+        raise AnnotationError(f"--first-label is for lists of numbers; {listing.path} ({listing.kind}) has names")
     return result
 
 
 def index_labels_like(
     other: IndexedRows, rows: Sequence[ListRow], listing: Listing, classes: Path | Sequence[str] | None = None
 ) -> list[ListRow]:
-    """Count the labels of a further list of the same data set as those of another one, under its class names.
+    """Convert the labels of another list of the same data set, with the class names of the first.
 
     Raises:
         AnnotationError: as for `index_labels`.
@@ -81,10 +81,10 @@ def index_labels_like(
 def index_labels_together(
     listings: Sequence[Listing], classes: Path | Sequence[str] | None, *, first_label: int | None
 ) -> list[IndexedRows]:
-    """Count the labels of several lists of one data set, such as its parts, under one class list.
+    """Convert the labels of several lists of one data set, such as its parts, with one class list.
 
-    Lists of one set count alike, though not each of them holds class 0; without a class list the classes are those of
-    all lists together.
+    All lists of a set have the same first label, even if class 0 is not in each; without a class list the classes are
+    those of all lists together.
 
     Raises:
         AnnotationError: as for `index_labels`.
@@ -105,10 +105,10 @@ def index_labels_together(
 
 
 def class_list(listing: Listing, classes: Path | Sequence[str] | None) -> ClassList | None:
-    """Return the class list that decides; None where the names of the rows do.
+    """Return the class list, or None if the rows name the classes.
 
     Raises:
-        AnnotationError: a list of numbers has none.
+        AnnotationError: a list of numbers has no class list.
     """
     if isinstance(classes, Path):
         return read_class_list(classes)
@@ -117,7 +117,7 @@ def class_list(listing: Listing, classes: Path | Sequence[str] | None) -> ClassL
     if listing.class_names and any(row.name is None for row in listing.rows):
         return ClassList(names=listing.class_names, first_id=0, form=listing.kind)
     if not listing.rows:
-        raise AnnotationError(f"{listing.path}: the list holds no video")
+        raise AnnotationError(f"{listing.path}: the list is empty")
     if all(row.name is None for row in listing.rows):
         raise AnnotationError(
             f"{listing.path}: lists of numbers need the class names: a CSV `id,name` or another class list "
@@ -127,26 +127,26 @@ def class_list(listing: Listing, classes: Path | Sequence[str] | None) -> ClassL
 
 
 def refuse_numbers_as_names(rows: Sequence[ListRow]) -> None:
-    """Refuse a list whose classes are all numbers: they would become prompts.
+    """Refuse a list whose classes are all numbers, which would become prompts.
 
     Raises:
         AnnotationError: names the first one.
     """
     if rows and all(row.name is not None and is_number(row.name) for row in rows):
         raise AnnotationError(
-            f"{rows[0].place}: the classes are numbers, such as {rows[0].name}; numbers alone are no prompts, give the "
+            f"{rows[0].place}: the classes are numbers, such as {rows[0].name}; numbers are not prompts; give the "
             "class names: a CSV `id,name` or another class list (--classes, data.classes)"
         )
 
 
 def labelled(rows: Sequence[ListRow], names: Sequence[str]) -> list[ListRow]:
-    """Return the rows with names looked up; the label is None where the class list has no such name."""
+    """Return the rows with labels for names; None if the class list does not have the name."""
     number_of = {name: number for number, name in enumerate(names)}
     return [row if row.name is None else replace(row, label=number_of.get(row.name)) for row in rows]
 
 
 def with_known_names(rows: Sequence[ListRow], names: Sequence[str]) -> list[ListRow]:
-    """Return rows whose names are spelt as a class list spells them, where a reader would take them for the same."""
+    """Return rows with names in the spelling of the class list, ignoring case and separators."""
     known = {caseless_form(name): name for name in reversed(names)}
     return [
         row if row.name is None else replace(row, name=known.get(caseless_form(row.name), row.name)) for row in rows
@@ -157,7 +157,7 @@ def entries_of(rows: Sequence[ListRow], names: Sequence[str]) -> list[Entry]:
     """Return rows as entries.
 
     Raises:
-        AnnotationError: there is none, or labels lie outside the class list.
+        AnnotationError: there are none, or labels are outside the class list.
     """
     found = labelled(rows, names)
     outside = [row for row in found if row.label is None or not 0 <= row.label < len(names)]
@@ -165,7 +165,7 @@ def entries_of(rows: Sequence[ListRow], names: Sequence[str]) -> list[Entry]:
         shown = ", ".join(f"{row.place}: {row.name if row.name is not None else row.label}" for row in outside[:SHOWN])
         raise AnnotationError(f"{len(outside)} labels outside the class list of {len(names)} ({shown})")
     if not found:
-        raise AnnotationError("the list holds no video")
+        raise AnnotationError("the list is empty")
     return [Entry(path=row.path, label=row.label or 0, num_frames=row.num_frames, group=row.group) for row in found]
 
 
@@ -175,16 +175,16 @@ def names_of(rows: Sequence[ListRow]) -> list[str]:
 
 
 def classes_without_videos(rows: Sequence[ListRow], names: Sequence[str]) -> list[str]:
-    """Return the classes that no row has."""
+    """Return the classes without a row."""
     seen = {row.label for row in labelled(rows, names)}
     return [name for number, name in enumerate(names) if number not in seen]
 
 
 def _names_of_rows(rows: Sequence[ListRow]) -> tuple[str, ...]:
-    """Names of all rows, of every part: a class that one part lacks is still one of the classes.
+    """Return the class names of the rows of all parts.
 
     Raises:
-        AnnotationError: all names are numbers, or two differ in case, spaces, dashes and underscores alone.
+        AnnotationError: all names are numbers, or two differ only in case, spaces, dashes and underscores.
     """
     refuse_numbers_as_names(rows)
     names = names_of(rows)
@@ -204,17 +204,17 @@ def _spelling(name: str) -> str:
 
 
 def _as_number(row: ListRow, names: Sequence[str]) -> ListRow:
-    """A row of a table whose label is the number of a class, unless a class is called so."""
+    """Convert a numeric name to a label, unless a class has this name."""
     if row.name is None or row.name in names or not row.name.isascii() or not row.name.isdecimal():
         return row
     return replace(row, name=None, label=int(row.name))
 
 
 def _first_label(rows: Sequence[ListRow], known: ClassList, asked: int | None) -> int:
-    """What the labels count from.
+    """Return the first label.
 
     Raises:
-        AnnotationError: they start below it, or seem to count from 1. Others outside the list are left to `entries_of`.
+        AnnotationError: labels start below it, or seem to start at 1. `entries_of` checks the upper bound.
     """
     size, labels = len(known.names), sorted({row.label for row in rows if row.label is not None})
     lowest, highest = labels[0], labels[-1]
@@ -229,19 +229,19 @@ def _first_label(rows: Sequence[ListRow], known: ClassList, asked: int | None) -
         row = next(row for row in rows if row.label == highest)
         raise AnnotationError(
             f"{row.place}: the label {highest} is outside the class list of {size} and class 0 is not used, so labels "
-            "seem to count from 1: say so with --first-label 1 (data.first_label)"
+            "seem to count from 1: give --first-label 1 (data.first_label)"
         )
     is_from_one = lowest == 1 and first == 0 and len(labels) > 1 and labels == list(range(1, highest + 1))
     if is_from_one and asked is None:
         raise OneBasedLabelsError(
             f"{rows[0].place}: the labels run from 1 to {highest} and class 0 ({known.names[0]!r}) is not used, so "
-            "they seem to count from 1; say how they count with --first-label 0 or 1 (data.first_label)"
+            "they seem to count from 1; give --first-label 0 or 1 (data.first_label)"
         )
     return first
 
 
 def _of_published(rows: Sequence[ListRow], listing: Listing, known: ClassList) -> list[ListRow]:
-    """Rows of a published data set under the names of a class list.
+    """Return the rows of a published data set with the names of a class list.
 
     Raises:
         AnnotationError: the class list has another number of classes.

@@ -1,13 +1,13 @@
-"""Every kind of list by name, found from its path where none is given. All commands read lists here.
+"""Readers of all kinds of lists, by name or detected from the path; used by all commands.
 
 frames    ActionCLIP's list, `path num_frames label`, each a folder of pictures
 videos    X-CLIP's list, `path label`
 csv       a table with a header: path, label, and split and group where there are; CSV or TSV
 folder    a folder of class folders, also with parts (train, val, test) above or below them
-feedback  the folder a server keeps corrected clips in (`SERVE_FEEDBACK__DIR`); what is erased meanwhile is left out
+feedback  the folder of a server's corrected clips (`SERVE_FEEDBACK__DIR`); erased clips are skipped
 ucf101, hmdb51, kinetics, ssv2, ntu    data sets as they are published, with their own lists
 
-What is not understood is refused with the file and the line; what is not used stands in the notes of the listing.
+Invalid content is refused with the file and the line; unused content is reported in the notes of the listing.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def read_listing(path: Path, options: ListOptions | None = None) -> Listing:
     """Read a list of any kind.
 
     Raises:
-        AnnotationError: there is no such kind or file, or something in it is not understood.
+        AnnotationError: there is no such kind or file, or its content is invalid.
     """
     options = options or ListOptions()
     kind = options.kind or kind_of(path, options)
@@ -47,10 +47,10 @@ def read_listing(path: Path, options: ListOptions | None = None) -> Listing:
 
 
 def kind_of(path: Path, options: ListOptions | None = None) -> str:
-    """Return the kind of a list: by its suffix, and by its first line.
+    """Return the kind of a list, detected by its suffix and first line.
 
     Raises:
-        AnnotationError: it is none that is known, or a published list that has to be asked for by name.
+        AnnotationError: the kind is unknown, or is a published list that needs --source.
     """
     options = options or ListOptions()
     if (path / INDEX).is_file():
@@ -65,10 +65,10 @@ def kind_of(path: Path, options: ListOptions | None = None) -> str:
 
 
 def rows_of_part(listing: Listing, part: str, *, option: str) -> list[ListRow]:
-    """Return the rows of a part, or all rows where no part is asked for and the list names none or a single one.
+    """Return the rows of a part; by default all rows, if the list names at most one part.
 
     Raises:
-        AnnotationError: the list names no parts, not this one, or several of which none was chosen.
+        AnnotationError: the list does not name this part, or names several and none was chosen.
     """
     if part and not listing.parts:
         raise AnnotationError(f"{listing.path} names no parts, so {option} {part} cannot choose one")
@@ -83,7 +83,7 @@ def _feedback(path: Path, options: ListOptions) -> Listing:
     if not path.is_dir():
         raise AnnotationError(f"{path}: the folder of a server's feedback is needed")
     if options.root is not None:
-        raise AnnotationError("--root is for lists; the clips of a server's feedback lie beside its index")
+        raise AnnotationError("--root is for lists; the clips of a server's feedback are beside its index")
     items, _ = read_index(path)
     rows = tuple(_feedback_rows(path))
     notes = (f"{len(items) - len(rows)} corrections whose clip is erased",) if len(rows) < len(items) else ()
@@ -91,7 +91,7 @@ def _feedback(path: Path, options: ListOptions) -> Listing:
 
 
 def _feedback_rows(path: Path) -> Iterator[ListRow]:
-    """Rows whose clip is there; people spell a label in several ways, the first spelling is used for all."""
+    """Return the rows of existing clips; of several spellings of a label, the first is used."""
     items, _ = read_index(path)
     spelling: dict[str, str] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""Paths in lists: relative ones start at the list's folder or a root; those that Windows wrote are understood."""
+"""Paths in lists: relative to the list's folder or a root; Windows separators are supported."""
 
 import os
 from pathlib import Path, PureWindowsPath
@@ -8,13 +8,13 @@ from serve.lists.text import refuse_undecoded
 
 
 def located(name: str, listing: Path, root: Path | None, place: str) -> Path:
-    r"""Return where a video of a list lies.
+    r"""Return the path of a video of a list.
 
-    A backslash separates folders, unless a file is called so. Bytes that are not UTF-8 stay only in the name of a file
-    that exists.
+    A backslash separates folders, unless a file has it in its name. Bytes that are not UTF-8 are allowed only in names
+    of existing files.
 
     Raises:
-        AnnotationError: it begins with a drive letter, or holds bytes that are not UTF-8 and names no file.
+        AnnotationError: it begins with a drive letter, or is not UTF-8 and does not exist.
     """
     base = root or listing.parent
     path = base / name
@@ -22,7 +22,7 @@ def located(name: str, listing: Path, root: Path | None, place: str) -> Path:
         windows = PureWindowsPath(name)
         if windows.drive:
             raise AnnotationError(
-                f"{place}: {name!r} is a path of Windows with a drive; write it relative to the list, or to --root"
+                f"{place}: {name!r} is a Windows path with a drive; make it relative to the list or to --root"
             )
         path = base / windows.as_posix()
     if not name.isascii() and not path.exists():

@@ -1,4 +1,4 @@
-"""What a list of labelled videos says, row by row, and how it was understood."""
+"""Rows, entries and options of lists of labelled videos."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ CLASSES_SHOWN, NOTES_SHOWN = 6, 5
 
 @dataclass(frozen=True, kw_only=True)
 class ListRow:
-    """One labelled video as its list names it."""
+    """One labelled video as given in a list."""
 
-    path: Path  # relative paths start at the list's own folder, or at the root that was given
-    label: int | None = None  # as the list counts, until names are looked up
-    name: str | None = None  # class name, of lists of names
+    path: Path  # resolved against the folder of the list, or the given root
+    label: int | None = None  # as in the list, until classes are indexed
+    name: str | None = None  # class name, for lists of names
     num_frames: int | None = None  # of a folder of pictures; None: a video file
-    split: str = ""  # train, val, test; empty in a list that names no parts
+    split: str = ""  # train, val, test; empty if the list names no parts
     group: str = ""  # clips of one group depend on each other
-    place: str = ""  # where it stands, for messages
+    place: str = ""  # file and line, for messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,38 +28,38 @@ class Entry:
     path: Path
     label: int
     num_frames: int | None = None  # of a folder of pictures; None: a video file
-    packed: Sequence[bytes] = ()  # the pictures themselves, where they come out of a shard
-    group: str = ""  # that its list declares
+    packed: Sequence[bytes] = ()  # the encoded pictures, if they are from a shard
+    group: str = ""  # as declared in its list
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """How lists are to be read, the same for every command."""
+    """Options for reading lists, the same for every command."""
 
-    kind: str = ""  # a key of `listing.KINDS`; found from the path where empty
-    root: Path | None = None  # where relative paths start; the list's own folder without it
-    fold: str = ""  # of data sets that publish several: 1, 2, 3; xsub, xview, xset
-    first_label: int | None = None  # 0 or 1: how a list of numbers counts, where the class list does not decide
+    kind: str = ""  # a key of `listing.KINDS`; empty: detected from the path
+    root: Path | None = None  # base folder of relative paths; None: the folder of the list
+    fold: str = ""  # for data sets with several: 1, 2, 3; xsub, xview, xset
+    first_label: int | None = None  # 0 or 1: first label of a list of numbers; None: from the class list
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list that was read, with what is to be shown before anything is computed."""
+    """A list that was read, with a description for the user."""
 
     path: Path
     kind: str
-    form: str  # how it was understood, in one line
+    form: str  # its format, in one line
     rows: tuple[ListRow, ...]
-    notes: tuple[str, ...] = ()  # what was found and is not used, each in one line
-    class_names: tuple[str, ...] = ()  # by label, where the data set names its classes itself
+    notes: tuple[str, ...] = ()  # unused content, one line each
+    class_names: tuple[str, ...] = ()  # by label, if the data set defines its class names
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Parts that the list names."""
+        """Return the parts that the list names."""
         return tuple(part for part in ("train", "val", "test") if any(row.split == part for row in self.rows))
 
     def layout(self) -> list[str]:
-        """Lines for people."""
+        """Return the description as lines."""
         sizes = Counter(row.split for row in self.rows)
         parts = ", ".join(f"{part} {sizes[part]}" for part in self.parts) or "none named"
         lines = [f"{self.path}: {self.form}", f"  {len(self.rows)} videos; parts: {parts}"]

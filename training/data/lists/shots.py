@@ -1,8 +1,8 @@
-"""K examples of each class, the same ones for the same videos and seed, on every machine.
+"""Sample K examples of each class, deterministic by videos and seed.
 
-Each class is ordered by a hash of the seed and the last two parts of the path, and K shots are its first K. So draws
-are balanced, the 4 shots of a seed hold its 2 shots, and neither where the videos lie, nor the order of the list, nor a
-class more changes anything.
+Each class is sorted by a hash of the seed and the last two parts of the path, and the first K are its shots. So the 4
+shots of a seed include its 2 shots, and the folder of the videos, the order of the list and other classes have no
+influence.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from training.data.lists.rows import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class ShotSample:
-    """The shots of one seed and one K, by place in the entries."""
+    """The shots of one seed and one K, as indices of entries."""
 
     seed: int
     shots: int  # K
-    chosen: tuple[int, ...]  # label by label, each in the order it was drawn
-    rest: tuple[int, ...]  # videos no draw of this seed takes, whatever its K
-    short: Mapping[int, int]  # label -> shots it has, where they are fewer than K
+    chosen: tuple[int, ...]  # by label, each in sampled order
+    rest: tuple[int, ...]  # videos that are not a shot of this seed for any K
+    short: Mapping[int, int]  # label -> number of shots, if fewer than K
 
 
 def draw_shots(
     entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, spared: int
 ) -> list[ShotSample]:
-    """A draw of each K; every class keeps at least `spared` videos that no draw takes."""
+    """Sample the shots for each K; at least `spared` videos per class are never shots."""
     orders = [_order(entries, label, seed=seed) for label in range(num_classes)]
     free = [order[: max(0, len(order) - spared)] for order in orders]
     taken = {index for order in free for index in order[: max(shots)]}
@@ -46,10 +46,10 @@ def draw_shots(
 
 
 def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
-    """The entries of a draw, for training on them alone.
+    """Return K entries per class to train on.
 
     Raises:
-        AnnotationError: a class has fewer.
+        AnnotationError: a class has fewer entries.
     """
     (draw,) = draw_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
     if draw.short:
@@ -59,7 +59,7 @@ def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, s
 
 
 def _order(entries: Sequence[Entry], label: int, *, seed: int) -> list[int]:
-    """Places of a class's entries in the order they are drawn."""
+    """Return the indices of a class's entries in sampled order."""
     members = [index for index, entry in enumerate(entries) if entry.label == label]
     return sorted(members, key=lambda index: _hash(entries[index].path, seed))
 

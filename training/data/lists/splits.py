@@ -1,7 +1,7 @@
-"""Which videos train and which are kept for evaluation: the same answer for the same videos, seed and shares.
+"""Split videos into train, val and test; deterministic by videos, seed and shares.
 
-Every class keeps its share in every part as closely as whole groups allow; a group (a person, a source film) never
-lies in two parts.
+Each class has its share in each part as closely as whole groups allow; a group (a person, a source film) is never in
+two parts.
 """
 
 import hashlib
@@ -17,11 +17,10 @@ PARTS = ("train", "val", "test")
 def split_rows(
     rows: Sequence[ListRow], shares: Mapping[str, float], *, seed: int, base: Path, groups: Sequence[int] | None = None
 ) -> list[str]:
-    """The part of each row; `shares` of `val` and `test`, the rest trains.
+    """Return the part of each row; `shares` are those of `val` and `test`, the rest is train.
 
-    A list that names parts itself keeps them, and what it leaves open trains. `base` is the folder videos are named
-    from, so that a set that was moved is split alike. `groups` numbers the rows that belong together; without it those
-    are the groups that the list declares.
+    Parts named in the list are kept; its other rows are train. Paths are taken relative to `base`, so that a moved set
+    has the same split. `groups` are group numbers of the rows; by default those that the list declares.
     """
     if any(row.split for row in rows):
         return [row.split or "train" for row in rows]
@@ -54,7 +53,7 @@ def _class_of(row: ListRow) -> str | int | None:
 
 
 def _members(rows: Sequence[ListRow], groups: Sequence[int] | None, base: Path) -> dict[str, list[int]]:
-    """Rows by group; a group is called by the first of its names, whatever the order of the list."""
+    """Return rows by group; the name of a group is the first of its sorted names."""
     own = [f"group {row.group}" if row.group else f"video {_relative(row.path, base)}" for row in rows]
     if groups is None:
         keys = own
@@ -70,7 +69,7 @@ def _members(rows: Sequence[ListRow], groups: Sequence[int] | None, base: Path) 
 
 
 def _wanted(size: int, share: float) -> int:
-    """Videos of a class of `size` that a part should have: at least one where it can be spared."""
+    """Return the target number of videos of a class of `size` in a part; at least one if possible."""
     return 0 if share <= 0 or size < 2 else min(size - 1, max(1, int(size * share + 0.5)))
 
 

@@ -1,4 +1,4 @@
-"""Lists as tables: CSV and TSV with a header, by the grammar of `serve.lists.tables`."""
+"""Lists as tables: CSV and TSV with a header, in the format of `serve.lists.tables`."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from training.data.lists.paths import located
 from training.data.lists.rows import Listing, ListOptions, ListRow
 from training.data.lists.text_lists import kind_of_text
 
-INDEX = "index.csv"  # of a folder that keeps its own list
+INDEX = "index.csv"  # list inside a folder of videos
 KINETICS = frozenset({"youtubeid", "timestart", "timeend"})
 
 
@@ -18,7 +18,7 @@ def read_table_list(path: Path, options: ListOptions) -> Listing:
     """Read a table of labelled videos, or the `index.csv` of a folder.
 
     Raises:
-        AnnotationError: it is no such table; names the file and the line.
+        AnnotationError: the table is invalid; names the file and the line.
     """
     path = path / INDEX if path.is_dir() else path
     found = read_labelled_table(read_text(path))
@@ -39,7 +39,7 @@ def kind_of_table(path: Path, options: ListOptions) -> str:
     """Return `csv` for a table with a header, else the kind of a list without one.
 
     Raises:
-        AnnotationError: it is neither, or the published table of a data set that has a reader of its own.
+        AnnotationError: it is neither, or is the published table of a data set with its own reader.
     """
     _, columns = header_columns(read_text(path, raw_paths=True), KINETICS | {"path", "file", "video", "label", "name"})
     if set(columns) >= KINETICS:
@@ -50,7 +50,7 @@ def kind_of_table(path: Path, options: ListOptions) -> str:
 
 
 def _is_header(columns: tuple[str, ...]) -> bool:
-    """Whether a first line looks like a header, though it names no known columns: no cell ends in a number."""
+    """Return whether a first line without known columns looks like a header: no cell ends in a number."""
     return not any(column[-1:].isdecimal() for column in columns)
 
 
@@ -64,4 +64,4 @@ def _form(found: LabelledTable) -> str:
 
 def _notes(found: LabelledTable) -> tuple[str, ...]:
     unused = [column or "(without a name)" for column in found.unused]
-    return (f"columns that are not read: {', '.join(unused)}",) if unused else ()
+    return (f"ignored columns: {', '.join(unused)}",) if unused else ()

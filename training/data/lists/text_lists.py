@@ -1,7 +1,7 @@
 """Lists without a header: `path num_frames label` (ActionCLIP, a folder of frames) and `path label` (X-CLIP, a file).
 
-Fields are separated by tabs, by one or more spaces, or by a comma or semicolon. A path may hold spaces, since the
-numbers are taken from the right.
+Fields are separated by tabs, by one or more spaces, or by a comma or semicolon. A path may contain spaces, since
+numbers are read from the right.
 """
 
 import re
@@ -70,7 +70,7 @@ def read_frame_list(path: Path, options: ListOptions) -> Listing:
     """Read an ActionCLIP list.
 
     Raises:
-        AnnotationError: a line is not understood; names the file and the line.
+        AnnotationError: a line is invalid; names the file and the line.
     """
     file = read_text(path, raw_paths=True)
     rows = []
@@ -86,7 +86,7 @@ def read_video_list(path: Path, options: ListOptions) -> Listing:
     """Read an X-CLIP list.
 
     Raises:
-        AnnotationError: a line is not understood, or the list is a split file of HMDB51.
+        AnnotationError: a line is invalid, or the list is a split file of HMDB51.
     """
     file = read_text(path, raw_paths=True)
     rows = []
@@ -99,15 +99,15 @@ def read_video_list(path: Path, options: ListOptions) -> Listing:
 
 
 def kind_of_text(path: Path, options: ListOptions) -> str:
-    """Return `frames` or `videos`, by the first line; a path that ends in a number may be a file of that name.
+    """Return `frames` or `videos`, by the first line; a path may end in a number.
 
     Raises:
-        AnnotationError: it is neither, or the published list of a data set that has a reader of its own.
+        AnnotationError: it is neither, or is the published list of a data set with its own reader.
     """
     if UCF_LIST.fullmatch(path.name):
-        raise AnnotationError(f"{path.name} is called as UCF101's lists are: read it with --source ucf101")
+        raise AnnotationError(f"{path.name} has the name of a UCF101 list: read it with --source ucf101")
     if HMDB_SPLIT.fullmatch(path.name):
-        raise AnnotationError(f"{path.name} is called as HMDB51's split files are: read it with --source hmdb51")
+        raise AnnotationError(f"{path.name} has the name of an HMDB51 split file: read it with --source hmdb51")
     file = read_text(path, raw_paths=True)
     number, first = next(iter(file.lines()), (1, ""))
     if not first:
@@ -123,7 +123,7 @@ def refuse_hmdb_split(path: Path, rows: Sequence[ListRow]) -> None:
     """Refuse a split file of HMDB51, whose numbers 0, 1 and 2 mean unused, train and test.
 
     Raises:
-        AnnotationError: it is one.
+        AnnotationError: the rows are those of a split file.
     """
     if not rows or not {row.label for row in rows} <= {0, 1, 2}:
         return

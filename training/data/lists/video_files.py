@@ -1,4 +1,4 @@
-"""Which files are videos: by suffix where it is a video's, else the decoder opens the file and decides."""
+"""Detect video files by suffix, and files of unknown suffix by opening them with the decoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ SUFFIXES = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".dv", ".flv", ".gif", ".m2ts", ".m4v", ".mj2", ".mkv", ".mov", ".mp4", ".mpeg",
     ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".webm", ".wmv",
 })
-# Files that lie beside videos and are none; the decoder opens some of the pictures, but a picture is no video here.
+# Files that are often stored beside videos. The decoder can open some pictures, but a picture is not a video here.
 NEVER = frozenset({
     ".bmp", ".csv", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".lock", ".log", ".md", ".npy", ".npz", ".parquet",
     ".pdf", ".pkl", ".png", ".pt", ".py", ".sh", ".srt", ".tar", ".tsv", ".txt", ".vtt", ".wav", ".webp", ".xml",
@@ -23,12 +23,12 @@ PROBE_SECONDS = 20.0
 
 
 def is_known_suffix(suffix: str) -> bool:
-    """Whether a suffix is a video's."""
+    """Return whether a suffix is that of a video."""
     return suffix.lower() in SUFFIXES
 
 
 def is_video(paths: Sequence[Path]) -> list[bool]:
-    """Whether each file is a video; files of an unknown suffix are opened in a decode process."""
+    """Return whether each file is a video; open files of unknown suffix in a decode process."""
     found = {path: is_known_suffix(path.suffix) for path in paths}
     unknown = [path for path in paths if not found[path] and path.suffix.lower() not in NEVER]
     if unknown:

@@ -1,8 +1,8 @@
-"""Samples of shards by number: any worker reads any of them at its place in the tar file.
+"""Random access to samples of shards: workers read each sample at its offset in the tar file.
 
-The order of an epoch depends on (seed, epoch) alone: the shards in a drawn order, their samples through a buffer that
-samples are drawn from, so that reading stays near one place. As with lists, the endless row of samples is shared out by
-position: neither the number of workers nor that of ranks changes which samples a step sees.
+The order of an epoch depends only on (seed, epoch): shards are shuffled, and their samples go through a shuffle buffer,
+which keeps reads local. As for lists, positions of the endless sequence are divided among ranks, so the samples of a
+step do not depend on the numbers of workers and ranks.
 """
 
 import io
@@ -27,7 +27,7 @@ from training.data.shards.reading import PackedSample, Shard
 
 
 class ShardOrder(Sampler[tuple[int, int]]):
-    """(epoch, number of a sample) without end, or for some epochs; each epoch every sample once.
+    """Sampler of (epoch, number), endless or for some epochs; each epoch has every sample once.
 
     Rank r of n takes the positions r, r + n, ... from `first` on.
     """
@@ -64,27 +64,27 @@ class ShardOrder(Sampler[tuple[int, int]]):
 
 
 class PackedSamples:
-    """All samples of some shards by number, read where they lie."""
+    """Samples of shards by number, read at their offsets."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
         self._starts = np.cumsum([0, *(shard.num_samples for shard in shards)])
-        self._places: dict[int, Int64Array] = {}  # shard -> (start, end) of each sample, once looked for
+        self._places: dict[int, Int64Array] = {}  # shard -> (start, end) of each sample; cache
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def name(self, number: int) -> str:
-        """Shard and place of a sample, for messages."""
+        """Return the shard and the index of a sample, for messages."""
         shard, place = self._address(number)
         return f"{self._shards[shard].path}: sample {place}"
 
     @contextmanager
     def opened(self, number: int) -> Iterator[Entry]:
-        """A sample as an entry, whose file exists as long as the context lasts.
+        """Open a sample as an entry, whose file exists within the context.
 
         Raises:
-            BadVideoError: the shard holds no such sample, or the sample no video or label.
+            BadVideoError: the shard does not have the sample, or the sample has no video or label.
         """
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
             yield self._sample(number).entry(Path(scratch))
@@ -103,10 +103,10 @@ class PackedSamples:
                 stream.seek(start)
                 content = io.BytesIO(stream.read(end - start))
             fields = next(group_by_keys(tar_file_expander([{"url": path.name, "stream": content}])), None)
-        except (OSError, EOFError, tarfile.TarError) as error:  # a member that is cut off or damaged
+        except (OSError, EOFError, tarfile.TarError) as error:  # a truncated or damaged member
             raise BadVideoError(f"{type(error).__name__}: {error}") from error
         if fields is None:
-            raise BadVideoError("the shard holds nothing at the place of the sample")
+            raise BadVideoError("the shard has no sample at this offset")
         contents = {name: value for name, value in fields.items() if not name.startswith("__")}
         return PackedSample(name=f"{path.name}:{fields['__key__']}", number=(shard, place), fields=contents)
 
@@ -116,17 +116,17 @@ class PackedSamples:
 
 
 def sample_places(path: Path) -> Int64Array:
-    """Where each sample of a shard begins and ends, in bytes [N, 2]; of a shard that is cut off, the whole samples.
+    """Return start and end of each complete sample of a shard, in bytes [N, 2].
 
     Raises:
-        AnnotationError: the shard is compressed, so it can only be read from its beginning.
-        OSError, TarError: it cannot be read at all.
+        AnnotationError: the shard is compressed, which does not allow random access.
+        OSError, TarError: it cannot be read.
     """
     size = path.stat().st_size
     spans: list[tuple[str | None, int, int]] = []
     with path.open("rb") as stream:
         if stream.read(2) == b"\x1f\x8b":
-            raise AnnotationError(f"{path} is compressed; training reads samples at their place: decompress it")
+            raise AnnotationError(f"{path} is compressed, but training needs random access: decompress it")
     with tarfile.open(path, "r:") as archive:
         for member in _members(archive):
             end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -143,7 +143,7 @@ def sample_places(path: Path) -> Int64Array:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Members up to the end, or up to where a file is cut off."""
+    """Yield the members up to the end, or to where the file is truncated."""
     while True:
         try:
             member = archive.next()

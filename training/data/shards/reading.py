@@ -1,7 +1,7 @@
-"""Sets of videos as WebDataset shards: tar files that are read from end to end, for disks and networks that seek badly.
+"""Read videos from WebDataset shards: tar files for sequential reads from slow disks and networks.
 
-A sample is a video file, or the pictures of a folder (`00001.jpg` ...), with its label (`cls`) and where it came from
-(`json`). `shards.json` beside the tar files counts them; shards of other makers are counted once when they are opened.
+A sample is a video file, or the pictures of a folder (`00001.jpg` ...), with its label (`cls`) and its source (`json`).
+`shards.json` beside the tar files has their counts; shards without it are counted once when they are opened.
 """
 
 import glob
@@ -25,13 +25,13 @@ from training.data.lists.rows import Entry
 from training.data.lists.video_files import SUFFIXES
 
 INDEX = "shards.json"
-OTHER_VIDEO = "video"  # field of a video whose file name has no suffix that is known
+OTHER_VIDEO = "video"  # field of a video whose file name has an unknown suffix
 _PICTURE = re.compile(r"\d+\.(jpg|jpeg|png|bmp|webp)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One tar file and how many samples it holds."""
+    """One tar file and its number of samples."""
 
     path: Path
     num_samples: int
@@ -39,28 +39,28 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedSample:
-    """A sample as it lies in a shard."""
+    """A sample in a shard."""
 
     name: str  # shard and key
-    number: tuple[int, int]  # shard, place in it
+    number: tuple[int, int]  # shard, index in it
     fields: dict[str, Any]
 
     def label(self) -> int:
-        """The number in the field `cls`.
+        """Return the number in the field `cls`.
 
         Raises:
-            BadVideoError: there is none.
+            BadVideoError: there is no label.
         """
         try:
             return int(self.fields["cls"])
         except (KeyError, ValueError) as error:
-            raise BadVideoError("the sample holds no label: a field `cls` with a number") from error
+            raise BadVideoError("the sample has no label: a field `cls` with a number") from error
 
     def entry(self, scratch: Path) -> Entry:
-        """What a reader takes; a video is written to `scratch` first.
+        """Return the sample as an entry; a video is written to `scratch` first.
 
         Raises:
-            BadVideoError: it holds no label, or no video.
+            BadVideoError: it has no label or no video.
         """
         label = self.label()
         pictures = [self.fields[name] for name in sorted(self.fields) if _PICTURE.fullmatch(name)]
@@ -68,17 +68,17 @@ class PackedSample:
             return Entry(path=Path(self.name), label=label, num_frames=len(pictures), packed=pictures)
         video = next((name for name in self.fields if f".{name}" in SUFFIXES or name == OTHER_VIDEO), None)
         if video is None:
-            raise BadVideoError(f"the sample holds no video: {', '.join(sorted(self.fields)) or 'nothing'}")
+            raise BadVideoError(f"the sample has no video: {', '.join(sorted(self.fields)) or 'nothing'}")
         path = scratch / f"sample.{video}"
         path.write_bytes(self.fields[video])
         return Entry(path=path, label=label)
 
 
 def find_shards(pattern: str) -> list[Shard]:
-    """The shards of a folder, or of a pattern with braces and stars, in order of their names.
+    """Return the shards of a folder, or of a pattern with braces and stars, sorted by name.
 
     Raises:
-        AnnotationError: there is none.
+        AnnotationError: there are none.
     """
     if Path(pattern).is_dir():
         paths = sorted(Path(pattern).glob("*.tar"))
@@ -86,7 +86,7 @@ def find_shards(pattern: str) -> list[Shard]:
         expanded = [pattern] if Path(pattern).exists() else list(braceexpand.braceexpand(pattern))
         paths = sorted({Path(name) for part in expanded for name in (glob.glob(part) if "*" in part else [part])})  # noqa: PTH207
     if not paths:
-        raise AnnotationError(f"{pattern}: no shard is called so")
+        raise AnnotationError(f"{pattern}: no shard matches")
     counts: dict[Path, int] = {}
     for folder in {path.parent for path in paths}:
         counts |= {folder / item["name"]: item["samples"] for item in read_index(folder).get("shards", ())}
@@ -94,7 +94,7 @@ def find_shards(pattern: str) -> list[Shard]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What `shards.json` of a folder says; empty without one.
+    """Return the content of `shards.json` of a folder; empty without one.
 
     Raises:
         AnnotationError: it cannot be read.
@@ -109,14 +109,14 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def shards_of_worker(num_shards: int, *, rank: int, num_ranks: int) -> range:
-    """The shards this loading process reads when every one is read once: those of its rank, in turn."""
+    """Return the shards that this loading process reads in a single pass: its share of those of its rank."""
     worker = get_worker_info()
     place, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
     return range(num_shards)[rank::num_ranks][place::num_workers]
 
 
 def samples_of(shard: Shard, number: int, failures: list[Failure]) -> Iterator[PackedSample]:
-    """The samples of one shard; what the shard should hold and does not is added to `failures`."""
+    """Yield the samples of one shard; add missing ones to `failures`."""
     faults: list[str] = []
 
     def note(error: Exception) -> bool:
@@ -143,7 +143,7 @@ def samples_of(shard: Shard, number: int, failures: list[Failure]) -> Iterator[P
 
 
 def _count(path: Path) -> int:
-    """Distinct keys of a shard that has no index."""
+    """Count the distinct keys of a shard without index."""
     try:
         with tarfile.open(path) as archive:
             names = [member.name for member in archive if member.isreg() and not member.name.startswith("__")]

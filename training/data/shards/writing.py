@@ -1,9 +1,9 @@
-"""From any list to WebDataset shards: videos as they are, folders of frames as their pictures.
+"""Write a list as WebDataset shards: unchanged videos, or the pictures of folders of frames.
 
     python -m training shard dataset/videos_train.txt shards/ --classes dataset/classes.csv
 
-Samples are written in an order drawn from the seed, since readers can only draw from a buffer. Each shard appears in
-one step, and `shards.json`, which counts them and names the classes, last of all.
+Samples are shuffled by a seed, because readers shuffle only within a buffer. Each shard is written atomically;
+`shards.json` with counts and class names is written last.
 """
 
 import json
@@ -27,16 +27,16 @@ from training.data.shards.reading import INDEX, OTHER_VIDEO
 def write_shards(
     entries: Sequence[Entry], names: Sequence[str], out: Path, *, samples_per_shard: int, seed: int
 ) -> dict[str, Any]:
-    """Write all entries that can be read into `out`, a folder that is empty or absent. Returns what the index says.
+    """Write all readable entries into `out`, a new or empty folder; return the content of the index.
 
-    Files are copied, not decoded: what is wrong inside them shows when they are checked or read.
+    Files are copied, not decoded, so damaged videos are found only when they are checked or read.
 
     Raises:
-        AnnotationError: the folder holds something already, or nothing can be read.
+        AnnotationError: the folder is not empty, or no entry can be read.
         OSError: the shards cannot be written.
     """
     if out.exists() and any(path.name != ".partial" for path in out.iterdir()):
-        raise AnnotationError(f"{out} is not empty: shards are written once, into a folder of their own")
+        raise AnnotationError(f"{out} is not empty; give a new or empty folder")
     shutil.rmtree(out / ".partial", ignore_errors=True)
     (out / ".partial").mkdir(parents=True)
     order = np.random.default_rng(seed).permutation(len(entries)).tolist()
@@ -47,7 +47,7 @@ def write_shards(
             partial = out / ".partial" / f"shard-{number:06d}.tar"
             count = 0
             with partial.open("wb") as stream:
-                writer = TarWriter(stream, encoder=False, mtime=0)  # the same samples give the same bytes
+                writer = TarWriter(stream, encoder=False, mtime=0)  # deterministic output
                 for index in order[start : start + samples_per_shard]:
                     sample = _sample(index, entries[index], names, failures)
                     if sample is not None:
@@ -61,7 +61,7 @@ def write_shards(
             else:
                 partial.unlink()
     if not shards:
-        raise AnnotationError(f"not one of {len(entries)} entries can be read; the first: {failures[0]['reason']}")
+        raise AnnotationError(f"none of {len(entries)} entries can be read; the first: {failures[0]['reason']}")
     index = {
         "shards": shards,
         "samples": sum(shard["samples"] for shard in shards),
@@ -74,7 +74,7 @@ def write_shards(
 
 
 def _sample(index: int, entry: Entry, names: Sequence[str], failures: list[dict[str, str]]) -> dict[str, Any] | None:
-    """One sample under a key without dots, since what follows the first dot names the field."""
+    """Return one sample; its key has no dots, since the field name begins at the first dot."""
     try:
         contents = _video(entry.path) if entry.num_frames is None else _pictures(entry.path, entry.num_frames)
     except FrameFolderError as error:

@@ -1,4 +1,4 @@
-"""HMDB51 as it is published.
+"""Reader of HMDB51 in its published layout.
 
 testTrainMulti_7030_splits/brush_hair_test_split1.txt     `NAME.avi 1`: 0 unused, 1 train, 2 test
 hmdb51_org/brush_hair/NAME.avi
@@ -24,10 +24,10 @@ PART = {"1": "train", "2": "test"}
 
 
 def read_hmdb51(path: Path, options: ListOptions) -> Listing:
-    """Read the split files of a fold, or one of them, whose class is then the only one.
+    """Read all split files of a fold, or a single one with a single class.
 
     Raises:
-        AnnotationError: files are missing, or a line is not as published; names the file and the line.
+        AnnotationError: files are missing, or a line is invalid; names the file and the line.
     """
     files = _split_files(path, options)
     names = [match["name"] for file in files if (match := SPLIT.fullmatch(file.name))]
@@ -46,7 +46,7 @@ def read_hmdb51(path: Path, options: ListOptions) -> Listing:
             found = Path(name, match["file"])
             rows.append(ListRow(path=found, label=label, split=PART[match["number"]], place=text.place(number)))
     if not rows:
-        raise AnnotationError(f"{path}: the split files name no video for train or test")
+        raise AnnotationError(f"{path}: the split files have no video for train or test")
     around = (path, files[0].parent, files[0].parent.parent) if path.is_dir() else (path.parent, path.parent.parent)
     candidates = [base / name for base in around for name in ("hmdb51_org", "hmdb51", "videos", "")]
     relative = [row.path for row in rows]
@@ -65,14 +65,14 @@ def read_hmdb51(path: Path, options: ListOptions) -> Listing:
         kind="hmdb51",
         form=f"HMDB51, {len(files)} split files, videos in {base}",
         rows=tuple(rows),
-        notes=(*((f"{unused} videos that this fold does not use",) if unused else ()), *notes),
+        notes=(*((f"{unused} videos that are unused in this fold",) if unused else ()), *notes),
         class_names=tuple(name.replace("_", " ") for name in names),
     )
 
 
 def _split_files(path: Path, options: ListOptions) -> list[Path]:
     if path.is_file():
-        check_file_name(path, SPLIT, options, usual="HMDB51's split files are called CLASS_test_split1.txt and so on")
+        check_file_name(path, SPLIT, options, usual="HMDB51's split files are named CLASS_test_split1.txt and so on")
         return [path]
     fold = chosen_fold(options, ("1", "2", "3"), what="HMDB51 has three folds")
     for folder in folders_with_lists(path, "testTrainMulti_7030_splits"):

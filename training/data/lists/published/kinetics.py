@@ -1,4 +1,4 @@
-"""Kinetics-400, -600 and -700 as they are published.
+"""Reader of Kinetics-400, -600 and -700 in their published layout.
 
 annotations/train.csv     label,youtube_id,time_start,time_end,split (more columns may follow)
 train/3vBb2lPFVLg_000012_000022.mp4      or  train/abseiling/3vBb2lPFVLg_000012_000022.mp4
@@ -20,10 +20,10 @@ KNOWN = frozenset({*COLUMNS, "label", "iscc", "duration", "url"})
 
 
 def read_kinetics(path: Path, options: ListOptions) -> Listing:
-    """Read one table, or all tables of a folder, and find the videos they name.
+    """Read one table, or all tables of a folder, and find their videos.
 
     Raises:
-        AnnotationError: a table is not as published, or none of its videos is there; names the file and the line.
+        AnnotationError: a table is invalid, or none of its videos exists; names the file and the line.
     """
     tables = [path] if path.is_file() else _tables(path)
     above = path.parent.parent if path.parent.name == "annotations" else path.parent
@@ -37,9 +37,9 @@ def read_kinetics(path: Path, options: ListOptions) -> Listing:
         found, unlabelled = _rows(text, places, base)
         rows += found
         if unlabelled:
-            notes.append(f"{table.name} gives {unlabelled} videos no label, so they are not used")
+            notes.append(f"{table.name} has {unlabelled} videos without label, which are ignored")
     if not rows:
-        raise AnnotationError(f"{path}: the tables name no labelled video")
+        raise AnnotationError(f"{path}: the tables have no labelled video")
     present = {row.path for row in rows} & set(places.values())
     absent = missing_note([row.path for row in rows])
     if not present:
@@ -47,7 +47,7 @@ def read_kinetics(path: Path, options: ListOptions) -> Listing:
             f"Kinetics: no video such as {rows[0].path.name} is found below {base}; give their folder with --root"
         )
     left = len(tree.videos) - len(present)
-    notes += [*absent, *([f"{left} videos below {base} stand in no table and are not used"] if left else [])]
+    notes += [*absent, *([f"{left} videos below {base} are in no table and are ignored"] if left else [])]
     names = tuple(sorted({row.name for row in rows if row.name is not None}))
     form = f"Kinetics, {', '.join(table.name for table in tables)}, videos in {base}"
     return Listing(path=path, kind="kinetics", form=form, rows=tuple(rows), notes=tuple(notes), class_names=names)
@@ -56,7 +56,7 @@ def read_kinetics(path: Path, options: ListOptions) -> Listing:
 def _tables(path: Path) -> list[Path]:
     found = sorted(file for folder in (path / "annotations", path) for file in folder.glob("*.csv"))
     if not found:
-        raise AnnotationError(f"{path}: Kinetics keeps its tables in annotations/*.csv, none is found")
+        raise AnnotationError(f"{path}: Kinetics has its tables in annotations/*.csv; none was found")
     parts = {file: part_of_folder(file.stem) for file in found}
     return sorted(found, key=lambda file: (PARTS.index(parts[file] or "train"), file.name))
 
@@ -88,15 +88,15 @@ def _rows(text: TextFile, places: dict[str, Path], base: Path) -> tuple[list[Lis
 
 
 def _stems(row: TableRow, place: str) -> Sequence[str]:
-    """Names without suffix that downloaders give a clip, the published one first."""
+    """Return the file names without suffix that downloaders use for a clip, the published one first."""
     video = row.cells["youtubeid"]
     times = []
     for column in ("timestart", "timeend"):
         try:
             times.append(round(float(row.cells[column])))
         except ValueError as error:
-            raise AnnotationError(f"{place}: {column} is a number of seconds, found {row.cells[column]!r}") from error
+            raise AnnotationError(f"{place}: {column} must be seconds, found {row.cells[column]!r}") from error
     start, end = times
     if not video or not 0 <= start < end:
-        raise AnnotationError(f"{place}: a youtube_id and times that rise are needed, found {video!r}, {start}, {end}")
+        raise AnnotationError(f"{place}: a youtube_id and increasing times are needed, found {video!r}, {start}, {end}")
     return f"{video}_{start:06d}_{end:06d}", f"{video}_{start}_{end}", video

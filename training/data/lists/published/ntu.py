@@ -1,8 +1,8 @@
-"""NTU RGB+D 60 and 120 as they are published: the file name says everything.
+"""Reader of NTU RGB+D 60 and 120, whose file names hold all annotations.
 
     S001C002P003R002A013_rgb.avi     setup 1, camera 2, performer 3, repetition 2, action 13 (from 1)
 
-The published protocols are folds: xsub (performers), xview (cameras, of the 60), xset (setups, of the 120).
+The published protocols are folds: xsub (performers), xview (cameras; only 60), xset (setups; only 120).
 """
 
 import re
@@ -27,10 +27,10 @@ TRAIN_CAMERAS = frozenset({2, 3})
 
 
 def read_ntu(path: Path, options: ListOptions) -> Listing:
-    """Read the videos of a folder by their names; class names come from a class list.
+    """Read the videos of a folder by their names; class names are from a class list.
 
     Raises:
-        AnnotationError: a video is not named as published, or the protocol is not one of its data set.
+        AnnotationError: a file name is invalid, or the data set does not have the protocol.
     """
     if not path.is_dir():
         raise AnnotationError(f"{path}: the folder of NTU's videos is needed")
@@ -40,13 +40,13 @@ def read_ntu(path: Path, options: ListOptions) -> Listing:
     strange = [file for file, match in matches if match is None]
     if strange or not matches:
         found = f"{len(strange)} are not, the first is {strange[0]}" if strange else "there is no video"
-        raise AnnotationError(f"{path}: NTU's videos are called S001C001P001R001A001_rgb.avi and so on; {found}")
+        raise AnnotationError(f"{path}: NTU's videos are named S001C001P001R001A001_rgb.avi and so on; {found}")
     videos = [(file, match) for file, match in matches if match is not None and (match["kind"] or "_rgb") == "_rgb"]
     if not videos:
-        raise AnnotationError(f"{path}: there is no video of colour (_rgb)")
+        raise AnnotationError(f"{path}: there is no colour video (_rgb)")
     size = 120 if any(int(match["action"]) > 60 for _, match in videos) else 60
     if (fold, size) in (("xview", 120), ("xset", 60)):
-        raise AnnotationError(f"{path}: {fold} is no protocol of NTU RGB+D {size}")
+        raise AnnotationError(f"{path}: {fold} is not a protocol of NTU RGB+D {size}")
     rows = tuple(
         ListRow(
             path=path / file,
@@ -63,7 +63,7 @@ def read_ntu(path: Path, options: ListOptions) -> Listing:
         kind="ntu",
         form=f"NTU RGB+D {size}, protocol {fold}",
         rows=rows,
-        notes=(f"{left} videos of depth or infrared are not used",) if left else (),
+        notes=(f"{left} depth or infrared videos are ignored",) if left else (),
     )
 
 

@@ -1,10 +1,10 @@
-"""Something-Something V2 as it is published.
+"""Reader of Something-Something V2 in its published layout.
 
     labels/labels.json                     `{"Approaching something with your camera": "0", ...}`
     labels/train.json, validation.json     `[{"id": "78687", "template": "Holding [something]", ...}]`
     20bn-something-something-v2/78687.webm
 
-The files may carry the prefix something-something-v2-, as in the first release.
+File names may have the prefix something-something-v2-, as in the first release.
 """
 
 import json
@@ -25,7 +25,7 @@ def read_something_something(path: Path, options: ListOptions) -> Listing:
     """Read the lists of train and validation, or one list file.
 
     Raises:
-        AnnotationError: files are missing, or an item is not as published; names the file and the item.
+        AnnotationError: files are missing, or an item is invalid; names the file and the item.
     """
     files = [path] if path.is_file() else _list_files(path)
     candidates = [files[0].parent / name for name in ("labels.json", f"{PREFIX}labels.json")]
@@ -39,9 +39,9 @@ def read_something_something(path: Path, options: ListOptions) -> Listing:
         found, unlabelled = _rows(file, names)
         rows += found
         if unlabelled:
-            notes.append(f"{file.name} gives {unlabelled} videos no template, so they are not used")
+            notes.append(f"{file.name} has {unlabelled} videos without template, which are ignored")
     if not rows:
-        raise AnnotationError(f"{path}: the lists name no labelled video")
+        raise AnnotationError(f"{path}: the lists have no labelled video")
     around = (path, files[0].parent, files[0].parent.parent) if path.is_dir() else (path.parent, path.parent.parent)
     candidates = [base / name for base in around for name in ("20bn-something-something-v2", "videos", "")]
     ids = [row.path.name for row in rows]
@@ -78,14 +78,14 @@ def _list_files(path: Path) -> list[Path]:
             found = [folder / f"{prefix}{part}.json" for part in ("train", "validation")]
             if present := [file for file in found if file.is_file()]:
                 return present
-    raise AnnotationError(f"{path}: no train.json and validation.json are found, nor in labels")
+    raise AnnotationError(f"{path}: no train.json and validation.json found, nor in labels")
 
 
 def _part(file: Path) -> str:
     part = part_of(file.stem.removeprefix(PREFIX))
     if part is None:
         raise AnnotationError(
-            f"{file.name}: Something-Something's lists are called train.json, validation.json and test.json"
+            f"{file.name}: Something-Something's lists are named train.json, validation.json and test.json"
         )
     return part
 
@@ -104,7 +104,7 @@ def _rows(file: Path, names: tuple[str, ...]) -> tuple[list[ListRow], int]:
         place = f"{text.name}, item {number}"
         if "template" not in item:
             if "label" in item:
-                raise AnnotationError(f"{place}: the template is missing, which names the class")
+                raise AnnotationError(f"{place}: the template, which is the class name, is missing")
             unlabelled += 1
             continue
         name = str(item["template"]).replace("[", "").replace("]", "")

@@ -1,4 +1,4 @@
-"""UCF101 as it is published.
+"""Reader of UCF101 in its published layout.
 
 ucfTrainTestlist/classInd.txt          `1 ApplyEyeMakeup`, ids from 1
 ucfTrainTestlist/trainlist01.txt       `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1`
@@ -30,7 +30,7 @@ def read_ucf101(path: Path, options: ListOptions) -> Listing:
     """Read the lists of a fold, or one list file.
 
     Raises:
-        AnnotationError: files are missing, or a line is not as published; names the file and the line.
+        AnnotationError: files are missing, or a line is invalid; names the file and the line.
     """
     lists = _list_files(path, options)
     folder = lists[0].parent
@@ -60,20 +60,18 @@ def read_ucf101(path: Path, options: ListOptions) -> Listing:
 
 def _list_files(path: Path, options: ListOptions) -> list[Path]:
     if path.is_file():
-        check_file_name(
-            path, LIST, options, usual="UCF101's lists are called trainlist01.txt, testlist01.txt and so on"
-        )
+        check_file_name(path, LIST, options, usual="UCF101's lists are named trainlist01.txt, testlist01.txt and so on")
         return [path]
     fold = chosen_fold(options, ("1", "2", "3"), what="UCF101 has three folds")
     for folder in folders_with_lists(path, "ucfTrainTestlist"):
         found = [folder / f"{part}list0{fold}.txt" for part in ("train", "test")]
         if all(file.is_file() for file in found):
             return found
-    raise AnnotationError(f"{path}: no trainlist0{fold}.txt and testlist0{fold}.txt are found, nor in ucfTrainTestlist")
+    raise AnnotationError(f"{path}: no trainlist0{fold}.txt and testlist0{fold}.txt found, nor in ucfTrainTestlist")
 
 
 def _lines(file: Path, classes: ClassList) -> list[tuple[ListRow, Path]]:
-    """(row without its base, path below the base) of each line."""
+    """Return (row without base folder, path below the base) of each line."""
     part = LIST.fullmatch(file.name)
     text, numbers = read_text(file), {name.casefold(): number for number, name in enumerate(classes.names)}
     found = []
@@ -83,7 +81,7 @@ def _lines(file: Path, classes: ClassList) -> list[tuple[ListRow, Path]]:
             raise AnnotationError(f"{place}: expected `CLASS/v_CLASS_g01_c01.avi`, found {content.strip()!r}")
         label = numbers.get(match["folder"].casefold())
         if label is None:
-            raise AnnotationError(f"{place}: classInd.txt names no class {match['folder']!r}")
+            raise AnnotationError(f"{place}: classInd.txt has no class {match['folder']!r}")
         known = label + (classes.first_id or 0)
         if match["id"] is not None and int(match["id"]) != known:
             raise AnnotationError(f"{place}: {match['folder']} has the id {match['id']}, classInd.txt says {known}")
