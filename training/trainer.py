@@ -212,8 +212,8 @@ def refuse_step(state: RunState, context: TrainContext, part: str) -> NoReturn:
         note_skipped(state.path.parent, step, part)
     barrier()
     raise NonFiniteError(
-        f"step {step} of {context.steps}: {part} is not finite. Nothing of this step is kept: the same command resumes "
-        f"from {'the last checkpoint' if state.path.is_file() else 'the start'} and skips the batch of this step "
+        f"step {step} of {context.steps}: NaN or infinity in {part}. Nothing of this step is kept: the same command "
+        f"resumes from {'the last checkpoint' if state.path.is_file() else 'the start'} and skips the batch of this step "
         f"({len(state.skipped) + 1} so far). If further steps fail, begin a run with a lower optim.lr, "
         "optim.clip_norm=1 or run.precision=fp32 in another folder"
     )
@@ -233,7 +233,7 @@ def non_finite_part(state: RunState, context: TrainContext, batch: StepBatch, lo
             context=context.precision,
         )
         losses_named = f"the loss of {shortened(tasks)}"
-        return f"{losses_named}, first the output of {module.removeprefix('model.')}" if module else losses_named
+        return f"{losses_named}, first in the output of {module.removeprefix('model.')}" if module else losses_named
     gradients = {name: item.grad for name, item in state.model.named_parameters() if item.grad is not None}
     names = non_finite_names(gradients)[::-1]  # backward runs from the last part to the first
     if names:

@@ -63,7 +63,7 @@ def test_a_bad_batch_ends_the_run_and_is_left_out_afterwards(
         return spoil(batch) if step == BAD_STEP - 1 else batch
 
     monkeypatch.setattr(trainer, "batch_of", batch_of)
-    with pytest.raises(NonFiniteError, match=rf"step {BAD_STEP} of 8: not finite is {words}.*goes on from"):
+    with pytest.raises(NonFiniteError, match=rf"step {BAD_STEP} of 8: NaN or infinity in {words}.*resumes from"):
         train(config_of(tmp_path))
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
     assert kept.provenance["steps"] == 2
@@ -94,7 +94,7 @@ def test_the_part_that_is_not_finite_first_is_named(tmp_path: Path, monkeypatch:
         return state
 
     monkeypatch.setattr(trainer, "begin", begin)
-    with pytest.raises(NonFiniteError, match=r"the loss of .*first the output of text\.ln_final"):
+    with pytest.raises(NonFiniteError, match=r"the loss of .*first in the output of text\.ln_final"):
         train(config_of(tmp_path))
 
 
@@ -107,7 +107,7 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pyt
         return state
 
     monkeypatch.setattr(trainer, "begin", begin)
-    with pytest.raises(NonFiniteError, match=r"step 1 of 8: not finite is the gradient of logit_scale"):
+    with pytest.raises(NonFiniteError, match=r"step 1 of 8: NaN or infinity in the gradient of logit_scale"):
         train(config_of(tmp_path))
     assert not (tmp_path / "checkpoint.pt").exists(), "a run that failed at once has nothing to go on from"
 

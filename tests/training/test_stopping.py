@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole: Checkpoint, tmp_path: Path) -> 
 
 def test_a_run_that_is_asked_to_stop_keeps_its_step(whole: Checkpoint, tmp_path: Path) -> None:
     out, printed = interrupted(tmp_path, signal.SIGTERM, 3)
-    assert "the same command goes on" in printed
+    assert "the same command resumes" in printed
     assert_same(finish(out), whole)
 
 

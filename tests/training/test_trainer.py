@@ -105,7 +105,7 @@ def test_a_file_may_stand_on_another(tmp_path: Path) -> None:
     config = load_config(tmp_path / "two.yaml")
     assert (config.run.batch_size, config.optim.lr, config.run.steps) == (4, 2e-3, load_config(DEMO).run.steps)
     (tmp_path / "one.yaml").write_text("base: two.yaml\n")
-    with pytest.raises(ConfigError, match="leads back"):
+    with pytest.raises(ConfigError, match="refers back"):
         load_config(tmp_path / "two.yaml")
     (tmp_path / "two.yaml").write_text("base: nosuch.yaml\n")
     with pytest.raises(ConfigError, match="nosuch"):
@@ -120,7 +120,7 @@ def test_a_file_may_stand_on_another(tmp_path: Path) -> None:
         (["loss.mixup=0.8"], "several tasks"),
         (["optim.groups=nosuch"], "optim.groups"),
         (["optim.schedule=nosuch"], "optim.schedule"),
-        (["model.frozen=['*']"], "nothing is left"),
+        (["model.frozen=['*']"], "all weights are frozen"),
         (["run.device=cuda"], "no GPU"),
         (["run.precision=bf16"], "bf16 needs a GPU"),
         (["run.micro_batch=3"], "a divisor"),

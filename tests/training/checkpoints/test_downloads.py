@@ -95,9 +95,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub: Hub, tmp_path: Path) ->
 def test_the_next_run_goes_on_where_a_download_broke_off(hub: Hub, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     hub.cut_after, hub.cuts, hub.status_after_cuts = SIZE // 3, 1, 503
-    with pytest.raises(
-        DownloadError, match=r"broke off after 1 MB of 3 MB: the server answers 503.*goes on from there"
-    ):
+    with pytest.raises(DownloadError, match=r"failed after 1 MB of 3 MB: the server answers 503.*resumes from there"):
         get(cache)
     (partial,) = leftovers(cache)
     assert partial.endswith(".partial"), "nothing lies under the file's own name"
@@ -154,7 +152,8 @@ def test_a_hub_that_refuses_is_named(hub: Hub, tmp_path: Path, status: int) -> N
     hub.status = status
     with pytest.raises(DownloadError) as error:
         get(tmp_path / "cache")
-    assert str(error.value).startswith(f"{hub.endpoint}/{REPO}/{NAME} cannot be fetched: the server answers {status}")
+    start = f"{hub.endpoint}/{REPO}/{NAME} cannot be downloaded: the server answers {status}"
+    assert str(error.value).startswith(start)
     assert "\n" not in str(error.value)
 
 
@@ -166,7 +165,7 @@ def test_without_a_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyP
     (cache / f"127.0.0.1_{hub.port}").rename(cache / endpoint.removeprefix("http://").replace(":", "_"))
     use_endpoint(monkeypatch, endpoint)
     assert get(cache).path.name == path.name, "what was fetched before serves"
-    with pytest.raises(DownloadError, match=r"cannot be fetched: .*refused; check the network"):
+    with pytest.raises(DownloadError, match=r"cannot be downloaded: .*refused; check the network"):
         get(tmp_path / "empty")
     assert leftovers(tmp_path / "empty") == []
 
@@ -178,7 +177,7 @@ def test_offline_mode_is_named(hub: Hub, tmp_path: Path) -> None:
     )
     variables = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "1"}
     left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=variables)
-    assert "cannot be fetched: HF_HUB_OFFLINE is set" in left.stderr
+    assert "cannot be downloaded: HF_HUB_OFFLINE is set" in left.stderr
     assert hub.requests == []
 
 
@@ -199,7 +198,7 @@ def test_names_are_tried_in_order_and_only_absence_goes_on(hub: Hub, tmp_path: P
 def test_an_address_is_fetched_resumed_and_kept(hub: Hub, tmp_path: Path) -> None:
     cache, url = tmp_path / "cache", f"{hub.endpoint}/plain/{REPO}/{NAME}?token=secret"
     hub.cut_after, hub.cuts, hub.status_after_cuts = SIZE // 3, 1, 503
-    with pytest.raises(DownloadError, match="goes on from there") as error:
+    with pytest.raises(DownloadError, match="resumes from there") as error:
         fetch_address(url, cache=cache)
     assert "secret" not in str(error.value)
     hub.cut_after, hub.status_after_cuts = None, 200
@@ -289,6 +288,6 @@ def test_two_processes_do_not_write_one_file(hub: Hub, tmp_path: Path) -> None:
     place = tmp_path / "cache" / f"127.0.0.1_{hub.port}" / REPO / NAME
     with (
         downloads._partial_file(place, remote),
-        pytest.raises(DownloadError, match="another process is fetching"),
+        pytest.raises(DownloadError, match="another process is downloading"),
     ):
         get(tmp_path / "cache")

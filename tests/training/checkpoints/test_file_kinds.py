@@ -61,7 +61,7 @@ REFUSED = {
     "html behind a mark": (b"\xef\xbb\xbf\n" + HTML.lower(), "web page"),
     "xml": (XML, "web page"),
     "json error": (b'{"error": "Repository not found"}', "is JSON, not weights; it holds error"),
-    "config": (b'{"model_type": "clip"}', "configuration without weights; give the folder"),
+    "config": (b'{"model_type": "clip"}', "configuration without weights; give its folder"),
     "text": (b"Entry not found", "is text that begins with 'Entry not found'"),
     "gzip": (gzip.compress(torch_bytes(TENSORS)), "compressed with gzip; unpack"),
     "tar": (tar_bytes(), "tar archive; unpack"),
@@ -119,14 +119,14 @@ def test_an_index_stands_for_its_files(tmp_path: Path, weights: Weights, kind: s
     with pytest.raises(CheckpointError, match="one of several files; give the folder"):
         read_checkpoint(tmp_path / names[0])
     (tmp_path / names[1]).unlink()
-    with pytest.raises(CheckpointError, match=f"missing beside it: {names[1]}"):
+    with pytest.raises(CheckpointError, match=f"missing in its folder: {names[1]}"):
         read_checkpoint(index, overrides={"activation": "gelu"})
 
 
 def test_weights_of_transformers_alone_ask_for_their_folder(tmp_path: Path) -> None:
     tensors = {"text_model.final_layer_norm.bias": torch.zeros(3), "vision_model.post_layernorm.bias": torch.zeros(3)}
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"model of transformers.*give the folder"):
+    with pytest.raises(CheckpointError, match=r"transformers model.*give the folder"):
         read_checkpoint(tmp_path / "model.safetensors")
 
 

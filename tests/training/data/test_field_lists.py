@@ -72,7 +72,7 @@ def test_a_label_with_an_unquoted_comma_makes_no_synonym() -> None:
 def test_names_beside_numbers_are_the_classes_and_numbers_alone_are_none() -> None:
     listing = read_listing(NUMBERS / "label_and_name.csv")
     assert index_labels(listing.rows, listing).names == ("archery", "baby crawling")
-    with pytest.raises(AnnotationError, match="numbers alone are no prompts"):
+    with pytest.raises(AnnotationError, match="numbers are not prompts"):
         read_list(str(NUMBERS / "label_only.csv"))
 
 

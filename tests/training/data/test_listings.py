@@ -115,7 +115,7 @@ def test_linked_class_folders_are_followed_and_loops_are_refused(class_folders: 
     loop = tmp_path / "loop"
     loop.mkdir()
     (loop / "again").symlink_to(tmp_path)
-    with pytest.raises(AnnotationError, match="leads back"):
+    with pytest.raises(AnnotationError, match="refers to a folder above"):
         read_rows("folder", tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_paths_of_windows_are_understood_and_drives_refused(tmp_path: Path) -> N
         tmp_path / "odd\\name.mp4",
     ]
     (tmp_path / "list.txt").write_text("C:\\videos\\a.mp4 1\n")
-    with pytest.raises(AnnotationError, match=r"line 1: .* a path of Windows with a drive"):
+    with pytest.raises(AnnotationError, match=r"line 1: .* a Windows path with a drive"):
         read_rows("videos", tmp_path / "list.txt")
 
 

@@ -103,7 +103,7 @@ def test_hmdb51(tmp_path: Path) -> None:
     assert listing.class_names == ("brush hair", "cartwheel")
     assert shown(listing, "train") == [(turns[0], "cartwheel"), (clips[1], "brush hair")]
     assert shown(listing, "test") == [(turns[1], "cartwheel"), (clips[2], "brush hair")]
-    assert listing.notes == ("1 videos that this fold does not use",)
+    assert listing.notes == ("1 videos that are unused in this fold",)
     with pytest.raises(AnnotationError, match="choose one of 1, 2, 3"):
         read_listing(tmp_path, ListOptions(kind="hmdb51"))
     with pytest.raises(AnnotationError, match="is of fold 1, --fold says 2"):
@@ -144,7 +144,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
     notes = " | ".join(listing.notes)
     assert "test.csv gives 1 videos no label" in notes
     assert "1 of 4 videos are not there" in notes
-    assert "1 videos below" in notes and "stand in no table" in notes
+    assert "1 videos below" in notes and "are in no table" in notes
     one = ListOptions(kind="kinetics", root=tmp_path / "val")
     assert len(read_listing(tmp_path / "annotations" / "val.csv", one).rows) == 2
 
@@ -153,7 +153,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
     ("row", "words"),
     [
         ("abseiling,3vBb2lPFVLg,12,22,tuesday", "line 2: split is"),
-        ("abseiling,3vBb2lPFVLg,22,12,train", "line 2: .* times that rise"),
+        ("abseiling,3vBb2lPFVLg,22,12,train", "line 2: .* increasing times"),
         ("abseiling,3vBb2lPFVLg,x,12,train", "line 2: timestart is a number"),
         ("abseiling, then falling,3vBb2lPFVLg,12,22,train", "line 2: 6 fields"),
         ("abseiling,3vBb2lPFVLg,12,22,train", "no video such as"),
@@ -214,12 +214,12 @@ def test_ntu(tmp_path: Path, fold: str, action: int, train: list[str]) -> None:
     listing = read_listing(tmp_path, ListOptions(kind="ntu", fold=fold))
     assert [name for name, _ in shown(listing, "train", classes)] == train
     assert dict(shown(listing, "train", classes))[f"S002C002P001R002A{action:03d}_rgb.avi"] == f"action {action}"
-    assert listing.notes == ("1 videos of depth or infrared are not used",)
+    assert listing.notes == ("1 depth or infrared videos are ignored",)
     with pytest.raises(AnnotationError, match="need the class names"):
         index_labels(listing.rows, listing)
     with pytest.raises(AnnotationError, match="choose one of xsub, xview, xset"):
         read_listing(tmp_path, ListOptions(kind="ntu"))
-    with pytest.raises(AnnotationError, match=f"is no protocol of NTU RGB\\+D {action}"):
+    with pytest.raises(AnnotationError, match=f"is not a protocol of NTU RGB\\+D {action}"):
         read_listing(tmp_path, ListOptions(kind="ntu", fold="xset" if action == 60 else "xview"))
     touch(tmp_path, "other.mp4")
     with pytest.raises(AnnotationError, match=r"1 are not, the first is other\.mp4"):
