@@ -1,4 +1,4 @@
-// The answer: labels as bars, "none of these", how long it took; or the problem.
+// Shows the answer: labels as bars, "none of these" and timing; or a problem.
 import { $, element } from "/web/dom.js";
 import { offerCorrection, withdrawOffer } from "/web/feedback.js";
 import { clearSampling, showSampling } from "/web/video.js";
@@ -47,28 +47,28 @@ function tell(place, words) {
   place.textContent = words ?? "";
 }
 
-// Whether thresholds decided this answer, and what they promise.
+// Describes whether thresholds were applied, and their error rate.
 function acceptanceWords(acceptance) {
   const { applied, obstacle, criterion, threshold, false_accept_rate: rate, false_accept_interval: range } = acceptance;
   const what = rate === null ? "Thresholds set by hand were" : "A calibration was";
   if (!applied) return `${what} not applied: ${obstacle}.`;
   const common = threshold === null ? "" : `accepted from ${criterion} ${threshold.toFixed(3)}`;
-  const from = common || "labels have thresholds of their own";
+  const from = common || "each label has its own threshold";
   if (rate === null) return `${what} applied: ${from}.`;
   const [low, high] = range ?? [];
   const within = range ? ` (95 % interval ${percent(low)} to ${percent(high)})` : "";
-  const promise = `of clips that show none of the labels ${percent(rate)} may be accepted${within}`;
-  const caveats = acceptance.caveats.length ? `. It need not hold: ${acceptance.caveats.join("; ")}` : "";
+  const promise = `about ${percent(rate)} of clips that show none of the labels are accepted${within}`;
+  const caveats = acceptance.caveats.length ? `. This may not hold: ${acceptance.caveats.join("; ")}` : "";
   return `${what} applied: ${from}; ${promise}${caveats}.`;
 }
 
 function exampleWords(examples) {
   const { num_examples: number, weight, accuracy, accuracy_by_text: byText } = examples;
   const clips = `${number} example clip${number === 1 ? "" : "s"}`;
-  const gain = "a label gains the more, the more the video looks like its clips";
-  const use = weight ? `${gain} (${weight.toFixed(0)} logits if it is the same)` : "not used, since they would not help";
-  const found = accuracy === null ? "" : `${percent(accuracy)} of them are found, by text alone ${percent(byText)}`;
-  const measured = found && `; left out in turn, ${found}`;
+  const gain = "labels gain by similarity of the video to their clips";
+  const use = weight ? `${gain} (up to ${weight.toFixed(0)} logits)` : "not used, since the result does not improve";
+  const found = accuracy === null ? "" : `${percent(accuracy)} are correct, ${percent(byText)} by text alone`;
+  const measured = found && `; in cross-validation ${found}`;
   return `${clips}: ${use}${measured}.`;
 }
 

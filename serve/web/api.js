@@ -1,4 +1,4 @@
-// Requests to the server this page came from; problems (RFC 9457) become ProblemError.
+// Requests to the server of this page; problems (RFC 9457) become ProblemError.
 
 export class ProblemError extends Error {
   constructor(problem, retryAfter) {
@@ -8,7 +8,7 @@ export class ProblemError extends Error {
   }
 }
 
-// What to tell a reader about any error; `isPassing` where the same request may well succeed later.
+// Converts any error to a problem; `isPassing` if the request may succeed later.
 export function problemOf(error) {
   if (error.problem) return { ...error.problem, isPassing: error.problem.status >= 500 };
   return { title: "The server does not answer", detail: String(error.message ?? error), isPassing: true };
@@ -18,7 +18,7 @@ export function getJson(path) {
   return send("GET", path);
 }
 
-// `no-store`: while a change is encoded, the version before is answered under the ETag of the newer one.
+// `no-store`: while a change is encoded, the server answers the previous version with the ETag of the newer one.
 export async function send(method, path, { headers = {}, body } = {}) {
   const response = await fetch(path, { method, headers, body, cache: "no-store" });
   if (response.status === 204) return null;
@@ -34,7 +34,7 @@ export function classify(file, options, { signal, onProgress }) {
   return upload("/v1/classify", form, { signal, onProgress });
 }
 
-// XMLHttpRequest, since fetch does not tell how much of an upload has gone. The answer, and the id of the request.
+// Uses XMLHttpRequest, because fetch does not report upload progress. Returns the answer and the id of the request.
 export function upload(path, form, { headers = {}, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -48,7 +48,7 @@ export function upload(path, form, { headers = {}, signal, onProgress }) {
       if (status >= 200 && status < 300 && response) resolve({ ...response, request_id });
       else reject(problemError(response, status, statusText, request.getResponseHeader("retry-after")));
     });
-    const lost = "The connection was lost; is the server running, and the file still there?";
+    const lost = "The connection was lost; check that the server is running and that the file still exists.";
     request.addEventListener("error", () => reject(new Error(lost)));
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     signal?.addEventListener("abort", () => request.abort());

@@ -1,4 +1,4 @@
-// The page: joins video, question, answer; finds out what the server can do.
+// The page: connects video, question and answer, and reads the capabilities of the server.
 import { clearAnswer, showError } from "/web/answer.js";
 import { getJson } from "/web/api.js";
 import { run, soon, stop, wireCancel } from "/web/classification.js";
@@ -22,7 +22,7 @@ function take(file) {
   showCurl();
   const limit = limits.max_upload_bytes;
   if (limit && file.size > limit) {
-    showError({ title: "Upload too large", detail: `This file has ${file.size} bytes, the server takes ${limit}.` });
+    showError({ title: "Upload too large", detail: `This file has ${file.size} bytes, the limit is ${limit}.` });
     return;
   }
   run();
@@ -44,7 +44,7 @@ async function connect() {
   }
 }
 
-// A new version of the chosen vocabulary is in use, made here or elsewhere: the video is scored again.
+// Classifies the video again when a new version of the chosen vocabulary is in use.
 function hearOfVocabularies() {
   const { name, current } = asked;
   noteAsked();
@@ -74,7 +74,7 @@ function wireDrops() {
   }
   document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => {
-    const isTaken = event.defaultPrevented; // by a part of the page that takes files of its own
+    const isTaken = event.defaultPrevented; // by another drop target of the page
     event.preventDefault();
     $("drop").classList.remove("over");
     if (!isTaken) take(event.dataTransfer.files[0]);

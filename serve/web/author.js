@@ -1,4 +1,4 @@
-// Who edits: a name kept in this browser, sent as X-Author.
+// The author of edits: a name stored in this browser and sent as X-Author.
 import { $ } from "/web/dom.js";
 
 const KEY = "actserve-author";
@@ -8,11 +8,11 @@ export function wireAuthor() {
     $("author").value = localStorage.getItem(KEY) ?? "";
     $("author").addEventListener("input", () => localStorage.setItem(KEY, $("author").value.trim()));
   } catch {
-    // a browser that keeps nothing: the name lasts as long as the page
+    // without storage, the name is lost with the page
   }
 }
 
-// Headers hold bytes: a name outside Latin-1 goes as UTF-8.
+// Headers are bytes: names outside Latin-1 are sent as UTF-8.
 export function authorHeader() {
   const name = $("author").value.trim();
   return name ? { "X-Author": String.fromCharCode(...new TextEncoder().encode(name)) } : {};

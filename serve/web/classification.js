@@ -1,4 +1,4 @@
-// One classification at a time: started, watched, cancelled, asked again when the server is busy.
+// One classification at a time: starts it, shows its progress, cancels it, and retries when the server is busy.
 import { clearAnswer, showAnswer, showError } from "/web/answer.js";
 import { classify, ProblemError } from "/web/api.js";
 import { $ } from "/web/dom.js";
@@ -34,7 +34,7 @@ export async function run() {
   try {
     const onProgress = (share) => turn === state.turn && showProgress(share);
     const answer = await classify(chosen.file, options(), { signal: state.abort.signal, onProgress });
-    if (turn !== state.turn) return; // a newer request is under way
+    if (turn !== state.turn) return; // a newer request is running
     state.retries = 0;
     showError(null);
     showAnswer(answer);
@@ -48,7 +48,7 @@ export async function run() {
 function showProgress(share) {
   if (share < 1) $("bar").value = share;
   else $("bar").removeAttribute("value");
-  $("stage").textContent = share < 1 ? `uploading ${Math.round(share * 100)} %` : "looking at it";
+  $("stage").textContent = share < 1 ? `uploading ${Math.round(share * 100)} %` : "classifying";
 }
 
 function failed(error) {

@@ -1,4 +1,4 @@
-// Somebody else was faster (412): who, when, what; and what becomes of the edits that wait.
+// An edit conflict (412): shows who changed what and when, and asks what to do with the waiting edits.
 import { authorOf, timeOf } from "/web/author.js";
 import { diffView } from "/web/diff.js";
 import { $, button, element } from "/web/dom.js";
@@ -6,7 +6,7 @@ import { diff, versions } from "/web/vocabulary.js";
 
 const MOST_VERSIONS = 20;
 
-// What happened to `name` since version `seen`, newest first.
+// Returns the versions of `name` after version `seen`, newest first.
 export async function madeSince(name, seen) {
   const found = await versions(name, { size: MOST_VERSIONS });
   return found.versions.filter((item) => item.version > seen);
@@ -21,13 +21,13 @@ export function wordsOf(item) {
 
 const shown = { question: null, difference: null };
 
-// `question`: {name, seen, made, waiting, undoing, again, discard}; `waiting` may grow while the question stands, `undoing`
-// says that an undo or redo was among what was asked for.
+// `question`: {name, seen, made, waiting, undoing, again, discard}; `waiting` may grow while the question is shown;
+// `undoing` is set if an undo or redo was among the edits.
 export async function showConflict(question) {
   Object.assign(shown, { question, difference: null });
   draw();
   const newest = question.made[0]?.version ?? question.seen;
-  const found = await diff(question.name, question.seen, newest).catch(() => null); // the seen version may be gone
+  const found = await diff(question.name, question.seen, newest).catch(() => null); // the seen version may be deleted
   if (!found || shown.question !== question) return;
   shown.difference = diffView(found);
   draw();
@@ -38,7 +38,7 @@ export function hideConflict() {
   draw();
 }
 
-// Once more, since another edit waits by now.
+// Updates the question when another edit waits.
 export function redrawConflict() {
   if (shown.question) draw();
 }
@@ -55,8 +55,8 @@ function parts({ made, waiting, undoing, again, discard }) {
   const found = [element("strong", "", "Somebody else changed this vocabulary"), who];
   if (shown.difference) found.push(shown.difference);
   if (undoing) {
-    const words = "Going a step back or forth would take that back too, so it was not done.";
-    found.push(element("p", "", `${words} The history reaches every version.`));
+    const words = "Undo and redo would revert that change too, so they were not done.";
+    found.push(element("p", "", `${words} To return to any version, use the history.`));
   }
   if (!waiting.length) return [...found, button("All right", discard)];
   found.push(element("p", "", `Not saved yet: ${waiting.map((edit) => edit.what).join("; ")}.`));

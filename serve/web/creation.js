@@ -1,4 +1,4 @@
-// A new vocabulary: a name, and labels that are typed, from a file, or those of another vocabulary.
+// Creates a vocabulary from a name and labels: typed, from a file, or copied from another vocabulary.
 import { problemOf } from "/web/api.js";
 import { $, count, element, showProblem } from "/web/dom.js";
 import { readLabelFile, withSplitNames } from "/web/label_files.js";
@@ -60,7 +60,7 @@ function showFile() {
   $("new-split-line").hidden = !file;
 }
 
-// Labels of the copied vocabulary, then of the file, then the typed ones; what else they hold, of the file if it says.
+// Joins the labels: copied, from the file, typed; other fields are those of the file, if it has them.
 async function documentOf() {
   const copy = $("new-copy").value ? contentOf(await read($("new-copy").value)) : {};
   const file = chosen.file?.found ?? { labels: [] };
@@ -73,7 +73,7 @@ function contentOf({ labels, templates, phrase_rule, background, acceptance, des
   return { labels, templates, phrase_rule, background, acceptance, description, metadata };
 }
 
-// A label without its identity and its clips, which stay with the vocabulary they came from.
+// Returns a label without identity and clips, which belong to the vocabulary it was copied from.
 function plain(label) {
   if (typeof label === "string") return label;
   const { label_id, examples, ...kept } = label;

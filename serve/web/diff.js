@@ -1,4 +1,4 @@
-// What lies between two versions, in words.
+// Describes the differences between two versions.
 import { count, element } from "/web/dom.js";
 
 const MOST_NAMED = 30;

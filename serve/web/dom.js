@@ -1,4 +1,4 @@
-// Elements of the page. Every text from outside goes in as text, never as HTML.
+// Elements of the page. External text is inserted as text, never as HTML.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -24,7 +24,7 @@ export function lines(text) {
   return text.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean);
 }
 
-// Writes a problem (or none) where it arose; `again` offers the same once more where that may help.
+// Shows a problem (or none) at its place; `again` adds a button to retry if that may help.
 export function showProblem(place, problem, again) {
   place.hidden = !problem;
   place.replaceChildren();
@@ -33,7 +33,7 @@ export function showProblem(place, problem, again) {
   if (again && problem.isPassing) place.append(button("Try again", again));
 }
 
-// Makes the children of a place these nodes, moving none that stands right: a moved field loses the focus.
+// Sets the children of a place without moving nodes that are in position, because moving a field loses the focus.
 export function arrange(place, nodes) {
   const wanted = new Set(nodes);
   for (const child of [...place.children]) if (!wanted.has(child)) child.remove();

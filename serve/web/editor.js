@@ -1,4 +1,4 @@
-// The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and tells how it went.
+// The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and reports the result.
 import { problemOf } from "/web/api.js";
 import { authorOf, wireAuthor } from "/web/author.js";
 import { hideConflict, madeSince, redrawConflict, showConflict } from "/web/conflict.js";
@@ -14,7 +14,7 @@ import { choose, factsOf, forget, isEncoding, refresh, subscribe, took, watch } 
 import { exportAddress, read } from "/web/vocabulary.js";
 import { VocabularySettings } from "/web/vocabulary_settings.js";
 
-const NARROW = matchMedia("(max-width: 60rem)"); // as in editor.css: the editor stands under the answer
+const NARROW = matchMedia("(max-width: 60rem)"); // as in editor.css: the editor is below the answer
 const FINDINGS_SHOWN = 10;
 const EXPORTS = ["json", "csv", "txt"];
 const open = { name: null, edits: null, content: null, turn: 0, reveals: false, tab: "tab-labels" };
@@ -78,11 +78,11 @@ function close() {
   $("edit-vocabulary").focus();
 }
 
-// Whether nothing unsaved of another vocabulary would be lost.
+// Returns whether no unsaved edits of another vocabulary would be lost.
 function isFree(name) {
   if (!open.edits || open.name === name || (open.edits.isIdle && !isTyped())) return true;
   showEditor(true);
-  say(`Something of ${open.name} is not saved yet.`);
+  say(`Some edits of ${open.name} are not saved yet.`);
   $("editor-heading").focus();
   return false;
 }
@@ -91,7 +91,7 @@ function isTyped() {
   return labels.isTyped || settings.isTyped;
 }
 
-// Shows the newest version as it is stored, whether or not it is in use yet.
+// Shows the newest stored version, even if it is not in use yet.
 async function load({ reveal }) {
   const turn = (open.turn += 1);
   const { name, edits } = open;
@@ -128,7 +128,7 @@ async function settled() {
   if (open.content?.version !== open.edits.version) await load({ reveal });
 }
 
-// 412: show the newest version; what is typed stays, what waits is asked about.
+// 412: shows the newest version, keeps typed text, and asks what to do with waiting edits.
 async function stopped() {
   const { name, edits } = open;
   const seen = edits.version;
@@ -157,13 +157,13 @@ function decided(act) {
   };
 }
 
-// Somebody made a version while nothing was typed here: it is followed.
+// Shows a version made elsewhere while nothing is typed here.
 async function followOther(facts) {
   const { edits, name } = open;
   edits.follow(facts.latest);
   await load({ reveal: false });
   const [newest] = await madeSince(name, facts.latest - 1).catch(() => []);
-  if (newest && open.name === name) say(`Version ${newest.version} by ${authorOf(newest)} was taken over.`);
+  if (newest && open.name === name) say(`Version ${newest.version} by ${authorOf(newest)} is shown.`);
 }
 
 function erased(name) {
@@ -204,18 +204,18 @@ function showEncoding(facts) {
   else $("encoding-bar").removeAttribute("value");
   const [encoded, all] = [done, total].map((number) => number.toLocaleString("en"));
   const far = total ? `encoding ${encoded} of ${all} prompts` : "waiting to be encoded";
-  const until = facts.current ? `version ${facts.current} answers until then` : "not in use before that";
+  const until = facts.current ? `version ${facts.current} is in use until then` : "not in use before that";
   $("encoding-text").textContent = `version ${facts.latest}: ${far}; ${until}`;
 }
 
 function showFault(facts) {
   const fault = facts?.encoding?.fault;
-  const until = facts?.current ? `Version ${facts.current} goes on answering.` : "";
+  const until = facts?.current ? `Version ${facts.current} stays in use.` : "";
   const problem = { title: "The newest version is not in use", detail: `${fault}. ${until}` };
   showProblem($("encoding-problem"), fault ? problem : null);
 }
 
-// What is wrong with a version that an older release stored, and which labels a model does not tell apart.
+// Shows faults of a version stored by an older release, and labels that the model cannot distinguish.
 function showFindings({ problems, num_problems, warnings, num_warnings }) {
   const shown = [...problems, ...warnings].slice(0, FINDINGS_SHOWN).map(({ detail }) => detail);
   const more = num_problems + num_warnings - shown.length;

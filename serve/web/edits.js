@@ -1,7 +1,7 @@
-// The edits of this visit to one vocabulary: sent one after the other, each on the version the one before made.
+// The queue of edits of one vocabulary: sent one by one, each based on the version of the previous one.
 //
 // An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. One that finds another
-// version than expected (412) waits, with all after it, until somebody decides. Undo rolls back to the state before an
+// version than expected (412) waits, with all later ones, for a decision. Undo rolls back to the state before an
 // edit, which makes a new version; `states` holds the newest version that equals each state.
 import { rollBack } from "/web/vocabulary.js";
 
@@ -16,7 +16,7 @@ export class Edits {
     this.follow(version);
   }
 
-  // Take a version made elsewhere as the one that is seen; what came before cannot be undone without undoing it too.
+  // Continues from a version made elsewhere; earlier edits can no longer be undone separately.
   follow(version) {
     this.version = version;
     this.states = [{ version, what: "" }];
@@ -48,7 +48,7 @@ export class Edits {
     this.#step(1, "redo");
   }
 
-  // After 412: do the waiting edits on the newest version, or give them up.
+  // After 412: sends the waiting edits on the newest version, or drops them.
   applyAgain() {
     this.follow(this.version);
     this.isStopped = false;
@@ -62,7 +62,7 @@ export class Edits {
     for (const edit of dropped) edit.dropped?.();
   }
 
-  // Undo and redo that met another version cannot be done on top of it; whether there were any.
+  // Drops undo and redo, which cannot be applied to another version; returns whether there were any.
   dropSteps() {
     const kept = this.waiting.filter((edit) => !edit.by);
     const hadSteps = kept.length < this.waiting.length;

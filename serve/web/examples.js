@@ -1,4 +1,4 @@
-// The example clips of one label: dropped on its row or chosen, uploaded with progress, shown as chips with removal.
+// The example clips of one label: dropped or chosen, uploaded with progress, shown as removable chips.
 import { send, upload } from "/web/api.js";
 import { arrange, button, count, element } from "/web/dom.js";
 import { limits } from "/web/limits.js";
@@ -71,7 +71,7 @@ export class LabelExamples {
     if (share < 1) this.bar.value = share;
     else this.bar.removeAttribute("value");
     const what = count(files.length, "clip");
-    this.stage.textContent = share < 1 ? `uploading ${what}, ${Math.round(share * 100)} %` : `looking at ${what}`;
+    this.stage.textContent = share < 1 ? `uploading ${what}, ${Math.round(share * 100)} %` : `processing ${what}`;
   }
 
   #remove(example) {
@@ -102,7 +102,7 @@ export class LabelExamples {
     const { node } = this.row;
     node.addEventListener("dragover", (event) => {
       event.preventDefault();
-      event.stopPropagation(); // the place of the video to ask about does not offer itself
+      event.stopPropagation(); // not a drop on the video to classify
       node.classList.add("over");
     });
     node.addEventListener("dragleave", (event) => {

@@ -1,4 +1,4 @@
-// A correction of the answer that is shown. Only where the server keeps feedback: the clip goes there with its right label.
+// A correction of the shown answer, if the server stores feedback: uploads the clip with its correct label.
 import { problemOf, send, upload } from "/web/api.js";
 import { $, button, element, showProblem } from "/web/dom.js";
 import { limits } from "/web/limits.js";
@@ -50,7 +50,7 @@ function formOf(answer, file, label) {
 }
 
 function showProgress(share) {
-  tell(share < 1 ? `sending ${Math.round(share * 100)} %` : "looking at it");
+  tell(share < 1 ? `sending ${Math.round(share * 100)} %` : "processing");
 }
 
 function keptWords(kept) {

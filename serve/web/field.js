@@ -1,4 +1,4 @@
-// A field that knows what is saved and what is typed: a newer saved value never takes away what somebody types.
+// A field with a saved and a typed value; a newer saved value does not replace typed text.
 
 export class Field {
   constructor(input, { write = (value) => value, read = (text) => text.trim() } = {}) {
@@ -22,7 +22,7 @@ export class Field {
     if (!isTyped) this.revert();
   }
 
-  // What was sent is saved now; what was typed since stays.
+  // Marks the sent value as saved; keeps what was typed since.
   took(value) {
     this.saved = this.write(value);
   }

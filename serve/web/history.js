@@ -1,4 +1,4 @@
-// The versions of the open vocabulary: who made them and when, what lies between any two, and the way back to any.
+// The versions of the open vocabulary: authors, times, differences between any two, and rollback.
 import { problemOf } from "/web/api.js";
 import { authorOf, timeOf } from "/web/author.js";
 import { diffView } from "/web/diff.js";
@@ -26,7 +26,7 @@ export class VersionHistory {
     showProblem($("history-problem"), null);
   }
 
-  // Newest first, from the start; the last change is the one that is compared.
+  // Loads the versions, newest first, and compares the last two.
   async show() {
     this.clear(this.vocabulary);
     await this.#more();
@@ -94,7 +94,7 @@ export class VersionHistory {
     }
   }
 
-  // Asks in the page, showing what going back would do.
+  // Asks for confirmation in the page, with the differences of a rollback.
   async #confirm(row, item, back) {
     const box = element("div", "confirm");
     const close = () => {
@@ -103,7 +103,7 @@ export class VersionHistory {
       back.focus();
     };
     const act = button(`Make version ${item.version} the newest`, () => this.#rollBack(item), "main");
-    box.append(element("p", "", "This makes a new version; nothing of the history is lost. Going back does:"));
+    box.append(element("p", "", "This makes a new version and keeps the history. It changes:"));
     box.append(act, button("Keep what is", close));
     box.addEventListener("keydown", (event) => {
       if (event.key === "Escape") close();

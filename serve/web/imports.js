@@ -1,4 +1,4 @@
-// A file of labels for the open vocabulary: shown as a count first, then added or put in place of all.
+// Imports a file of labels into the open vocabulary: shows a count, then adds the labels or replaces all.
 import { problemOf } from "/web/api.js";
 import { $, count, showProblem } from "/web/dom.js";
 import { readLabelFile, withSplitNames } from "/web/label_files.js";
@@ -29,7 +29,7 @@ export async function offer(file, list) {
   $(chosen.found ? "import-add" : "import-cancel").focus();
 }
 
-// The labels it is compared with changed.
+// Updates the count when the labels change.
 export function refreshOffer(list) {
   if (chosen.found && !$("import").hidden) showOffer(list);
 }
@@ -64,7 +64,7 @@ function addAll(list) {
   closeOffer();
 }
 
-// A file of phrases replaces the labels; JSON that holds more than labels replaces that too.
+// Replaces the labels; JSON with other fields replaces these too.
 function replaceAll(list, content) {
   const { templates, phrase_rule, background, acceptance, description, metadata } = content;
   const kept = { templates, phrase_rule, background, acceptance, description, metadata };
@@ -78,7 +78,7 @@ function replaceAll(list, content) {
   closeOffer();
 }
 
-// The offer as it stands comes back when its edit fails or is given up.
+// Shows the import again when its edit fails or is dropped.
 function reopening() {
   const { name, found } = chosen;
   const back = (problem) => {
@@ -90,7 +90,7 @@ function reopening() {
   return { failed: (error) => back(problemOf(error)), dropped: () => back(null) };
 }
 
-// A label as PUT takes it: what the file does not say of a label that is there stays, and only clips that are there do.
+// Returns a label for PUT; fields missing in the file and existing clips are kept.
 function continued(label, before) {
   const given = typeof label === "string" ? { name: label } : label;
   const same = before.find(({ label_id, name }) => label_id === given.label_id || name === given.name.trim());
@@ -100,7 +100,7 @@ function continued(label, before) {
   return { ...rest, threshold, ...(clips ? { examples: clips } : {}) };
 }
 
-// A label as PATCH adds it: its identity is of another vocabulary.
+// Returns a label for PATCH, without the identity from another vocabulary.
 function plain(label) {
   if (typeof label === "string") return label;
   return { name: label.name, synonyms: label.synonyms ?? [], negatives: label.negatives ?? [] };

@@ -1,4 +1,4 @@
-// One label as a row: name, synonyms, negative phrases, example clips, removal; its problem stands under it.
+// One label as a row: name, synonyms, negative phrases, example clips, removal; its problem is shown below.
 import { problemOf } from "/web/api.js";
 import { $, count, lines, showProblem } from "/web/dom.js";
 import { LabelExamples } from "/web/examples.js";
@@ -12,7 +12,7 @@ export class LabelRow {
   constructor(label, list) {
     this.id = label.label_id;
     this.list = list;
-    this.waiting = 0; // edits under way
+    this.waiting = 0; // running edits
     this.node = $("label-row").content.firstElementChild.cloneNode(true);
     const find = (selector) => this.node.querySelector(selector);
     [this.more, this.panel, this.problem] = [find(".more"), find(".phrases"), find(".problem")];
@@ -71,7 +71,7 @@ export class LabelRow {
     });
   }
 
-  // Synonyms and negative phrases travel together, under the name that is saved by then.
+  // Synonyms and negative phrases are sent together, with the name that is then saved.
   rephrase(field) {
     if (!field.isTyped) return this.tell(null);
     const phrases = { synonyms: this.synonyms.value, negatives: this.negatives.value };

@@ -5,16 +5,16 @@ const WORD_EDGES = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_/;
 const CSV_DELIMITERS = ",;\t，";
 export const LABEL_FILE = /\.(txt|csv|json)$/i;
 
-// The vocabulary in a file, as PUT takes it; throws an Error that says what cannot be read.
+// Reads a vocabulary from a file, in the form of PUT; throws an Error if it cannot be read.
 export async function readLabelFile(file) {
   const text = decoded(await file.arrayBuffer());
   const kind = LABEL_FILE.exec(file.name)?.[1].toLowerCase() ?? "txt";
   const found = { txt: fromLines, csv: fromCsv, json: fromJson }[kind](text);
-  if (!found.labels.length) throw new Error("there is no label in it");
+  if (!found.labels.length) throw new Error("it has no labels");
   return found;
 }
 
-// Words of a class name: `ApplyEyeMakeup` -> `apply eye makeup`, `brush_hair` -> `brush hair`.
+// Splits a class name into words: `ApplyEyeMakeup` -> `apply eye makeup`, `brush_hair` -> `brush hair`.
 export function splitName(name) {
   if (name.trim().includes(" ")) return name.trim();
   const words = name.split(WORD_EDGES).filter(Boolean);
@@ -79,7 +79,7 @@ function fromCsv(text) {
   };
 }
 
-// RFC 4180: a cell in quotes may hold commas, line breaks and doubled quotes.
+// RFC 4180: a quoted cell may contain commas, line breaks and doubled quotes.
 function csvRows(text, delimiter) {
   const rows = [];
   let row = [];

@@ -1,4 +1,4 @@
-// Label lists as text: the grammar of serve/text/label_lists.py, which says what it is; one table of cases tests both.
+// Label lists as text, with the grammar of serve/text/label_lists.py; one table of cases tests both.
 
 const LINE_BREAKS = "\n\r\x85\u2028\u2029";
 const SEPARATORS = ",;，；、､،؛﹐﹑﹔";
@@ -10,14 +10,14 @@ const ESCAPABLE = SEPARATORS + "\\[" + Object.entries(CLOSING).flat().join("");
 const REFERENCE = /&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});/y;
 const LINES = /\r\n|[\n\r\x85\u2028\u2029]/;
 
-// Text that is no label list; shown as any problem of the server.
+// The text is not a label list; shown like a problem of the server.
 export class LabelListError extends Error {
   get problem() {
     return { title: "These labels cannot be read", detail: this.message };
   }
 }
 
-// The labels of a text in which separators and line breaks separate.
+// Returns the labels of a text, separated by separators and line breaks.
 export function parseList(text) {
   if (!isJson(text)) return new Reader(text, SEPARATORS).items();
   let found;
@@ -32,13 +32,13 @@ export function parseList(text) {
   return found;
 }
 
-// The labels of a document: one a line where it has several lines, else those of its only line.
+// Returns the labels of a document: one per line, or several on a single line.
 export function parseDocument(text) {
   const lines = text.split(LINES).filter((line) => trimmed(line));
   return lines.length < 2 || isJson(text) ? parseList(text) : new Reader(text, "").items();
 }
 
-// One label a line, in quotes where needed, so that it is read back as it was.
+// Writes one label per line, quoted if needed to be read back unchanged.
 export function writeDocument(labels) {
   return labels.map(quoted).join("\n");
 }
@@ -61,7 +61,7 @@ function isWhite(letter) {
   return /[\s\x85]/.test(letter) && letter !== "\ufeff";
 }
 
-// A character reference that HTML knows, which a browser is asked for: it gives at most two code units.
+// Decodes an HTML character reference with the browser: at most two code units.
 function referenceAt(text, at) {
   REFERENCE.lastIndex = at;
   const found = REFERENCE.exec(text)?.[0];
@@ -127,7 +127,7 @@ class Reader {
     this.fail(`text follows the closing quote of the label that starts with ${quote}; ${advice}`, this.at);
   }
 
-  // The next character or character reference, an escape resolved.
+  // Returns the next character or character reference, with escapes resolved.
   next() {
     const [letter, second] = [this.text[this.at], this.text[this.at + 1]];
     if (letter === "\\" && second && ESCAPABLE.includes(second)) {
@@ -155,7 +155,7 @@ class Reader {
     while (this.at < this.text.length && isWhite(this.text[this.at])) this.at += 1;
   }
 
-  // Characters are counted as the server counts them, in code points.
+  // Counts code points, like the server.
   fail(message, at) {
     const lines = this.text.slice(0, at).split(LINES);
     throw new LabelListError(`line ${lines.length}, character ${[...lines.at(-1)].length + 1}: ${message}`);

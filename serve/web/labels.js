@@ -1,4 +1,4 @@
-// The labels of the open vocabulary: filtered, in pages, so that ten thousand are as quick as ten; and new ones.
+// The labels of the open vocabulary, filtered and in pages to support ten thousand; and new labels.
 import { problemOf } from "/web/api.js";
 import { $, arrange, count, showProblem } from "/web/dom.js";
 import { LabelRow } from "/web/label.js";
@@ -40,7 +40,7 @@ export class LabelList {
     return this.ids.has(id);
   }
 
-  // `reveal`: turn to what is new, as after an edit of one's own.
+  // `reveal`: turn to the page of new labels, after an edit in this page.
   set(labels, { reveal }) {
     const before = this.ids;
     this.labels = labels;
@@ -75,7 +75,7 @@ export class LabelList {
     );
   }
 
-  // The row of a label somebody else removed: what was typed goes where it can be added again.
+  // Handles a label removed elsewhere: typed text is moved to the field for new labels.
   lost(row, problem) {
     const typed = row.name.isTyped ? row.name.value : row.label.name;
     this.rows.delete(row.id);
@@ -83,7 +83,7 @@ export class LabelList {
     showProblem($("add-problem"), { title: `“${row.label.name}” was removed meanwhile`, detail: problem.detail });
   }
 
-  // Adds labels that are not there yet; `labels` are names or {name, synonyms, negatives}.
+  // Adds missing labels; `labels` are names or {name, synonyms, negatives}.
   add(labels, what, { failed, dropped }) {
     this.submit({
       what,
@@ -109,7 +109,7 @@ export class LabelList {
     return row;
   }
 
-  // The label of a row is gone; an edit that is under way will be reported.
+  // The label of a row is gone; a running edit will be reported.
   #part(row) {
     if (row.isSaving) return;
     if (row.isTyped) this.lost(row, { detail: "What you typed can be added as a new label." });
@@ -134,7 +134,7 @@ export class LabelList {
     setTimeout(() => node?.classList.remove("fresh"), FRESH_MS);
   }
 
-  // When the row with the focus leaves, the same part of the row that takes its place gets it.
+  // When the focused row is removed, focuses the same part of the row at its position.
   #focusAfter(shown) {
     const part = document.activeElement;
     const node = part?.closest("#label-list > li");
@@ -177,7 +177,7 @@ export class LabelList {
     const labels = this.missing(typed);
     const here = typed.length - labels.length;
     if (!labels.length) {
-      const words = typed.length === 1 ? `“${typed[0]}” is there already` : `all ${typed.length} are there already`;
+      const words = typed.length === 1 ? `“${typed[0]}” exists already` : `all ${typed.length} exist already`;
       showProblem($("add-problem"), { title: "Nothing to add", detail: words });
       return;
     }
@@ -201,7 +201,7 @@ export class LabelList {
     this.#growAdd();
   }
 
-  // The labels that are typed; null while they cannot be read, as with a quote that is still open.
+  // Returns the typed labels; null while they cannot be parsed, e.g. with an open quote.
   #typed() {
     try {
       return parseDocument($("add").value);
@@ -250,8 +250,8 @@ export class LabelList {
   }
 }
 
-// What is taken for a label that is there already, so that it is not added twice. The server decides, by more rules.
-// As there, labels that differ in case only are different labels: a model that merges them is named in a warning.
+// Returns the key to detect existing labels. The server checks further rules.
+// As on the server, labels may differ only in case; a warning names models that merge them.
 function comparable(name) {
   return name.normalize("NFKC").replace(/[‘’ʼ´`]/g, "'").split(/\s+/).filter(Boolean).join(" ");
 }

@@ -1,4 +1,4 @@
-// What the server takes, as /v1/limits says.
+// The limits of the server, from /v1/limits.
 import { getJson } from "/web/api.js";
 
 export const limits = {};

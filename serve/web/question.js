@@ -1,4 +1,4 @@
-// What is asked about the video: labels or a vocabulary, and options; the same request for curl.
+// The form of the request: labels or a vocabulary, and options; and the same request with curl.
 import { $ } from "/web/dom.js";
 import { LabelListError, parseDocument } from "/web/label_lists.js";
 import { chosen } from "/web/video.js";
@@ -7,7 +7,7 @@ export function hasOwnLabels() {
   return Boolean($("labels").value.trim());
 }
 
-// Throws a LabelListError where the labels cannot be read.
+// Throws a LabelListError if the labels cannot be parsed.
 export function options() {
   const labels = parseDocument($("labels").value);
   const asked = {
@@ -33,7 +33,7 @@ export function showCurl() {
     $("curl").textContent = curl();
     $("request").hidden = false;
   } catch (error) {
-    if (!(error instanceof LabelListError)) throw error; // which asking shows
+    if (!(error instanceof LabelListError)) throw error; // shown when the request is sent
   }
 }
 

@@ -1,4 +1,4 @@
-// Labels to try: the first ten of the default vocabulary, each of which a click adds to the labels of one's own.
+// Suggested labels: the first ten of the default vocabulary; a click adds one to the own labels.
 import { getJson } from "/web/api.js";
 import { $, button } from "/web/dom.js";
 import { factsOf, names } from "/web/vocabularies.js";

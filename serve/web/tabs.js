@@ -1,4 +1,4 @@
-// Tabs: arrows move between them, each shows its panel.
+// Tabs with panels; arrow keys move between tabs.
 import { $ } from "/web/dom.js";
 
 export function wireTabs(list, chosen) {

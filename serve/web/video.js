@@ -1,4 +1,4 @@
-// The chosen video: its player, its facts, and the frames the server looked at on its time axis.
+// The chosen video: player, metadata, and the sampled frames on a time axis.
 import { $, element } from "/web/dom.js";
 
 export const chosen = { file: null, url: null };
@@ -52,7 +52,7 @@ function markOf(pts, frame, duration) {
 export function wirePlayer() {
   for (const id of ["video", "picture"]) {
     $(id).addEventListener("error", () => {
-      if (!$(id).hasAttribute("src")) return; // emptied for a file of the other kind
+      if (!$(id).hasAttribute("src")) return; // removed for a file of the other kind
       $("unplayable").hidden = false;
       $(id).hidden = true;
     });

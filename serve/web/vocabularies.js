@@ -1,11 +1,11 @@
-// The vocabularies of the server: one list that stays fresh, shown as the choice. Subscribers are called on changes.
+// The list of vocabularies of the server, kept up to date; subscribers are called on changes.
 import { getJson } from "/web/api.js";
 import { $, arrange, count, element } from "/web/dom.js";
 
 const IDLE_MS = 10_000;
 const ENCODING_MS = 400;
 const known = new Map(); // name -> facts
-const watched = new Set(); // names whose encoding somebody looks at, beside the chosen one
+const watched = new Set(); // names whose encoding is shown, in addition to the chosen one
 const subscribers = new Set();
 const state = { changes: 0, timer: 0, isStarted: false };
 
@@ -31,7 +31,7 @@ export function isEncoding(facts) {
   return Boolean(facts) && (facts.current ?? 0) < facts.latest && !facts.encoding?.fault;
 }
 
-// Reads the whole list, page by page; a change made here meanwhile is newer than what was read.
+// Reads the whole list, page by page; does not replace newer results of changes made here.
 export async function refresh() {
   clearTimeout(state.timer);
   const changes = state.changes;
@@ -47,7 +47,7 @@ export async function refresh() {
   }
 }
 
-// An answer to a change made here.
+// Records the answer to a change made here.
 export function took(facts) {
   state.changes += 1;
   const before = known.get(facts.name);

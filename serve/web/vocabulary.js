@@ -1,8 +1,8 @@
-// The calls on one vocabulary. A change names the version it follows and who makes it.
+// Requests for one vocabulary. A change has the version it is based on, and its author.
 import { getJson, send } from "/web/api.js";
 import { authorHeader } from "/web/author.js";
 
-const WAIT_SECONDS = 2; // past it the change goes on being encoded and the list tells how far it is
+const WAIT_SECONDS = 2; // after that, encoding continues and the list shows its progress
 
 export function read(name, version) {
   return getJson(address(version ? `${name}@${version}` : name));
@@ -49,7 +49,7 @@ export function ifMatch(version) {
   return { "If-Match": `"${version}"` };
 }
 
-// `precondition`: what has to be so for the change to happen.
+// `precondition`: condition of the change.
 export function changeHeaders(precondition) {
   return { Prefer: `wait=${WAIT_SECONDS}`, ...precondition, ...authorHeader() };
 }

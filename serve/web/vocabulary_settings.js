@@ -1,4 +1,4 @@
-// What a vocabulary holds beside its labels: description, background phrases, templates, phrase rule; and its end.
+// Other fields of a vocabulary: description, background phrases, templates, phrase rule; and its deletion.
 import { problemOf } from "/web/api.js";
 import { $, lines, showProblem } from "/web/dom.js";
 import { Field } from "/web/field.js";

@@ -116,6 +116,6 @@ def test_a_change_made_elsewhere_is_followed_while_nothing_is_typed(
     page.locator("#add").fill("being typed")
     see_news(page)
     expect_version(page, 2)
-    expect(page.locator("#editor-status")).to_have_text("Version 2 by Bo was taken over.")
+    expect(page.locator("#editor-status")).to_have_text("Version 2 by Bo is shown.")
     expect(page.locator(".label")).to_have_count(2)
     expect(page.locator("#add")).to_have_value("being typed")

@@ -62,7 +62,7 @@ def test_dropped_clips_teach_a_label_and_leave_no_trace_when_removed(
     expect(page.locator("#facts")).to_contain_text(clips[2].name)  # the dropped clips are not asked about
     expect(page.locator("#timing")).to_contain_text(f"{name}@2")
     expect(page.locator(".result .name").first).to_have_text(word)
-    expect(page.locator("#example-facts")).to_contain_text("2 example clips: a label gains")
+    expect(page.locator("#example-facts")).to_contain_text("2 example clips: labels gain")
     assert names_of_examples(http, name, place) == [path.name for path in clips[:2]]
     row.get_by_role("button", name=f"Remove clip {clips[0].name}").click()
     expect_version(page, 3)
@@ -202,8 +202,8 @@ def test_a_calibration_is_reported_in_words_with_its_promise(
     open_editor(page, make_vocabulary("bowing", "kicking", acceptance=acceptance))
     choose(page, demo_clip)
     expect(page.locator("#acceptance")).to_have_text(
-        "A calibration was applied: accepted from logit 12.500; of clips that show none of the labels 5.0 % may be "
-        "accepted (95 % interval 1.6 % to 11.3 %). It need not hold: labels, phrases or examples "
+        "A calibration was applied: accepted from logit 12.500; about 5.0 % of clips that show none of the "
+        "labels are accepted (95 % interval 1.6 % to 11.3 %). This may not hold: labels, phrases or examples "
         "changed since version 1.",
         timeout=PATIENCE_MS,
     )

@@ -73,13 +73,13 @@ def test_phrases_of_a_label_are_saved_one_a_line(
     open_editor(page, name)
     row = label_row(page, "bowing")
     row.locator(".more").click()
-    row.get_by_label("Also called").fill("taking a bow\n\n bowing down ")
-    row.get_by_label("Near it but not it").fill("squatting")
-    row.get_by_label("Near it but not it").press("Control+Enter")
+    row.get_by_label("Synonyms").fill("taking a bow\n\n bowing down ")
+    row.get_by_label("Similar but different").fill("squatting")
+    row.get_by_label("Similar but different").press("Control+Enter")
     expect(row.locator(".more")).to_have_text("also taking a bow, bowing down · not squatting")
     label = stored(http, name)["labels"][0]
     assert (label["synonyms"], label["negatives"]) == (["taking a bow", "bowing down"], ["squatting"])
-    expect(row.get_by_label("Also called")).to_be_visible()
+    expect(row.get_by_label("Synonyms")).to_be_visible()
 
 
 def test_every_edit_names_its_version_its_wait_and_its_author(
@@ -143,7 +143,7 @@ def test_quick_edits_are_sent_one_after_the_other(
         add(page, label)
     rename(page, "bowing", "bowing deeply")
     label_row(page, "kicking").locator(".more").click()
-    label_row(page, "kicking").get_by_label("Also called").fill("a kick")
+    label_row(page, "kicking").get_by_label("Synonyms").fill("a kick")
     rename(page, "kicking", "kicking a ball")
     expect_version(page, 8)
     document = stored(http, name)
@@ -162,8 +162,8 @@ def test_hostile_labels_are_text(page: Page, make_vocabulary: MakeVocabulary, ht
     expect_version(page, 2 + len(HOSTILE))
     row = label_row(page, f"{HOSTILE[0]}!")
     row.locator(".more").click()
-    row.get_by_label("Also called").fill(HOSTILE[-1])
-    row.get_by_label("Also called").blur()
+    row.get_by_label("Synonyms").fill(HOSTILE[-1])
+    row.get_by_label("Synonyms").blur()
     expect_version(page, 3 + len(HOSTILE))
     page.locator("#tab-history").click()
     expect(page.locator("#history-diff")).to_contain_text(HOSTILE[0])
@@ -230,7 +230,7 @@ def test_a_file_that_cannot_be_read_is_reported_before_anything_is_sent(
         ("a.csv", "label\nbowing", "column `name`"),
         ("a.json", "{", "the JSON cannot be read"),
         ("a.json", "[1]", "label 0 of the JSON"),
-        ("a.txt", "\n \n", "there is no label in it"),
+        ("a.txt", "\n \n", "it has no labels"),
     ]:
         page.locator("#import-file").set_input_files(text_file(file, text))
         expect(page.locator("#import-problem")).to_contain_text(expected)
@@ -371,7 +371,7 @@ def test_unsaved_text_keeps_the_editor_from_opening_another(page: Page, make_voc
     page.locator("#add").fill("not added yet")
     page.locator("#vocabulary").select_option(second)
     page.locator("#edit-vocabulary").click()
-    expect(page.locator("#editor-status")).to_contain_text("is not saved yet")
+    expect(page.locator("#editor-status")).to_contain_text("are not saved yet")
     expect(page.locator("#editor-name")).to_have_text(first)
     expect(page.locator("#add")).to_have_value("not added yet")
     page.locator("#add").fill("")
@@ -404,7 +404,7 @@ def test_the_progress_of_encoding_is_reported_until_the_version_is_in_use(
         wait_for(page, lambda: polls and answers)
         done, answer = answers.pop(0)
         polls.pop(0).fulfill(body=answer.content, headers=dict(answer.headers))
-        text = f"version 2: encoding {done:,} of 12,000 prompts; version 1 answers until then"
+        text = f"version 2: encoding {done:,} of 12,000 prompts; version 1 is in use until then"
         expect(page.locator("#encoding-text")).to_have_text(text)
         expect(page.locator("#editor-version")).to_have_text("version 2")
         expect(page.locator("#encoding-bar")).to_have_attribute("max", "12000")
