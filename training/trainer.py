@@ -213,7 +213,7 @@ def refuse_step(state: RunState, context: TrainContext, part: str) -> NoReturn:
     barrier()
     raise NonFiniteError(
         f"step {step} of {context.steps}: NaN or infinity in {part}. Nothing of this step is kept: the same command "
-        f"resumes from {'the last checkpoint' if state.path.is_file() else 'the start'} and skips the batch of this step "
+        f"resumes from {'the last checkpoint' if state.path.is_file() else 'the start'} and skips this batch "
         f"({len(state.skipped) + 1} so far). If further steps fail, begin a run with a lower optim.lr, "
         "optim.clip_norm=1 or run.precision=fp32 in another folder"
     )

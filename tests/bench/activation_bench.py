@@ -1,7 +1,7 @@
-"""Changing the model under load, with embedded engines and through a Triton server; and what a crash costs.
+"""Activate models under load, with embedded engines and a Triton server, and measure the effect of a crash.
 
-Five activations and two rollbacks while 16 clients send 2,000 requests; every answer is compared with the logits of
-the version it names, taken without a server. Then the server is killed under load and started again.
+Five activations and two rollbacks while 16 clients send 2,000 requests; every answer is compared with the logits of its
+version, computed without a server. Then the server is killed under load and restarted.
 
 python -m tests.bench.activation_bench
 """
@@ -64,7 +64,7 @@ def main() -> None:
             _tell_crash(engine, crashed)
             figures[engine] = {"moves": moved, "crash": crashed}
     if "triton" not in engines:
-        print("no Triton core here (`make triton`): not measured through one")
+        print("no Triton core (`make triton`): not measured with Triton")
     shown = {
         engine: {**found, "moves": {name: value for name, value in found["moves"].items() if name != "times_ms"}}
         for engine, found in figures.items()
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def judged(engine: str, moves: Mapping[str, Any], crash: Mapping[str, Any]) -> list[Promise]:
-    """What the figures of an engine promise."""
+    """Return the promises on the figures of an engine."""
     count = moves["requests"]
     return [
         Promise(words=f"{engine}, requests that failed while versions changed", found=moves["failures"], most=0),
@@ -91,7 +91,7 @@ def judged(engine: str, moves: Mapping[str, Any], crash: Mapping[str, Any]) -> l
 
 
 def controls(figures: Mapping[str, Any], offline: Offline) -> dict[str, list[Promise]]:
-    """Figures of servers that are broken: each has to break a promise."""
+    """Return the figures of broken servers, each of which has to break a promise."""
     engine, found = next(iter(figures.items()))
     rows = [{"label": label, "logit": logit} for label, logit in offline["1"].items()]
     answers = {
@@ -115,7 +115,7 @@ def _core(folder: Path, environment: dict[str, str], ports: Ports) -> AbstractCo
 
 
 def _moves(folder: Path, environment: dict[str, str], clip: Path, offline: Offline, *, ports: Ports) -> dict[str, Any]:
-    """Five activations and two rollbacks under load."""
+    """Run five activations and two rollbacks under load."""
     answers: list[dict[str, Any]] = []
     faults: Counter[int] = Counter()
     with ExitStack() as stack:
@@ -164,7 +164,7 @@ def _moves(folder: Path, environment: dict[str, str], clip: Path, offline: Offli
 
 
 def _crash(folder: Path, environment: dict[str, str], clip: Path, offline: Offline, *, ports: Ports) -> dict[str, Any]:
-    """SIGKILL under load: of the gateway, or of the Triton server behind it; what clients see, time to recover."""
+    """Kill the gateway or its Triton server under load; return clients' answers and the recovery time."""
     if environment["SERVE_ENGINE"] == "triton":
         return _lose_triton(folder, environment, clip, offline, ports=ports)
     with running_server(folder / "cache", **environment) as server, _clients(server, clip) as seen:
@@ -209,7 +209,7 @@ def _lose_triton(
 
 @contextmanager
 def _clients(server: RunningServer, clip: Path) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """Clients that ask until the end; what they see, in order: a status or the name of a broken connection."""
+    """Send requests until the end; return a status or the name of a connection error for each, in order."""
     seen: list[tuple[str, dict[str, Any]]] = []
     stop = threading.Event()
 
@@ -248,7 +248,7 @@ def _answered(seen: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 class _Counter:
-    """Requests that are left to send."""
+    """Counts the remaining requests."""
 
     def __init__(self, count: int) -> None:
         self.left = count

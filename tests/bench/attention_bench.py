@@ -1,8 +1,8 @@
-"""The video graph with q, k and v packed in one matrix, as models keep them, against the graph export writes.
+"""Compare the video graph with packed q, k and v, as in models, with the exported graph.
 
     python -m tests.bench.attention_bench
 
-Full size, fresh weights, one clip of eight frames, on every runtime of this machine; the graphs take turns, medians of
+Full size, random weights, one clip of eight frames, on every runtime of this machine; graphs alternate; medians of
 `ROUNDS`. The last line is JSON.
 """
 

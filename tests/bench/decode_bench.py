@@ -1,8 +1,8 @@
-"""Decoding speed against decord, with identical frames: 8 segment-centre frames of real clips, full size, RGB.
+"""Compare decoding speed with decord, for identical frames: 8 segment-centre frames of real clips, full size, RGB.
 
     python -m tests.bench.decode_bench [CLIP...]
 
-Runs of the two alternate in one process; the medians of `ROUNDS` are printed as a table and, last, one JSON line.
+Runs of the two alternate in one process. Prints medians of `ROUNDS` as a table and, as the last line, JSON.
 """
 
 import json
@@ -30,29 +30,29 @@ SETTINGS = DecodeSettings()
 
 
 def with_pyav(path: Path, indices: Int64Array) -> UInt8Array:
-    """Frames [N, H, W, 3], planned."""
+    """Return frames [N, H, W, 3], by planned decoding."""
     return frames_at(path, indices, settings=SETTINGS)
 
 
 def with_decord(path: Path, indices: Int64Array) -> UInt8Array:
-    """Frames [N, H, W, 3], decord's own batch call and choice of threads."""
+    """Return frames [N, H, W, 3], by decord's batch call with its default threads."""
     frames: UInt8Array = decord.VideoReader(str(path)).get_batch(indices).asnumpy()
     return frames
 
 
 def milliseconds(decode: Callable[[Path, Int64Array], UInt8Array], path: Path, indices: Int64Array) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     begun = time.perf_counter()
     decode(path, indices)
     return (time.perf_counter() - begun) * 1000
 
 
 def compare(path: Path) -> dict[str, object]:
-    """Medians of both decoders on one clip; fails where their pixels differ."""
+    """Return the medians of both decoders on one clip; raise if their pixels differ."""
     num_frames = open_video(path, SETTINGS).counted().num_frames
     indices = clip_indices("centres", num_frames, num_segments=8, num_clips=1)[0]
     if not np.array_equal(with_pyav(path, indices), with_decord(path, indices)):  # also the warm-up
-        raise SystemExit(f"{path.name}: the decoders return different frames; their times mean nothing")
+        raise SystemExit(f"{path.name}: the decoders return different frames, so times are not comparable")
     pairs = [(milliseconds(with_pyav, path, indices), milliseconds(with_decord, path, indices)) for _ in range(ROUNDS)]
     pyav, decord_ms = (statistics.median(column) for column in zip(*pairs, strict=True))
     return {

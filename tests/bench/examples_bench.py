@@ -1,4 +1,4 @@
-"""What a few example clips are worth: actions under words no text tower has seen, and under their own names.
+"""Measure the gain of example clips, for actions with made-up names and with their real names.
 
 python -m tests.bench.examples_bench
 """
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def judged(rows: Sequence[Mapping[str, Any]]) -> list[Promise]:
-    """Accuracy rises from 0 to 16 examples, and no number of examples costs more than chance; n clips each."""
+    """Return the promises: accuracy rises from 0 to 16 examples, and no number of examples reduces it beyond chance."""
     count = TESTS * len(ACTIONS)
     found = []
     for row in rows:
@@ -105,7 +105,7 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[Promise]:
 
 
 def _render(folder: Path) -> dict[str, list[Path]]:
-    """Clips of each action: those to test on, then examples; other seeds, bodies and grounds throughout."""
+    """Render clips of each action: test clips, then examples, all with different seeds, bodies and backgrounds."""
     found: dict[str, list[Path]] = {}
     colours = ("red", "blue", "green", "yellow")
     for place, action in enumerate(ACTIONS):
@@ -126,7 +126,7 @@ def _row(
     *,
     examples: Mapping[str, list[Path]] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy and weight at each number of examples, for the first labels only or for all."""
+    """Return accuracy and weight for each number of examples, given to all labels or only to the first ones."""
     name = f"bench-{words[0].replace(' ', '-')}-{with_examples}{'-exchanged' if examples else ''}"
     http.put(
         f"/v1/vocabularies/{name}", json={"labels": list(words)}, headers={"If-None-Match": "*"}

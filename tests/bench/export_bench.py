@@ -1,7 +1,7 @@
-"""What export costs and how near its graphs are to torch, for every family and runtime: `make bench`.
+"""Measure export times and the differences of graphs from torch, for every family and runtime: `make bench`.
 
-The parity table is over tiny random models, one graph of each kind; `--large` adds ActionCLIP and X-CLIP at the size of
-ViT-B/32. Text encoding is a ratio of runs that take turns in one process. The last line is JSON.
+The parity table is for tiny random models, one graph of each kind; `--large` adds ActionCLIP and X-CLIP at the size of
+ViT-B/32. Text encoding is a ratio of alternating runs in one process. The last line is JSON.
 """
 
 import argparse
@@ -62,12 +62,12 @@ def main() -> None:
 
 
 def large(family: Any, **parts: Any) -> Checkpoint:
-    """A family on CLIP's ViT-B/32 with fresh weights, eight frames."""
+    """Return a family on CLIP's ViT-B/32 with random weights, eight frames."""
     return fresh(tiny_checkpoint(family, num_frames=8, vision=VISION_B32, text=TEXT_B, **parts))
 
 
 def fresh(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with the weights a model begins its training with."""
+    """Return the checkpoint with newly initialised weights."""
     return replace(checkpoint, weights=build_model(checkpoint.family, checkpoint.model_config).state_dict())
 
 
@@ -99,13 +99,13 @@ def _rows(family: str, exported: ExportResult) -> Iterator[dict[str, Any]]:
         agreement = "same" if item.top1_disagreements == 0 else f"-{item.top1_disagreements}"
         print(
             f"{family:<17}{engine:<17}{row['features']:>10.1e}{row['logits']:>10.1e}{row['cosine']:>11.7f}"
-            f"{agreement:>7}{'' if item.is_passed else '   not passed'}"
+            f"{agreement:>7}{'' if item.is_passed else '   failed'}"
         )
         yield row
 
 
 def _middle(folder: Path) -> dict[str, Any]:
-    """Export of open_clip's ViT-B/32 with random weights, eight frames a clip."""
+    """Export open_clip's ViT-B/32 with random weights, eight frames per clip."""
     checkpoint = fresh(tiny_open_clip("ViT-B-32", {}, dynamic_length=True, num_frames=8))
     exported = export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="middle", repository=folder)
     seconds = {name: round(value, 1) for name, value in exported.seconds.items()}
@@ -116,7 +116,7 @@ def _middle(folder: Path) -> dict[str, Any]:
 
 
 def _text(folder: Path) -> dict[str, Any]:
-    """Milliseconds of 64 prompts, rows cut to the longest against rows of 77, by the graph `_middle` exported."""
+    """Return milliseconds for 64 prompts with the graph of `_middle`, for rows cut to the longest and rows of 77."""
     tokens = _prompts(folder)
     padded = np.pad(tokens, ((0, 0), (0, 77 - tokens.shape[1])))
     path = folder / "middle_text" / "1" / "model.onnx"
@@ -141,7 +141,7 @@ def _text(folder: Path) -> dict[str, Any]:
 
 
 def _prompts(folder: Path) -> NDArray[np.int64]:
-    """Tokens [64, L] of everyday labels in a sentence, cut to the longest."""
+    """Return tokens [64, L] of everyday labels in a sentence, cut to the longest."""
     text = TextContract(tokenizer="clip", context_length=77, dynamic_length=True, pad_id=0)
     path = folder / "clip.json"
     path.write_text(clip_tokenizer_json(MERGES))

@@ -1,4 +1,4 @@
-"""Few-shot on 20 classes x 16 clips: what encoding costs once, what every fit costs after it, and what it is worth.
+"""Measure few-shot evaluation on 20 classes x 16 clips: time of encoding, time of fits, and accuracy.
 
 python -m tests.bench.few_shot_bench
 """
@@ -24,15 +24,15 @@ from training.demo.videos import write_video
 from training.few_shot.methods import METHODS, VideoSet
 
 CLASSES, SHOTS, TESTS = 20, 16, 8
-FRAMES = 16  # of a clip: rendering would otherwise take most of the bench
-WIDTH = 512  # of a ViT-B/16 of CLIP
+FRAMES = 16  # per clip, to keep rendering short
+WIDTH = 512  # of CLIP's ViT-B/16
 SYLLABLES = ("flum", "grib", "zor", "wuz", "blen", "tav", "quim", "snar", "dret", "ploo")
 
 
 def main() -> None:
     """Print the tables and one JSON line."""
     with tempfile.TemporaryDirectory() as folder:
-        clips = Path(folder) / "clips"  # draws depend on the names of file and folder
+        clips = Path(folder) / "clips"  # samples depend on the names of file and folder
         clips.mkdir()
         listings = _render(clips)
         runs = {name: _run(Path(folder), listing) for name, listing in listings.items()}
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _render(folder: Path) -> dict[str, Path]:
-    """Clips, and two CSV files of them: activities under words no text tower has seen, and under their own names."""
+    """Render clips and write two CSV files: activities with made-up names, and with their real names."""
     shown = {item.activity: item for item in combinations()}
     activities = sorted(shown)[:CLASSES]
     colours = ("red", "blue", "green", "yellow")
@@ -92,7 +92,7 @@ def _render(folder: Path) -> dict[str, Path]:
 
 
 def _run(folder: Path, listing: Path) -> dict[str, Any]:
-    """The command, as a person runs it; its document and seconds on the clock."""
+    """Run the command; return its document and wall time."""
     command = [
         sys.executable, "-m", "training", "few-shot", "demo", str(listing), "--repository", "model_repository",
         "--shots", "2,4,8,16", "--seeds", "0,1,2",
@@ -105,7 +105,7 @@ def _run(folder: Path, listing: Path) -> dict[str, Any]:
 
 
 def _fit_alone() -> dict[str, float]:
-    """Seconds of one fit of each method on features of a CLIP's width, text that knows a little."""
+    """Return the seconds of one fit of each method on features of CLIP's width."""
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(CLASSES), SHOTS)
     centres = random.normal(size=(CLASSES, WIDTH)).astype(np.float32)

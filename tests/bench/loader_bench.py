@@ -1,10 +1,10 @@
-"""How close the training loader comes to the decode limit: clips a second, with as many processes.
+"""Compare the training loader with pure decoding: clips per second, with the same number of processes.
 
     python -m tests.bench.loader_bench [VIDEO...]
 
-The limit is processes that do nothing but decode the frames a training clip needs, one thread each. Beside it stand the
-loader making test views (resize and centre crop) and training clips of both systems (random cuts, colours), at
-T = 8, S = 224. Rounds of all kinds take turns; medians are printed as a table and, last, one JSON line.
+The limit is the speed of processes that only decode the frames of a training clip, one thread each. The loader makes
+test views (resize and centre crop) and training clips of both systems (random crops, colours), at T = 8, S = 224.
+Rounds of all kinds alternate. Prints medians as a table and, as the last line, JSON.
 """
 
 import json
@@ -40,20 +40,20 @@ from training.demo.videos import render_video, write_video
 CLIPS = ("arm_wrestling.mp4", "bowling_mesh.mp4", "shooting_basketball.mp4", "hitting_baseball.mp4")
 ROUNDS = 3
 COPIES = 6  # of each video in a round
-WARM_UP = 2  # batches that start the processes
+WARM_UP = 2  # batches to start the processes
 BATCH = 4
 SETTINGS = DecodeSettings(threads=1)
 
 
 def decode_clip(path: str) -> int:
-    """Decode the T middles of a video's segments at full size; returns how many."""
+    """Decode the T middle frames of a video's segments at full size; return their number."""
     video = open_video(Path(path), SETTINGS)
     middles = partial(clip_indices, "centres", num_segments=8)
     return len(read_frames(video, middles, take=np.copy, settings=SETTINGS).kept)
 
 
 def bare_decoding(paths: Sequence[Path], *, processes: int) -> float:
-    """Clips a second of processes that only decode."""
+    """Return the clips per second of processes that only decode."""
     work = [str(path) for path in paths] * COPIES
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(decode_clip, work[: WARM_UP * BATCH * processes]))
@@ -63,7 +63,7 @@ def bare_decoding(paths: Sequence[Path], *, processes: int) -> float:
 
 
 def loading(dataset: Dataset[Sample], num_entries: int, *, processes: int, is_training: bool) -> float:
-    """Clips a second of a loader; each of its workers decodes in a process of its own and waits meanwhile."""
+    """Return the clips per second of a loader, whose workers each wait for a decode process."""
     order = Epochs(num_entries, seed=0) if is_training else list(range(num_entries)) * (COPIES + WARM_UP * processes)
     loader = DataLoader(
         dataset,
@@ -84,7 +84,7 @@ def loading(dataset: Dataset[Sample], num_entries: int, *, processes: int, is_tr
 
 
 def kinds(paths: Sequence[Path], *, processes: int) -> dict[str, Callable[[], float]]:
-    """Name -> one round."""
+    """Return name -> function that runs one round."""
     entries = [Entry(path=path, label=0) for path in paths]
 
     def reader(system: str) -> ClipReader:
@@ -126,7 +126,7 @@ def main(paths: list[Path]) -> None:
 
 
 def _rendered(folder: Path) -> list[Path]:
-    """Videos of our own, where no real ones lie beside the clone."""
+    """Render videos, if there are no real ones beside the clone."""
     paths = []
     for number, direction in enumerate(("left", "right")):
         video = render_video(Combination("walking", direction, "red"), "test", number, size=256)

@@ -1,7 +1,7 @@
-"""Does "none of these" keep its promise? Fitted on one half of the clips, counted on the other.
+"""Check the error rate of "none of these": fit on one half of the clips, count on the other.
 
-Known clips show one of ten actions; unknown ones show other actions, real scenes (where the clips are at hand) or
-noise. Once through the server, then over many random halves of the same clips, by the code the server fits with.
+Known clips show one of ten actions; unknown ones show other actions, real scenes (if available) or noise. Runs once
+through the server, then over many random halves of the same clips with the server's code.
 
 python -m tests.bench.open_set_bench
 """
@@ -50,7 +50,7 @@ def main() -> None:
     labels = np.array([ACTIONS.index(action) for _, action in known] + [-1] * len(unknown))
     rows = [_halves(logits, labels, rate, per_label) for rate in RATES for per_label in (False, True)]
     print(f"{len(known)} known and {len(unknown)} unknown clips, half of each to fit, half to count")
-    print(f"through the server, 5 % asked for: {once}")
+    print(f"through the server, target 5 %: {once}")
     print(f"over {SPLITS} random halves:")
     print(" asked  thresholds  mean rate    mean interval  halves as predicted  known kept")
     for row in rows:
@@ -65,15 +65,15 @@ def main() -> None:
     forgetful = [{**row, "as_predicted": row["as_predicted"] / 2} for row in rows]
     settle(
         judged(rows),
-        {"logits of noise": judged(exposed), "thresholds that keep no prediction": judged(forgetful)},
+        {"logits of noise": judged(exposed), "thresholds without a valid prediction": judged(forgetful)},
     )
 
 
 def judged(rows: Sequence[Mapping[str, Any]]) -> list[Promise]:
-    """What the figures promise.
+    """Return the promises.
 
-    The mean rate is no promise: of halves drawn at random it is right for any logits, noise included. What noise does
-    not give is known clips that are kept.
+    The mean rate is not a promise: for random halves it is correct for any logits, even noise. With noise, however,
+    known clips are not kept.
     """
     return [
         promise
@@ -94,7 +94,7 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[Promise]:
 
 
 def _logits(http: httpx.Client, path: Path) -> Logits:
-    """Logits of all labels [K]."""
+    """Return logits of all labels [K]."""
     options = {"vocabulary": "bench@1", "top_k": len(ACTIONS), "function_to_apply": "none"}
     with path.open("rb") as stream:
         response = http.post("/v1/classify", files={"video": stream}, data=options)
@@ -137,7 +137,7 @@ def _halves(logits: Logits, labels: np.ndarray, rate: float, per_label: bool) ->
 
 
 def _predicted(accepted: int, used: int, new: int) -> tuple[int, int]:
-    """Central 95 % of how many of `new` unknown clips are accepted: a rate drawn from the fit's beta, then a count."""
+    """Return the central 95 % of accepted counts of `new` unknown clips, for a rate of the fit's beta."""
     random = np.random.default_rng(2)
     rates = random.beta(max(accepted, 1), used + 1 - max(accepted, 1), 20_000)
     low, high = np.quantile(random.binomial(new, rates), (0.025, 0.975))
@@ -158,7 +158,7 @@ def _known(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _unknown(folder: Path) -> list[tuple[Path, str]]:
-    """(file, kind), each kind spread evenly, so that both halves hold as much of it."""
+    """Return (file, kind) with kinds spread evenly, so that both halves have the same kinds."""
     found = [
         (_rendered(folder, action, number), "action") for number in range(OF_EACH) for action in OTHERS + TRAVELLING
     ]
@@ -170,7 +170,7 @@ def _unknown(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _noise(folder: Path, number: int) -> Path:
-    """Grain, drifting stripes, one colour, or blocks that change at random."""
+    """Render grain, drifting stripes, one colour, or randomly changing blocks."""
     random, path = np.random.default_rng(number), folder / f"noise {number}.mp4"
     rows, columns = np.mgrid[0:120, 0:160]
     colour = random.integers(0, 256, 3)

@@ -1,7 +1,7 @@
-"""What a benchmark asserts: promises that its figures keep, and controls whose figures must break them.
+"""Assertions of benchmarks: promises on figures, and controls whose figures must break them.
 
-A benchmark that cannot fail measures nothing. Each one judges its figures by a function, and the same function judges
-the figures of something broken: logits of noise, a server that ignores the version, a store that loses a write.
+Each benchmark checks its figures with a function, and checks that the same function fails for the figures of something
+broken: logits of noise, a server that ignores the version, a store that loses a write.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """A figure and the range in which it has to lie."""
+    """A figure and its allowed range."""
 
     words: str
     found: float
@@ -22,7 +22,7 @@ class Promise:
 
     @property
     def holds(self) -> bool:
-        """Whether the figure lies in the range; NaN does not."""
+        """Return whether the figure is in the range; NaN is not."""
         return self.least <= self.found <= self.most
 
 
@@ -30,7 +30,7 @@ def settle(promises: Sequence[Promise], controls: Mapping[str, Sequence[Promise]
     """Print every promise and control.
 
     Raises:
-        SystemExit: with status 1, where a promise is broken, a control breaks none, or there are none of either.
+        SystemExit: with status 1, if a promise is broken, a control breaks none, or there are no promises or controls.
     """
     for promise in promises:
         print(f"{'kept' if promise.holds else 'BROKEN':<8}{promise.words}: {promise.found:g} ({_range(promise)})")
@@ -44,7 +44,7 @@ def settle(promises: Sequence[Promise], controls: Mapping[str, Sequence[Promise]
 
 
 def spread(values: Sequence[float], unit: str) -> str:
-    """Number, median and range of measurements.
+    """Format number, median and range of measurements.
 
     >>> spread([1.0, 2.0, 9.0], "ms")
     'median 2 ms, 1 to 9, n = 3'
@@ -53,7 +53,7 @@ def spread(values: Sequence[float], unit: str) -> str:
 
 
 def share_error(count: int) -> float:
-    """Three standard errors of a share of `count` independent trials, at most."""
+    """Return the largest possible three standard errors of a share of `count` independent trials."""
     return float(3 * np.sqrt(0.25 / count))
 
 

@@ -1,13 +1,13 @@
-"""One request against the route Hugging Face documents for X-CLIP, with the same weights on the same clip.
+"""Compare a request with Hugging Face's documented code for X-CLIP, with the same weights on the same clip.
 
     python -m tests.bench.request_bench [CLIP...]
 
-X-CLIP ViT-B/16, T = 8, fresh weights, the 400 class names of Kinetics. Ours is a whole HTTP request to a server, from
-the first byte to the parsed answer. Theirs runs in this process: a PyAV loop up to the last frame, the image processor,
-the model; as documented (every call encodes all texts; their token ids are made once), with the text features kept, and
-both with the weights in bf16. The ways take turns; medians of `ROUNDS`. Before that the server's logits are compared
-with those of their model on our views. Beside it: what a request to the demo model spends on anything but decoding and
-graph. The last line is JSON.
+X-CLIP ViT-B/16, T = 8, fresh weights, the 400 class names of Kinetics. Ours is a complete HTTP request to a server,
+from the first byte to the parsed answer. Theirs runs in this process: a PyAV loop up to the last frame, the image
+processor, and the model; as documented (each call encodes all texts; token ids are computed once), with cached text
+features, and both also in bf16. The variants alternate; medians of `ROUNDS`. Before that, the server's logits are
+compared with those of their model on our views. It also measures the overhead of a request to the demo model beyond
+decoding and graph. The last line is JSON.
 """
 
 import json
@@ -52,7 +52,7 @@ PROMISED = {"documented": 8.0, "texts kept": 4.0, "bf16, texts kept": 1.4}
 
 
 class HuggingFace:
-    """Their model and image processor, and the two ways to call them."""
+    """Their model and image processor, called in two ways."""
 
     def __init__(self, model: transformers.XCLIPModel, dtype: torch.dtype) -> None:
         self._model, self._dtype = model.to(dtype).eval(), dtype
@@ -65,11 +65,11 @@ class HuggingFace:
         self._texts = self._model.text_projection(texts)  # [K, D]
 
     def documented(self, clip: Path) -> Tensor:
-        """Probabilities [1, K]; all texts are encoded on each call."""
+        """Return probabilities [1, K]; encodes all texts on each call."""
         return self._model(input_ids=self._tokens, pixel_values=self._pixels(clip)).logits_per_video.softmax(dim=1)
 
     def texts_kept(self, clip: Path) -> Tensor:
-        """The same, from text features encoded once."""
+        """Return probabilities [1, K] from cached text features."""
         return self.logits(self._pixels(clip)).softmax(dim=1)
 
     def _pixels(self, clip: Path) -> Tensor:
@@ -77,7 +77,7 @@ class HuggingFace:
         return found.to(self._dtype)  # [1, T, 3, S, S]
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits [1, K] of normalised frames [1, T, 3, S, S], as their forward pass makes them."""
+        """Return logits [1, K] of normalised frames [1, T, 3, S, S], as in their forward pass."""
         model, (b, t, *shape) = self._model, pixels.shape
         seen = model.vision_model(pixel_values=pixels.reshape(b * t, *shape))
         frames = model.visual_projection(seen.pooler_output).view(b, t, -1)
@@ -91,7 +91,7 @@ class HuggingFace:
 
 
 def frames_of(path: Path) -> UInt8Array:
-    """The eight middle frames of segments [T, H, W, 3], decoded from the start, all of them looked at."""
+    """Return the eight middle frames of segments [T, H, W, 3], decoding all frames from the start."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         wanted = set(clip_indices("centres", stream.frames, num_segments=NUM_FRAMES, num_clips=1)[0].tolist())
@@ -105,18 +105,18 @@ def frames_of(path: Path) -> UInt8Array:
 
 
 def fresh_model() -> transformers.XCLIPModel:
-    """X-CLIP B/16 with weights that leave nothing trivial."""
+    """Return X-CLIP B/16 with non-trivial random weights."""
     torch.manual_seed(0)
     model = transformers.XCLIPModel(transformers.XCLIPConfig(vision_config={"patch_size": 16}))
     with torch.no_grad():
         for item in model.parameters():
-            item.add_(0.02 * torch.randn_like(item))  # biases and norms of a fresh model are trivial
+            item.add_(0.02 * torch.randn_like(item))  # biases and norms of a new model are trivial
     return model.eval()
 
 
 @contextmanager
 def serving(folder: Path, **environment: str) -> Iterator[httpx.Client]:
-    """A server of this machine's best engine, with the vocabulary `kinetics`."""
+    """Start a server with this machine's best engine and the vocabulary `kinetics`."""
     with (
         running_server(folder, **environment) as server,
         httpx.Client(base_url=server.address, timeout=120) as http,
@@ -129,7 +129,7 @@ def serving(folder: Path, **environment: str) -> Iterator[httpx.Client]:
 
 
 def ask(http: httpx.Client, clip: Path, *, top_k: int) -> dict[str, Any]:
-    """The parsed answer of one request."""
+    """Return the parsed answer of one request."""
     with clip.open("rb") as stream:
         response = http.post("/v1/classify", files={"video": stream}, data={"vocabulary": "kinetics", "top_k": top_k})
     response.raise_for_status()
@@ -138,7 +138,7 @@ def ask(http: httpx.Client, clip: Path, *, top_k: int) -> dict[str, Any]:
 
 
 def agreement(http: httpx.Client, theirs: HuggingFace, contract: ModelContract, clip: Path) -> dict[str, Any]:
-    """The server's logits beside those of their model on our views."""
+    """Compare the server's logits with those of their model on our views."""
     answer = ask(http, clip, top_k=len(LABELS))
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
     views = torch.from_numpy(load_views(clip, request, settings=DecodeSettings()).views)  # [1, T, 3, S, S]
@@ -155,7 +155,7 @@ def agreement(http: httpx.Client, theirs: HuggingFace, contract: ModelContract, 
 
 
 def measure(http: httpx.Client, clip: Path, full: HuggingFace, half: HuggingFace) -> dict[str, Any]:
-    """Medians of all ways on one clip, and what each stage of ours took."""
+    """Return the medians of all variants on one clip, and the times of our stages."""
     answers: list[dict[str, float]] = []
     times = in_turns(
         {
@@ -173,7 +173,7 @@ def measure(http: httpx.Client, clip: Path, full: HuggingFace, half: HuggingFace
 
 
 def beside_graph(http: httpx.Client, clip: Path) -> dict[str, Any]:
-    """What a request to a model without a head spends on anything but decoding and graph, milliseconds."""
+    """Return the overhead of a request to a model without a head beyond decoding and graph, milliseconds."""
     rest, seen = [], []
     for _ in range(WARM_UP + 5 * ROUNDS):
         begun = time.perf_counter()
@@ -216,8 +216,8 @@ def main(clips: list[Path]) -> None:
             print(f"  {way:<20}{value:>9.1f} ms{value / result['ms']['ours']:>8.2f} times ours{promise}")
     for item in rest:
         print(
-            f"{item['clip']}: {item['server_ms']:.1f} ms in the server beside decoding and graph, "
-            f"{item['caller_ms']:.1f} as its caller sees it; 400 labels, demo model (promised 5)"
+            f"{item['clip']}: {item['server_ms']:.1f} ms in the server besides decoding and graph, "
+            f"{item['caller_ms']:.1f} for its caller; 400 labels, demo model (promised 5)"
         )
     facts = {"bench": "request", "processor": processor().splitlines()[0], "cores": os.cpu_count()}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "av": av.__version__}

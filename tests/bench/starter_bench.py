@@ -1,5 +1,5 @@
-"""The starter model's graph on one clip, as a share of what a product of large matrices reaches on the same processor;
-the time of a server from its command to its first answer, with a cold and a warm cache.
+"""Measure the starter model's graph relative to the peak of matrix products, and the time from the start of a server to
+its first answer, with a cold and a warm cache.
 
 python -m tests.bench.starter_bench
 """
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def count_operations(contract: ModelContract) -> int:
-    """Floating-point operations of convolutions for one clip, two for each multiplication and addition."""
+    """Return the floating-point operations of convolutions for one clip, counting multiplications and additions."""
     model = onnx.load(REPOSITORY / contract.graphs["video"].file)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)

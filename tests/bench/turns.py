@@ -1,4 +1,4 @@
-"""Ways of doing the same that take turns, so that a busy machine slows all of them alike."""
+"""Measure alternating variants, so that other load affects all of them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ WARM_UP = 2  # rounds that are not counted
 
 
 def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each way in each round that is counted."""
+    """Return the milliseconds of each variant in each counted round."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(WARM_UP + rounds):
         for name, way in ways.items():

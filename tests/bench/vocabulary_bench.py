@@ -1,6 +1,6 @@
-"""What a change of a vocabulary costs, and how many labels can be scored: `make bench`.
+"""Measure the time of vocabulary changes and of scoring many labels: `make bench`.
 
-Each line is a ratio or a difference taken in one run on one machine.
+Each line is a ratio or a difference of one run on one machine.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def judged(change: float, whole: float, large: "Large", million: float) -> list[Promise]:
-    """What the figures promise, as ratios taken on one machine: `change` and `whole` in milliseconds."""
+    """Return the promises, as ratios on one machine; `change` and `whole` are in milliseconds."""
     return [
         Promise(words="one label added, of 400 put at once", found=change / whole, most=0.25),
         Promise(
@@ -78,7 +78,7 @@ def judged(change: float, whole: float, large: "Large", million: float) -> list[
 
 
 async def _one_label(folder: Path) -> float:
-    """Median milliseconds to encode one new prompt."""
+    """Return the median milliseconds to encode one new prompt."""
     runtime = await load_runtime(ServeSettings(cache_dir=folder / "cache"), "demo")
     times = []
     for number in range(ROUNDS):
@@ -90,7 +90,7 @@ async def _one_label(folder: Path) -> float:
 
 
 def _change_of_400(folder: Path) -> tuple[float, float]:
-    """Milliseconds until the next request uses it: of a PUT of 400 labels, of a PATCH that adds one (median)."""
+    """Return milliseconds until the next request uses a PUT of 400 labels, and a PATCH that adds one (median)."""
     with (
         running_server(folder / "server") as server,
         httpx.Client(base_url=server.address, timeout=60) as http,
@@ -117,7 +117,7 @@ def _change_of_400(folder: Path) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Large:
-    """Seconds until a large vocabulary was committed and used; milliseconds of classifications; bytes."""
+    """Figures of a large vocabulary: seconds until committed and used, milliseconds of classifications, bytes."""
 
     committed: float
     in_use: float
@@ -132,7 +132,7 @@ class Large:
 
 
 def _hundred_thousand(folder: Path) -> Large:
-    """A vocabulary of 100,000 labels, and what short requests wait while it is encoded."""
+    """Put a vocabulary of 100,000 labels, and measure short requests while it is encoded."""
     clip = _rendered(folder)
     with (
         running_server(folder / "large") as server,
@@ -176,7 +176,7 @@ def _hundred_thousand(folder: Path) -> Large:
 
 
 def _classified(http: httpx.Client, clip: Path, **options: str) -> float:
-    """Milliseconds of one classification, with the default vocabulary if none is given."""
+    """Return the milliseconds of one classification, by default with the default vocabulary."""
     started = time.perf_counter()
     http.post("/v1/classify", files={"video": clip.read_bytes()}, data=options).raise_for_status()
     return 1000 * (time.perf_counter() - started)
@@ -190,7 +190,7 @@ def _rendered(folder: Path) -> Path:
 
 
 def _labels(http: httpx.Client, clip: Path) -> set[str]:
-    """Every label of an answer with the changed vocabulary."""
+    """Return all labels of an answer with the changed vocabulary."""
     options = {"vocabulary": "bench", "top_k": 401}
     answer = http.post("/v1/classify", files={"video": clip.read_bytes()}, data=options)
     answer.raise_for_status()
@@ -198,7 +198,7 @@ def _labels(http: httpx.Client, clip: Path) -> set[str]:
 
 
 def _million() -> tuple[list[float], list[float]]:
-    """Milliseconds to score one video against a million labels, and of the matrix product in it."""
+    """Return the milliseconds to score one video against a million labels, and of its matrix product."""
     random = np.random.default_rng(0)
     bank = unit(random.standard_normal((1, 1_000_000, 512), dtype=np.float32))
     video = random.standard_normal((1, 512), dtype=np.float32)

@@ -33,22 +33,22 @@ class UnknownObject:
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Take any arguments."""
+        """Ignore the arguments."""
 
     def __call__(self, *_: Any, **__: Any) -> "UnknownObject":
         return self
 
     def __setstate__(self, _: Any) -> None:
-        """Forget the state."""
+        """Ignore the state."""
 
     def __setitem__(self, _: Any, __: Any) -> None:
-        """Forget the item."""
+        """Ignore the item."""
 
     def append(self, _: Any) -> None:
         """Forget the item."""
 
     def extend(self, _: Any) -> None:
-        """Forget the items."""
+        """Ignore the items."""
 
     def add(self, _: Any) -> None:
         """Forget the item."""
@@ -91,7 +91,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         if module_name == "torch" and global_name in _DTYPES:
             return _DTYPES[global_name]
         origin = f"{module_name}.{global_name}"
-        logger.info("left unread: an object of %s", origin)
+        logger.info("ignored an object of %s", origin)
         return type("UnknownObject", (UnknownObject,), {"origin": origin})
 
 
