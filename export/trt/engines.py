@@ -94,9 +94,10 @@ def build_engines(
     A plan is kept only if its features match torch's on the parity clips.
 
     Raises:
-        ForeignEngine: an existing plan was built for another machine or from another ONNX file. ExportError: TensorRT
-        or a GPU is missing (each named), TensorRT does not support a graph, or finds no engine for it. ParityError: an
-        engine differs from torch by more than the tolerance.
+        ForeignEngine: an existing plan was built for another machine or from another ONNX file.
+        ExportError: TensorRT or a GPU is missing (each named), TensorRT does not support a graph, or finds no engine
+            for it.
+        ParityError: an engine differs from torch by more than the tolerance.
     """
     verify_files(contract, repository)
     machine, missing = this_machine()
