@@ -130,14 +130,14 @@ def _separate_of(parent: nn.Module, child: nn.Module) -> Callable[..., SeparateA
             return SeparateSelfAttention
         case nn.MultiheadAttention() if type(parent) is ResidualAttentionBlock and not hasattr(parent, "ln_1_kv"):
             return SeparateTorchAttention if child.batch_first else None
-        case AttentionRope() if child.qkv is not None and _has_no_more(child):
+        case AttentionRope() if child.qkv is not None and _is_plain_attention(child):
             return SeparateRotaryAttention
-        case Attention() if _has_no_more(child):
+        case Attention() if _is_plain_attention(child):
             return SeparateTimmAttention
     return None
 
 
-def _has_no_more(packed: Attention | AttentionRope) -> bool:
+def _is_plain_attention(packed: Attention | AttentionRope) -> bool:
     """Return whether the module computes what `SeparateAttention` does, without gates and norms."""
     return packed.gate is None and all(isinstance(x, nn.Identity) for x in (packed.q_norm, packed.k_norm, packed.norm))
 

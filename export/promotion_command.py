@@ -40,7 +40,7 @@ def promote(
     """Compare a candidate with the active version on labelled clips; activate it unless it may be worse."""
     contract = find_contract(repository, candidate)
     listed, labels = promotion.read_clips(clips)
-    running = against or str(_asked(server, "GET", "/v1/models", {}, "default")["default"])
+    running = against or str(_request(server, "GET", "/v1/models", {}, "default")["default"])
     decision = promotion.compare(
         repository, contract, find_contract(repository, running), clips=listed, labels=labels, margin=margin
     )
@@ -54,11 +54,11 @@ def promote(
     if dry_run:
         return
     wanted = {"version": contract.version, **({"alias": alias} if alias else {})}
-    moved = _asked(server, "POST", f"/v1/models/{contract.name}:activate", wanted, "active", "default")
+    moved = _request(server, "POST", f"/v1/models/{contract.name}:activate", wanted, "active", "default")
     typer.echo(f"active: {', '.join(moved['active'])}; default: {moved['default']}")
 
 
-def _asked(server: str, method: str, path: str, body: dict[str, Any], *names: str) -> dict[str, Any]:
+def _request(server: str, method: str, path: str, body: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return a server's answer that has these fields.
 
     Raises:

@@ -30,7 +30,7 @@ def kept(promises: list[Promise]) -> bool:
     return all(promise.holds for promise in promises)
 
 
-def test_the_activation_bench_tells_versions_apart() -> None:
+def test_the_activation_bench_distinguishes_versions() -> None:
     moves: dict[str, Any] = {
         "requests": 2000, "failures": 0, "of_their_version": 2000, "versions": {"1": 900, "2": 1100},
         "rollbacks_s": [0.02, 0.05],

@@ -12,7 +12,7 @@ from training.config import ConfigError
 Precision = Literal["fp32", "bf16"]
 
 
-def device_named(name: str, *, key: str) -> torch.device:
+def select_device(name: str, *, key: str) -> torch.device:
     """Return the device of a name; `auto` prefers a GPU, `cuda` is the GPU of this process's local rank.
 
     Raises:
@@ -34,7 +34,9 @@ def device_named(name: str, *, key: str) -> torch.device:
     return device
 
 
-def computing_in(precision: Precision, device: torch.device, *, key: str) -> Callable[[], AbstractContextManager[Any]]:
+def autocast_context(
+    precision: Precision, device: torch.device, *, key: str
+) -> Callable[[], AbstractContextManager[Any]]:
     """Return the context for forward passes; weights stay fp32.
 
     Raises:

@@ -91,7 +91,7 @@ def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> I
         TextColumn("{task.fields[caption]}"),
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    _forget_after(out / "evaluations.jsonl", first_step)
+    _truncate_after(out / "evaluations.jsonl", first_step)
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
     try:
         with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
@@ -101,7 +101,7 @@ def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> I
         writer.close()
 
 
-def _forget_after(path: Path, step: int) -> None:
+def _truncate_after(path: Path, step: int) -> None:
     """Remove lines that a stopped run wrote after its last checkpoint; these steps are repeated."""
     if not path.is_file():
         return

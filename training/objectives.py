@@ -142,7 +142,7 @@ def backward(
         return _backward_cached(encoder, parts, objective, weights=weights, precision=precision)
     collected: list[Losses] = []
     for number, part in enumerate(parts):
-        with _without_exchange(encoder, is_last=number == len(parts) - 1):
+        with _no_gradient_sync(encoder, is_last=number == len(parts) - 1):
             with precision():
                 outputs = encoder(part, is_paired=objective.is_paired)
             losses = objective.losses(outputs, part.targets)
@@ -163,7 +163,7 @@ def _backward_cached(
 
     Both passes use the same dropout masks.
     """
-    inner, outputs, states = _inner(encoder), [], []
+    inner, outputs, states = _unwrapped(encoder), [], []
     for part in parts:
         states.append(_RandomState())
         with torch.no_grad(), precision():
@@ -181,7 +181,7 @@ def _backward_cached(
     for number, (part, (video, text)) in enumerate(zip(parts, gradients, strict=True)):
         is_last = number == len(parts) - 1
         states[number].restore()
-        with _without_exchange(encoder, is_last=is_last):
+        with _no_gradient_sync(encoder, is_last=is_last):
             with precision():
                 again = encoder(part, is_paired=True)
             surrogate = (again.video * video).sum() + (again.text * text).sum()
@@ -209,10 +209,10 @@ def _weighted(losses: Losses, weights: Mapping[str, float]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
 
-def _without_exchange(encoder: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
+def _no_gradient_sync(encoder: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
     """Exchange gradients only after the last micro-batch."""
     return nullcontext() if is_last or not hasattr(encoder, "no_sync") else cast(Any, encoder).no_sync()
 
 
-def _inner(encoder: nn.Module) -> nn.Module:
+def _unwrapped(encoder: nn.Module) -> nn.Module:
     return cast(nn.Module, encoder.module) if hasattr(encoder, "no_sync") else encoder

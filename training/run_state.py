@@ -76,7 +76,7 @@ class RunState:
             self.average.n_averaged += 1
 
 
-def begin(config: TrainConfig, rank_info: RankInfo) -> RunState:
+def start_or_resume(config: TrainConfig, rank_info: RankInfo) -> RunState:
     """Return a new state, or that of the checkpoint in the run's folder.
 
     Raises:
@@ -185,14 +185,14 @@ def moving_average(model: nn.Module, ema: float) -> AveragedModel:
     return average
 
 
-def keep(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
+def save_state(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
     """Write the checkpoint to resume from; only rank 0 writes."""
     if rank_info.is_first:
         save_checkpoint(state.path, checkpoint_of(state, config, source, num_processes=rank_info.count))
     barrier()
 
 
-def keep_best(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
+def save_best(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
     """Write the weights that were just measured as the best ones; only rank 0 writes."""
     if rank_info.is_first:
         checkpoint = checkpoint_of(state, config, source, num_processes=rank_info.count)

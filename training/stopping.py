@@ -30,7 +30,7 @@ class StopSignal:
         self._before: dict[signal.Signals, object] = {}
 
     @property
-    def is_asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Return whether a signal was received."""
         return self.number != 0
 
@@ -44,6 +44,6 @@ class StopSignal:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked and number == signal.SIGINT:
+        if self.is_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number

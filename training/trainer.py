@@ -29,13 +29,13 @@ from training.config import ConfigError, TrainConfig
 from training.data.augmentation.mixing import Mixing, smoothed_targets
 from training.data.clips.reader import sample_rngs
 from training.data.clips.rules import normalised, preprocess_of
-from training.devices import computing_in, device_named
+from training.devices import autocast_context, select_device
 from training.distributed import RankInfo, any_rank, barrier, check_batch_split, mean_over_ranks, process_group
 from training.finite import are_finite, first_non_finite_output, gradient_norm, non_finite_names, shortened
 from training.log_file import LOG, log_file
 from training.monitor import Monitor, losses_text, open_monitor
 from training.objectives import OBJECTIVES, Encoder, Objective, StepBatch, backward
-from training.run_state import RunState, begin, keep, keep_best, note_skipped
+from training.run_state import RunState, note_skipped, save_best, save_state, start_or_resume
 from training.schedules import Schedule, TrainProgress, schedule_of
 from training.sources.registry import Source, make_source
 from training.stopping import NonFiniteError, StoppedError, StopSignal
@@ -73,14 +73,14 @@ def train(config: TrainConfig) -> Path:
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    device = device_named(config.run.device, key="run.device")
-    precision = computing_in(config.run.precision, device, key="run.precision")
+    device = select_device(config.run.device, key="run.device")
+    precision = autocast_context(config.run.precision, device, key="run.precision")
     with process_group(device) as rank_info, StopSignal() as stop:
         check_batch_split(config.run, rank_info.count)
         set_seeds(config.run.seed)
         source = make_source(config)
         length = run_length(config, source)
-        state = begin(config, rank_info)
+        state = start_or_resume(config, rank_info)
         context = make_context(config, source, state, rank_info, precision=precision, length=length)
         with (
             log_file(Path(config.run.out) / LOG, is_written=rank_info.is_first),
@@ -143,9 +143,9 @@ def loop(state: RunState, context: TrainContext, *, monitor: Monitor, stop: Stop
             log_step(state, context, mean_over_ranks(losses), monitor=monitor, clips_per_second=speed)
         if state.step % context.every(run.evaluate_every) == 0 or is_last:
             evaluate(state, context, monitor=monitor)
-        is_stopped = any_rank(stop.is_asked, context.rank_info.device)
+        is_stopped = any_rank(stop.is_requested, context.rank_info.device)
         if state.step % context.every(run.save_every) == 0 or is_last or is_stopped:
-            keep(state, context.config, context.source, context.rank_info)
+            save_state(state, context.config, context.source, context.rank_info)
         if is_last:
             return
         if is_stopped:
@@ -158,7 +158,7 @@ def evaluate(state: RunState, context: TrainContext, *, monitor: Monitor) -> Non
     measured = context.source.measure(state.best_weights)
     monitor.evaluation(state.step, measured)
     if state.note({"step": state.step, **measured.figures}):
-        keep_best(state, context.config, context.source, context.rank_info)
+        save_best(state, context.config, context.source, context.rank_info)
 
 
 def take_step(state: RunState, context: TrainContext, clips: Tensor, indices: Tensor) -> dict[str, Tensor]:

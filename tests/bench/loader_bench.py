@@ -29,7 +29,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
 from tests.shared_data import VIDEOS
 from training.config import DataConfig
-from training.data.clips.datasets import Epochs, Sample, TestClips, TrainingClips, collate, workers_start
+from training.data.clips.datasets import Epochs, Sample, TestClips, TrainingClips, collate, start_method
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
 from training.data.decoding.pool import processors
@@ -71,7 +71,7 @@ def loading(dataset: Dataset[Sample], num_entries: int, *, processes: int, is_tr
         sampler=order,
         num_workers=processes,
         collate_fn=collate,
-        multiprocessing_context=workers_start(processes),
+        multiprocessing_context=start_method(processes),
     )
     batches = iter(loader)
     for _ in range(WARM_UP * processes):

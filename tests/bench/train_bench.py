@@ -26,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.running_server import ROOT
 from training.config import TrainConfig, load_config
 from training.data.prompts import TemplatedPhrases
-from training.devices import computing_in, device_named
+from training.devices import autocast_context, select_device
 from training.distributed import RankInfo
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 from training.prompting import text_rules
-from training.run_state import begin
+from training.run_state import start_or_resume
 from training.trainer import make_context, take_step
 
 CONFIGS = ROOT / "training" / "configs"
@@ -101,7 +101,7 @@ def main() -> None:
     options.add_argument("recipes", nargs="*", help="files under training/configs")
     options.add_argument("--set", dest="changes", action="append", default=[], help="a.b=c")
     asked = options.parse_args()
-    device = device_named("auto", key="device")
+    device = select_device("auto", key="device")
     is_gpu = device.type == "cuda"
     usual = [f"run.batch_size={GPU_BATCH if is_gpu else CPU_BATCH}", "run.micro_batch=0", "model.start=''"]
     usual += [f"run.precision={'bf16' if is_gpu else 'fp32'}"]
@@ -139,8 +139,8 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
         source = RandomClips(config)
         place = RankInfo(rank=0, count=1, device=device)
         torch.manual_seed(0)
-        state = begin(config, place)
-        precision = computing_in(config.run.precision, device, key="run.precision")
+        state = start_or_resume(config, place)
+        precision = autocast_context(config.run.precision, device, key="run.precision")
         length = WARM_UP + STEPS, float(WARM_UP + STEPS)
         setting = make_context(config, source, state, place, precision=precision, length=length)
         clips, indices = next(source.batches(first_step=0))

@@ -108,7 +108,7 @@ def test_frames_that_see_each_other_have_no_halves(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_files_are_whole_and_tell_nothing_of_the_build(exported: Exported, family: str) -> None:
+def test_files_are_complete_and_reveal_nothing_of_the_build(exported: Exported, family: str) -> None:
     repository = exported(family)
     contract = contract_of(repository)
     private_words = {str(Path.cwd()), str(Path.home()), sys.prefix, str(repository), "site-packages", ".building-"}

@@ -181,7 +181,7 @@ def test_parity_clips_were_cut_from_pictures_that_are_not_square(exported: Expor
         assert not list(exported(family).rglob(f"{STAGING}*"))
 
 
-def test_the_clips_tell_one_resize_rule_from_another(exported: Exported) -> None:
+def test_the_clips_distinguish_resize_rules(exported: Exported) -> None:
     rule = contract_of(exported("actionclip")).preprocess
     cut = golden_frames(rule, num_segments=2)
     squashed = dataclasses.replace(rule, resize="squash", short_side=rule.image_size)

@@ -183,7 +183,7 @@ def test_a_server_without_the_setting_keeps_nothing(http: httpx.Client, demo_cli
         assert "SERVE_FEEDBACK__ENABLED=true" in response.json()["detail"]
 
 
-def test_limits_and_documentation_tell_of_it(client: httpx.Client) -> None:
+def test_limits_and_documentation_report_it(client: httpx.Client) -> None:
     limits = client.get("/v1/limits").json()["feedback"]
     assert limits == {"enabled": True, "max_bytes": 10 * 2**30, "max_clips": 12}
     paths = client.get("/openapi.json").json()["paths"]

@@ -43,7 +43,7 @@ def test_names_of_one_source(one: str, other: str) -> None:
         ("person_1_2.mp4", "person_1_3.mp4"),
     ],
 )
-def test_names_that_tell_of_no_common_source(one: str, other: str) -> None:
+def test_names_without_a_common_source(one: str, other: str) -> None:
     first, second = source_of_name(one), source_of_name(other)
     assert first is None or second is None or first != second
 

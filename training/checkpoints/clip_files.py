@@ -113,7 +113,7 @@ def _read_plain(
     if family == "clip":
         preprocess = decide_preprocess(origin, overrides, archs, image_size=vision["image_size"])
         protocol = replace(protocol, preprocess=preprocess)
-    named = with_fresh_parts(family, model_config, renamed(weights, from_official), seed=overrides.seed or 0)
+    named = with_family_parts(family, model_config, renamed(weights, from_official), seed=overrides.seed or 0)
     return Checkpoint(
         family=family,
         model_config=model_config,
@@ -184,7 +184,7 @@ def _read_by_name(weights: Mapping[str, Tensor], overrides: Overrides, origin: W
     if family == "actionclip":
         config["fusion"] = {"kind": "meanP", **(overrides.fusion or {})}
     protocol = _protocol_by_name(arch, family, config, named, overrides, origin)
-    named = with_fresh_parts(family, config, named, seed=overrides.seed or 0)
+    named = with_family_parts(family, config, named, seed=overrides.seed or 0)
     return Checkpoint(
         family=family,
         model_config=config,
@@ -225,7 +225,7 @@ def _protocol_by_name(
     )
 
 
-def with_fresh_parts(
+def with_family_parts(
     family: str, model_config: Mapping[str, Any], weights: Mapping[str, Tensor], *, seed: int
 ) -> dict[str, Tensor]:
     """Add the parts that a family adds to CLIP, initialised from `seed`; other missing keys stay missing."""

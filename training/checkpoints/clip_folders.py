@@ -134,7 +134,10 @@ def _processor(folder: Path, *, image_size: int) -> PreprocessContract:
     for name in ("do_resize", "do_center_crop", "do_normalize", "do_rescale"):
         if found.get(name, True) is not True:
             raise CheckpointError(f"{path}, {name}: true is served, found {found[name]}")
-    size, crop = _sides(found.get("size", image_size), path), _sides(found.get("crop_size", image_size), path)
+    size, crop = (
+        _image_sides(found.get("size", image_size), path),
+        _image_sides(found.get("crop_size", image_size), path),
+    )
     if set(crop) != {image_size} or (len(size) == 2 and set(size) != {image_size}):
         raise CheckpointError(f"{path}: a crop of {image_size} is needed, found size {size} and crop_size {crop}")
     return PreprocessContract(
@@ -149,7 +152,7 @@ def _processor(folder: Path, *, image_size: int) -> PreprocessContract:
     )
 
 
-def _sides(value: object, path: Path) -> tuple[int, ...]:
+def _image_sides(value: object, path: Path) -> tuple[int, ...]:
     """Return (shortest side,) or (height, width); in older files a number is the shortest side."""
     if isinstance(value, Mapping):
         if set(value) == {"shortest_edge"}:

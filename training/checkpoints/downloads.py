@@ -208,7 +208,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
         size = "" if remote.size is None else f", {shown_size(remote.size)}"
         logger.info("fetching %s%s%s", remote.address, size, f", {shown_size(done)} received before" if done else "")
         try:
-            with _quiet():
+            with _without_retry_warnings():
                 http_get(
                     transfer.url, stream, resume_size=done, headers=transfer.headers, expected_size=remote.size,
                     displayed_filename=place.name,
@@ -216,7 +216,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
             stream.flush()
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             stream.flush()
-            raise DownloadError(_broken_off(place, remote, partial.stat().st_size, error)) from error
+            raise DownloadError(_transfer_error(place, remote, partial.stat().st_size, error)) from error
         if not _has_digest(partial, remote.digest):
             found = file_sha256(partial)
             partial.unlink()
@@ -227,7 +227,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
         partial.replace(place)
 
 
-def _broken_off(place: Path, remote: RemoteFile, done: int, error: Exception) -> str:
+def _transfer_error(place: Path, remote: RemoteFile, done: int, error: Exception) -> str:
     of = f" of {shown_size(remote.size)}" if remote.size is not None else ""
     can_resume = remote.etag is not None and remote.size is not None
     advice = "the next run resumes from there" if can_resume else "the server does not support resuming"
@@ -263,7 +263,7 @@ def _partial_file(place: Path, remote: RemoteFile) -> Iterator[tuple[Path, Binar
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_retry_warnings() -> Iterator[None]:
     """Suppress the client's warning of each retry; a final failure is reported once."""
     client = logging.getLogger("huggingface_hub")
     level = client.level

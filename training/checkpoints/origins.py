@@ -86,7 +86,7 @@ def decide_activation(origin: WeightsOrigin, overrides: Overrides, archs: Sequen
     known = set().union(*(published_activations(arch) for arch in archs))
     if len(known) == 1:
         return known.pop(), f"that of all weights published for {', '.join(archs)}"
-    raise CheckpointError(f"activation: {_why_unknown(archs)}; {_ADVICE}")
+    raise CheckpointError(f"activation: {_unknown_reason(archs)}; {_ADVICE}")
 
 
 _ADVICE = (
@@ -95,7 +95,7 @@ _ADVICE = (
 )
 
 
-def _why_unknown(archs: Sequence[str]) -> str:
+def _unknown_reason(archs: Sequence[str]) -> str:
     why = "the tensors do not show whether the towers were trained with GELU or QuickGELU, and the origin is unknown"
     return f"{why}, and weights of the shapes of {', '.join(archs)} exist with both" if archs else why
 

@@ -114,7 +114,7 @@ def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | No
     if opened.kind == "own":
         _require_fit(checkpoint, lambda name: name)
         return _with_overrides(checkpoint, asked)
-    return _accepted(checkpoint, asked, _provenance(path, opened, asked))
+    return _with_provenance(checkpoint, asked, _provenance(path, opened, asked))
 
 
 def clip_checkpoint(
@@ -125,10 +125,10 @@ def clip_checkpoint(
     Raises:
         CheckpointError, ModelConfigError: see `read_checkpoint`.
     """
-    return _accepted(read_clip(weights, overrides), overrides, provenance)
+    return _with_provenance(read_clip(weights, overrides), overrides, provenance)
 
 
-def _accepted(checkpoint: Checkpoint, asked: Overrides, provenance: Mapping[str, Any]) -> Checkpoint:
+def _with_provenance(checkpoint: Checkpoint, asked: Overrides, provenance: Mapping[str, Any]) -> Checkpoint:
     """Return a foreign checkpoint with weights in float32 and its origin in the provenance."""
     _require_fit(checkpoint, to_official)
     provenance = {**provenance, **checkpoint.provenance}
@@ -154,7 +154,7 @@ def _open(path: Path) -> _OpenedCheckpoint:
     document = read_document(path)
     kind = _kind_of(path, document)
     if kind is None:
-        raise CheckpointError(f"{path}: {_what_it_holds(document)}")
+        raise CheckpointError(f"{path}: {_describe_document(document)}")
     return _OpenedCheckpoint(kind=kind, path=path, document=document)
 
 
@@ -162,7 +162,7 @@ def _open_folder(path: Path, file: Path | None) -> _OpenedCheckpoint:
     kind = folder_kind(path)
     if kind is not None:
         return _OpenedCheckpoint(kind=kind, path=path, file=file)
-    raise CheckpointError(f"{path}: {_what_folder_holds(path)}")
+    raise CheckpointError(f"{path}: {_describe_folder(path)}")
 
 
 def _folder_of(file: Path) -> _OpenedCheckpoint | None:
@@ -189,7 +189,7 @@ def _kind_of(path: Path, document: Any) -> Format | None:
     return None
 
 
-def _what_it_holds(document: Any) -> str:
+def _describe_document(document: Any) -> str:
     """Describe a document of unknown format, for a message."""
     if find_weights(document, lambda names: any(name.startswith(TRANSFORMERS_PARTS) for name in names)) is not None:
         return (
@@ -203,7 +203,7 @@ def _what_it_holds(document: Any) -> str:
     return f"not a checkpoint of a known format; it holds {found}"
 
 
-def _what_folder_holds(path: Path) -> str:
+def _describe_folder(path: Path) -> str:
     """Describe a folder without a supported configuration, for a message."""
     names = sorted(entry.name for entry in path.iterdir())
     if any(name.endswith(".distcp") for name in names):
@@ -250,7 +250,7 @@ def _read_open_clip_folder(opened: _OpenedCheckpoint, asked: Overrides) -> Check
     document, origin = read_open_clip_folder(opened.path, opened.file)
     found = find_weights(document, is_clip, key=asked.weights_key)
     if found is None:
-        raise CheckpointError(f"{opened.path}: {_what_it_holds(document)}")
+        raise CheckpointError(f"{opened.path}: {_describe_document(document)}")
     return _with_source(read_clip(tensors_of(found.weights, str(opened.path)), asked, origin), found)
 
 

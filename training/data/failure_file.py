@@ -26,11 +26,11 @@ class FailureFile:
         }
         self._known = frozenset(self.reasons)
 
-    def knows(self, video: Path) -> bool:
+    def has_failed(self, video: Path) -> bool:
         """Return whether this file failed before and is unchanged."""
         return _text(video) in self.reasons
 
-    def knew(self, video: Path) -> bool:
+    def failed_before(self, video: Path) -> bool:
         """Return whether this path failed in an earlier run."""
         return _text(video) in self._known
 

@@ -183,7 +183,8 @@ def _extract(
     todo = [
         video
         for video in distinct
-        if not failures.knows(video.path) and frame_count(out / FRAMES / video.folder, video.path, pictures) is None
+        if not failures.has_failed(video.path)
+        and frame_count(out / FRAMES / video.folder, video.path, pictures) is None
     ]
     settings = DecodeSettings.model_validate(
         {
@@ -212,7 +213,10 @@ def _extract(
             if reason:
                 failures.add(video.path, reason)
             bar.advance(is_failure=bool(reason))
-    return {"prepared": prepared, "kept": len(distinct) - len(todo) - sum(failures.knew(v.path) for v in distinct)}
+    return {
+        "prepared": prepared,
+        "kept": len(distinct) - len(todo) - sum(failures.failed_before(v.path) for v in distinct),
+    }
 
 
 def extract_video(decoder: DecodeProcess, video: SourceVideo, out: Path, pictures: FrameOptions) -> None:
@@ -271,7 +275,7 @@ def _write_lists(
 ) -> None:
     lines: dict[str, list[str]] = {f"{kind}_{part}.txt": [] for part in PARTS for kind in ("frames", "videos")}
     for row, video, part in zip(rows, placed, parts, strict=True):
-        if failures.knows(video.path):
+        if failures.has_failed(video.path):
             continue
         lines[f"videos_{part}.txt"].append(f"{_from(out, video.path)} {row.label}")
         if pictures is not None:

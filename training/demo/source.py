@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.config import ConfigError, DataConfig, TrainConfig
-from training.data.clips.datasets import loading_workers, workers_start
+from training.data.clips.datasets import num_loading_workers, start_method
 from training.data.clips.rules import preprocess_of
 from training.data.shared_memory import bytes_of_clip, require_shared_memory
 from training.demo.captions import combinations
@@ -60,13 +60,13 @@ class DemoSource:
             first_seed=config.run.seed * 10**9 + first_step * config.run.batch_size,
             batch_size=config.run.batch_size,
         )
-        workers = loading_workers(config.data.workers)
+        workers = num_loading_workers(config.data.workers)
         require_shared_memory(bytes_of_clip(config.data), batch_size=config.run.batch_size, workers=2 * workers)
         yield from DataLoader(
             clips,
             batch_size=config.run.batch_size,
             num_workers=workers,
-            multiprocessing_context=workers_start(workers),
+            multiprocessing_context=start_method(workers),
             prefetch_factor=4 if workers else None,
         )
 

@@ -101,8 +101,8 @@ def evaluate(
         raise EvaluationError("give either --classes or --own-classes")
     if bool(class_draws) != bool(classes_per_draw):
         raise EvaluationError("--class-draws and --classes-per-draw go together")
-    _require_places(out, plots)
-    result = _evaluated(
+    _require_outputs(out, plots)
+    result = _evaluate(
         Path(paths[0]),
         lists,
         classes=[OWN] * len(lists) if own_classes else _one_each(classes or [None], len(lists)),
@@ -130,10 +130,10 @@ def evaluate(
         device=device,
     )
     if result is not None:
-        _tell(result, out=out, plots=plots)
+        _report(result, out=out, plots=plots)
 
 
-def _evaluated(
+def _evaluate(
     path: Path,
     lists: Sequence[str],
     *,
@@ -156,7 +156,7 @@ def _evaluated(
     from serve.errors import ActserveError
     from training.checkpoints.native_format import CheckpointError
     from training.data.prompts import tokenizer_of
-    from training.devices import device_named
+    from training.devices import select_device
     from training.distributed import process_group
     from training.evaluation.benchmark_splits import evaluate_splits
     from training.evaluation.checkpoints import read_evaluated
@@ -176,7 +176,7 @@ def _evaluated(
         ]
         for line in (line for each in listed for line in each.layout):
             typer.echo(line, err=True)
-        own_device = device_named(device, key=f"--device {device}")
+        own_device = select_device(device, key=f"--device {device}")
         with process_group(own_device) as place:
             splits = evaluate_splits(
                 checkpoint.build().to(own_device),
@@ -191,7 +191,7 @@ def _evaluated(
     return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if place.is_first else None
 
 
-def _require_places(out: Path | None, plots: Path | None) -> None:
+def _require_outputs(out: Path | None, plots: Path | None) -> None:
     """Check in advance that outputs can be written.
 
     Raises:
@@ -207,7 +207,7 @@ def _require_places(out: Path | None, plots: Path | None) -> None:
         require_writable(plots)
 
 
-def _tell(result: "Result", *, out: Path | None, plots: Path | None) -> None:
+def _report(result: "Result", *, out: Path | None, plots: Path | None) -> None:
     """Print the table, write the requested files, print the JSON line."""
     from training.evaluation.report_tables import result_table
     from training.evaluation.results import document, summary, write_document, write_scores
@@ -240,7 +240,7 @@ def _compare(paths: Sequence[str], *, out: Path | None) -> None:
     if len(paths) != 2:
         raise EvaluationError(f"--compare takes two result files, found {len(paths)}")
     first, second = (read_result(Path(path)) for path in paths)
-    _require_places(out, None)
+    _require_outputs(out, None)
     content = comparison_document(first, second, compared := compare(first, second))
     if out is not None:
         write_document(out, content)

@@ -14,7 +14,7 @@ from serve.scoring import Scores, reduce_logits
 from serve.text.encoding import encode_bank
 from serve.text.tokenizer import Tokenizer
 from training.data.clips.rules import normalised
-from training.devices import computing_in
+from training.devices import autocast_context
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 from training.models.base import VideoTextModel
@@ -93,4 +93,4 @@ def text_bank(
 
 
 def _computing(protocol: Protocol, device: torch.device) -> AbstractContextManager[Any]:
-    return computing_in(protocol.precision, device, key="--precision")()
+    return autocast_context(protocol.precision, device, key="--precision")()

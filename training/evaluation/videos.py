@@ -15,7 +15,7 @@ from serve.files import file_sha256
 from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.bad_videos import Failure
-from training.data.clips.datasets import loading_workers, single_threaded, workers_start
+from training.data.clips.datasets import num_loading_workers, single_threaded, start_method
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
 from training.data.decoding.process import BadVideoError
@@ -192,7 +192,7 @@ def loader_of(
     listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
 ) -> DataLoader[LoadedVideo]:
     """Load the videos of a list; each video is loaded by exactly one rank."""
-    workers = loading_workers(workers)
+    workers = num_loading_workers(workers)
     views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
     dataset: Dataset[LoadedVideo]
     sampler: range | None = None
@@ -206,7 +206,7 @@ def loader_of(
         sampler=sampler,
         num_workers=workers,
         collate_fn=_as_it_is,  # type: ignore[arg-type]
-        multiprocessing_context=workers_start(workers),
+        multiprocessing_context=start_method(workers),
         generator=torch.Generator(),  # separate, so that the global generator does not advance
     )
 

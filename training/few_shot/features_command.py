@@ -68,12 +68,12 @@ def features(
         vocabulary=None, device=device, workers=workers or processors(), max_bad_share=max_bad_share,
     )  # fmt: skip
     try:
-        typer.echo(json.dumps(_written(options, out)))
+        typer.echo(json.dumps(_write_features(options, out)))
     except (CheckpointError, ModelConfigError, ActserveError) as error:
         raise ConfigError(str(error)) from error
 
 
-def _written(options: "FewShotOptions", out: Path) -> dict[str, object]:
+def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
     """Encode and write the features; return a description."""
     import numpy as np
 

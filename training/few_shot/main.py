@@ -26,8 +26,8 @@ from training.data.failure_file import write_lines
 from training.data.lists.labels import entries_of, index_labels, index_labels_like, with_known_names
 from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import Entry, ListOptions
-from training.data.lists.shots import ShotSample, draw_shots
-from training.devices import device_named
+from training.data.lists.shots import ShotSample, sample_shots
+from training.devices import select_device
 from training.few_shot.encoding import EncodedVideos, VideoEncoder
 from training.few_shot.lists import twin_rows, write_classes, write_lists
 from training.few_shot.methods import METHODS, VideoSet, accuracy
@@ -137,7 +137,7 @@ def run(options: FewShotOptions) -> dict[str, Any]:
     model = open_model(options)
     encoded_lists = _encode_lists(options, lists, model)
     started = time.perf_counter()
-    draws = _draw_all(options, lists, encoded_lists.pool)
+    draws = _sample_all(options, lists, encoded_lists.pool)
     rows = [_evaluate_draw(draw, encoded_lists, model.scoring, names=lists.names) for draw in draws]
     seconds = {
         "encoding": round(sum(part.seconds for part in encoded_lists.encoded), 3),
@@ -184,7 +184,7 @@ def open_model(options: FewShotOptions) -> FewShotModel:
     return CheckpointModel(
         Path(options.model),
         tokenizer=options.tokenizer,
-        device=device_named(options.device, key="--device"),
+        device=select_device(options.device, key="--device"),
         activation=options.activation,
     )
 
@@ -214,12 +214,12 @@ def _videos(encoder: VideoEncoder, encoded: EncodedVideos, bank: Float32Array) -
     )
 
 
-def _draw_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos) -> list[ShotSample]:
+def _sample_all(options: FewShotOptions, lists: FewShotLists, pool: EncodedVideos) -> list[ShotSample]:
     """Sample the shots of all seeds; without a test list, each class keeps a video for testing."""
     draws = [
         draw
         for seed in options.seeds
-        for draw in draw_shots(
+        for draw in sample_shots(
             pool.entries,
             len(lists.names),
             shots=options.shots,

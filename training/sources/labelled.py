@@ -21,8 +21,8 @@ from training.data.clips.datasets import (
     TestClips,
     TrainingClips,
     collate,
-    loading_workers,
-    workers_start,
+    num_loading_workers,
+    start_method,
 )
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule, normalised
@@ -38,7 +38,7 @@ from training.data.lists.labels import (
 )
 from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import Entry, Listing, ListOptions, ListRow
-from training.data.lists.shots import few_of_each
+from training.data.lists.shots import sample_shots_to_train
 from training.data.prompts import TemplatedPhrases
 from training.data.shards.clips import PackedSamples, ShardOrder
 from training.data.shards.reading import Shard, find_shards, read_index
@@ -227,14 +227,14 @@ class Shards:
 
 
 def _loader(dataset: Dataset[Sample], config: TrainConfig, **options: Any) -> DataLoader[Batch]:
-    workers = loading_workers(config.data.workers)
+    workers = num_loading_workers(config.data.workers)
     size = local_batch_size(config.run.batch_size, rank_and_count()[1])
     require_shared_memory(bytes_of_clip(config.data), batch_size=size, workers=workers)
     return DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_size=size,
         num_workers=workers,
-        multiprocessing_context=workers_start(workers),
+        multiprocessing_context=start_method(workers),
         collate_fn=collate,
         generator=torch.Generator(),  # separate, so that the loader does not advance the global generator
         **options,
@@ -262,7 +262,7 @@ def _training_part(data: DataConfig) -> tuple[ListedEntries | Shards, tuple[str,
     read = index_labels(_rows_of(listing, "train", "data.train"), listing, classes, first_label=data.first_label)
     names, entries = read.names, entries_of(read.rows, read.names)
     if data.shots:
-        entries = few_of_each(entries, names, shots=data.shots, seed=data.shots_seed)
+        entries = sample_shots_to_train(entries, names, shots=data.shots, seed=data.shots_seed)
     for extra in data.extra:
         group = _extra_rows(extra, names)
         new = tuple(name for name in names_of(group) if name not in names)

@@ -56,8 +56,8 @@ def ranks_of_server(
         with tempfile.TemporaryDirectory() as folder:
             halves, twice, own = _halves(paths, labels, Path(folder))
             return {
-                "other_clip": _asked(client, vocabulary, paths, labels, pairs_of(labels), names),
-                "same_video": _asked(client, vocabulary, halves, twice, own, names),
+                "other_clip": _query_ranks(client, vocabulary, paths, labels, pairs_of(labels), names),
+                "same_video": _query_ranks(client, vocabulary, halves, twice, own, names),
             }
     finally:
         client.delete(f"/v1/vocabularies/{vocabulary}", headers={"If-Match": "*"}).raise_for_status()
@@ -71,7 +71,7 @@ def pairs_of(labels: Int64Array) -> list[Pair]:
     ]
 
 
-def classified(client: httpx.Client, path: Path, **options: Any) -> Mapping[str, float]:
+def classify_clip(client: httpx.Client, path: Path, **options: Any) -> Mapping[str, float]:
     """Return label -> logit of a server's answer.
 
     Raises:
@@ -111,7 +111,7 @@ def _write(frames: Sequence[Any], path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def _asked(
+def _query_ranks(
     client: httpx.Client,
     vocabulary: str,
     paths: Sequence[Path],
@@ -123,10 +123,10 @@ def _asked(
     for example, clip in pairs:
         label = names[labels[clip]]
         asked = {"vocabulary": vocabulary, "top_k": len(names)}
-        before = _rank(classified(client, paths[clip], **asked), label)
+        before = _rank(classify_clip(client, paths[clip], **asked), label)
         with paths[example].open("rb") as stream:
             _change(client, "POST", vocabulary, label, files={"video": stream})
-        after = _rank(classified(client, paths[clip], **asked), label)
+        after = _rank(classify_clip(client, paths[clip], **asked), label)
         _change(client, "DELETE", vocabulary, label)
         ranks.append((before, after))
     return ranks

@@ -148,7 +148,7 @@ def _served(client: httpx.Client, clips: LabelledClips) -> Logits:
     def logits(labels: Sequence[str]) -> Float32Array:
         rows = []
         for path in clips.paths:
-            found = example_gain.classified(client, path, candidate_labels=list(labels), top_k=len(labels))
+            found = example_gain.classify_clip(client, path, candidate_labels=list(labels), top_k=len(labels))
             rows.append([found[label] for label in labels])
         return np.array(rows, np.float32)
 

@@ -103,7 +103,7 @@ def _assert_close(found: np.ndarray, expected: np.ndarray, *, allowed_mean: floa
 @pytest.mark.parametrize(
     "options", [{}, {"b_frames": 0}, {"gop": 250}, {"width": 101, "height": 57, "pix_fmt": "yuv444p"}]
 )
-def test_pixels_tell_that_each_frame_is_the_one_asked_for(
+def test_pixels_prove_that_each_frame_is_the_requested_one(
     tmp_path: Path, decoder: str, options: dict[str, object]
 ) -> None:
     path = made.make_video(tmp_path / "clip.mp4", **options)

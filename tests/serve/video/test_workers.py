@@ -231,7 +231,7 @@ async def test_closing_answers_those_under_way(start_pool: StartPool, endless: E
         await pool.views(endless.path, REQUEST)
 
 
-async def test_children_are_small_hold_no_engine_and_listen_to_nobody(start_pool: StartPool) -> None:
+async def test_children_are_small_and_hold_no_engine_and_no_socket(start_pool: StartPool) -> None:
     pool = await start_pool()
     child = psutil.Process(pool.pids[0])
     mapped = {Path(item.path).name for item in child.memory_maps()}

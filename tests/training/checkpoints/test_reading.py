@@ -318,7 +318,7 @@ def test_a_torchscript_archive_reads_as_its_state_dict(tmp_path: Path, actioncli
         read_checkpoint(tmp_path / "ViT.pt", overrides={"activation": "gelu"})
 
 
-def test_an_open_clip_state_dict_needs_its_name_where_tensors_do_not_tell(tmp_path: Path) -> None:
+def test_an_open_clip_state_dict_needs_its_name_if_tensors_are_ambiguous(tmp_path: Path) -> None:
     arch = "PE-Core-T-16-384"
     torch.manual_seed(1)
     model = open_clip.create_model(arch, pretrained=None)

@@ -19,7 +19,7 @@ from tests.synthetic_video import index_of
 from tests.training.conftest import more_workers_than_processors
 from training.data.augmentation.rngs import Rngs
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
-from training.data.clips.datasets import Batch, Epochs, TestClips, TrainingClips, collate, workers_start
+from training.data.clips.datasets import Batch, Epochs, TestClips, TrainingClips, collate, start_method
 from training.data.clips.reader import ClipReader
 from training.data.lists.rows import Entry
 
@@ -29,7 +29,7 @@ Reader = Callable[..., ClipReader]
 def batches(clips: TrainingClips, *, workers: int, count: int, **order: int) -> list[Batch]:
     loader = DataLoader(
         clips, batch_size=5, sampler=Epochs(len(clips), seed=0, **order), num_workers=workers, collate_fn=collate,
-        multiprocessing_context=workers_start(workers),
+        multiprocessing_context=start_method(workers),
     )  # fmt: skip
     return list(islice(loader, count))
 

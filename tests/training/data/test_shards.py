@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES, more_workers_than_processors
-from training.data.clips.datasets import Batch, Sample, TestClips, TrainingClips, collate, workers_start
+from training.data.clips.datasets import Batch, Sample, TestClips, TrainingClips, collate, start_method
 from training.data.clips.reader import ClipReader
 from training.data.lists.rows import Entry
 from training.data.shards.clips import PackedSamples, ShardOrder, sample_places
@@ -70,7 +70,7 @@ def batches(folder: Path, reader: ClipReader, *, workers: int, first: int = 0, *
         batch_size=3,
         num_workers=workers,
         collate_fn=collate,
-        multiprocessing_context=workers_start(workers),
+        multiprocessing_context=start_method(workers),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from serve.lists.errors import AnnotationError
 from training.data.lists.rows import Entry
-from training.data.lists.shots import draw_shots, few_of_each
+from training.data.lists.shots import sample_shots, sample_shots_to_train
 
 BASE = Path("/data/set")
 COUNTS = (10, 6, 3)
@@ -22,43 +22,43 @@ def names(pool: list[Entry], chosen: tuple[int, ...], base: Path = BASE) -> list
 
 def test_draws_are_balanced_nested_and_differ_by_seed() -> None:
     pool = entries()
-    small, large = draw_shots(pool, 3, shots=(4, 2), seed=0, spared=1)
+    small, large = sample_shots(pool, 3, shots=(4, 2), seed=0, spared=1)
     assert (small.shots, large.shots) == (2, 4)
     assert [pool[place].label for place in small.chosen] == [0, 0, 1, 1, 2, 2]
     assert [pool[place].label for place in large.chosen] == [0] * 4 + [1] * 4 + [2] * 2
     assert set(small.chosen) < set(large.chosen)
     assert small.rest == large.rest
     assert set(large.rest) == set(range(len(pool))) - set(large.chosen)
-    (other,) = draw_shots(pool, 3, shots=(4,), seed=1, spared=1)
+    (other,) = sample_shots(pool, 3, shots=(4,), seed=1, spared=1)
     assert set(other.chosen) != set(large.chosen)
 
 
 def test_classes_with_fewer_videos_say_so() -> None:
-    (spared,) = draw_shots(entries(), 4, shots=(6,), seed=0, spared=1)
+    (spared,) = sample_shots(entries(), 4, shots=(6,), seed=0, spared=1)
     assert spared.short == {1: 5, 2: 2, 3: 0}
-    (whole,) = draw_shots(entries(), 3, shots=(6,), seed=0, spared=0)
+    (whole,) = sample_shots(entries(), 3, shots=(6,), seed=0, spared=0)
     assert whole.short == {2: 3}
 
 
 @pytest.mark.parametrize("change", ["order", "place", "a class more"])
 def test_nothing_but_names_and_the_seed_decides(change: str) -> None:
     pool = entries()
-    (draw,) = draw_shots(pool, 3, shots=(2,), seed=5, spared=1)
+    (draw,) = sample_shots(pool, 3, shots=(2,), seed=5, spared=1)
     base = Path("/elsewhere/copy") if change == "place" else BASE
     changed = entries(base)
     if change == "order":
         changed.reverse()
     elif change == "a class more":
         changed += [Entry(path=base / f"new {i}.mp4", label=3) for i in range(5)]
-    (again,) = draw_shots(changed, 4, shots=(2,), seed=5, spared=1)
+    (again,) = sample_shots(changed, 4, shots=(2,), seed=5, spared=1)
     assert names(changed, again.chosen, base)[:6] == names(pool, draw.chosen)
 
 
 def test_a_run_of_few_shots_is_balanced_and_a_larger_k_holds_a_smaller() -> None:
     pool, classes = entries(), ("a", "b", "c")
-    drawn = [few_of_each(pool, classes, shots=shots, seed=3) for shots in (1, 2)]
+    drawn = [sample_shots_to_train(pool, classes, shots=shots, seed=3) for shots in (1, 2)]
     assert [entry.label for entry in drawn[1]] == [0, 0, 1, 1, 2, 2]
     assert set(drawn[0]) < set(drawn[1])
-    assert drawn[1] != few_of_each(pool, classes, shots=2, seed=4)
+    assert drawn[1] != sample_shots_to_train(pool, classes, shots=2, seed=4)
     with pytest.raises(AnnotationError, match=r"1 classes have fewer than 5 videos: c \(3\)"):
-        few_of_each(pool, classes, shots=5, seed=3)
+        sample_shots_to_train(pool, classes, shots=5, seed=3)

@@ -126,7 +126,7 @@ def test_another_system_changes_cuts_and_never_the_normalisation() -> None:
     ("changes", "words"),
     [({"num_crops": 2}, "1 or 3 crops"), ({"num_clips": 0}, "1 to 64 clips"), ({"view_rule": "max"}, "found 'max'")],
 )
-def test_protocols_nobody_can_follow_are_refused(changes: dict[str, object], words: str) -> None:
+def test_impossible_protocols_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(EvaluationError, match=words):
         protocol_of(tiny_actionclip("meanP"), **changes)  # type: ignore[arg-type]
 

@@ -71,12 +71,12 @@ def check_lists(
     report.num_entries = len(items)
     _count_classes(lists, items, names, report)
     for item, found in read:
-        _judge(item, found, report, num_frames=data.num_frames)
+        _add_findings(item, found, report, num_frames=data.num_frames)
     readable = [item for item, found in read if found.digest and not found.reason]
     _compare_contents(read, report)
     _compare_groups(read, report)
     _compare_classes(names, report)
-    _decide(report, data, num_read=len(readable))
+    _find_breaking(report, data, num_read=len(readable))
     drawn = None
     if samples and readable:
         reader = ClipReader(rule, decode_settings(data))
@@ -110,7 +110,7 @@ def _count_classes(
             report.breaking.append(f"{listing} holds no video with a class")
 
 
-def _judge(item: CheckItem, found: Inspection, report: CheckReport, *, num_frames: int) -> None:
+def _add_findings(item: CheckItem, found: Inspection, report: CheckReport, *, num_frames: int) -> None:
     if found.is_outside:
         label = item.name if item.entry is None else item.entry.label
         report.add("label_outside_classes", f"{item.place}: {label}")
@@ -170,7 +170,7 @@ def _compare_classes(names: Sequence[str], report: CheckReport) -> None:
             report.add("class_without_videos", name)
 
 
-def _decide(report: CheckReport, data: DataConfig, *, num_read: int) -> None:
+def _find_breaking(report: CheckReport, data: DataConfig, *, num_read: int) -> None:
     outside, bad = len(report.findings["label_outside_classes"]), len(report.findings["unreadable"])
     if outside:
         report.breaking.append(f"{outside} labels lie outside the class list")

@@ -107,7 +107,7 @@ def read_all(
         unit = units[number]
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
             if isinstance(unit, CheckItem):
-                return [(unit, _found(unit.entry, reader))]
+                return [(unit, _inspect(unit.entry, reader))]
             return list(_read_shard(*unit, reader, Path(scratch)))
 
     with progress_bar("reading", total=len(units)) as bar:
@@ -130,7 +130,7 @@ def _read_shard(
         except BadVideoError as error:
             yield item, Inspection(reason=str(error))
             continue
-        yield replace(item, entry=Entry(path=Path(sample.name), label=entry.label)), _found(entry, reader)
+        yield replace(item, entry=Entry(path=Path(sample.name), label=entry.label)), _inspect(entry, reader)
     for failure in failures:
         yield (
             CheckItem(listing=listing, place=failure.name, path=failure.name, entry=None),
@@ -138,7 +138,7 @@ def _read_shard(
         )
 
 
-def _found(entry: Entry | None, reader: ClipReader) -> Inspection:
+def _inspect(entry: Entry | None, reader: ClipReader) -> Inspection:
     """Read an entry to its test clip, unless its label is not a class."""
     num_classes = reader.rule.num_classes
     if entry is None or not entry.label < num_classes:

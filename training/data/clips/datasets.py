@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 20  # attempts per sample
 
 
-def loading_workers(asked: int) -> int:
+def num_loading_workers(asked: int) -> int:
     """Return the number of loading processes: as requested, but at most the available processors."""
     available = processors()
     if asked > available:
@@ -34,7 +34,7 @@ def loading_workers(asked: int) -> int:
     return min(asked, available)
 
 
-def workers_start(workers: int) -> str | None:
+def start_method(workers: int) -> str | None:
     """Return the start method of a DataLoader's workers; plain forks of a process with threads may deadlock."""
     return "forkserver" if workers else None
 

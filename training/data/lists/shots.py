@@ -25,7 +25,7 @@ class ShotSample:
     short: Mapping[int, int]  # label -> number of shots, if fewer than K
 
 
-def draw_shots(
+def sample_shots(
     entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, spared: int
 ) -> list[ShotSample]:
     """Sample the shots for each K; at least `spared` videos per class are never shots."""
@@ -45,13 +45,13 @@ def draw_shots(
     ]
 
 
-def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
+def sample_shots_to_train(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
     """Return K entries per class to train on.
 
     Raises:
         AnnotationError: a class has fewer entries.
     """
-    (draw,) = draw_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
+    (draw,) = sample_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
     if draw.short:
         short_classes = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
         raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {short_classes}")
