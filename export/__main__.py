@@ -40,7 +40,7 @@ from training.errors import InputError, WorkError
 
 DEFAULT_REPOSITORY = Path("model_repository")
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Checkpoints into served models.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn checkpoints into served models.")
 
 
 @app.callback()

@@ -59,7 +59,7 @@ def read_mmaction_actionclip(document: Mapping[str, Any], overrides: Overrides) 
     """Return the checkpoint of a loaded file of mmaction2.
 
     Raises:
-        CheckpointError: names what is missing or does not belong.
+        CheckpointError: keys are missing or unexpected; names them.
     """
     weights = tensors_of(document["state_dict"], "state_dict")
     others = sorted(name for name in weights if not name.startswith(("clip.", "adapter.", "data_preprocessor.")))

@@ -197,7 +197,7 @@ def _download(place: Path, transfer: _Transfer) -> None:
     """Download a file to its path; after a failure, received bytes stay beside it.
 
     Raises:
-        OSError: the disk has no room for it.
+        OSError: the disk is full.
         DownloadError: the transfer failed, or the hash differs.
     """
     remote = transfer.remote

@@ -114,7 +114,7 @@ def require_fit(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, T
     """Compare names and shapes; both sides use the names that the user knows.
 
     Raises:
-        CheckpointError: names missing and unexpected keys, and shapes that differ.
+        CheckpointError: keys are missing or unexpected, or shapes differ; names them.
     """
     missing = sorted(set(expected) - set(weights))
     unexpected = sorted(set(weights) - set(expected))

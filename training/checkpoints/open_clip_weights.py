@@ -47,7 +47,7 @@ def fetch_weights(arch: str, tag: str, *, cache: Path = DEFAULT_CACHE) -> Cached
     """Return the weight file of a tag; nothing is downloaded for a model that cannot be built here.
 
     Raises:
-        ModelConfigError: open_clip knows no such architecture, or its towers are not taken.
+        ModelConfigError: open_clip has no such architecture, or its towers are not supported.
         CheckpointError: the architecture has no such tag.
         DownloadError: the file cannot be downloaded.
     """
@@ -63,7 +63,7 @@ def fetch_tokenizer(arch: str, *, cache: Path = DEFAULT_CACHE) -> Path | None:
     """Return the `tokenizer.json` of an architecture; None if it uses CLIP's tokenizer.
 
     Raises:
-        ModelConfigError: open_clip knows no such architecture, or its towers are not taken.
+        ModelConfigError: open_clip has no such architecture, or its towers are not supported.
         DownloadError: it cannot be downloaded.
     """
     require_buildable(arch)

@@ -98,7 +98,7 @@ def read_checkpoint(path: Path, *, overrides: Overrides | Mapping[str, Any] | No
     """Read a checkpoint of any supported format; weights are float32, and every key is checked.
 
     Raises:
-        FileNotFoundError: there is nothing at the path.
+        FileNotFoundError: the path does not exist.
         CheckpointError: the format is unknown, keys or shapes differ (all named), the activation cannot be determined,
             or overrides contradict the file.
         ModelConfigError: the sizes do not make a model, e.g. heads that do not divide the width.

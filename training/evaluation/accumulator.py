@@ -75,7 +75,7 @@ class EvaluationMetrics:
     num_independent: int  # number of independent groups of readable videos
     top1: float
     top5: float  # among the `top5_k` best
-    top5_k: int  # 5, or K where there are fewer classes
+    top5_k: int  # min(5, K)
     top1_all: float
     mean_class_accuracy: float  # over the classes that have readable videos
     num_classes_seen: int

@@ -44,7 +44,7 @@ def mean_draws(
     """Return means of values [N] for resampled groups [num_draws].
 
     Raises:
-        ValueError: there is no value.
+        ValueError: there are no values.
     """
     if not len(values):
         raise ValueError("at least one value is needed")

@@ -66,7 +66,7 @@ def expected_calibration_error(confidences: Reals, hits: BoolArray, *, bins: int
     """Return the expected calibration error of confidences [N] and hits [N], computed as in serving.
 
     Raises:
-        ValueError: there is no video.
+        ValueError: there are no videos.
     """
     found = calibration_error(reliability(confidences, hits, bins=bins))
     if found is None:

@@ -64,7 +64,7 @@ def class_share_interval(hits: NDArray[np.bool_], labels: Int64Array, groups: In
     It is Wilson's interval for the number of trials that has the estimated variance.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: there are no values.
     """
     place, counts = _strata(labels)
     shares = np.bincount(place, weights=hits.astype(np.float64)) / counts
@@ -84,7 +84,7 @@ def class_difference_interval(
     discordant pairs.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: there are no values.
     """
     place, counts = _strata(labels)
     gained = np.bincount(place, weights=candidate & ~active) / counts
@@ -192,7 +192,7 @@ def paired_share_interval(
     """Return the difference of the shares of hits [N] of two models on the same clips, and its interval.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: there are no values.
     """
     if not len(candidate):
         raise ValueError("at least one value is needed")

@@ -74,7 +74,7 @@ def text_bank(
     """Compute text features [M, K, D] of labels with the templates and the ensembling rule of the protocol.
 
     Raises:
-        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+        InvalidVocabulary: a class name is invalid, too long or a duplicate.
     """
     device = model.logit_scale.device
 

@@ -206,7 +206,7 @@ class Shards:
         return sum(shard.num_samples for shard in self._shards)
 
     def loader(self, reader: ClipReader, config: TrainConfig, *, first_step: int) -> DataLoader[Batch]:
-        """Training batches from a step on, without end."""
+        """Return an endless loader of training batches from a step on."""
         rank, num_ranks = rank_and_count()
         order = ShardOrder(
             self._shards,
