@@ -1,6 +1,6 @@
 """The contract of a model on disk: every choice that changes a number, as written by export and honoured by serve.
 
-`contract.json` lies beside the video graph and is renamed into place last, so a version without it does not exist.
+`contract.json` is beside the video graph and is renamed into place last, so a version without it does not exist.
 Each rule is a name in a table of a light module (`video/sampling.py`, `video/preprocess.py`, `scoring.py`,
 `text/tokenizer.py`); a name that is not known is refused with the field, what was expected and what was found.
 """
@@ -135,7 +135,7 @@ class ModelContract(_Record):
     default_labels: tuple[str, ...] = ()  # a vocabulary the model card recommends; served under the model's name
     parity: Mapping[str, Any] = field(default_factory=dict)  # figures measured at export
     provenance: Mapping[str, Any] = field(default_factory=dict)  # the training run
-    card: str = ""  # what the model knows and does not know, for people; its first paragraph is the notice
+    card: str = ""  # text of the model card; its first paragraph is the notice
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -190,7 +190,7 @@ class ModelContract(_Record):
         return int(axes[1]) if axes else 0
 
     def _output_axes(self, name: str) -> tuple[str | int, ...]:
-        """Axes of an output of the video graph; none where there is no such output."""
+        """Return the axes of an output of the video graph; empty if there is no such output."""
         return next((item.axes for item in self.graphs["video"].outputs if item.name == name), ())
 
     def files(self) -> dict[str, str]:

@@ -1,10 +1,9 @@
-"""How every command line of the distribution ends: one line on standard error, and one exit status for each kind.
+"""Exit statuses of all command lines of the distribution, with one line on standard error.
 
-0  done.
-1  The work failed, or its verdict is negative: a server refuses or does not answer, a download breaks off, a check
-   does not pass, a disk is full.
-2  What was given cannot be used and nothing was done: an unknown option or variable, a value out of range, a file that
-   is absent, unreadable or of the wrong kind, a model that is not there, an extra that is not installed.
+0 done. 1 The work failed, or its result is negative: a server refuses or does not answer, a download fails, a check
+   does not pass, a disk is full. 2 The input cannot be used and nothing was done: an unknown option or variable, a
+   value out of range, a file that is missing, unreadable or of the wrong kind, a model that does not exist, an extra
+   that is not installed.
 """
 
 import sys
@@ -28,7 +27,7 @@ def status_of(error: BaseException) -> int:
 
 
 def exit_without(extra: str, *, needed_by: str) -> None:
-    """End a program with one line on standard error where an extra is missing."""
+    """End a program with one line on standard error if an extra is missing."""
     try:
         require_extra(extra, needed_by=needed_by)
     except MissingExtra as error:
@@ -46,14 +45,14 @@ def run_app(
 ) -> None:
     """Run a command line; return when all is done, else exit.
 
-    `unusable` and `failed` are errors of its own that end with 2 and with 1. An error of no listed kind is a fault of
-    the program and keeps its traceback.
+    `unusable` and `failed` are further errors that end with 2 and with 1. Any other error is a bug and keeps its
+    traceback.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = typer.main.get_command(app).main(args=words, prog_name=name, standalone_mode=False)
     except TyperException as error:
-        line = one_line(error.format_message()).removesuffix(".")  # empty where the help was shown instead
+        line = one_line(error.format_message()).removesuffix(".")  # empty if the help was shown instead
         context = getattr(error, "ctx", None)
         _end(prefix, f"{line}; see `{context.command_path} --help`" if line and context else line, UNUSABLE)
     except typer.Abort:

@@ -63,7 +63,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
 
 
 def shown_size(num_bytes: float) -> str:
-    """A number of bytes for people, e.g. `1.79 GB`."""
+    """Format a number of bytes, e.g. `1.79 GB`."""
     for unit in ("bytes", "kB", "MB"):
         if num_bytes < 1000:
             return f"{num_bytes:.4g} {unit}"

@@ -1,10 +1,10 @@
-"""Which clips are independent of each other: copies, pieces of one video and takes of one group count once.
+"""Determine which clips are independent: copies, parts of one video and takes of one group count once.
 
-An interval shrinks with the number of clips only where the clips are independent. Clips that share a source video, a
-group of a data set or their very bytes move together, so figures are drawn again by group (cluster bootstrap), and a
-report says how many groups stand behind it. This module is the only place that decides which clips belong together.
+Confidence intervals depend on the number of independent clips. Clips with a common source video, group of a data set or
+content are correlated, so resampling is by group (cluster bootstrap), and reports give the number of groups. Only this
+module decides which clips form a group.
 
-Clips are joined when any of these agrees:
+Clips are in one group if any of these is equal:
 
 - the group their list declares,
 - the SHA-256 of their content,
@@ -23,7 +23,7 @@ import numpy as np
 from serve.arrays import Int64Array
 
 WORDS_OF_PIECES = "part|pt|piece|segment|seg|chunk|cut|clip|scene|shot|split|slice|window"
-# What follows the name of the source in each convention; the first that matches decides.
+# Patterns of naming conventions; the first match is used.
 CONVENTIONS: dict[str, re.Pattern[str]] = {
     # v_Archery_g01_c03: take 3 of group 1, which is one person or one source video
     "ucf101": re.compile(r"(?P<source>v_.+_g\d+)_c\d+"),
@@ -44,23 +44,23 @@ CONVENTIONS: dict[str, re.Pattern[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Independence:
-    """How much stands behind a figure."""
+    """Numbers of clips and of independent groups."""
 
     num_clips: int
     num_independent: int  # groups
-    num_copies: int  # clips whose content another clip before them has
+    num_copies: int  # clips with the content of an earlier clip
     largest_group: int  # clips
 
     @property
     def has_dependent(self) -> bool:
-        """Whether some clips share a group."""
+        """Return whether some clips share a group."""
         return self.num_independent < self.num_clips
 
 
 def source_of_name(name: str) -> str | None:
-    """The source video or group that a file name tells of, by the conventions of data sets; None without one.
+    """Return the source video or group in a file name, by the conventions of data sets, or None.
 
-    Folders do not count, so pieces of one video that lie in folders of several classes belong together.
+    Folders are ignored, so parts of one video in folders of several classes are in one group.
 
     >>> source_of_name("Archery/v_Archery_g01_c03.avi")
     'ucf101:v_Archery_g01'
@@ -85,10 +85,10 @@ def independent_groups(
     pairs: Iterable[tuple[int, int]] = (),
     source_of: Callable[[str], str | None] = source_of_name,
 ) -> Int64Array:
-    """Group of each clip [N], numbered in the order in which groups first appear.
+    """Return the group of each clip [N], numbered in order of appearance.
 
-    Each sequence that is given has one item for each clip; an empty one is not used, and neither are an empty declared
-    group and a digest that is None.
+    Each given sequence has one item per clip; empty sequences, empty declared groups and digests that are None are
+    ignored.
 
     >>> independent_groups(names=["a_part1.mp4", "a_part2.mp4", "b.mp4"], digests=["1", "2", "2"]).tolist()
     [0, 0, 0]
@@ -109,7 +109,7 @@ def independent_groups(
 
 
 def independence(groups: Int64Array, *, digests: Sequence[str | None] = ()) -> Independence:
-    """What a report says of the clips of these groups.
+    """Count the clips, groups and copies, for reports.
 
     >>> independence(independent_groups(digests=["1", "1", "2"]), digests=["1", "1", "2"])
     Independence(num_clips=3, num_independent=2, num_copies=1, largest_group=2)
@@ -125,7 +125,7 @@ def independence(groups: Int64Array, *, digests: Sequence[str | None] = ()) -> I
 
 
 class _DisjointSets:
-    """Sets of clips that were joined."""
+    """Disjoint sets of clips (union-find)."""
 
     def __init__(self, size: int) -> None:
         self._above = list(range(size))
@@ -153,7 +153,7 @@ class _DisjointSets:
 
 
 def _stem(name: str) -> str:
-    """The file name without folders and without the suffix of a video."""
+    """Return the file name without folders and without the suffix of a video."""
     file = PurePosixPath(name.replace("\\", "/")).name
     stem, dot, suffix = file.rpartition(".")
     return stem if dot and stem and suffix.isalnum() and not suffix.isdecimal() and len(suffix) <= 5 else file

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_version() -> str:
-    """Version of `actserve`, or `0+source` where only the source lies on the path."""
+    """Return the version of `actserve`, or `0+source` if only the source is on the path."""
     try:
         return version("actserve")
     except PackageNotFoundError:

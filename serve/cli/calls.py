@@ -26,7 +26,7 @@ HOW_TO_ADDRESS = (
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open a file and read from it, so that one that cannot be read is named before a server is asked."""
+    """Open a file, and report one that cannot be read before a request is sent."""
     stream = path.open("rb")
     try:
         stream.read(1)
@@ -70,7 +70,7 @@ class ApiRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Path | None = None  # a path stands for the content of the file
+    body: bytes | Path | None = None  # a path means the content of the file
     files: Sequence[tuple[str, Path]] = ()  # parts of a form, by name
     fields: Mapping[str, str] = field(default_factory=dict)  # beside the files
 

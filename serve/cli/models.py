@@ -64,7 +64,7 @@ def import_file(
 
 
 def _export(words: Sequence[str], *, served_as: str, repository: Path) -> None:
-    """Run a command of export in a process of its own, which says itself what is wrong.
+    """Run a command of export in a separate process, which reports its errors.
 
     Raises:
         MissingExtra: the extra is not installed.

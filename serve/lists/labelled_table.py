@@ -1,7 +1,7 @@
-"""A table of labelled videos: which column is the path, which the class, and which the part and the group.
+"""Read tables of labelled videos: find the columns of path, class, part and group.
 
-A class is a name. Where a table has numbers and names, the names are the classes, and both must agree in every row.
-Numbers alone are left to the caller: with a class list they are ids, without one they are no classes.
+A class is a name. If a table has numbers and names, the names are the classes, and both must agree in every row. If it
+has only numbers, the caller needs a class list to interpret them as ids.
 """
 
 from collections.abc import Collection
@@ -16,9 +16,11 @@ PATHS = frozenset(
     {"path", "file", "video", "filename", "filepath", "videopath", "videofile", "videoname", "clip", "clippath"}
 )
 NAMES = frozenset({"name", "classname", "labelname", "labeltext"})
-ACTIONS = frozenset({"action", "activity", "category"})  # names as well, where no other column is one
+ACTIONS = frozenset({"action", "activity", "category"})  # also names, if no other column has them
 LABELS = frozenset({"label", "class", "target"})  # names, or numbers
-NUMBERS = frozenset({"id", "labelid", "classid", "labelindex", "classindex", "labelnumber"})  # beside a name
+NUMBERS = frozenset(
+    {"id", "labelid", "classid", "labelindex", "classindex", "labelnumber"}
+)  # numbers in addition to a name
 PARTS = frozenset({"split", "subset", "part", "partition", "set", "usage", "phase", "mode"})
 GROUPS = frozenset({"group", "groupid", "sourcevideo", "person", "subject"})
 KNOWN = PATHS | NAMES | ACTIONS | LABELS | NUMBERS | PARTS | GROUPS
@@ -30,14 +32,14 @@ class LabelledRow:
 
     line: int
     path: str
-    label: str  # a name, or a number where the table has no names; empty where that is allowed
+    label: str  # a name, or a number if the table has no names; empty if allowed
     part: str  # train, val, test; empty without a column of parts
     group: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledTable:
-    """A table of labelled videos, and what of it was used."""
+    """A table of labelled videos, and its columns."""
 
     table: Table
     rows: tuple[LabelledRow, ...]
@@ -45,15 +47,15 @@ class LabelledTable:
     label_column: str
     part_column: str | None
     group_column: str | None
-    unused: tuple[str, ...]  # columns that are not read
+    unused: tuple[str, ...]  # ignored columns
 
     def place(self, row: LabelledRow) -> str:
-        """Where a row stands, for messages."""
+        """Return the position of a row, for messages."""
         return self.table.file.place(row.line)
 
 
 def is_labelled_table(columns: Collection[str]) -> bool:
-    """Whether these column keys are the header of such a table.
+    """Return whether these column keys are the header of such a table.
 
     >>> is_labelled_table(["path", "label"]), is_labelled_table(["id", "name"])
     (True, False)
@@ -67,7 +69,7 @@ def read_labelled_table(file: TextFile, *, may_lack_label: bool = False) -> Labe
     With `may_lack_label` a row without a label is a video of none of the classes, and has an empty label.
 
     Raises:
-        AnnotationError: names the file, the line and what is wrong with it.
+        AnnotationError: the table is invalid; names the file, the line and the fault.
     """
     table = read_table(file, KNOWN)
     path, label = table.column(PATHS), table.column(LABELS)
@@ -96,7 +98,7 @@ def read_labelled_table(file: TextFile, *, may_lack_label: bool = False) -> Labe
 
 
 def is_number(text: str) -> bool:
-    """Whether a label is a number rather than a name.
+    """Return whether a label is a number rather than a name.
 
     >>> is_number("12"), is_number("12.0"), is_number("12 angry men")
     (True, True, False)
@@ -130,10 +132,10 @@ def _row(
 
 
 def _class_column(table: Table, label: str | None, name: str | None) -> str:
-    """The column that names the class; of a number and a name the name, once both agree in every row.
+    """Return the column that names the class; check that numbers and names agree.
 
     Raises:
-        AnnotationError: two columns of names, or a number that stands beside two names.
+        AnnotationError: there are two columns of names, or a number has two names.
     """
     if label is None or name is None:
         return label or name or ""
@@ -158,7 +160,7 @@ def _check_unused(table: Table, unused: tuple[str, ...], part: str | None) -> No
     """Refuse a column under another name whose cells are all parts.
 
     Raises:
-        AnnotationError: names the column.
+        AnnotationError: there is such a column; names it.
     """
     for column in unused:
         cells = {row.cells[column] for row in table.rows}

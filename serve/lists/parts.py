@@ -10,14 +10,14 @@ SPELLINGS = {
     TEST: ("test", "testing", "tst"),
 }
 KNOWN = {spelling: part for part, spellings in SPELLINGS.items() for spelling in spellings}
-DEMO_SPLITS = frozenset({"seen", "heldout", "pairs", "directions"})  # of `demo-data`, all to test on
+DEMO_SPLITS = frozenset({"seen", "heldout", "pairs", "directions"})  # splits of `demo-data`, all for testing
 BESIDE = frozenset({"video", "videos", "clip", "clips", "frame", "frames", "rawframes", "images", "img", "rgb"})
 BESIDE |= {"data", "dataset", "set", "split", "splits", "subset"}
 GLUED = re.compile(r"(train|training|val|valid|validation|dev|test|testing)(?:set|split|data|videos|clips|frames)")
 
 
 def part_of(text: str) -> str | None:
-    """The part that a cell of a table means; None where it means none.
+    """Return the part that a cell of a table names, or None.
 
     >>> part_of("Validation"), part_of("TRAIN"), part_of("testing"), part_of("tuesday")
     ('val', 'train', 'test', None)
@@ -27,7 +27,7 @@ def part_of(text: str) -> str | None:
 
 
 def part_of_folder(name: str) -> str | None:
-    """The part that a folder name means: a part, with words such as `videos` and numbers beside it.
+    """Return the part that a folder name contains, possibly with words such as `videos` and numbers.
 
     >>> part_of_folder("Train"), part_of_folder("videos_val"), part_of_folder("val_256"), part_of_folder("testset")
     ('train', 'val', 'val', 'test')

@@ -1,10 +1,11 @@
 """Tables with a header line, CSV and TSV: one grammar for lists of videos, class lists and vocabularies.
 
-- The header decides the delimiter: comma, semicolon, tab or full-width comma, whichever gives most known columns.
+- The header decides the delimiter: comma, semicolon, tab or full-width comma, the one that gives the most known
+columns.
 - Cells follow RFC 4180: quotes around a cell that holds the delimiter or a quote, a doubled quote for a quote.
-- Every row has the cells the header names. More cells than columns are refused, since they are usually a text with
+- Every row has the cells of the header. More cells than columns are refused, since they are usually a text with
   an unquoted comma. Fewer cells are refused as well, unless the caller allows rows that end early.
-- White space after a delimiter is refused where the header has none: a text with an unquoted comma looks like that
+- White space after a delimiter is refused if the header has none: a text with an unquoted comma looks like that
   even when the number of cells happens to be right.
 - A line break inside a cell is refused: it is usually a quote that was never closed.
 - Column names are compared without case, white space, hyphens and underscores.
@@ -24,9 +25,9 @@ MOST_SHOWN = 60  # characters of a cell in a message
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """One row; the cells are without white space around them."""
+    """One row; cells are stripped of white space."""
 
-    line: int  # where it starts
+    line: int  # first line of the row
     cells: Mapping[str, str]  # by column key
 
 
@@ -40,11 +41,11 @@ class Table:
     rows: tuple[TableRow, ...]
 
     def place(self, row: TableRow) -> str:
-        """Where a row stands, for messages."""
+        """Return the position of a row, for messages."""
         return self.file.place(row.line)
 
     def column(self, names: Collection[str]) -> str | None:
-        """The column of one of these names; None without one.
+        """Return the column of one of these names, or None.
 
         Raises:
             AnnotationError: there are several.
@@ -58,7 +59,7 @@ class Table:
 
 
 def column_key(name: str) -> str:
-    """The form of a column name that is compared.
+    """Return the normalised form of a column name.
 
     >>> column_key(" Class-Name ")
     'classname'
@@ -67,7 +68,7 @@ def column_key(name: str) -> str:
 
 
 def header_columns(file: TextFile, known: Collection[str]) -> tuple[str, tuple[str, ...]]:
-    """(delimiter, column keys) of the first line; no column is known where it is no header.
+    """Return (delimiter, column keys) of the first line; without a known column it is not a header.
 
     >>> header_columns(TextFile(name="a", text="Path; Label", encoding="UTF-8"), {"path", "label"})
     (';', ('path', 'label'))
@@ -87,7 +88,7 @@ def read_table(file: TextFile, known: Collection[str], *, may_end_early: bool = 
     """Read a table whose header names at least one of the known columns.
 
     Raises:
-        AnnotationError: names the file, the line and what is wrong with it.
+        AnnotationError: the table is invalid; names the file, the line and the fault.
     """
     delimiter, columns = header_columns(file, known)
     named = [column for column in columns if column]
@@ -128,7 +129,7 @@ def _check_row(
     """Refuse a row that does not fit the header.
 
     Raises:
-        AnnotationError: names the place and the cell.
+        AnnotationError: it does not fit; names the position and the cell.
     """
     kind = DELIMITERS[delimiter]
     surplus = [cell for cell in cells[len(columns) :] if cell.strip()]

@@ -1,7 +1,7 @@
-"""The text of an annotation file, whatever wrote it: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
+"""Decode annotation files: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
 
-Nothing is guessed. A file in another encoding is refused with the first byte that is not UTF-8, since every 8-bit
-encoding reads every file, and most of them read it wrongly.
+Other encodings are not guessed, because 8-bit encodings accept any bytes; such a file is refused with the first byte
+that is not UTF-8.
 """
 
 import codecs
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serve.lists.errors import AnnotationError
 
-MARKS = (  # of UTF-32 before UTF-16, whose mark is its beginning
+MARKS = (  # UTF-32 first, because its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -24,17 +24,17 @@ NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte-order mark", "utf-16"
 class TextFile:
     """A file that was decoded."""
 
-    name: str  # for messages, with the encoding where it is not UTF-8
+    name: str  # for messages, with the encoding if it is not UTF-8
     text: str
-    encoding: str  # for people
+    encoding: str  # for messages
 
     def lines(self) -> list[tuple[int, str]]:
-        """(number from 1, line) of the lines that hold something."""
+        """Yield (number from 1, line) of the non-empty lines."""
         parts = self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return [(number, line) for number, line in enumerate(parts, start=1) if line.strip()]
 
     def place(self, line: int) -> str:
-        """Where a line stands, for messages."""
+        """Return the position of a line, for messages."""
         return f"{self.name}, line {line}"
 
 
@@ -42,7 +42,7 @@ def read_text(path: Path, *, raw_paths: bool = False) -> TextFile:
     """Read and decode an annotation file.
 
     With `raw_paths` bytes that are not UTF-8 become surrogates, as in the file names of `os`: the caller refuses them
-    wherever they are not part of the path of an existing file (`refuse_undecoded`).
+    unless they are part of the path of an existing file (`refuse_undecoded`).
 
     Raises:
         AnnotationError: it cannot be read, or is not text.
@@ -80,7 +80,7 @@ def decode_text(data: bytes, name: str, *, raw_paths: bool = False) -> TextFile:
 
 
 def refuse_undecoded(text: str, place: str) -> None:
-    r"""Refuse text that holds bytes which are not UTF-8.
+    r"""Refuse text with bytes that are not UTF-8.
 
     >>> refuse_undecoded("caf\udce9", "list.txt, line 2")
     Traceback (most recent call last):

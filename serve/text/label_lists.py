@@ -16,11 +16,11 @@ r"""The grammar of label lists as plain text: options of a request, the command 
 - The semicolon of an HTML character reference (`&amp;`, `&#39;`) separates nothing.
 - Blank lines and one separator at the end are ignored. Nothing between two separators is an error.
 - A document (`parse_document`: a `.txt` file, a `text/plain` body, a text box for labels) of several lines holds one
-  label a line: there only line breaks separate, since the class names of many data sets hold commas. A document of one
-  line is a list like any other.
+  label per line: only line breaks separate, since class names of many data sets contain commas. A document of one line
+  is a list.
 
-Errors name line and character. `serve/web/label_lists.js` is the same grammar in the page; both are tested with one
-table of cases.
+Errors name line and character. `serve/web/label_lists.js` implements the same grammar in the page; both are tested with
+one table of cases.
 """
 
 import re
@@ -43,14 +43,14 @@ LINES = re.compile(rf"\r\n|[{LINE_BREAKS}]")
 
 
 class LabelListError(ValueError):
-    """Text that is no label list; the message names line and character."""
+    """The text is not a label list; the message names line and character."""
 
 
 def parse_list(text: str) -> list[str]:
-    """The labels of a text in which separators and line breaks separate.
+    """Parse a text with separators and line breaks between labels.
 
     Raises:
-        LabelListError: names the place.
+        LabelListError: the text is invalid; names the position.
     """
     if not is_json_list(text):
         return _Reader(text, SEPARATORS).items()
@@ -62,7 +62,7 @@ def parse_list(text: str) -> list[str]:
 
 
 def parse_document(text: str) -> list[str]:
-    """The labels of a document: one a line where it has several lines, else those of its only line.
+    """Parse a document: one label per line, or a list on a single line.
 
     Raises:
         LabelListError: names the place.
@@ -72,12 +72,12 @@ def parse_document(text: str) -> list[str]:
 
 
 def is_json_list(text: str) -> bool:
-    """Whether the text is meant as a JSON list."""
+    """Return whether the text is a JSON list."""
     return trimmed(text).startswith("[")
 
 
 def read_json_list(text: str) -> list[Any]:
-    """The items of a JSON list, of whatever type.
+    """Return the items of a JSON list, of any type.
 
     Raises:
         LabelListError: it is not JSON.
@@ -93,7 +93,7 @@ def read_json_list(text: str) -> list[Any]:
 
 
 def write_document(labels: Sequence[str]) -> str:
-    """One label a line, in quotes where needed, so that `parse_document` and `parse_list` give the labels back."""
+    """Write one label per line, quoted if needed, so that `parse_document` and `parse_list` restore them."""
     return "".join(f"{_quoted(label)}\n" for label in labels)
 
 
@@ -105,13 +105,13 @@ def _quoted(label: str) -> str:
 
 
 def _reference(text: str, at: int) -> re.Match[str] | None:
-    """A character reference that HTML knows."""
+    """Return an HTML character reference at a position, or None."""
     found = REFERENCE.match(text, at)
     return found if found is not None and (found[0][1] == "#" or found[0][1:] in html5) else None
 
 
 class _Reader:
-    """Reads items from left to right; `separators` beside line breaks."""
+    """Reads items from left to right; `separators` in addition to line breaks."""
 
     def __init__(self, text: str, separators: str) -> None:
         self._text = text.removeprefix("\ufeff")
@@ -166,7 +166,7 @@ class _Reader:
             )
 
     def _next(self, run: re.Pattern[str]) -> str:
-        """A run of ordinary characters, a character reference, or one character, an escape resolved."""
+        """Return a run of ordinary characters, a character reference, or one character with its escape resolved."""
         start = self._at
         if self._text[start] == "\\" and self._text[start + 1 : start + 2] in ESCAPABLE:
             self._at += 2
@@ -180,7 +180,7 @@ class _Reader:
         return letter in LINE_BREAKS or letter in self._separators
 
     def _skip_separator(self) -> None:
-        """One separator with the blank around it; line breaks alone separate too."""
+        """Skip one separator with surrounding white space, or line breaks."""
         self._skip_blank()
         if self._at < len(self._text) and self._text[self._at] in self._separators:
             self._at += 1

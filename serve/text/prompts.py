@@ -1,4 +1,4 @@
-"""Templates, prompts made of them, and what labels and templates may be."""
+"""Templates and prompts, and the validation of labels and templates."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ ACTIONCLIP_TEMPLATES = (  # in the published order: the index is the template's 
     "The woman is {}",
 )
 XCLIP_TEMPLATES = ("{}",)
-OVERRIDES = "\u202d\u202e"  # of the direction of text: a label would read as another
-DIRECTIONS = {  # embeddings and isolates, with the character that ends each
+OVERRIDES = "\u202d\u202e"  # overrides of the text direction, which could disguise a label
+DIRECTIONS = {  # embeddings and isolates, with their closing characters
     **dict.fromkeys("\u202a\u202b", "\u202c"),
     **dict.fromkeys("\u2066\u2067\u2068", "\u2069"),
 }
-MAX_GROUPS_SHOWN = 20  # of labels that are the same, and of labels in each
+MAX_GROUPS_SHOWN = 20  # groups of equal labels, and labels per group
 MAX_CHARS_SHOWN = 80  # of a label
 
 
 def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Prompts, template-major: row = template * K + label.
+    """Return the prompts, template-major: row = template * K + label.
 
     >>> fill(["waving", "bowing"], ["{}", "a video of {}"])
     ['waving', 'bowing', 'a video of waving', 'a video of bowing']
@@ -44,11 +44,11 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels without white space and byte-order marks around them.
+    """Validate labels; return them without surrounding white space and byte-order marks.
 
     Raises:
-        InvalidVocabulary: none at all, one without a visible character, control characters, or labels that are the same
-            once they are normalized; names all of them.
+        InvalidVocabulary: there are no labels, a label has no visible character or has control characters, or labels
+            are equal when normalised; names all of them.
 
     >>> check_labels([" waving", "bowing"])
     ('waving', 'bowing')
@@ -69,7 +69,7 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def same_words(places: Sequence[object], texts: Sequence[str]) -> str:
-    """A sentence about labels that have one normal form; escapes show what is invisible.
+    """Describe labels with the same normal form; invisible characters are escaped.
 
     >>> same_words([0, 2], ["waving", "Waving"])
     "labels 0 and 2 are the same: 'waving' and 'Waving'"
@@ -83,7 +83,8 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """The templates.
 
     Raises:
-        InvalidVocabulary: none at all, one without or with several `{}`, control characters, or two that are the same.
+        InvalidVocabulary: there are no templates, one does not have exactly one `{}` or has control characters, or two
+        are equal.
 
     >>> check_templates(["a video of {}"])
     ('a video of {}',)
@@ -106,10 +107,10 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_text(text: str, name: str) -> None:
-    """Refuse a phrase or template that shows nothing, or holds characters that no text has.
+    """Refuse a phrase or template without visible characters or with forbidden ones.
 
     Raises:
-        InvalidVocabulary: names the text and the character.
+        InvalidVocabulary: the text is refused; names the text and the character.
 
     >>> check_text("waving", "label 0")
     """
@@ -124,10 +125,10 @@ def check_text(text: str, name: str) -> None:
 
 
 def forbidden_character(text: str) -> str | None:
-    """The first character that no label may hold; None where there is none.
+    """Return the first forbidden character, or None.
 
-    Control characters, half of a surrogate pair, overrides of the text direction, and other directional controls that
-    are not closed within the text, so that they would turn around what is written after it.
+    Forbidden are control characters, unpaired surrogates, overrides of the text direction, and other directional
+    controls that are not closed within the text and would affect the text after it.
 
     >>> forbidden_character("waving")
     >>> forbidden_character("a\\tb")

@@ -1,8 +1,8 @@
-"""From prompts to tokens, by the tokenizer file that lies beside the text graph.
+"""Convert prompts to tokens with the tokenizer file beside the text graph.
 
-Two kinds: CLIP's byte-pair encoding, cleaned as the original cleans it, and any file of the `tokenizers` library. A
-literal special token inside a label is ordinary text here; the original reads it as the token itself, which
-`encode_reference` reproduces for comparison alone.
+Two kinds are supported: CLIP's byte-pair encoding with the original's cleaning, and any file of the `tokenizers`
+library. A special token written in a label is ordinary text; the original reads it as the token, which
+`encode_reference` reproduces for comparisons.
 """
 
 import gzip
@@ -30,7 +30,7 @@ SPECIAL = regex.compile(f"({regex.escape(START)}|{regex.escape(END)})")
 
 
 class Tokenizer:
-    """Encodes prompts; rows hold start and end tokens and no padding."""
+    """Encodes prompts; rows have start and end tokens and no padding."""
 
     def __init__(self, file: TokenizerFile, text: TextContract) -> None:
         self._file = file
@@ -45,14 +45,14 @@ class Tokenizer:
 
     @property
     def num_tokens(self) -> int:
-        """Rows a table of token embeddings has to have."""
+        """Return the number of rows that a table of token embeddings needs."""
         return self._file.get_vocab_size(with_added_tokens=True)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text.
+        """Return the token ids of each text.
 
         Raises:
-            InvalidVocabulary: a text has more tokens than the model's context; it is named, never cut.
+            InvalidVocabulary: a text has more tokens than the model's context; names the text.
         """
         rows = self.rows(texts)
         self._check_lengths(texts, rows)
@@ -62,7 +62,7 @@ class Tokenizer:
         return rows
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, also of those that are too long for the model."""
+        """Return the token ids of each text, also of texts that are too long for the model."""
         if self._is_clip:
             encoded = self._file.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
             return [[self._start, *row.ids, self._end] for row in encoded]
@@ -70,7 +70,7 @@ class Tokenizer:
         return [row.ids for row in self._file.encode_batch_fast(cleaned, add_special_tokens=True)]
 
     def encode_reference(self, text: str) -> list[int]:
-        """Token ids as the original CLIP tokenizer gives them: literal special tokens become themselves.
+        """Return token ids as the original CLIP tokenizer does, with special tokens in the text.
 
         Raises:
             InvalidVocabulary: the text has more tokens than the context.
@@ -98,7 +98,7 @@ class Tokenizer:
 
 
 def load_tokenizer(path: Path, text: TextContract) -> Tokenizer:
-    """The tokenizer of a file in the `tokenizers` format.
+    """Load a tokenizer from a file in the `tokenizers` format.
 
     Raises:
         ContractError: the file cannot be read, or is not of the contract's kind.
@@ -114,7 +114,7 @@ def load_tokenizer(path: Path, text: TextContract) -> Tokenizer:
 
 
 def pad_rows(rows: Sequence[Sequence[int]], *, pad_id: int, length: int | None = None) -> Int64Array:
-    """Rows [R, L], padded on the right to `length`, or to the longest row."""
+    """Return rows [R, L], padded on the right to `length`, or to the longest row."""
     width = max(len(row) for row in rows) if length is None else length
     padded = np.full((len(rows), width), pad_id, np.int64)
     for index, row in enumerate(rows):
@@ -123,23 +123,23 @@ def pad_rows(rows: Sequence[Sequence[int]], *, pad_id: int, length: int | None =
 
 
 def clean(text: str) -> str:
-    """CLIP's cleaning: repaired Unicode, HTML entities twice, one space between words, lower case."""
+    """Clean text as CLIP does: repair Unicode, unescape HTML twice, collapse white space, lower case."""
     return regex.sub(r"\s+", " ", _fixed_text(text)).strip().lower()
 
 
 def canonicalize(text: str) -> str:
-    """SigLIP's cleaning: repaired Unicode as for CLIP, then no punctuation, lower case, one space between words."""
+    """Clean text as SigLIP does: repair Unicode, remove punctuation, lower case, collapse white space."""
     return " ".join(_fixed_text(text).replace("_", " ").translate(PUNCTUATION).lower().split())
 
 
 def _fixed_text(text: str) -> str:
-    if text.isascii() and text.isprintable() and "&" not in text:  # nothing there that could be broken
+    if text.isascii() and text.isprintable() and "&" not in text:  # nothing to repair
         return text.strip()
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 
 def collapse_whitespace(text: str) -> str:
-    """open_clip's cleaning in front of Hugging Face tokenizers: repaired as CLIP's, one space between words."""
+    """Clean text as open_clip does for Hugging Face tokenizers: repair Unicode, collapse white space."""
     return " ".join(_fixed_text(text).split())
 
 
@@ -152,7 +152,7 @@ CLEANINGS: dict[str, Callable[[str], str]] = {
 
 
 def clip_tokenizer_json(merges: Path) -> str:
-    """A `tokenizers` file for CLIP's byte-pair encoding, from the published merges (`bpe_simple_vocab_16e6.txt.gz`).
+    """Return a `tokenizers` file for CLIP's byte-pair encoding, from `bpe_simple_vocab_16e6.txt.gz`.
 
     Order of the vocabulary: 256 byte symbols, the same at a word's end, the merges, start and end of text.
     """
@@ -164,7 +164,7 @@ def clip_tokenizer_json(merges: Path) -> str:
 
 
 def tokenizer_json(vocabulary: dict[str, int], merges: Sequence[str]) -> str:
-    """A `tokenizers` file for a CLIP-style byte-pair encoding."""
+    """Return a `tokenizers` file for a CLIP-style byte-pair encoding."""
     model: dict[str, Any] = {
         "type": "BPE",
         "dropout": None,
@@ -193,7 +193,7 @@ def tokenizer_json(vocabulary: dict[str, int], merges: Sequence[str]) -> str:
 
 
 def byte_symbols() -> list[str]:
-    """A printable symbol for each byte, in the order of CLIP's vocabulary: printable bytes first."""
+    """Return a printable symbol for each byte, in the order of CLIP's vocabulary: printable bytes first."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [*map(chr, printable), *(chr(256 + index) for index in range(256 - len(printable)))]
 

@@ -1,21 +1,20 @@
 """Prototypes of example clips: they add to the logits of similar videos.
 
 The affinity of a cache model (Tip-Adapter, arXiv:2207.09519, section 3.1), with one prototype a label, the mean of its
-examples' features (as in prototypical networks, arXiv:1703.05175), so that a label with many is not ahead of one with
-few:
+examples' features (as in prototypical networks, arXiv:1703.05175), so that labels with many examples have no advantage:
 
     affinity(c) = exp(-sharpness * (1 - c))
     logit_k = text logit_k + weight * max(0, affinity(cosine(video, prototype of k)) - affinity(floor))
 
-Where some labels (or rivals) have no examples, `floor` is the cosine that 90 % of the examples do not reach with any
-prototype of another label. So videos of labels without examples, which are strangers to every prototype as well, gain
-nothing, and keep the answer that text gives. Where every label has examples there is no floor.
+If some labels (or rivals) have no examples, `floor` is a cosine: for 90 % of the examples, all cosines with prototypes
+of other labels are below it. So videos of labels without examples gain nothing and keep the result of text. If every
+label has examples, there is no floor.
 
-`weight` and `sharpness` have the lowest loss over all labels with examples, each label counting the same. An example of
-a label with n is judged by the n - 1 others of its label (leave one out) and, with the weight of one example, by the
-cosine that an example is expected to have with its label: so labels with one example count too, and one that is unlike
-the others of its label does not switch all examples off. Where there is a floor, each label's examples are also judged
-as strangers. Labels without examples keep their text logits, and without any example nothing is computed at all.
+`weight` and `sharpness` minimise the loss over all labels with examples, with equal weight per label. The loss of an
+example uses the n - 1 others of its label (leave-one-out) and, with the weight of one example, the expected cosine of
+an example with its label. So labels with one example count too, and an outlier does not disable all examples. With a
+floor, the loss also includes each label's examples as if their label had none. Labels without examples keep their text
+logits, and without examples nothing is computed.
 """
 
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class _Examples:
     cosines: Float32Array  # [E, G], with each label's prototype
     left_out: Float32Array  # [E], with the prototype of the others of its label
     floor: float | None
-    expected: float  # cosine of an example with its label's prototype, as far as the others tell
+    expected: float  # expected cosine of an example with its label's prototype, from the others
 
     @property
     def has_others(self) -> NDArray[np.bool_]:
