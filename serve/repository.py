@@ -18,7 +18,7 @@ BUNDLED = Path(__file__).resolve().parents[1] / FOLDER  # beside the packages, i
 
 
 def default_repository() -> Path:
-    """Return the folder of models under the working folder or, where there is none, that of the bundled models."""
+    """Return the folder of models in the working folder or, if there is none, that of the bundled models."""
     return FOLDER if FOLDER.is_dir() else BUNDLED
 
 
@@ -86,7 +86,7 @@ def read_version(repository: Path, name: str, version: int) -> ModelContract:
 
 
 def check_default_labels(labels: Sequence[str]) -> None:
-    """Check that the labels of a contract can be a vocabulary: each shows something, and no two are equal.
+    """Check that the labels of a contract can be a vocabulary: all have visible characters, and no two are equal.
 
     Raises:
         ContractError: they cannot.

@@ -241,7 +241,7 @@ def _plain_weights(model: VideoTextModel) -> dict[str, Tensor]:
 
 
 def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:
-    """Refuse another configuration: resuming would mix two runs, and starting anew would overwrite the first.
+    """Refuse another configuration: resuming would mix two runs, and starting over would overwrite the first.
 
     A longer run is allowed: the learning rate follows the schedule of the new length from here on.
     """

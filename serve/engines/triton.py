@@ -124,7 +124,7 @@ class TritonEngine:
             raise ContractError(f"Triton at {self._settings.url}: {reason_of(error)}", field="triton.url") from error
         if self._head is not None:
             await self._head.start()
-        self._watch = asyncio.create_task(self._keep_watch(), name="triton watch")
+        self._watch = asyncio.create_task(self._watch_server(), name="triton watch")
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
         self._require_checked()
@@ -136,7 +136,7 @@ class TritonEngine:
         return await self._encode_text(tokens)
 
     async def _encode_video(self, views: UInt8Array, deadline: float) -> VideoFeatures:
-        outputs = await self._in_calls("video", np.ascontiguousarray(views), deadline)
+        outputs = await self._run_in_calls("video", np.ascontiguousarray(views), deadline)
         return VideoFeatures(
             video_features=outputs["video_features"],
             patch_features=outputs.get("patch_features"),
@@ -144,7 +144,7 @@ class TritonEngine:
         )
 
     async def _encode_text(self, tokens: Int64Array) -> Float32Array:
-        return (await self._in_calls("text", np.ascontiguousarray(tokens), float("inf")))["text_features"]
+        return (await self._run_in_calls("text", np.ascontiguousarray(tokens), float("inf")))["text_features"]
 
     async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
         assert self._head is not None, "only X-CLIP has a head"
@@ -270,7 +270,7 @@ class TritonEngine:
                 limit=self._max_queued,
             )
 
-    async def _in_calls(self, tower: str, rows: NDArray[Any], deadline: float) -> dict[str, Float32Array]:
+    async def _run_in_calls(self, tower: str, rows: NDArray[Any], deadline: float) -> dict[str, Float32Array]:
         """Run rows in calls of at most the server's largest batch, and wait for the outputs until the deadline.
 
         When the caller is cancelled, the calls continue: servers up to 25.01 may crash when a call is cancelled
@@ -328,7 +328,7 @@ class TritonEngine:
             return outputs
         except EngineUnavailable as error:
             if self._instances.epoch == epoch:
-                self._lose(reason_of(error))
+                self._mark_unavailable(reason_of(error))
             raise
 
     async def _infer(
@@ -345,18 +345,18 @@ class TritonEngine:
             place=place,
         )
 
-    async def _keep_watch(self) -> None:
+    async def _watch_server(self) -> None:
         """Detect disconnects and reconnects of the server; request the load of the version if it is missing."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 reason = await self._missing()
                 if reason is not None:
-                    self._lose(reason)
+                    self._mark_unavailable(reason)
                     continue
-                self._note(await self._unchecked())
+                self._set_fault(await self._unchecked())
             except ActserveError as error:
-                self._lose(reason_of(error))
+                self._mark_unavailable(reason_of(error))
             except Exception:  # the watch continues after any failure
                 logger.exception("cannot query the Triton server; trying again")
 
@@ -377,12 +377,12 @@ class TritonEngine:
         if self._instances.epoch not in (self._checked_epoch, self._refusal[0]):
             logger.warning("Triton at %s was unavailable or has reloaded the model; checking it", self._settings.url)
             try:
-                await self._check_again()
+                await self._recheck()
             except ContractError as error:
                 self._refusal = (self._instances.epoch, error.message)
         return self._refusal[1] if self._refusal[0] == self._instances.epoch else None
 
-    async def _check_again(self) -> None:
+    async def _recheck(self) -> None:
         """Check tensors and parity of the models that the server has loaded since the last check.
 
         Raises:
@@ -399,12 +399,12 @@ class TritonEngine:
         await check_parity(_TowersUnderCheck(self), self._repository, cache_dir=Path(), runtime=None)
         self._checked_epoch = epoch
 
-    def _lose(self, reason: str) -> None:
+    def _mark_unavailable(self, reason: str) -> None:
         """Record that the server is unavailable; its models are checked again when it is back."""
         self._instances.forget()
-        self._note(reason)
+        self._set_fault(reason)
 
-    def _note(self, reason: str | None) -> None:
+    def _set_fault(self, reason: str | None) -> None:
         """Set or clear the fault; log a change."""
         fault = None if reason is None else f"Triton at {self._settings.url} cannot be used: {reason}"
         if (fault is None) != (self._fault is None):

@@ -12,7 +12,7 @@ r"""The grammar of label lists as plain text: options of a request, the command 
 - Inside quotes separators are ordinary characters, and a doubled closing quote stands for one. A quote opens only at
   the start of an item; an apostrophe inside a word is an ordinary character.
 - A backslash before a separator, a quote, `[` or another backslash makes that character ordinary; before any other
-  character the backslash is itself.
+  character, the backslash is an ordinary character.
 - The semicolon of an HTML character reference (`&amp;`, `&#39;`) separates nothing.
 - Blank lines and one separator at the end are ignored. Nothing between two separators is an error.
 - A document (`parse_document`: a `.txt` file, a `text/plain` body, a text box for labels) of several lines holds one
@@ -65,7 +65,7 @@ def parse_document(text: str) -> list[str]:
     """Parse a document: one label per line, or a list on a single line.
 
     Raises:
-        LabelListError: names the place.
+        LabelListError: the text is invalid; names the position.
     """
     num_lines = sum(1 for line in LINES.split(text) if trimmed(line))
     return parse_list(text) if num_lines < 2 or is_json_list(text) else _Reader(text, "").items()

@@ -1,10 +1,11 @@
 """Decoding with PyAV: only the wanted frames, and only the groups of pictures they need.
 
-All packets are demuxed once, without decoding, and the headers in their bitstream are parsed. They tell where decoding
-may start, which pictures are shown and in what order, and which parameter sets they need; headers and flags of the
-container are not trusted for this. Each wanted frame is then decoded from the access point before it, unwanted frames
-that are not references are skipped, and every wanted frame must be output exactly once and in order. If the bitstream
-does not prove enough, or if this check fails, the whole stream is decoded in order and its frames are counted.
+All packets are demuxed once, without decoding, and the headers in their bitstream are parsed. They determine where
+decoding may start, which pictures are shown and in what order, and which parameter sets they need; headers and flags of
+the container are not trusted for this. Each wanted frame is then decoded from the access point before it, unwanted
+frames that are not references are skipped, and every wanted frame must be output exactly once and in order. If the
+bitstream does not prove enough, or if this check fails, the whole stream is decoded in order and its frames are
+counted.
 
 Decoding is strict first. After an error, the same packets are decoded again leniently, as FFmpeg does by default, and
 the frames that depend on corrupt data are counted.
