@@ -20,7 +20,7 @@ from serve import files
 from serve.contract import ModelContract, contract_document, read_contract
 from serve.errors import ContractError
 from serve.repository import contract_path, model_names, model_versions
-from tests.export.conftest import ExportResult as Repositories
+from tests.export.conftest import Exported as Repositories
 from tests.models import VISION, tiny_actionclip
 from training.checkpoints.native_format import Checkpoint
 

@@ -62,7 +62,7 @@ def test_a_bad_batch_ends_the_run_and_is_left_out_afterwards(
         batch = real(clips, indices, setting, step=step)  # type: ignore[arg-type]
         return spoil(batch) if step == BAD_STEP - 1 else batch
 
-    monkeypatch.setattr(trainer, "batch_of", batch_of)
+    monkeypatch.setattr(trainer, "make_batch", batch_of)
     with pytest.raises(NonFiniteError, match=rf"step {BAD_STEP} of 8: NaN or infinity in {words}.*resumes from"):
         train(config_of(tmp_path))
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
@@ -86,27 +86,27 @@ def test_the_part_that_is_not_finite_first_is_named(tmp_path: Path, monkeypatch:
         calls += module.training and torch.is_grad_enabled()
         return output * INFINITY if calls >= BAD_STEP and module.training else None
 
-    real = trainer.begin
+    real = trainer.start_or_resume
 
     def begin(*arguments: object) -> object:
         state = real(*arguments)  # type: ignore[arg-type]
         state.model.text.ln_final.register_forward_hook(overflow)
         return state
 
-    monkeypatch.setattr(trainer, "begin", begin)
+    monkeypatch.setattr(trainer, "start_or_resume", begin)
     with pytest.raises(NonFiniteError, match=r"the loss of .*first in the output of text\.ln_final"):
         train(config_of(tmp_path))
 
 
 def test_a_gradient_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = trainer.begin
+    real = trainer.start_or_resume
 
     def begin(*arguments: object) -> object:
         state = real(*arguments)  # type: ignore[arg-type]
         state.model.logit_scale.register_hook(lambda gradient: gradient * NAN)
         return state
 
-    monkeypatch.setattr(trainer, "begin", begin)
+    monkeypatch.setattr(trainer, "start_or_resume", begin)
     with pytest.raises(NonFiniteError, match=r"step 1 of 8: NaN or infinity in the gradient of logit_scale"):
         train(config_of(tmp_path))
     assert not (tmp_path / "checkpoint.pt").exists(), "a run that failed at once has nothing to go on from"
