@@ -12,6 +12,7 @@ MODULES = (
     "serve.parity",
     "serve.scoring",
     "serve.text.prompts",
+    "serve.video.windows",
     "serve.unicode_text",
     "serve.version_numbers",
     "serve.video.preprocess",
