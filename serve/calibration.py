@@ -54,7 +54,7 @@ async def calibrate(
         measured = await _measured(pipeline, question, clips, asked, deadline=deadline)
 
     def score(clip: int, scale: Scale) -> Scores:
-        return reduced(question, measured[clip], scale=scale)
+        return reduced(question, measured[clip].logits, measured[clip].example_logits, scale=scale)
 
     found = await asyncio.to_thread(
         threshold_fit.fit,

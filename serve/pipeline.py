@@ -63,6 +63,11 @@ class Question:
     rule: Rule
     acceptance: AcceptanceFacts | None
 
+    @property
+    def example_facts(self) -> ExampleFacts | None:
+        """How the vocabulary's examples add to the text; None without examples."""
+        return None if self.prototypes is None else ExampleFacts(**asdict(self.prototypes.mixture))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -93,20 +98,19 @@ class Pipeline:
         """
         async with self.asking(options) as question:
             measured, warnings = await _together(
-                self.measure(path, question, options, deadline=deadline), _warnings(question)
+                self.measure(path, question, options, deadline=deadline), warnings_of(question)
             )
-        scores, score_ms = await _timed(_reduced(question, measured))
+        scores, score_ms = await _timed(scores_of(question, measured.logits, measured.example_logits))
         accepted = question.rule.accepted(scores)
-        mixture = None if question.prototypes is None else question.prototypes.mixture
         timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
         return Classification(
-            model=_model_facts(question.runtime),
+            model=model_facts(question.runtime),
             notice=question.runtime.contract.notice,
             vocabulary=None if question.vocabulary is None else question.vocabulary.reference,
-            results=_results(question.labels, scores, accepted, top_k=options.top_k),
+            results=label_results(question.labels, scores, accepted, top_k=options.top_k),
             none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
             acceptance=question.acceptance,
-            examples=None if mixture is None else ExampleFacts(**asdict(mixture)),
+            examples=question.example_facts,
             vocabulary_warnings=warnings,
             sampling=_sampling_facts(measured.decoded, options),
             timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
@@ -200,28 +204,30 @@ class Pipeline:
                 )
 
 
-async def _warnings(question: Question) -> list[VocabularyWarning]:
+async def warnings_of(question: Question) -> list[VocabularyWarning]:
     """Return warnings about labels of the request that the model does not distinguish."""
     if question.vocabulary is not None:
         return []
     return await warnings_of_labels(question.labels, question.templates[0], question.runtime)
 
 
-async def _reduced(question: Question, measured: Measured) -> scoring.Scores:
-    """Compute the scores of labels; large inputs are reduced in a thread."""
-    if measured.logits.size <= INLINE_SCORES:
-        return reduced(question, measured, scale=question.rule.scale)
-    return await asyncio.to_thread(reduced, question, measured, scale=question.rule.scale)
+async def scores_of(question: Question, logits: Float32Array, example_logits: Float32Array | None) -> scoring.Scores:
+    """Compute the scores of labels from logits [V, M, P] of one video; large inputs are reduced in a thread."""
+    if logits.size <= INLINE_SCORES:
+        return reduced(question, logits, example_logits, scale=question.rule.scale)
+    return await asyncio.to_thread(reduced, question, logits, example_logits, scale=question.rule.scale)
 
 
-def reduced(question: Question, measured: Measured, *, scale: scoring.Scale) -> scoring.Scores:
-    """Reduce measured logits to scores of labels under a scale."""
+def reduced(
+    question: Question, logits: Float32Array, example_logits: Float32Array | None, *, scale: scoring.Scale
+) -> scoring.Scores:
+    """Reduce logits of one video to scores of labels under a scale."""
     return scoring.reduce_logits(
-        measured.logits,
+        logits,
         question.runtime.contract.scoring,
         function=question.function,
         phrasing=question.phrasing,
-        example_logits=measured.example_logits,
+        example_logits=example_logits,
         scale=scale,
     )
 
@@ -279,14 +285,16 @@ def _view_request(runtime: ModelRuntime, options: ClassifyOptions) -> ViewReques
     )
 
 
-def _model_facts(runtime: ModelRuntime) -> ModelFacts:
+def model_facts(runtime: ModelRuntime) -> ModelFacts:
+    """Describe the model in an answer."""
     contract = runtime.contract
     return ModelFacts(name=contract.name, version=str(contract.version), engine=runtime.engine.label)
 
 
-def _results(
+def label_results(
     labels: Sequence[str], scores: scoring.Scores, accepted: NDArray[np.bool_], *, top_k: int
 ) -> list[LabelResult]:
+    """Return the best labels of an answer."""
     return [
         LabelResult(
             label=labels[k],
