@@ -4,8 +4,17 @@ from typing import Any
 
 import pytest
 
-from tests.bench import activation_bench, examples_bench, open_set_bench, store_bench, vocabulary_bench
+from tests.bench import (
+    activation_bench,
+    examples_bench,
+    long_video_bench,
+    open_set_bench,
+    store_bench,
+    timeline_bench,
+    vocabulary_bench,
+)
 from tests.bench.promises import Promise, settle, spread
+from tests.bench.segment_metrics import segment_figures
 
 GOOD, BAD = Promise(words="good", found=1, least=1), Promise(words="bad", found=2, most=1)
 
@@ -79,3 +88,19 @@ def test_the_vocabulary_bench_is_about_ratios() -> None:
     assert kept(vocabulary_bench.judged(15, 270, large, 1.2))
     assert not kept(vocabulary_bench.judged(270, 270, large, 1.2))
     assert not kept(vocabulary_bench.judged(15, 270, large, 2.4))
+
+
+def test_the_timeline_bench_tells_labels_and_argmax_apart() -> None:
+    known = [("a", 0.0, 4.0), ("b", 4.0, 8.0)]
+    right, wrong = segment_figures(known, known), segment_figures(known, [("b", 0.0, 4.0), ("a", 4.0, 8.0)])
+    row = timeline_bench.Row(name="rendered", ours=right, naive=wrong, shuffled=wrong, times_real_time=1.0)
+    assert kept(timeline_bench.judged([row]))
+    assert not kept(timeline_bench.judged([row], is_control=True))
+    assert not kept(timeline_bench.judged([timeline_bench.Row(**{**vars(row), "ours": wrong})]))
+
+
+def test_the_long_video_bench_finds_memory_that_grows() -> None:
+    figures = {"server_growth_mib": 3.0, "child_growth_mib": 1.0, "child_bytes_per_frame": 300.0}
+    assert kept(long_video_bench.judged(figures))
+    for name in figures:
+        assert not kept(long_video_bench.judged({**figures, name: 5000.0}))

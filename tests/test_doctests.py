@@ -12,11 +12,12 @@ MODULES = (
     "serve.parity",
     "serve.scoring",
     "serve.text.prompts",
-    "serve.video.windows",
     "serve.unicode_text",
     "serve.version_numbers",
     "serve.video.preprocess",
     "serve.video.sampling",
+    "serve.video.windows",
+    "tests.bench.segment_metrics",
 )
 
 
