@@ -77,6 +77,8 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.export_bench
 	$(BIN)/python -m tests.bench.attention_bench
 	$(BIN)/python -m tests.bench.starter_bench
+	$(BIN)/python -m tests.bench.timeline_bench
+	$(BIN)/python -m tests.bench.long_video_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything
