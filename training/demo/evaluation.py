@@ -1,18 +1,20 @@
 """The demo model's proof, through a server, on encoded MP4 files of seeds, textures and bodies training never used.
 
 python -m training demo-proof --server http://127.0.0.1:8080 --per-group 200
+python -m training demo-proof --per-group 120 --activity "waving in" --activity "waving off"
 """
 
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serve.cli.calls import Call
+from training.config import ConfigError
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
 from training.evaluation.score_intervals import share_interval
@@ -47,11 +49,16 @@ class Server:
         self._folder.cleanup()
 
 
-def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
-    """Measure, print a table by activity and one JSON line; returns the figures."""
+def prove(address: str, *, per_group: int, seed: int, activities: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure, print a table by activity and one JSON line; returns the figures.
+
+    Raises:
+        ConfigError: an activity is not in the demo vocabulary.
+    """
+    groups = groups_of(activities)
     server = Server(address)
     try:
-        figures, by_activity = measure(server, per_group=per_group, seed=seed)
+        figures, by_activity = measure(server, groups, per_group=per_group, seed=seed)
     finally:
         server.close()
     print(f"{'activity':<32}{'videos':>8}{'top-1':>8}   95 % interval")
@@ -62,7 +69,24 @@ def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
     return figures
 
 
-def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any], dict[str, list[bool]]]:
+def groups_of(activities: Sequence[str] = ()) -> dict[str, list[Combination]]:
+    """Combinations of `seen` and `held_out`, of some activities or of all.
+
+    Raises:
+        ConfigError: an activity is not in the demo vocabulary.
+    """
+    known = {item.activity for item in combinations()}
+    if unknown := sorted(set(activities) - known):
+        raise ConfigError(f"--activity {unknown[0]}: not in the demo vocabulary, which has {', '.join(sorted(known))}")
+    parts = {"seen": seen(), "held_out": sorted(held_out())}
+    return {
+        name: [item for item in part if not activities or item.activity in activities] for name, part in parts.items()
+    }
+
+
+def measure(
+    server: Server, groups: Mapping[str, Sequence[Combination]], *, per_group: int, seed: int
+) -> tuple[dict[str, Any], dict[str, list[bool]]]:
     """(figures, activity -> hits). Every figure is a share of videos.
 
     seen, held_out: top-1 over the whole vocabulary. action: among labels that differ only in the action, over both
@@ -74,7 +98,7 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     exchanged = np.random.default_rng(0).permutation(len(order))
     hits: dict[str, list[bool]] = defaultdict(list)
     by_activity: dict[str, list[bool]] = defaultdict(list)
-    for part, group in (("seen", seen()), ("held_out", tuple(sorted(held_out())))):
+    for part, group in groups.items():
         for n, shown in enumerate(drawn(group, per_group, seed=seed)):
             number = seed + n + (0 if part == "seen" else 500_000)
             video = render_video(shown, "test", number, size=SIZES[n % len(SIZES)])
@@ -96,7 +120,8 @@ def measure(server: Server, *, per_group: int, seed: int) -> tuple[dict[str, Any
     }
     figures["counts"] = {name: len(values) for name, values in hits.items()}
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
-    figures["order"] = round(float(np.mean(hits["direction"] + hits["pair"])), 4)
+    in_order = hits["direction"] + hits["pair"]
+    figures["order"] = round(float(np.mean(in_order)), 4) if in_order else None
     figures["direction_videos"] = len(hits["direction"])
     figures["pair_videos"] = len(hits["pair"])
     figures["chance"] = round(1 / len(order), 4)

@@ -6,7 +6,6 @@ VIDEOS holds clips and an index.csv with the columns file and label. Without a s
 process. The clips of a server are sent to it; the vocabulary that their examples are put into is deleted at the end.
 """
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import httpx
 import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
+from serve.lists.labelled_table import read_labelled_table
+from serve.lists.text import read_text
 from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.lists.rows import Entry
@@ -39,23 +40,27 @@ class Clips:
 
     paths: tuple[Path, ...]
     labels: Int64Array  # [N], places in the evaluation's labels
+    num_left_out: int = 0  # rows of the index with other labels
 
 
 def read_clips(folder: Path) -> Clips:
-    """The clips of `index.csv` whose label is one of the evaluation's, in any order."""
+    """The clips of `index.csv` whose label is one of the evaluation's, in any order.
+
+    Raises:
+        AnnotationError: the index cannot be read.
+        ConfigError: none of its clips has one of the labels.
+    """
     places = {label: place for place, label in enumerate(translations()["en"])}
-    try:
-        with (folder / "index.csv").open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row.get("label") in places]
-    except OSError as error:
-        raise ConfigError(f"{folder / 'index.csv'} cannot be read: {error.strerror}") from error
-    if not rows:
+    rows = read_labelled_table(read_text(folder / "index.csv"), may_lack_label=True).rows
+    used = [row for row in rows if row.label in places]
+    if not used:
         raise ConfigError(
             f"{folder / 'index.csv'} names no clip with one of the {len(places)} labels of the evaluation"
         )
     return Clips(
-        paths=tuple(folder / row["file"] for row in rows),
-        labels=np.array([places[row["label"]] for row in rows], np.int64),
+        paths=tuple(folder / row.path for row in used),
+        labels=np.array([places[row.label] for row in used], np.int64),
+        num_left_out=len(rows) - len(used),
     )
 
 
@@ -99,6 +104,7 @@ def measure(clips: Clips, logits: Logits) -> dict[str, Any]:
     places = np.array([words.index(by_language["en"][label]) for label in clips.labels], np.int64)
     return {
         "clips": len(clips.labels),
+        "left_out": clips.num_left_out,
         "labels": len(by_language["en"]),
         "languages": found,
         "permuted": permuted(scores["en"], clips.labels),
@@ -162,6 +168,8 @@ def _print(figures: Mapping[str, Any], count: int) -> None:
         shown = [f"{hits[f'top{top}']:.3f} ({hits[f'top{top}_hits']}) {hits[f'top{top}_interval']}" for top in TOP]
         return f"{name:<34}{shown[0]:<32}{shown[1]}"
 
+    if figures["left_out"]:
+        print(f"{figures['left_out']} clips have labels that the evaluation has not and were left out")
     print(f"{f'{count} clips':<34}{'top-1 (clips) 95 %':<32}top-5 (clips) 95 %")
     for language, hits in figures["languages"].items():
         print(line(f"{figures['labels']} labels, {language}", hits))
