@@ -41,6 +41,7 @@ class LabelledClip:
 
     path: Path
     label: int
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
         raise ExportInputError(f"{index}: there is no file {absent[0]} ({len(absent)} absent)")
     if len(entries) < 2 or len(names) < 2:
         raise ExportInputError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
-    return [LabelledClip(path=entry.path, label=entry.label) for entry in entries], names
+    return [LabelledClip(path=entry.path, label=entry.label, group=entry.group) for entry in entries], names
 
 
 def require_enough(clips: Sequence[LabelledClip], margin: float) -> Int64Array:
@@ -160,7 +161,7 @@ def decide(
 
 
 def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
-    """Which clips depend on each other, by content and by name.
+    """Which clips depend on each other, by content, by name and by the groups of their list.
 
     Raises:
         ExportError: a file cannot be read.
@@ -169,7 +170,9 @@ def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
         digests = [file_sha256(clip.path) for clip in clips]
     except OSError as error:
         raise ExportError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return independent_groups(names=[clip.path.name for clip in clips], digests=digests)
+    return independent_groups(
+        names=[clip.path.name for clip in clips], digests=digests, declared=[clip.group for clip in clips]
+    )
 
 
 def record(decision: Decision, path: Path) -> None:

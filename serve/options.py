@@ -13,7 +13,7 @@ from serve.text.label_lists import is_json_list, parse_list, read_json_list
 from serve.unicode_text import text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
-LIST_FIELDS = ("candidate_labels", "templates", "labels")  # fields that a form or a query may repeat
+LIST_FIELDS = ("candidate_labels", "templates", "labels", "groups")  # fields that a form or a query may repeat
 NUMBER_FIELDS = ("num_crops",)  # pydantic does not convert text for a Literal
 NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -89,6 +89,11 @@ class CalibrateOptions(BaseModel):
 
     labels: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
         description="Label of each clip, in order: a name or label_id, null for none of the labels."
+    )
+    groups: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
+        default=[],
+        description="Group of each clip, in order, such as its person or source film: clips of one group depend on "
+        "each other. Copies, and pieces of one video by their names, are found without it.",
     )
     false_accept_rate: float = Field(
         0.05, ge=0.001, le=0.5, description="Share of clips that may be accepted although they show none of the labels."

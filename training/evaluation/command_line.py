@@ -70,6 +70,9 @@ def evaluate(
         typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of a model whose own is not CLIP's.")] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Compare pictures: recoded copies count once in intervals.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON file for the result; all scores go to .scores.npz beside it.", dir_okay=False),
@@ -128,6 +131,7 @@ def evaluate(
         activation=activation,
         tokenizer=tokenizer,
         device=device,
+        near_duplicates=near_duplicates,
     )
     if result is not None:
         _tell(result, out=out, plots=plots)
@@ -147,6 +151,7 @@ def _evaluated(
     activation: str | None,
     tokenizer: Path | None,
     device: str,
+    near_duplicates: bool,
 ) -> "Result | None":
     """The result of a checkpoint; None for all processes but the first.
 
@@ -162,7 +167,7 @@ def _evaluated(
     from training.evaluation.protocol import protocol_of
     from training.evaluation.results import Result
     from training.evaluation.splits import evaluate_splits
-    from training.evaluation.videos import read_list
+    from training.evaluation.videos import joined_near_duplicates, read_list
     from training.models.base import ModelConfigError
 
     try:
@@ -174,6 +179,11 @@ def _evaluated(
             read_list(each, classes=checkpoint.labels if names == OWN else names, options=options, split=split)
             for each, names in zip(lists, classes, strict=True)
         ]
+        if near_duplicates:
+            listed = [
+                joined_near_duplicates(each, workers=pace.workers, deadline_seconds=pace.deadline_seconds)
+                for each in listed
+            ]
         for line in (line for each in listed for line in each.layout):
             typer.echo(line, err=True)
         own_device = device_named(device, key=f"--device {device}")

@@ -118,7 +118,11 @@ def _compared(first: StoredSplit, second: StoredSplit) -> Comparison:
         raise EvaluationError(f"{first.name}: no video was read in both results")
     number_of = {name: number for number, name in enumerate(first.class_names)}
     labels = np.array([number_of[str(one.label)] for one, _ in both], np.int64)
-    groups = independent_groups(names=[path for path, _, _ in readable])
+    groups = independent_groups(
+        names=[path for path, _, _ in readable],
+        digests=[one.digest for _, one, _ in readable],
+        declared=[one.group for _, one, _ in readable],
+    )
     ranks = _ranks([one for one, _ in both]), _ranks([other for _, other in both])
     hits, k = (ranks[0] == 1, ranks[1] == 1), min(TOP, len(first.class_names))
     classes = _changes(hits, labels, first.class_names)

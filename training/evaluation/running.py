@@ -92,7 +92,18 @@ def _add(tally: Tally, video: Viewed, logits: Float32Array | None, *, classes: n
     if label < 0 and video.label >= 0:
         return
     if logits is None:
-        tally.add(Unreadable(index=video.place, path=video.path, label=label, reason=video.reason))
+        lost = Unreadable(index=video.place, path=video.path, label=label, reason=video.reason, group=video.group)
+        tally.add(lost)
         return
     scores = scorer.scores(np.ascontiguousarray(logits[..., classes]))
-    tally.add(row_of(scores, index=video.place, path=video.path, label=label, keep_scores=True))
+    tally.add(
+        row_of(
+            scores,
+            index=video.place,
+            path=video.path,
+            label=label,
+            keep_scores=True,
+            digest=video.digest,
+            group=video.group,
+        )
+    )

@@ -17,6 +17,8 @@ class StoredVideo:
 
     label: str | None
     rank: int | None  # 1 the best; None: it could not be read
+    digest: str | None = None  # of the content; None in results of earlier versions
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,5 +78,7 @@ def _stored_split(split: Mapping[str, Any]) -> StoredSplit:
             raise KeyError(label)
         number = seen[row["path"]]
         seen[row["path"]] += 1
-        videos[row["path"], number] = StoredVideo(label=label, rank=rank)
+        videos[row["path"], number] = StoredVideo(
+            label=label, rank=rank, digest=row.get("sha256"), group=row.get("group") or ""
+        )
     return StoredSplit(name=split["name"], list=split["list"], class_names=tuple(split["class_names"]), videos=videos)

@@ -59,8 +59,9 @@ def comparison_table(
 
 def _split_table(split: SplitResult) -> Iterator[str]:
     figures = split.figures
+    copies = f" ({figures.num_copies} are copies)" if figures.num_copies else ""
     yield (
-        f"{split.name}: {figures.num_videos} videos, {figures.num_independent} independent of each other, "
+        f"{split.name}: {figures.num_videos} videos, {figures.num_independent} independent of each other{copies}, "
         f"{len(split.class_names)} classes"
     )
     if figures.num_classes_seen < len(split.class_names):

@@ -25,6 +25,7 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.score_intervals import Interval, class_share_interval, share_interval
 
+LEAST_GROUPS = 5  # that a bootstrap of the log-likelihood needs
 TOP = 5  # labels kept of each video, and the larger k of the top-k figures
 
 
@@ -41,6 +42,8 @@ class Row:
     top_probabilities: tuple[float, ...]
     margin: float  # probability of the label less the best of the others; below 0 where another is better
     scores: Float32Array | None = field(default=None, compare=False)  # of every class [K], where they are kept
+    digest: str = ""  # SHA-256 of the content
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Unreadable:
     path: str
     label: int  # -1 where not even that is known
     reason: str
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class Figures:
     num_readable: int
     num_unreadable: int
     num_independent: int  # groups of readable videos that do not depend on each other
+    num_copies: int  # readable videos whose content another one before them has
     top1: float
     top5: float  # among the `top5_k` best
     top5_k: int  # 5, or K where there are fewer classes
@@ -85,7 +90,9 @@ class Figures:
     classes: tuple[ClassFigures, ...]
 
 
-def row_of(scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False) -> Row:
+def row_of(
+    scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False, digest: str = "", group: str = ""
+) -> Row:
     """The row of a video from its scores, ordered as serving orders them.
 
     Raises:
@@ -110,6 +117,8 @@ def row_of(scores: Scores, *, index: int, path: str, label: int, keep_scores: bo
         top_probabilities=tuple(probabilities[order[:TOP]].tolist()),
         margin=own - (float(probabilities[rival]) if rival is not None else 0.0),
         scores=probabilities.copy() if keep_scores else None,
+        digest=digest,
+        group=group,
     )
 
 
@@ -169,11 +178,13 @@ class Tally:
         ranks, labels = _ranks(rows), _labels(rows)
         hits, confidences = ranks == 0, _confidences(rows)
         own = np.array([row.label_probability for row in rows])
+        independent = independence(_groups(rows), digests=[row.digest for row in rows])
         return Figures(
             num_videos=len(rows) + len(lost),
             num_readable=len(rows),
             num_unreadable=len(lost),
-            num_independent=independence(_groups(rows)).num_independent,
+            num_independent=independent.num_independent,
+            num_copies=independent.num_copies,
             top1=float(hits.mean()),
             top5=float((ranks < self.top5_k).mean()),
             top5_k=self.top5_k,
@@ -189,8 +200,9 @@ class Tally:
     def intervals(self) -> dict[str, Interval]:
         """95 % intervals by the names of `Figures`: score intervals of shares, a bootstrap of the log-likelihood.
 
-        Videos that depend on each other, by their names, count as one group. The calibration error has no interval: it
-        is a sum of distances, which drawing again makes larger, not just uncertain.
+        Videos that depend on each other count as one group. The calibration error has no interval: it
+        is a sum of distances, which drawing again makes larger, not just uncertain. Neither has the log-likelihood of
+        fewer than `LEAST_GROUPS` groups, whose bootstrap is too narrow.
 
         Raises:
             EvaluationError: no video could be read.
@@ -204,7 +216,7 @@ class Tally:
             "top1_all": share_interval(np.concatenate((hits, np.zeros(len(lost), np.bool_))), _groups((*rows, *lost))),
             "mean_class_accuracy": class_share_interval(hits, labels, groups),
         }
-        if self.is_distribution:
+        if self.is_distribution and len(np.unique(groups)) >= LEAST_GROUPS:
             losses = negative_log_likelihoods(np.array([row.label_probability for row in rows]))
             found["negative_log_likelihood"] = mean_interval(losses, groups)
         return found
@@ -282,5 +294,9 @@ def _confidences(rows: Sequence[Row]) -> Float64Array:
 
 
 def _groups(rows: Sequence[Row | Unreadable]) -> Int64Array:
-    """Which videos depend on each other, by the naming conventions of data sets [N]."""
-    return independent_groups(names=[row.path for row in rows])
+    """Group of each video [N]: videos of one content, one name of a source or one declared group are dependent."""
+    return independent_groups(
+        names=[row.path for row in rows],
+        digests=[row.digest if isinstance(row, Row) else None for row in rows],
+        declared=[row.group for row in rows],
+    )

@@ -12,19 +12,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from serve.files import file_sha256
+from serve.independence import independent_groups
 from serve.lists.errors import AnnotationError
+from serve.video.limits import DecodeSettings
 from training.config import DataConfig
 from training.data.bad_videos import Failure
 from training.data.clips.datasets import loading_workers, single_threaded, workers_start
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
+from training.data.decoding.pool import processors
 from training.data.decoding.process import BadVideoError
-from training.data.digests import digest_or_none
+from training.data.digests import digest_or_none, near_duplicates
 from training.data.lists.class_lists import read_class_names
 from training.data.lists.labels import classes_without_videos, entries_of, numbered
 from training.data.lists.listing import kind_of, read_listing, rows_of_part
 from training.data.lists.rows import Entry, ListOptions
 from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
+from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 
 SHOWN = 5  # classes named in a note
@@ -101,6 +105,27 @@ def read_list(
     )
 
 
+def joined_near_duplicates(listed: VideoList, *, workers: int, deadline_seconds: float) -> VideoList:
+    """The list with videos that nearly show the same pictures in one group, beside the groups it declares.
+
+    Raises:
+        EvaluationError: the list is of shards.
+    """
+    if listed.shards:
+        raise EvaluationError("--near-duplicates compares video files; shards are read once, from end to end")
+    settings = DecodeSettings.model_validate({"threads": 1, "deadline_seconds": deadline_seconds})
+    pairs = near_duplicates(
+        [entry.path for entry in listed.entries], settings=settings, workers=workers or processors()
+    )
+    groups = independent_groups(declared=[entry.group for entry in listed.entries], pairs=pairs).tolist()
+    near = {groups[index] for pair in pairs for index in pair}
+    entries = tuple(
+        replace(entry, group=f"near duplicates {group}") if group in near else entry
+        for entry, group in zip(listed.entries, groups, strict=True)
+    )
+    return replace(listed, entries=entries, layout=(*listed.layout, f"  {len(pairs)} pairs of near duplicates"))
+
+
 def _unused(names: Sequence[str]) -> str:
     more = " ..." if len(names) > SHOWN else ""
     return f"  note: {len(names)} classes have no video: {', '.join(names[:SHOWN])}{more}"
@@ -164,15 +189,16 @@ class PackedVideos(IterableDataset[Viewed]):
             yield Viewed(first + place, _text(failure.name), -1, None, failure.reason)
 
     def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> Viewed:
-        label, path = -1, _text(sample.name)
+        label, path, group = -1, _text(sample.name), sample.group()
         try:
             stored = sample.label()
             label = stored if 0 <= stored < self._reader.rule.num_classes else -1
             entry = sample.entry(scratch)
             views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
-            return Viewed(index, path, label, None, str(error))
-        return Viewed(index, path, label, torch.from_numpy(views), digest=digest_or_none(entry) or "")
+            return Viewed(index, path, label, None, str(error), group=group)
+        digest = digest_or_none(entry) or ""
+        return Viewed(index, path, label, torch.from_numpy(views), digest=digest, group=group)
 
 
 def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:

@@ -77,8 +77,9 @@ def _written(order: "Order", out: Path) -> dict[str, object]:
     import numpy as np
 
     from serve.files import atomic_write
+    from serve.independence import independence
     from training.few_shot.encoding import VideoEncoder
-    from training.few_shot.main import Lists, towers_of
+    from training.few_shot.main import Lists, groups_of, towers_of
 
     lists, towers = Lists.read(order), towers_of(order)
     encoder = VideoEncoder(towers, cache=order.cache)
@@ -87,6 +88,7 @@ def _written(order: "Order", out: Path) -> dict[str, object]:
         bank = encoder.bank(lists.names)
     finally:
         encoder.close()
+    independent = independence(groups_of(found), digests=found.digests)
     parts = towers.layout.features(found.rows)
     arrays: dict[str, Any] = {
         "video_features": parts.video_features,
@@ -108,6 +110,8 @@ def _written(order: "Order", out: Path) -> dict[str, object]:
         "model": order.model,
         "identity": towers.identity,
         "videos": len(found.entries),
+        "independent": independent.num_independent,
+        "copies": independent.num_copies,
         "unreadable": len(lists.pool) - len(found.entries),
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
     }

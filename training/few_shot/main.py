@@ -19,6 +19,7 @@ import numpy as np
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
 from serve.features import RowLayout
+from serve.independence import independent_groups
 from serve.lists.errors import AnnotationError
 from serve.served_model import ServedModel
 from training.config import ConfigError
@@ -114,6 +115,8 @@ class Seen:
     test: Encoded  # the pool itself without a test list
     pool_videos: Videos
     test_videos: Videos
+    pool_groups: Int64Array  # videos of one group depend on each other, in both lists
+    test_groups: Int64Array
 
     @property
     def encoded(self) -> tuple[Encoded, ...]:
@@ -121,10 +124,10 @@ class Seen:
         return (self.pool,) if self.test is self.pool else (self.pool, self.test)
 
     def judges(self, draw: Draw) -> Int64Array:
-        """Places of the videos a draw is judged by; content that is among its shots judges nothing."""
-        shown = {self.pool.digests[place] for place in draw.chosen}
-        places = draw.rest if self.test is self.pool else range(len(self.test.entries))
-        return np.array([place for place in places if self.test.digests[place] not in shown], np.int64)
+        """Places of the videos a draw is judged by: none of them depends on one of its shots."""
+        places = np.array(draw.rest if self.test is self.pool else range(len(self.test.entries)), np.int64)
+        shown = self.pool_groups[np.array(draw.chosen, np.int64)]
+        return places[~np.isin(self.test_groups[places], shown)]
 
 
 def run(order: Order) -> dict[str, Any]:
@@ -137,7 +140,7 @@ def run(order: Order) -> dict[str, Any]:
     towers = towers_of(order)
     seen = _look(order, lists, towers)
     started = time.perf_counter()
-    draws = _draws(order, lists, seen.pool)
+    draws = _draws(order, lists, seen)
     rows = [_measured(draw, seen, towers.scoring, names=lists.names) for draw in draws]
     seconds = {
         "encoding": round(sum(part.seconds for part in seen.encoded), 3),
@@ -153,6 +156,8 @@ def run(order: Order) -> dict[str, Any]:
         "templates": list(towers.text.templates),
         "features": _features_named(towers.layout),
         "videos": num_read,
+        "independent": len(np.unique(np.concatenate([seen.pool_groups, seen.test_groups]))),
+        "copies": num_read - len({digest for part in seen.encoded for digest in part.digests}),
         "unreadable": len(lists.pool) + len(lists.test or ()) - num_read,
         "videos_encoded": sum(part.num_encoded for part in seen.encoded),
         "summary": summary_of(rows),
@@ -201,7 +206,25 @@ def _look(order: Order, lists: Lists, towers: Towers) -> Seen:
         test_videos = pool_videos if test is pool else _videos(encoder, test, bank)
     finally:
         encoder.close()
-    return Seen(pool=pool, test=test, pool_videos=pool_videos, test_videos=test_videos)
+    groups = groups_of(pool) if test is pool else groups_of(pool, test)
+    return Seen(
+        pool=pool,
+        test=test,
+        pool_videos=pool_videos,
+        test_videos=test_videos,
+        pool_groups=groups[: len(pool.entries)],
+        test_groups=groups if test is pool else groups[len(pool.entries) :],
+    )
+
+
+def groups_of(*parts: Encoded) -> Int64Array:
+    """Group of each video of some lists [N]."""
+    entries = [entry for part in parts for entry in part.entries]
+    return independent_groups(
+        names=[entry.path.name for entry in entries],
+        digests=[digest for part in parts for digest in part.digests],
+        declared=[entry.group for entry in entries],
+    )
 
 
 def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Videos:
@@ -214,30 +237,34 @@ def _videos(encoder: VideoEncoder, encoded: Encoded, bank: Float32Array) -> Vide
     )
 
 
-def _draws(order: Order, lists: Lists, pool: Encoded) -> list[Draw]:
-    """Every seed's draws; without a test list each class keeps a video to be judged by."""
+def _draws(order: Order, lists: Lists, seen: Seen) -> list[Draw]:
+    """Every seed's draws; without a test list each class keeps a group of videos to be judged by."""
     draws = [
         draw
         for seed in order.seeds
         for draw in draw_shots(
-            pool.entries,
+            seen.pool.entries,
             len(lists.names),
             shots=order.shots,
             seed=seed,
             spared=1 if order.test is None else 0,
+            groups=seen.pool_groups.tolist(),
         )
     ]
     if not any(draw.chosen for draw in draws):
-        raise AnnotationError(f"{order.listing}: no class has a video to spare for a shot")
+        raise AnnotationError(
+            f"{order.listing}: no class has a video to spare for a shot: copies and videos of one group count once"
+        )
     return draws
 
 
 def _measured(draw: Draw, seen: Seen, contract: ScoringContract, *, names: Sequence[str]) -> dict[str, Any]:
     """One draw: what each method reaches on its judges."""
     shots = seen.pool_videos.part(np.array(draw.chosen, np.int64))
-    judges = seen.test_videos.part(seen.judges(draw))
+    places = seen.judges(draw)
+    judges = seen.test_videos.part(places)
     if not len(judges.labels):
-        raise AnnotationError("no video is left to judge by: fewer shots, or --test LIST")
+        raise AnnotationError("no video is left to judge by that depends on no shot: fewer shots, or --test LIST")
     methods: dict[str, Any] = {}
     for name, fit in METHODS.items():
         started = time.perf_counter()
@@ -249,7 +276,10 @@ def _measured(draw: Draw, seen: Seen, contract: ScoringContract, *, names: Seque
         "shots": draw.shots,
         "seed": draw.seed,
         "num_shots": len(draw.chosen),
+        "num_shots_independent": len(np.unique(seen.pool_groups[np.array(draw.chosen, np.int64)])),
         "num_judged": len(judges.labels),
+        "num_judged_independent": len(np.unique(seen.test_groups[places])),
+        "num_classes_judged": len(np.unique(judges.labels)),
         "short_classes": {names[label]: count for label, count in draw.short.items()},
         ZERO_SHOT: round(accuracy(judges, None, contract), 4),
         "methods": methods,

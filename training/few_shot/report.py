@@ -31,6 +31,12 @@ def print_report(document: dict[str, Any], *, num_seeds: int) -> None:
             short_classes = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
             count = len(row["short_classes"])
             print(f"{row['shots']} shots, seed {row['seed']}: {count} classes have fewer ({short_classes})")
+    dependent = f", {document['copies']} copies" if document["copies"] else ""
+    judged = sorted({row["num_judged_independent"] for row in document["draws"]})
+    print(
+        f"{document['videos']} videos, {document['independent']} independent{dependent}; "
+        f"judged by {'-'.join(str(count) for count in sorted({judged[0], judged[-1]}))} independent ones a draw"
+    )
     seeds = f"{num_seeds} seed{'s' * (num_seeds > 1)}"
     print(f"top-1 of {document['classes']} classes, mean over {seeds} ± standard deviation; {document['features']}")
     columns = (ZERO_SHOT, *METHODS)

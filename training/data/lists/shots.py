@@ -3,6 +3,9 @@
 Each class is ordered by a hash of the seed and the last two parts of the path, and K shots are its first K. So draws
 are balanced, the 4 shots of a seed hold its 2 shots, and neither where the videos lie, nor the order of the list, nor a
 class more changes anything.
+
+Videos of one group depend on each other: none is judged by a video of a group that a shot has, and whole groups are
+spared.
 """
 
 import hashlib
@@ -21,18 +24,29 @@ class Draw:
     seed: int
     shots: int  # K
     chosen: tuple[int, ...]  # label by label, each in the order it was drawn
-    rest: tuple[int, ...]  # videos no draw of this seed takes, whatever its K
+    rest: tuple[int, ...]  # videos of groups that no draw of this seed takes from, whatever its K
     short: Mapping[int, int]  # label -> shots it has, where they are fewer than K
 
 
 def draw_shots(
-    entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, spared: int
+    entries: Sequence[Entry],
+    num_classes: int,
+    *,
+    shots: Sequence[int],
+    seed: int,
+    spared: int,
+    groups: Sequence[int] | None = None,
 ) -> list[Draw]:
-    """A draw of each K; every class keeps at least `spared` videos that no draw takes."""
+    """A draw of each K; every class keeps at least `spared` groups that no draw takes from.
+
+    `groups` numbers the entries that depend on each other; without it every entry is its own group.
+    """
+    group = range(len(entries)) if groups is None else groups
     orders = [_order(entries, label, seed=seed) for label in range(num_classes)]
-    free = [order[: max(0, len(order) - spared)] for order in orders]
-    taken = {index for order in free for index in order[: max(shots)]}
-    rest = tuple(index for index in range(len(entries)) if index not in taken)
+    kept = {number for order in orders for number in _last_groups(order, group, spared)}
+    free = [[index for index in order if group[index] not in kept] for order in orders]
+    taken = {group[index] for order in free for index in order[: max(shots)]}
+    rest = tuple(index for index in range(len(entries)) if group[index] not in taken)
     return [
         Draw(
             seed=seed,
@@ -56,6 +70,11 @@ def few_of_each(entries: Sequence[Entry], names: Sequence[str], *, shots: int, s
         short_classes = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
         raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {short_classes}")
     return [entries[index] for index in draw.chosen]
+
+
+def _last_groups(order: Sequence[int], group: Sequence[int], count: int) -> list[int]:
+    """The last `count` groups of entries in an order."""
+    return list(dict.fromkeys(group[index] for index in reversed(order)))[:count]
 
 
 def _order(entries: Sequence[Entry], label: int, *, seed: int) -> list[int]:
