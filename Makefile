@@ -40,11 +40,13 @@ test: everything browser triton
 test-slow: everything browser
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
-# torch without vector instructions, torch with AVX2 alone, oneDNN with AVX2 alone, the server's engine in fp32
+# torch without vector instructions, torch with AVX2 alone, oneDNN with AVX2 alone, the server's engine in fp32;
+# VARIANTS joins variables that are set together with commas
+VARIANTS ?= ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 SERVE_ENGINE=openvino-f32
 test-portable: everything
-	@for variant in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 SERVE_ENGINE=openvino-f32; do \
+	@for variant in $(VARIANTS); do \
 		echo "numeric tests with $$variant"; \
-		env $$variant OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "numeric and not slow" -n 2 --dist loadfile $(TESTS) || exit 1; \
+		env $$(echo $$variant | tr , ' ') OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "numeric and not slow" -n 2 --dist loadfile $(TESTS) || exit 1; \
 	done
 
 # no test that imports torch, starts a browser or a Triton core
@@ -75,6 +77,8 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.export_bench
 	$(BIN)/python -m tests.bench.attention_bench
 	$(BIN)/python -m tests.bench.starter_bench
+	$(BIN)/python -m tests.bench.timeline_bench
+	$(BIN)/python -m tests.bench.long_video_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

@@ -41,6 +41,7 @@ class LabelledClip:
 
     path: Path
     label: int
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
         raise ExportInputError(f"{index}: the file {absent[0]} does not exist ({len(absent)} missing)")
     if len(entries) < 2 or len(names) < 2:
         raise ExportInputError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
-    return [LabelledClip(path=entry.path, label=entry.label) for entry in entries], names
+    return [LabelledClip(path=entry.path, label=entry.label, group=entry.group) for entry in entries], names
 
 
 def require_enough(clips: Sequence[LabelledClip], margin: float) -> Int64Array:
@@ -162,7 +163,7 @@ def decide(
 
 
 def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
-    """Return the group of each clip; clips with equal content or source share one.
+    """Which clips depend on each other, by content, by name and by the groups of their list.
 
     Raises:
         ExportError: a file cannot be read.
@@ -171,7 +172,9 @@ def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
         digests = [file_sha256(clip.path) for clip in clips]
     except OSError as error:
         raise ExportError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return independent_groups(names=[clip.path.name for clip in clips], digests=digests)
+    return independent_groups(
+        names=[clip.path.name for clip in clips], digests=digests, declared=[clip.group for clip in clips]
+    )
 
 
 def record(decision: PromotionDecision, path: Path) -> None:

@@ -12,7 +12,18 @@ from serve import openapi, problems
 from serve.errors import ActserveError
 from serve.middleware import RequestFacts
 from serve.query import check_request_line
-from serve.routes import calibrate, classify, examples, feedback, health, models, page, vocabularies
+from serve.routes import (
+    calibrate,
+    classify,
+    embeddings,
+    examples,
+    feedback,
+    health,
+    models,
+    page,
+    timeline,
+    vocabularies,
+)
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.version import VERSION
@@ -51,7 +62,7 @@ def create_app(
     app.state.on_fault = on_fault
     problems.install(app)
     app.add_middleware(RequestFacts)
-    for module in (classify, vocabularies, examples, calibrate, models, feedback, health, page):
+    for module in (classify, timeline, embeddings, vocabularies, examples, calibrate, models, feedback, health, page):
         app.include_router(module.router)
     page.mount_files(app)
     openapi.install(app)

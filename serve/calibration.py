@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.arrays import Int64Array
 from serve.errors import InvalidOption, RequestError
+from serve.files import file_sha256
+from serve.independence import Independence, independence, independent_groups
 from serve.options import CalibrateOptions, ClassifyOptions
 from serve.pipeline import Pipeline, ResolvedOptions, VideoLogits, reduced
 from serve.scoring import LogitScaling, Scores
@@ -27,6 +33,21 @@ class CalibrationResult:
     found: threshold_fit.Calibration
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sent:
+    """What was sent, before anything is measured."""
+
+    known: Int64Array  # index of the label of each clip, -1 for none [n]
+    groups: Int64Array  # clips of one group depend on each other [n]
+    digests: Sequence[str]  # of the content of each clip
+    distinct: Sequence[int]  # the first clip of each content
+
+    def independence_of(self, chosen: NDArray[np.bool_]) -> Independence:
+        """Return how many of the chosen clips [n] are independent, and how many are copies."""
+        clips = np.flatnonzero(chosen)
+        return independence(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
+
+
 async def calibrate(
     pipeline: Pipeline,
     vocabulary: Vocabulary,
@@ -37,11 +58,15 @@ async def calibrate(
 ) -> CalibrationResult:
     """Measure each clip and fit thresholds; `deadline` in seconds of the event loop's clock.
 
+    Of clips with the same content the first is measured and used.
+
     Raises:
-        InvalidOption: labels and clips do not match, or there are too few unknown clips.
+        InvalidOption: labels, groups and clips do not match, copies have different labels, or there are too few
+            independent unknown clips.
         RequestError, ServiceError: a clip cannot be used; names it.
     """
-    known = _split_indices(vocabulary, clips, options)
+    sent = await asyncio.to_thread(_sent, clips, _split_indices(vocabulary, clips, options), options)
+    known = [sent.known[clip] for clip in sent.distinct]
     classify_options = ClassifyOptions(
         vocabulary=vocabulary.reference,
         num_clips=options.num_clips,
@@ -50,11 +75,13 @@ async def calibrate(
         model=options.model,
     )
     async with pipeline.resolve(classify_options) as resolved:
-        _check_size(resolved, len(clips), options)
-        measured = await _measure_clips(pipeline, resolved, clips, classify_options, deadline=deadline)
+        _check_size(resolved, len(sent.distinct), options)
+        measured = await _measure_clips(
+            pipeline, resolved, [clips[clip] for clip in sent.distinct], classify_options, deadline=deadline
+        )
 
     def score(clip: int, scale: LogitScaling) -> Scores:
-        return reduced(resolved, measured[clip], scale=scale)
+        return reduced(resolved, measured[clip].logits, measured[clip].example_logits, scale=scale)
 
     found = await asyncio.to_thread(
         threshold_fit.fit,
@@ -64,10 +91,11 @@ async def calibrate(
         false_accept_rate=options.false_accept_rate,
         criterion=options.criterion,
         per_label=options.per_label,
+        groups=sent.groups[sent.distinct],
     )
     thresholds = {vocabulary.labels[place].label_id: value for place, value in found.label_thresholds.items()}
     return CalibrationResult(
-        acceptance=_acceptance(resolved, vocabulary, options, found, known),
+        acceptance=_acceptance(resolved, vocabulary, options, found, sent),
         label_thresholds=thresholds,
         found=found,
     )
@@ -80,6 +108,37 @@ def _split_indices(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], option
     find = LabelFinder(vocabulary)
     place = {label.label_id: number for number, label in enumerate(vocabulary.labels)}
     return [-1 if label is None else place[find(label).label_id] for label in options.labels]
+
+
+def _sent(clips: Sequence[ReceivedFile], known: Sequence[int], options: CalibrateOptions) -> _Sent:
+    """Return which clips are copies or depend on each other.
+
+    Raises:
+        InvalidOption: copies have different labels, there are not as many groups as clips, or there are too few
+            independent unknown clips.
+    """
+    if options.groups and len(options.groups) != len(clips):
+        raise InvalidOption(f"{len(clips)} clips came with {len(options.groups)} groups; each clip needs one, or null")
+    digests = [file_sha256(clip.path) for clip in clips]
+    first: dict[str, int] = {}
+    for clip, digest in enumerate(digests):
+        other = first.setdefault(digest, clip)
+        if known[other] != known[clip]:
+            raise InvalidOption(
+                f"{clips[other].filename!r} and {clips[clip].filename!r} have the same content and different labels"
+            )
+    groups = independent_groups(
+        names=[clip.filename for clip in clips],
+        digests=digests,
+        declared=[group or "" for group in options.groups],
+    )
+    sent = _Sent(known=np.array(known, np.int64), groups=groups, digests=digests, distinct=list(first.values()))
+    unknown = sent.independence_of(sent.known < 0)
+    threshold_fit.require_unknown(
+        unknown.num_clips, unknown.num_independent, num_copies=unknown.num_copies,
+        false_accept_rate=options.false_accept_rate, per_label=options.per_label,
+    )  # fmt: skip
+    return sent
 
 
 def _check_size(resolved: ResolvedOptions, num_clips: int, options: CalibrateOptions) -> None:
@@ -125,9 +184,10 @@ def _acceptance(
     vocabulary: Vocabulary,
     options: CalibrateOptions,
     found: threshold_fit.Calibration,
-    known: Sequence[int],
+    sent: _Sent,
 ) -> Acceptance:
     assert resolved.function != "none", "the options allow softmax and sigmoid"
+    known, unknown = sent.independence_of(sent.known >= 0), sent.independence_of(sent.known < 0)
     return Acceptance(
         criterion=found.criterion,
         threshold=found.threshold,
@@ -141,8 +201,11 @@ def _acceptance(
             num_crops=options.num_crops,
             vocabulary_version=vocabulary.version,
             vocabulary_digest=vocabulary.digest,
-            num_known=sum(place >= 0 for place in known),
-            num_unknown=sum(place < 0 for place in known),
+            num_known=known.num_clips,
+            num_unknown=unknown.num_clips,
+            num_known_independent=known.num_independent,
+            num_unknown_independent=unknown.num_independent,
+            num_copies=known.num_copies + unknown.num_copies,
             false_accept_rate=options.false_accept_rate,
             false_accept_interval=found.false_accept_interval,
             true_accept_rate=found.true_accept_rate,

@@ -42,6 +42,9 @@ CONVENTIONS: dict[str, re.Pattern[str]] = {
 }
 
 
+LONGEST_NAME = 255  # of a file on common file systems; the patterns take time that grows with the square
+
+
 @dataclass(frozen=True, kw_only=True)
 class Independence:
     """Numbers of clips and of independent groups."""
@@ -71,6 +74,8 @@ def source_of_name(name: str) -> str | None:
     >>> source_of_name("clip_2.mp4")
     """
     stem = _stem(name)
+    if len(stem) > LONGEST_NAME:
+        return None
     for convention, pattern in CONVENTIONS.items():
         if match := pattern.fullmatch(stem):
             return f"{convention}:{match['source']}{match.groupdict().get('rest') or ''}"

@@ -28,6 +28,16 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("actserve_requests_in_flight", "Classifications in progress.", registry=self.registry)
+        self.timelines_in_flight = Gauge(
+            "actserve_timelines_in_flight", "Timelines in progress.", registry=self.registry
+        )
+        self.timeline_windows = Counter(
+            "actserve_timeline_windows_total", "Windows of finished timelines.", registry=self.registry
+        )
+        self.timeline_video_seconds = Counter(
+            "actserve_timeline_video_seconds_total", "Length of the videos of finished timelines.",
+            registry=self.registry,
+        )  # fmt: skip
         self.queued_views = Gauge("actserve_queued_views", "Views waiting for the video graph.", registry=self.registry)
         self.batches = Gauge("actserve_batches", "Runs of the video graph so far.", registry=self.registry)
         self.batched_views = Gauge("actserve_batched_views", "Views in those runs so far.", registry=self.registry)

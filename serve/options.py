@@ -13,7 +13,7 @@ from serve.text.label_lists import is_json_list, parse_list, read_json_list
 from serve.unicode_text import text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
-LIST_FIELDS = ("candidate_labels", "templates", "labels")  # fields that a form or a query may repeat
+LIST_FIELDS = ("candidate_labels", "templates", "labels", "groups")  # fields that a form or a query may repeat
 NUMBER_FIELDS = ("num_crops",)  # pydantic does not convert text for a Literal
 NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -28,10 +28,10 @@ def _as_list(value: Any) -> Any:
 TextList = Annotated[list[str], BeforeValidator(_as_list)]
 
 
-class ClassifyOptions(BaseModel):
-    """Options of a classification."""
+class LabelOptions(BaseModel):
+    """Options that say which labels a video is compared with, and by which model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     vocabulary: str | None = Field(
         None, description="A vocabulary, `name` or `name@version`; by default that of the model."
@@ -43,23 +43,14 @@ class ClassifyOptions(BaseModel):
     )
     hypothesis_template: str | None = Field(None, description="One template with one `{}`. Excludes `templates`.")
     templates: TextList | None = Field(None, description="Templates with one `{}` each; by default those of the model.")
-    top_k: int = Field(5, ge=1, le=100_000, description="Number of labels to return, best first.")
-    num_clips: int = Field(1, ge=1, le=10, description="Number of clips sampled from the video.")
-    num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
-    function_to_apply: FunctionToApply | None = Field(
-        None, description="Function from logits to scores; by default that of the model. With `none`, `score` is null."
-    )
-    threshold: float | None = Field(None, ge=0, le=1, description="Lowest score at which a label is `accepted`.")
     model: str | None = Field(None, description="A model, `name` or `name@version`; by default that of the server.")
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_labels(self) -> Self:
         if self.vocabulary is not None and self.candidate_labels is not None:
             raise ValueError("give `vocabulary` or `candidate_labels`, not both")
         if self.hypothesis_template is not None and self.templates is not None:
             raise ValueError("give `hypothesis_template` or `templates`, not both")
-        if self.threshold is not None and self.function_to_apply == "none":
-            raise ValueError("`threshold` compares scores, and `function_to_apply` is `none`: there are no scores")
         return self
 
     def chosen_templates(self, default: Sequence[str]) -> tuple[str, ...]:
@@ -67,6 +58,24 @@ class ClassifyOptions(BaseModel):
         if self.hypothesis_template is not None:
             return (self.hypothesis_template,)
         return tuple(self.templates) if self.templates is not None else tuple(default)
+
+
+class ClassifyOptions(LabelOptions):
+    """Options of a classification."""
+
+    top_k: int = Field(5, ge=1, le=100_000, description="Number of labels to return, best first.")
+    num_clips: int = Field(1, ge=1, le=10, description="Number of clips sampled from the video.")
+    num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
+    function_to_apply: FunctionToApply | None = Field(
+        None, description="Function from logits to scores; by default that of the model. With `none`, `score` is null."
+    )
+    threshold: float | None = Field(None, ge=0, le=1, description="Lowest score at which a label is `accepted`.")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.threshold is not None and self.function_to_apply == "none":
+            raise ValueError("`threshold` compares scores, and `function_to_apply` is `none`: there are no scores")
+        return self
 
     def chosen_function(self, default: Activation) -> FunctionToApply:
         """Return the function of this request, or that of the model."""
@@ -80,6 +89,11 @@ class CalibrateOptions(BaseModel):
 
     labels: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
         description="Label of each clip, in order: a name or label_id, null for none of the labels."
+    )
+    groups: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
+        default=[],
+        description="Group of each clip, in order, such as its person or source film: clips of one group depend on "
+        "each other. Copies, and pieces of one video by their names, are found without it.",
     )
     false_accept_rate: float = Field(
         0.05, ge=0.001, le=0.5, description="Share of clips that may be accepted although they show none of the labels."

@@ -63,6 +63,11 @@ class ResolvedOptions:
     rule: AcceptanceRule
     acceptance: AcceptanceFacts | None
 
+    @property
+    def example_facts(self) -> ExampleFacts | None:
+        """How the vocabulary's examples add to the text; None without examples."""
+        return None if self.prototypes is None else ExampleFacts(**asdict(self.prototypes.mixture))
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoLogits:
@@ -93,20 +98,19 @@ class Pipeline:
         """
         async with self.resolve(options) as resolved:
             measured, warnings = await _together(
-                self.measure(path, resolved, options, deadline=deadline), _warnings(resolved)
+                self.measure(path, resolved, options, deadline=deadline), warnings_of(resolved)
             )
-        scores, score_ms = await _timed(_reduced(resolved, measured))
+        scores, score_ms = await _timed(scores_of(resolved, measured.logits, measured.example_logits))
         accepted = resolved.rule.accepted(scores)
-        mixture = None if resolved.prototypes is None else resolved.prototypes.mixture
         timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
         return Classification(
-            model=_model_facts(resolved.runtime),
+            model=model_facts(resolved.runtime),
             notice=resolved.runtime.contract.notice,
             vocabulary=None if resolved.vocabulary is None else resolved.vocabulary.reference,
-            results=_results(resolved.labels, scores, accepted, top_k=options.top_k),
+            results=label_results(resolved.labels, scores, accepted, top_k=options.top_k),
             none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
             acceptance=resolved.acceptance,
-            examples=None if mixture is None else ExampleFacts(**asdict(mixture)),
+            examples=resolved.example_facts,
             vocabulary_warnings=warnings,
             sampling=_sampling_facts(measured.decoded, options),
             timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
@@ -202,28 +206,32 @@ class Pipeline:
                 )
 
 
-async def _warnings(resolved: ResolvedOptions) -> list[VocabularyWarning]:
+async def warnings_of(resolved: ResolvedOptions) -> list[VocabularyWarning]:
     """Return warnings about labels of the request that the model does not distinguish."""
     if resolved.vocabulary is not None:
         return []
     return await warnings_of_labels(resolved.labels, resolved.templates[0], resolved.runtime)
 
 
-async def _reduced(resolved: ResolvedOptions, measured: VideoLogits) -> scoring.Scores:
-    """Compute the scores of labels; large inputs are reduced in a thread."""
-    if measured.logits.size <= INLINE_SCORES:
-        return reduced(resolved, measured, scale=resolved.rule.scale)
-    return await asyncio.to_thread(reduced, resolved, measured, scale=resolved.rule.scale)
+async def scores_of(
+    resolved: ResolvedOptions, logits: Float32Array, example_logits: Float32Array | None
+) -> scoring.Scores:
+    """Compute the scores of labels from logits [V, M, P] of one video; large inputs are reduced in a thread."""
+    if logits.size <= INLINE_SCORES:
+        return reduced(resolved, logits, example_logits, scale=resolved.rule.scale)
+    return await asyncio.to_thread(reduced, resolved, logits, example_logits, scale=resolved.rule.scale)
 
 
-def reduced(resolved: ResolvedOptions, measured: VideoLogits, *, scale: scoring.LogitScaling) -> scoring.Scores:
-    """Reduce measured logits to scores of labels under a scale."""
+def reduced(
+    resolved: ResolvedOptions, logits: Float32Array, example_logits: Float32Array | None, *, scale: scoring.LogitScaling
+) -> scoring.Scores:
+    """Reduce logits of one video to scores of labels under a scale."""
     return scoring.reduce_logits(
-        measured.logits,
+        logits,
         resolved.runtime.contract.scoring,
         function=resolved.function,
         phrasing=resolved.phrasing,
-        example_logits=measured.example_logits,
+        example_logits=example_logits,
         scale=scale,
     )
 
@@ -281,14 +289,16 @@ def _view_request(runtime: ModelRuntime, options: ClassifyOptions) -> ViewReques
     )
 
 
-def _model_facts(runtime: ModelRuntime) -> ModelFacts:
+def model_facts(runtime: ModelRuntime) -> ModelFacts:
+    """Describe the model in an answer."""
     contract = runtime.contract
     return ModelFacts(name=contract.name, version=str(contract.version), engine=runtime.engine.label)
 
 
-def _results(
+def label_results(
     labels: Sequence[str], scores: scoring.Scores, accepted: NDArray[np.bool_], *, top_k: int
 ) -> list[LabelResult]:
+    """Return the best labels of an answer."""
     return [
         LabelResult(
             label=labels[k],

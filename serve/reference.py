@@ -20,6 +20,7 @@ from serve.options import ClassifyOptions
 from serve.problems import STATUS, describe
 from serve.repository import BUNDLED, FOLDER
 from serve.settings import ServeSettings
+from serve.timeline.options import TimelineOptions
 from serve.variables import COMMAND_LINE
 
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -39,9 +40,12 @@ def command_line_table() -> str:
 
 def options_table() -> str:
     """Return the options of a classification."""
-    fields = ClassifyOptions.model_fields.items()
-    rows = ((f"`{name}`", _code(_default(field)), _text(field)) for name, field in fields)
-    return table(("option", "default", "meaning"), rows)
+    return _table_of_options(ClassifyOptions)
+
+
+def timeline_table() -> str:
+    """Return the options of a timeline."""
+    return _table_of_options(TimelineOptions)
 
 
 def problems_table() -> str:
@@ -55,8 +59,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "command_line": command_line_table,
     "options": options_table,
+    "timeline": timeline_table,
     "problems": problems_table,
 }
+
+
+def _table_of_options(kind: type[BaseModel]) -> str:
+    rows = ((f"`{name}`", _code(_default(field)), _text(field)) for name, field in kind.model_fields.items())
+    return table(("option", "default", "meaning"), rows)
 
 
 def variables(model: type[BaseModel], prefix: str = ENVIRONMENT_PREFIX) -> Iterator[tuple[str, FieldInfo]]:

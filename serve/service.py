@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.data_folder import database_file
+from serve.embeddings import Embedder
 from serve.errors import EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
 from serve.metrics import Metrics
@@ -17,6 +18,7 @@ from serve.models.routing import RouteStore
 from serve.pipeline import Pipeline
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
+from serve.timeline.maker import TimelineMaker
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
 from serve.vocabularies.gateway import GatewayVocabularies
@@ -47,7 +49,10 @@ class Service:
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
+        self._timelines: TimelineMaker | None = None
+        self._embedder = Embedder(self.pool, self.registry, settings.limits)
         self.in_flight = 0  # classifications in progress
+        self.timelines_in_flight = 0
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
     async def start(self) -> None:
@@ -97,6 +102,7 @@ class Service:
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._vocabularies = vocabularies
         self._pipeline = Pipeline(self.pool, self.registry, vocabularies, settings=self.settings)
+        self._timelines = TimelineMaker(self.pool, self._pipeline, self.settings.timeline)
         self.readiness.done.append(
             f"vocabulary {vocabularies.catalogue.default_for(runtime.contract).reference} encoded"
         )
@@ -111,6 +117,28 @@ class Service:
         if self._pipeline is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._pipeline
+
+    @property
+    def timelines(self) -> TimelineMaker:
+        """The maker of timelines.
+
+        Raises:
+            EngineUnavailable: the start is not complete.
+        """
+        if self._timelines is None or not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._timelines
+
+    @property
+    def embedder(self) -> Embedder:
+        """The maker of embeddings.
+
+        Raises:
+            EngineUnavailable: the start is not complete.
+        """
+        if not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._embedder
 
     @property
     def vocabularies(self) -> GatewayVocabularies:

@@ -98,6 +98,24 @@ class FeedbackSettings(BaseModel):
     max_clips: int = Field(10_000, ge=1, le=1_000_000, description="Kept clips; past it 507.")
 
 
+class TimelineSettings(BaseModel):
+    """Limits of one timeline, and how much of the server timelines may use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrent: int = Field(2, ge=1, le=64, description="Timelines worked on at once; past it requests get 503.")
+    max_upload_bytes: int = Field(
+        4 * 2**30, ge=1, description="Bytes of the video of a timeline; past it 413 while it arrives."
+    )
+    max_windows: int = Field(50_000, ge=1, le=1_000_000, description="Windows of a timeline.")
+    deadline_seconds: float = Field(
+        3600.0, gt=0, le=86_400, description="A timeline ends by then, with 504 if need be."
+    )
+    windows_per_run: int = Field(
+        1, ge=1, le=64, description="Windows that a timeline puts into one run of the video graph; others wait for it."
+    )
+
+
 class TritonSettings(BaseModel):
     """A Triton server that runs the graphs, with engine `triton`."""
 
@@ -155,6 +173,7 @@ class ServeSettings(BaseSettings):
     triton: TritonSettings = TritonSettings()
     vocabularies: VocabularySettings = VocabularySettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    timeline: TimelineSettings = TimelineSettings()
 
     def require_extras(self) -> None:
         """Make sure that the optional dependencies of these settings are installed.

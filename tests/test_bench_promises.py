@@ -4,8 +4,27 @@ from typing import Any
 
 import pytest
 
-from tests.bench import activation_bench, examples_bench, open_set_bench, store_bench, vocabulary_bench
+from tests.bench import (
+    activation_bench,
+    attention_bench,
+    decode_bench,
+    examples_bench,
+    export_bench,
+    few_shot_bench,
+    loader_bench,
+    long_video_bench,
+    open_set_bench,
+    request_bench,
+    starter_bench,
+    store_bench,
+    timeline_bench,
+    train_bench,
+    triton_bench,
+    vocabulary_bench,
+)
 from tests.bench.promises import Promise, settle, spread
+from tests.bench.segment_metrics import segment_figures
+from tests.running_server import ROOT
 
 GOOD, BAD = Promise(words="good", found=1, least=1), Promise(words="bad", found=2, most=1)
 
@@ -79,3 +98,102 @@ def test_the_vocabulary_bench_is_about_ratios() -> None:
     assert kept(vocabulary_bench.judged(15, 270, large, 1.2))
     assert not kept(vocabulary_bench.judged(270, 270, large, 1.2))
     assert not kept(vocabulary_bench.judged(15, 270, large, 2.4))
+
+
+def test_the_timeline_bench_tells_labels_and_argmax_apart() -> None:
+    known = [("a", 0.0, 4.0), ("b", 4.0, 8.0)]
+    right, wrong = segment_figures(known, known), segment_figures(known, [("b", 0.0, 4.0), ("a", 4.0, 8.0)])
+    row = timeline_bench.Row(name="rendered", ours=right, naive=wrong, shuffled=wrong, times_real_time=1.0)
+    assert kept(timeline_bench.judged([row]))
+    assert not kept(timeline_bench.judged([row], is_control=True))
+    assert not kept(timeline_bench.judged([timeline_bench.Row(**{**vars(row), "ours": wrong})]))
+
+
+def test_the_long_video_bench_finds_memory_that_grows() -> None:
+    figures = {"server_growth_mib": 3.0, "child_growth_mib": 1.0, "child_bytes_per_frame": 300.0}
+    assert kept(long_video_bench.judged(figures))
+    for name in figures:
+        assert not kept(long_video_bench.judged({**figures, name: 5000.0}))
+
+
+def test_the_decode_bench_wants_the_same_pixels_and_no_slower_clip() -> None:
+    row = {"clip": "a.mp4", "is_equal": True, "ratio": 1.3}
+    assert kept(decode_bench.judged([row]))
+    assert not kept(decode_bench.judged([row, {**row, "is_equal": False}]))
+    assert not kept(decode_bench.judged([row, {**row, "ratio": 0.9}]))
+
+
+def test_the_triton_bench_compares_ways_and_features() -> None:
+    own, grpc, shared = triton_bench.WAYS
+    medians = {own: 50.0, grpc: 55.0, shared: 52.0}
+    assert kept(triton_bench.judged(medians, 0.99999))
+    assert not kept(triton_bench.judged({**medians, grpc: 165.0}, 0.99999))
+    assert not kept(triton_bench.judged({**medians, shared: 110.0}, 0.99999))
+    assert not kept(triton_bench.judged(medians, 0.9))
+
+
+def test_the_few_shot_bench_wants_examples_to_help() -> None:
+    def document(*top1: float, zero: float = 0.05) -> dict[str, Any]:
+        methods = few_shot_bench.METHODS
+        return {
+            "summary": [{"zero_shot": {"mean": zero}, **{name: {"mean": each} for name in methods}} for each in top1]
+        }
+
+    assert kept(few_shot_bench.judged(document(0.7, 0.86, 0.93, 0.97), num_again=0))
+    assert not kept(few_shot_bench.judged(document(0.05, 0.06, 0.05, 0.04), num_again=0)), "exchanged labels"
+    assert not kept(few_shot_bench.judged(document(0.7, 0.9, 0.5, 0.97), num_again=0))
+    assert not kept(few_shot_bench.judged(document(0.7, 0.86, 0.93, 0.97, zero=0.5), num_again=0))
+    assert not kept(few_shot_bench.judged(document(0.7, 0.86, 0.93, 0.97), num_again=480))
+
+
+def test_the_loader_and_train_benches_are_about_shares() -> None:
+    assert kept(loader_bench.judged({"loader, test views": 0.81, "loader, xclip training": 0.67}))
+    assert not kept(loader_bench.judged({"loader, test views": 0.81, "loader, xclip training": 0.3}))
+    assert kept(train_bench.judged({"a.yaml": 0.68}, "cpu"))
+    assert not kept(train_bench.judged({"a.yaml": 0.68 / 3}, "cpu"))
+
+
+def test_the_export_bench_finds_other_numbers() -> None:
+    row = {"family": "clip", "engine": "onnxruntime-cpu", "passed": True, "other_top1": 0}
+    assert kept(export_bench.judged_parity([row]))
+    assert not kept(export_bench.judged_parity([row, {**row, "passed": False}]))
+    assert not kept(export_bench.judged_parity([row, {**row, "other_top1": 1}]))
+    text = {"ratio": 6.5, "relative_difference": 1e-6}
+    assert kept(export_bench.judged_text([text]))
+    assert not kept(export_bench.judged_text([{**text, "ratio": 1.0}]))
+    assert not kept(export_bench.judged_text([{**text, "relative_difference": 0.5}]))
+
+
+def test_the_attention_bench_wants_the_same_features_faster() -> None:
+    rows = [
+        {"model": "a", "runtime": "onnxruntime-cpu", "cosine": 0.999999, "ratio": 1.1},
+        {"model": "b", "runtime": "onnxruntime-cpu", "cosine": 0.999999, "ratio": 0.99},
+        {"model": "a", "runtime": "openvino-bf16", "cosine": 0.9998, "ratio": 1.2},
+    ]
+    assert kept(attention_bench.judged(rows))
+    assert not kept(attention_bench.judged([{**row, "ratio": 1 / row["ratio"]} for row in rows]))
+    assert not kept(attention_bench.judged([{**row, "cosine": 0.9} for row in rows]))
+
+
+def test_the_request_bench_wants_their_logits_and_less_time() -> None:
+    agreed = [{"engine": "onnxruntime-cpu", "largest_difference": 1e-4}]
+    times = {"ours": 325.0, "documented": 2400.0, "texts kept": 1200.0, "bf16": 1000.0, "bf16, texts kept": 420.0}
+    results, rest = [{"clip": "a.mp4", "ms": times}], [{"clip": "a.mp4", "server_ms": 5.7}]
+    assert kept(request_bench.judged(agreed, results, rest))
+    assert not kept(request_bench.judged([{**agreed[0], "largest_difference": 3.0}], results, rest))
+    assert not kept(request_bench.judged(agreed, [{"clip": "a.mp4", "ms": {**times, "ours": 2400.0}}], rest))
+    assert not kept(request_bench.judged(agreed, results, [{"clip": "a.mp4", "server_ms": 50.0}]))
+
+
+def test_the_starter_bench_wants_its_share_and_a_start() -> None:
+    assert kept(starter_bench.judged(0.4, 5.0))
+    assert not kept(starter_bench.judged(0.4 / 3, 5.0))
+    assert not kept(starter_bench.judged(0.4, 65.0))
+
+
+def test_make_bench_runs_every_benchmark() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {line.split("tests.bench.")[1] for line in makefile.splitlines() if "-m tests.bench." in line}
+    benches = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "bench").glob("*_bench.py")}
+    assert named == benches.keys()
+    assert [name for name, text in benches.items() if "settle(" not in text] == []

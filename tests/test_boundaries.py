@@ -86,7 +86,10 @@ DECODING = [
     "video/programs",
     "video/streams",
     "video/times",
-    "video/view_request",
+    "video/truncation",
+    "video/views",
+    "video/window_job",
+    "video/windows",
 ]
 LIGHT += DECODING
 LIGHT_MODULES = {f"serve.{name.replace('/', '.')}" for name in LIGHT}

@@ -16,6 +16,8 @@ MODULES = (
     "serve.version_numbers",
     "serve.video.preprocess",
     "serve.video.sampling",
+    "serve.video.windows",
+    "tests.bench.segment_metrics",
 )
 
 

@@ -105,11 +105,14 @@ def demo_proof(
     server: Server = DEFAULT_SERVER,
     per_group: Annotated[int, typer.Option(min=1, help="Videos in each group.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the test world.")] = 7_000_000,
+    activity: Annotated[
+        list[str] | None, typer.Option(help="Videos of this activity alone; may be given again. All without it.")
+    ] = None,
 ) -> None:
     """Evaluate the demo model on encoded videos through a server; print a table and a JSON line."""
     from training.demo.evaluation import prove
 
-    prove(server, per_group=per_group, seed=seed)
+    prove(server, per_group=per_group, seed=seed, activities=activity or ())
 
 
 @app.command("starter-model")

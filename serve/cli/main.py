@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, vocabularies, models and feedback.
+"""The command `actserve`: serve, classify, timeline, vocabularies, models and feedback.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -102,3 +102,55 @@ def classify(
         as_json=as_json,
     )
     sys.exit(classify_files(arguments))
+
+
+@app.command()
+def timeline(
+    videos: Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)],
+    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
+    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="A template with one {}; can be given several times.")
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Length of a window in seconds.")] = None,
+    stride: Annotated[float | None, typer.Option(help="Seconds from one window to the next.")] = None,
+    threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment opens.")] = None,
+    threshold_off: Annotated[float | None, typer.Option(help="Score below which a segment closes.")] = None,
+    min_segment: Annotated[float | None, typer.Option(help="Shortest segment in seconds.")] = None,
+    gap: Annotated[float | None, typer.Option(help="Longest gap in seconds that a segment bridges.")] = None,
+    function: Annotated[
+        Literal["softmax", "sigmoid"] | None, typer.Option(help="softmax or sigmoid; by default that of the model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write a table of the segments, VIDEO.csv.")] = False,
+    srt: Annotated[bool, typer.Option("--srt", help="Write subtitles, VIDEO.srt.")] = False,
+    vtt: Annotated[bool, typer.Option("--vtt", help="Write subtitles for browsers, VIDEO.vtt.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the segments, VIDEO.png.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of these files; the current one by default.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON per video, as the server answers.")
+    ] = False,
+) -> None:
+    """Find when long videos show which label, in this process."""
+    from serve.cli.timeline import TimelineArguments, make_timelines
+
+    chosen = {"csv": csv, "srt": srt, "vtt": vtt, "png": plot}
+    kinds = tuple(kind for kind, is_wanted in chosen.items() if is_wanted)
+    if out is not None and not kinds:
+        raise typer.BadParameter("--out is the folder of the files that --csv, --srt, --vtt and --plot write")
+    document: dict[str, Any] = {
+        "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None,
+        "window_seconds": window, "stride_seconds": stride, "threshold_on": threshold_on,
+        "threshold_off": threshold_off, "min_segment_seconds": min_segment, "gap_seconds": gap,
+        "function_to_apply": function, "model": model,
+    }  # fmt: skip
+    arguments = TimelineArguments(
+        videos=videos,
+        options={name: value for name, value in document.items() if value is not None},
+        repository=repository,
+        kinds=kinds,
+        out=out or Path(),
+        as_json=as_json,
+    )
+    sys.exit(make_timelines(arguments))

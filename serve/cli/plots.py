@@ -1,12 +1,15 @@
-"""Plots of a calibration: the reliability diagram, and known against unknown clips for all thresholds."""
+"""Plots: of a calibration, the reliability diagram and known against unknown clips; of a timeline, its segments."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from serve.extras import require_extra
+from serve.files import atomic_write
+from serve.timeline.answers import TimelineSegment
 
 INCHES, DOTS_PER_INCH = (5.0, 5.0), 150
+TIMELINE_WIDTH, ROW_HEIGHT = 12.0, 0.3  # inches
 
 
 def draw_calibration(answer: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -20,6 +23,31 @@ def draw_calibration(answer: Mapping[str, Any], folder: Path) -> list[Path]:
     for name, figure in drawn.items():
         figure.savefig(folder / name, dpi=DOTS_PER_INCH)
     return [folder / name for name in drawn]
+
+
+def draw_timeline(segments: Sequence[TimelineSegment], path: Path, *, duration_seconds: float) -> None:
+    """Draw the segments of a video as bars over time, a row for each label, darker for higher scores.
+
+    Raises:
+        MissingExtra: the extra `plots` is not installed.
+    """
+    require_extra("plots", needed_by="drawing")
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(segment.label for segment in segments))
+    figure = Figure(figsize=(TIMELINE_WIDTH, 1.0 + ROW_HEIGHT * max(1, len(labels))), layout="constrained")
+    axes = figure.subplots()
+    for row, label in enumerate(labels):
+        own = [segment for segment in segments if segment.label == label]
+        spans = [(segment.start_seconds, segment.end_seconds - segment.start_seconds) for segment in own]
+        shades = [(0.12, 0.47, 0.71, 0.3 + 0.7 * min(1.0, max(0.0, segment.score))) for segment in own]
+        axes.broken_barh(spans, (row - 0.4, 0.8), facecolors=shades)
+    axes.set(xlim=(0, max(duration_seconds, 1e-3)), ylim=(max(1, len(labels)) - 0.5, -0.5), xlabel="seconds")
+    axes.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels])
+    axes.grid(visible=True, axis="x", color="0.92")
+    axes.set_axisbelow(True)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=DOTS_PER_INCH, format="png")
 
 
 def _reliability(answer: Mapping[str, Any]) -> Any:

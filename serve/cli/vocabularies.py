@@ -240,7 +240,9 @@ def calibrate(
     index: Annotated[
         Path,
         typer.Argument(
-            help="CSV with columns file,label; an empty label: none of the labels.", exists=True, dir_okay=False
+            help="CSV with columns file,label and, where there are, group; an empty label: none of the labels.",
+            exists=True,
+            dir_okay=False,
         ),
     ],
     false_accept_rate: Annotated[float, typer.Option(help="Share of unknown clips that may be accepted.")] = 0.05,
@@ -265,11 +267,12 @@ def calibrate(
     """Fit "none of these" from clips: temperature and thresholds for a chosen false-accept rate."""
     if plot is not None:  # before the server makes a version
         require_extra("plots", needed_by="--plot")
-    files, labels = _read_index(index)
+    files, labels, groups = _read_index(index)
     options = {
         "labels": labels, "false_accept_rate": false_accept_rate, "num_clips": clips, "num_crops": crops,
         "per_label": per_label, "dry_run": dry_run,
         **({"function_to_apply": function} if function else {}), **({"criterion": criterion} if criterion else {}),
+        **({"groups": groups} if any(groups) else {}),
     }  # fmt: skip
     call = ApiRequest(
         method="POST",
@@ -291,8 +294,8 @@ def calibrate(
             typer.echo(f"written: {path}")
 
 
-def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
-    """Read the files, which are relative to the index, and their labels.
+def _read_index(index: Path) -> tuple[list[Path], list[str | None], list[str | None]]:
+    """Read the files, which are relative to the index, their labels and their groups.
 
     Raises:
         typer.BadParameter: the index is not such a table, or a file does not exist.
@@ -303,13 +306,16 @@ def _read_index(index: Path) -> tuple[list[Path], list[str | None]]:
         raise typer.BadParameter(str(error)) from error
     if any(row.part for row in table.rows):
         raise typer.BadParameter(f"{index}: the column {table.part_column} names parts, a calibration has none")
-    pairs = [(row.path, row.label or None) for row in table.rows]
-    if not pairs:
+    if not table.rows:
         raise typer.BadParameter(f"{index} names no clip")
-    absent = [file for file, _ in pairs if not (index.parent / file).is_file()]
+    absent = [row.path for row in table.rows if not (index.parent / row.path).is_file()]
     if absent:
         raise typer.BadParameter(f"{index}: there is no file {str(index.parent / absent[0])!r} ({len(absent)} absent)")
-    return [index.parent / file for file, _ in pairs], [label for _, label in pairs]
+    return (
+        [index.parent / row.path for row in table.rows],
+        [row.label or None for row in table.rows],
+        [row.group or None for row in table.rows],
+    )
 
 
 def _description(answer: Mapping[str, Any]) -> str:
@@ -319,6 +325,8 @@ def _description(answer: Mapping[str, Any]) -> str:
     lines = [
         f"{answer['name']}@{answer['version']}" + (" (dry run: nothing was changed)" if answer.get("dry_run") else ""),
         f"  clips                {fit['num_known']} known, {fit['num_unknown']} unknown",
+        f"  independent          {fit['num_known_independent']} known, {fit['num_unknown_independent']} unknown; "
+        f"{fit['num_copies']} copies were left out",
         f"  temperature, bias    {acceptance['temperature']:.4g}, {acceptance['bias']:.4g}",
         f"  threshold            {_number(acceptance['threshold'])} of the {acceptance['criterion']}"
         + (f", {len(answer['label_thresholds'])} labels have their own" if answer["label_thresholds"] else ""),

@@ -8,11 +8,30 @@ from serve.contract import ModelContract
 from serve.features import VideoFeatures
 
 
+class FrameGraphs(Protocol):
+    """The two halves of a frame-wise video graph."""
+
+    async def encode(self, frames: UInt8Array) -> Mapping[str, Float32Array]:
+        """Encode frames [N, 3, S, S] to rows [N, ...] by name, which `fuse` reads.
+
+        Raises:
+            ContractError: the halves cannot be loaded, or differ from the whole graph.
+            EngineFailure: the runtime failed.
+        """
+
+    async def fuse(self, rows: Mapping[str, Float32Array]) -> VideoFeatures:
+        """Fuse rows [B, T, ...] of the frames of clips."""
+
+
 class Engine(Protocol):
     """Runs the graphs of one model version."""
 
     contract: ModelContract
     label: str  # runtime and precision, e.g. "openvino-bf16"
+
+    @property
+    def frame_graphs(self) -> FrameGraphs | None:
+        """The halves of a frame-wise video graph; None if the version has none, or the engine does not load them."""
 
     @property
     def facts(self) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.batcher import MicroBatcher, Rows
 from serve.contract import ModelContract
 from serve.engines.base import Session
+from serve.engines.frames import EmbeddedFrameGraphs, has_halves
 from serve.engines.head import PromptHead
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession
@@ -47,6 +48,20 @@ class EmbeddedEngine:
             name: graph_worker(name, contract, repository, label=label, threads=threads, cache_dir=cache_dir)
             for name in ("video", "text")
         }
+        self.frame_graphs = (
+            EmbeddedFrameGraphs(
+                contract,
+                repository,
+                label=label,
+                open_worker=lambda name: graph_worker(
+                    name, contract, repository, label=label, threads=threads, cache_dir=cache_dir,
+                    beside=self._workers["video"],
+                ),
+                whole=self._run_video,
+            )
+            if has_halves(contract)
+            else None
+        )  # fmt: skip
         self._head = embedded_head(contract, repository, label=label, batch=batch, threads=threads, cache_dir=cache_dir)
         self._batcher = MicroBatcher(
             self._run_video,
@@ -104,6 +119,8 @@ class EmbeddedEngine:
 
     async def close(self) -> None:
         await self._batcher.close()
+        if self.frame_graphs is not None:
+            await self.frame_graphs.close()
         for worker in self._workers.values():
             await worker.close()
         if self._head is not None:
@@ -122,12 +139,21 @@ class EmbeddedEngine:
 
 
 def graph_worker(
-    name: str, contract: ModelContract, repository: Path, *, label: str, threads: int, cache_dir: Path
+    name: str,
+    contract: ModelContract,
+    repository: Path,
+    *,
+    label: str,
+    threads: int,
+    cache_dir: Path,
+    beside: GraphWorker | None = None,
 ) -> GraphWorker:
     """Create the worker of a graph on a runtime of this process; `start` loads the graph."""
     graph = contract.graphs[name]
     path = repository / graph.file
-    return GraphWorker(name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir))
+    return GraphWorker(
+        name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir), beside=beside
+    )
 
 
 def embedded_head(

@@ -61,6 +61,7 @@ class TritonEngine:
     ) -> None:
         self.contract = contract
         self.label = LABEL
+        self.frame_graphs = None  # a Triton server loads whole graphs alone
         self.has_loaded = False  # the server loaded it at our request
         self._repository = repository
         self._settings = settings

@@ -18,12 +18,25 @@ from serve.engines.signature import check_names, check_tensors
 class GraphWorker:
     """Owns a session and its thread."""
 
-    def __init__(self, name: str, graph: GraphContract, open_session: Callable[[], Session]) -> None:
+    def __init__(
+        self,
+        name: str,
+        graph: GraphContract,
+        open_session: Callable[[], Session],
+        *,
+        beside: "GraphWorker | None" = None,
+    ) -> None:
+        """With `beside`, the graph runs in the thread of that worker, so that the two take turns."""
         self.name = name
         self.graph = graph
         self._open = open_session
         self._session: Session | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"graph-{name}")
+        self._owns_thread = beside is None
+        self._executor: ThreadPoolExecutor = (
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"graph-{name}")
+            if beside is None
+            else beside._executor
+        )
 
     async def start(self) -> None:
         """Load the graph and compare its tensors with the contract.
@@ -42,5 +55,6 @@ class GraphWorker:
 
     async def close(self) -> None:
         """Finish the current run and release the graph."""
-        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        if self._owns_thread:
+            await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
         self._session = None

@@ -42,7 +42,7 @@ class Vocabularies(Protocol):
         ...
 
     async def adopt(self, contracts: Sequence[ModelContract]) -> None:
-        """Store the labels that models which are active now were made for."""
+        """Store the labels that active models were made for, and wait until they are encoded or cannot be."""
         ...
 
 
@@ -172,6 +172,7 @@ class Activation:
                 return
             self._swap(kept)
             self.fault = self._refused = None
+            await self._adopt()
 
     async def _move(self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
         """Stage a version, then apply `reroute` to the routes that are current at that time."""
@@ -203,6 +204,7 @@ class Activation:
                 await self._fail(error)
                 raise
             self._swap(routes)
+            await self._adopt()
         finally:
             self._turn.release()
 
@@ -248,13 +250,12 @@ class Activation:
         if self.staging is not None:
             self.staging.stage = "active"
         logger.info("models: %s", ", ".join(runtime.reference for runtime in self._registry.active()))
-        task = asyncio.create_task(self._settle(), name="settle models")
+        task = asyncio.create_task(self._unload_unused(), name="unload models")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _settle(self) -> None:
-        """Do what may happen after the switch: unload unused versions, store the labels of new models."""
-        await self._unload_unused()
+    async def _adopt(self) -> None:
+        """Store the labels of new models, so that they can be used when the activation is reported as done."""
         try:
             await self._vocabularies.adopt([runtime.contract for runtime in self._registry.active()])
         except StoreUnavailable as error:

@@ -32,9 +32,25 @@ def form_body(
     fields = {} if options is None else {"options": OPTIONS_DOCUMENT, **inlined_schema(options)["properties"]}
     form = {"type": "object", "required": [part, *required], "properties": {part: schema, **fields}}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
-    if is_raw_allowed:
-        content["video/*"] = {"schema": BINARY}
-    return {"requestBody": {"required": True, "content": content}}
+    if not is_raw_allowed:
+        return {"requestBody": {"required": True, "content": content}}
+    content["video/*"] = {"schema": BINARY}
+    parameters = [] if options is None else [_query_of_raw_body(options)]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+
+
+def _query_of_raw_body(options: type[BaseModel]) -> dict[str, Any]:
+    """Return OpenAPI's parameter of all options: one object that is written as `?top_k=3&num_clips=2`."""
+    return {
+        "name": "options of a raw body",
+        "in": "query",
+        "required": False,
+        "style": "form",
+        "explode": True,
+        "schema": {"type": "object", "properties": inlined_schema(options)["properties"]},
+        "example": {},
+        "description": "Query parameters of a raw `video/*` body; a form has them as its fields.",
+    }
 
 
 def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:

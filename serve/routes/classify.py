@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from typing import TypeVar
 
 from fastapi import APIRouter, Request
 
@@ -13,27 +11,17 @@ from serve.options import ClassifyOptions, gather, parse_options
 from serve.problems import problem_responses
 from serve.query import reads_query
 from serve.routes.admission import admitted
-from serve.routes.bodies import BINARY, form_body, inlined_schema
+from serve.routes.bodies import BINARY, form_body
 from serve.routes.dependencies import ServiceDep
+from serve.routes.disconnection import unless_disconnected
 from serve.uploads import received
 
 router = APIRouter(prefix="/v1", tags=["classify"])
-Answer = TypeVar("Answer")
 OPTION_FIELDS = ("options", *ClassifyOptions.model_fields)
 
 
 VIDEO = {**BINARY, "description": "The video file."}
-QUERY = {  # one object that is written as `?top_k=3&num_clips=2`: a form has the same options as its fields
-    "name": "options of a raw body",
-    "in": "query",
-    "required": False,
-    "style": "form",
-    "explode": True,
-    "schema": {"type": "object", "properties": inlined_schema(ClassifyOptions)["properties"]},
-    "example": {},
-    "description": "Query parameters of a raw `video/*` body; a form has them as its fields.",
-}
-BODY = {**form_body("video", VIDEO, options=ClassifyOptions, is_raw_allowed=True), "parameters": [QUERY]}
+BODY = form_body("video", VIDEO, options=ClassifyOptions, is_raw_allowed=True)
 PROBLEMS = problem_responses(
     errors.UnknownModel,
     errors.UnknownVocabulary,
@@ -65,7 +53,7 @@ async def classify(request: Request, service: ServiceDep) -> Classification:
             ):
                 options = parse_options(gather(upload.fields, upload.query))
                 work = pipeline.classify(upload.path, options, deadline=deadline)
-                answer = await _unless_disconnected(request, work)
+                answer = await unless_disconnected(request, work)
         except TimeoutError as error:
             raise errors.DeadlineExceeded(f"no answer within {limits.request_deadline_seconds} s") from error
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
@@ -73,27 +61,3 @@ async def classify(request: Request, service: ServiceDep) -> Classification:
     request.state.timing_ms = answer.timing_ms
     service.metrics.observe_stages(answer.timing_ms)
     return answer
-
-
-async def _unless_disconnected(request: Request, work: Awaitable[Answer]) -> Answer:
-    """Await `work` and return its result; cancel it when the client disconnects.
-
-    Raises:
-        ClientDisconnected: the client closed the connection.
-    """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise errors.ClientDisconnected("the client disconnected before the answer")
-        return task.result()
-    finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from serve import problems
 from serve.routes.dependencies import ServiceDep
-from serve.settings import LimitSettings, VocabularySettings
+from serve.settings import LimitSettings, TimelineSettings, VocabularySettings
 from serve.video.containers import CODECS, DEMUXERS
 from serve.video.limits import DecodeSettings
 
@@ -40,6 +40,7 @@ class Limits(LimitSettings):
 
     vocabularies: VocabularySettings
     feedback: FeedbackLimits
+    timeline: TimelineSettings
     decode: DecodeSettings
     containers: list[str]
     codecs: list[str]
@@ -96,6 +97,7 @@ async def limits(service: ServiceDep) -> dict[str, Any]:
         **service.settings.limits.model_dump(mode="json"),
         "vocabularies": service.settings.vocabularies.model_dump(mode="json"),
         "feedback": service.settings.feedback.model_dump(mode="json", exclude={"dir"}),
+        "timeline": service.settings.timeline.model_dump(mode="json"),
         "decode": service.settings.decode.model_dump(mode="json"),
         "containers": DEMUXERS.split(","),
         "codecs": sorted(CODECS),

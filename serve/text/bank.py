@@ -107,6 +107,14 @@ class PromptBank:
                 self._banks[key] = found
         return found
 
+    async def text_features(self, texts: Sequence[str]) -> Float32Array:
+        """Return features [R, D] of texts as they are, not normalised.
+
+        Raises:
+            InvalidVocabulary: a text is longer than the model's context.
+        """
+        return await self._rows_of(texts, None)
+
     async def merges(self, phrases: tuple[str, ...], template: str) -> Merges:
         """Return which phrases the model does not distinguish, as prompts of a template."""
         key = (phrases, template)

@@ -51,6 +51,11 @@ class Job:
         flat = np.ascontiguousarray(array)
         send_json(self.channel, {"kind": "array", "shape": list(array.shape)}, flat.reshape(-1))
 
+    def send_part(self, value: dict[str, Any]) -> None:
+        """Send one part of the result, with rows in the shared memory, and wait until the parent has taken it."""
+        send_json(self.channel, {"kind": "part", "value": value})
+        receive_json(self.channel)
+
     def choose(self, num_frames: int) -> Int64Array:
         """Ask the parent which of `num_frames` frames it wants."""
         send_json(self.channel, {"kind": "choose", "num_frames": num_frames})

@@ -13,7 +13,7 @@ import numpy as np
 from serve.arrays import Int64Array, UInt8Array
 from serve.video.border import translated
 from serve.video.decode_pillow import PillowVideo
-from serve.video.decode_pyav import Choose, DecodedFrames, PyavVideo, Take
+from serve.video.decode_pyav import Choose, ChooseByTime, DecodedFrames, Give, PyavVideo, StreamEnd, Take
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
@@ -39,6 +39,15 @@ def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSet
     """Decode the frames that `choose` selects with the configured decoder, and keep the result of `take` for each."""
     with translated():
         return _DECODERS[settings.decoder](video, choose, take=take, settings=settings)
+
+
+def stream_frames(video: Video, choose: ChooseByTime, give: Give) -> StreamEnd:
+    """Give the frames that `choose` selects one after the other; see `PyavVideo.stream`.
+
+    Always with the decoder of this project: decord, which reads the same frames, cannot stream them.
+    """
+    with translated():
+        return video.stream(choose, give)
 
 
 def frames_at(path: Path, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:

@@ -11,16 +11,16 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError, DecodeLimitExceeded
 from serve.video import child
-from serve.video.channel import Channel, ChannelClosed, ProtocolError, receive_json
+from serve.video.channel import Channel, ChannelClosed, ProtocolError, receive_json, send_json
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 
@@ -28,6 +28,7 @@ START_SECONDS = 30.0  # limit for a forked child to become ready
 REPLY_SECONDS = 10.0  # limit for an idle child to start a request
 
 Choose = Callable[[int], Int64Array]  # number of frames -> indices of those that are wanted
+Part = TypeVar("Part")
 
 
 class ChildLost(Exception):
@@ -90,16 +91,48 @@ class DecodeChild:
         `choose` maps a number of frames to the wanted indices; it may be called again with another number.
 
         Raises:
-            ChildGone: the child died, or was stopped, while it was idle.
+            ChildExited: the child died, or was stopped, while it was idle.
             ChildLost: the child died during this request, ran out of memory, or was killed at the deadline; close this
                 object.
             ActserveError, OSError: raised by the job; the child can be used again.
         """
-        limit = self._settings.deadline_seconds
-        ends = time.monotonic() + limit
+        ends = time.monotonic() + self._settings.deadline_seconds
         self._begin(pickle.dumps((job, dict(arguments))), descriptors, min(ends, time.monotonic() + REPLY_SECONDS))
-        try:
+        with self._judged():
             return self._answer(choose, ends)
+
+    def parts(
+        self, job: str, arguments: Mapping[str, Any], *, taken: Callable[[Any], Part], descriptors: Sequence[int] = ()
+    ) -> Generator[Part, None, Any]:
+        """Run a job that sends its result in parts; yield what `taken` makes of each, and return the job's value.
+
+        The child works on the next part while the caller uses this one. The deadline of the settings applies to each
+        part.
+
+        Raises:
+            ChildExited, ChildLost, ActserveError, OSError: see `call`.
+        """
+        self._begin(pickle.dumps((job, dict(arguments))), descriptors, time.monotonic() + REPLY_SECONDS)
+        with self._judged():
+            while True:
+                document, _, _ = receive_json(self._channel, ends=time.monotonic() + self._settings.deadline_seconds)
+                kind = document.get("kind")
+                if kind == "done":
+                    return document.get("value")
+                if kind in ("error", "os_error"):
+                    raise self._error(document)
+                if kind != "part":
+                    raise ProtocolError(f"a message has the unknown kind {str(kind)[:20]!r}")
+                part = taken(document.get("value"))
+                send_json(self._channel, {"kind": "taken"})
+                yield part
+
+    @contextlib.contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Translate the loss of the child during a request."""
+        limit = self._settings.deadline_seconds
+        try:
+            yield
         except TimeoutError as error:
             self.kill()
             raise ChildLost(

@@ -16,7 +16,7 @@ from PIL import AvifImagePlugin, Image, ImageOps
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import PictureTooLarge, UndecodableVideo, VideoTooLong
 from serve.video.border import is_exhaustion
-from serve.video.decode_pyav import Choose, DecodedFrames, Take, within
+from serve.video.decode_pyav import Choose, ChooseByTime, DecodedFrames, Give, StreamEnd, Take, within
 from serve.video.identify import FileKind
 from serve.video.limits import DecodeSettings
 from serve.video.memory import is_memory_short
@@ -70,6 +70,17 @@ class PillowVideo:
         if missing := _distinct(indices) - kept.keys():  # the file is truncated
             kept |= self._pass(missing, take)[0]
         return DecodedFrames(timeline, indices, {index: kept[index] for index in _distinct(indices)})
+
+    def stream(self, choose: ChooseByTime, give: Give) -> StreamEnd:
+        """Give each frame that `choose` selects once, in ascending order; see `PyavVideo.stream`.
+
+        The frames are decoded twice, because the file does not say how long each is shown.
+        """
+        timeline = self.counted()
+        wanted = sorted(_distinct(choose(timeline)))
+        numbers = iter(wanted)
+        self._pass(set(wanted), lambda picture: give(next(numbers), picture))
+        return StreamEnd(timeline, 0, 0, is_truncated=timeline.num_frames < self._num_frames)
 
     def _pass(self, wanted: set[int], take: Take) -> tuple[dict[int, Any], Timeline]:
         kept: dict[int, Any] = {}

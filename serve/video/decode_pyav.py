@@ -11,8 +11,9 @@ Decoding is strict first. After an error, the same packets are decoded again len
 the frames that depend on corrupt data are counted.
 """
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -33,11 +34,14 @@ from serve.video.plan import DecodePlan, make_plan
 from serve.video.streams import open_container
 from serve.video.times import TimestampConverter
 from serve.video.tracks import choose_stream
+from serve.video.truncation import breaks_off
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; with more, most of the picture would be concealment
 
 Choose = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
+ChooseByTime = Callable[[Timeline], Int64Array]  # times of the shown frames -> wanted indices, any shape
 Take = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> value to keep
+Give = Callable[[int, UInt8Array], None]  # index and upright frame [H, W, 3] RGB
 Fed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
 
 
@@ -55,6 +59,16 @@ class DecodedFrames:
     def num_corrupt_frames(self) -> int:
         """Number of wanted frames that are corrupt."""
         return len(self.corrupt_indices)
+
+
+@dataclass(frozen=True)
+class StreamEnd:
+    """What is known of a video after all of its frames were given."""
+
+    timeline: Timeline
+    num_broken_packets: int
+    num_corrupt_frames: int  # of the wanted ones
+    is_truncated: bool  # the file breaks off, or its last packets cannot be decoded
 
 
 class _PlanFailedError(Exception):
@@ -92,6 +106,7 @@ class PyavVideo:
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
             self.index = index_packets(container, stream, settings)
+            self._breaks_off = breaks_off(path, stream, self.index)
         if self.is_still:
             del self.index.entries[1:]
         if not self.index.entries:
@@ -109,7 +124,7 @@ class PyavVideo:
         """Return the times of the shown frames; without a plan, this decodes everything once to count them."""
         if self._plan is not None:
             return self._timeline(list(self._plan.order))
-        return self._timeline(self._pass(set(), _keep_nothing).shown)
+        return self._timeline(self._pass(lambda: (set(), _keep_nothing)).shown)
 
     def read(self, choose: Choose, take: Take) -> DecodedFrames:
         """Decode the frames that `choose` selects and keep the result of `take` for each.
@@ -122,15 +137,7 @@ class PyavVideo:
             PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit is exceeded.
         """
         reading = self._read(choose, take)
-        num_frames = len(reading.kept)
-        if reading.num_corrupt_frames > self._settings.max_corrupt_share * num_frames:
-            raise UndecodableVideo(
-                f"{reading.num_corrupt_frames} of the {num_frames} sampled frames are corrupt; "
-                f"a share of at most {self._settings.max_corrupt_share:g} is allowed",
-                num_corrupt_frames=reading.num_corrupt_frames,
-                num_frames=num_frames,
-                limit_share=self._settings.max_corrupt_share,
-            )
+        self._refuse_corrupt(reading.num_corrupt_frames, len(reading.kept))
         return reading
 
     def _read(self, choose: Choose, take: Take) -> DecodedFrames:
@@ -140,6 +147,64 @@ class PyavVideo:
             except (_PlanFailedError, av.error.InvalidDataError):
                 pass
         return self._read_in_order(choose, take)
+
+    def stream(self, choose: ChooseByTime, give: Give) -> StreamEnd:
+        """Give each frame that `choose` selects once, in ascending order, and keep none of them.
+
+        Every frame is decoded once if the packets tell which frames are shown, and a second time otherwise. `choose` is
+        called again where decoding starts again: the frames given so far are void.
+
+        Raises:
+            UndecodableVideo: no frames, or too few, can be decoded.
+            PictureTooLarge, VideoTooLong, DecodeLimitExceeded: a limit is exceeded.
+        """
+        if self._plan is not None:
+            try:
+                return self._stream_planned(self._plan, choose, give)
+            except (_PlanFailedError, av.error.InvalidDataError):
+                pass
+        return self._stream_in_order(choose, give)
+
+    def _stream_planned(self, plan: DecodePlan, choose: ChooseByTime, give: Give) -> StreamEnd:
+        timeline = self._timeline(list(plan.order))
+        wanted = np.unique(within(choose(timeline), timeline.num_frames)).tolist()
+        damaged: set[int] = set()
+        expected = iter(wanted)
+        for position, picture in self._planned(plan, [plan.order[index] for index in wanted], damaged):
+            index = plan.rank[position]
+            if index != next(expected):
+                raise _PlanFailedError
+            give(index, picture)
+        if next(expected, None) is not None:
+            raise _PlanFailedError
+        self._refuse_corrupt(len(damaged), len(wanted))
+        return StreamEnd(timeline, 0, len(damaged), self._breaks_off)
+
+    def _stream_in_order(self, choose: ChooseByTime, give: Give) -> StreamEnd:
+        entries = self.index.entries
+        positions = [position for position, entry in enumerate(entries) if entry.is_shown]
+        by_time = sorted(positions, key=lambda position: (entries[position].pts or 0, position))
+        shown: list[int | None] = list(by_time)
+        found, wanted = self._given(shown, choose, give)
+        if found.shown != shown:  # the packets did not tell
+            shown = found.shown
+            found, wanted = self._given(shown, choose, give)
+            if found.shown != shown:
+                raise _unstable()
+        num_corrupt = sum(shown[index] in found.damaged for index in wanted)
+        self._refuse_corrupt(num_corrupt, len(wanted))
+        is_truncated = self._breaks_off or max(positions, default=0) > max(position or 0 for position in shown)
+        return StreamEnd(self._timeline(shown), found.num_broken, num_corrupt, is_truncated)
+
+    def _refuse_corrupt(self, num_corrupt: int, num_frames: int) -> None:
+        if num_corrupt > self._settings.max_corrupt_share * num_frames:
+            raise UndecodableVideo(
+                f"{num_corrupt} of the {num_frames} sampled frames are corrupt; "
+                f"a share of at most {self._settings.max_corrupt_share:g} is allowed",
+                num_corrupt_frames=num_corrupt,
+                num_frames=num_frames,
+                limit_share=self._settings.max_corrupt_share,
+            )
 
     # planned decoding -----------------------------------------------------------------------------------------------
 
@@ -161,54 +226,58 @@ class PyavVideo:
         num_frames = len(plan.order)
         indices = within(choose(num_frames), num_frames)
         wanted = [plan.order[index] for index in np.unique(indices).tolist()]
-        runs = plan.runs(wanted)
-        stored = self._stored(runs)
-        kept: dict[int, Any] = {}  # by packet
         damaged: set[int] = set()
-        decoder: Decoder | None = None
-        with ExitStack() as stack:
-            for run in runs:
-                of_run = islice(stored, len(run))
-                wanted_of_run = {position for position in wanted if position in run}
-                try:
-                    if run.start == 0 and not wanted_of_run.isdisjoint(plan.head):
-                        raise DamagedError  # pictures with missing references are expected there
-                    decoder = decoder or stack.enter_context(self._decoder(is_strict=True))
-                    feed = _planned_feed(plan, self.index, run, of_run, wanted_of_run)
-                    kept |= self._taken(decoder, plan, feed, wanted_of_run, take)
-                except DamagedError:
-                    stack.close()  # after an error, FFmpeg was seen to deblock the next picture wrongly
-                    decoder = None
-                    deque(of_run, maxlen=0)  # the next run starts after them
-                    kept |= self._read_damaged(plan, run, wanted_of_run, take, damaged)
+        kept = {position: take(picture) for position, picture in self._planned(plan, wanted, damaged)}
         if len(kept) != len(wanted):
             raise _PlanFailedError
         by_index = {plan.rank[position]: value for position, value in kept.items()}
         corrupt = frozenset(plan.rank[position] for position in damaged)
         return DecodedFrames(self._timeline(list(plan.order)), indices, by_index, corrupt_indices=corrupt)
 
-    def _read_damaged(
-        self, plan: DecodePlan, run: range, wanted: set[int], take: Take, damaged: set[int]
-    ) -> dict[int, Any]:
-        """Decode a run with errors; add the packets of its damaged frames to `damaged`."""
-        with self._decoder(is_strict=False) as decoder:
-            feed = _all_of(self._stored([run]))
-            kept = self._taken(decoder, plan, feed, wanted, take)
-            damaged |= decoder.damaged & wanted
-        return kept
+    def _planned(self, plan: DecodePlan, wanted: Sequence[int], damaged: set[int]) -> Iterator[tuple[int, UInt8Array]]:
+        """Decode the wanted packets, run by run; yield each with its picture, and add those that are `damaged`."""
+        runs = plan.runs(wanted)
+        stored = self._stored(runs)
+        ascending = sorted(wanted)
+        decoder: Decoder | None = None
+        with ExitStack() as stack:
+            for run in runs:
+                of_run = islice(stored, len(run))
+                left = set(ascending[bisect_left(ascending, run.start) : bisect_left(ascending, run.stop)])
+                try:
+                    if run.start == 0 and not left.isdisjoint(plan.head):
+                        raise DamagedError  # pictures with missing references are expected there
+                    decoder = decoder or stack.enter_context(self._decoder(is_strict=True))
+                    feed = _planned_feed(plan, self.index, run, of_run, set(left))
+                    yield from self._shown_of_run(decoder, plan, feed, left)
+                except DamagedError:
+                    stack.close()  # after an error, FFmpeg was seen to deblock the next picture wrongly
+                    decoder = None
+                    deque(of_run, maxlen=0)  # the next run starts after them
+                    yield from self._damaged_run(plan, run, left, damaged)
 
-    def _taken(self, decoder: Decoder, plan: DecodePlan, feed: Fed, wanted: set[int], take: Take) -> dict[int, Any]:
-        """Decode a run; return the kept values of its wanted frames by packet, after checking their order."""
-        kept: dict[int, Any] = {}
+    def _damaged_run(
+        self, plan: DecodePlan, run: range, left: set[int], damaged: set[int]
+    ) -> Iterator[tuple[int, UInt8Array]]:
+        """Decode a run with errors again; add the packets of its damaged frames to `damaged`."""
+        wanted = set(left)
+        with self._decoder(is_strict=False) as decoder:
+            yield from self._shown_of_run(decoder, plan, _all_of(self._stored([run])), left)
+            damaged |= decoder.damaged & wanted
+
+    def _shown_of_run(
+        self, decoder: Decoder, plan: DecodePlan, feed: Fed, left: set[int]
+    ) -> Iterator[tuple[int, UInt8Array]]:
+        """Decode a run and check the order of its frames; yield those `left`, and remove them there."""
         latest = -1
         for frame in _frames(decoder, feed):
             rank = plan.rank.get(frame.pts or 0)
             if rank is None or rank <= latest:
                 raise _PlanFailedError
             latest = rank
-            if frame.pts in wanted:
-                kept[frame.pts] = take(decoder.picture(frame))
-        return kept
+            if frame.pts in left:
+                left.remove(frame.pts)
+                yield frame.pts, decoder.picture(frame)
 
     def _stored(self, runs: Iterable[range]) -> Iterator[tuple[int, av.Packet]]:
         """Yield positions and packets of ascending runs, from memory or by reading the file again."""
@@ -233,7 +302,7 @@ class PyavVideo:
     def _read_in_order(self, choose: Choose, take: Take) -> DecodedFrames:
         guess = self.index.num_shown
         wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
-        found = self._pass(wanted, take)
+        found = self._pass(lambda: (wanted, take))
         num_packets = len(self.index.entries)
         if found.num_broken > MAX_BROKEN_SHARE * num_packets:
             raise UndecodableVideo(
@@ -246,24 +315,39 @@ class PyavVideo:
         needed = set(np.unique(indices).tolist())
         kept = found.kept
         if missing := needed - kept.keys():
-            kept = kept | self._pass(missing, take).kept
+            kept = kept | self._pass(lambda: (missing, take)).kept
         if needed - kept.keys():
-            raise UndecodableVideo("the video decodes to different frames each time: its data is corrupt")
+            raise _unstable()
         timeline = self._timeline(found.shown)
         self._refuse_long(timeline)
         corrupt = frozenset(index for index in needed if found.shown[index] in found.damaged)
         return DecodedFrames(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, corrupt)
 
-    def _pass(self, wanted: set[int], take: Take) -> _DecodePass:
-        """Decode everything once.
+    def _given(self, shown: list[int | None], choose: ChooseByTime, give: Give) -> tuple[_DecodePass, list[int]]:
+        """Decode everything in order, give the frames that `choose` selects if `shown` are the frames, return those."""
+        timeline = self._timeline(shown)
+        self._refuse_long(timeline)
+        wanted: list[int] = []
+
+        def begin() -> tuple[set[int], Take]:
+            wanted[:] = np.unique(choose(timeline)).tolist() if shown else []
+            numbers = iter(wanted)
+            return set(wanted), lambda picture: give(next(numbers), picture)
+
+        return self._pass(begin), wanted
+
+    def _pass(self, begin: Callable[[], tuple[set[int], Take]]) -> _DecodePass:
+        """Decode everything once; `begin` returns the wanted frames and what is done with them.
+
+        `begin` is called a second time where an error makes decoding start again.
 
         Raises:
             UndecodableVideo: no frame can be decoded.
         """
         try:
-            found = self._pass_with(wanted, take, is_strict=True)
+            found = self._pass_with(*begin(), is_strict=True)
         except DamagedError:
-            found = self._pass_with(wanted, take, is_strict=False)
+            found = self._pass_with(*begin(), is_strict=False)
         if not found.shown:
             raise UndecodableVideo(
                 "no frame can be decoded: the data of the video stream is corrupt", num_packets=len(self.index.entries)
@@ -329,6 +413,10 @@ def _frames(decoder: Decoder, feed: Fed) -> Iterator[av.VideoFrame]:
         yield from decoder.decode(packet, position, begins=begins, may_skip=may_skip)
         begins = False
     yield from decoder.drain()
+
+
+def _unstable() -> UndecodableVideo:
+    return UndecodableVideo("the video decodes to different frames each time: its data is corrupt")
 
 
 def _keep_nothing(_: UInt8Array) -> None:

@@ -1,4 +1,7 @@
-"""Which tracks of a Matroska or WebM file are enabled: FFmpeg does not read `FlagEnabled` (RFC 9559, section 5.1.4)."""
+"""Facts of Matroska and WebM files that FFmpeg does not report (RFC 9559).
+
+Which tracks are enabled (`FlagEnabled`, section 5.1.4), and where the segment ends.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,18 @@ def enabled_video_tracks(path: Path) -> list[bool]:
     entries = [dict(_elements(entry)) for kind, entry in _elements(_tracks(path)) if kind == _TRACK_ENTRY]
     videos = [entry for entry in entries if int.from_bytes(entry.get(_TRACK_TYPE, b""), "big") == _VIDEO]
     return [int.from_bytes(entry.get(_FLAG_ENABLED, b"\1"), "big") != 0 for entry in videos]
+
+
+def segment_end(path: Path) -> int | None:
+    """Return where the first segment ends, possibly beyond the file; None if it does not say."""
+    with path.open("rb") as stream:
+        _, size, length = _header(stream.read(_HEADER_BYTES))
+        if not length or size is None or size > path.stat().st_size:
+            return None
+        stream.seek(length + size)
+        kind, inner, inner_length = _header(stream.read(_HEADER_BYTES))
+    is_known = kind == _SEGMENT and inner is not None
+    return length + size + inner_length + (inner or 0) if is_known else None
 
 
 def _tracks(path: Path) -> bytes:

@@ -53,6 +53,7 @@ class PacketIndex:
     may_skip: bool = False  # unwanted non-reference pictures may be skipped
     injects_config: bool = False  # the decoder only reads new extradata if it precedes the data of a packet
     discarded: list[int] = field(default_factory=list)  # packets that an edit list hides
+    last_corrupt: int = -1  # last packet that the demuxer calls corrupt
     is_half_read: bool = False  # parsing stopped, so a change of configuration may have been missed
     extradata_header: int = 0  # length of the extradata header, which is not part of the stream
     join: Any = None  # function that formats parameter sets like the packets
@@ -117,6 +118,7 @@ class _Indexing:
         index = self.index
         if packet.is_corrupt:
             self._give_up("packets are damaged")
+            index.last_corrupt = len(index.entries)
         picture = self._inspected(packet)
         if picture.starts_period and index.entries:
             self._period += 1

@@ -14,8 +14,9 @@ import mmap
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,11 @@ class DecodePool:
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
-        self._server = ForkServer(["serve.video.jobs"])
+        self._server = ForkServer(["serve.video.jobs", "serve.video.window_job"])
         self._threads = ThreadPoolExecutor(2 * settings.worker_count() + 1, thread_name_prefix="decode")
         self._slots: list[_Slot] = []
         self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the most recently used child has warm caches
+        self._own: set[DecodeChild] = set()  # children of long requests
         self._revivals: set[asyncio.Task[None]] = set()
         self._is_open = False
         self.waiting = 0  # requests that wait for a child
@@ -92,6 +94,11 @@ class DecodePool:
     def pids(self) -> list[int]:
         """Process ids of the current children."""
         return [slot.child.pid for slot in self._slots if slot.child is not None]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the pool was started and not closed."""
+        return self._is_open
 
     async def start(self) -> None:
         """Start all children and wait until each is ready.
@@ -127,7 +134,7 @@ class DecodePool:
         self.jobs += 1
         is_alive = False
         try:
-            with _shared_memory(math.prod(request.shape)) as (descriptor, block):
+            with shared_memory(math.prod(request.shape)) as (descriptor, block):
                 answer = await self._ask(slot, path, request, descriptor)
                 is_alive = True
                 if isinstance(answer, ActserveError):
@@ -142,11 +149,40 @@ class DecodePool:
             else:
                 self._replace_later(slot)
 
+    @contextlib.asynccontextmanager
+    async def own_child(self) -> AsyncIterator[DecodeChild]:
+        """Start a child for one long request, beside those of short ones; it is killed when the block ends.
+
+        No thread may use the child at the end of the block.
+
+        Raises:
+            EngineUnavailable: the pool is closed, or the child does not start.
+        """
+        if not self._is_open:
+            raise EngineUnavailable("the decoder is closed")
+        starting = asyncio.create_task(asyncio.to_thread(DecodeChild, self._server, self._settings))
+        try:
+            child = await asyncio.shield(starting)
+        except ForkServerError as error:
+            raise EngineUnavailable("the decoder did not start") from error
+        except asyncio.CancelledError:
+            starting.add_done_callback(_close_unused)
+            raise
+        self._own.add(child)
+        try:
+            yield child
+        finally:
+            self._own.discard(child)
+            child.kill()
+            await asyncio.to_thread(child.close)
+
     async def close(self) -> None:
         """Kill the children; requests in progress get `EngineUnavailable`."""
         self._is_open = False
         for slot in self._slots:
             slot.kill()
+        for child in self._own:
+            child.kill()
         for task in self._revivals:
             task.cancel()
         await asyncio.gather(*self._revivals, return_exceptions=True)
@@ -233,8 +269,14 @@ class DecodePool:
             self._free.put_nowait(slot)
 
 
+def _close_unused(starting: asyncio.Task[DecodeChild]) -> None:
+    """Close the child of a cancelled request, in a thread, because that waits for its exit."""
+    if not starting.cancelled() and starting.exception() is None:
+        threading.Thread(target=starting.result().close, daemon=True).start()
+
+
 @contextlib.contextmanager
-def _shared_memory(num_bytes: int) -> Iterator[tuple[int, mmap.mmap]]:
+def shared_memory(num_bytes: int) -> Iterator[tuple[int, mmap.mmap]]:
     """Yield anonymous shared memory as (descriptor, mapping); it is closed at the end of the block.
 
     Raises:

@@ -33,6 +33,15 @@ class Fit(BaseModel):
     vocabulary_digest: str = Field(description="Digest of labels, phrases and examples, to detect later changes.")
     num_known: int = Field(description="Number of clips that show a label.")
     num_unknown: int = Field(description="Number of clips that show none of the labels.")
+    num_known_independent: int | None = Field(
+        None, description="Groups of known clips: copies and clips of one source count once. Null in older fits."
+    )
+    num_unknown_independent: int | None = Field(
+        None, description="Groups of unknown clips, whose first clips set the threshold. Null in older fits."
+    )
+    num_copies: int | None = Field(
+        None, description="Clips whose content another clip before them has; they are not used. Null in older fits."
+    )
     false_accept_rate: float = Field(description="Requested share of unknown clips that may be accepted.")
     false_accept_interval: tuple[float, float] = Field(
         description="95 % interval of the true rate, for clips like the unknown ones."

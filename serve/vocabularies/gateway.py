@@ -20,6 +20,8 @@ from serve.vocabularies.follower import StoreFollower
 from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of
 from serve.vocabularies.store import VocabularyStore
 
+ADOPTION_SECONDS = 60.0  # bounds the wait for the labels of new models; encoding goes on after it
+
 
 class GatewayVocabularies:
     """The parts that serve and change vocabularies, and their life cycle."""
@@ -95,13 +97,16 @@ class GatewayVocabularies:
                 progress(len(done), max(len(self.catalogue.current_vocabularies()), len(done)))
 
     async def adopt(self, contracts: Sequence[ModelContract]) -> None:
-        """Store the labels that models which are active now were made for.
+        """Store the labels that active models were made for, and wait until they are encoded or cannot be.
 
         Raises:
             StoreUnavailable: the database does not answer.
         """
-        await asyncio.to_thread(seed, self.store, built_in(contracts))
+        vocabularies = built_in(contracts)
+        await asyncio.to_thread(seed, self.store, vocabularies)
         await self.follower.follow()
+        for vocabulary in vocabularies:
+            await self.queue.wait_until_current(vocabulary, seconds=ADOPTION_SECONDS)
 
     async def warnings(self, runtimes: Sequence[ModelRuntime]) -> list[VocabularyWarning]:
         """Return warnings about labels of the current vocabularies that these models do not distinguish."""

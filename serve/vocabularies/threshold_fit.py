@@ -6,6 +6,10 @@ if cross-validation shows that it raises the likelihood of left-out clips; other
 statistics of the unknown clips, so the share of further such clips that will be accepted follows a beta distribution
 for any distribution of scores, and its interval is exact (Wilks 1941; as in split conformal prediction,
 arXiv:2107.07511).
+
+This holds for independent clips. Of unknown clips that depend on each other the first alone sets thresholds, and the
+interval is that of further groups (subsampling once, arXiv:1809.07441). Temperature and bias give every group the same
+weight, and a group is left out of the cross-validation as a whole.
 """
 
 import math
@@ -43,7 +47,7 @@ class Calibration:
     label_thresholds: dict[int, float]  # by index of the label
     false_accept_interval: tuple[float, float]  # of the true rate
     false_accepts: int  # of the unknown clips used for the threshold
-    num_unknown_used: int
+    num_unknown_used: int  # one of each group
     true_accept_rate: float | None
     accuracy: float | None
     auroc: float | None
@@ -63,31 +67,29 @@ def fit(
     false_accept_rate: float,
     criterion: Criterion | None = None,
     per_label: bool = False,
+    groups: Int64Array | None = None,
 ) -> Calibration:
     """Fit temperature and thresholds.
 
     `score` returns the scores of a clip under a scale; `known` holds the label of each clip, -1 for none. By default
-    `criterion` is the one that separates known from unknown clips better.
+    `criterion` is the one that separates known from unknown clips better. Clips of one of the `groups` [n] depend on
+    each other; without groups all clips are independent.
 
     Raises:
-        InvalidOption: there are too few unknown clips for such a rate.
+        InvalidOption: there are too few independent unknown clips for such a rate.
     """
     labels = np.asarray(known, np.int64)
+    groups = np.arange(len(labels)) if groups is None else groups
     shows, unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
-    least = (math.ceil(1 / false_accept_rate) - 1) * (2 if per_label else 1)
-    if len(unknown) < least:
-        raise InvalidOption(
-            f"{len(unknown)} clips show none of the labels; a false-accept rate of {false_accept_rate:g} needs {least}",
-            num_unknown=len(unknown),
-            needed=least,
-        )
-    scale = _fitted_scale(score, labels, function)
+    independent = _first_of_groups(unknown, groups)
+    require_unknown(len(unknown), len(independent), false_accept_rate=false_accept_rate, per_label=per_label)
+    scale = _fitted_scale(score, labels, function, groups)
     scored = [score(clip, scale) for clip in range(len(labels))]
     chosen = criterion or _better_criterion(scored, labels)
     values = np.stack([_values(item, chosen) for item in scored])  # [n, K]
-    offsets, used = np.zeros(values.shape[1]), unknown
+    offsets, used = np.zeros(values.shape[1]), independent
     if per_label:  # offsets from one half, the common threshold from the other: each clip is used once
-        offsets, used = _label_offsets(values[unknown[::2]], false_accept_rate), unknown[1::2]
+        offsets, used = _label_offsets(values[independent[::2]], false_accept_rate), independent[1::2]
     best = (values - offsets).max(axis=1)  # [n]; accepted is what reaches the threshold with any label
     threshold, accepted = _threshold(best[used], false_accept_rate)
     judged = np.arange(len(labels)) if function == "sigmoid" else shows  # a softmax has no score for "none of these"
@@ -113,18 +115,51 @@ def fit(
     )
 
 
-def _fitted_scale(score: Score, labels: Int64Array, function: str) -> LogitScaling:
+def require_unknown(
+    num_unknown: int, num_independent: int, *, false_accept_rate: float, per_label: bool, num_copies: int = 0
+) -> None:
+    """Check that there are enough unknown clips for a rate.
+
+    Raises:
+        InvalidOption: there are too few independent ones.
+    """
+    needed = (math.ceil(1 / false_accept_rate) - 1) * (2 if per_label else 1)
+    if num_independent >= needed:
+        return
+    found = f"{num_unknown} clips show none of the labels"
+    if num_independent < num_unknown:
+        copies = f", {num_copies} are copies" if num_copies else ""
+        found += f", {num_independent} of them independent{copies}; clips of one video or group count once"
+    raise InvalidOption(
+        f"{found}; a false-accept rate of {false_accept_rate:g} needs {needed}",
+        num_unknown=num_unknown,
+        num_independent=num_independent,
+        num_copies=num_copies,
+        needed=needed,
+    )
+
+
+def _first_of_groups(clips: Int64Array, groups: Int64Array) -> Int64Array:
+    """Return the first of the clips [m] of each group."""
+    return clips[np.sort(np.unique(groups[clips], return_index=True)[1])]
+
+
+def _fitted_scale(score: Score, labels: Int64Array, function: str, groups: Int64Array) -> LogitScaling:
     known = np.flatnonzero(labels >= 0)
     if function == "sigmoid":
-        return _platt(np.stack([score(clip, PLAIN).logits for clip in range(len(labels))]), labels)
-    if len(known) < 2:
+        return _platt(np.stack([score(clip, PLAIN).logits for clip in range(len(labels))]), labels, groups)
+    place = np.unique(groups[known], return_inverse=True)[1]
+    sizes = np.bincount(place)
+    if len(sizes) < 2:
         return PLAIN
 
     def losses(log_temperature: float) -> Float64Array:
         scale = LogitScaling(temperature=math.exp(log_temperature))
-        return _losses([score(int(clip), scale) for clip in known], labels[known])
+        of_clips = _losses([score(int(clip), scale) for clip in known], labels[known])
+        means: Float64Array = np.bincount(place, weights=of_clips) / sizes
+        return means
 
-    table = np.stack([losses(float(each)) for each in LOG_TEMPERATURES])  # [temperatures, n]
+    table = np.stack([losses(float(each)) for each in LOG_TEMPERATURES])  # [temperatures, groups]
     if not _helps(table):
         return PLAIN
     step = float(LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0])
@@ -136,7 +171,7 @@ def _fitted_scale(score: Score, labels: Int64Array, function: str) -> LogitScali
 def _helps(table: Float64Array) -> bool:
     """Return whether temperatures fitted to the other folds beat 1 on those left out, beyond chance (one-sided 5 %).
 
-    Losses are [temperatures, n].
+    Losses are [temperatures, groups].
     """
     count = table.shape[1]
     fold = np.arange(count) % min(FOLDS, count)
@@ -149,7 +184,7 @@ def _helps(table: Float64Array) -> bool:
 
 
 def _likeliest(table: Float64Array) -> int:
-    """Return the index of the temperature with the highest posterior, from losses [temperatures, n]."""
+    """Return the index of the temperature with the highest posterior, from losses [temperatures, groups]."""
     return int(np.argmin(table.sum(axis=1) + _penalty(LOG_TEMPERATURES)))
 
 
@@ -188,25 +223,29 @@ def _lowest(function: Callable[[float], float], low: float, high: float) -> floa
     return (low + high) / 2
 
 
-def _platt(logits: Float32Array, labels: Int64Array) -> LogitScaling:
+def _platt(logits: Float32Array, labels: Int64Array, groups: Int64Array) -> LogitScaling:
     """Fit temperature and bias of a sigmoid: logistic regression of "shows this label" on the logit, over all pairs.
 
     Newton's method on the slope and intercept with Platt's targets (1999); logits [n, K], -1 labels are unknown clips.
+    A clip of a group of m clips has the weight 1/m.
     """
     shows = np.zeros(logits.shape, np.bool_)
     known = np.flatnonzero(labels >= 0)
     shows[known, labels[known]] = True
-    positives, negatives = int(shows.sum()), int((~shows).sum())
-    if positives == 0:
+    if not shows.any():
         return PLAIN
+    _, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    share = np.repeat(1 / sizes[place], logits.shape[1])  # of each pair
+    positives, negatives = float(share[shows.ravel()].sum()), float(share[~shows.ravel()].sum())
     x, centre, spread = logits.astype(np.float64).ravel(), float(logits.mean()), float(logits.std()) or 1.0
     x = (x - centre) / spread
     target = np.where(shows.ravel(), (positives + 1) / (positives + 2), 1 / (negatives + 2))
     slope, intercept = 1.0, 0.0
     for _ in range(100):
         p = 0.5 * (1 + np.tanh(0.5 * (slope * x + intercept)))
-        weight = np.maximum(p * (1 - p), 1e-12)
-        gradient = np.array([((p - target) * x).sum() + 1e-6 * slope, (p - target).sum()])
+        weight = share * np.maximum(p * (1 - p), 1e-12)
+        error = share * (p - target)
+        gradient = np.array([(error * x).sum() + 1e-6 * slope, error.sum()])
         hessian = np.array([[(weight * x * x).sum() + 1e-6, (weight * x).sum()], [(weight * x).sum(), weight.sum()]])
         step = np.linalg.solve(hessian, gradient)
         step *= min(1.0, 2.0 / float(np.abs(step).max()))  # far from the optimum a full step may overshoot

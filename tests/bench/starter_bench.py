@@ -1,5 +1,8 @@
-"""Measure the starter model's graph relative to the peak of matrix products, and the time from the start of a server to
-its first answer, with a cold and a warm cache.
+"""The starter model's graph on one clip, as a share of what a product of large matrices reaches on the same processor;
+the time of a server from its command to its first answer, with a cold and a warm cache.
+
+The promise: `LEAST_SHARE` of the product's arithmetic, and a server that is ready within `MOST_SECONDS`. The controls:
+a graph that runs three times, and a server that waits that long.
 
 python -m tests.bench.starter_bench
 """
@@ -18,11 +21,13 @@ from openvino import opset13 as operations
 
 from serve.contract import ModelContract
 from serve.repository import find_contract
+from tests.bench.promises import Promise, settle
 from tests.bench.turns import in_turns
 from tests.running_server import ROOT, running_server
 
 REPOSITORY = ROOT / "model_repository"
 ROUNDS, THREADS, SIDE = 40, 2, 768
+LEAST_SHARE, MOST_SECONDS = 0.2, 60.0
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(THREADS)}
 
 
@@ -44,10 +49,26 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:<26}{value}")
     print(json.dumps(figures))
+    share, seconds = figures["share_of_peak_median"], figures["second_start_seconds"]
+    settle(
+        judged(share, seconds),
+        {
+            "a graph that runs three times": judged(share / 3, seconds),
+            "a server that waits": judged(share, seconds + MOST_SECONDS),
+        },
+    )
+
+
+def judged(share: float, seconds: float) -> list[Promise]:
+    """What the share of the product's arithmetic and the second start promise."""
+    return [
+        Promise(words="share of the arithmetic of a large product", found=share, least=LEAST_SHARE),
+        Promise(words="seconds to the first answer with a warm cache", found=seconds, most=MOST_SECONDS),
+    ]
 
 
 def count_operations(contract: ModelContract) -> int:
-    """Return the floating-point operations of convolutions for one clip, counting multiplications and additions."""
+    """Floating-point operations of convolutions for one clip, two for each multiplication and addition."""
     model = onnx.load(REPOSITORY / contract.graphs["video"].file)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)

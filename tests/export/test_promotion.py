@@ -148,6 +148,13 @@ def test_a_list_of_copies_decides_nothing(tmp_path: Path) -> None:
         clip.path.write_bytes(str(number).encode())
     with pytest.raises(PromotionRefused, match="40 clips, 1 of them independent"):
         require_enough(pieces, 0.1)
+    (tmp_path / "list.csv").write_text(
+        "path,label,group\n" + "".join(f"clip{number}.mp4,{'ab'[number % 2]},film\n" for number in range(4))
+    )
+    for number in range(4):
+        (tmp_path / f"clip{number}.mp4").write_bytes(str(number).encode())
+    with pytest.raises(PromotionRefused, match="4 clips, 1 of them independent"):
+        require_enough(read_clips(tmp_path / "list.csv")[0], 0.5)
     with pytest.raises(ExportError, match="margin: above 0"):
         require_enough(clips, 0)
     with pytest.raises(ExportError, match=r"gone\.mp4 cannot be read"):

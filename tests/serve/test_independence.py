@@ -48,6 +48,12 @@ def test_names_without_a_common_source(one: str, other: str) -> None:
     assert first is None or second is None or first != second
 
 
+@pytest.mark.parametrize("text", ["_" * 300, "a" * 100_000, "a" + " " * 100_000 + "1", "a_part1" * 50_000])
+def test_names_longer_than_files_can_have_tell_of_no_source(text: str) -> None:
+    """The patterns take time that grows with the square of the length, and clients send names of any length."""
+    assert source_of_name(f"{text}.mp4") is None
+
+
 def test_any_agreement_joins_and_joins_are_transitive() -> None:
     groups = independent_groups(
         names=["a_part1.mp4", "a_part2.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"],

@@ -128,3 +128,11 @@ def test_the_bundled_models_stay_small() -> None:
     sizes = {path: path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()}
     assert max(sizes.values()) <= MAX_FILE
     assert sum(sizes.values()) <= MAX_ALL
+
+
+def test_labels_of_an_activated_model_can_be_used_at_once(starter: httpx.Client, grey: Path) -> None:
+    """They are stored and encoded before the activation is reported as done."""
+    done = starter.post("/v1/models/demo:activate", headers={"Prefer": f"wait={PATIENCE_SECONDS:.0f}"})
+    assert (done.status_code, done.json()["is_done"]) == (200, True), done.text
+    answer = ask(starter, grey, vocabulary="demo", model="demo")
+    assert (answer.status_code, answer.json()["vocabulary"]) == (200, "demo@1"), answer.text

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tests.running_server import ROOT
 from tests.training.test_trainer import DEMO, SMALL
@@ -16,11 +17,12 @@ from training import trainer
 from training.checkpoints.native_format import CheckpointError, load_checkpoint, save_checkpoint
 from training.checkpoints.start import starting_model
 from training.config import ConfigError, TrainConfig, load_config
+from training.distributed import RankInfo
 from training.finite import are_finite, non_finite_names
 from training.objectives import StepBatch
 from training.run_state import skipped_steps
 from training.stopping import NonFiniteError
-from training.trainer import train
+from training.trainer import check_batch_norms, train
 
 NAN, INFINITY = float("nan"), float("inf")
 BAD_STEP = 4  # from 1
@@ -169,3 +171,12 @@ def test_micro_batches_do_not_go_with_batch_norms(micro_batch: str, tmp_path: Pa
         train(config_of(tmp_path, f"run.micro_batch={micro_batch}"))
     assert starting_model(config_of(tmp_path).model)  # the whole batch at once is no micro-batch
     train(config_of(tmp_path, "run.micro_batch=2", "run.steps=1"))
+
+
+def test_several_processes_of_a_cpu_do_not_go_with_batch_norms(tmp_path: Path) -> None:
+    """On GPUs SyncBatchNorm gives every process the statistics of the whole batch."""
+    model, config = nn.Sequential(nn.BatchNorm2d(2)), config_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"run.device: the model has batch norms \(0\).*SyncBatchNorm"):
+        check_batch_norms(model, config, RankInfo(rank=0, count=2, device=torch.device("cpu")))
+    check_batch_norms(model, config, RankInfo(rank=0, count=2, device=torch.device("cuda")))
+    check_batch_norms(nn.Sequential(nn.LayerNorm(2)), config, RankInfo(rank=0, count=2, device=torch.device("cpu")))

@@ -53,7 +53,14 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_reported(
         (loaded,) = [item for item in through.get("/v1/models").json()["models"] if item["loaded"]]
         assert loaded["engine_facts"]["views"] == "shared memory"
         assert "cpu" in loaded["engine_facts"]["video_instances"]
+        for version in (1, 2):
+            moved = through.post("/v1/models/tiny:activate", json={"version": version}, headers={"Prefer": "wait=60"})
+            assert moved.status_code == 200, moved.text
         _lose(core, through, demo_clip)
+        refused = through.post("/v1/models/tiny:rollback", headers={"Prefer": "wait=60"})
+        assert refused.headers["content-type"] == "application/problem+json", refused.text
+        assert refused.json()["type"] == "/problems/model-refused" and "Triton" in refused.json()["detail"]
+        assert through.get("/v1/models").json()["previous"] == {"tiny": "1"}, "the routes stay"
         assert not list(Path("/dev/shm").glob("triton_*"))
         with triton_core(triton_repository, tmp_path / "core", options=options, ports=ports):
             assert eventually(lambda: through.get("/readyz").status_code == 200)

@@ -169,9 +169,7 @@ def test_thresholds_are_reported_in_words(page: Page, demo_clip: Path, make_voca
     expect(words).to_have_text("Thresholds set by hand were applied: accepted from score 0.750.")
     page.locator("summary", has_text="Options").click()
     page.locator("#function_to_apply").select_option("none")
-    expect(words).to_contain_text(
-        "Thresholds set by hand were not applied: thresholds are of scores", timeout=PATIENCE_MS
-    )
+    expect(words).to_contain_text("Thresholds set by hand were not applied: thresholds compare scores")
 
 
 def test_a_calibration_is_reported_in_words_with_its_promise(

@@ -1,28 +1,30 @@
-"""Evaluate the demo model through a server, on MP4 files of seeds, textures and bodies unused in training.
+"""The demo model's proof, through a server, on encoded MP4 files of seeds, textures and bodies training never used.
 
 python -m training demo-proof --server http://127.0.0.1:8080 --per-group 200
+python -m training demo-proof --per-group 120 --activity "waving in" --activity "waving off"
 """
 
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serve.cli.calls import ApiRequest
+from training.config import ConfigError
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
 from training.evaluation.score_intervals import share_interval
 
-SIZES = (160, 240, 320)  # pixels: shorter side of the files
+SIZES = (160, 240, 320)  # shorter side of the files, pixels
 PARTS = 8  # pieces of a shuffled video
 
 
 class ServerLogits:
-    """Requests the logits of all labels of the demo vocabulary from a running server."""
+    """Asks a running server for the logit of every label of the demo vocabulary."""
 
     def __init__(self, address: str) -> None:
         self._url = f"{address}/v1/classify"
@@ -30,10 +32,10 @@ class ServerLogits:
         self._folder = tempfile.TemporaryDirectory()
 
     def logits(self, frames: Sequence[Any], *, fps: int) -> np.ndarray:
-        """Return logits [K] of a video, in the order of `combinations()`.
+        """Logits [K] of a video, in the order of `combinations()`.
 
         Raises:
-            ActserveError: there is no answer, or the answer is a problem.
+            ActserveError: the server does not answer, or with a problem.
         """
         path = Path(self._folder.name) / "clip.mp4"
         write_video(path, frames, fps=fps)
@@ -45,15 +47,20 @@ class ServerLogits:
         return np.array([found[label] for label in self._labels])
 
     def close(self) -> None:
-        """Remove the temporary folder."""
+        """Remove the folder."""
         self._folder.cleanup()
 
 
-def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
-    """Evaluate, print a table by activity and a JSON line; return the figures."""
+def prove(address: str, *, per_group: int, seed: int, activities: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure, print a table by activity and one JSON line; returns the figures.
+
+    Raises:
+        ConfigError: an activity is not in the demo vocabulary.
+    """
+    groups = groups_of(activities)
     server = ServerLogits(address)
     try:
-        figures, by_activity = measure(server, per_group=per_group, seed=seed)
+        figures, by_activity = measure(server, groups, per_group=per_group, seed=seed)
     finally:
         server.close()
     print(f"{'activity':<32}{'videos':>8}{'top-1':>8}   95 % interval")
@@ -64,19 +71,36 @@ def prove(address: str, *, per_group: int, seed: int) -> dict[str, Any]:
     return figures
 
 
-def measure(server: ServerLogits, *, per_group: int, seed: int) -> tuple[dict[str, Any], dict[str, list[bool]]]:
-    """Return (figures, activity -> hits); each figure is a share of videos.
+def groups_of(activities: Sequence[str] = ()) -> dict[str, list[Combination]]:
+    """Combinations of `seen` and `held_out`, of some activities or of all.
+
+    Raises:
+        ConfigError: an activity is not in the demo vocabulary.
+    """
+    known = {item.activity for item in combinations()}
+    if unknown := sorted(set(activities) - known):
+        raise ConfigError(f"--activity {unknown[0]}: not in the demo vocabulary, which has {', '.join(sorted(known))}")
+    parts = {"seen": seen(), "held_out": sorted(held_out())}
+    return {
+        name: [item for item in part if not activities or item.activity in activities] for name, part in parts.items()
+    }
+
+
+def measure(
+    server: ServerLogits, groups: Mapping[str, Sequence[Combination]], *, per_group: int, seed: int
+) -> tuple[dict[str, Any], dict[str, list[bool]]]:
+    """(figures, activity -> hits). Every figure is a share of videos.
 
     seen, held_out: top-1 over the whole vocabulary. action: among labels that differ only in the action, over both
-    groups. order: between labels with the same pictures in opposite order, by direction (left and right) and by pair
-    (sitting down and standing up), each also with the pieces of the video shuffled. permuted: top-1 with permuted label
-    texts.
+    groups. order: between labels of the same pictures in opposite order, that is direction (left and right) and pair
+    (sitting down and standing up), each also with the video's pieces shuffled. permuted: top-1 when the label texts
+    are exchanged among each other.
     """
     order = {item: k for k, item in enumerate(combinations())}
     exchanged = np.random.default_rng(0).permutation(len(order))
     hits: dict[str, list[bool]] = defaultdict(list)
     by_activity: dict[str, list[bool]] = defaultdict(list)
-    for part, group in (("seen", seen()), ("held_out", tuple(sorted(held_out())))):
+    for part, group in groups.items():
         for n, shown in enumerate(drawn(group, per_group, seed=seed)):
             number = seed + n + (0 if part == "seen" else 500_000)
             video = render_video(shown, "test", number, size=SIZES[n % len(SIZES)])
@@ -98,7 +122,8 @@ def measure(server: ServerLogits, *, per_group: int, seed: int) -> tuple[dict[st
     }
     figures["counts"] = {name: len(values) for name, values in hits.items()}
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
-    figures["order"] = round(float(np.mean(hits["direction"] + hits["pair"])), 4)
+    in_order = hits["direction"] + hits["pair"]
+    figures["order"] = round(float(np.mean(in_order)), 4) if in_order else None
     figures["direction_videos"] = len(hits["direction"])
     figures["pair_videos"] = len(hits["pair"])
     figures["chance"] = round(1 / len(order), 4)
@@ -106,12 +131,12 @@ def measure(server: ServerLogits, *, per_group: int, seed: int) -> tuple[dict[st
 
 
 def drawn(group: Sequence[Combination], count: int, *, seed: int) -> list[Combination]:
-    """Sample `count` combinations of a group without replacement, repeatedly if the group is smaller."""
+    """`count` combinations of a group, drawn without replacement; where there are more videos, every one again."""
     random = np.random.default_rng(seed)
     rounds = [random.permutation(len(group)) for _ in range(-(-count // len(group)))]
     return [group[index] for index in np.concatenate(rounds)[:count].tolist()]
 
 
 def _other_actions(shown: Combination) -> list[Combination]:
-    """Return labels that differ from `shown` at most in the action."""
+    """Labels that differ from `shown` only in the action, itself included."""
     return [item for item in combinations() if (item.colour, item.direction) == (shown.colour, shown.direction)]

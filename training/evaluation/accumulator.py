@@ -1,7 +1,7 @@
-"""Accumulate results of videos over one or several processes, and compute the metrics.
+"""What was found for each video, collected by one process or by several, and the figures of it all.
 
-Each rank has its own accumulator. Accumulators are small, can be pickled, and are merged by the index of videos in the
-list. Metrics are computed in that order, so the number of ranks does not change them.
+Each rank has its own accumulator; accumulators are small, can be pickled, and are merged by the
+index of videos in the list. Metrics are computed in that order, so the number of ranks does not change them.
 """
 
 from collections.abc import Sequence
@@ -25,22 +25,25 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.score_intervals import Interval, class_share_interval, share_interval
 
-TOP = 5  # labels stored per video, and the larger k of the top-k metrics
+LEAST_GROUPS = 5  # that a bootstrap of the log-likelihood needs
+TOP = 5  # labels kept of each video, and the larger k of the top-k figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredVideo:
-    """The prediction of the model for one video."""
+    """One video that was read, and what the model made of it."""
 
-    index: int  # index in the list
+    index: int  # place in the list
     path: str
     label: int
-    rank: int  # of the label; 0 is the best
+    rank: int  # of the label, 0 the best
     label_probability: float
     top: tuple[int, ...]  # the best classes, best first
     top_probabilities: tuple[float, ...]
-    margin: float  # probability of the label minus the best other one; negative for a miss
-    scores: Float32Array | None = field(default=None, compare=False)  # of every class [K], if stored
+    margin: float  # probability of the label less the best of the others; below 0 where another is better
+    scores: Float32Array | None = field(default=None, compare=False)  # of every class [K], where they are kept
+    digest: str = ""  # SHA-256 of the content
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,51 +52,55 @@ class UnreadableVideo:
 
     index: int
     path: str
-    label: int  # -1 if unknown
+    label: int  # -1 where not even that is known
     reason: str
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
-    """Metrics of one class."""
+    """One class."""
 
     number: int
     count: int  # readable videos
     unreadable: int
     top1: float | None  # None without readable videos
-    confused_with: int | None  # most frequent wrong prediction
+    confused_with: int | None  # the class its misses were most often taken for
     confused_count: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationMetrics:
-    """Metrics over the readable videos; in `top1_all` unreadable ones are misses."""
+    """Over the readable videos, but for `top1_all`, where an unreadable one is a miss."""
 
     num_videos: int  # in the list
     num_readable: int
     num_unreadable: int
-    num_independent: int  # number of independent groups of readable videos
+    num_independent: int  # groups of readable videos that do not depend on each other
+    num_copies: int  # readable videos whose content another one before them has
     top1: float
     top5: float  # among the `top5_k` best
-    top5_k: int  # min(5, K)
+    top5_k: int  # 5, or K where there are fewer classes
     top1_all: float
     mean_class_accuracy: float  # over the classes that have readable videos
     num_classes_seen: int
     calibration_error: float
-    negative_log_likelihood: float | None  # None for sigmoid, where probabilities do not sum to one
+    negative_log_likelihood: float | None  # None under sigmoid, where probabilities of classes do not compete
     bins: tuple[Bin, ...]
     classes: tuple[ClassMetrics, ...]
 
 
-def score_video(scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False) -> ScoredVideo:
-    """Return the result of a video from its scores, in the order of serving.
+def score_video(
+    scores: Scores, *, index: int, path: str, label: int, keep_scores: bool = False, digest: str = "", group: str = ""
+) -> ScoredVideo:
+    """The row of a video from its scores, ordered as serving orders them.
 
     Raises:
-        ValueError: there are only logits.
+        ValueError: the scores are no probabilities.
         EvaluationError: they are not finite.
     """
     if scores.scores is None:
-        raise ValueError("an activation is needed, found only logits")
+        raise ValueError("logits alone make no row: an activation is needed")
     if not np.isfinite(scores.scores).all():
         raise EvaluationError(f"{path or f'video {index}'}: the model's scores are not finite, so nothing is measured")
     order, probabilities = top_k(scores, len(scores.scores)), scores.scores
@@ -110,11 +117,13 @@ def score_video(scores: Scores, *, index: int, path: str, label: int, keep_score
         top_probabilities=tuple(probabilities[order[:TOP]].tolist()),
         margin=own - (float(probabilities[rival]) if rival is not None else 0.0),
         scores=probabilities.copy() if keep_scores else None,
+        digest=digest,
+        group=group,
     )
 
 
 class MetricAccumulator:
-    """Collects results of videos, each at most once."""
+    """Rows of videos, each at most once."""
 
     def __init__(self, num_classes: int, *, is_distribution: bool = True) -> None:
         self.num_classes = num_classes
@@ -123,44 +132,44 @@ class MetricAccumulator:
         self._unreadable: dict[int, UnreadableVideo] = {}
 
     def add(self, row: ScoredVideo | UnreadableVideo) -> None:
-        """Add one video.
+        """Note one video.
 
         Raises:
-            ValueError: it was added before, or its label is out of range.
+            ValueError: it was counted before, or its label is no class.
         """
         if row.index in self._rows or row.index in self._unreadable:
             raise ValueError(f"video {row.index} ({row.path}) is counted twice")
         if not (-1 if isinstance(row, UnreadableVideo) else 0) <= row.label < self.num_classes:
-            raise ValueError(f"{row.path}: label {row.label} is outside the {self.num_classes} classes")
+            raise ValueError(f"{row.path}: label {row.label} lies outside the {self.num_classes} classes")
         if isinstance(row, UnreadableVideo):
             self._unreadable[row.index] = row
         else:
             self._rows[row.index] = row
 
     def merge(self, other: "MetricAccumulator") -> None:
-        """Add the results of another accumulator of the same list.
+        """Take over the rows of another accumulator of the same list.
 
         Raises:
-            ValueError: a video is in both, or the classes differ.
+            ValueError: a video is in both, or the other's classes are not these.
         """
         if (other.num_classes, other.is_distribution) != (self.num_classes, self.is_distribution):
-            raise ValueError(f"cannot merge results of {self.num_classes} and {other.num_classes} classes")
+            raise ValueError(f"accumulators of {self.num_classes} and {other.num_classes} classes do not go together")
         rows: tuple[ScoredVideo | UnreadableVideo, ...] = (*other.rows, *other.unreadable)
         for row in rows:
             self.add(row)
 
     @property
     def rows(self) -> tuple[ScoredVideo, ...]:
-        """Return the readable videos in the order of the list."""
+        """Readable videos in the order of the list."""
         return tuple(row for _, row in sorted(self._rows.items()))
 
     @property
     def unreadable(self) -> tuple[UnreadableVideo, ...]:
-        """Return the unreadable videos in the order of the list."""
+        """The others in the order of the list."""
         return tuple(row for _, row in sorted(self._unreadable.items()))
 
     def figures(self) -> EvaluationMetrics:
-        """Compute all metrics.
+        """All figures.
 
         Raises:
             EvaluationError: no video could be read.
@@ -169,11 +178,13 @@ class MetricAccumulator:
         ranks, labels = _ranks(rows), _labels(rows)
         hits, confidences = ranks == 0, _confidences(rows)
         own = np.array([row.label_probability for row in rows])
+        independent = independence(_groups(rows), digests=[row.digest for row in rows])
         return EvaluationMetrics(
             num_videos=len(rows) + len(lost),
             num_readable=len(rows),
             num_unreadable=len(lost),
-            num_independent=independence(_groups(rows)).num_independent,
+            num_independent=independent.num_independent,
+            num_copies=independent.num_copies,
             top1=float(hits.mean()),
             top5=float((ranks < self.top5_k).mean()),
             top5_k=self.top5_k,
@@ -187,11 +198,11 @@ class MetricAccumulator:
         )
 
     def intervals(self) -> dict[str, Interval]:
-        """Return 95 % intervals by field of `EvaluationMetrics`: score intervals of shares, bootstrap of the
-        log-likelihood.
+        """95 % intervals by field of `EvaluationMetrics`: score intervals of shares, bootstrap of log-likelihoods.
 
-        Videos that depend on each other, by their names, form one group. The calibration error has no interval, because
-        resampling is biased: it increases a sum of absolute values.
+        Videos that depend on each other count as one group. The calibration error has no interval: it
+        is a sum of distances, which drawing again makes larger, not just uncertain. Neither has the log-likelihood of
+        fewer than `LEAST_GROUPS` groups, whose bootstrap is too narrow.
 
         Raises:
             EvaluationError: no video could be read.
@@ -205,22 +216,22 @@ class MetricAccumulator:
             "top1_all": share_interval(np.concatenate((hits, np.zeros(len(lost), np.bool_))), _groups((*rows, *lost))),
             "mean_class_accuracy": class_share_interval(hits, labels, groups),
         }
-        if self.is_distribution:
+        if self.is_distribution and len(np.unique(groups)) >= LEAST_GROUPS:
             losses = negative_log_likelihoods(np.array([row.label_probability for row in rows]))
             found["negative_log_likelihood"] = mean_interval(losses, groups)
         return found
 
     def confusion(self) -> Int64Array:
-        """Return the number of readable videos of class i predicted as class j [K, K]."""
+        """How many readable videos of class i were taken for class j [K, K]."""
         return confusion(_labels(self.rows), _predictions(self.rows), self.num_classes)
 
     def ranks(self) -> Int64Array:
-        """Return the rank of each readable video's label, in the order of the list."""
+        """Rank of each readable video's label, in the order of the list."""
         return _ranks(self.rows)
 
     @property
     def top5_k(self) -> int:
-        """min(5, K)."""
+        """5, or K where there are fewer classes."""
         return min(TOP, self.num_classes)
 
     def _readable_rows(self) -> tuple[ScoredVideo, ...]:
@@ -254,10 +265,10 @@ class MetricAccumulator:
 
 
 def merge_ranks(accumulators: Sequence[MetricAccumulator]) -> list[MetricAccumulator]:
-    """Merge the accumulators of all processes, on every process.
+    """The accumulators of every process as one: every process has them all.
 
     Raises:
-        ValueError: a video is in two of them.
+        ValueError: a video was counted by two.
     """
     together = all_gather_objects(list(accumulators))
     found = together[: len(accumulators)]
@@ -283,5 +294,9 @@ def _confidences(rows: Sequence[ScoredVideo]) -> Float64Array:
 
 
 def _groups(rows: Sequence[ScoredVideo | UnreadableVideo]) -> Int64Array:
-    """Return the group of each video [N], by the naming conventions of data sets."""
-    return independent_groups(names=[row.path for row in rows])
+    """Group of each video [N]: videos of one content, one name of a source or one declared group are dependent."""
+    return independent_groups(
+        names=[row.path for row in rows],
+        digests=[row.digest if isinstance(row, ScoredVideo) else None for row in rows],
+        declared=[row.group for row in rows],
+    )

@@ -1,4 +1,4 @@
-"""The command `evaluate`: evaluate a checkpoint on lists, or compare two results.
+"""The command `evaluate`: a checkpoint on one or several lists, or two results compared.
 
 python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
 python -m training evaluate --compare one.json other.json
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from training.evaluation.results import Result
 
 
-OWN = "own"  # instead of a file of class names: those of the checkpoint
+OWN = "own"  # in place of a file of class names: those of the checkpoint
 
 
 def evaluate(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="CHECKPOINT LIST...", help="Several lists are splits; with --compare: two result files."
+            metavar="CHECKPOINT LIST...", help="Several lists are splits; under --compare: two result files."
         ),
     ],
-    compare: Annotated[bool, typer.Option("--compare", help="Compare two result files.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare two result files in pairs.")] = False,
     source: SourceOf = "",
     classes: Annotated[
         list[Path] | None,
@@ -42,50 +42,53 @@ def evaluate(
             help="Class list, e.g. a CSV `id,name`: one for all lists, or one each.", exists=True, dir_okay=False
         ),
     ] = None,
-    own_classes: Annotated[bool, typer.Option("--own-classes", help="Use the checkpoint's class names.")] = False,
+    own_classes: Annotated[bool, typer.Option("--own-classes", help="Those the checkpoint was trained on.")] = False,
     root: Root = None,
     fold: Fold = "",
     first_label: FirstLabel = None,
     split: Split = "",
     clips: Annotated[int, typer.Option(help="Clips of a video.")] = 1,
     crops: Annotated[int, typer.Option(help="Crops of a clip: 1 or 3.")] = 1,
-    view_rule: Annotated[str, typer.Option(help="mean_probability or mean_logit; default: the checkpoint's.")] = "",
+    view_rule: Annotated[str, typer.Option(help="mean_probability or mean_logit; the checkpoint's where empty.")] = "",
     templates: Annotated[
-        Path | None, typer.Option(help="Text file with one template per line, each with one {}.", exists=True)
+        Path | None, typer.Option(help="Text file with a template a line, each with one {}.", exists=True)
     ] = None,
     system: Annotated[
-        str, typer.Option(help="Sampling and crops of plain, actionclip or xclip; default: the checkpoint's.")
+        str, typer.Option(help="Sampling and cuts of plain, actionclip or xclip; the checkpoint's where empty.")
     ] = "",
     train_classes: Annotated[
         Path | None,
-        typer.Option(help="Class list of training; refuse classes that are in it.", exists=True, dir_okay=False),
+        typer.Option(help="Class names of training: makes sure that this is zero-shot.", exists=True, dir_okay=False),
     ] = None,
-    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help="Only report classes of training.")] = False,
-    class_draws: Annotated[int, typer.Option(min=0, max=100, help="Number of random class subsets, each a split.")] = 0,
-    classes_per_draw: Annotated[int, typer.Option(min=0, help="Classes per subset.")] = 0,
+    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help="Note classes of training, go on.")] = False,
+    class_draws: Annotated[int, typer.Option(min=0, max=100, help="Random choices of classes, each a split.")] = 0,
+    classes_per_draw: Annotated[int, typer.Option(min=0, help="Classes of each choice.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of those choices.")] = 0,
-    num_frames: Annotated[int | None, typer.Option(min=1, help="T, if a foreign file does not contain it.")] = None,
+    num_frames: Annotated[int | None, typer.Option(min=1, help="T, where a foreign file does not say it.")] = None,
     activation: Annotated[
         Literal["quick_gelu", "gelu"] | None,
-        typer.Option(help="Activation of CLIP's towers, if neither the file nor its origin determines it."),
+        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
     ] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json, if the model does not use CLIP's.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of a model whose own is not CLIP's.")] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Compare pictures: recoded copies count once in intervals.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON file for the result; all scores go to .scores.npz beside it.", dir_okay=False),
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures.", file_okay=False)] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Views per forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Views the model sees at a time.")] = 16,
     workers: Annotated[
-        int, typer.Option(min=0, max=256, help="Loading processes, at most one per processor; 0: this process.")
+        int, typer.Option(min=0, max=256, help="Loading processes, at most one per processor; 0: none of their own.")
     ] = 4,
-    deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Time limit per video, seconds.")] = 30.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: a GPU if available.")] = "auto",
+    deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds one video may take.")] = 30.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",
 ) -> None:
     """Evaluate a checkpoint on labelled videos, or compare two results; the last line is one JSON document.
 
-    With torchrun, processes share the videos.
+    Under torchrun its processes share the videos.
     """
     if compare:
         _compare(paths, out=out)
@@ -98,11 +101,11 @@ def evaluate(
         raise EvaluationError("a checkpoint and at least one list are needed")
     lists = paths[1:]
     if own_classes and classes:
-        raise EvaluationError("give either --classes or --own-classes")
+        raise EvaluationError("--classes and --own-classes: give one of them")
     if bool(class_draws) != bool(classes_per_draw):
         raise EvaluationError("--class-draws and --classes-per-draw go together")
-    _require_outputs(out, plots)
-    result = _evaluate(
+    _require_places(out, plots)
+    result = _evaluated(
         Path(paths[0]),
         lists,
         classes=[OWN] * len(lists) if own_classes else _one_each(classes or [None], len(lists)),
@@ -128,16 +131,17 @@ def evaluate(
         activation=activation,
         tokenizer=tokenizer,
         device=device,
+        near_duplicates=near_duplicates,
     )
     if result is not None:
-        _report(result, out=out, plots=plots)
+        _tell(result, out=out, plots=plots)
 
 
-def _evaluate(
+def _evaluated(
     path: Path,
     lists: Sequence[str],
     *,
-    classes: Sequence[Path | str | None],  # per list
+    classes: Sequence[Path | str | None],  # of each list
     options: "ListOptions",
     split: str,
     changes: Mapping[str, Any],  # of `protocol_of`
@@ -147,11 +151,12 @@ def _evaluate(
     activation: str | None,
     tokenizer: Path | None,
     device: str,
+    near_duplicates: bool,
 ) -> "Result | None":
-    """Return the result of a checkpoint on rank 0, None on other ranks.
+    """The result of a checkpoint; None for all processes but the first.
 
     Raises:
-        EvaluationError, ConfigError, AnnotationError: the input is invalid.
+        EvaluationError, ConfigError, AnnotationError: what the caller can fix.
     """
     from serve.errors import ActserveError
     from training.checkpoints.native_format import CheckpointError
@@ -162,18 +167,25 @@ def _evaluate(
     from training.evaluation.checkpoints import read_evaluated
     from training.evaluation.protocol import protocol_of
     from training.evaluation.results import Result
-    from training.evaluation.videos import read_list
+    from training.evaluation.videos import joined_near_duplicates, read_list
     from training.models.base import ModelConfigError
 
     try:
         checkpoint, identity = read_evaluated(path, num_frames=num_frames, activation=activation, tokenizer=tokenizer)
         protocol = protocol_of(checkpoint, **changes)
         if OWN in classes and not checkpoint.labels:
-            raise EvaluationError(f"{path} has no class names; give them with --classes")
+            raise EvaluationError(f"{path} names no classes of its own: give them with --classes")
         listed = [
             read_list(each, classes=checkpoint.labels if names == OWN else names, options=options, split=split)
             for each, names in zip(lists, classes, strict=True)
         ]
+        if near_duplicates:
+            listed = [
+                joined_near_duplicates(
+                    each, workers=loader_options.workers, deadline_seconds=loader_options.deadline_seconds
+                )
+                for each in listed
+            ]
         for line in (line for each in listed for line in each.layout):
             typer.echo(line, err=True)
         own_device = select_device(device, key=f"--device {device}")
@@ -191,11 +203,11 @@ def _evaluate(
     return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if place.is_first else None
 
 
-def _require_outputs(out: Path | None, plots: Path | None) -> None:
-    """Check in advance that outputs can be written.
+def _require_places(out: Path | None, plots: Path | None) -> None:
+    """Whether there will be a place for what comes of it.
 
     Raises:
-        EvaluationError: a folder is not writable.
+        EvaluationError: there will not.
         MissingExtra: the extra `plots` is not installed.
     """
     from training.evaluation.results import require_writable
@@ -207,8 +219,8 @@ def _require_outputs(out: Path | None, plots: Path | None) -> None:
         require_writable(plots)
 
 
-def _report(result: "Result", *, out: Path | None, plots: Path | None) -> None:
-    """Print the table, write the requested files, print the JSON line."""
+def _tell(result: "Result", *, out: Path | None, plots: Path | None) -> None:
+    """Print the table, write what was asked for, print the JSON line."""
     from training.evaluation.report_tables import result_table
     from training.evaluation.results import document, summary, write_document, write_scores
 
@@ -240,7 +252,7 @@ def _compare(paths: Sequence[str], *, out: Path | None) -> None:
     if len(paths) != 2:
         raise EvaluationError(f"--compare takes two result files, found {len(paths)}")
     first, second = (read_result(Path(path)) for path in paths)
-    _require_outputs(out, None)
+    _require_places(out, None)
     content = comparison_document(first, second, compared := compare(first, second))
     if out is not None:
         write_document(out, content)
@@ -257,7 +269,7 @@ def _one_each(files: Sequence[Path | None], num_lists: int) -> Sequence[Path | N
 
 
 def _lines(file: Path | None) -> list[str]:
-    """Return the lines of a text file that are not empty."""
+    """Lines of a text file that hold something."""
     if file is None:
         return []
     try:
@@ -265,5 +277,5 @@ def _lines(file: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{file} cannot be read: {error}") from error
     if not any(lines):
-        raise EvaluationError(f"{file}: there are no templates in it")
+        raise EvaluationError(f"{file}: there is no template in it")
     return [line for line in lines if line]

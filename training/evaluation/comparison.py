@@ -1,4 +1,4 @@
-"""Compare two results on the same videos, pair by pair."""
+"""Two results on the same videos, compared in pairs: what one model got right and the other did not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,14 +22,14 @@ from training.evaluation.score_intervals import (
 from training.evaluation.stored_results import StoredResult, StoredSplit, StoredVideo
 
 SCHEMA, VERSION = "actserve-comparison", 2
-SHOWN = 5  # number of videos in a message
+SHOWN = 5  # videos named in a message
 
 Key = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricDifference:
-    """A metric of both results, and the difference of the second from the first."""
+    """A figure of both, and how much larger the second is."""
 
     first: float
     second: float
@@ -39,48 +39,48 @@ class MetricDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassChange:
-    """One class in both results."""
+    """A class under both."""
 
     name: str
     count: int
     first: float  # top-1
     second: float
-    gained: int  # videos that only the second got right
+    gained: int  # videos the second alone got right
     lost: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Comparison over the videos that both results could read."""
+    """Over the videos both could read."""
 
     name: str
     num_videos: int
-    num_independent: int  # number of independent groups of videos
-    num_unreadable: int  # in one or both: excluded from the pairs
+    num_independent: int  # groups of videos that do not depend on each other
+    num_unreadable: int  # by one or both: left out of the pairs
     top5_k: int
     figures: Mapping[str, MetricDifference]
-    gained: int  # videos that only the second got right
+    gained: int  # videos the second alone got right
     lost: int
     mcnemar_p: float
     classes: tuple[ClassChange, ...]  # most gained first
 
 
 def compare(first: StoredResult, second: StoredResult) -> tuple[Comparison, ...]:
-    """Compare the splits of two results one by one.
+    """Compare each split of two results with its counterpart.
 
     Raises:
-        EvaluationError: videos, labels or class names differ, or no video was readable in both.
+        EvaluationError: they are not of the same videos, labels and class names, or no video was read by both.
     """
     if len(first.splits) != len(second.splits):
         raise EvaluationError(
-            f"{first.file} has {len(first.splits)} splits, {second.file} {len(second.splits)}: "
+            f"{first.file} holds {len(first.splits)} splits, {second.file} {len(second.splits)}: "
             "only results of the same lists can be compared"
         )
     return tuple(_compared(one, other) for one, other in zip(first.splits, second.splits, strict=True))
 
 
 def comparison_document(first: StoredResult, second: StoredResult, compared: Sequence[Comparison]) -> dict[str, Any]:
-    """Return a comparison as plain JSON values."""
+    """A comparison as plain JSON values."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -93,7 +93,7 @@ def comparison_document(first: StoredResult, second: StoredResult, compared: Seq
 
 
 def comparison_summary(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a short document of a comparison, with the classes that changed most."""
+    """The document of a comparison in one line: only the classes that changed most."""
     splits = [
         {
             **{key: value for key, value in split.items() if key != "classes"},
@@ -115,10 +115,14 @@ def _compared(first: StoredSplit, second: StoredSplit) -> Comparison:
     readable = [pair for pair in pairs if pair[1].rank is not None and pair[2].rank is not None]
     both = [(one, other) for _, one, other in readable]
     if not both:
-        raise EvaluationError(f"{first.name}: no video is readable in both results")
+        raise EvaluationError(f"{first.name}: no video was read in both results")
     number_of = {name: number for number, name in enumerate(first.class_names)}
     labels = np.array([number_of[str(one.label)] for one, _ in both], np.int64)
-    groups = independent_groups(names=[path for path, _, _ in readable])
+    groups = independent_groups(
+        names=[path for path, _, _ in readable],
+        digests=[one.digest for _, one, _ in readable],
+        declared=[one.group for _, one, _ in readable],
+    )
     ranks = _ranks([one for one, _ in both]), _ranks([other for _, other in both])
     hits, k = (ranks[0] == 1, ranks[1] == 1), min(TOP, len(first.class_names))
     classes = _changes(hits, labels, first.class_names)
@@ -144,7 +148,7 @@ def _require_same(first: StoredSplit, second: StoredSplit) -> None:
     if first.class_names != second.class_names:
         only = sorted(set(first.class_names) ^ set(second.class_names))
         difference = (
-            f"{len(only)} only in one: {', '.join(only[:SHOWN])}" if only else "the same names in another order"
+            f"{len(only)} in one alone: {', '.join(only[:SHOWN])}" if only else "the same names in another order"
         )
         raise EvaluationError(
             f"{first.name} and {second.name} are classified among different class lists ({difference})"
@@ -152,7 +156,7 @@ def _require_same(first: StoredSplit, second: StoredSplit) -> None:
     alone = sorted(path for path, _ in first.videos.keys() ^ second.videos.keys())
     if alone:
         raise EvaluationError(
-            f"{first.name} and {second.name} are different lists: {len(alone)} videos are only in one "
+            f"{first.name} and {second.name} are different lists: {len(alone)} videos are in one alone "
             f"({', '.join(alone[:SHOWN])})"
         )
     other = [path for (path, number), video in first.videos.items() if _is_other(video, second.videos[path, number])]
@@ -163,7 +167,7 @@ def _require_same(first: StoredSplit, second: StoredSplit) -> None:
 
 
 def _is_other(one: StoredVideo, other: StoredVideo) -> bool:
-    """Return whether both labels are known and differ."""
+    """Both know the label, and it is not the same one."""
     return None not in (one.label, other.label) and one.label != other.label
 
 
@@ -189,7 +193,7 @@ def _class_difference(
 def _changes(
     hits: tuple[NDArray[np.bool_], NDArray[np.bool_]], labels: Int64Array, names: Sequence[str]
 ) -> tuple[ClassChange, ...]:
-    """Return classes with videos, from largest gain to largest loss."""
+    """Classes that have videos, from the one that gained most to the one that lost most."""
     counts = np.bincount(labels, minlength=len(names))
     first, second = (class_accuracies(each, labels, len(names)) for each in hits)
     gained = np.bincount(labels[hits[1] & ~hits[0]], minlength=len(names))

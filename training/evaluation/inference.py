@@ -1,4 +1,4 @@
-"""Run a model over a list of videos and accumulate the results."""
+"""One pass over a list: views through the model, logits through the rules, rows into accumulators."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -20,11 +20,11 @@ from training.models.base import VideoTextModel
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderOptions:
-    """Batch size, workers and deadline."""
+    """What a pass may use."""
 
-    batch_size: int = 16  # views per forward pass
-    workers: int = 4  # loading processes, at most one per processor; 0: this process
-    deadline_seconds: float = 30.0  # per video
+    batch_size: int = 16  # views the model sees at a time
+    workers: int = 4  # loading processes, at most one for each processor; 0: this one
+    deadline_seconds: float = 30.0  # of one video
 
 
 def evaluate_list(
@@ -38,13 +38,13 @@ def evaluate_list(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> list[MetricAccumulator]:
-    """Evaluate a list among all classes, or among each subset of classes with its videos.
+    """One accumulator of the whole class list, or one of each subset: its videos classified among its classes alone.
 
-    Each of several ranks evaluates its own videos; `merge_ranks` merges their accumulators.
+    Of several ranks each takes its own videos; `merge_ranks` makes one accumulator of theirs.
 
     Raises:
-        InvalidVocabulary: a class name is invalid, too long or a duplicate.
-        EvaluationError: the model's output is not finite.
+        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
+        EvaluationError: the model gives something that is no number.
     """
     model.eval()
     scorer = make_scorer(model, protocol, listed.class_names, tokenizer=tokenizer, batch_size=loader_options.batch_size)
@@ -67,7 +67,7 @@ def evaluate_list(
 def _scored(
     videos: Iterable[LoadedVideo], scorer: Scorer, *, num_views: int
 ) -> Iterator[tuple[LoadedVideo, Float32Array | None]]:
-    """Yield (video, logits [V, M, K]), with None for unreadable videos; batches have at least `batch_size` views."""
+    """(video, logits [V, M, K]), None where it has no views; as many at a time as make up a batch of views."""
     waiting: list[LoadedVideo] = []
     for video in videos:
         if video.views is None:
@@ -94,12 +94,23 @@ def _add(
     classes: np.ndarray,
     scorer: Scorer,
 ) -> None:
-    """Add a video to an accumulator, unless its class is not among `classes`."""
+    """Note a video among some classes; one of another class is none of theirs."""
     label = int(np.searchsorted(classes, video.label)) if video.label in classes else -1
     if label < 0 and video.label >= 0:
         return
     if logits is None:
-        accumulator.add(UnreadableVideo(index=video.place, path=video.path, label=label, reason=video.reason))
+        lost = UnreadableVideo(index=video.place, path=video.path, label=label, reason=video.reason, group=video.group)
+        accumulator.add(lost)
         return
     scores = scorer.scores(np.ascontiguousarray(logits[..., classes]))
-    accumulator.add(score_video(scores, index=video.place, path=video.path, label=label, keep_scores=True))
+    accumulator.add(
+        score_video(
+            scores,
+            index=video.place,
+            path=video.path,
+            label=label,
+            keep_scores=True,
+            digest=video.digest,
+            group=video.group,
+        )
+    )

@@ -1,4 +1,4 @@
-"""Format results and comparisons as tables."""
+"""Results and comparisons as tables for people."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ CHANGES_SHOWN = 10
 
 
 def result_table(result: Result) -> Iterator[str]:
-    """Format a result: protocol, metrics with intervals, classes from the worst on."""
+    """Lines that tell of a result: how it was made, figures with intervals, classes from the worst on."""
     made, protocol = result.checkpoint, result.protocol
     scoring = protocol["scoring"]
     step = "" if made.step is None else f", step {made.step}"
@@ -36,7 +36,7 @@ def result_table(result: Result) -> Iterator[str]:
 def comparison_table(
     compared: Sequence[Comparison], *, first: str, second: str, is_same_protocol: bool
 ) -> Iterator[str]:
-    """Format a comparison."""
+    """Lines that tell of a comparison."""
     yield f"first   {first}"
     yield f"second  {second}"
     if not is_same_protocol:
@@ -44,7 +44,7 @@ def comparison_table(
     for item in compared:
         yield ""
         yield f"{item.name}: {item.num_videos} videos in pairs, {item.num_independent} independent" + (
-            f", {item.num_unreadable} excluded that are unreadable in one or both" if item.num_unreadable else ""
+            f", {item.num_unreadable} left out that one or both could not read" if item.num_unreadable else ""
         )
         yield f"  {'':<24}{'first':>9}{'second':>9}{'difference':>12}   95 % interval"
         for name, each in item.figures.items():
@@ -59,8 +59,9 @@ def comparison_table(
 
 def _split_table(split: SplitResult) -> Iterator[str]:
     figures = split.figures
+    copies = f" ({figures.num_copies} are copies)" if figures.num_copies else ""
     yield (
-        f"{split.name}: {figures.num_videos} videos, {figures.num_independent} independent of each other, "
+        f"{split.name}: {figures.num_videos} videos, {figures.num_independent} independent of each other{copies}, "
         f"{len(split.class_names)} classes"
     )
     if figures.num_classes_seen < len(split.class_names):
@@ -86,7 +87,7 @@ def _classes(split: SplitResult) -> Iterator[str]:
     seen = sorted(
         (item for item in split.figures.classes if item.top1 is not None), key=lambda item: (item.top1, item.number)
     )
-    yield f"  {'class':<44}{'videos':>9}{'top-1':>9}   most often predicted"
+    yield f"  {'class':<44}{'videos':>9}{'top-1':>9}   most often taken for"
     for item in seen[:CLASSES_SHOWN]:
         other = "" if item.confused_with is None else f"{split.class_names[item.confused_with]} ({item.confused_count})"
         yield f"  {_cut(split.class_names[item.number]):<44}{item.count:>9}{item.top1:>9.4f}   {other}"

@@ -1,6 +1,6 @@
-"""The result of an evaluation as a file: checkpoint, protocol, metrics, and a row per video.
+"""The result of an evaluation as a file: what was evaluated, how, the figures, and a row for every video.
 
-It is a JSON document with a schema and a version, so that results can be compared later.
+A JSON document with a schema and a version, so results made at different times and places can be compared.
 """
 
 import hashlib
@@ -31,19 +31,19 @@ FIGURES = ("top1", "top5", "top1_all", "mean_class_accuracy", "calibration_error
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointIdentity:
-    """Identity of the evaluated weights."""
+    """Which weights."""
 
     file: str
     sha256: str
     family: str
-    step: int | None = None  # optimiser steps, if known
-    run: str = ""  # the run's folder, if known
-    few_shot: Mapping[str, int] = field(default_factory=dict)  # K and seed of the training list, if known
+    step: int | None = None  # optimiser steps, where the file says
+    run: str = ""  # the run's folder, where the file says
+    few_shot: Mapping[str, int] = field(default_factory=dict)  # K and seed of the training list, where the file says
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """Result of one list, or of one subset of its classes."""
+    """One list, or one choice of its classes."""
 
     name: str
     list: str
@@ -57,14 +57,14 @@ class SplitResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Result of an evaluation."""
+    """An evaluation."""
 
     checkpoint: CheckpointIdentity
     protocol: Mapping[str, Any]
     splits: tuple[SplitResult, ...]
 
     def over_splits(self) -> dict[str, tuple[float, float]]:
-        """Return (mean, standard deviation) of each metric over splits; empty for one split."""
+        """(mean, standard deviation) of each figure; nothing where there is one split."""
         if len(self.splits) < 2:
             return {}
         values = {name: [getattr(split.figures, name) for split in self.splits] for name in FIGURES}
@@ -80,7 +80,7 @@ def split_result(
     sha256: str | None,
     zero_shot: Disjointness | None,
 ) -> SplitResult:
-    """Return the result of an accumulator.
+    """The figures of a accumulator.
 
     Raises:
         EvaluationError: no video could be read.
@@ -98,12 +98,12 @@ def split_result(
 
 
 def class_names_sha256(names: Sequence[str]) -> str:
-    """Return the hash of a class list: names and order."""
+    """Hash of a class list: names and order."""
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=False).encode()).hexdigest()
 
 
 def document(result: Result) -> dict[str, Any]:
-    """Return a result as plain JSON values."""
+    """A result as plain JSON values."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -121,7 +121,7 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """Return a short document of a result, without rows."""
+    """The result in one line: figures without rows."""
     return {
         "checkpoint": result.checkpoint.file,
         "sha256": result.checkpoint.sha256,
@@ -135,6 +135,7 @@ def summary(result: Result) -> dict[str, Any]:
                 "videos": split.figures.num_videos,
                 "unreadable": split.figures.num_unreadable,
                 "independent": split.figures.num_independent,
+                "copies": split.figures.num_copies,
                 "classes": len(split.class_names),
                 **{_key(name, split.figures.top5_k): _rounded(getattr(split.figures, name)) for name in FIGURES},
                 "top1_interval": [_rounded(edge) for edge in split.intervals["top1"]],
@@ -152,26 +153,26 @@ def summary(result: Result) -> dict[str, Any]:
 
 
 def _key(name: str, k: int) -> str:
-    """Return the name of a metric in a summary, with the actual k."""
+    """The name of a figure in a summary, which says the k that was computed."""
     return f"top{k}" if name == "top5" else name
 
 
 def require_writable(folder: Path) -> None:
-    """Create a folder and check that it is writable, before hours of work.
+    """Make a folder, and make sure that files can be written there: before hours of work, not after.
 
     Raises:
-        EvaluationError: it is not writable.
+        EvaluationError: they cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise EvaluationError(f"{folder}: the folder is not writable: {error.strerror}") from error
+        raise EvaluationError(f"{folder}: nothing can be written there: {error.strerror}") from error
 
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically.
+    """Write a JSON file in one step: a reader finds the old one or the whole new one.
 
     Raises:
         EvaluationError: it cannot be written.
@@ -183,9 +184,9 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_scores(path: Path, result: Result) -> Path:
-    """Write the scores of all readable videos beside a result: `result.json` -> `result.scores.npz`.
+    """Write the score of every readable video for every class beside a result: `result.json` -> `result.scores.npz`.
 
-    For split i: `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N], `i/classes` [K].
+    Of split i: `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N], `i/classes` [K].
 
     Raises:
         EvaluationError: it cannot be written.
@@ -233,6 +234,8 @@ def _split_document(split: SplitResult) -> dict[str, Any]:
                 "path": row.path,
                 "label": names[row.label],
                 "rank": row.rank + 1,
+                "sha256": row.digest or None,
+                "group": row.group or None,
                 "margin": row.margin,
                 "label_probability": row.label_probability,
                 "top": [[names[k], p] for k, p in zip(row.top, row.top_probabilities, strict=True)],

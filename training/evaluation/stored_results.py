@@ -1,4 +1,4 @@
-"""Read results of earlier evaluations to compare them."""
+"""Results of earlier evaluations, read back to be compared."""
 
 import json
 from collections import Counter
@@ -13,25 +13,27 @@ from training.evaluation.results import SCHEMA, VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVideo:
-    """One video of a stored result."""
+    """A video of a stored result."""
 
     label: str | None
-    rank: int | None  # from 1; None: unreadable
+    rank: int | None  # 1 the best; None: it could not be read
+    digest: str | None = None  # of the content; None in results of earlier versions
+    group: str = ""  # the group its list declares
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSplit:
-    """The part of a stored split that comparisons need."""
+    """What of a stored split is needed to compare it."""
 
     name: str
     list: str
     class_names: tuple[str, ...]
-    videos: Mapping[tuple[str, int], StoredVideo]  # by path and index among rows of that path
+    videos: Mapping[tuple[str, int], StoredVideo]  # by path, and which of the rows of that path
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResult:
-    """A stored result."""
+    """A result that was read back."""
 
     file: Path
     checkpoint: str  # file and beginning of its hash
@@ -40,19 +42,19 @@ class StoredResult:
 
 
 def read_result(path: Path) -> StoredResult:
-    """Read a result file.
+    """A result file.
 
     Raises:
-        EvaluationError: it is not a result file, or of an unknown version.
+        EvaluationError: it is none, or of a version this program does not know.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{path} cannot be read as a result: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise EvaluationError(f"{path} is not a result of `evaluate --out`")
+        raise EvaluationError(f"{path} is no result of `evaluate --out`")
     if content.get("version") != VERSION:
-        raise EvaluationError(f"{path}: results of version {content.get('version')} are not supported, only {VERSION}")
+        raise EvaluationError(f"{path}: version {VERSION} of results is known here, found {content.get('version')}")
     try:
         checkpoint = content["checkpoint"]
         return StoredResult(
@@ -62,7 +64,7 @@ def read_result(path: Path) -> StoredResult:
             splits=tuple(_stored_split(split) for split in content["splits"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{path}: a field is missing or of another type: {error!r}") from error
+        raise EvaluationError(f"{path}: a field is missing or of another kind: {error!r}") from error
 
 
 def _stored_split(split: Mapping[str, Any]) -> StoredSplit:
@@ -76,5 +78,7 @@ def _stored_split(split: Mapping[str, Any]) -> StoredSplit:
             raise KeyError(label)
         number = seen[row["path"]]
         seen[row["path"]] += 1
-        videos[row["path"], number] = StoredVideo(label=label, rank=rank)
+        videos[row["path"], number] = StoredVideo(
+            label=label, rank=rank, digest=row.get("sha256"), group=row.get("group") or ""
+        )
     return StoredSplit(name=split["name"], list=split["list"], class_names=tuple(split["class_names"]), videos=videos)

@@ -1,4 +1,4 @@
-"""Load every video of a list once, with its test views; unreadable ones have a reason instead."""
+"""Every video of a list once, with its test views: what cannot be read keeps its place and its reason."""
 
 import os
 import tempfile
@@ -12,55 +12,59 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from serve.files import file_sha256
+from serve.independence import independent_groups
 from serve.lists.errors import AnnotationError
+from serve.video.limits import DecodeSettings
 from training.config import DataConfig
 from training.data.bad_videos import Failure
 from training.data.clips.datasets import num_loading_workers, single_threaded, start_method
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
+from training.data.decoding.pool import processors
 from training.data.decoding.process import BadVideoError
-from training.data.digests import digest_or_none
+from training.data.digests import digest_or_none, near_duplicates
 from training.data.lists.class_lists import read_class_names
 from training.data.lists.labels import classes_without_videos, entries_of, index_labels
 from training.data.lists.listing import kind_of, read_listing, rows_of_part
 from training.data.lists.rows import Entry, ListOptions
 from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
+from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 
-SHOWN = 5  # number of classes in a note
+SHOWN = 5  # classes named in a note
 
 
 class LoadedVideo(NamedTuple):
-    """One video of a list, readable or not."""
+    """One video, read or not."""
 
-    place: int  # index in the list
-    path: str  # relative to the root of the list
-    label: int  # -1: unknown
+    place: int  # in the list
+    path: str  # from the list's root on
+    label: int  # -1 where it is not known
     views: Tensor | None  # uint8 [V, T, 3, S, S]
     reason: str = ""  # why there are no views
-    digest: str = ""  # of the content, to find copies
-    group: str = ""  # as declared in the list
+    digest: str = ""  # of the content; copies count once
+    group: str = ""  # that the list declares
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoList:
-    """A list of entries or shards with indexed labels."""
+    """A list that was read: its videos are entries or shards, its labels numbers within the class names."""
 
     path: str
     kind: str
     class_names: tuple[str, ...]
     entries: tuple[Entry, ...] = ()
-    paths: tuple[str, ...] = ()  # of the entries, relative to the root
+    paths: tuple[str, ...] = ()  # of the entries, from the root on
     shards: tuple[Shard, ...] = ()
-    layout: tuple[str, ...] = ()  # description of its format
+    layout: tuple[str, ...] = ()  # how it was understood
 
     @property
     def num_videos(self) -> int:
-        """Return the number of videos, readable or not."""
+        """Of the whole list, readable or not."""
         return len(self.entries) or sum(shard.num_samples for shard in self.shards)
 
     def sha256(self) -> str | None:
-        """Return the hash of the list's file; None for folders and shards."""
+        """Of the list's file; None of folders and shards."""
         return file_sha256(Path(self.path)) if Path(self.path).is_file() and not self.shards else None
 
 
@@ -71,19 +75,19 @@ def read_list(
     classes: Path | Sequence[str] | None = None,
     split: str = "",
 ) -> VideoList:
-    """Read a list of any kind; if it names parts, only the rows of `split`.
+    """Read a list of any kind; of one that names parts, the rows of `split` alone.
 
-    `classes` are names or a class list; default: those of the list.
+    `classes` are the names or a class list; without them those of the list.
 
     Raises:
-        AnnotationError: it cannot be read, `split` does not fit its parts, it has no video, or its labels do not fit
-            the class names.
+        AnnotationError: it cannot be read, names several parts and none is chosen, names no parts and one is, holds no
+            video, or its labels do not fit the class names.
     """
     options = options or ListOptions()
     kind = options.kind or kind_of(Path(path), options)
     if kind == "shards":
         if split or options.fold or options.first_label is not None:
-            raise AnnotationError("--split, --fold and --first-label are for lists, not for shards")
+            raise AnnotationError("--split, --fold and --first-label are for lists; shards name neither parts nor ids")
         return _packed(path, classes)
     listing = read_listing(Path(path), replace(options, kind=kind))
     read = index_labels(
@@ -103,13 +107,34 @@ def read_list(
     )
 
 
+def joined_near_duplicates(listed: VideoList, *, workers: int, deadline_seconds: float) -> VideoList:
+    """The list with videos that nearly show the same pictures in one group, beside the groups it declares.
+
+    Raises:
+        EvaluationError: the list is of shards.
+    """
+    if listed.shards:
+        raise EvaluationError("--near-duplicates compares video files; shards are read once, from end to end")
+    settings = DecodeSettings.model_validate({"threads": 1, "deadline_seconds": deadline_seconds})
+    pairs = near_duplicates(
+        [entry.path for entry in listed.entries], settings=settings, workers=workers or processors()
+    )
+    groups = independent_groups(declared=[entry.group for entry in listed.entries], pairs=pairs).tolist()
+    near = {groups[index] for pair in pairs for index in pair}
+    entries = tuple(
+        replace(entry, group=f"near duplicates {group}") if group in near else entry
+        for entry, group in zip(listed.entries, groups, strict=True)
+    )
+    return replace(listed, entries=entries, layout=(*listed.layout, f"  {len(pairs)} pairs of near duplicates"))
+
+
 def _unused(names: Sequence[str]) -> str:
     more = " ..." if len(names) > SHOWN else ""
     return f"  note: {len(names)} classes have no video: {', '.join(names[:SHOWN])}{more}"
 
 
 class ListedVideos(Dataset[LoadedVideo]):
-    """Dataset of videos, indexed by position in the list."""
+    """Place in the list -> video."""
 
     def __init__(self, listed: VideoList, reader: ClipReader, *, num_clips: int, num_crops: int) -> None:
         self._listed = listed
@@ -131,7 +156,7 @@ class ListedVideos(Dataset[LoadedVideo]):
 
 
 class PackedVideos(IterableDataset[LoadedVideo]):
-    """Every sample of shards once; each shard is read by one worker of one rank."""
+    """Every sample of some shards once, each shard read by one worker of one rank."""
 
     def __init__(
         self,
@@ -162,23 +187,24 @@ class PackedVideos(IterableDataset[LoadedVideo]):
         found = 0
         for found, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
             yield self._viewed(first + found - 1, sample, scratch)
-        for place, failure in enumerate(failures, start=found):  # samples in the index but not in the shard
+        for place, failure in enumerate(failures, start=found):  # what the index counts and the shard lacks
             yield LoadedVideo(first + place, _text(failure.name), -1, None, failure.reason)
 
     def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> LoadedVideo:
-        label, path = -1, _text(sample.name)
+        label, path, group = -1, _text(sample.name), sample.group()
         try:
             stored = sample.label()
             label = stored if 0 <= stored < self._reader.rule.num_classes else -1
             entry = sample.entry(scratch)
             views, _ = self._reader.test_views(entry, **self._views)
         except BadVideoError as error:
-            return LoadedVideo(index, path, label, None, str(error))
-        return LoadedVideo(index, path, label, torch.from_numpy(views), digest=digest_or_none(entry) or "")
+            return LoadedVideo(index, path, label, None, str(error), group=group)
+        digest = digest_or_none(entry) or ""
+        return LoadedVideo(index, path, label, torch.from_numpy(views), digest=digest, group=group)
 
 
 def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:
-    """Create the reader of a protocol's views; it owns a decode process."""
+    """What makes the views of a protocol; it owns a decode process."""
     data = DataConfig(
         image_size=protocol.preprocess.image_size,
         num_frames=protocol.sampling.num_segments,
@@ -191,7 +217,7 @@ def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_se
 def loader_of(
     listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
 ) -> DataLoader[LoadedVideo]:
-    """Load the videos of a list; each video is loaded by exactly one rank."""
+    """The videos of a list, of several ranks each its own; every video is in exactly one of them."""
     workers = num_loading_workers(workers)
     views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
     dataset: Dataset[LoadedVideo]
@@ -207,7 +233,7 @@ def loader_of(
         num_workers=workers,
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         multiprocessing_context=start_method(workers),
-        generator=torch.Generator(),  # separate, so that the global generator does not advance
+        generator=torch.Generator(),  # of its own: the caller's stream does not move
     )
 
 
@@ -217,9 +243,9 @@ def _packed(pattern: str, classes: Path | Sequence[str] | None) -> VideoList:
         classes = read_class_names(classes)
     names = tuple(classes or read_index(shards[0].path.parent).get("classes", ()))
     if not names:
-        raise AnnotationError("these shards have no class names; give a CSV `id,name` with --classes")
+        raise AnnotationError("these shards do not name their classes: a CSV `id,name` is needed (--classes)")
     if not sum(shard.num_samples for shard in shards):
-        raise AnnotationError(f"{pattern}: the shards have no samples")
+        raise AnnotationError(f"{pattern}: the shards hold no sample")
     return VideoList(path=pattern, kind="shards", class_names=names, shards=tuple(shards))
 
 
@@ -232,5 +258,5 @@ def _shown(path: Path, start: Path) -> str:
 
 
 def _text(path: Path | str) -> str:
-    """Return a file name that can be written as JSON, for any bytes."""
+    """A file name that survives JSON, whatever its bytes are."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")

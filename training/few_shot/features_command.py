@@ -1,4 +1,4 @@
-"""The command `features`: write the features of the videos of a list to a NumPy file.
+"""The command `features`: the features of every video of a list under a model, as one NumPy file.
 
 python -m training features runs/demo/checkpoint.pt val/index.csv --out features.npz
 """
@@ -49,10 +49,10 @@ def features(
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
-    """Write the features of a list, with one clip and the centre crop of each video, as for examples on a server.
+    """Write the features of a list: one clip and the centre crop of each video, as the server looks at examples.
 
-    Arrays: `video_features` [N, D], `prototype_features` [N, E] if the model has them, `text_features` of the class
-    names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is a JSON document.
+    Arrays: `video_features` [N, D], `prototype_features` [N, E] where the model gives them, `text_features` of the
+    class names [M, K, D], `labels` [N], `paths` [N], `sha256` [N], `classes` [K]. The last line is one JSON document.
     """
     from training.checkpoints.native_format import CheckpointError
     from training.few_shot.main import FewShotOptions
@@ -60,35 +60,36 @@ def features(
 
     if out.suffix != SUFFIX:
         raise ConfigError(f"--out {out}: a file that ends in {SUFFIX} is needed")
-    options = FewShotOptions(
+    order = FewShotOptions(
         model=model, repository=repository, listing=listing, shots=(1,), seeds=(0,), test=None,
-        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split,
-        test_split="",
+        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split, test_split="",
         classes=classes, tokenizer=tokenizer, activation=activation, cache=cache, out=out.parent,
         vocabulary=None, device=device, workers=workers or processors(), max_bad_share=max_bad_share,
     )  # fmt: skip
     try:
-        typer.echo(json.dumps(_write_features(options, out)))
+        typer.echo(json.dumps(_written(order, out)))
     except (CheckpointError, ModelConfigError, ActserveError) as error:
         raise ConfigError(str(error)) from error
 
 
-def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
-    """Encode and write the features; return a description."""
+def _written(order: "FewShotOptions", out: Path) -> dict[str, object]:
+    """Encode, write, and say what was written."""
     import numpy as np
 
     from serve.files import atomic_write
+    from serve.independence import independence
     from training.few_shot.encoding import VideoEncoder
-    from training.few_shot.main import FewShotLists, open_model
+    from training.few_shot.main import FewShotLists, groups_of, open_model
 
-    lists, model = FewShotLists.read(options), open_model(options)
-    encoder = VideoEncoder(model, cache=options.cache)
+    lists, towers = FewShotLists.read(order), open_model(order)
+    encoder = VideoEncoder(towers, cache=order.cache)
     try:
-        found = encoder.encode(lists.pool, workers=options.workers, max_bad_share=options.max_bad_share)
+        found = encoder.encode(lists.pool, workers=order.workers, max_bad_share=order.max_bad_share)
         bank = encoder.bank(lists.names)
     finally:
         encoder.close()
-    parts = model.layout.features(found.rows)
+    independent = independence(groups_of(found), digests=found.digests)
+    parts = towers.layout.features(found.rows)
     arrays: dict[str, Any] = {
         "video_features": parts.video_features,
         "text_features": bank,
@@ -106,9 +107,11 @@ def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
         raise ConfigError(f"--out {out} cannot be written: {error.strerror}") from error
     return {
         "out": str(out),
-        "model": options.model,
-        "identity": model.identity,
+        "model": order.model,
+        "identity": towers.identity,
         "videos": len(found.entries),
+        "independent": independent.num_independent,
+        "copies": independent.num_copies,
         "unreadable": len(lists.pool) - len(found.entries),
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
     }

@@ -1,4 +1,4 @@
-"""Reports of few-shot evaluation: summary over seeds, table, and commands for a server."""
+"""What few-shot tells: the summary over seeds, the table, and the commands for a server."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ ZERO_SHOT = "zero_shot"
 
 
 def summary_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation of top-1 over seeds for each K (None for one seed)."""
+    """Of each K, mean and standard deviation of top-1 over the seeds (None of one seed)."""
     found = []
     for shots in sorted({row["shots"] for row in rows}):
         own = [row for row in rows if row["shots"] == shots]
@@ -25,12 +25,18 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def print_report(document: dict[str, Any], *, num_seeds: int) -> None:
-    """Print the table, then the document as a JSON line."""
+    """The table for people, then the document in one line for programs."""
     for row in document["draws"]:
         if row["short_classes"]:
             short_classes = ", ".join(f"{name} {count}" for name, count in list(row["short_classes"].items())[:5])
             count = len(row["short_classes"])
             print(f"{row['shots']} shots, seed {row['seed']}: {count} classes have fewer ({short_classes})")
+    dependent = f", {document['copies']} copies" if document["copies"] else ""
+    judged = sorted({row["num_judged_independent"] for row in document["draws"]})
+    print(
+        f"{document['videos']} videos, {document['independent']} independent{dependent}; "
+        f"judged by {'-'.join(str(count) for count in sorted({judged[0], judged[-1]}))} independent ones a draw"
+    )
     seeds = f"{num_seeds} seed{'s' * (num_seeds > 1)}"
     print(f"top-1 of {document['classes']} classes, mean over {seeds} ± standard deviation; {document['features']}")
     columns = (ZERO_SHOT, *METHODS)
@@ -41,9 +47,9 @@ def print_report(document: dict[str, Any], *, num_seeds: int) -> None:
 
 
 def server_commands(vocabulary: str, labels_file: Path, names: Sequence[str], shots: Sequence[Entry]) -> list[str]:
-    """Return commands to fit the same prototypes on a server: a vocabulary of class names with example clips.
+    """Commands after which a server fits the same prototypes: class names as a vocabulary, clips as their examples.
 
-    Extracted frames cannot be uploaded, so only video files are included.
+    Frames that were extracted cannot be sent, so only video files are named.
     """
     found = [["actserve", "vocab", "put", vocabulary, str(labels_file)]]
     for label, name in enumerate(names):

@@ -1,12 +1,11 @@
-"""Evaluate the starter model on real clips: accuracy with intervals, permuted control, four languages, examples.
+"""The starter model's proof on real clips: hits with intervals, a permuted control, four languages, example clips.
 
 python -m training starter-proof VIDEOS --server http://127.0.0.1:8080
 
-VIDEOS has clips and an index.csv with the columns file and label. Without a server the exported version runs in
-process. With a server, clips are uploaded, and the vocabulary with the examples is deleted at the end.
+VIDEOS holds clips and an index.csv with the columns file and label. Without a server the exported version is run in
+process. The clips of a server are sent to it; the vocabulary that their examples are put into is deleted at the end.
 """
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import httpx
 import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
+from serve.lists.labelled_table import read_labelled_table
+from serve.lists.text import read_text
 from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.lists.rows import Entry
@@ -27,7 +28,7 @@ from training.starter.card import FIGURES
 from training.starter.words import LANGUAGES, everyday, translations
 
 PERMUTATIONS = 1000
-TIMEOUT_SECONDS = 300.0  # per request to a server
+TIMEOUT_SECONDS = 300.0  # of a request to a server
 TOP = (1, 5)
 
 Logits = Callable[[Sequence[str]], Float32Array]  # labels [K] -> logits [N, K] of all clips
@@ -35,33 +36,39 @@ Logits = Callable[[Sequence[str]], Float32Array]  # labels [K] -> logits [N, K] 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClips:
-    """Clips with labels of the evaluation."""
+    """LabelledClips whose labels the evaluation has."""
 
     paths: tuple[Path, ...]
-    labels: Int64Array  # [N], indices of the evaluation's labels
+    labels: Int64Array  # [N], places in the evaluation's labels
+    num_left_out: int = 0  # rows of the index with other labels
 
 
 def read_clips(folder: Path) -> LabelledClips:
-    """Read the clips of `index.csv` whose label is one of the evaluation's."""
+    """The clips of `index.csv` whose label is one of the evaluation's, in any order.
+
+    Raises:
+        AnnotationError: the index cannot be read.
+        ConfigError: none of its clips has one of the labels.
+    """
     places = {label: place for place, label in enumerate(translations()["en"])}
-    try:
-        with (folder / "index.csv").open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row.get("label") in places]
-    except OSError as error:
-        raise ConfigError(f"{folder / 'index.csv'} cannot be read: {error.strerror}") from error
-    if not rows:
-        raise ConfigError(f"{folder / 'index.csv'} has no clip with one of the {len(places)} labels of the evaluation")
+    rows = read_labelled_table(read_text(folder / "index.csv"), may_lack_label=True).rows
+    used = [row for row in rows if row.label in places]
+    if not used:
+        raise ConfigError(
+            f"{folder / 'index.csv'} names no clip with one of the {len(places)} labels of the evaluation"
+        )
     return LabelledClips(
-        paths=tuple(folder / row["file"] for row in rows),
-        labels=np.array([places[row["label"]] for row in rows], np.int64),
+        paths=tuple(folder / row.path for row in used),
+        labels=np.array([places[row.label] for row in used], np.int64),
+        num_left_out=len(rows) - len(used),
     )
 
 
 def prove(folder: Path, *, server: str | None, repository: Path, cache: Path) -> dict[str, Any]:
-    """Evaluate, print a table and a JSON line; return the figures.
+    """Measure, print a table and one JSON line; returns the figures.
 
     Raises:
-        ConfigError: the folder has no index, or the index has no clip of the evaluation's labels.
+        ConfigError: the folder has no index, or its index no clip whose label is one of the evaluation's.
     """
     clips = read_clips(folder)
     if server is not None:
@@ -82,14 +89,14 @@ def prove(folder: Path, *, server: str | None, repository: Path, cache: Path) ->
 
 
 def write_figures(figures: Mapping[str, Any]) -> Path:
-    """Write the figures to the file that the model card uses; return its path."""
+    """Keep the figures where the model card takes them from; returns the file."""
     path = Path(str(FIGURES))
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return path
 
 
 def measure(clips: LabelledClips, logits: Logits) -> dict[str, Any]:
-    """Return accuracy in each language, in the default vocabulary, and with permuted labels."""
+    """Hits in every language, in the default vocabulary, and with permuted labels."""
     by_language = translations()
     scores = {language: logits(by_language[language]) for language in LANGUAGES}
     found = {language: _hits(ranks_of(scores[language], clips.labels)) for language in LANGUAGES}
@@ -97,6 +104,7 @@ def measure(clips: LabelledClips, logits: Logits) -> dict[str, Any]:
     places = np.array([words.index(by_language["en"][label]) for label in clips.labels], np.int64)
     return {
         "clips": len(clips.labels),
+        "left_out": clips.num_left_out,
         "labels": len(by_language["en"]),
         "languages": found,
         "permuted": permuted(scores["en"], clips.labels),
@@ -105,14 +113,14 @@ def measure(clips: LabelledClips, logits: Logits) -> dict[str, Any]:
 
 
 def ranks_of(logits: Float32Array, labels: Int64Array) -> Int64Array:
-    """Return the rank of each clip's label [N]; labels of equal logits rank before it."""
+    """How many labels stand before a clip's own [N]; one of equal logits counts as before it."""
     own = logits[np.arange(len(labels)), labels]
     ranks: Int64Array = (logits >= own[:, None]).sum(axis=1) - 1
     return ranks
 
 
 def permuted(logits: Float32Array, labels: Int64Array) -> dict[str, float]:
-    """Return accuracy with permuted label texts, mean over many permutations."""
+    """Shares of hits when the labels' texts are exchanged among each other, mean over many exchanges."""
     generator = np.random.default_rng(0)
     ranks = [ranks_of(logits, generator.permutation(logits.shape[1])[labels]) for _ in range(PERMUTATIONS)]
     return {f"top{top}": round(float((np.array(ranks) < top).mean()), 4) for top in TOP}
@@ -160,6 +168,8 @@ def _print(figures: Mapping[str, Any], count: int) -> None:
         shown = [f"{hits[f'top{top}']:.3f} ({hits[f'top{top}_hits']}) {hits[f'top{top}_interval']}" for top in TOP]
         return f"{name:<34}{shown[0]:<32}{shown[1]}"
 
+    if figures["left_out"]:
+        print(f"{figures['left_out']} clips have labels that the evaluation has not and were left out")
     print(f"{f'{count} clips':<34}{'top-1 (clips) 95 %':<32}top-5 (clips) 95 %")
     for language, hits in figures["languages"].items():
         print(line(f"{figures['labels']} labels, {language}", hits))

@@ -22,6 +22,7 @@ from tests.tolerances import tolerance
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 LABELS = ("clapping", "playing drums", "swimming", "yawning")
+ADDED = 10  # labels that are added while models change
 LOGITS = tolerance(100.0)  # of the largest scale a contract has here
 
 
@@ -66,10 +67,10 @@ def classify(http: httpx.Client, clip: Path, **options: Any) -> httpx.Response:
 
 
 def is_of_its_version(answer: dict[str, Any], offline: dict[str, dict[str, float]]) -> bool:
-    """Whether the answer has all labels, each with the logit of the version that the answer names."""
+    """Whether the answer has LABELS, each with the logit of the version that the answer names."""
     expected = offline[answer["model"]["version"]]
     found = {row["label"]: row["logit"] for row in answer["results"]}
-    return found.keys() == expected.keys() and all(abs(found[each] - expected[each]) <= LOGITS for each in expected)
+    return all(each in found and abs(found[each] - expected[each]) <= LOGITS for each in expected)
 
 
 def test_versions_of_the_repository_give_other_numbers(offline: dict[str, dict[str, float]]) -> None:
@@ -86,13 +87,13 @@ def test_activations_under_load_fail_no_request_and_mix_no_versions(
     def ask() -> None:
         with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as own:
             while not stop.is_set():
-                response = classify(own, clip, vocabulary="words", top_k=10)
+                response = classify(own, clip, vocabulary="words", top_k=len(LABELS) + ADDED)
                 (answers if response.status_code == 200 else faults).append(response.json())
 
     def change() -> None:
         """Vocabularies change beside it."""
         with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as own:
-            for number in range(10):
+            for number in range(ADDED):
                 patch = {"add": [f"label {number}"]}
                 changed = own.patch("/v1/vocabularies/words", json=patch, headers={"If-Match": "*"})
                 if changed.status_code not in (200, 202):
@@ -118,8 +119,8 @@ def test_activations_under_load_fail_no_request_and_mix_no_versions(
     versions = Counter(answer["model"]["version"] for answer in answers)
     assert min(versions["1"], versions["2"]) > 10
     assert all(is_of_its_version(answer, offline) for answer in answers)
-    assert answers[-1]["vocabulary"] == "words@11"
-    assert len(answers[-1]["results"]) == 10
+    assert answers[-1]["vocabulary"] == f"words@{1 + ADDED}"
+    assert len(answers[-1]["results"]) == len(LABELS) + ADDED
 
 
 def test_a_candidate_that_fails_leaves_the_running_version_and_says_why(http: httpx.Client, clip: Path) -> None:

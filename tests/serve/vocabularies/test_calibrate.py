@@ -3,6 +3,7 @@
 import csv
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.running_server import ROOT, RunningServer
+from tests.shared_data import SHARED, needs_shared
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
 
@@ -162,14 +164,58 @@ def test_what_cannot_be_fitted_is_reported_and_changes_nothing(
     assert http.get(f"/v1/vocabularies/{name}").headers["etag"] == '"1"'
 
 
+def test_copies_and_pieces_of_one_video_count_once(http: httpx.Client, name: str, clips: Clips, tmp_path: Path) -> None:
+    """25 different clips, then one of them 25 times beside them, then the pieces of a few videos."""
+    once = calibrate(http, name, clips, dry_run=True).json()
+    copies: Clips = [(tmp_path / f"copy{number}.mp4", None) for number in range(24)]
+    copies += [(tmp_path / f"known{number}.mp4", clips[0][1]) for number in range(5)]
+    for path, label in copies:
+        shutil.copy(clips[0][0] if label else clips[-1][0], path)
+    copied = calibrate(http, name, clips + copies, dry_run=True).json()
+    assert copied["calibration"] == once["calibration"]
+    fit = copied["acceptance"]["fitted"]
+    assert (fit["num_known"], fit["num_unknown"], fit["num_copies"]) == (17, 49, 29)
+    assert (fit["num_known_independent"], fit["num_unknown_independent"]) == (12, 25)
+    assert fit["false_accept_interval"] == once["acceptance"]["fitted"]["false_accept_interval"]
+
+    alone = calibrate(http, name, [*clips[:12], clips[-1], *copies[:24]])
+    assert alone.status_code == 422
+    problem = alone.json()
+    assert "25 clips show none of the labels, 1 of them independent, 24 are copies" in problem["detail"]
+    assert (problem["num_unknown"], problem["num_independent"], problem["num_copies"]) == (25, 1, 24)
+
+    pieces: Clips = [(tmp_path / f"film_part{number}.mp4", None) for number in range(25)]
+    for (path, _), (source, _) in zip(pieces, clips[12:], strict=True):
+        shutil.copy(source, path)
+    assert "1 of them independent;" in calibrate(http, name, [*clips[:12], *pieces]).json()["detail"]
+    groups = [*[None] * 12, *[f"person {number % 20}" for number in range(25)]]
+    grouped = calibrate(http, name, clips, groups=groups, dry_run=True).json()
+    assert (
+        grouped["acceptance"]["fitted"]["num_unknown_independent"] == grouped["calibration"]["num_unknown_used"] == 20
+    )
+    refused = calibrate(http, name, clips, groups=["a"])
+    assert (refused.status_code, "37 clips came with 1 groups" in refused.json()["detail"]) == (422, True)
+    other = calibrate(http, name, [*clips, (copies[-1][0], None)])
+    assert (other.status_code, "the same content and different labels" in other.json()["detail"]) == (422, True)
+
+
+@needs_shared
+def test_the_field_list_of_one_clip_25_times_is_refused(demo_server: RunningServer, name: str) -> None:
+    index = SHARED / "data" / "field_training" / "copies" / "calibrate.csv"
+    command = [str(Path(sys.executable).with_name("actserve")), "vocab", "calibrate", name, str(index)]
+    done = subprocess.run([*command, "--server", demo_server.address], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0
+    assert "1 of them independent, 24 are copies" in " ".join(done.stderr.split())
+
+
 def test_the_command_line_calibrates_draws_and_handles_examples(
     demo_server: RunningServer, name: str, clips: Clips, tmp_path: Path
 ) -> None:
     index = tmp_path / "clips.csv"
     with index.open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["file", "label"])
-        writer.writerows((path, label or "") for path, label in clips)
+        writer.writerow(["file", "label", "group"])
+        writer.writerows((path, label or "", f"person {number % 36}") for number, (path, label) in enumerate(clips))
 
     def run(*words: str) -> str:
         command = [str(Path(sys.executable).with_name("actserve")), "vocab", *words, "--server", demo_server.address]
@@ -179,6 +225,7 @@ def test_the_command_line_calibrates_draws_and_handles_examples(
 
     shown = run("calibrate", name, str(index), "--plot", str(tmp_path / "plots"), "--author", "ada")
     assert f"{name}@2" in shown and "12 known, 25 unknown" in shown and "1 of 25" in shown
+    assert "12 known, 25 unknown; 0 copies" in shown
     for picture in ("reliability.png", "open_set.png"):
         with Image.open(tmp_path / "plots" / picture) as drawn:
             assert drawn.size == (750, 750)

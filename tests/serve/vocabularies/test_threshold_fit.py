@@ -215,3 +215,61 @@ def test_labels_have_thresholds_of_their_own_and_an_acceptance_of_another_model_
         assert fitted.obstacle(**{**same, **change}) is not None  # type: ignore[arg-type]
     assert fitted.caveats(digest="x", num_clips=1, num_crops=1) == []
     assert len(fitted.caveats(digest="y", num_clips=1, num_crops=3)) == 2
+
+
+def clustered(seed: int, *, groups: int, size: int, within: float) -> np.ndarray:
+    """Logits of unknown clips in groups of one source: the clips of a group differ by a share `within` alone."""
+    random = np.random.default_rng(seed)
+    shared = np.repeat(random.normal(size=(groups, 1, 3)), size, axis=1)
+    return ((1 - within) * shared + within * random.normal(size=(groups, size, 3))).reshape(-1, 3) * 2
+
+
+def test_the_interval_holds_for_clips_in_groups_and_not_if_they_are_taken_for_independent() -> None:
+    """Fitted on 40 groups of 10 clips, counted on 400 further groups."""
+    inside = {"groups": 0, "clips": 0}
+    for seed in range(60):
+        logits = clustered(seed, groups=40, size=10, within=0.1)
+        new = scorer(clustered(1000 + seed, groups=400, size=10, within=0.1), "softmax")
+        values = np.array([new(clip, PLAIN).logits.max() for clip in range(0, 4000, 10)])
+        for name, groups in (("groups", np.repeat(np.arange(40), 10)), ("clips", np.arange(400))):
+            found = fit(
+                scorer(logits, "softmax"), [-1] * 400, function="softmax", false_accept_rate=0.05, criterion="logit",
+                groups=groups,
+            )  # fmt: skip
+            assert found.threshold is not None
+            rate = float((values >= np.float32(found.threshold)).mean())
+            low, high = found.false_accept_interval
+            slack = 2 * np.sqrt(0.05 * 0.95 / 400)  # of the counted rate
+            inside[name] += low - slack <= rate <= high + slack
+    assert inside["groups"] >= 51
+    assert inside["clips"] < 51, "the control: clips of one source taken for independent ones"
+
+
+def test_groups_count_once_in_thresholds_and_scales() -> None:
+    """A clip that stands 25 times in its group moves nothing, and 25 clips of one group set no threshold."""
+    logits, shown = world(5, known=60, unknown=60, sharp=0.4)
+    used = np.r_[np.arange(120), np.repeat(0, 24), np.repeat(119, 24)]
+    for function in ("softmax", "sigmoid"):
+        once = fit(scorer(logits, function), shown.tolist(), function=function, false_accept_rate=0.05)
+        copied = fit(
+            scorer(logits[used], function), shown[used].tolist(), function=function, false_accept_rate=0.05,
+            criterion=once.criterion, groups=used,
+        )  # fmt: skip
+        assert copied.scale.temperature == pytest.approx(once.scale.temperature, rel=1e-4), function
+        assert copied.scale.bias == pytest.approx(once.scale.bias, abs=1e-3), function
+        assert copied.threshold == pytest.approx(once.threshold, rel=1e-4), function
+        assert (copied.num_unknown_used, copied.false_accepts) == (60, once.false_accepts)
+        assert copied.false_accept_interval == once.false_accept_interval
+    with pytest.raises(InvalidOption, match="25 clips show none of the labels, 1 of them independent; clips of one"):
+        fit(
+            scorer(logits, "softmax"), [-1] * 25, function="softmax", false_accept_rate=0.05,
+            groups=np.zeros(25, np.int64),
+        )  # fmt: skip
+
+
+def test_fits_of_earlier_versions_are_read() -> None:
+    """The document that the previous version stored, which counts no independent clips."""
+    stored = FIT.model_dump(mode="json")
+    for name in ("num_known_independent", "num_unknown_independent", "num_copies"):
+        assert stored.pop(name) is None
+    assert Fit.model_validate(stored) == FIT

@@ -62,3 +62,16 @@ def test_a_run_of_few_shots_is_balanced_and_a_larger_k_holds_a_smaller() -> None
     assert drawn[1] != sample_shots_to_train(pool, classes, shots=2, seed=4)
     with pytest.raises(AnnotationError, match=r"1 classes have fewer than 5 videos: c \(3\)"):
         sample_shots_to_train(pool, classes, shots=5, seed=3)
+
+
+def test_no_video_of_a_shot_s_group_judges_and_a_whole_group_is_spared() -> None:
+    pool = entries()
+    groups = [place // 3 for place in range(len(pool))]  # some groups hold videos of two classes
+    draws = sample_shots(pool, 3, shots=(1, 9), seed=2, spared=1, groups=groups)
+    shown = {groups[place] for draw in draws for place in draw.chosen}
+    judging = {groups[place] for place in draws[0].rest}
+    assert draws[0].rest == draws[1].rest
+    assert not shown & judging and shown | judging == set(groups)
+    assert {pool[place].label for place in draws[0].rest} == {0, 1, 2}
+    (alone,) = sample_shots(pool, 3, shots=(2,), seed=2, spared=1, groups=[0] * len(pool))
+    assert alone.chosen == () and alone.short == {0: 0, 1: 0, 2: 0}

@@ -10,6 +10,7 @@ from serve.scoring import Scores, reduce_logits, top_k
 from training.evaluation.accumulator import MetricAccumulator, UnreadableVideo, score_video
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import mean_class_accuracy, top_k_hits
+from training.evaluation.score_intervals import Interval, wilson
 
 NUM_CLASSES = 7
 
@@ -27,11 +28,19 @@ def unreadable(index: int, label: int = 3) -> UnreadableVideo:
     return UnreadableVideo(index=index, path=f"{index}.mp4", label=label, reason="broken")
 
 
-def add_one(accumulator: MetricAccumulator, index: int, label: int, probabilities: np.ndarray, path: str) -> None:
+def add_one(
+    accumulator: MetricAccumulator,
+    index: int,
+    label: int,
+    probabilities: np.ndarray,
+    path: str,
+    *,
+    digest: str = "",
+    group: str = "",
+) -> None:
     values = probabilities.astype(np.float32)
-    accumulator.add(
-        score_video(Scores(scores=values, logits=values, cosines=values), index=index, path=path, label=label)
-    )
+    scores = Scores(scores=values, logits=values, cosines=values)
+    accumulator.add(score_video(scores, index=index, path=path, label=label, digest=digest, group=group))
 
 
 def add(accumulator: MetricAccumulator, chosen: np.ndarray) -> None:
@@ -117,3 +126,38 @@ def test_a_list_of_unreadable_videos_is_an_error_with_reasons() -> None:
     accumulator.add(unreadable(0))
     with pytest.raises(EvaluationError, match=r"none of 1 videos can be read \(0.mp4: broken\)"):
         accumulator.figures()
+
+
+RIGHT = np.array([0.9, 0.1])
+
+
+def intervals_of(digests: list[str], groups: list[str]) -> tuple[MetricAccumulator, dict[str, Interval]]:
+    """VideoSet of class 0 that were all classified correctly."""
+    accumulator = MetricAccumulator(2)
+    for index, (digest, group) in enumerate(zip(digests, groups, strict=True)):
+        add_one(accumulator, index, 0, RIGHT, f"{index}.mp4", digest=digest, group=group)
+    return accumulator, accumulator.intervals()
+
+
+def test_one_clip_25_times_says_as_much_as_one_clip() -> None:
+    same = ["same"] * 25
+    copies, found = intervals_of(same, [""] * 25)
+    declared, of_group = intervals_of([str(i) for i in range(25)], same)
+    _, one = intervals_of(["same"], [""])
+    _, different = intervals_of([str(i) for i in range(25)], [""] * 25)
+    assert (copies.figures().num_independent, copies.figures().num_copies) == (1, 24)
+    assert (declared.figures().num_independent, declared.figures().num_copies) == (1, 0)
+    for name in ("top1", "top5", "top1_all", "mean_class_accuracy"):
+        assert found[name] == of_group[name] == one[name], name
+    assert "negative_log_likelihood" in different
+    assert "negative_log_likelihood" not in {**found, **of_group, **one}, "a bootstrap of one video has no width"
+    assert one["top1"] == pytest.approx((0.2065, 1), abs=1e-4)
+    assert different["top1"] == pytest.approx((0.8668, 1), abs=1e-4), "25 clips of 25 videos"
+
+
+def test_copies_that_could_not_be_read_count_in_their_group() -> None:
+    accumulator = MetricAccumulator(2)
+    for index in range(10):
+        add_one(accumulator, index, 0, RIGHT, f"{index}.mp4", group="film")
+    accumulator.add(UnreadableVideo(index=10, path="10.mp4", label=0, reason="broken", group="film"))
+    assert accumulator.intervals()["top1_all"] == pytest.approx(wilson(10 / 11, 1))

@@ -1,7 +1,9 @@
 """A pass over a list: the views serving would make, every video once, in whichever process."""
 
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,18 +12,20 @@ from serve.lists.errors import AnnotationError
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
-from tests.synthetic_video import make_picture
+from tests.synthetic_video import make_picture, make_video
 from tests.tolerances import tolerance
 from tests.training.conftest import CLASSES
-from training.data.lists.rows import ListOptions
+from training.data.lists.rows import Entry, ListOptions
 from training.data.prompts import tokenizer_of
+from training.data.shards.writing import write_shards
 from training.demo.captions import combinations
 from training.demo.videos import write_videos
 from training.evaluation.accumulator import MetricAccumulator
 from training.evaluation.checkpoints import read_evaluated
+from training.evaluation.errors import EvaluationError
 from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import Protocol, protocol_of
-from training.evaluation.videos import VideoList, read_list
+from training.evaluation.videos import VideoList, joined_near_duplicates, read_list
 from training.evaluation.zero_shot import ClassSubset
 from training.models.base import VideoTextModel
 
@@ -167,6 +171,47 @@ def test_of_a_list_with_splits_one_is_chosen_and_all_classes_stay(tmp_path: Path
     assert [entry.label for entry in chosen.entries] == [2, 1]
     with pytest.raises(AnnotationError, match="names the parts train, val, --split is 'test'"):
         read_list(str(tmp_path / "list.csv"), split="test")
+
+
+def test_copies_count_once_in_intervals(checkpoints: Path, video_list: Path, tmp_path: Path) -> None:
+    first, other = (video_list.parent / line.rsplit(" ", 1)[0] for line in video_list.read_text().splitlines()[:2])
+    for number in range(6):
+        shutil.copy(first, tmp_path / f"{number}.mp4")
+    shutil.copy(other, tmp_path / "other.mp4")
+    (tmp_path / "list.txt").write_text("".join(f"{number}.mp4 0\n" for number in range(6)) + "other.mp4 0\n")
+    _, _, (copies,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path / "list.txt"), classes=CLASSES))
+    figures, top1 = copies.figures(), copies.intervals()["top1"]
+    assert (figures.num_readable, figures.num_independent, figures.num_copies) == (7, 2, 5)
+    assert top1.high - top1.low > 0.5, "two independent videos tell little"
+
+
+def test_recoded_copies_count_once_where_pictures_are_compared(shards: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    scenes = [cv2.resize(random.integers(0, 256, (6, 8, 3), dtype=np.uint8), (96, 72)) for _ in range(2)]
+    for name, scene, width, height, codec in (
+        ("a.mp4", 0, 96, 72, "libx264"), ("b.mp4", 1, 96, 72, "libx264"), ("again.avi", 0, 64, 48, "mpeg4"),
+    ):  # fmt: skip
+        frames = (cv2.resize(np.roll(scenes[scene], 2 * i, axis=1), (width, height)) for i in range(12))
+        make_video(tmp_path / name, num_frames=12, width=width, height=height, codec=codec, frames=frames)
+    (tmp_path / "list.csv").write_text("path,label,group\na.mp4,x,ann\nb.mp4,y,\nagain.avi,x,bob\n")
+    listed = read_list(str(tmp_path / "list.csv"))
+    joined = joined_near_duplicates(listed, workers=1, deadline_seconds=60)
+    assert [entry.group for entry in listed.entries] == ["ann", "", "bob"]
+    assert joined.entries[0].group == joined.entries[2].group != joined.entries[1].group == ""
+    with pytest.raises(EvaluationError, match="shards"):
+        joined_near_duplicates(read_list(str(shards)), workers=1, deadline_seconds=60)
+
+
+def test_samples_of_shards_keep_their_groups(checkpoints: Path, entries: list[Entry], tmp_path: Path) -> None:
+    """Three takes of a group that their names tell of, a group of two that a list declared, and one of its own."""
+    named = []
+    for number, entry in enumerate(entries[:3]):
+        named.append(Entry(path=tmp_path / f"v_Bow_g01_c{number:02d}.mp4", label=0))
+        shutil.copy(entry.path, named[-1].path)
+    declared = [Entry(path=entry.path, label=0, group="film 7") for entry in entries[3:5]]
+    write_shards([*named, *declared, entries[5]], CLASSES, tmp_path / "set", samples_per_shard=2, seed=1)
+    _, _, (packed,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path / "set")))
+    assert (packed.figures().num_readable, packed.figures().num_independent) == (6, 3)
 
 
 def test_a_part_of_a_list_that_names_none_is_refused(video_list: Path) -> None:

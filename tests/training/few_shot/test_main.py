@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,6 +122,24 @@ def test_no_video_is_judged_by_itself(few_shot: Run, class_folders: Path, tmp_pa
     listing.write_text("\n".join(["path,label", *rows]))
     document, _ = few_shot(class_folders, "--test", str(listing), "--shots", "1,3", "--seeds", "0")
     assert [draw["num_judged"] for draw in document["draws"]] == [9, 3]
+
+
+def test_videos_of_a_shot_s_group_and_its_copies_judge_nothing(
+    few_shot: Run, class_folders: Path, tmp_path: Path
+) -> None:
+    """Four takes of two groups of each class, two copies of each take."""
+    for name in CLASSES:
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number, clip in enumerate(sorted((class_folders / name).iterdir())[:4]):
+            for copy in range(2):
+                take = f"v_{name.replace(' ', '')}_g{number // 2:02d}_c{2 * number + copy:02d}.mp4"
+                shutil.copy(clip, tmp_path / "set" / name / take)
+    document, said = few_shot(tmp_path / "set", "--shots", "1,8", "--seeds", "0,1")
+    assert (document["videos"], document["independent"], document["copies"]) == (24, 6, 12)
+    assert "24 videos, 6 independent, 12 copies; judged by 3 independent ones a draw" in said
+    for draw in document["draws"]:
+        assert (draw["num_judged"], draw["num_judged_independent"], draw["num_classes_judged"]) == (12, 3, 3)
+        assert draw["num_shots"] == 3 * min(draw["shots"], 4) and draw["num_shots_independent"] == 3
 
 
 def test_feedback_is_a_list_to_draw_from(few_shot: Run, class_folders: Path, tmp_path: Path) -> None:

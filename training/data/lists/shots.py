@@ -1,8 +1,11 @@
-"""Sample K examples of each class, deterministic by videos and seed.
+"""K examples of each class, the same ones for the same videos and seed, on every machine.
 
-Each class is sorted by a hash of the seed and the last two parts of the path, and the first K are its shots. So the 4
-shots of a seed include its 2 shots, and the folder of the videos, the order of the list and other classes have no
-influence.
+Each class is ordered by a hash of the seed and the last two parts of the path, and K shots are its first K. So draws
+are balanced, the 4 shots of a seed hold its 2 shots, and neither where the videos lie, nor the order of the list, nor a
+class more changes anything.
+
+VideoSet of one group depend on each other: none is judged by a video of a group that a shot has, and whole groups are
+spared.
 """
 
 import hashlib
@@ -16,23 +19,34 @@ from training.data.lists.rows import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class ShotSample:
-    """The shots of one seed and one K, as indices of entries."""
+    """The shots of one seed and one K, by place in the entries."""
 
     seed: int
     shots: int  # K
-    chosen: tuple[int, ...]  # by label, each in sampled order
-    rest: tuple[int, ...]  # videos that are not a shot of this seed for any K
-    short: Mapping[int, int]  # label -> number of shots, if fewer than K
+    chosen: tuple[int, ...]  # label by label, each in the order it was drawn
+    rest: tuple[int, ...]  # videos of groups that no draw of this seed takes from, whatever its K
+    short: Mapping[int, int]  # label -> shots it has, where they are fewer than K
 
 
 def sample_shots(
-    entries: Sequence[Entry], num_classes: int, *, shots: Sequence[int], seed: int, spared: int
+    entries: Sequence[Entry],
+    num_classes: int,
+    *,
+    shots: Sequence[int],
+    seed: int,
+    spared: int,
+    groups: Sequence[int] | None = None,
 ) -> list[ShotSample]:
-    """Sample the shots for each K; at least `spared` videos per class are never shots."""
+    """A draw of each K; every class keeps at least `spared` groups that no draw takes from.
+
+    `groups` numbers the entries that depend on each other; without it every entry is its own group.
+    """
+    group = range(len(entries)) if groups is None else groups
     orders = [_order(entries, label, seed=seed) for label in range(num_classes)]
-    free = [order[: max(0, len(order) - spared)] for order in orders]
-    taken = {index for order in free for index in order[: max(shots)]}
-    rest = tuple(index for index in range(len(entries)) if index not in taken)
+    kept = {number for order in orders for number in _last_groups(order, group, spared)}
+    free = [[index for index in order if group[index] not in kept] for order in orders]
+    taken = {group[index] for order in free for index in order[: max(shots)]}
+    rest = tuple(index for index in range(len(entries)) if group[index] not in taken)
     return [
         ShotSample(
             seed=seed,
@@ -46,10 +60,10 @@ def sample_shots(
 
 
 def sample_shots_to_train(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
-    """Return K entries per class to train on.
+    """The entries of a draw, for training on them alone.
 
     Raises:
-        AnnotationError: a class has fewer entries.
+        AnnotationError: a class has fewer.
     """
     (draw,) = sample_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
     if draw.short:
@@ -58,8 +72,13 @@ def sample_shots_to_train(entries: Sequence[Entry], names: Sequence[str], *, sho
     return [entries[index] for index in draw.chosen]
 
 
+def _last_groups(order: Sequence[int], group: Sequence[int], count: int) -> list[int]:
+    """The last `count` groups of entries in an order."""
+    return list(dict.fromkeys(group[index] for index in reversed(order)))[:count]
+
+
 def _order(entries: Sequence[Entry], label: int, *, seed: int) -> list[int]:
-    """Return the indices of a class's entries in sampled order."""
+    """Places of a class's entries in the order they are drawn."""
     members = [index for index, entry in enumerate(entries) if entry.label == label]
     return sorted(members, key=lambda index: _hash(entries[index].path, seed))
 

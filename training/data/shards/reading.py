@@ -18,6 +18,7 @@ import braceexpand
 from torch.utils.data import get_worker_info
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
+from serve.independence import source_of_name
 from serve.lists.errors import AnnotationError
 from training.data.bad_videos import Failure
 from training.data.decoding.process import BadVideoError
@@ -55,6 +56,16 @@ class PackedSample:
             return int(self.fields["cls"])
         except (KeyError, ValueError) as error:
             raise BadVideoError("the sample has no label: a field `cls` with a number") from error
+
+    def group(self) -> str:
+        """The group that the list declared, else the source that the file name tells of; "" where there is neither."""
+        try:
+            origin = json.loads(self.fields["json"])
+        except (KeyError, ValueError):
+            return ""  # shards of other programs
+        if not isinstance(origin, dict):
+            return ""
+        return str(origin.get("group") or source_of_name(str(origin.get("file", ""))) or "")
 
     def entry(self, scratch: Path) -> Entry:
         """Return the sample as an entry; a video is written to `scratch` first.

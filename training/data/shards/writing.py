@@ -83,7 +83,7 @@ def _sample(index: int, entry: Entry, names: Sequence[str], failures: list[dict[
     except OSError as error:
         failures.append({"path": str(entry.path), "reason": f"{error.strerror} ({type(error).__name__})"})
         return None
-    origin = {"file": entry.path.name, "label": entry.label, "name": names[entry.label]}
+    origin = {"file": entry.path.name, "label": entry.label, "name": names[entry.label], "group": entry.group}
     return {
         "__key__": f"{index:09d}",
         "cls": str(entry.label).encode(),

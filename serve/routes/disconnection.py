@@ -1,0 +1,35 @@
+"""Cancel the work for a request when its client disconnects."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fastapi import Request
+
+from serve import errors
+
+Answer = TypeVar("Answer")
+
+
+async def unless_disconnected(request: Request, work: Awaitable[Answer]) -> Answer:
+    """Await `work` and return its result; cancel it when the client disconnects.
+
+    Raises:
+        ClientDisconnected: the client closed the connection.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise errors.ClientDisconnected("the client disconnected before the answer")
+        return task.result()
+    finally:
+        for pending in (task, watch):
+            pending.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

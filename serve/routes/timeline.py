@@ -1,0 +1,71 @@
+"""`POST /v1/timeline`: segments and windows of a long video."""
+
+import asyncio
+import time
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from serve import errors
+from serve.options import checked, gather
+from serve.problems import problem_responses
+from serve.query import reads_query
+from serve.routes.admission import admitted_timeline
+from serve.routes.bodies import BINARY, form_body
+from serve.routes.dependencies import ServiceDep
+from serve.routes.disconnection import unless_disconnected
+from serve.timeline.answers import TimelineAnswer
+from serve.timeline.google import GoogleAnswer, google_answer
+from serve.timeline.options import TimelineOptions
+from serve.uploads import received
+
+router = APIRouter(prefix="/v1", tags=["timeline"])
+OPTION_FIELDS = ("options", *TimelineOptions.model_fields)
+VIDEO = {**BINARY, "description": "The video file."}
+PROBLEMS = problem_responses(
+    errors.UnknownModel,
+    errors.UnknownVocabulary,
+    errors.UploadTooLarge,
+    errors.UnsupportedMedia,
+    errors.InvalidVocabulary,
+    errors.VideoError,
+    errors.Overloaded,
+    errors.EngineUnavailable,
+    errors.StoreUnavailable,
+    errors.DeadlineExceeded,
+    errors.EngineFailure,
+)
+
+
+@router.post(
+    "/timeline", summary="Segments of a long video", response_model=None,
+    responses={200: {"model": TimelineAnswer | GoogleAnswer}, **PROBLEMS},
+    openapi_extra=form_body("video", VIDEO, options=TimelineOptions, is_raw_allowed=True),
+)  # fmt: skip
+@reads_query(*OPTION_FIELDS)
+async def timeline(request: Request, service: ServiceDep) -> Response:
+    """Slide a window over a video of any length, score each, and join those that show a label to segments."""
+    maker = service.timelines  # raises before the upload is read if the server is not ready
+    settings = service.settings.timeline
+    limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
+    started = time.perf_counter()
+    async with admitted_timeline(service):
+        deadline = asyncio.get_running_loop().time() + settings.deadline_seconds
+        try:
+            async with (
+                asyncio.timeout_at(deadline),
+                received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+            ):
+                options = checked(TimelineOptions, gather(upload.fields, upload.query))
+                work = maker.timeline(upload.path, options, deadline=deadline)
+                answer = await unless_disconnected(request, work)
+        except TimeoutError as error:
+            raise errors.DeadlineExceeded(f"no answer within {settings.deadline_seconds} s") from error
+    answer.timing_ms["upload"] = round(upload.upload_ms, 2)
+    answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)
+    request.state.timing_ms = answer.timing_ms
+    service.metrics.timeline_windows.inc(answer.num_windows)
+    service.metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
+    body = answer if options.format == "actserve" else google_answer(answer)
+    text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
+    return Response(text, media_type="application/json")
