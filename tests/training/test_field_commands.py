@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "a class without a name": (
         "commas/list.txt", ("--classes", FIELD / "commas" / "classes_short_row.csv"), r"classes_short_row\.csv, line 3",
     ),
-    "numbers alone": ("numbers/label_only.csv", (), "numbers alone are no prompts"),
+    "numbers alone": ("numbers/label_only.csv", (), "numbers are not prompts"),
     "labels from one": ("numbers/one_based.txt", CLASSES, ONE_BASED),
     "UTF-16, labels from one": ("numbers/utf16.txt", CLASSES, ONE_BASED),
     "a split file of HMDB51": ("numbers/hmdb_archery_test_split1.txt", CLASSES, "HMDB51"),

@@ -112,7 +112,7 @@ def test_undo_never_takes_back_what_somebody_else_did(
     http.patch(f"/v1/vocabularies/{name}", json=patch, headers=headers).raise_for_status()
     page.locator("#undo").click()
     expect(page.locator("#conflict")).to_contain_text("version 3 was made by Bo")
-    expect(page.locator("#conflict")).to_contain_text("it was not done")
+    expect(page.locator("#conflict")).to_contain_text("they were not done")
     page.get_by_role("button", name="All right").click()
     expect(page.locator("#conflict")).to_be_hidden()
     expect_version(page, 3)

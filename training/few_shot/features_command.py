@@ -62,7 +62,8 @@ def features(
         raise ConfigError(f"--out {out}: a file that ends in {SUFFIX} is needed")
     order = FewShotOptions(
         model=model, repository=repository, listing=listing, shots=(1,), seeds=(0,), test=None,
-        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split, test_split="",
+        list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label), split=split,
+        test_split="",
         classes=classes, tokenizer=tokenizer, activation=activation, cache=cache, out=out.parent,
         vocabulary=None, device=device, workers=workers or processors(), max_bad_share=max_bad_share,
     )  # fmt: skip
