@@ -57,7 +57,7 @@ def test_class_folders_below_parts_keep_them(tmp_path: Path, train: str, val: st
     touch(tmp_path, "annotations/train.csv", "replacement/z.mp4", "README.md", ".DS_Store", "train.txt")
     assert folder_rows(tmp_path) == [("train", "a class", "x.MP4"), ("val", "a class", "y.mp4")]
     notes = " ".join(read_listing(tmp_path).notes)
-    assert "replacement/ is no part and is not used: 1 videos" in notes
+    assert "replacement/ is not a part and is ignored: 1 videos" in notes
     assert "annotations/ holds no video" in notes and "notes.txt" in notes
 
 
@@ -81,8 +81,8 @@ def test_a_class_may_be_called_as_a_part_is(tmp_path: Path) -> None:
     [
         (["train/1.mp4", "val/2.mp4"], "train and val hold videos without class folders"),
         (["train/1.mp4"], "train hold videos without class folders"),
-        (["a/1.mp4", "b/2.mp4", "3.mp4"], r"3\.mp4: the video lies beside the class folders"),
-        (["train/a/1.mp4", "val/a/2.mp4", "val/3.mp4"], r"val/3\.mp4: the video lies beside"),
+        (["a/1.mp4", "b/2.mp4", "3.mp4"], r"3\.mp4: the video is beside the class folders"),
+        (["train/a/1.mp4", "val/a/2.mp4", "val/3.mp4"], r"val/3\.mp4: the video is beside"),
         (["train/a/1.mp4", "Training/a/2.mp4", "val/a/1.mp4"], "are the same part"),
         (["UCF-101/a/1.mp4", "UCF-101/b/2.mp4"], r"one folder, UCF-101, .* a, b; if these are the classes"),
     ],
@@ -102,7 +102,7 @@ def test_the_decoder_decides_on_unknown_suffixes(class_folders: Path, tmp_path: 
     listing = read_listing(tmp_path)
     assert [row.name for row in listing.rows] == ["a", "b", "c"]
     notes = " | ".join(listing.notes)
-    assert "d/ holds no video that can be read: .divx 1 (d/1.divx)" in notes
+    assert "d/ has no readable video: .divx 1 (d/1.divx)" in notes
     assert "not videos: .nfo 1 (a/1.nfo)" in notes
     assert ".vob 1" in notes and "no suffix 1" in notes
     assert any("d/1.divx" in line for line in listing.layout())

@@ -65,7 +65,7 @@ def test_ucf101(ucf101: Path) -> None:
     [
         ("trainlist01.txt", "YoYo/v_YoYo_g09_c02.avi 2\n", "1", "YoYo has the id 2, classInd.txt says 3"),
         ("trainlist01.txt", "YoYo/yoyo.avi 3\n", "1", "trainlist01.txt, line 1: expected"),
-        ("testlist01.txt", "Yo/v_Yo_g09_c02.avi\n", "1", "names no class 'Yo'"),
+        ("testlist01.txt", "Yo/v_Yo_g09_c02.avi\n", "1", "has no class 'Yo'"),
         ("testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n", "", "choose one of 1, 2, 3 with --fold"),
         ("testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n", "2", "no trainlist02.txt"),
     ],
@@ -77,7 +77,7 @@ def test_what_only_looks_like_ucf101_is_refused(ucf101: Path, file: str, text: s
 
 
 def test_ucf101_without_its_videos_or_class_ids(ucf101: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"no video such as .* give the folder"):
+    with pytest.raises(AnnotationError, match=r"no video such as .* give their folder"):
         read_listing(ucf101, ListOptions(kind="ucf101", fold="1", root=tmp_path / "nowhere"))
     (ucf101 / "UCF-101/YoYo/v_YoYo_g01_c01.avi").unlink()
     (note,) = read_listing(ucf101, ListOptions(kind="ucf101", fold="1")).notes
@@ -106,7 +106,7 @@ def test_hmdb51(tmp_path: Path) -> None:
     assert listing.notes == ("1 videos that are unused in this fold",)
     with pytest.raises(AnnotationError, match="choose one of 1, 2, 3"):
         read_listing(tmp_path, ListOptions(kind="hmdb51"))
-    with pytest.raises(AnnotationError, match="is of fold 1, --fold says 2"):
+    with pytest.raises(AnnotationError, match="is of fold 1, but --fold is 2"):
         file = tmp_path / "testTrainMulti_7030_splits" / "cartwheel_test_split1.txt"
         read_listing(file, ListOptions(kind="hmdb51", fold="2"))
     write(tmp_path / "testTrainMulti_7030_splits", **{"cartwheel_test_split1.txt": f"{turns[0]} 3 \n"})
@@ -142,7 +142,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
         "gone0000000_000000_000010.mp4",
     ]
     notes = " | ".join(listing.notes)
-    assert "test.csv gives 1 videos no label" in notes
+    assert "test.csv has 1 videos without label" in notes
     assert "1 of 4 videos are not there" in notes
     assert "1 videos below" in notes and "are in no table" in notes
     one = ListOptions(kind="kinetics", root=tmp_path / "val")
@@ -154,7 +154,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
     [
         ("abseiling,3vBb2lPFVLg,12,22,tuesday", "line 2: split is"),
         ("abseiling,3vBb2lPFVLg,22,12,train", "line 2: .* increasing times"),
-        ("abseiling,3vBb2lPFVLg,x,12,train", "line 2: timestart is a number"),
+        ("abseiling,3vBb2lPFVLg,x,12,train", "line 2: timestart must be seconds"),
         ("abseiling, then falling,3vBb2lPFVLg,12,22,train", "line 2: 6 fields"),
         ("abseiling,3vBb2lPFVLg,12,22,train", "no video such as"),
     ],
