@@ -1,5 +1,6 @@
 """Engine in the server's process: the graphs of one version on onnxruntime or OpenVINO."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,19 +45,18 @@ class EmbeddedEngine:
         self.contract = contract
         self.label = label
         self._batch = batch
+        here: dict[str, Any] = {"label": label, "threads": threads, "cache_dir": cache_dir}
+        turn = asyncio.Lock()  # of the video graph and its halves
         self._workers = {
-            name: graph_worker(name, contract, repository, label=label, threads=threads, cache_dir=cache_dir)
-            for name in ("video", "text")
+            "video": graph_worker("video", contract, repository, **here, turn=turn),
+            "text": graph_worker("text", contract, repository, **here),
         }
         self.frame_graphs = (
             EmbeddedFrameGraphs(
                 contract,
                 repository,
                 label=label,
-                open_worker=lambda name: graph_worker(
-                    name, contract, repository, label=label, threads=threads, cache_dir=cache_dir,
-                    beside=self._workers["video"],
-                ),
+                open_worker=lambda name: graph_worker(name, contract, repository, **here, turn=turn),
                 whole=self._run_video,
             )
             if has_halves(contract)
@@ -146,13 +146,13 @@ def graph_worker(
     label: str,
     threads: int,
     cache_dir: Path,
-    beside: GraphWorker | None = None,
+    turn: asyncio.Lock | None = None,
 ) -> GraphWorker:
     """Create the worker of a graph on a runtime of this process; `start` loads the graph."""
     graph = contract.graphs[name]
     path = repository / graph.file
     return GraphWorker(
-        name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir), beside=beside
+        name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir), turn=turn
     )
 
 

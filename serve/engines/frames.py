@@ -1,7 +1,7 @@
 """The two halves of a frame-wise video graph: each frame is encoded once, and clips are fused from those.
 
 They are loaded on first use, because only long videos need them, and compared with the whole graph on the parity clips.
-They run in the thread of the whole graph, so long videos and interactive requests take turns.
+They take turns with the whole graph, so an interactive request waits for at most one run of a long video.
 """
 
 import asyncio
@@ -63,9 +63,14 @@ class EmbeddedFrameGraphs:
         async with self._loading:
             if not self._workers:
                 workers = {name: self._open_worker(name) for name in HALVES}
-                for worker in workers.values():
-                    await worker.start()
-                await self._compare(workers)
+                try:
+                    for worker in workers.values():
+                        await worker.start()
+                    await self._compare(workers)
+                except BaseException:
+                    for worker in workers.values():
+                        await worker.close()
+                    raise
                 self._workers = workers
         return self._workers
 

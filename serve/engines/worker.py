@@ -7,6 +7,7 @@ cores, so a second thread would gain nothing.
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 from serve.arrays import Float32Array
@@ -24,19 +25,15 @@ class GraphWorker:
         graph: GraphContract,
         open_session: Callable[[], Session],
         *,
-        beside: "GraphWorker | None" = None,
+        turn: asyncio.Lock | None = None,
     ) -> None:
-        """With `beside`, the graph runs in the thread of that worker, so that the two take turns."""
+        """Graphs with the same `turn` run one after the other, in the order of their calls; loading needs no turn."""
         self.name = name
         self.graph = graph
         self._open = open_session
         self._session: Session | None = None
-        self._owns_thread = beside is None
-        self._executor: ThreadPoolExecutor = (
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"graph-{name}")
-            if beside is None
-            else beside._executor
-        )
+        self._turn = nullcontext() if turn is None else turn
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"graph-{name}")
 
     async def start(self) -> None:
         """Load the graph and compare its tensors with the contract.
@@ -51,10 +48,10 @@ class GraphWorker:
     async def run(self, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
         """Run the graph once in the worker's thread; calls are queued."""
         assert self._session is not None, "start() comes first"
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.run, inputs)
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.run, inputs)
 
     async def close(self) -> None:
         """Finish the current run and release the graph."""
-        if self._owns_thread:
-            await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
         self._session = None

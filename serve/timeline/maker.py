@@ -122,7 +122,7 @@ class TimelineRun:
         rule = SegmentRule(
             on=self._thresholds.on,
             off=self._thresholds.off,
-            min_segment_seconds=self._spacing.min_segment_seconds,
+            min_segment_seconds=self._min_segment_seconds,
             gap_seconds=self._spacing.gap_seconds,
         )
         self._segmenter = Segmenter(len(self._resolved.labels), rule)
@@ -136,6 +136,14 @@ class TimelineRun:
         """Facts of the video; known after the first part."""
         assert self._facts is not None, "take() comes first"
         return self._facts
+
+    @property
+    def _min_segment_seconds(self) -> float:
+        """Shortest segment; by default not longer than the video, which may be shorter than a window."""
+        is_given = self._options.min_segment_seconds is not None
+        if is_given or self._facts is None:
+            return self._spacing.min_segment_seconds
+        return min(self._spacing.min_segment_seconds, self._facts.duration_seconds)
 
     async def take(self, part: WindowPart) -> None:
         """Encode and score the windows of a part, and keep the frames that later windows need."""
@@ -272,7 +280,7 @@ class TimelineRun:
             threshold_on=on,
             threshold_off=off,
             best_label_opens=self._thresholds.best_label_opens,
-            min_segment_seconds=self._spacing.min_segment_seconds,
+            min_segment_seconds=_rounded(self._min_segment_seconds),
             gap_seconds=self._spacing.gap_seconds,
         )
 

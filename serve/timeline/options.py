@@ -53,7 +53,9 @@ class TimelineOptions(LabelOptions):
         le=1,
         description="Score below which a segment closes, at most `threshold_on`, which it needs; by default half.",
     )
-    min_segment_seconds: float | None = Field(None, ge=0, le=3600, description="Shortest segment; by default a window.")
+    min_segment_seconds: float | None = Field(
+        None, ge=0, le=3600, description="Shortest segment; by default a window, or the video if that is shorter."
+    )
     gap_seconds: float | None = Field(
         None, ge=0, le=3600, description="Longest gap that a segment bridges; by default half a window."
     )

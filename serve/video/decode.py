@@ -17,6 +17,7 @@ from serve.video.decode_pyav import Choose, ChooseByTime, DecodedFrames, Give, P
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
+from serve.video.packet_index import MAX_KEPT_BYTES
 from serve.video.preprocess import crop_frame
 from serve.video.sampling import clip_indices
 from serve.video.view_request import DecodedViews, ViewRequest
@@ -24,15 +25,21 @@ from serve.video.view_request import DecodedViews, ViewRequest
 Video = PyavVideo | PillowVideo
 
 
-def open_video(path: Path, settings: DecodeSettings) -> Video:
+def open_video(path: Path, settings: DecodeSettings, *, max_kept_bytes: int = MAX_KEPT_BYTES) -> Video:
     """Open a video or picture, read its timestamps and check it against the limits; nothing is decoded yet.
+
+    Packets of a stream up to `max_kept_bytes` stay in memory; those of a larger one are read again.
 
     Raises:
         UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: the file cannot be used.
     """
     with translated():
         kind = identify(path)
-        return PillowVideo(path, kind, settings) if kind.is_pillow else PyavVideo(path, settings)
+        return (
+            PillowVideo(path, kind, settings)
+            if kind.is_pillow
+            else PyavVideo(path, settings, max_kept_bytes=max_kept_bytes)
+        )
 
 
 def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:

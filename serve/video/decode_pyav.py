@@ -29,7 +29,7 @@ from serve.video.decoder import DamagedError, Decoder
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
-from serve.video.packet_index import PacketIndex, index_packets, packets
+from serve.video.packet_index import MAX_KEPT_BYTES, PacketIndex, index_packets, packets
 from serve.video.plan import DecodePlan, make_plan
 from serve.video.streams import open_container
 from serve.video.times import TimestampConverter
@@ -88,7 +88,7 @@ class _DecodePass:
 class PyavVideo:
     """One opened file; `read` returns its frames."""
 
-    def __init__(self, path: Path, settings: DecodeSettings) -> None:
+    def __init__(self, path: Path, settings: DecodeSettings, *, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
         self.path = path
         self._settings = settings
         self.is_still = identify(path).is_still
@@ -105,7 +105,7 @@ class PyavVideo:
                 time_base=float(stream.time_base) if stream.time_base else 0.0,
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
-            self.index = index_packets(container, stream, settings)
+            self.index = index_packets(container, stream, settings, max_kept_bytes=max_kept_bytes)
             self._breaks_off = breaks_off(path, stream, self.index)
         if self.is_still:
             del self.index.entries[1:]

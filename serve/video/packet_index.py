@@ -73,9 +73,13 @@ class PacketIndex:
 
 
 def index_packets(
-    container: av.container.InputContainer, stream: av.VideoStream, settings: DecodeSettings
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    settings: DecodeSettings,
+    *,
+    max_kept_bytes: int = MAX_KEPT_BYTES,
 ) -> PacketIndex:
-    """Index all packets of the stream, in decoding order.
+    """Index all packets of the stream, in decoding order; keep them in memory up to a size.
 
     Raises:
         VideoTooLong: more packets than frames are allowed.
@@ -84,13 +88,13 @@ def index_packets(
     kept_bytes = 0
     for packet in packets(container, stream):
         kept_bytes += packet.size
-        reading.add(packet, keep=kept_bytes <= MAX_KEPT_BYTES)
+        reading.add(packet, keep=kept_bytes <= max_kept_bytes)
         if len(reading.index.entries) > settings.max_frames:
             raise VideoTooLong(
                 f"the video has more than {settings.max_frames} frames, the limit",
                 limit_frames=settings.max_frames,
             )
-    if kept_bytes > MAX_KEPT_BYTES:
+    if kept_bytes > max_kept_bytes:
         for entry in reading.index.entries:
             entry.packet = None
     return reading.finished()

@@ -33,7 +33,7 @@ def windows(job: Job, *, path: Path, request: WindowRequest) -> dict[str, Any]:
         OSError: the file cannot be opened.
     """
     os.nice(NICENESS)
-    video = open_video(path, job.settings)
+    video = open_video(path, job.settings, max_kept_bytes=0)  # a long video is read again
     if video.is_still:
         raise VideoTooShort("the file is a picture, and a picture has no timeline", num_frames=1)
     writer = PartWriter(job, request)

@@ -32,7 +32,7 @@ from training.few_shot.methods import METHODS, VideoSet
 CLASSES, SHOTS, TESTS = 20, 16, 8
 FRAMES = 16  # of a clip: rendering would otherwise take most of the bench
 WIDTH = 512  # of a ViT-B/16 of CLIP
-LEAST = 0.8  # measured: 0.97 and 0.99
+LEAST = 0.8  # measured: 0.94 and 0.99
 NOISE = share_error(CLASSES * TESTS)  # of a share of the videos that judge a draw
 SYLLABLES = ("flum", "grib", "zor", "wuz", "blen", "tav", "quim", "snar", "dret", "ploo")
 

@@ -27,7 +27,7 @@ from tests.running_server import ROOT, running_server
 
 REPOSITORY = ROOT / "model_repository"
 ROUNDS, THREADS, SIDE = 40, 2, 768
-LEAST_SHARE, MOST_SECONDS = 0.2, 60.0
+LEAST_SHARE, MOST_SECONDS = 0.3, 60.0  # measured: 0.54 and 4.4 on a busy machine
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(THREADS)}
 
 

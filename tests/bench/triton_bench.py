@@ -6,7 +6,7 @@ shuffled order, so that a machine that others use slows all of them alike. The f
 threads of the way before still spin then. The quartiles say how far a difference can be trusted.
 
 The promise: the same features, one clip in at most `MOST_TIMES` the time, and shared memory no slower than gRPC alone
-by more than `MOST_SLOWER`. The controls: every request sent three times, and features of other views.
+by more than `MOST_SLOWER`. The controls: every request sent five times, and features of other views.
 
 python -m tests.bench.triton_bench
 """
@@ -29,7 +29,7 @@ from tests.bench.promises import Promise, settle
 from tests.triton.core import ROOT, triton_core
 
 BLOCKS, ROUNDS, UNCOUNTED, VIEWS = 8, 10, 3, (1, 8)
-MOST_TIMES, MOST_SLOWER = 2.0, 1.25  # measured: 1.10 and 0.94
+MOST_TIMES, MOST_SLOWER = 3.0, 1.25  # measured: 1.10 and 0.94, on a busy machine 1.98 and 0.87
 LEAST_COSINE = 0.9999  # both run onnxruntime in fp32
 WAYS: dict[str, dict[str, Any]] = {
     "in process, onnxruntime": {"engine": "onnxruntime-cpu"},
@@ -59,7 +59,7 @@ def main() -> None:
     settle(
         judged(medians, same),
         {
-            "every request three times": judged({**medians, "gRPC": 3 * medians["gRPC"]}, same),
+            "every request five times": judged({**medians, "gRPC": 5 * medians["gRPC"]}, same),
             "slow shared memory": judged({**medians, "gRPC and shared memory": 2 * medians["gRPC"]}, same),
             "features of other views": judged(medians, other),
         },

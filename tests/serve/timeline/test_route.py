@@ -57,6 +57,16 @@ def test_one_window_scores_as_a_classification(http: httpx.Client, demo_clip: Pa
     assert answer["segment_rule"] is None
 
 
+def test_a_video_shorter_than_a_window_is_one_segment(http: httpx.Client, demo_clip: Path) -> None:
+    answer = timeline(http, demo_clip, window_seconds=60)
+    duration = answer["video"]["duration_seconds"]
+    spans = [(item["start_seconds"], item["end_seconds"]) for item in answer["segments"]]
+    assert spans == [(0.0, duration)]
+    assert answer["segments"][0]["label"] == "a person in red walking to the left"
+    assert answer["segment_rule"]["min_segment_seconds"] == duration
+    assert timeline(http, demo_clip, window_seconds=60, min_segment_seconds=60)["segments"] == []
+
+
 def test_a_view_of_both_has_windows_that_overlap(http: httpx.Client, stitched: Stitched) -> None:
     answer = timeline(http, stitched.path, view="both", window_seconds=4, stride_seconds=2, top_k=2)
     starts = [window["start_seconds"] for window in answer["windows"]]
