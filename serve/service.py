@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve.admission import InFlight
 from serve.data_folder import database_file
 from serve.embeddings import Embedder
 from serve.errors import EngineUnavailable, FeedbackOff
@@ -51,8 +52,10 @@ class Service:
         self._feedback: FeedbackFolder | None = None
         self._timelines: TimelineMaker | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
-        self.in_flight = 0  # classifications in progress
-        self.timelines_in_flight = 0
+        self.in_flight = InFlight(settings.limits.max_in_flight, self.metrics.in_flight, words="requests")
+        self.timelines_in_flight = InFlight(
+            settings.timeline.max_concurrent, self.metrics.timelines_in_flight, words="timelines"
+        )
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
     async def start(self) -> None:

@@ -34,6 +34,14 @@ def actserve(context: typer.Context, version: Version = False) -> None:
         check_variables()
 
 
+Videos = Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)]
+Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
+VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
+Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
+ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON per video, as the server answers.")]
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -60,12 +68,10 @@ def serve(
 @app.command()
 def classify(
     context: typer.Context,
-    videos: Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)],
-    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
-    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
-    template: Annotated[
-        list[str] | None, typer.Option(help="A template with one {}; can be given several times.")
-    ] = None,
+    videos: Videos,
+    labels: Labels = None,
+    vocabulary: VocabularyName = None,
+    template: Templates = None,
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels to return.")] = 5,
     clips: Annotated[int, typer.Option(min=1, help="Number of clips sampled from each video.")] = 1,
     crops: Annotated[int, typer.Option(help="1 (centre) or 3 crops.")] = 1,
@@ -73,12 +79,10 @@ def classify(
         Literal["softmax", "sigmoid", "none"] | None,
         typer.Option(help="softmax, sigmoid or none; by default that of the model."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
+    model: ModelName = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of models, to classify in this process.")] = None,
     server: OptionalServer = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one line of JSON per video, as the server answers.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Classify video files in this process or on a server; several files show a progress bar."""
     from serve.cli.classify import ClassifyArguments, classify_files
@@ -106,12 +110,10 @@ def classify(
 
 @app.command()
 def timeline(
-    videos: Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)],
-    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
-    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
-    template: Annotated[
-        list[str] | None, typer.Option(help="A template with one {}; can be given several times.")
-    ] = None,
+    videos: Videos,
+    labels: Labels = None,
+    vocabulary: VocabularyName = None,
+    template: Templates = None,
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds.")] = None,
     stride: Annotated[float | None, typer.Option(help="Seconds from one window to the next.")] = None,
     threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment opens.")] = None,
@@ -121,16 +123,14 @@ def timeline(
     function: Annotated[
         Literal["softmax", "sigmoid"] | None, typer.Option(help="softmax or sigmoid; by default that of the model.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
+    model: ModelName = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write a table of the segments, VIDEO.csv.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Write subtitles, VIDEO.srt.")] = False,
     vtt: Annotated[bool, typer.Option("--vtt", help="Write subtitles for browsers, VIDEO.vtt.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the segments, VIDEO.png.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of these files; the current one by default.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one line of JSON per video, as the server answers.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find when long videos show which label, in this process."""
     from serve.cli.timeline import TimelineArguments, make_timelines

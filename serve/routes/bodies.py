@@ -5,11 +5,25 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel
 
+from serve import errors
 from serve.errors import InvalidOption, RequestError, UnsupportedMedia
 from serve.json_models import Model, read_model
 from serve.uploads import received_body
 
 BINARY = {"type": "string", "format": "binary"}
+VIDEO = {**BINARY, "description": "The video file."}
+VIDEO_PROBLEMS = (
+    errors.UnknownModel,
+    errors.UploadTooLarge,
+    errors.UnsupportedMedia,
+    errors.InvalidVocabulary,
+    errors.VideoError,
+    errors.Overloaded,
+    errors.EngineUnavailable,
+    errors.DeadlineExceeded,
+    errors.EngineFailure,
+)  # of requests with a video
+SCORING_PROBLEMS = (*VIDEO_PROBLEMS, errors.UnknownVocabulary, errors.StoreUnavailable)
 OPTIONS_DOCUMENT = {"type": "string", "description": "Options as one JSON object; each option is given once."}
 
 

@@ -16,7 +16,6 @@ from serve.feedback.index import Feedback
 from serve.options import FeedbackOptions, checked, gather
 from serve.problems import problem_responses
 from serve.query import reads_query
-from serve.routes.admission import admitted
 from serve.routes.bodies import BINARY, form_body
 from serve.routes.dependencies import ServiceDep
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
@@ -61,7 +60,7 @@ async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
     """Keep a clip and its right label, uploaded as for a classification. The answer follows once both are on disk."""
     folder = service.feedback  # raises before the upload is read if feedback is off
     limits = service.settings.limits
-    async with admitted(service):
+    with service.in_flight.admitted():
         try:
             async with (
                 asyncio.timeout(limits.request_deadline_seconds),

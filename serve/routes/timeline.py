@@ -6,12 +6,11 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from serve import errors
 from serve.options import checked, gather
 from serve.problems import problem_responses
 from serve.query import reads_query
-from serve.routes.admission import admitted_timeline
-from serve.routes.bodies import BINARY, form_body
+from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body
+from serve.routes.deadlines import answer_within
 from serve.routes.dependencies import ServiceDep
 from serve.routes.disconnection import unless_disconnected
 from serve.timeline.answers import TimelineAnswer
@@ -21,20 +20,7 @@ from serve.uploads import received
 
 router = APIRouter(prefix="/v1", tags=["timeline"])
 OPTION_FIELDS = ("options", *TimelineOptions.model_fields)
-VIDEO = {**BINARY, "description": "The video file."}
-PROBLEMS = problem_responses(
-    errors.UnknownModel,
-    errors.UnknownVocabulary,
-    errors.UploadTooLarge,
-    errors.UnsupportedMedia,
-    errors.InvalidVocabulary,
-    errors.VideoError,
-    errors.Overloaded,
-    errors.EngineUnavailable,
-    errors.StoreUnavailable,
-    errors.DeadlineExceeded,
-    errors.EngineFailure,
-)
+PROBLEMS = problem_responses(*SCORING_PROBLEMS)
 
 
 @router.post(
@@ -49,18 +35,14 @@ async def timeline(request: Request, service: ServiceDep) -> Response:
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
     started = time.perf_counter()
-    async with admitted_timeline(service):
-        deadline = asyncio.get_running_loop().time() + settings.deadline_seconds
-        try:
-            async with (
-                asyncio.timeout_at(deadline),
-                received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
-            ):
-                options = checked(TimelineOptions, gather(upload.fields, upload.query))
-                work = maker.timeline(upload.path, options, deadline=deadline)
-                answer = await unless_disconnected(request, work)
-        except TimeoutError as error:
-            raise errors.DeadlineExceeded(f"no answer within {settings.deadline_seconds} s") from error
+    with service.timelines_in_flight.admitted():
+        async with (
+            answer_within(settings.deadline_seconds) as deadline,
+            received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+        ):
+            options = checked(TimelineOptions, gather(upload.fields, upload.query))
+            work = maker.timeline(upload.path, options, deadline=deadline)
+            answer = await unless_disconnected(request, work)
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
     answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)
     request.state.timing_ms = answer.timing_ms

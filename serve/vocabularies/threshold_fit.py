@@ -252,9 +252,8 @@ def _platt(logits: Float32Array, labels: Int64Array, groups: Int64Array) -> Logi
         slope, intercept = slope - step[0], intercept - step[1]
         if float(np.abs(step).max()) < 1e-9:
             break
-    slope = float(
-        np.clip(slope / spread, 1 / 1e6, 1e6)
-    )  # a negative slope, logits that fall with the label, becomes nearly flat
+    # a negative slope, logits that fall with the label, becomes nearly flat
+    slope = float(np.clip(slope / spread, 1 / 1e6, 1e6))
     return LogitScaling(temperature=1 / slope, bias=centre - intercept / slope)
 
 

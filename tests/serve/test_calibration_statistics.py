@@ -44,22 +44,29 @@ def test_reliability_bins_are_sklearn_s() -> None:
     assert calibration_error(()) is None
 
 
-def test_platt_scaling_is_logistic_regression_with_platt_s_targets() -> None:
-    """Both targets of a pair as two weighted samples of sklearn's; C = 1e6 is the same tiny ridge."""
+@pytest.mark.parametrize("size", [1, 2])
+def test_platt_scaling_is_logistic_regression_with_platt_s_targets(size: int) -> None:
+    """Both targets of a pair as two weighted samples of sklearn's; C = 1e6 is the same tiny ridge.
+
+    A clip of a group of `size` clips has the weight 1/size.
+    """
     from sklearn.linear_model import LogisticRegression
 
     labels = np.concatenate((RANDOM.integers(0, 4, 150), np.full(50, -1)))
     logits = RANDOM.normal(0, 2, (200, 4)).astype(np.float32)
     logits[np.flatnonzero(labels >= 0), labels[labels >= 0]] += 3
     shows = labels[:, None] == np.arange(4)
-    high, low = (shows.sum() + 1) / (shows.sum() + 2), 1 / ((~shows).sum() + 2)
+    positives, negatives = shows.sum() / size, (~shows).sum() / size
+    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
     target = np.where(shows, high, low).ravel()
     x = logits.astype(np.float64).reshape(-1, 1)
     spread = x.std()
     fitted = LogisticRegression(C=1e6, tol=1e-10, max_iter=10_000).fit(
-        np.concatenate((x, x)) / spread, np.repeat([1, 0], len(x)), sample_weight=np.concatenate((target, 1 - target))
+        np.concatenate((x, x)) / spread,
+        np.repeat([1, 0], len(x)),
+        sample_weight=np.concatenate((target, 1 - target)) / size,
     )
     slope, intercept = float(fitted.coef_[0, 0]) / spread, float(fitted.intercept_[0])
-    found = _platt(logits, labels)
+    found = _platt(logits, labels, np.arange(len(labels)) // size)
     assert 1 / found.temperature == pytest.approx(slope, rel=1e-4)
     assert -found.bias / found.temperature == pytest.approx(intercept, rel=1e-4)

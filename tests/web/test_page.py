@@ -155,7 +155,7 @@ def test_everything_is_reached_by_keyboard(page: Page, demo_clip: Path) -> None:
 
 def test_suggested_labels_are_added_to_ones_own(page: Page, demo_clip: Path, http: httpx.Client) -> None:
     labels = [item["name"] for item in http.get("/v1/vocabularies/demo").json()["labels"][:10]]
-    assert page.locator(".suggestion").all_text_contents() == labels
+    expect(page.locator(".suggestion")).to_have_text(labels)
     choose(page, demo_clip)
     for label in (labels[0], labels[3], labels[0]):
         page.locator(".suggestion").get_by_text(label, exact=True).click()
