@@ -87,7 +87,7 @@ DECODING = [
     "video/streams",
     "video/times",
     "video/truncation",
-    "video/views",
+    "video/view_request",
     "video/window_job",
     "video/windows",
 ]

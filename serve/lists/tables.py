@@ -94,7 +94,7 @@ def read_table(file: TextFile, known: Collection[str], *, may_end_early: bool = 
     named = [column for column in columns if column]
     if len(set(named)) < len(named):
         twice = next(column for column in named if named.count(column) > 1)
-        raise AnnotationError(f"{file.name}, line 1: the column {twice} stands twice")
+        raise AnnotationError(f"{file.name}, line 1: the column {twice} is listed twice")
     is_spaced = _is_spaced(file, delimiter)
     reader = csv.reader(
         io.StringIO(file.text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=is_spaced

@@ -125,7 +125,7 @@ def test_a_file_may_stand_on_another(tmp_path: Path) -> None:
         (["run.precision=bf16"], "bf16 needs a GPU"),
         (["run.micro_batch=3"], "a divisor"),
         (["run.steps=0", "run.epochs=1"], "no end"),
-        (["model.start=nosuch.pt"], "no file"),
+        (["model.start=nosuch.pt"], "does not exist"),
         (["model.start=open_clip:ViT-B-32"], "ARCH/TAG"),
     ],
 )

@@ -174,7 +174,7 @@ def _evaluated(
         checkpoint, identity = read_evaluated(path, num_frames=num_frames, activation=activation, tokenizer=tokenizer)
         protocol = protocol_of(checkpoint, **changes)
         if OWN in classes and not checkpoint.labels:
-            raise EvaluationError(f"{path} names no classes of its own: give them with --classes")
+            raise EvaluationError(f"{path} has no class names: give them with --classes")
         listed = [
             read_list(each, classes=checkpoint.labels if names == OWN else names, options=options, split=split)
             for each, names in zip(lists, classes, strict=True)

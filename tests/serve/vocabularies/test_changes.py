@@ -161,7 +161,7 @@ def test_files_that_cannot_be_read_are_refused(body: bytes, media_type: str, kin
         (b"id,name\n0,cat\n", "line 1: .*`id`.*remove"),
         (b"name,synonym\ncat,kitten\n", "`synonym`"),
         (b"name,,negatives\ncat,x,dog\n", "no name"),
-        (b"name,name\ncat,dog\n", "line 1: the column name stands twice"),
+        (b"name,name\ncat,dog\n", "line 1: the column name is listed twice"),
         (b"name,\ncat,dog\n", "no name"),
     ],
 )

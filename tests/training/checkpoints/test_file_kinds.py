@@ -69,7 +69,7 @@ REFUSED = {
     "npz": (npz_bytes(), "NumPy arrays"),
     "gguf": (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "an HDF5 file"),
-    "noise": (bytes(range(1, 255)) + bytes(40), "is of no known kind"),
+    "noise": (bytes(range(1, 255)) + bytes(40), "is of an unknown kind"),
     "cut torch": (torch_bytes(TENSORS)[:-30], "cut short.*download it again"),
     "cut old torch": (torch_bytes(TENSORS, is_zip=False)[:300], r"cut short|cannot be read as weights"),
     "cut safetensors": (save(TENSORS)[:-30], "cut short: 1272 bytes are needed, the file has 1242"),

@@ -35,7 +35,7 @@ def test_parts_and_annotations_beside_each_other_are_no_classes() -> None:
     listing = read_listing(FIELD / "layout_train_val_annotations")
     assert {row.name for row in listing.rows} == {"Archery", "BabyCrawling"}
     assert listing.parts == ("train", "val")
-    assert any("annotations/ holds no video" in note for note in listing.notes)
+    assert any("annotations/ has no readable video" in note for note in listing.notes)
 
 
 def test_a_part_is_chosen_from_a_column_called_subset() -> None:

@@ -58,7 +58,7 @@ def test_class_folders_below_parts_keep_them(tmp_path: Path, train: str, val: st
     assert folder_rows(tmp_path) == [("train", "a class", "x.MP4"), ("val", "a class", "y.mp4")]
     notes = " ".join(read_listing(tmp_path).notes)
     assert "replacement/ is not a part and is ignored: 1 videos" in notes
-    assert "annotations/ holds no video" in notes and "notes.txt" in notes
+    assert "annotations/ has no readable video" in notes and "notes.txt" in notes
 
 
 def test_parts_may_lie_within_the_class_folders(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_parts_may_lie_within_the_class_folders(tmp_path: Path) -> None:
         ("test", "a", "2.mp4"), ("test", "b", "4.mp4"), ("train", "a", "1.mp4"), ("train", "b", "3.mp4"),
     ]  # fmt: skip
     touch(tmp_path, "b/5.mp4")
-    with pytest.raises(AnnotationError, match=r"b/5\.mp4 lies in none"):
+    with pytest.raises(AnnotationError, match=r"b/5\.mp4 is in none of them"):
         read_rows("folder", tmp_path)
 
 

@@ -81,7 +81,7 @@ def test_ucf101_without_its_videos_or_class_ids(ucf101: Path, tmp_path: Path) ->
         read_listing(ucf101, ListOptions(kind="ucf101", fold="1", root=tmp_path / "nowhere"))
     (ucf101 / "UCF-101/YoYo/v_YoYo_g01_c01.avi").unlink()
     (note,) = read_listing(ucf101, ListOptions(kind="ucf101", fold="1")).notes
-    assert "1 of 4 videos are not there" in note
+    assert "1 of 4 videos do not exist" in note
     (ucf101 / "ucfTrainTestlist" / "classInd.txt").unlink()
     with pytest.raises(AnnotationError, match=r"classInd\.txt is needed"):
         read_listing(ucf101, ListOptions(kind="ucf101", fold="1"))
@@ -143,7 +143,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
     ]
     notes = " | ".join(listing.notes)
     assert "test.csv has 1 videos without label" in notes
-    assert "1 of 4 videos are not there" in notes
+    assert "1 of 4 videos do not exist" in notes
     assert "1 videos below" in notes and "are in no table" in notes
     one = ListOptions(kind="kinetics", root=tmp_path / "val")
     assert len(read_listing(tmp_path / "annotations" / "val.csv", one).rows) == 2
