@@ -112,7 +112,7 @@ def test_a_run_asked_to_stop_between_an_evaluation_and_a_save_keeps_both(
     tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(tmp_path, "run.save_every=100", "run.evaluate_every=4")
-    monkeypatch.setattr(StopSignal, "is_asked", property(lambda self: len(scorer.measured) == 1))
+    monkeypatch.setattr(StopSignal, "is_requested", property(lambda self: len(scorer.measured) == 1))
     with pytest.raises(StoppedError):
         train(config)
     assert load_checkpoint(tmp_path / "checkpoint.pt").provenance["steps"] == 4

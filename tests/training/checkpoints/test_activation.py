@@ -82,7 +82,7 @@ def test_a_tag_says_what_its_weights_were_trained_with() -> None:
         ("roberta-ViT-B-32", "laion2b_s12b_b32k", "quick_gelu"),  # its tag is silent, its architecture is not
     ):
         assert decide_activation(UNKNOWN, Overrides(arch=arch, tag=tag), (arch,))[0] == expected
-    with pytest.raises(CheckpointError, match="no pretrained tag of ViT-B-32"):
+    with pytest.raises(CheckpointError, match="not a pretrained tag of ViT-B-32"):
         decide_activation(UNKNOWN, Overrides(arch="ViT-B-32", tag="nothing"), ("ViT-B-32",))
 
 
