@@ -134,7 +134,7 @@ def test_no_more_loading_processes_than_processors_are_used(
     changes = [] if source == "demo" else parts(data_set, class_folders, source)
     with caplog.at_level(logging.INFO):
         next(make_source(config(tmp_path, *changes, "data.workers=5")).batches(first_step=0))
-    assert f"5 loading processes were asked for, {min(available, processors())} are used" in caplog.text
+    assert f"5 loading processes were requested, {min(available, processors())} are used" in caplog.text
 
 
 def test_the_trainer_knows_no_source_by_name() -> None:
