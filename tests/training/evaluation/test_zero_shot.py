@@ -28,7 +28,7 @@ def test_classes_of_training_are_listed_and_refused(tmp_path: Path) -> None:
     assert allowed.num_train_classes == 3
     assert check_disjoint(("bowing",), tmp_path / "k400.txt", is_overlap_allowed=False).overlap == ()
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(AnnotationError, match="no class"):
+    with pytest.raises(AnnotationError, match="the class list is empty"):
         check_disjoint(("bowing",), tmp_path / "empty.txt", is_overlap_allowed=False)
 
 
