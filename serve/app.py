@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from serve import openapi, problems
+from serve.api import openapi, problems
+from serve.api.middleware import RequestFacts
 from serve.errors import ActserveError
-from serve.middleware import RequestFacts
 from serve.query import check_request_line
 from serve.routes import (
     calibrate,

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.api.options import CalibrateOptions, ClassifyOptions
 from serve.arrays import Int64Array
 from serve.errors import InvalidOption, RequestError
 from serve.files import file_sha256
 from serve.independence import Independence, independence, independent_groups
-from serve.options import CalibrateOptions, ClassifyOptions
 from serve.pipeline import Pipeline, ResolvedOptions, VideoLogits, reduced
 from serve.scoring import LogitScaling, Scores
 from serve.uploads import ReceivedFile

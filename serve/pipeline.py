@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve import scoring
-from serve.answers import (
+from serve.api.answers import (
     AcceptanceFacts,
     Classification,
     ExampleFacts,
@@ -28,11 +28,11 @@ from serve.answers import (
     NoneOfThese,
     SamplingFacts,
 )
+from serve.api.options import ClassifyOptions, FunctionToApply
 from serve.arrays import Float32Array
 from serve.errors import InvalidOption, InvalidVocabulary
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
-from serve.options import ClassifyOptions, FunctionToApply
 from serve.settings import ServeSettings
 from serve.text import prompts
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from serve import errors
-from serve.options import ClassifyOptions
-from serve.problems import STATUS, describe
+from serve.api.options import ClassifyOptions
+from serve.api.problems import STATUS, describe
 from serve.repository import BUNDLED, FOLDER
 from serve.settings import ServeSettings
 from serve.timeline.options import TimelineOptions

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve.admission import InFlight
+from serve.api.admission import InFlight
 from serve.data_folder import database_file
 from serve.embeddings import Embedder
 from serve.errors import EngineUnavailable, FeedbackOff

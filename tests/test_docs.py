@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from serve.api.problems import STATUS
 from serve.app import create_app
-from serve.problems import STATUS
 from serve.reference import TABLES, main, variables
 from serve.settings import ServeSettings
 

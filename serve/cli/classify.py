@@ -13,11 +13,11 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from serve.api.options import parse_options
+from serve.api.problems import describe
 from serve.cli.calls import no_answer, not_actserve
 from serve.environment import load_settings
 from serve.errors import ActserveError
-from serve.options import parse_options
-from serve.problems import describe
 from serve.service import Service
 
 CONCURRENT_FILES = 4

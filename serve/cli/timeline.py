@@ -11,13 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from serve.api.options import checked
+from serve.api.problems import describe
 from serve.cli.plots import draw_timeline
 from serve.environment import load_settings
 from serve.errors import ActserveError, InvalidOption
 from serve.extras import require_extra
 from serve.files import write_atomically
-from serve.options import checked
-from serve.problems import describe
 from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from serve import errors
+from serve.api.options import CalibrateOptions, checked, gather
 from serve.calibration import calibrate
-from serve.options import CalibrateOptions, checked, gather
 from serve.query import reads_query
 from serve.routes.bodies import BINARY, form_body
 from serve.routes.dependencies import Author, IfMatch, Prefer, ServiceDep, VocabulariesDep, VocabularyName

@@ -4,9 +4,9 @@ import time
 
 from fastapi import APIRouter, Request
 
-from serve.answers import Classification
-from serve.options import ClassifyOptions, gather, parse_options
-from serve.problems import problem_responses
+from serve.api.answers import Classification
+from serve.api.options import ClassifyOptions, gather, parse_options
+from serve.api.problems import problem_responses
 from serve.query import reads_query
 from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body
 from serve.routes.deadlines import answer_within

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request
 
+from serve.api.options import checked, gather
+from serve.api.problems import problem_responses
 from serve.embeddings import EmbeddingList, TextEmbeddingOptions, VideoEmbeddingOptions
-from serve.options import checked, gather
-from serve.problems import problem_responses
 from serve.query import query_options, reads_query
 from serve.routes.bodies import VIDEO, VIDEO_PROBLEMS, form_body, json_body, media_type_of, read_json
 from serve.routes.deadlines import answer_within

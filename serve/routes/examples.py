@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 
 from serve import errors
-from serve.problems import problem_responses
+from serve.api.problems import problem_responses
 from serve.routes.bodies import BINARY, form_body
 from serve.routes.dependencies import (
     Author,

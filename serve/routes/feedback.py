@@ -10,11 +10,11 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 from serve import errors
-from serve.answers import FeedbackPage, FeedbackRow, KeptFeedback
+from serve.api.answers import FeedbackPage, FeedbackRow, KeptFeedback
+from serve.api.options import FeedbackOptions, checked, gather
+from serve.api.problems import problem_responses
 from serve.feedback.folder import Correction
 from serve.feedback.index import Feedback
-from serve.options import FeedbackOptions, checked, gather
-from serve.problems import problem_responses
 from serve.query import reads_query
 from serve.routes.bodies import BINARY, form_body
 from serve.routes.dependencies import ServiceDep

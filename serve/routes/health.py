@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from serve import problems
+from serve.api import problems
 from serve.routes.dependencies import ServiceDep
 from serve.settings import LimitSettings, TimelineSettings, VocabularySettings
 from serve.video.containers import CODECS, DEMUXERS

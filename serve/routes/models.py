@@ -9,11 +9,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve import errors
+from serve.api.problems import problem_responses
 from serve.contract import ModelContract, contract_document
 from serve.json_models import Model, VersionNumber
 from serve.models.activation import Staging
 from serve.models.runtime import ModelRuntime
-from serve.problems import problem_responses
 from serve.repository import contracts_on_disk
 from serve.routes.bodies import json_body, read_json
 from serve.routes.dependencies import ModelName, Prefer, ServiceDep

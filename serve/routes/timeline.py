@@ -6,8 +6,8 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from serve.options import checked, gather
-from serve.problems import problem_responses
+from serve.api.options import checked, gather
+from serve.api.problems import problem_responses
 from serve.query import reads_query
 from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body
 from serve.routes.deadlines import answer_within

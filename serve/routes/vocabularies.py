@@ -13,10 +13,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
+from serve.api.problems import problem_responses
 from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition, UnknownLabel
 from serve.json_models import VersionNumber
 from serve.models.runtime import ModelRuntime
-from serve.problems import problem_responses
 from serve.routes.bodies import json_body, media_type_of, read_json
 from serve.routes.dependencies import (
     NAME,

@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve import errors
+from serve.api.problems import problem_responses
 from serve.contract import PhraseRule
-from serve.problems import problem_responses
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import VocabularyDifference

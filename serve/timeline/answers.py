@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from serve.answers import AcceptanceFacts, ExampleFacts, LabelResult, ModelFacts
+from serve.api.answers import AcceptanceFacts, ExampleFacts, LabelResult, ModelFacts
 from serve.vocabularies.label_warnings import VocabularyWarning
 
 

@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from serve.api.options import ClassifyOptions, LabelOptions
 from serve.contract import Activation, SamplingContract
 from serve.errors import InvalidOption
-from serve.options import ClassifyOptions, LabelOptions
 from serve.text.normalization import trimmed
 
 View = Literal["segments", "windows", "both"]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from export.exporter import export_checkpoint
 from export.loading import from_open_clip_file, tokenizer_bytes
 from export.verification import verify_version
-from serve.options import ClassifyOptions
+from serve.api.options import ClassifyOptions
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.video.decode import load_views

@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from serve.api.problems import STATUS
 from serve.app import create_app
-from serve.problems import STATUS
 from serve.settings import ServeSettings
 from tests.running_server import RunningServer, running_server
 from tests.waiting import PATIENCE_SECONDS

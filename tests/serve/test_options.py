@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from serve.api.options import gather, parse_options
 from serve.errors import InvalidOption
-from serve.options import gather, parse_options
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
-from serve import problems
+from serve.api import problems
+from serve.api.middleware import RequestFacts
 from serve.errors import ActserveError, ContractError, EngineFailure, Overloaded, VideoTooShort
-from serve.middleware import RequestFacts
 
 MEMBERS = {"type", "title", "status", "detail", "request_id"}
 

@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 
-from serve import problems
-from serve.middleware import RequestFacts
-from serve.options import gather
+from serve.api import problems
+from serve.api.middleware import RequestFacts
+from serve.api.options import gather
 from serve.routes.classify import OPTION_FIELDS
 from serve.settings import LimitSettings
 from serve.uploads import UploadFolder, received, received_body

@@ -18,7 +18,7 @@ from training.devices import autocast_context
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 from training.models.base import VideoTextModel
-from training.view_logits import as_array, view_logits
+from training.torch_scoring import as_array, output_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Scorer:
         device = self.model.logit_scale.device
         with _computing(self.protocol, device):
             output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
-            return view_logits(self.model, output, self.bank, self.protocol.scoring)
+            return output_logits(self.model, output, self.bank, self.protocol.scoring)
 
 
 def make_scorer(

@@ -48,7 +48,7 @@ from training.evaluation.accumulator import MetricAccumulator, merge_ranks, scor
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, EvaluationReport, Prediction
 from training.prompting import scoring_rules, text_rules
-from training.view_logits import as_array, view_logits
+from training.torch_scoring import as_array, output_logits
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class LabelledSource:
                 continue
             clips = batch.clips[:, 0]
             frames = normalised(clips.to(device), self._reader.rule.preprocess)
-            logits = view_logits(model, model.encode_video(frames), bank, scoring)  # [B, M, K]
+            logits = output_logits(model, model.encode_video(frames), bank, scoring)  # [B, M, K]
             found = [reduce_logits(each[None], scoring, function=scoring.activation) for each in logits]
             for scores, label in zip(found, batch.labels.tolist(), strict=True):
                 accumulator.add(score_video(scores, index=next(places), path="", label=label))

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve.api.problems import STATUS
 from serve.errors import DecodeLimitExceeded, DecoderFault, UndecodableVideo, VideoTooShort
-from serve.problems import STATUS
 from serve.video.border import decoder_fault, translated
 from serve.video.decode import frames_at, open_video
 from serve.video.decoder import Decoder

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import problems
+from serve.api import problems
 
 logger = logging.getLogger("serve.requests")
 

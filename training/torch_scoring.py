@@ -9,7 +9,7 @@ from training.models.base import VideoOutput, VideoTextModel
 
 
 @torch.inference_mode()
-def view_logits(
+def output_logits(
     model: VideoTextModel, output: VideoOutput, bank: Float32Array, scoring: ScoringContract
 ) -> Float32Array:
     """Return logits [N, M, K] of N views against a bank [M, K, D]: by the prompt head, or by cosine as serving does."""

@@ -1,13 +1,14 @@
 """The OpenAPI document: what FastAPI generates, and the facts that hold for every route.
 
-Routes declare their parameters by `serve.routes.dependencies` and their problems by `serve.problems.problem_responses`.
+Routes declare their parameters by `serve.routes.dependencies` and their problems by
+`serve.api.problems.problem_responses`.
 """
 
 from typing import Any
 
 from fastapi import FastAPI
 
-from serve.problems import Problem
+from serve.api.problems import Problem
 
 REQUEST_ID = {"description": "Id of the request, also in the log.", "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
