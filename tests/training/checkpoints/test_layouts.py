@@ -77,5 +77,5 @@ def test_names_that_meet_without_their_prefixes_are_refused() -> None:
 
 def test_other_weights_in_a_file_are_no_clip(saved: Saved) -> None:
     path = saved({"model": {"fc.weight": torch.zeros(2, 2)}, "ema": {"fc.weight": torch.zeros(2, 2)}})
-    with pytest.raises(CheckpointError, match="no checkpoint of a known kind; it holds ema, model"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of a known format; it holds ema, model"):
         read_checkpoint(path)
