@@ -228,7 +228,7 @@ def test_an_older_format_is_upgraded_and_a_newer_one_refused() -> None:
 
     found = upgrade_checkpoint({"format": 1, "note": "x"}, upgrades={1: rename}, newest=2)
     assert found == {"format": 2, "card": "x"}
-    with pytest.raises(CheckpointError, match="found 9"):
+    with pytest.raises(CheckpointError, match="format 9: supported are 1 to 2"):
         upgrade_checkpoint({"format": 9})
 
 
