@@ -27,7 +27,7 @@ def compare(found: Float32Array, expected: Float32Array) -> ArrayDifference:
 
     >>> rows = np.array([[1.0, 0.0]], np.float32)
     >>> compare(rows, 2 * rows)
-    Figures(relative_difference=0.5, lowest_cosine=1.0, largest_difference=1.0)
+    ArrayDifference(relative_difference=0.5, lowest_cosine=1.0, largest_difference=1.0)
     """
     if found.shape != expected.shape or not np.isfinite(found).all():
         return ArrayDifference(relative_difference=float("inf"), lowest_cosine=-1.0, largest_difference=float("inf"))

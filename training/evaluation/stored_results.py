@@ -64,7 +64,7 @@ def read_result(path: Path) -> StoredResult:
             splits=tuple(_stored_split(split) for split in content["splits"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{path}: a field is missing or of another kind: {error!r}") from error
+        raise EvaluationError(f"{path}: a field is missing or of the wrong type: {error!r}") from error
 
 
 def _stored_split(split: Mapping[str, Any]) -> StoredSplit:

@@ -144,7 +144,7 @@ def test_other_models_and_options_of_transformers_are_named(tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match="do_center_crop: true is served, found False"):
         read_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**document, "model_type": "siglip"}))
-    with pytest.raises(CheckpointError, match="types xclip, clip are read, found 'siglip'"):
+    with pytest.raises(CheckpointError, match="'siglip' are not supported; supported are xclip, clip"):
         read_checkpoint(tmp_path)
     document["vision_config"]["hidden_act"] = "gelu_new"
     (tmp_path / "config.json").write_text(json.dumps(document))

@@ -119,7 +119,7 @@ def test_a_bad_video_is_replaced_logged_once_and_counted(
 def test_too_many_bad_videos_stop_the_run() -> None:
     ledger = BadVideos(num_entries=20, max_share=0.1)
     ledger.note([Failure("a", "broken"), Failure("a", "broken"), Failure("b", "broken")])
-    with pytest.raises(TooManyBadVideosError, match=r"3 of 20 videos cannot be used, 10.0% are allowed .* a: broken"):
+    with pytest.raises(TooManyBadVideosError, match=r"3 of 20 videos cannot be used, allowed are 10.0% .* a: broken"):
         ledger.note([Failure("c", "broken")])
 
 

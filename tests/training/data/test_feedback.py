@@ -54,7 +54,7 @@ def test_what_is_erased_lost_or_half_written_is_left_out(kept: FeedbackFolder) -
 def test_a_folder_without_feedback_is_reported(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="folder of a server's feedback"):
         read_rows("feedback", tmp_path / "nowhere")
-    with pytest.raises(AnnotationError, match="holds no video"):
+    with pytest.raises(AnnotationError, match="the list is empty"):
         LabelledSource(config("data.source=feedback", f"data.train={tmp_path}"))
 
 
