@@ -82,7 +82,7 @@ def test_by_default_a_folder_works_everywhere(copied: Exported) -> None:
         assert not read.model_warmup
         assert not read.instance_group
     check_accelerator(repository, NAME, "none")
-    with pytest.raises(Exception, match=r"config\.pbtxt is there and has no tensorrt accelerator"):
+    with pytest.raises(Exception, match=r"config\.pbtxt exists and has no tensorrt accelerator"):
         check_accelerator(repository, NAME, "tensorrt")
 
 

@@ -52,7 +52,7 @@ def test_logits_are_those_of_the_model(family: str, entries: list[Entry], tmp_pa
     model, rule = checkpoint.build(), checkpoint.preprocess
     mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
     settings = decode_settings(DataConfig())
-    reader = ClipReader(_test_rule(encoder.towers), settings, decoder=DecodeProcess(settings))
+    reader = ClipReader(_test_rule(encoder.model), settings, decoder=DecodeProcess(settings))
     with torch.no_grad():
         for row, entry in zip(logits, entries, strict=False):
             views = torch.from_numpy(reader.test_views(entry)[0]).float()
