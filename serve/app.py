@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
+from serve.access.rules import BrowserRules
 from serve.api import openapi, problems
+from serve.api.browsers import BrowserGuard, cors_options
 from serve.api.middleware import RequestFacts
 from serve.errors import ActserveError
 from serve.query import check_request_line
 from serve.routes import (
     calibrate,
     classify,
+    documentation,
     embeddings,
     examples,
     feedback,
@@ -29,6 +33,10 @@ from serve.settings import ServeSettings
 from serve.version import VERSION
 
 logger = logging.getLogger(__name__)
+
+ROUTES = (
+    classify, timeline, embeddings, vocabularies, examples, calibrate, models, feedback, health, documentation, page,
+)  # fmt: skip
 
 DESCRIPTION = """
 Zero-shot video action recognition: POST a video, get the top-k actions of a vocabulary you choose.
@@ -54,6 +62,7 @@ def create_app(
         version=VERSION,
         description=DESCRIPTION,
         lifespan=_lifespan,
+        docs_url=None,  # `routes.documentation` serves it
         redoc_url=None,
         dependencies=[Depends(check_request_line)],
     )
@@ -61,8 +70,15 @@ def create_app(
     app.state.on_ready = on_ready
     app.state.on_fault = on_fault
     problems.install(app)
-    app.add_middleware(RequestFacts)
-    for module in (classify, timeline, embeddings, vocabularies, examples, calibrate, models, feedback, health, page):
+    origins = settings.http.origins
+    if origins:
+        app.add_middleware(CORSMiddleware, **cors_options(origins))
+    app.add_middleware(
+        BrowserGuard,
+        rules=BrowserRules.of(listen_on=settings.host, hosts=settings.http.hosts, origins=origins),
+    )
+    app.add_middleware(RequestFacts)  # the outermost
+    for module in ROUTES:
         app.include_router(module.router)
     page.mount_files(app)
     openapi.install(app)

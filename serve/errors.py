@@ -12,6 +12,8 @@ ActserveError
 │   ├── ActivationUnderWay          another activation is in progress
 │   ├── ModelRefused                the model cannot be served; the active one stays
 │   ├── ClientDisconnected          the client closed the connection before the answer
+│   ├── MisdirectedRequest          the Host header names another server
+│   ├── CrossOrigin                 a page of another origin sent a request that may change something
 │   ├── FeedbackOff                 feedback is disabled
 │   ├── UnknownFeedback
 │   └── VideoError                  the request is valid, its video cannot be used
@@ -110,6 +112,14 @@ class ActivationUnderWay(RequestError):
 
 class ModelRefused(RequestError):
     """The model cannot be served here; the active one stays."""
+
+
+class MisdirectedRequest(RequestError):
+    """The `Host` header names another server than this one."""
+
+
+class CrossOrigin(RequestError):
+    """A page of another origin sent a request that may change something."""
 
 
 class FeedbackOff(RequestError):

@@ -55,7 +55,15 @@ def run(given: dict[str, Any]) -> int:
         server.should_exit = True
 
     app = create_app(settings, on_ready=lambda: _greet(address, data), on_fault=on_fault)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=30)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=30,
+        root_path=settings.http.root_path,
+        forwarded_allow_ips=settings.http.trusted_proxies,
+    )
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     if faults:

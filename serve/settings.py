@@ -4,11 +4,13 @@ Built once by the command line and handed to `create_app`; nothing reads the env
 a bound and one line of meaning; docs/settings.md is compared with this class by a test.
 """
 
+import re
 import tempfile
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.extras import require_extra
@@ -18,6 +20,14 @@ from serve.video.limits import DecodeSettings
 EngineChoice = Literal[
     "auto", "openvino-bf16", "openvino-f32", "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "triton"
 ]
+
+HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
+ORIGIN_PATTERN = re.compile(r"https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
+def _items(value: str) -> list[str]:
+    """Return the items of a list separated by commas."""
+    return [item for item in (part.strip() for part in value.split(",")) if item]
 
 
 class BatchSettings(BaseModel):
@@ -116,6 +126,66 @@ class TimelineSettings(BaseModel):
     )
 
 
+class HttpSettings(BaseModel):
+    """Names under which the server is reached, pages that may use it, and proxies in front of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allowed_hosts: str = Field(
+        "",
+        description="Names of this server in the `Host` header, separated by commas; `*.example.com` for all below, "
+        "`*` for any. Empty: localhost, 127.0.0.1, [::1] and the address it listens on.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins of pages on other hosts that may call the API, separated by commas, "
+        "e.g. `https://app.example.com`.",
+    )
+    root_path: str = Field(
+        "", pattern=r"^(/[\w.~-]+)*$", description="Path under which a proxy serves this server, e.g. `/actions`."
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, "
+        "separated by commas.",
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for name in _items(value):
+            if HOST_PATTERN.fullmatch(name) is None:
+                raise ValueError(f"{name!r} is not a host name without port")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in _items(value):
+            if ORIGIN_PATTERN.fullmatch(origin) is None:
+                raise ValueError(
+                    f"{origin!r} is not an origin such as https://app.example.com or http://localhost:3000"
+                )
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for network in _items(value):
+            ip_network(network)  # raises ValueError, which names the item
+        return value
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Return `allowed_hosts` in lower case, IPv6 addresses without brackets."""
+        return tuple(name.lower().strip("[]") for name in _items(self.allowed_hosts))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Return `cors_origins` in lower case."""
+        return tuple(origin.lower() for origin in _items(self.cors_origins))
+
+
 class TritonSettings(BaseModel):
     """A Triton server that runs the graphs, with engine `triton`."""
 
@@ -174,6 +244,7 @@ class ServeSettings(BaseSettings):
     vocabularies: VocabularySettings = VocabularySettings()
     feedback: FeedbackSettings = FeedbackSettings()
     timeline: TimelineSettings = TimelineSettings()
+    http: HttpSettings = HttpSettings()
 
     def require_extras(self) -> None:
         """Make sure that the optional dependencies of these settings are installed.

@@ -6,6 +6,7 @@ import secrets
 import time
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api import problems
@@ -16,7 +17,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestFacts:
-    """Sets `X-Request-Id` (the client's if it is a plain word), counts and logs each request."""
+    """Sets `X-Request-Id` (the client's if it is a plain word), counts and logs each request.
+
+    A `Location` of a route is completed by the path under which a proxy serves the application.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -32,8 +36,10 @@ class RequestFacts:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 facts.update(status=message["status"], started=True)
-                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-                message = {**message, "headers": headers}
+                headers = MutableHeaders(raw=[*message.get("headers", []), (b"x-request-id", request_id.encode())])
+                if headers.get("location", "").startswith("/"):
+                    headers["location"] = scope.get("root_path", "") + headers["location"]
+                message = {**message, "headers": headers.raw}
             await send(message)
 
         try:

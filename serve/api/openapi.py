@@ -8,7 +8,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve.api.problems import Problem
+from serve.access.rules import OPEN_PATHS, SAFE_METHODS
+from serve.api.problems import Problem, problem_responses
+from serve.errors import ActserveError, CrossOrigin, MisdirectedRequest
 
 REQUEST_ID = {"description": "Id of the request, also in the log.", "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
@@ -30,10 +32,24 @@ def install(app: FastAPI) -> None:
 def _complete(document: dict[str, Any]) -> None:
     """Add the schema of problems, and the headers that every answer carries."""
     document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
-    for operations in document["paths"].values():
-        for operation in operations.values():
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _add_refusals(operation["responses"], path=path, method=method)
             for status, response in operation["responses"].items():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-Id"] = REQUEST_ID
                 if status == "503":
                     headers["Retry-After"] = RETRY_AFTER
+
+
+def _add_refusals(responses: dict[str, Any], *, path: str, method: str) -> None:
+    """Declare what `serve.api.browsers` may refuse on this route."""
+    refusals: list[type[ActserveError]] = []
+    if path not in OPEN_PATHS:
+        refusals.append(MisdirectedRequest)
+    if method.upper() not in SAFE_METHODS:
+        refusals.append(CrossOrigin)
+    for status, response in problem_responses(*refusals).items():
+        known = responses.setdefault(str(status), response)
+        if known is not response and response["description"] not in known["description"]:
+            known["description"] += f"; {response['description']}"

@@ -40,6 +40,8 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.StaleVersion: 412,
     errors.ActivationUnderWay: 409,
     errors.ModelRefused: 422,
+    errors.MisdirectedRequest: 421,
+    errors.CrossOrigin: 403,
     errors.FeedbackOff: 403,
     errors.UnknownFeedback: 404,
     errors.VideoError: 422,

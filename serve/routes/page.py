@@ -8,12 +8,10 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 WEB = Path(__file__).resolve().parent.parent / "web"
-SECURITY_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
 
@@ -23,16 +21,16 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def page() -> FileResponse:
     """Return the page."""
-    return FileResponse(WEB / "index.html", headers=SECURITY_HEADERS)
+    return FileResponse(WEB / "index.html", headers=HEADERS)
 
 
 class PageFiles(StaticFiles):
-    """Static files with the security headers of the page; browsers revalidate them."""
+    """Static files with the headers of the page; browsers revalidate them."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         """Return the file with the headers."""
         response = super().file_response(*args, **kwargs)
-        response.headers.update(SECURITY_HEADERS)
+        response.headers.update(HEADERS)
         return response
 
 

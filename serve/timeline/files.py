@@ -4,17 +4,20 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
+from serve.lists.spreadsheets import escape_formula
 from serve.timeline.answers import TimelineSegment
 
 COLUMNS = ("label", "start_seconds", "end_seconds", "start_frame", "end_frame", "score", "peak_seconds")
 
 
 def as_csv(segments: Sequence[TimelineSegment]) -> str:
-    """Return a table with a header, a row for each segment."""
+    """Return a table with a header and a row for each segment; a label is never a formula of a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([getattr(segment, column) for column in COLUMNS] for segment in segments)
+    for segment in segments:
+        label, *values = (getattr(segment, column) for column in COLUMNS)
+        writer.writerow([escape_formula(label), *values])
     return text.getvalue()
 
 

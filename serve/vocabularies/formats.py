@@ -13,6 +13,7 @@ import re
 from serve.errors import InvalidVocabulary, UnsupportedMedia
 from serve.json_models import read_model
 from serve.lists.errors import AnnotationError
+from serve.lists.spreadsheets import escape_formula, unescape_formula
 from serve.lists.tables import read_table
 from serve.lists.text import TextFile, decode_text
 from serve.text import label_lists
@@ -57,7 +58,8 @@ def write(vocabulary: Vocabulary, kind: str) -> str:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("name", "synonyms", "negatives"))
         writer.writerows(
-            (label.name, "|".join(label.synonyms), "|".join(label.negatives)) for label in vocabulary.labels
+            [escape_formula(cell) for cell in (label.name, "|".join(label.synonyms), "|".join(label.negatives))]
+            for label in vocabulary.labels
         )
         return stream.getvalue()
     return label_lists.write_document(vocabulary.label_names)
@@ -99,12 +101,12 @@ def _from_csv(text: str) -> VocabularyInput:
         if not row.cells["name"]:
             raise InvalidVocabulary(f"{table.place(row)}: the name is missing")
         synonyms, negatives = (_phrases(row.cells.get(key)) for key in ("synonyms", "negatives"))
-        labels.append(LabelInput(name=row.cells["name"], synonyms=synonyms, negatives=negatives))
+        labels.append(LabelInput(name=unescape_formula(row.cells["name"]), synonyms=synonyms, negatives=negatives))
     return VocabularyInput(labels=labels)
 
 
 def _phrases(cell: str | None) -> list[str]:
-    return [phrase.strip() for phrase in (cell or "").split("|") if phrase.strip()]
+    return [phrase.strip() for phrase in unescape_formula(cell or "").split("|") if phrase.strip()]
 
 
 def _from_document(text: str) -> VocabularyInput:

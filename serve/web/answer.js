@@ -1,7 +1,7 @@
 // Shows the answer: labels as bars, "none of these" and timing; or a problem.
-import { $, element } from "/web/dom.js";
-import { offerCorrection, withdrawOffer } from "/web/feedback.js";
-import { clearSampling, showSampling } from "/web/video.js";
+import { $, element } from "./dom.js";
+import { offerCorrection, withdrawOffer } from "./feedback.js";
+import { clearSampling, showSampling } from "./video.js";
 
 export function clearAnswer() {
   $("results").replaceChildren();

@@ -31,7 +31,7 @@ export function classify(file, options, { signal, onProgress }) {
   const form = new FormData();
   form.append("options", JSON.stringify(options));
   form.append("video", file);
-  return upload("/v1/classify", form, { signal, onProgress });
+  return upload("v1/classify", form, { signal, onProgress });
 }
 
 // Uses XMLHttpRequest, because fetch does not report upload progress. Returns the answer and the id of the request.

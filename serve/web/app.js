@@ -1,15 +1,15 @@
 // The page: connects video, question and answer, and reads the capabilities of the server.
-import { clearAnswer, showError } from "/web/answer.js";
-import { getJson } from "/web/api.js";
-import { run, soon, stop, wireCancel } from "/web/classification.js";
-import { $ } from "/web/dom.js";
-import { openEditor, openNew, wireEditor } from "/web/editor.js";
-import { wireFeedback } from "/web/feedback.js";
-import { limits, readLimits } from "/web/limits.js";
-import { hasOwnLabels, showCurl, wireCurl } from "/web/question.js";
-import { showSuggestions } from "/web/suggestions.js";
-import { chosen, play, wirePlayer } from "/web/video.js";
-import { factsOf, start, subscribe } from "/web/vocabularies.js";
+import { clearAnswer, showError } from "./answer.js";
+import { getJson } from "./api.js";
+import { run, soon, stop, wireCancel } from "./classification.js";
+import { $ } from "./dom.js";
+import { openEditor, openNew, wireEditor } from "./editor.js";
+import { wireFeedback } from "./feedback.js";
+import { limits, readLimits } from "./limits.js";
+import { hasOwnLabels, showCurl, wireCurl } from "./question.js";
+import { showSuggestions } from "./suggestions.js";
+import { chosen, play, wirePlayer } from "./video.js";
+import { factsOf, start, subscribe } from "./vocabularies.js";
 
 const asked = { name: null, current: null }; // the vocabulary of the answer that is shown
 
@@ -30,7 +30,7 @@ function take(file) {
 
 async function connect() {
   try {
-    const [{ models }] = await Promise.all([getJson("/v1/models"), readLimits()]);
+    const [{ models }] = await Promise.all([getJson("v1/models"), readLimits()]);
     await start();
     const active = models.find((model) => model.loaded);
     $("model").textContent = active ? `${active.name}@${active.version} on ${active.engine}` : "no model is loaded";

@@ -1,5 +1,5 @@
 // The author of edits: a name stored in this browser and sent as X-Author.
-import { $ } from "/web/dom.js";
+import { $ } from "./dom.js";
 
 const KEY = "actserve-author";
 

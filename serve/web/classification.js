@@ -1,9 +1,9 @@
 // One classification at a time: starts it, shows its progress, cancels it, and retries when the server is busy.
-import { clearAnswer, showAnswer, showError } from "/web/answer.js";
-import { classify, ProblemError } from "/web/api.js";
-import { $ } from "/web/dom.js";
-import { options, showCurl } from "/web/question.js";
-import { chosen } from "/web/video.js";
+import { clearAnswer, showAnswer, showError } from "./answer.js";
+import { classify, ProblemError } from "./api.js";
+import { $ } from "./dom.js";
+import { options, showCurl } from "./question.js";
+import { chosen } from "./video.js";
 
 const DEBOUNCE_MS = 450;
 const MAX_RETRIES = 5;

@@ -1,8 +1,8 @@
 // An edit conflict (412): shows who changed what and when, and asks what to do with the waiting edits.
-import { authorOf, timeOf } from "/web/author.js";
-import { diffView } from "/web/diff.js";
-import { $, button, element } from "/web/dom.js";
-import { diff, versions } from "/web/vocabulary.js";
+import { authorOf, timeOf } from "./author.js";
+import { diffView } from "./diff.js";
+import { $, button, element } from "./dom.js";
+import { diff, versions } from "./vocabulary.js";
 
 const MOST_VERSIONS = 20;
 

@@ -1,10 +1,10 @@
 // Creates a vocabulary from a name and labels: typed, from a file, or copied from another vocabulary.
-import { problemOf } from "/web/api.js";
-import { $, count, element, showProblem } from "/web/dom.js";
-import { readLabelFile, withSplitNames } from "/web/label_files.js";
-import { parseDocument } from "/web/label_lists.js";
-import { names, took } from "/web/vocabularies.js";
-import { create, read } from "/web/vocabulary.js";
+import { problemOf } from "./api.js";
+import { $, count, element, showProblem } from "./dom.js";
+import { readLabelFile, withSplitNames } from "./label_files.js";
+import { parseDocument } from "./label_lists.js";
+import { names, took } from "./vocabularies.js";
+import { create, read } from "./vocabulary.js";
 
 const chosen = { file: null };
 

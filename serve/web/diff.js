@@ -1,5 +1,5 @@
 // Describes the differences between two versions.
-import { count, element } from "/web/dom.js";
+import { count, element } from "./dom.js";
 
 const MOST_NAMED = 30;
 const FIELDS = {

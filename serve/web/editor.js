@@ -1,18 +1,18 @@
 // The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and reports the result.
-import { problemOf } from "/web/api.js";
-import { authorOf, wireAuthor } from "/web/author.js";
-import { hideConflict, madeSince, redrawConflict, showConflict } from "/web/conflict.js";
-import { closeCreation, openCreation, takeFile, wireCreation } from "/web/creation.js";
-import { $, showProblem } from "/web/dom.js";
-import { Edits } from "/web/edits.js";
-import { VersionHistory } from "/web/history.js";
-import { closeOffer, offer, refreshOffer, wireImports } from "/web/imports.js";
-import { LABEL_FILE } from "/web/label_files.js";
-import { LabelList } from "/web/labels.js";
-import { wireTabs } from "/web/tabs.js";
-import { choose, factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "/web/vocabularies.js";
-import { exportAddress, read } from "/web/vocabulary.js";
-import { VocabularySettings } from "/web/vocabulary_settings.js";
+import { problemOf } from "./api.js";
+import { authorOf, wireAuthor } from "./author.js";
+import { hideConflict, madeSince, redrawConflict, showConflict } from "./conflict.js";
+import { closeCreation, openCreation, takeFile, wireCreation } from "./creation.js";
+import { $, showProblem } from "./dom.js";
+import { Edits } from "./edits.js";
+import { VersionHistory } from "./history.js";
+import { closeOffer, offer, refreshOffer, wireImports } from "./imports.js";
+import { LABEL_FILE } from "./label_files.js";
+import { LabelList } from "./labels.js";
+import { wireTabs } from "./tabs.js";
+import { choose, factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "./vocabularies.js";
+import { exportAddress, read } from "./vocabulary.js";
+import { VocabularySettings } from "./vocabulary_settings.js";
 
 const NARROW = matchMedia("(max-width: 60rem)"); // as in editor.css: the editor is below the answer
 const FINDINGS_SHOWN = 10;

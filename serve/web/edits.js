@@ -3,7 +3,7 @@
 // An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. One that finds another
 // version than expected (412) waits, with all later ones, for a decision. Undo rolls back to the state before an
 // edit, which makes a new version; `states` holds the newest version that equals each state.
-import { rollBack } from "/web/vocabulary.js";
+import { rollBack } from "./vocabulary.js";
 
 export class Edits {
   // `listener`: saved(facts, edit), failed(error, edit), settled() once none waits, stopped() at a 412.

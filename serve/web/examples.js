@@ -1,9 +1,9 @@
 // The example clips of one label: dropped or chosen, uploaded with progress, shown as removable chips.
-import { send, upload } from "/web/api.js";
-import { arrange, button, count, element } from "/web/dom.js";
-import { limits } from "/web/limits.js";
-import { LABEL_FILE } from "/web/label_files.js";
-import { address, changeHeaders, ifMatch } from "/web/vocabulary.js";
+import { send, upload } from "./api.js";
+import { arrange, button, count, element } from "./dom.js";
+import { limits } from "./limits.js";
+import { LABEL_FILE } from "./label_files.js";
+import { address, changeHeaders, ifMatch } from "./vocabulary.js";
 
 export class LabelExamples {
   // `row`: the label's row, where problems are shown.

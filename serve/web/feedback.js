@@ -1,8 +1,8 @@
 // A correction of the shown answer, if the server stores feedback: uploads the clip with its correct label.
-import { problemOf, send, upload } from "/web/api.js";
-import { $, button, element, showProblem } from "/web/dom.js";
-import { limits } from "/web/limits.js";
-import { chosen } from "/web/video.js";
+import { problemOf, send, upload } from "./api.js";
+import { $, button, element, showProblem } from "./dom.js";
+import { limits } from "./limits.js";
+import { chosen } from "./video.js";
 
 const shown = { answer: null, file: null };
 
@@ -32,7 +32,7 @@ async function correct(label) {
   if (!answer || !label) return;
   $("send-correction").disabled = true;
   try {
-    const kept = await upload("/v1/feedback", formOf(answer, file, label), { onProgress: showProgress });
+    const kept = await upload("v1/feedback", formOf(answer, file, label), { onProgress: showProgress });
     if (answer === shown.answer) tell(keptWords(kept), button("Take it back", () => takeBack(kept)));
   } catch (error) {
     if (answer === shown.answer) fail(error, () => correct(label));
@@ -60,7 +60,7 @@ function keptWords(kept) {
 
 async function takeBack(kept) {
   try {
-    await send("DELETE", `/v1/feedback/${encodeURIComponent(kept.id)}`);
+    await send("DELETE", `v1/feedback/${encodeURIComponent(kept.id)}`);
     tell("Erased.");
   } catch (error) {
     fail(error, () => takeBack(kept));

@@ -1,9 +1,9 @@
 // The versions of the open vocabulary: authors, times, differences between any two, and rollback.
-import { problemOf } from "/web/api.js";
-import { authorOf, timeOf } from "/web/author.js";
-import { diffView } from "/web/diff.js";
-import { $, button, count, element, showProblem } from "/web/dom.js";
-import { diff, rollBack, versions } from "/web/vocabulary.js";
+import { problemOf } from "./api.js";
+import { authorOf, timeOf } from "./author.js";
+import { diffView } from "./diff.js";
+import { $, button, count, element, showProblem } from "./dom.js";
+import { diff, rollBack, versions } from "./vocabulary.js";
 
 const VERSIONS_PER_PAGE = 20;
 

@@ -1,8 +1,8 @@
 // Imports a file of labels into the open vocabulary: shows a count, then adds the labels or replaces all.
-import { problemOf } from "/web/api.js";
-import { $, count, showProblem } from "/web/dom.js";
-import { readLabelFile, withSplitNames } from "/web/label_files.js";
-import { replace } from "/web/vocabulary.js";
+import { problemOf } from "./api.js";
+import { $, count, showProblem } from "./dom.js";
+import { readLabelFile, withSplitNames } from "./label_files.js";
+import { replace } from "./vocabulary.js";
 
 const chosen = { name: "", found: null };
 

@@ -1,9 +1,9 @@
 // One label as a row: name, synonyms, negative phrases, example clips, removal; its problem is shown below.
-import { problemOf } from "/web/api.js";
-import { $, count, lines, showProblem } from "/web/dom.js";
-import { LabelExamples } from "/web/examples.js";
-import { Field } from "/web/field.js";
-import { patch } from "/web/vocabulary.js";
+import { problemOf } from "./api.js";
+import { $, count, lines, showProblem } from "./dom.js";
+import { LabelExamples } from "./examples.js";
+import { Field } from "./field.js";
+import { patch } from "./vocabulary.js";
 
 const LINES = { read: lines, write: (phrases) => phrases.join("\n") };
 let made = 0;

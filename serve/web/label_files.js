@@ -1,5 +1,5 @@
 // Labels from files: JSON, CSV (`name,synonyms,negatives`, phrases separated by `|`), plain text (a label list).
-import { parseDocument } from "/web/label_lists.js";
+import { parseDocument } from "./label_lists.js";
 
 const WORD_EDGES = /(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_/;
 const CSV_DELIMITERS = ",;\t，";

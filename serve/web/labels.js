@@ -1,9 +1,9 @@
 // The labels of the open vocabulary, filtered and in pages to support ten thousand; and new labels.
-import { problemOf } from "/web/api.js";
-import { $, arrange, count, showProblem } from "/web/dom.js";
-import { LabelRow } from "/web/label.js";
-import { LabelListError, parseDocument, writeDocument } from "/web/label_lists.js";
-import { patch } from "/web/vocabulary.js";
+import { problemOf } from "./api.js";
+import { $, arrange, count, showProblem } from "./dom.js";
+import { LabelRow } from "./label.js";
+import { LabelListError, parseDocument, writeDocument } from "./label_lists.js";
+import { patch } from "./vocabulary.js";
 
 const ROWS_PER_PAGE = 100;
 const FRESH_MS = 2500;

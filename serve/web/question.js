@@ -1,7 +1,7 @@
 // The form of the request: labels or a vocabulary, and options; and the same request with curl.
-import { $ } from "/web/dom.js";
-import { LabelListError, parseDocument } from "/web/label_lists.js";
-import { chosen } from "/web/video.js";
+import { $ } from "./dom.js";
+import { LabelListError, parseDocument } from "./label_lists.js";
+import { chosen } from "./video.js";
 
 export function hasOwnLabels() {
   return Boolean($("labels").value.trim());
@@ -42,7 +42,7 @@ function curl() {
   return [
     `curl -F ${quoted(`video=@"${name}"`)}`,
     `--form-string ${quoted(`options=${JSON.stringify(options())}`)}`,
-    `${location.origin}/v1/classify`,
+    new URL("v1/classify", document.baseURI).href,
   ].join(" \\\n  ");
 }
 

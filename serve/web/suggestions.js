@@ -1,14 +1,14 @@
 // Suggested labels: the first ten of the default vocabulary; a click adds one to the own labels.
-import { getJson } from "/web/api.js";
-import { $, button } from "/web/dom.js";
-import { factsOf, names } from "/web/vocabularies.js";
+import { getJson } from "./api.js";
+import { $, button } from "./dom.js";
+import { factsOf, names } from "./vocabularies.js";
 
 const SHOWN = 10;
 
 export async function showSuggestions() {
   const name = names().find((known) => factsOf(known).is_default);
   if (name === undefined) return;
-  const { labels } = await getJson(`/v1/vocabularies/${encodeURIComponent(name)}`);
+  const { labels } = await getJson(`v1/vocabularies/${encodeURIComponent(name)}`);
   const made = labels.slice(0, SHOWN).map((label) => button(label.name, () => add(label.name), "quiet suggestion"));
   $("suggestions").replaceChildren("Try ", ...made);
   $("suggestions").hidden = false;

@@ -1,5 +1,5 @@
 // Tabs with panels; arrow keys move between tabs.
-import { $ } from "/web/dom.js";
+import { $ } from "./dom.js";
 
 export function wireTabs(list, chosen) {
   const tabs = [...list.querySelectorAll('[role="tab"]')];

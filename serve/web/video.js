@@ -1,5 +1,5 @@
 // The chosen video: player, metadata, and the sampled frames on a time axis.
-import { $, element } from "/web/dom.js";
+import { $, element } from "./dom.js";
 
 export const chosen = { file: null, url: null };
 

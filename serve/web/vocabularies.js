@@ -1,6 +1,6 @@
 // The list of vocabularies of the server, kept up to date; subscribers are called on changes.
-import { getJson } from "/web/api.js";
-import { $, arrange, count, element } from "/web/dom.js";
+import { getJson } from "./api.js";
+import { $, arrange, count, element } from "./dom.js";
 
 const IDLE_MS = 10_000;
 const ENCODING_MS = 400;
@@ -81,7 +81,7 @@ async function readAll() {
   const found = [];
   let token = null;
   do {
-    const page = await getJson(`/v1/vocabularies${token ? `?page_token=${encodeURIComponent(token)}` : ""}`);
+    const page = await getJson(`v1/vocabularies${token ? `?page_token=${encodeURIComponent(token)}` : ""}`);
     found.push(...page.vocabularies);
     token = page.next_page_token;
   } while (token);

@@ -1,6 +1,6 @@
 // Requests for one vocabulary. A change has the version it is based on, and its author.
-import { getJson, send } from "/web/api.js";
-import { authorHeader } from "/web/author.js";
+import { getJson, send } from "./api.js";
+import { authorHeader } from "./author.js";
 
 const WAIT_SECONDS = 2; // after that, encoding continues and the list shows its progress
 
@@ -42,7 +42,7 @@ export function exportAddress(name, version, format) {
 }
 
 export function address(name, rest = "") {
-  return `/v1/vocabularies/${encodeURIComponent(name)}${rest}`;
+  return `v1/vocabularies/${encodeURIComponent(name)}${rest}`;
 }
 
 export function ifMatch(version) {

@@ -1,8 +1,8 @@
 // Other fields of a vocabulary: description, background phrases, templates, phrase rule; and its deletion.
-import { problemOf } from "/web/api.js";
-import { $, lines, showProblem } from "/web/dom.js";
-import { Field } from "/web/field.js";
-import { erase, patch } from "/web/vocabulary.js";
+import { problemOf } from "./api.js";
+import { $, lines, showProblem } from "./dom.js";
+import { Field } from "./field.js";
+import { erase, patch } from "./vocabulary.js";
 
 const LINES = { read: lines, write: (phrases) => (phrases ?? []).join("\n") };
 const KINDS = [

@@ -1,5 +1,6 @@
 """Changes as plain functions: identities, order of a patch, what is refused; files of every kind."""
 
+import csv
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 from serve.errors import InvalidVocabulary, UnknownLabel, UnsupportedMedia
 from serve.settings import LimitSettings, VocabularySettings
 from serve.vocabularies import formats
-from serve.vocabularies.changes import VocabularyInput, VocabularyLimits, VocabularyPatch, difference, patched, replaced
+from serve.vocabularies.changes import (
+    LabelInput,
+    VocabularyInput,
+    VocabularyLimits,
+    VocabularyPatch,
+    difference,
+    patched,
+    replaced,
+)
 from serve.vocabularies.vocabulary import Vocabulary
 from tests.shared_data import LABELS, needs_shared
 
@@ -168,6 +177,15 @@ def test_files_that_cannot_be_read_are_refused(body: bytes, media_type: str, kin
 def test_columns_that_would_be_ignored_are_refused(body: bytes, words: str) -> None:
     with pytest.raises(InvalidVocabulary, match=words):
         formats.parse(body, "text/csv")
+
+
+@pytest.mark.parametrize("name", ["=1+1", "-x", "'=1", "@x", "+1", "'quoted'", "push-up", "''-x"])
+def test_a_csv_holds_no_formulas_and_is_read_as_it_was(name: str) -> None:
+    text = formats.write(make({"name": name, "synonyms": ["-a", "=b"]}), "csv")
+    cells = next(csv.reader(text.splitlines()[1:]))
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    (label,) = formats.parse(text.encode(), "text/csv").labels
+    assert isinstance(label, LabelInput) and (label.name, label.synonyms) == (name, ["-a", "=b"])
 
 
 def test_empty_columns_at_the_end_of_a_csv_do_not_matter() -> None:

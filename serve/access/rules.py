@@ -1,0 +1,63 @@
+"""Which hosts and which pages a server accepts requests for and from."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not listened on
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes name the address of a container
+SAME_ORIGIN_FETCHES = frozenset({"same-origin", "none"})  # `none`: typed into the address bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrowserRules:
+    """The names and origins that a server accepts."""
+
+    hosts: frozenset[str]  # lower case, without port; `*.example.com` stands for every name below; `*` for all names
+    origins: frozenset[str]  # of pages on other hosts, `https://app.example.com`
+
+    @classmethod
+    def of(cls, *, listen_on: str, hosts: Collection[str], origins: Collection[str]) -> "BrowserRules":
+        """Return the rules of a server; without configured hosts it has its loopback names and its own address."""
+        own = LOOPBACK_NAMES | ({listen_on.lower()} - ANY_ADDRESS)
+        return cls(hosts=frozenset(hosts) or own, origins=frozenset(origins))
+
+    def accepts_host(self, header: str) -> bool:
+        """Return whether a `Host` header names this server, whatever the port."""
+        name = host_name(header)
+        return name is not None and any(
+            pattern in ("*", name) or (pattern.startswith("*.") and name.endswith(pattern[1:]))
+            for pattern in self.hosts
+        )
+
+    def accepts_source(self, headers: Headers) -> bool:
+        """Return whether a request that may change something comes from an accepted page, or not from a browser.
+
+        Browsers send `Origin` with such requests; those of today send `Sec-Fetch-Site` with all.
+        """
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None and origin in self.origins:
+            return True
+        if site is not None:
+            return site in SAME_ORIGIN_FETCHES
+        return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
+
+
+def host_name(header: str) -> str | None:
+    """Return the name in a `Host` header in lower case, or None if it is none.
+
+    >>> host_name("LocalHost:8080"), host_name("[::1]:8080"), host_name("127.0.0.1"), host_name("a@b"), host_name("a/b")
+    ('localhost', '::1', '127.0.0.1', None, None)
+    """
+    try:
+        parts = urlsplit(f"//{header}")
+        parts.port  # noqa: B018 - raises ValueError for a port that is none
+    except ValueError:
+        return None
+    if parts.hostname is None or parts.netloc != header or "@" in header:
+        return None
+    return parts.hostname.rstrip(".")
