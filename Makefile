@@ -67,6 +67,7 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.request_bench
 	$(BIN)/python -m tests.bench.vocabulary_bench
 	$(BIN)/python -m tests.bench.store_bench
+	$(BIN)/python -m tests.bench.jobs_bench
 	$(BIN)/python -m tests.bench.examples_bench
 	$(BIN)/python -m tests.bench.open_set_bench
 	$(BIN)/python -m tests.bench.activation_bench

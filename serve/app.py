@@ -23,6 +23,7 @@ from serve.routes import (
     examples,
     feedback,
     health,
+    jobs,
     models,
     page,
     timeline,
@@ -35,7 +36,8 @@ from serve.version import VERSION
 logger = logging.getLogger(__name__)
 
 ROUTES = (
-    classify, timeline, embeddings, vocabularies, examples, calibrate, models, feedback, health, documentation, page,
+    classify, timeline, embeddings, jobs, vocabularies, examples, calibrate, models, feedback,
+    health, documentation, page,
 )  # fmt: skip
 
 DESCRIPTION = """
@@ -87,7 +89,7 @@ def create_app(
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    service = app.state.service = Service(app.state.settings)
+    service = app.state.service = Service(app.state.settings, runs_jobs=True)
     starting = asyncio.create_task(_start(app, service), name="start")
     try:
         yield

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve import scoring
 from serve.arrays import Float32Array
+from serve.background import encode_views
 from serve.errors import InvalidOption
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
@@ -101,7 +102,7 @@ class Embedder:
             InvalidOption: there are too many texts, or one is too long.
             InvalidVocabulary: a text cannot be encoded.
         """
-        self._check(options.texts)
+        self._check_texts(options.texts)
         with self._registry.use(options.model) as runtime:
             features = await runtime.bank.text_features(options.texts)
             tokens = sum(map(len, runtime.tokenizer.encode(options.texts)))
@@ -113,8 +114,7 @@ class Embedder:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        if options.num_clips > self._limits.max_num_clips:
-            raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
+        self._check_clips(options)
         with self._registry.use(options.model) as runtime:
             contract = runtime.contract
             request = ViewRequest(
@@ -124,12 +124,26 @@ class Embedder:
                 num_crops=options.num_crops,
             )
             decoded = await self._pool.views(path, request)
-            found = await runtime.engine.encode_video(decoded.views, deadline=deadline)
+            found = await encode_views(runtime.engine, decoded.views, deadline=deadline)
             features = found.video_features
             rows = (scoring.unit(features) if options.normalize else features).mean(axis=0, keepdims=True)
             return _answer(runtime, rows, options, num_tokens=0)
 
-    def _check(self, texts: Sequence[str]) -> None:
+    def check(self, options: VideoEmbeddingOptions) -> None:
+        """Check options that a video is to be encoded with later.
+
+        Raises:
+            UnknownModel, InvalidOption: with what is allowed.
+        """
+        self._check_clips(options)
+        with self._registry.use(options.model):
+            pass
+
+    def _check_clips(self, options: VideoEmbeddingOptions) -> None:
+        if options.num_clips > self._limits.max_num_clips:
+            raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
+
+    def _check_texts(self, texts: Sequence[str]) -> None:
         limits = self._limits
         if len(texts) > limits.max_candidate_labels:
             raise InvalidOption(f"{len(texts)} texts, at most {limits.max_candidate_labels} are allowed")

@@ -16,6 +16,11 @@ ActserveError
 │   ├── CrossOrigin                 a page of another origin sent a request that may change something
 │   ├── FeedbackOff                 feedback is disabled
 │   ├── UnknownFeedback
+│   ├── UnknownJob
+│   ├── IdempotencyKeyReused        the key belongs to another request
+│   ├── NotEnabled                  the operator has not enabled it
+│   ├── AddressRefused              the server may not connect to the address
+│   ├── FetchFailed                 the input could not be fetched from its address
 │   └── VideoError                  the request is valid, its video cannot be used
 │       ├── UndecodableVideo        broken, truncated or encrypted
 │       │   ├── DecodeLimitExceeded the decoder exceeded its time, memory or processor limit
@@ -29,6 +34,9 @@ ActserveError
 │   ├── StoreUnavailable            the database does not answer; nothing was changed
 │   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
 │   ├── FeedbackFull                the limit of feedback is reached; nothing was stored
+│   ├── JobsFull                    the limit of unfinished jobs is reached; nothing was stored
+│   ├── JobFolderUnavailable        the folder of uploads cannot be used; nothing was stored
+│   ├── InputAbandoned              the server stopped whenever it worked on the input
 │   ├── DeadlineExceeded            the answer would exceed the deadline
 │   └── EngineFailure               the engine failed on this input
 ├── ConfigurationError              a setting, folder or database that cannot be used; the start stops
@@ -130,6 +138,26 @@ class UnknownFeedback(RequestError):
     """There is no feedback with this id; it may have been erased."""
 
 
+class UnknownJob(RequestError):
+    """There is no job with this id; it may have been deleted."""
+
+
+class IdempotencyKeyReused(RequestError):
+    """The idempotency key belongs to another request."""
+
+
+class NotEnabled(RequestError):
+    """The operator of the server has not enabled this."""
+
+
+class AddressRefused(RequestError):
+    """The server may not connect to the address."""
+
+
+class FetchFailed(RequestError):
+    """The input could not be fetched from its address."""
+
+
 class VideoError(RequestError):
     """The request is valid, but its video cannot be used."""
 
@@ -180,6 +208,18 @@ class FeedbackUnavailable(ServiceError):
 
 class FeedbackFull(ServiceError):
     """The limit of feedback is reached; nothing was stored."""
+
+
+class JobsFull(ServiceError):
+    """The limit of unfinished jobs, or of their uploads, is reached; nothing was stored."""
+
+
+class JobFolderUnavailable(ServiceError):
+    """The folder of the uploads of jobs cannot be used; nothing was stored."""
+
+
+class InputAbandoned(ServiceError):
+    """The server stopped during every attempt to process the input."""
 
 
 class DeadlineExceeded(ServiceError):

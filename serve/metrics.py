@@ -31,6 +31,7 @@ class Metrics:
         self.timelines_in_flight = Gauge(
             "actserve_timelines_in_flight", "Timelines in progress.", registry=self.registry
         )
+        self.job_uploads = Gauge("actserve_job_uploads", "Jobs whose uploads arrive.", registry=self.registry)
         self.timeline_windows = Counter(
             "actserve_timeline_windows_total", "Windows of finished timelines.", registry=self.registry
         )

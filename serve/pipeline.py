@@ -30,6 +30,7 @@ from serve.api.answers import (
 )
 from serve.api.options import ClassifyOptions, FunctionToApply
 from serve.arrays import Float32Array
+from serve.background import encode_views
 from serve.errors import InvalidOption, InvalidVocabulary
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
@@ -129,7 +130,7 @@ class Pipeline:
             _timed(runtime.bank.features(resolved.phrases, resolved.templates)),
             _timed(self._pool.views(path, _view_request(runtime, options))),
         )
-        features, engine_ms = await _timed(runtime.engine.encode_video(decoded.views, deadline=deadline))
+        features, engine_ms = await _timed(encode_views(runtime.engine, decoded.views, deadline=deadline))
         logits, score_ms = await _timed(runtime.logits(features, bank))
         prototypes = resolved.prototypes
         return VideoLogits(

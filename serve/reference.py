@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from serve import errors
 from serve.api.options import ClassifyOptions
 from serve.api.problems import STATUS, describe
+from serve.jobs.documents import JobInput
 from serve.repository import BUNDLED, FOLDER
 from serve.settings import ServeSettings
 from serve.timeline.options import TimelineOptions
@@ -48,6 +49,11 @@ def timeline_table() -> str:
     return _table_of_options(TimelineOptions)
 
 
+def jobs_table() -> str:
+    """Return what a request for a job says."""
+    return _table_of_options(JobInput)
+
+
 def problems_table() -> str:
     """Return the problems that a client may receive, by status."""
     kinds = sorted(_leaves(errors.ActserveError), key=lambda kind: (STATUS[kind], _slug(kind)))
@@ -60,6 +66,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "command_line": command_line_table,
     "options": options_table,
     "timeline": timeline_table,
+    "jobs": jobs_table,
     "problems": problems_table,
 }
 

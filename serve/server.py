@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+from types import FrameType
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,12 +65,23 @@ def run(given: dict[str, Any]) -> int:
         root_path=settings.http.root_path,
         forwarded_allow_ips=settings.http.trusted_proxies,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run(sockets=[listener])
     if faults:
         print(f"actserve: cannot serve: {faults[0]}", file=sys.stderr)
         return status_of(faults[0])
     return 0
+
+
+class Server(uvicorn.Server):
+    """A server that ends answers without an end of their own, such as streams of events, when it is asked to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop: called by the handlers of signals."""
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # the app of `run`
+        if service is not None:
+            service.is_stopping = True
+        super().handle_exit(sig, frame)
 
 
 def set_up_logging(level: str) -> None:

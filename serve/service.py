@@ -10,8 +10,10 @@ from pathlib import Path
 from serve.api.admission import InFlight
 from serve.data_folder import database_file
 from serve.embeddings import Embedder
-from serve.errors import EngineUnavailable, FeedbackOff
+from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
+from serve.jobs.gateway import GatewayJobs
+from serve.jobs.work import InputWork
 from serve.metrics import Metrics
 from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
@@ -39,8 +41,10 @@ class StartupStatus:
 class Service:
     """The parts of one server and their life cycle."""
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, *, runs_jobs: bool = False) -> None:
+        """With `runs_jobs`, the jobs of the store are accepted and worked on, as a server does."""
         self.settings = settings
+        self._runs_jobs = runs_jobs
         self.metrics = Metrics()
         self.readiness = StartupStatus()
         self.pool = DecodePool(settings.decode)
@@ -51,11 +55,15 @@ class Service:
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
         self._timelines: TimelineMaker | None = None
+        self._work: InputWork | None = None
+        self._jobs: GatewayJobs | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
         self.in_flight = InFlight(settings.limits.max_in_flight, self.metrics.in_flight, words="requests")
         self.timelines_in_flight = InFlight(
             settings.timeline.max_concurrent, self.metrics.timelines_in_flight, words="timelines"
         )
+        self.job_uploads = InFlight(settings.jobs.max_uploads, self.metrics.job_uploads, words="uploads of jobs")
+        self.is_stopping = False  # answers without an end of their own end now
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
     async def start(self) -> None:
@@ -73,6 +81,7 @@ class Service:
             first = failures.exceptions[0]
             self.readiness.fault = str(first)
             raise first from None
+        await self._start_jobs()
         self.readiness.is_ready = True
         logger.info("ready: %s", ", ".join(runtime.reference for runtime in self.registry.active()))
 
@@ -88,6 +97,25 @@ class Service:
             await asyncio.to_thread(folder.open)
             self._feedback = folder
             self.readiness.done.append("feedback folder opened")
+
+    async def _start_jobs(self) -> None:
+        """Open the jobs, once everything that they work with has started."""
+        if not self._runs_jobs:
+            return
+        assert self._database is not None and self._work is not None, "made with the models"
+        self._jobs = GatewayJobs(
+            self._database,
+            self._work,
+            self.settings,
+            registry=self.metrics.registry,
+            is_busy=self._has_waiting_requests,
+        )
+        try:
+            await self._jobs.start()
+        except ActserveError as error:
+            self.readiness.fault = str(error)
+            raise
+        self.readiness.done.append("jobs opened")
 
     async def _start_models(self) -> None:
         url = self.settings.store_url.get_secret_value()
@@ -106,6 +134,7 @@ class Service:
         self._vocabularies = vocabularies
         self._pipeline = Pipeline(self.pool, self.registry, vocabularies, settings=self.settings)
         self._timelines = TimelineMaker(self.pool, self._pipeline, self.settings.timeline)
+        self._work = InputWork(self._pipeline, self._timelines, self._embedder, self.metrics)
         self.readiness.done.append(
             f"vocabulary {vocabularies.catalogue.default_for(runtime.contract).reference} encoded"
         )
@@ -142,6 +171,28 @@ class Service:
         if not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._embedder
+
+    @property
+    def work(self) -> InputWork:
+        """The processing of inputs of any kind.
+
+        Raises:
+            EngineUnavailable: the start is not complete.
+        """
+        if self._work is None or not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._work
+
+    @property
+    def jobs(self) -> GatewayJobs:
+        """The jobs.
+
+        Raises:
+            EngineUnavailable: the start is not complete.
+        """
+        if self._jobs is None or not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._jobs
 
     @property
     def vocabularies(self) -> GatewayVocabularies:
@@ -191,6 +242,10 @@ class Service:
             faults.append(self._activation.fault)
         return faults
 
+    def _has_waiting_requests(self) -> bool:
+        """Whether interactive requests wait for the decoder or an engine."""
+        return self.pool.waiting > 0 or any(runtime.engine.queued_views for runtime in self.registry.active())
+
     def refresh_gauges(self) -> None:
         """Update the gauges of `/metrics`."""
         engines = [runtime.engine for runtime in self.registry.loaded()]
@@ -203,6 +258,9 @@ class Service:
     async def close(self) -> None:
         """Stop everything and delete unfinished uploads."""
         self.readiness.is_ready = False
+        self.is_stopping = True
+        if self._jobs is not None:
+            await self._jobs.close()
         if self._activation is not None:
             await self._activation.close()
         await self.pool.close()

@@ -4,11 +4,13 @@ Built once by the command line and handed to `create_app`; nothing reads the env
 a bound and one line of meaning; docs/settings.md is compared with this class by a test.
 """
 
+import base64
+import binascii
 import re
 import tempfile
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +30,15 @@ ORIGIN_PATTERN = re.compile(r"https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-
 def _items(value: str) -> list[str]:
     """Return the items of a list separated by commas."""
     return [item for item in (part.strip() for part in value.split(",")) if item]
+
+
+def is_webhook_secret(text: str) -> bool:
+    """Return whether a text is a secret of Standard Webhooks."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 class BatchSettings(BaseModel):
@@ -186,6 +197,75 @@ class HttpSettings(BaseModel):
         return tuple(origin.lower() for origin in _items(self.cors_origins))
 
 
+class JobSettings(BaseModel):
+    """Jobs: many inputs, or long ones, processed in the background."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrent: int = Field(
+        1, ge=0, le=64, description="Inputs of jobs worked on at once; 0 leaves them to other servers of the store."
+    )
+    dir: Path | None = Field(
+        None,
+        description="Folder of uploaded inputs; `jobs` in data_dir where empty. Servers that share it share the work.",
+    )
+    folder_root: Path | None = Field(
+        None, description="Folder below which jobs may name folders of the server; without it they are refused."
+    )
+    max_inputs: int = Field(10_000, ge=1, le=1_000_000, description="Inputs of a job.")
+    max_upload_bytes: int = Field(16 * 2**30, ge=1, description="Bytes of all uploads of a job; past it 413.")
+    max_uploads: int = Field(8, ge=1, le=1000, description="Jobs received at once; past it requests get 503.")
+    upload_deadline_seconds: float = Field(
+        3600.0, gt=0, le=86_400, description="A job is received by then, or answered with 504."
+    )
+    max_stored_bytes: int = Field(
+        64 * 2**30, ge=1, description="Bytes of the uploads of all unfinished jobs; past it 507."
+    )
+    max_jobs: int = Field(1000, ge=1, le=1_000_000, description="Unfinished jobs; past it 507.")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="Attempts at an input, if the server stops or cannot answer meanwhile."
+    )
+    lease_seconds: float = Field(
+        30.0, ge=1, le=3600, description="Time after which another server takes the input of one that stopped."
+    )
+    input_deadline_seconds: float = Field(21_600.0, gt=0, le=86_400, description="Time for one attempt at an input.")
+    deadline_seconds: float = Field(
+        86_400.0, gt=0, le=31_536_000, description="A job that is not finished by then expires; its results stay."
+    )
+    keep_seconds: float = Field(
+        604_800.0, gt=0, le=31_536_000, description="Time until a finished job is deleted with its results."
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Secret `whsec_...` (base64) that signs webhooks; where empty, jobs with a webhook are refused.",
+    )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr) -> SecretStr:
+        text = secret.get_secret_value()
+        if text and not is_webhook_secret(text):
+            raise ValueError("has to be `whsec_` and the base64 of 24 to 64 random bytes")
+        return secret
+
+
+class OutgoingSettings(BaseModel):
+    """Addresses that callers choose and the server connects to: inputs and webhooks of jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_urls: bool = Field(False, description="Fetch inputs of jobs from URLs; without it they are refused.")
+    schemes: tuple[Literal["https", "http"], ...] = Field(("https",), description="Allowed schemes, as a JSON list.")
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
+        (443,), description="Allowed ports, as a JSON list."
+    )
+    max_redirects: int = Field(3, ge=0, le=20, description="Redirects of an input; webhooks follow none.")
+    max_bytes: int = Field(4 * 2**30, ge=1, description="Bytes of a fetched input.")
+    timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="Time to fetch an input.")
+    webhook_timeout_seconds: float = Field(15.0, gt=0, le=300, description="Time for the answer to a webhook.")
+    allow_loopback: bool = Field(False, description="Allow addresses of this machine; for tests alone.")
+
+
 class TritonSettings(BaseModel):
     """A Triton server that runs the graphs, with engine `triton`."""
 
@@ -245,6 +325,8 @@ class ServeSettings(BaseSettings):
     feedback: FeedbackSettings = FeedbackSettings()
     timeline: TimelineSettings = TimelineSettings()
     http: HttpSettings = HttpSettings()
+    jobs: JobSettings = JobSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
 
     def require_extras(self) -> None:
         """Make sure that the optional dependencies of these settings are installed.

@@ -14,7 +14,8 @@ from serve.errors import ConfigurationError
 
 SERVER = "ACTSERVE_SERVER"
 COMMAND_LINE = {
-    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback` and `classify` use; `--server` overrides it."
+    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback`, `jobs` and `classify` use; "
+    "`--server` overrides it."
 }
 SETTINGS_PREFIX, COMMAND_LINE_PREFIX = "SERVE_", "ACTSERVE_"
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")

@@ -1,5 +1,6 @@
 """Benchmarks can fail: each judges good figures as kept, and the figures of something broken as not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.bench import (
     examples_bench,
     export_bench,
     few_shot_bench,
+    jobs_bench,
     loader_bench,
     long_video_bench,
     open_set_bench,
@@ -70,6 +72,14 @@ def test_the_store_bench_finds_a_lost_and_a_torn_version() -> None:
     controls = store_bench.controls(lost, together)
     assert len(controls) == 3
     assert not any(kept(promises) for promises in controls.values())
+
+
+def test_the_jobs_bench_finds_a_lost_and_a_repeated_input() -> None:
+    good = jobs_bench.Tally(rounds=25, inputs=150, finished_before=60, interrupted=9)
+    tallies = {"sqlite": good, "postgresql": good}
+    assert kept(jobs_bench.judged(tallies))
+    for fault in ({"lost": 1}, {"repeated": 1}, {"rounds": 24}, {"interrupted": 0}, {"finished_before": 0}):
+        assert not kept(jobs_bench.judged({**tallies, "sqlite": replace(good, **fault)}))
 
 
 def test_the_open_set_bench_exposes_noise() -> None:

@@ -63,7 +63,7 @@ DECODING = [
     "video/child",
     "video/decode_child",
     "video/fork_server",
-    "video/jobs",
+    "video/views_job",
     "video/containers",
     "video/decode",
     "video/decode_decord",

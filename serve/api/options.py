@@ -153,7 +153,7 @@ def _given(given: Mapping[str, Sequence[str]], where: str) -> Iterator[tuple[str
         if len(values) > 1 and name not in LIST_FIELDS:
             raise InvalidOption(f"{where} gives `{name}` {len(values)} times; give it once")
         if name == "options":
-            for key, value in _json_object(values[0]).items():
+            for key, value in json_object(values[0]).items():
                 yield key, f"`options` of {where}", value
         else:
             yield name, where, list(values) if len(values) > 1 else values[0]
@@ -198,7 +198,12 @@ def _check_texts(document: Mapping[str, Any]) -> None:
                 raise InvalidOption(f"`{name}` holds {fault}")
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Read the JSON object of the field `options`.
+
+    Raises:
+        InvalidOption: it is not strict JSON, or not an object.
+    """
     try:
         document = strict_json.loads(text)
     except strict_json.InvalidJson as error:

@@ -44,6 +44,11 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.CrossOrigin: 403,
     errors.FeedbackOff: 403,
     errors.UnknownFeedback: 404,
+    errors.UnknownJob: 404,
+    errors.IdempotencyKeyReused: 422,
+    errors.NotEnabled: 403,
+    errors.AddressRefused: 422,
+    errors.FetchFailed: 422,
     errors.VideoError: 422,
     errors.UndecodableVideo: 422,
     errors.DecodeLimitExceeded: 422,
@@ -57,6 +62,9 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.StoreUnavailable: 503,
     errors.FeedbackUnavailable: 503,
     errors.FeedbackFull: 507,
+    errors.JobsFull: 507,
+    errors.JobFolderUnavailable: 503,
+    errors.InputAbandoned: 500,
     errors.DeadlineExceeded: 504,
     errors.EngineFailure: 500,
     errors.ConfigurationError: 500,
@@ -121,6 +129,18 @@ def describe(kind: type[errors.ActserveError]) -> tuple[str, str]:
     """
     words = re.findall(r"[A-Z][a-z]+", kind.__name__)
     return "-".join(words).lower(), " ".join(words).capitalize()
+
+
+def problem_document(error: errors.ActserveError) -> dict[str, Any]:
+    """Return the problem of an error that is no answer to a request, such as that of an input among others."""
+    slug, title = describe(type(error))
+    return {
+        **error.facts,
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": STATUS[type(error)],
+        "detail": error.message,
+    }
 
 
 def from_error(error: errors.ActserveError, request_id: str) -> JSONResponse:

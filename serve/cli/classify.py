@@ -14,14 +14,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serve.api.options import parse_options
-from serve.api.problems import describe
+from serve.api.problems import problem_document
 from serve.cli.calls import no_answer, not_actserve
 from serve.environment import load_settings
 from serve.errors import ActserveError
+from serve.jobs.results import line_of_answer
 from serve.service import Service
 
 CONCURRENT_FILES = 4
 Classify = Callable[[Path], Awaitable[dict[str, Any]]]
+
+
+class RemoteProblem(Exception):
+    """The problem that a server answered with."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(str(document.get("detail")))
+        self.document = document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +63,16 @@ async def _classify_all(arguments: ClassifyArguments) -> int:
         turns = asyncio.Semaphore(CONCURRENT_FILES)
         with bar:
             task = bar.add_task("classifying", total=len(arguments.videos))
-            for next_answer in [asyncio.ensure_future(_one(classify, path, turns)) for path in arguments.videos]:
-                answer = await next_answer
-                failures += "problem" in answer
-                _show(answer, as_json=arguments.as_json)
-                notices.update(dict.fromkeys(_notices(answer)))
+            pending = [asyncio.ensure_future(_one(classify, path, turns)) for path in arguments.videos]
+            for index, (path, next_answer) in enumerate(zip(arguments.videos, pending, strict=True)):
+                answer, problem = await next_answer
+                failures += problem is not None
+                if arguments.as_json:
+                    line = line_of_answer("classify", index=index, name=str(path), result=answer, problem=problem)
+                    print(line, end="", flush=True)
+                else:
+                    _show(path, answer, problem)
+                notices.update(dict.fromkeys(_notices(answer or {})))
                 bar.advance(task)
     if not arguments.as_json:
         for notice in notices:
@@ -72,14 +86,17 @@ def _notices(answer: dict[str, Any]) -> list[str]:
     return [*filter(None, [answer.get("notice")]), *warnings]
 
 
-async def _one(classify: Classify, path: Path, turns: asyncio.Semaphore) -> dict[str, Any]:
+async def _one(
+    classify: Classify, path: Path, turns: asyncio.Semaphore
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the answer to a file, or its problem."""
     async with turns:
         try:
-            return {"video": str(path), **await classify(path)}
+            return await classify(path), None
+        except RemoteProblem as error:
+            return None, error.document
         except ActserveError as error:
-            slug, title = describe(type(error))
-            problem = {**error.facts, "type": f"/problems/{slug}", "title": title, "detail": error.message}
-            return {"video": str(path), "problem": problem}
+            return None, problem_document(error)
 
 
 @asynccontextmanager
@@ -91,12 +108,11 @@ async def _in_process(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
     service = Service(settings)
     try:
         await service.start()
-        options = parse_options(arguments.options)
+        options = arguments.options
 
         async def classify(path: Path) -> dict[str, Any]:
             deadline = asyncio.get_running_loop().time() + settings.limits.request_deadline_seconds
-            answer = await service.pipeline.classify(path, options, deadline=deadline)
-            return answer.model_dump(mode="json")
+            return await service.work.run("classify", path, options, deadline=deadline)
 
         yield classify
     finally:
@@ -122,18 +138,18 @@ async def _on_server(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
                 answer: dict[str, Any] = response.json()
             except ValueError as error:
                 raise not_actserve(str(arguments.server)) from error
-            return {"problem": answer} if response.is_error else answer
+            if response.is_error:
+                raise RemoteProblem(answer)
+            return answer
 
         yield classify
 
 
-def _show(answer: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
-    elif "problem" in answer:
-        print(f"{answer['video']}: {answer['problem']['detail']}", file=sys.stderr, flush=True)
+def _show(path: Path, answer: dict[str, Any] | None, problem: dict[str, Any] | None) -> None:
+    if answer is None:
+        print(f"{path}: {problem['detail'] if problem else ''}", file=sys.stderr, flush=True)
     else:
-        print(answer["video"])
+        print(path)
         for result in answer["results"]:
             shown = result["logit"] if result["score"] is None else result["score"]
             print(f"  {shown:8.4f}  {result['label']}", flush=True)

@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, timeline, vocabularies, models and feedback.
+"""The command `actserve`: serve, classify, timeline, jobs, vocabularies, models and feedback.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.cli import feedback, models, vocabularies
+from serve.cli import feedback, jobs, models, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot vi
 app.add_typer(vocabularies.app, name="vocab")
 app.add_typer(models.app, name="models")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(jobs.app, name="jobs")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,11 +36,17 @@ def actserve(context: typer.Context, version: Version = False) -> None:
 
 
 Videos = Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)]
+Folders = Annotated[
+    list[Path],
+    typer.Argument(help="Video files, or folders: every file below with the suffix of a video.", exists=True),
+]
 Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
 VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
 Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
 ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON per video, as the server answers.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one line of JSON per video, as the output of a job has it.")
+]
 
 
 @app.command()
@@ -68,7 +75,7 @@ def serve(
 @app.command()
 def classify(
     context: typer.Context,
-    videos: Videos,
+    videos: Folders,
     labels: Labels = None,
     vocabulary: VocabularyName = None,
     template: Templates = None,
@@ -84,8 +91,9 @@ def classify(
     server: OptionalServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify video files in this process or on a server; several files show a progress bar."""
+    """Classify video files and folders in this process or on a server; several files show a progress bar."""
     from serve.cli.classify import ClassifyArguments, classify_files
+    from serve.cli.inputs import expanded
 
     if repository is not None and server is not None:
         source = context.get_parameter_source("server")
@@ -98,7 +106,7 @@ def classify(
         "num_clips": clips, "num_crops": crops, "function_to_apply": function,
     }  # fmt: skip
     arguments = ClassifyArguments(
-        videos=videos,
+        videos=expanded(videos),
         options={name: value for name, value in document.items() if value is not None},
         model=model,
         repository=repository,

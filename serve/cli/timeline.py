@@ -1,7 +1,6 @@
 """`actserve timeline`: segments of long videos in this process; progress goes to stderr, answers to stdout."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from serve.api.options import checked
-from serve.api.problems import describe
+from serve.api.problems import problem_document
 from serve.cli.plots import draw_timeline
 from serve.environment import load_settings
 from serve.errors import ActserveError, InvalidOption
 from serve.extras import require_extra
 from serve.files import write_atomically
+from serve.jobs.results import line_of_answer
 from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS
@@ -81,18 +81,24 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
     try:
         await service.start()
         with bar:
-            for video in arguments.videos:
+            for index, video in enumerate(arguments.videos):
                 task = bar.add_task(video.name, total=None, done="")
                 try:
                     answer = await _one(service, video, options, bar, task)
                 except ActserveError as error:
                     failures += 1
-                    _show_problem(video, error, as_json=arguments.as_json)
+                    if arguments.as_json:
+                        _print_line(index, video, problem=problem_document(error))
+                    else:
+                        print(f"{video}: {error.message}", file=sys.stderr, flush=True)
                     continue
                 finally:
                     bar.remove_task(task)
                 await asyncio.to_thread(_write, arguments, video, answer)
-                _show(video, answer, as_json=arguments.as_json)
+                if arguments.as_json:
+                    _print_line(index, video, result=answer.model_dump(mode="json"))
+                else:
+                    _show(video, answer)
     finally:
         await service.close()
     return 1 if failures else 0
@@ -118,10 +124,7 @@ def _write(arguments: TimelineArguments, video: Path, answer: TimelineAnswer) ->
             write_atomically(path, FORMATS[kind](segments))
 
 
-def _show(video: Path, answer: TimelineAnswer, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"video_file": str(video), **answer.model_dump(mode="json")}, ensure_ascii=False), flush=True)
-        return
+def _show(video: Path, answer: TimelineAnswer) -> None:
     end = ", which breaks off" if answer.video.truncated else ""
     print(f"{video}: {answer.video.duration_seconds:.1f} s{end}")
     for line in segment_lines(answer):
@@ -139,10 +142,8 @@ def segment_lines(answer: TimelineAnswer) -> Sequence[str]:
     ] or ["  no segment"]
 
 
-def _show_problem(video: Path, error: ActserveError, *, as_json: bool) -> None:
-    if not as_json:
-        print(f"{video}: {error.message}", file=sys.stderr, flush=True)
-        return
-    slug, title = describe(type(error))
-    problem = {**error.facts, "type": f"/problems/{slug}", "title": title, "detail": error.message}
-    print(json.dumps({"video_file": str(video), "problem": problem}, ensure_ascii=False), flush=True)
+def _print_line(
+    index: int, video: Path, *, result: dict[str, Any] | None = None, problem: dict[str, Any] | None = None
+) -> None:
+    line = line_of_answer("timeline", index=index, name=str(video), result=result, problem=problem)
+    print(line, end="", flush=True)

@@ -17,6 +17,7 @@ from serve.vocabularies.preconditions import matched_version
 
 NAME = re.compile(r"[a-z0-9._-]{1,64}")
 WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
+RESPOND_ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?:$|[,;])", re.IGNORECASE)
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 10.0, 300.0
 MAX_AUTHOR_CHARS = 200
 
@@ -83,6 +84,19 @@ async def _wait_seconds(
     return min(float(found[1]), MAX_WAIT_SECONDS) if found else DEFAULT_WAIT_SECONDS
 
 
+async def _is_async_preferred(
+    prefer: Annotated[
+        str | None,
+        Header(
+            alias="Prefer",
+            description="`respond-async`: answer 202 with a job that does the work.",
+            examples=["respond-async"],
+        ),
+    ] = None,
+) -> bool:
+    return RESPOND_ASYNC.search(prefer or "") is not None
+
+
 async def _author(
     x_author: Annotated[
         str | None,
@@ -97,6 +111,18 @@ async def _author(
 
 IfMatch = Annotated[int, Depends(_expected_version)]
 Prefer = Annotated[float, Depends(_wait_seconds)]  # seconds
+PreferAsync = Annotated[bool, Depends(_is_async_preferred)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,255}$",
+        description="A key of your own: the same request with the same key makes one job, however often it is sent.",
+    ),
+]
+JobId = Annotated[
+    str, Path(max_length=100, description="`id` of a job.", examples=["job_0123456789abcdef0123456789abcdef"])
+]
 Author = Annotated[str, Depends(_author)]
 
 

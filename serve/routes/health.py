@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from serve.api import problems
 from serve.routes.dependencies import ServiceDep
-from serve.settings import LimitSettings, TimelineSettings, VocabularySettings
+from serve.settings import LimitSettings, ServeSettings, TimelineSettings, VocabularySettings
 from serve.video.containers import CODECS, DEMUXERS
 from serve.video.limits import DecodeSettings
 
@@ -35,12 +35,27 @@ class FeedbackLimits(BaseModel):
     max_clips: int
 
 
+class JobLimits(BaseModel):
+    """Limits of `/v1/jobs`."""
+
+    max_inputs: int
+    max_upload_bytes: int
+    max_stored_bytes: int
+    max_jobs: int
+    deadline_seconds: float
+    keep_seconds: float
+    folders: bool = Field(description="Whether inputs may be in a folder of the server.")
+    urls: bool = Field(description="Whether inputs may be at URLs.")
+    webhooks: bool = Field(description="Whether jobs may have a webhook.")
+
+
 class Limits(LimitSettings):
     """Limits of one request."""
 
     vocabularies: VocabularySettings
     feedback: FeedbackLimits
     timeline: TimelineSettings
+    jobs: JobLimits
     decode: DecodeSettings
     containers: list[str]
     codecs: list[str]
@@ -98,7 +113,18 @@ async def limits(service: ServiceDep) -> dict[str, Any]:
         "vocabularies": service.settings.vocabularies.model_dump(mode="json"),
         "feedback": service.settings.feedback.model_dump(mode="json", exclude={"dir"}),
         "timeline": service.settings.timeline.model_dump(mode="json"),
+        "jobs": _job_limits(service.settings),
         "decode": service.settings.decode.model_dump(mode="json"),
         "containers": DEMUXERS.split(","),
         "codecs": sorted(CODECS),
+    }
+
+
+def _job_limits(settings: ServeSettings) -> dict[str, Any]:
+    names = ("max_inputs", "max_upload_bytes", "max_stored_bytes", "max_jobs", "deadline_seconds", "keep_seconds")
+    return {
+        **{name: getattr(settings.jobs, name) for name in names},
+        "folders": settings.jobs.folder_root is not None,
+        "urls": settings.outgoing.input_urls,
+        "webhooks": bool(settings.jobs.webhook_secret.get_secret_value()),
     }

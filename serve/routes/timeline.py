@@ -8,11 +8,13 @@ from fastapi.responses import Response
 
 from serve.api.options import checked, gather
 from serve.api.problems import problem_responses
+from serve.jobs.documents import JobFields
 from serve.query import reads_query
-from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body
+from serve.routes.bodies import VIDEO, form_body
 from serve.routes.deadlines import answer_within
-from serve.routes.dependencies import ServiceDep
+from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
 from serve.routes.disconnection import unless_disconnected
+from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, accepted, received_for_job
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.google import GoogleAnswer, google_answer
 from serve.timeline.options import TimelineOptions
@@ -20,17 +22,25 @@ from serve.uploads import received
 
 router = APIRouter(prefix="/v1", tags=["timeline"])
 OPTION_FIELDS = ("options", *TimelineOptions.model_fields)
-PROBLEMS = problem_responses(*SCORING_PROBLEMS)
+PROBLEMS = problem_responses(*NEW_JOB_PROBLEMS)
 
 
 @router.post(
     "/timeline", summary="Segments of a long video", response_model=None,
-    responses={200: {"model": TimelineAnswer | GoogleAnswer}, **PROBLEMS},
+    responses={200: {"model": TimelineAnswer | GoogleAnswer}, **CREATED, **PROBLEMS},
     openapi_extra=form_body("video", VIDEO, options=TimelineOptions, is_raw_allowed=True),
 )  # fmt: skip
 @reads_query(*OPTION_FIELDS)
-async def timeline(request: Request, service: ServiceDep) -> Response:
-    """Slide a window over a video of any length, score each, and join those that show a label to segments."""
+async def timeline(
+    request: Request, service: ServiceDep, prefer_async: PreferAsync, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Slide a window over a video of any length, score each, and join those that show a label to segments.
+
+    With `Prefer: respond-async` the answer is 202 with a job of this kind, whose output holds the timeline;
+    `Idempotency-Key` is of that job.
+    """
+    if prefer_async:
+        return await _as_job(request, service, idempotency_key)
     maker = service.timelines  # raises before the upload is read if the server is not ready
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
@@ -51,3 +61,18 @@ async def timeline(request: Request, service: ServiceDep) -> Response:
     body = answer if options.format == "actserve" else google_answer(answer)
     text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
+
+
+async def _as_job(request: Request, service: ServiceDep, idempotency_key: str | None) -> Response:
+    jobs, settings = service.jobs, service.settings
+    with service.job_uploads.admitted():
+        async with (
+            answer_within(settings.jobs.upload_deadline_seconds),
+            received_for_job(
+                request, service, fields=OPTION_FIELDS, max_bytes=settings.timeline.max_upload_bytes, max_files=1
+            ) as upload,
+        ):
+            options = checked(TimelineOptions, gather(upload.fields, upload.query))
+            fields = JobFields(kind="timeline", options=options.model_dump(mode="json", exclude_unset=True))
+            job = await jobs.submit_uploads(fields, upload.files, idempotency_key=idempotency_key)
+    return accepted(job, **{"Preference-Applied": "respond-async"})

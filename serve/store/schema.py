@@ -1,10 +1,13 @@
 """Tables of the store. Each change needs a migration in `migrations/`; a test compares the two."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -71,4 +74,79 @@ model_aliases = Table(
     Column("alias", String(200), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("previous", String(200)),
+)
+# Times of jobs are seconds since 1970 of the database's clock, which all gateways share.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("options", Text, nullable=False),  # JSON
+    Column("folder", Text),  # JSON of a folder of the server, listed while the job is validated
+    Column("storage", String(64)),  # id of the folder of uploads that holds the inputs; null if any gateway has them
+    Column("webhook_url", Text),
+    Column("idempotency_key", String(255), index=True, unique=True),
+    Column("content_hash", String(64)),  # of the request with that key
+    Column("problem", Text),  # JSON; why the job failed
+    Column("num_inputs", Integer, nullable=False),
+    Column("num_completed", Integer, nullable=False),
+    Column("num_failed", Integer, nullable=False),
+    Column("num_events", Integer, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("deadline_at", Double, nullable=False),  # the job expires if it is not finished by then
+    Column("served_at", Double, nullable=False),  # when an input was last taken: jobs take turns
+    Column("lease_expires_at", Double),  # of the gateway that validates or finalizes it
+)
+job_inputs = Table(
+    "job_inputs",
+    metadata,
+    Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("name", Text, nullable=False),  # as the caller knows it
+    Column("source", String(8), nullable=False),  # upload, folder or url
+    Column("place", Text, nullable=False),  # path below the folder of the source, or URL
+    Column("num_bytes", BigInteger),  # of an upload
+    Column("state", String(12), nullable=False),
+    Column("owner", String(64)),  # gateway that works on it
+    Column("lease_expires_at", Double),
+    Column("not_before", Double, nullable=False),  # of the next attempt
+    Column("attempts", Integer, nullable=False),
+    Column("progress", Double, nullable=False),  # 0 to 1
+    Column("result", Text),  # JSON
+    Column("problem", Text),  # JSON
+    Column("finished_at", Double),
+    Index("ix_job_inputs_state", "state", "job_id", "number"),
+)
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("data", Text, nullable=False),  # JSON
+    Column("created_at", Double, nullable=False),
+)
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),  # the same for every attempt
+    Column("state", String(12), nullable=False),  # pending, delivered or failed
+    Column("num_attempts", Integer, nullable=False),
+    Column("next_at", Double, nullable=False),  # of the next attempt; while one is made, when another gateway may try
+    Index("ix_webhook_deliveries_state", "state", "next_at"),
+)
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("job_id", String(40), ForeignKey("webhook_deliveries.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("status", Integer),  # of the response; null if there was none
+    Column("fault", Text),
+    Column("duration_ms", Double, nullable=False),
 )

@@ -56,6 +56,15 @@ class TimelineMaker:
         self._pipeline = pipeline
         self._settings = settings
 
+    def check(self, options: TimelineOptions, resolved: ResolvedOptions) -> None:
+        """Check options against the model and the labels of a timeline that is to be made later.
+
+        Raises:
+            InvalidOption: with what is allowed.
+        """
+        options.spacing(resolved.runtime.contract.sampling)
+        _relevant_label(options, resolved)
+
     async def timeline(
         self, path: Path, options: TimelineOptions, *, deadline: float, progress: Progress | None = None
     ) -> TimelineAnswer:
@@ -105,12 +114,7 @@ class TimelineRun:
         self._resolved, self._options, self._spacing, self._bank = resolved, options, spacing, bank
         self._deadline = deadline
         self._batch = batch
-        self._relevant = options.relevant_label(resolved.labels)
-        if self._relevant is not None and resolved.runtime.engine.frame_graphs is None:
-            raise InvalidOption(
-                f"`relevance` needs a model that encodes frames one by one, "
-                f"and {resolved.runtime.reference} on {resolved.runtime.engine.label} does not"
-            )
+        self._relevant = _relevant_label(options, resolved)
         self._facts: VideoFacts | None = None
         self.timing_ms = {"decode_wait": 0.0, "engine": 0.0, "score": 0.0}
         self._begin()
@@ -336,6 +340,21 @@ class Thresholds:
         if self._is_logit.any() or (self.on != self.on[0]).any():
             return None, None
         return round(float(self.on[0]), 6), round(float(self.off[0]), 6)
+
+
+def _relevant_label(options: TimelineOptions, resolved: ResolvedOptions) -> int | None:
+    """Return the index of the label whose relevance is wanted; None if none is.
+
+    Raises:
+        InvalidOption: the model cannot tell it, or the label is unknown.
+    """
+    label = options.relevant_label(resolved.labels)
+    if label is not None and resolved.runtime.engine.frame_graphs is None:
+        raise InvalidOption(
+            f"`relevance` needs a model that encodes frames one by one, "
+            f"and {resolved.runtime.reference} on {resolved.runtime.engine.label} does not"
+        )
+    return label
 
 
 def _rounded(seconds: float) -> float:

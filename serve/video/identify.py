@@ -98,8 +98,7 @@ def identify(path: Path) -> FileKind:
         size = os.fstat(stream.fileno()).st_size
         if not head:
             raise VideoTooShort("the file is empty (0 bytes)", num_frames=0)
-        if (name := _name_in(_REFUSED, head.removeprefix(codecs.BOM_UTF8))) is not None:
-            raise UnsupportedMedia(f"this is {name}; {ALLOWED}")
+        _refuse_named(head)
         _refuse_mangled(head)
         if head[4:8] in _BOXED:
             return _boxed(stream, size)
@@ -108,6 +107,24 @@ def identify(path: Path) -> FileKind:
     if _is_text(head):
         raise UnsupportedMedia(f"this is a text file; {ALLOWED}")
     return FileKind(name=_name_in(_CONTAINERS, head))
+
+
+def check_head(head: bytes) -> None:
+    """Refuse a file whose first bytes show that it is not a video or a picture, before the rest is there.
+
+    Raises:
+        UnsupportedMedia: the file is of another kind.
+        UndecodableVideo: the file was converted as text.
+    """
+    _refuse_named(head)
+    _refuse_mangled(head)
+    if head[4:8] not in _BOXED and _is_text(head):
+        raise UnsupportedMedia(f"this is a text file; {ALLOWED}")
+
+
+def _refuse_named(head: bytes) -> None:
+    if (name := _name_in(_REFUSED, head.removeprefix(codecs.BOM_UTF8))) is not None:
+        raise UnsupportedMedia(f"this is {name}; {ALLOWED}")
 
 
 def _name_in(table: tuple[tuple[bytes, str], ...], head: bytes) -> str | None:

@@ -22,7 +22,7 @@ from serve.video.view_request import VideoFacts, WindowRequest
 from serve.video.windows import WindowGrid, count_windows, make_grid
 
 SECONDS_PER_PART = 1.0
-NICENESS = 10  # a timeline uses the processors that interactive requests leave
+NICENESS = 10  # timelines and jobs use the processors that interactive requests leave
 
 
 def windows(job: Job, *, path: Path, request: WindowRequest) -> dict[str, Any]:

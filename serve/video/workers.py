@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from serve.arrays import UInt8Array
+from serve.background import is_background
 from serve.errors import ActserveError, DecoderFault, EngineFailure, EngineUnavailable, Overloaded
 from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
@@ -33,7 +34,7 @@ from serve.video.view_request import DecodedViews, ViewRequest
 
 __all__ = ["DecodePool", "DecodedViews", "ViewRequest"]
 
-JOB = "serve.video.jobs:views"
+JOB, BACKGROUND_JOB = "serve.video.views_job:views", "serve.video.views_job:background_views"
 LARGE_BYTES = 2**24  # larger views are copied in a thread, not on the event loop
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between attempts to start a child
 
@@ -41,9 +42,11 @@ log = logging.getLogger(__name__)
 
 
 class _Slot:
-    """One slot of the pool, with its current child."""
+    """One slot of the pool, with its current child, the job it runs and the threads that wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: str, threads: ThreadPoolExecutor) -> None:
+        self.job = job
+        self.threads = threads
         self.child: DecodeChild | None = None
         self.call: Future[JobResult] | None = None  # the most recent call; a thread may still wait in it
         self.jobs = 0  # number of jobs of this child
@@ -77,9 +80,11 @@ class DecodePool:
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
-        self._server = ForkServer(["serve.video.jobs", "serve.video.window_job"])
+        self._server = ForkServer(["serve.video.views_job", "serve.video.window_job"])
         self._threads = ThreadPoolExecutor(2 * settings.worker_count() + 1, thread_name_prefix="decode")
+        self._background_threads = ThreadPoolExecutor(thread_name_prefix="decode-background")
         self._slots: list[_Slot] = []
+        self._background: set[_Slot] = set()  # of background work, beside the slots of interactive requests
         self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the most recently used child has warm caches
         self._own: set[DecodeChild] = set()  # children of long requests
         self._revivals: set[asyncio.Task[None]] = set()
@@ -107,7 +112,7 @@ class DecodePool:
             EngineUnavailable: a child does not start.
         """
         self._is_open = True
-        self._slots = [_Slot() for _ in range(self._settings.worker_count())]
+        self._slots = [_Slot(JOB, self._threads) for _ in range(self._settings.worker_count())]
         try:
             await asyncio.gather(*(self._start(slot) for slot in self._slots))
         except ForkServerError as error:
@@ -117,13 +122,15 @@ class DecodePool:
             self._free.put_nowait(slot)
 
     async def views(self, path: Path, request: ViewRequest) -> DecodedViews:
-        """Decode a file into views.
+        """Decode a file into views; for background work in a child of its own, of low priority.
 
         Raises:
             Overloaded: the queue is full, or there is no memory for the views.
             UnsupportedMedia, VideoError: the file cannot be used; `DecodeLimitExceeded` if it exceeded a limit.
             EngineUnavailable: the pool is closed.
         """
+        if is_background():
+            return await self._views_beside(path, request)
         asked = time.perf_counter()
         slot = await self._borrow()
         queue_ms = (time.perf_counter() - asked) * 1000
@@ -148,6 +155,28 @@ class DecodePool:
                 self._free.put_nowait(slot)
             else:
                 self._replace_later(slot)
+
+    async def _views_beside(self, path: Path, request: ViewRequest) -> DecodedViews:
+        """Decode a file in a child that is started for it and takes no slot of interactive requests."""
+        if not self._is_open:
+            raise EngineUnavailable("the decoder is closed")
+        slot = _Slot(BACKGROUND_JOB, self._background_threads)
+        self._background.add(slot)
+        starting = asyncio.ensure_future(self._start(slot))
+        try:
+            await asyncio.shield(starting)
+            with shared_memory(math.prod(request.shape)) as (descriptor, block):
+                answer = await self._ask(slot, path, request, descriptor)
+                if isinstance(answer, ActserveError):
+                    raise answer
+                return _decoded(answer.value, await _copy(block, request.shape), queue_ms=0.0)
+        except ForkServerError as error:
+            raise EngineUnavailable("the decoder did not start") from error
+        finally:
+            self._background.discard(slot)
+            slot.kill()
+            await asyncio.wait([starting])
+            await asyncio.to_thread(slot.close)
 
     @contextlib.asynccontextmanager
     async def own_child(self) -> AsyncIterator[DecodeChild]:
@@ -179,13 +208,14 @@ class DecodePool:
     async def close(self) -> None:
         """Kill the children; requests in progress get `EngineUnavailable`."""
         self._is_open = False
-        for slot in self._slots:
+        for slot in (*self._slots, *self._background):
             slot.kill()
         for child in self._own:
             child.kill()
         for task in self._revivals:
             task.cancel()
         await asyncio.gather(*self._revivals, return_exceptions=True)
+        await asyncio.to_thread(self._background_threads.shutdown)
         await asyncio.to_thread(self._threads.shutdown)  # calls of killed children end, and running starts complete
         await asyncio.gather(*(asyncio.to_thread(slot.close) for slot in self._slots))
         self._slots = []
@@ -193,7 +223,7 @@ class DecodePool:
 
     async def _start(self, slot: _Slot) -> None:
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, slot.start, self._server, self._settings)
+        await loop.run_in_executor(slot.threads, slot.start, self._server, self._settings)
 
     async def _borrow(self) -> _Slot:
         if not self._is_open:
@@ -240,7 +270,7 @@ class DecodePool:
         if slot.child is None:
             raise ChildExited
         arguments = {"path": path, "request": request}
-        slot.call = self._threads.submit(slot.child.call, JOB, arguments, descriptors=[descriptor])
+        slot.call = slot.threads.submit(slot.child.call, slot.job, arguments, descriptors=[descriptor])
         try:
             return await asyncio.wrap_future(slot.call)
         except asyncio.CancelledError:

@@ -186,8 +186,8 @@ def test_the_command_line_gives_the_server_s_answer(
     here, there = run(), run("--server", demo_server.address)
     rows = [[json.loads(line) for line in result.stdout.splitlines()] for result in (here, there)]
     assert here.returncode == there.returncode == 1  # one of the two files is broken
-    assert [row["video"] for row in rows[0]] == [str(demo_clip), str(broken)]
-    assert rows[0][0]["results"] == rows[1][0]["results"]
+    assert [row["input"] for row in rows[0]] == [str(demo_clip), str(broken)]
+    assert rows[0][0]["result"]["results"] == rows[1][0]["result"]["results"]
     assert rows[0][1]["problem"]["type"] == rows[1][1]["problem"]["type"] == "/problems/unsupported-media"
 
 

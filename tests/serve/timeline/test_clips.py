@@ -69,7 +69,7 @@ async def test_fused_clips_have_the_features_of_whole_ones(runtime: ModelRuntime
     assert runtime.engine.frame_graphs is not None
     counted = Counted(runtime.engine.frame_graphs)
     fused = await encoded(
-        FusedClips(counted, num_segments=contract.sampling.num_segments, frames_per_run=PER_RUN),
+        FusedClips(runtime.engine, counted, num_segments=contract.sampling.num_segments, frames_per_run=PER_RUN),
         windows,
         indices,
         frames,

@@ -27,7 +27,9 @@ def test_segments_are_printed_and_written(stitched: Stitched, folder: Path) -> N
     files = ("--csv", "--srt", "--vtt", "--plot", "--out", str(folder / "files"))
     found = actserve(str(stitched.path), str(broken), "--model", "demo", "--json", *files, folder=folder)
     assert found.returncode == 1, found.stderr
-    answer, problem = map(json.loads, found.stdout.splitlines())
+    line, problem = map(json.loads, found.stdout.splitlines())
+    assert (line["index"], line["input"], line["kind"]) == (0, str(stitched.path), "timeline")
+    answer = line["result"]
     assert [item["label"] for item in answer["segments"]] == [label for label, _, _ in stitched.actions]
     assert problem["problem"]["type"] == "/problems/unsupported-media"
     written = sorted(path.name for path in (folder / "files").iterdir())

@@ -1,5 +1,6 @@
-"""Jobs of the server that run inside a decode child."""
+"""Jobs of the server that decode the views of a file inside a decode child."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from serve.video.child import Job
 from serve.video.decode import load_views
 from serve.video.view_request import ViewRequest
+from serve.video.window_job import NICENESS
 
 
 def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
@@ -24,3 +26,13 @@ def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
         "decode_ms": decoded.decode_ms,
         "preprocess_ms": decoded.preprocess_ms,
     }
+
+
+def background_views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
+    """Do the same at low priority, which the child keeps.
+
+    Raises:
+        ActserveError, OSError: see `views`.
+    """
+    os.nice(NICENESS)
+    return views(job, path=path, request=request)

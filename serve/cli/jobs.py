@@ -1,0 +1,159 @@
+"""`actserve jobs ...`: videos processed in the background by a running server.
+
+actserve jobs create clips/ --kind classify --labels "waving,walking" --watch
+actserve jobs results job_0123456789abcdef0123456789abcdef > results.jsonl
+"""
+
+import json
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import typer
+
+from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.inputs import Inputs, expanded
+from serve.cli.parameters import Yes, confirm
+from serve.jobs.states import JobStatus
+
+app = typer.Typer(no_args_is_help=True, help="Videos processed in the background by a running server.")
+Kind = Literal["classify", "timeline", "embed"]
+JobId = Annotated[str, typer.Argument(help="Id of a job.")]
+
+
+@app.command()
+def create(
+    videos: Inputs = None,
+    kind: Annotated[Kind, typer.Option(help="What is done with each video.")] = "classify",
+    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
+    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
+    options: Annotated[
+        str | None, typer.Option(help="Further options of the kind as a JSON object, as in the HTTP API.")
+    ] = None,
+    folder: Annotated[
+        str | None, typer.Option(help="A folder of the server, below the one that its operator allows.")
+    ] = None,
+    pattern: Annotated[str | None, typer.Option(help="Pattern of file names in --folder, such as *.mp4.")] = None,
+    url: Annotated[list[str] | None, typer.Option(help="Address of a video; can be given several times.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Address that is called once the job is finished.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same request makes one job.")] = None,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Show the progress until the job is finished.")] = False,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Create a job of video files and folders of this machine, of a folder of the server, or of URLs; print its id."""
+    chosen = _options(options, {"candidate_labels": labels, "vocabulary": vocabulary, "model": model})
+    sources = {"VIDEO": videos, "--folder": folder, "--url": url}
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise typer.BadParameter(f"give video files, --folder or --url; given: {', '.join(given) or 'none'}")
+    if pattern is not None and folder is None:
+        raise typer.BadParameter("--pattern chooses files of --folder")
+    document = {"kind": kind, "options": chosen, **({} if webhook is None else {"webhook_url": webhook})}
+    headers = {} if key is None else {"Idempotency-Key": key}
+    if videos:
+        fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in document.items()}
+        files = [("video", path) for path in expanded(videos)]
+        call = ApiRequest(method="POST", url=_url(server), files=files, fields=fields, headers=headers)
+    else:
+        place = {} if pattern is None else {"pattern": pattern}
+        source: dict[str, Any] = {"urls": url} if url else {"folder": {"path": folder, **place}}
+        body = json.dumps({**document, **source}).encode()
+        headers["Content-Type"] = "application/json"
+        call = ApiRequest(method="POST", url=_url(server), body=body, headers=headers)
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    job = call.answer("id", "status")
+    typer.echo(job["id"])
+    if watch_it:
+        _watch(server, job["id"])
+
+
+@app.command("list")
+def list_all(
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """List jobs, newest first: id, kind, status, finished of all inputs, failed ones, time."""
+    filters = "".join(f"&{name}={value}" for name, value in (("status", status), ("kind", kind)) if value is not None)
+    token = None
+    while True:
+        query = f"?page_size=1000{filters}" + (f"&page_token={token}" if token else "")
+        page = ApiRequest(method="GET", url=f"{_url(server)}{query}").answer("jobs", "next_page_token")
+        for job in page["jobs"]:
+            counts = job["request_counts"]
+            done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
+            facts = (job["id"], job["kind"], job["status"], done, f"{counts['failed']} failed", job["created_at"])
+            typer.echo("\t".join(facts))
+        token = page["next_page_token"]
+        if token is None:
+            return
+
+
+@app.command()
+def show(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """Print a job as JSON, as the server answers."""
+    job = ApiRequest(method="GET", url=_url(server, job_id)).answer("id", "status")
+    typer.echo(json.dumps(job, ensure_ascii=False, indent=2))
+
+
+@app.command()
+def watch(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """Show the progress of a job until it is finished; exit with 1 unless every input is completed."""
+    _watch(server, job_id)
+
+
+@app.command()
+def cancel(job_id: JobId, yes: Yes = False, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
+    """Cancel a job, or delete a finished one with its results."""
+    call = ApiRequest(method="DELETE", url=_url(server, job_id))
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    confirm(f"Cancel {job_id} on {server}, or delete it with its results?", is_given=yes)
+    is_deleted = call.send().status_code == 204
+    typer.echo(f"{job_id} {'deleted' if is_deleted else 'is being cancelled'}")
+
+
+@app.command()
+def results(
+    job_id: JobId,
+    errors: Annotated[bool, typer.Option("--errors", help="Print the problems of inputs that failed.")] = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Print the results of a job so far: a line of JSON for each input."""
+    from serve.cli.streams import stream_lines
+
+    for line in stream_lines(f"{_url(server, job_id)}/{'errors' if errors else 'output'}"):
+        typer.echo(line)
+
+
+def _watch(server: str, job_id: str) -> None:
+    from serve.cli.streams import watch_job
+
+    job = watch_job(_url(server, job_id))
+    counts = job["request_counts"]
+    typer.echo(f"{job['status']}: {counts['completed']} of {counts['total']} completed, {counts['failed']} failed")
+    if job["problem"] is not None:
+        typer.echo(job["problem"]["detail"], err=True)
+    if job["status"] != "completed" or counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _options(text: str | None, given: dict[str, str | None]) -> dict[str, Any]:
+    """Join the options of the command line with those of `--options`."""
+    from serve.api.options import json_object
+
+    found = {} if text is None else json_object(text)
+    for name, value in given.items():
+        if value is not None and name in found:
+            raise typer.BadParameter(f"`{name}` is given by --options and by an option of its own; give it once")
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _url(server: str, job_id: str | None = None) -> str:
+    return f"{server}/v1/jobs" + ("" if job_id is None else f"/{quote(job_id, safe='')}")

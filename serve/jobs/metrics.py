@@ -1,0 +1,39 @@
+"""Metrics of jobs."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from serve.jobs.queue import QueueFacts
+from serve.jobs.states import UNFINISHED
+
+
+class JobMetrics:
+    """Counters of this gateway, and gauges of the queue that all gateways of a store share."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.inputs = Counter(
+            "actserve_job_inputs_total",
+            "Inputs of jobs this server worked on, by kind and outcome: completed, failed, retried, stopped, lost.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
+        self.webhooks = Counter(
+            "actserve_webhook_attempts_total",
+            "Attempts to deliver a webhook, by outcome: delivered, retried, failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._jobs = Gauge("actserve_jobs", "Unfinished jobs of the store by status.", ["status"], registry=registry)
+        self._inputs = Gauge(
+            "actserve_job_queue_inputs", "Inputs of unfinished jobs, pending or running.", ["state"], registry=registry
+        )
+        self._oldest = Gauge(
+            "actserve_oldest_job_age_seconds", "Age of the oldest unfinished job; 0 without one.", registry=registry
+        )
+
+    def show(self, facts: QueueFacts) -> None:
+        """Set the gauges."""
+        for status in UNFINISHED:
+            self._jobs.labels(status).set(facts.jobs.get(status, 0))
+        for state in ("pending", "running"):
+            self._inputs.labels(state).set(facts.inputs.get(state, 0))
+        self._oldest.set(facts.oldest_seconds)
