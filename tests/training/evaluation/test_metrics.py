@@ -37,7 +37,7 @@ def test_each_class_counts_the_same_whatever_its_videos() -> None:
     found = class_accuracies(hits, labels, 4)
     assert found[0] == 0.75 and found[2] == 0 and np.isnan(found[[1, 3]]).all()
     assert mean_class_accuracy(hits, labels) == pytest.approx(0.375)
-    with pytest.raises(ValueError, match="no video"):
+    with pytest.raises(ValueError, match="at least one video is needed"):
         mean_class_accuracy(hits[:0], labels[:0])
 
 

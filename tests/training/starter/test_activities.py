@@ -26,7 +26,7 @@ def test_no_activity_is_a_label_of_the_evaluation() -> None:
 
 def test_an_unknown_object_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tower_weights, "activities_of_objects", lambda: (("cooking", ("wok", "samovar")),))
-    with pytest.raises(SourceError, match="'samovar', which is no class"):
+    with pytest.raises(SourceError, match="'samovar', which is not a class"):
         activity_matrix([ClassText(lemmas=("wok", "frying pan"), definition="")])
 
 
