@@ -9,22 +9,27 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import httpx
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS, eventually
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv-triton"
 BACKENDS = Path(__file__).parent / "backends"
-READY_SECONDS, STOP_SECONDS = 90, 10  # a stub that dies while it loads makes the server wait for ever
+STOP_SECONDS = 10
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 PYTHON_BACKEND = ("libtriton_python.so", "triton_python_backend_utils.py")
+CRASH = "tritonserver ended by itself with -6"  # SIGABRT: the Python backend throws lock_exception at times
 
 
 def needs_triton() -> pytest.MarkDecorator:
@@ -33,6 +38,10 @@ def needs_triton() -> pytest.MarkDecorator:
     if is_absent and os.environ.get("REQUIRE_TRITON") == "1":
         raise RuntimeError(f"REQUIRE_TRITON=1 and no {ENVIRONMENT.name}: run `make triton`")
     return pytest.mark.skipif(is_absent, reason="no Triton core here: `make triton` makes its environment")
+
+
+class TritonCrash(RuntimeError):
+    """The server ended by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +53,7 @@ class Ports:
     metrics: int
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class TritonCore:
     """A server that is ready."""
 
@@ -55,11 +64,78 @@ class TritonCore:
     log: Path
     is_killed: bool = False
 
+    @property
+    def has_crashed(self) -> bool:
+        """Return whether the process ended although nothing killed it."""
+        return self.process.poll() is not None and not self.is_killed
+
+    def check(self) -> None:
+        """Raise `TritonCrash` if the process ended although nothing killed it."""
+        if self.has_crashed:
+            raise TritonCrash(f"tritonserver ended by itself with {self.process.returncode}: {_last_lines(self.log)}")
+
+    def freeze(self) -> None:
+        """Stop all threads, and wait until they are: a signal is delivered later than it is sent."""
+        self.process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        states = lambda: [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]  # noqa: E731
+        assert eventually(lambda: set(states()) == {"T"})
+
     def kill(self) -> None:
         """As a crash: no handler runs."""
         self.is_killed = True
         self.process.kill()
         self.process.wait()
+
+
+RUNNING: set[TritonCore] = set()  # the servers of this process
+
+
+@contextmanager
+def ending_with_its_servers() -> Iterator[None]:
+    """Raise `TritonCrash` in the main thread as soon as one of the running servers ends by itself."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        for core in list(RUNNING):
+            core.check()
+
+    def watch() -> None:
+        while not is_over.wait(0.1):
+            if any(core.has_crashed for core in list(RUNNING)):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                return
+
+    is_over = threading.Event()
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+class RestartedCore:
+    """One server for many tests; a new one takes its place if it crashed."""
+
+    def __init__(self, repository: Path, folder: Path, options: Sequence[str]) -> None:
+        self._start = lambda: triton_core(repository, folder, options=options)
+        self._stack = ExitStack()
+        self._core: TritonCore | None = None
+
+    def running(self) -> TritonCore:
+        """Return the server, started if there is none that runs."""
+        if self._core is None or self._core.has_crashed:
+            self.close()
+            self._core = self._stack.enter_context(self._start())
+        return self._core
+
+    def close(self) -> None:
+        """Stop the server; a crash was reported to the test that it ended."""
+        with suppress(TritonCrash):
+            self._stack.close()
 
 
 def free_ports() -> Ports:
@@ -80,7 +156,8 @@ def triton_core(
     """A server on a repository folder; `folder` is for its backends and its log.
 
     Raises:
-        RuntimeError: it ended by itself or did not become ready; with what it said.
+        TritonCrash: it ended by itself; with the end of its log.
+        RuntimeError: it did not become ready.
     """
     chosen, prefix = ports or free_ports(), f"actserve{uuid.uuid4().hex[:8]}_"
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,10 +172,11 @@ def triton_core(
     )
     try:
         _wait_until_ready(core)
+        RUNNING.add(core)
         yield core
-        if process.poll() is not None and not core.is_killed:
-            raise RuntimeError(f"tritonserver ended by itself with {process.returncode}: {_last_lines(log)}")
+        core.check()
     finally:
+        RUNNING.discard(core)
         _stop(process)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
             left.unlink(missing_ok=True)
@@ -156,15 +234,14 @@ def _command(repository: Path, backends: Path, ports: Ports, prefix: str, option
 
 
 def _wait_until_ready(core: TritonCore) -> None:
-    end = time.monotonic() + READY_SECONDS
+    end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
-        if core.process.poll() is not None:
-            raise RuntimeError(f"tritonserver ended with {core.process.returncode}: {_last_lines(core.log)}")
+        core.check()
         with suppress(httpx.HTTPError):
             if httpx.get(f"{core.http}/v2/health/ready", timeout=1).status_code == 200:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"tritonserver is not ready after {READY_SECONDS} s: {_last_lines(core.log)}")
+    raise RuntimeError(f"tritonserver is not ready after {PATIENCE_SECONDS} s: {_last_lines(core.log)}")
 
 
 def _last_lines(log: Path) -> str:

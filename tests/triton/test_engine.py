@@ -48,7 +48,7 @@ def shared_regions() -> list[Path]:
     return list(Path("/dev/shm").glob("actserve-triton-*"))
 
 
-def soon(seconds: float = 60) -> float:
+def soon(seconds: float = PATIENCE_SECONDS) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
@@ -103,7 +103,7 @@ async def test_views_beyond_the_shared_memory_go_as_messages(load: Load) -> None
 async def test_a_frozen_server_ends_requests_at_their_deadline(load: Load, core: TritonCore) -> None:
     runtime = await load("demo")
     asked = views(runtime, 1)
-    core.process.send_signal(signal.SIGSTOP)
+    core.freeze()
     try:
         with pytest.raises(DeadlineExceeded):
             await runtime.engine.encode_video(asked, deadline=soon(0.5))

@@ -34,7 +34,7 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_reported(
     embedded = {"SERVE_REPOSITORY": str(triton_repository), "SERVE_ENGINE": "onnxruntime-cpu"}
     environment = {
         "SERVE_REPOSITORY": str(triton_repository), "SERVE_ENGINE": "triton",
-        "SERVE_TRITON__URL": f"127.0.0.1:{ports.grpc}", "SERVE_TRITON__LOAD_TIMEOUT_SECONDS": "30",
+        "SERVE_TRITON__URL": f"127.0.0.1:{ports.grpc}", "SERVE_TRITON__LOAD_TIMEOUT_SECONDS": f"{PATIENCE_SECONDS}",
     }  # fmt: skip
     options = ("--model-control-mode=explicit",)
     with (
@@ -54,10 +54,10 @@ def test_answers_are_those_of_the_embedded_engine_and_a_lost_server_is_reported(
         assert loaded["engine_facts"]["views"] == "shared memory"
         assert "cpu" in loaded["engine_facts"]["video_instances"]
         for version in (1, 2):
-            moved = through.post("/v1/models/tiny:activate", json={"version": version}, headers={"Prefer": "wait=60"})
+            moved = through.post("/v1/models/tiny:activate", json={"version": version}, headers={"Prefer": "wait=300"})
             assert moved.status_code == 200, moved.text
         _lose(core, through, demo_clip)
-        refused = through.post("/v1/models/tiny:rollback", headers={"Prefer": "wait=60"})
+        refused = through.post("/v1/models/tiny:rollback", headers={"Prefer": "wait=300"})
         assert refused.headers["content-type"] == "application/problem+json", refused.text
         assert refused.json()["type"] == "/problems/model-refused" and "Triton" in refused.json()["detail"]
         assert through.get("/v1/models").json()["previous"] == {"tiny": "1"}, "the routes stay"
@@ -100,9 +100,9 @@ def test_a_model_is_activated_and_rolled_back_on_the_server(
         ThreadPoolExecutor(4) as pool,
     ):
         asked = [pool.submit(classify, http, demo_clip, vocabulary="kinetics400") for _ in range(60)]
-        moved = http.post("/v1/models/tiny:activate", json={"version": 2}, headers={"Prefer": "wait=60"})
+        moved = http.post("/v1/models/tiny:activate", json={"version": 2}, headers={"Prefer": "wait=300"})
         assert (moved.status_code, moved.json()["default"]) == (200, "tiny@2"), moved.text
-        back = http.post("/v1/models/tiny:rollback", headers={"Prefer": "wait=60"})
+        back = http.post("/v1/models/tiny:rollback", headers={"Prefer": "wait=300"})
         assert (back.status_code, back.json()["default"]) == (200, "tiny@1")
         answers = [task.result() for task in asked]
         assert {answer.status_code for answer in answers} == {200}

@@ -30,7 +30,7 @@ from serve.repository import contract_path, read_version
 from serve.settings import ServeSettings, TritonSettings
 from tests.running_server import running_server
 from tests.tolerances import assert_close
-from tests.triton.core import TritonCore, needs_triton, triton_core
+from tests.triton.core import RestartedCore, TritonCore, needs_triton
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.triton, needs_triton()]
@@ -79,10 +79,16 @@ def _break(repository: Path, *, version: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def patient(patient_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonCore]:
+def restarted(patient_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestartedCore]:
     options = ("--model-control-mode=explicit", f"--model-config-name={VARIANT}")
-    with triton_core(patient_repository, tmp_path_factory.mktemp("core"), options=options) as running:
-        yield running
+    core = RestartedCore(patient_repository, tmp_path_factory.mktemp("core"), options)
+    yield core
+    core.close()
+
+
+@pytest.fixture
+def patient(restarted: RestartedCore) -> TritonCore:
+    return restarted.running()
 
 
 @pytest.fixture

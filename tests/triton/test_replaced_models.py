@@ -77,7 +77,7 @@ def core(served: Path, tmp_path: Path) -> Iterator[TritonCore]:
 @pytest.fixture
 def connect(ours: Path, tmp_path: Path) -> Callable[[str], Any]:
     async def connect(url: str) -> ModelRuntime:
-        triton = TritonSettings(url=url, load_timeout_seconds=60)
+        triton = TritonSettings(url=url, load_timeout_seconds=PATIENCE_SECONDS)
         settings = ServeSettings(repository=ours, cache_dir=tmp_path / "cache", engine="triton", triton=triton)
         return await load_runtime(settings, "tiny@1")
 
@@ -97,7 +97,7 @@ def views(runtime: ModelRuntime) -> np.ndarray:
 
 
 async def encode(runtime: ModelRuntime) -> np.ndarray:
-    deadline = asyncio.get_running_loop().time() + 60
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     return (await runtime.engine.encode_video(views(runtime), deadline=deadline)).video_features
 
 
