@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
+from serve.access import scopes
 from serve.access.rules import BrowserRules
 from serve.api import openapi, problems
 from serve.api.browsers import BrowserGuard, cors_options
@@ -29,13 +31,14 @@ from serve.routes import (
     timeline,
     vocabularies,
 )
+from serve.routes.authorization import authorize
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.version import VERSION
 
 logger = logging.getLogger(__name__)
 
-ROUTES = (
+ROUTERS = (
     classify, timeline, embeddings, jobs, vocabularies, examples, calibrate, models, feedback,
     health, documentation, page,
 )  # fmt: skip
@@ -66,7 +69,7 @@ def create_app(
         lifespan=_lifespan,
         docs_url=None,  # `routes.documentation` serves it
         redoc_url=None,
-        dependencies=[Depends(check_request_line)],
+        dependencies=[Depends(authorize), Depends(check_request_line)],
     )
     app.state.settings = settings
     app.state.on_ready = on_ready
@@ -80,11 +83,24 @@ def create_app(
         rules=BrowserRules.of(listen_on=settings.host, hosts=settings.http.hosts, origins=origins),
     )
     app.add_middleware(RequestFacts)  # the outermost
-    for module in ROUTES:
+    for module in ROUTERS:
         app.include_router(module.router)
     page.mount_files(app)
+    check_scopes()
     openapi.install(app)
     return app
+
+
+def check_scopes() -> None:
+    """Make sure that each route has a scope, and each scope a route.
+
+    Raises:
+        RuntimeError: names those without.
+    """
+    routes = (route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute))
+    found = {(method, route.path) for route in routes for method in route.methods or ()}
+    if unmatched := found ^ scopes.ROUTE_SCOPES.keys():
+        raise RuntimeError(f"serve.access.scopes.ROUTE_SCOPES and the routes differ: {sorted(unmatched)}")
 
 
 @asynccontextmanager

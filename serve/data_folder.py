@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serve.files import write_atomically
+from serve.settings import ServeSettings
+from serve.store.database import Database, sqlite_url
 from serve.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,16 @@ INSTALLATION = Path(__file__).resolve().parent.parent  # a checkout, or a site-p
 def database_file(folder: Path) -> Path:
     """Return the path of the SQLite database of a data folder."""
     return folder / "actserve.db"
+
+
+def database_of(settings: ServeSettings) -> Database:
+    """Return the database that the settings name.
+
+    Raises:
+        ConfigurationError: its folder cannot be created, or its URL cannot be used.
+    """
+    url = settings.store_url.get_secret_value()
+    return Database(url or sqlite_url(database_file(settings.data_dir.expanduser())))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,9 @@ ActserveError
 │   ├── ActivationUnderWay          another activation is in progress
 │   ├── ModelRefused                the model cannot be served; the active one stays
 │   ├── ClientDisconnected          the client closed the connection before the answer
+│   ├── Unauthenticated             the request carries no valid key
+│   ├── Forbidden                   the key lacks a scope
+│   ├── UnknownKey
 │   ├── MisdirectedRequest          the Host header names another server
 │   ├── CrossOrigin                 a page of another origin sent a request that may change something
 │   ├── FeedbackOff                 feedback is disabled
@@ -120,6 +123,18 @@ class ActivationUnderWay(RequestError):
 
 class ModelRefused(RequestError):
     """The model cannot be served here; the active one stays."""
+
+
+class Unauthenticated(RequestError):
+    """The request carries no valid key."""
+
+
+class Forbidden(RequestError):
+    """The key lacks the scope that the route requires."""
+
+
+class UnknownKey(RequestError):
+    """There is no valid key of this name."""
 
 
 class MisdirectedRequest(RequestError):

@@ -7,8 +7,10 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve.access.authorizer import Authorizer
+from serve.access.key_store import KeyStore
 from serve.api.admission import InFlight
-from serve.data_folder import database_file
+from serve.data_folder import database_of
 from serve.embeddings import Embedder
 from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
@@ -20,7 +22,7 @@ from serve.models.registry import ModelRegistry
 from serve.models.routing import RouteStore
 from serve.pipeline import Pipeline
 from serve.settings import ServeSettings
-from serve.store.database import Database, sqlite_url
+from serve.store.database import Database
 from serve.timeline.maker import TimelineMaker
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
@@ -54,6 +56,7 @@ class Service:
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
+        self._authorizer: Authorizer | None = None
         self._timelines: TimelineMaker | None = None
         self._work: InputWork | None = None
         self._jobs: GatewayJobs | None = None
@@ -118,9 +121,11 @@ class Service:
         self.readiness.done.append("jobs opened")
 
     async def _start_models(self) -> None:
-        url = self.settings.store_url.get_secret_value()
-        database = self._database = Database(url or sqlite_url(database_file(self.settings.data_dir.expanduser())))
+        database = self._database = database_of(self.settings)
         await asyncio.to_thread(database.migrate)
+        authorizer = Authorizer(KeyStore(database), self.settings)
+        await authorizer.check_start()
+        self._authorizer = authorizer
         vocabularies = GatewayVocabularies(
             database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings
         )
@@ -149,6 +154,17 @@ class Service:
         if self._pipeline is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._pipeline
+
+    @property
+    def authorizer(self) -> Authorizer:
+        """The authorizer; ready before the models are.
+
+        Raises:
+            EngineUnavailable: the database is not open yet.
+        """
+        if self._authorizer is None:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._authorizer
 
     @property
     def timelines(self) -> TimelineMaker:

@@ -137,6 +137,18 @@ class TimelineSettings(BaseModel):
     )
 
 
+class AuthSettings(BaseModel):
+    """Who may use the server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["auto", "keys", "off"] = Field(
+        "auto",
+        description="keys: every request needs a key. off: none does. auto: as soon as there is a key, or on another "
+        "address than loopback, where a server without keys does not start.",
+    )
+
+
 class HttpSettings(BaseModel):
     """Names under which the server is reached, pages that may use it, and proxies in front of it."""
 
@@ -327,6 +339,7 @@ class ServeSettings(BaseSettings):
     http: HttpSettings = HttpSettings()
     jobs: JobSettings = JobSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
+    auth: AuthSettings = AuthSettings()
 
     def require_extras(self) -> None:
         """Make sure that the optional dependencies of these settings are installed.

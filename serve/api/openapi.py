@@ -9,11 +9,24 @@ from typing import Any
 from fastapi import FastAPI
 
 from serve.access.rules import OPEN_PATHS, SAFE_METHODS
+from serve.access.scopes import ROUTE_SCOPES
 from serve.api.problems import Problem, problem_responses
-from serve.errors import ActserveError, CrossOrigin, MisdirectedRequest
+from serve.errors import (
+    ActserveError,
+    CrossOrigin,
+    EngineUnavailable,
+    Forbidden,
+    MisdirectedRequest,
+    StoreUnavailable,
+    Unauthenticated,
+)
 
 REQUEST_ID = {"description": "Id of the request, also in the log.", "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key; `actserve keys create` makes one."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
 
 
 def install(app: FastAPI) -> None:
@@ -31,10 +44,15 @@ def install(app: FastAPI) -> None:
 
 def _complete(document: dict[str, Any]) -> None:
     """Add the schema of problems, and the headers that every answer carries."""
-    document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    components["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _add_refusals(operation["responses"], path=path, method=method)
+            _add_refusals(operation["responses"], path=path, method=method.upper())
+            scope = ROUTE_SCOPES[method.upper(), path]
+            if scope is not None:
+                operation["security"] = [{name: [scope]} for name in SECURITY_SCHEMES]
             for status, response in operation["responses"].items():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-Id"] = REQUEST_ID
@@ -47,8 +65,10 @@ def _add_refusals(responses: dict[str, Any], *, path: str, method: str) -> None:
     refusals: list[type[ActserveError]] = []
     if path not in OPEN_PATHS:
         refusals.append(MisdirectedRequest)
-    if method.upper() not in SAFE_METHODS:
+    if method not in SAFE_METHODS:
         refusals.append(CrossOrigin)
+    if ROUTE_SCOPES[method, path] is not None:
+        refusals += (Unauthenticated, Forbidden, EngineUnavailable, StoreUnavailable)
     for status, response in problem_responses(*refusals).items():
         known = responses.setdefault(str(status), response)
         if known is not response and response["description"] not in known["description"]:

@@ -40,6 +40,9 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.StaleVersion: 412,
     errors.ActivationUnderWay: 409,
     errors.ModelRefused: 422,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.UnknownKey: 404,
     errors.MisdirectedRequest: 421,
     errors.CrossOrigin: 403,
     errors.FeedbackOff: 403,
@@ -101,7 +104,10 @@ def problem_response(
         "detail": detail,
         "request_id": request_id,
     }
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers = {
+        HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="actserve"'},
+    }.get(HTTPStatus(status))
     return JSONResponse(body, status_code=status, media_type=CONTENT_TYPE, headers=headers)
 
 

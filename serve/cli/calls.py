@@ -3,6 +3,7 @@
 The server is `--server`, else the variable `ACTSERVE_SERVER`, else the default address of a server.
 """
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -77,7 +78,7 @@ class ApiRequest:
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def curl(self) -> str:
-        """Return the request as a command for a shell."""
+        """Return the request as a command for a shell; it reads the API key from the environment."""
         words = ["curl", "-X", self.method, self.url]
         for name, value in self.headers.items():
             words += ["-H", f"{name}: {value}"]
@@ -89,7 +90,8 @@ class ApiRequest:
             words += ["-F", f"{name}=@{path}"]
         for name, value in self.fields.items():
             words += ["--form-string", f"{name}={value}"]
-        return shlex.join(words)
+        key = f' -H "Authorization: Bearer ${variables.API_KEY}"' if key_header() else ""
+        return shlex.join(words) + key
 
     def send(self) -> "httpx.Response":
         """Send the request and return the response.
@@ -108,7 +110,11 @@ class ApiRequest:
                     parts = [(name, (path.name, streams.enter_context(_opened(path)))) for name, path in self.files]
                     content = {"files": parts, "data": dict(self.fields)}
                 response = httpx.request(
-                    self.method, self.url, headers=dict(self.headers), timeout=self.timeout_seconds, **content
+                    self.method,
+                    self.url,
+                    headers={**self.headers, **key_header()},
+                    timeout=self.timeout_seconds,
+                    **content,
                 )
         except OSError as error:
             given = [self.body] if isinstance(self.body, Path) else [path for _, path in self.files]
@@ -134,6 +140,12 @@ class ApiRequest:
         if not isinstance(found, dict) or not set(names) <= found.keys():
             raise not_actserve(self.url)
         return found
+
+
+def key_header() -> dict[str, str]:
+    """Return the header with the API key of the environment, if there is one."""
+    key = os.environ.get(variables.API_KEY)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def no_answer(url: str, error: Exception) -> ActserveError:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from serve.api.options import parse_options
 from serve.api.problems import problem_document
-from serve.cli.calls import no_answer, not_actserve
+from serve.cli.calls import key_header, no_answer, not_actserve
 from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.jobs.results import line_of_answer
@@ -124,7 +124,7 @@ async def _on_server(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
     """Yield a classifier that sends files to a server."""
     assert arguments.server is not None
     options = {**arguments.options, **({"model": arguments.model} if arguments.model else {})}
-    async with httpx.AsyncClient(base_url=arguments.server, timeout=300) as client:
+    async with httpx.AsyncClient(base_url=arguments.server, headers=key_header(), timeout=300) as client:
 
         async def classify(path: Path) -> dict[str, Any]:
             try:

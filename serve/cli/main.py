@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, timeline, jobs, vocabularies, models and feedback.
+"""The command `actserve`: serve, classify, timeline, jobs, vocabularies, models, feedback and keys.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.cli import feedback, jobs, models, vocabularies
+from serve.cli import feedback, jobs, keys, models, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
@@ -21,6 +21,7 @@ app.add_typer(vocabularies.app, name="vocab")
 app.add_typer(models.app, name="models")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @app.callback()
 def actserve(context: typer.Context, version: Version = False) -> None:
     """Zero-shot video action recognition."""
-    if context.invoked_subcommand != "serve":  # which checks the variables of the server too
+    if context.invoked_subcommand not in ("serve", "keys"):  # which check the variables of the server too
         check_variables()
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +50,7 @@ class Correction:
     predicted: str | None = None
     request_id: str | None = None
     note: str | None = None
+    key_id: str | None = None  # of the API key that sends it
 
 
 class FeedbackFolder:
@@ -88,7 +89,8 @@ class FeedbackFolder:
     def add(self, clip: Path, correction: Correction, *, container: str) -> tuple[Feedback, bool]:
         """Keep a copy of a clip with its correction; return its row and whether it is new.
 
-        The same content under the same label is kept once. When this returns, the row survives power loss.
+        The same content under the same label is kept once for each API key. When this returns, the row survives power
+        loss.
 
         Raises:
             FeedbackFull: the limit would be passed, or the disk is full; nothing was kept.
@@ -100,7 +102,8 @@ class FeedbackFolder:
             with self._locked():
                 rows, label = self._read(), caseless_form(correction.label)
                 for row in rows:
-                    if row.sha256 == sha256 and caseless_form(row.label) == label:
+                    is_same = row.sha256 == sha256 and caseless_form(row.label) == label
+                    if is_same and row.key_id == correction.key_id:
                         return row, False
                 num_bytes = clip.stat().st_size
                 self._refuse_beyond(rows, num_bytes)
@@ -108,16 +111,16 @@ class FeedbackFolder:
                 self._keep(clip, row)
                 return row, True
 
-    def remove(self, feedback_id: str) -> None:
+    def remove(self, feedback_id: str, *, is_visible: Callable[[Feedback], bool]) -> None:
         """Erase a clip and its row.
 
         Raises:
-            UnknownFeedback: there is none of that id.
+            UnknownFeedback: there is none of that id, or it is not visible to the caller.
             FeedbackUnavailable: the folder cannot be written to.
         """
         with _translated(), self._locked():
             rows = self._read()
-            erased = next((row for row in rows if row.feedback_id == feedback_id), None)
+            erased = next((row for row in rows if row.feedback_id == feedback_id and is_visible(row)), None)
             if erased is None:
                 raise UnknownFeedback(f"there is no feedback {feedback_id[:80]!r}")
             self._rewrite([row for row in rows if row is not erased])

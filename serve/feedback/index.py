@@ -31,6 +31,7 @@ class Feedback:
     predicted: str | None = None  # what the server had said
     request_id: str | None = None  # of that answer
     note: str | None = None
+    key_id: str | None = None  # of the API key that sent it; None without keys, and in rows of earlier versions
 
 
 def line_of(row: Feedback) -> bytes:
@@ -68,11 +69,11 @@ def _row_of(line: bytes) -> Feedback | None:
 
 def _is_whole(found: Mapping[str, Any]) -> bool:
     texts = ("feedback_id", "file", "sha256", "label", "created_at")
-    optional = ("vocabulary", "predicted", "request_id", "note")
+    optional = ("vocabulary", "predicted", "request_id", "note", "key_id")
     return (
-        found.keys() == {field.name for field in fields(Feedback)}
+        found.keys() | {"key_id"} == {field.name for field in fields(Feedback)}
         and all(isinstance(found[name], str) for name in texts)
-        and all(found[name] is None or isinstance(found[name], str) for name in optional)
+        and all(found.get(name) is None or isinstance(found[name], str) for name in optional)
         and type(found["num_bytes"]) is int
         and (found["is_new_label"] is None or isinstance(found["is_new_label"], bool))
         and FILE.fullmatch(found["file"]) is not None

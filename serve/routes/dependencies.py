@@ -9,7 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Request
 
 from serve.errors import InvalidOption
+from serve.routes.authorization import CallerDep
 from serve.service import Service
+from serve.unicode_text import text_fault
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.commands import VocabularyCommands
 from serve.vocabularies.gateway import GatewayVocabularies
@@ -98,12 +100,23 @@ async def _is_async_preferred(
 
 
 async def _author(
+    caller: CallerDep,
     x_author: Annotated[
         str | None,
-        Header(alias="X-Author", description=f"Who makes the change; at most {MAX_AUTHOR_CHARS} characters, UTF-8."),
+        Header(
+            alias="X-Author",
+            description=f"Who makes the change, without an API key; at most {MAX_AUTHOR_CHARS} characters, UTF-8.",
+        ),
     ] = None,
 ) -> str:
     author = _utf8(x_author or "").strip()
+    if caller.key_id is not None:
+        if author:
+            raise InvalidOption("X-Author cannot be given with an API key; the author of a change is the key's name")
+        return caller.name
+    fault = text_fault(author)
+    if fault is not None:
+        raise InvalidOption(f"X-Author holds {fault}")
     if len(author) > MAX_AUTHOR_CHARS:
         raise InvalidOption(f"X-Author has {len(author)} characters, at most {MAX_AUTHOR_CHARS} are allowed")
     return author

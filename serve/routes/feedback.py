@@ -16,6 +16,7 @@ from serve.api.problems import problem_responses
 from serve.feedback.folder import Correction
 from serve.feedback.index import Feedback
 from serve.query import reads_query
+from serve.routes.authorization import CallerDep
 from serve.routes.bodies import BINARY, form_body
 from serve.routes.dependencies import ServiceDep
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
@@ -56,7 +57,7 @@ UPLOAD_PROBLEMS = problem_responses(
     },
 )  # fmt: skip
 @reads_query(*FIELDS)
-async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
+async def send_feedback(request: Request, service: ServiceDep, caller: CallerDep) -> JSONResponse:
     """Keep a clip and its right label, uploaded as for a classification. The answer follows once both are on disk."""
     folder = service.feedback  # raises before the upload is read if feedback is off
     limits = service.settings.limits
@@ -66,7 +67,8 @@ async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
                 asyncio.timeout(limits.request_deadline_seconds),
                 received(request, service.uploads, limits, fields=FIELDS) as upload,
             ):
-                correction = await _correction(service, checked(FeedbackOptions, gather(upload.fields, upload.query)))
+                options = checked(FeedbackOptions, gather(upload.fields, upload.query))
+                correction = replace(await _correction(service, options), key_id=caller.key_id)
                 with service.registry.use(None) as runtime:
                     rules = runtime.contract
                     wanted = ViewRequest(
@@ -82,10 +84,13 @@ async def send_feedback(request: Request, service: ServiceDep) -> JSONResponse:
 
 
 @router.get("/feedback", summary="List the feedback", responses=problem_responses(*FOLDER_PROBLEMS))
-async def list_feedback(service: ServiceDep, page_size: PageSize = 100, page_token: PageToken = None) -> FeedbackPage:
-    """Return counts and a page of rows, newest first; clips cannot be downloaded."""
+async def list_feedback(
+    service: ServiceDep, caller: CallerDep, page_size: PageSize = 100, page_token: PageToken = None
+) -> FeedbackPage:
+    """Return counts and a page of the caller's rows, newest first; clips cannot be downloaded."""
     folder = service.feedback
-    rows = sorted(await asyncio.to_thread(folder.rows), key=_place, reverse=True)
+    visible = [row for row in await asyncio.to_thread(folder.rows) if caller.owns(row.key_id)]
+    rows = sorted(visible, key=_place, reverse=True)
     after = read_text_token("feedback", page_token, PLACE)
     rest = rows if after is None else [row for row in rows if _place(row) < after]
     page = rest[:page_size]
@@ -106,9 +111,9 @@ async def list_feedback(service: ServiceDep, page_size: PageSize = 100, page_tok
     summary="Erase a clip and its row",
     responses=problem_responses(*FOLDER_PROBLEMS, errors.UnknownFeedback),
 )
-async def remove_feedback(service: ServiceDep, feedback_id: FeedbackId) -> Response:
+async def remove_feedback(service: ServiceDep, caller: CallerDep, feedback_id: FeedbackId) -> Response:
     """Erase both; they are deleted from the folder when the answer is sent."""
-    await asyncio.to_thread(service.feedback.remove, feedback_id)
+    await asyncio.to_thread(service.feedback.remove, feedback_id, is_visible=lambda row: caller.owns(row.key_id))
     return Response(status_code=204)
 
 
@@ -155,5 +160,5 @@ def _place(row: Feedback) -> str:
 
 
 def _shown(row: Feedback) -> dict[str, Any]:
-    shown = {name: value for name, value in vars(row).items() if name not in ("feedback_id", "file")}
+    shown = {name: value for name, value in vars(row).items() if name not in ("feedback_id", "file", "key_id")}
     return {"id": row.feedback_id, **shown}

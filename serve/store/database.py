@@ -18,7 +18,7 @@ from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0004"
+NEWEST_REVISION = "0005"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": BUSY_TIMEOUT_MS}
 CONNECT_TIMEOUT_SECONDS = 5

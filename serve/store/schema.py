@@ -150,3 +150,15 @@ webhook_attempts = Table(
     Column("fault", Text),
     Column("duration_ms", Double, nullable=False),
 )
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False, index=True),
+    Column("scopes", String(64), nullable=False),  # separated by spaces
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),  # seconds since the epoch, as all times here
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
+)

@@ -1,5 +1,7 @@
 // Requests to the server of this page; problems (RFC 9457) become ProblemError.
 
+import { askForKey, keyHeader } from "./key.js";
+
 export class ProblemError extends Error {
   constructor(problem, retryAfter) {
     super(problem.detail ?? problem.title);
@@ -20,11 +22,30 @@ export function getJson(path) {
 
 // `no-store`: while a change is encoded, the server answers the previous version with the ETag of the newer one.
 export async function send(method, path, { headers = {}, body } = {}) {
-  const response = await fetch(path, { method, headers, body, cache: "no-store" });
+  const response = await fetchWithKey(path, { method, headers, body, cache: "no-store" });
   if (response.status === 204) return null;
   const answer = await response.json().catch(() => null);
   if (response.ok && answer !== null) return answer;
   throw problemError(answer, response.status, response.statusText, response.headers.get("retry-after"));
+}
+
+// Saves a file of the server; a plain link would not carry the key.
+export async function download(path, name) {
+  const response = await fetchWithKey(path, {});
+  if (!response.ok) throw problemError(await response.json().catch(() => null), response.status, response.statusText);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// Asks for a key and repeats the request as long as the server requires one.
+async function fetchWithKey(path, { headers = {}, ...options }) {
+  const response = await fetch(path, { ...options, headers: { ...headers, ...keyHeader() } });
+  if (response.status !== 401) return response;
+  const problem = await response.clone().json().catch(() => ({}));
+  return (await askForKey(problem.detail ?? "")) ? fetchWithKey(path, { headers, ...options }) : response;
 }
 
 export function classify(file, options, { signal, onProgress }) {
@@ -39,11 +60,15 @@ export function upload(path, form, { headers = {}, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
-    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    for (const [name, value] of Object.entries({ ...headers, ...keyHeader() })) request.setRequestHeader(name, value);
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => onProgress(event.total ? event.loaded / event.total : 0));
-    request.addEventListener("load", () => {
+    request.addEventListener("load", async () => {
       const { status, statusText, response } = request;
+      if (status === 401 && (await askForKey(response?.detail ?? ""))) {
+        upload(path, form, { headers, signal, onProgress }).then(resolve, reject);
+        return;
+      }
       const request_id = request.getResponseHeader("x-request-id");
       if (status >= 200 && status < 300 && response) resolve({ ...response, request_id });
       else reject(problemError(response, status, statusText, request.getResponseHeader("retry-after")));

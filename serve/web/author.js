@@ -1,5 +1,6 @@
 // The author of edits: a name stored in this browser and sent as X-Author.
 import { $ } from "./dom.js";
+import { hasKey } from "./key.js";
 
 const KEY = "actserve-author";
 
@@ -12,8 +13,9 @@ export function wireAuthor() {
   }
 }
 
-// Headers are bytes: names outside Latin-1 are sent as UTF-8.
+// Headers are bytes: names outside Latin-1 are sent as UTF-8. With a key, the author is the name of the key.
 export function authorHeader() {
+  if (hasKey()) return {};
   const name = $("author").value.trim();
   return name ? { "X-Author": String.fromCharCode(...new TextEncoder().encode(name)) } : {};
 }

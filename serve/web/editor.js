@@ -1,5 +1,5 @@
 // The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and reports the result.
-import { problemOf } from "./api.js";
+import { download, problemOf } from "./api.js";
 import { authorOf, wireAuthor } from "./author.js";
 import { hideConflict, madeSince, redrawConflict, showConflict } from "./conflict.js";
 import { closeCreation, openCreation, takeFile, wireCreation } from "./creation.js";
@@ -7,6 +7,7 @@ import { $, showProblem } from "./dom.js";
 import { Edits } from "./edits.js";
 import { VersionHistory } from "./history.js";
 import { closeOffer, offer, refreshOffer, wireImports } from "./imports.js";
+import { hasKey } from "./key.js";
 import { LABEL_FILE } from "./label_files.js";
 import { LabelList } from "./labels.js";
 import { wireTabs } from "./tabs.js";
@@ -235,8 +236,14 @@ function showUndo() {
 
 function showExports(name, version) {
   for (const format of EXPORTS) {
-    $(`export-${format}`).href = exportAddress(name, version, format);
-    $(`export-${format}`).download = `${name}.${format}`;
+    const link = $(`export-${format}`);
+    link.href = exportAddress(name, version, format);
+    link.download = `${name}.${format}`;
+    link.onclick = (event) => {
+      if (!hasKey()) return;
+      event.preventDefault();
+      download(link.href, link.download).catch((error) => say(problemOf(error).detail));
+    };
   }
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ def clip(tmp_path: Path, content: bytes) -> Path:
 
 def add(folder: FeedbackFolder, tmp_path: Path, content: bytes, label: str = "waving") -> Feedback:
     return folder.add(clip(tmp_path, content), Correction(label=label), container=MP4)[0]
+
+
+def always(row: Feedback) -> bool:
+    return True
 
 
 def files(folder: FeedbackFolder) -> set[str]:
@@ -75,21 +80,21 @@ def test_a_full_folder_keeps_nothing_more(tmp_path: Path, limits: dict[str, int]
     with pytest.raises(FeedbackFull, match=words):
         add(folder, tmp_path, b"another")
     assert files(folder) == {row.file for row in kept}
-    folder.remove(kept[0].feedback_id)
+    folder.remove(kept[0].feedback_id, is_visible=always)
     add(folder, tmp_path, b"other")
 
 
 def test_what_is_erased_is_nowhere(folder: FeedbackFolder, tmp_path: Path) -> None:
     secret = add(folder, tmp_path, b"a face", "a secret label")
     kept = add(folder, tmp_path, b"other")
-    folder.remove(secret.feedback_id)
+    folder.remove(secret.feedback_id, is_visible=always)
     assert files(folder) == {kept.file}
     everything = b"".join(path.read_bytes() for path in folder.folder.rglob("*") if path.is_file())
     assert b"a face" not in everything
     assert b"a secret label" not in everything
     for feedback_id in (secret.feedback_id, "../../etc/passwd"):
         with pytest.raises(UnknownFeedback):
-            folder.remove(feedback_id)
+            folder.remove(feedback_id, is_visible=always)
     assert [row.label for row in opened(folder.folder).rows()] == ["waving"]
 
 
@@ -114,6 +119,24 @@ def test_a_row_after_a_cut_line_is_whole(folder: FeedbackFolder, tmp_path: Path)
         stream.write(b'{"feedback_id": "cut')
     second = add(folder, tmp_path, b"two")
     assert read_index(folder.folder) == ([first, second], 1)
+
+
+def test_a_row_of_an_earlier_version_is_read_and_belongs_to_no_key(folder: FeedbackFolder, tmp_path: Path) -> None:
+    row = add(folder, tmp_path, b"one")
+    earlier = {name: value for name, value in asdict(row).items() if name != "key_id"}
+    (folder.folder / INDEX).write_text(json.dumps(earlier) + "\n")
+    assert folder.rows() == [row] and row.key_id is None
+
+
+def test_each_key_keeps_and_removes_its_own(folder: FeedbackFolder, tmp_path: Path) -> None:
+    path = clip(tmp_path, b"one")
+    rows = [
+        folder.add(path, Correction(label="waving", key_id=key_id), container="avi")[0] for key_id in ("a", "b", "a")
+    ]
+    assert rows[0] == rows[2] != rows[1] and len(folder.rows()) == 2
+    with pytest.raises(UnknownFeedback):
+        folder.remove(rows[0].feedback_id, is_visible=lambda row: row.key_id == "b")
+    assert len(folder.rows()) == 2
 
 
 def test_a_row_that_points_elsewhere_is_no_row(folder: FeedbackFolder, tmp_path: Path) -> None:
@@ -148,7 +171,7 @@ def test_writers_of_several_servers_lose_nothing(folder: FeedbackFolder, tmp_pat
         path.write_bytes(str(number).encode())
         row, _ = servers[number % 3].add(path, Correction(label=str(number // 2)), container=MP4)
         if number % 4 == 0:
-            servers[(number + 1) % 3].remove(row.feedback_id)
+            servers[(number + 1) % 3].remove(row.feedback_id, is_visible=always)
         return row.feedback_id
 
     with ThreadPoolExecutor(6) as threads:
@@ -172,7 +195,7 @@ WRITER = textwrap.dedent("""
         clip.write_bytes(sys.argv[2].encode() + number.to_bytes(8, "big") * 4000)
         row, _ = folder.add(clip, Correction(label=f"label {number}"), container="avi")
         if number % 3 == 2:
-            folder.remove(row.feedback_id)
+            folder.remove(row.feedback_id, is_visible=always)
             print("-", row.feedback_id, flush=True)
         else:
             print("+", row.feedback_id, flush=True)

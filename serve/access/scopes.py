@@ -1,0 +1,69 @@
+"""What a key may do, and what each route requires."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """A right of a key."""
+
+    READ = "read"  # vocabularies, models, limits, metrics
+    INFER = "infer"  # answers about videos and texts
+    EDIT = "edit"  # vocabularies, examples, calibration
+    ADMIN = "admin"  # models, and everything that belongs to other keys
+
+
+IMPLIED: dict[Scope, frozenset[Scope]] = {
+    Scope.READ: frozenset({Scope.READ}),
+    Scope.INFER: frozenset({Scope.INFER, Scope.READ}),
+    Scope.EDIT: frozenset({Scope.EDIT, Scope.READ}),
+    Scope.ADMIN: frozenset(Scope),
+}
+OPEN = None  # the route needs no key
+ROUTE_SCOPES: dict[tuple[str, str], Scope | None] = {
+    ("GET", "/"): OPEN,
+    ("GET", "/docs"): OPEN,
+    ("GET", "/healthz"): OPEN,
+    ("GET", "/readyz"): OPEN,
+    ("GET", "/metrics"): Scope.READ,
+    ("GET", "/v1/limits"): Scope.READ,
+    ("GET", "/v1/models"): Scope.READ,
+    ("POST", "/v1/models/{name}:activate"): Scope.ADMIN,
+    ("POST", "/v1/models/{name}:rollback"): Scope.ADMIN,
+    ("POST", "/v1/classify"): Scope.INFER,
+    ("POST", "/v1/timeline"): Scope.INFER,
+    ("POST", "/v1/embeddings"): Scope.INFER,
+    ("POST", "/v1/jobs"): Scope.INFER,
+    ("GET", "/v1/jobs"): Scope.INFER,
+    ("GET", "/v1/jobs/{job_id}"): Scope.INFER,
+    ("DELETE", "/v1/jobs/{job_id}"): Scope.INFER,
+    ("GET", "/v1/jobs/{job_id}/output"): Scope.INFER,
+    ("GET", "/v1/jobs/{job_id}/errors"): Scope.INFER,
+    ("GET", "/v1/jobs/{job_id}/events"): Scope.INFER,
+    ("POST", "/v1/feedback"): Scope.INFER,
+    ("GET", "/v1/feedback"): Scope.INFER,
+    ("DELETE", "/v1/feedback/{feedback_id}"): Scope.INFER,
+    ("GET", "/v1/vocabularies"): Scope.READ,
+    ("GET", "/v1/vocabularies/{name}"): Scope.READ,
+    ("GET", "/v1/vocabularies/{name}/versions"): Scope.READ,
+    ("GET", "/v1/vocabularies/{name}:diff"): Scope.READ,
+    ("GET", "/v1/vocabularies/{name}:export"): Scope.READ,
+    ("PUT", "/v1/vocabularies/{name}"): Scope.EDIT,
+    ("PATCH", "/v1/vocabularies/{name}"): Scope.EDIT,
+    ("DELETE", "/v1/vocabularies/{name}"): Scope.EDIT,
+    ("POST", "/v1/vocabularies/{name}:rollback"): Scope.EDIT,
+    ("POST", "/v1/vocabularies/{name}:calibrate"): Scope.EDIT,
+    ("GET", "/v1/vocabularies/{name}/labels/{label_id}/examples"): Scope.READ,
+    ("POST", "/v1/vocabularies/{name}/labels/{label_id}/examples"): Scope.EDIT,
+    ("DELETE", "/v1/vocabularies/{name}/labels/{label_id}/examples"): Scope.EDIT,
+    ("DELETE", "/v1/vocabularies/{name}/labels/{label_id}/examples/{example_id}"): Scope.EDIT,
+}
+
+
+def satisfies(granted: Iterable[Scope], required: Scope) -> bool:
+    """Return whether granted scopes contain the required one, directly or by implication.
+
+    >>> satisfies([Scope.EDIT], Scope.READ), satisfies([Scope.EDIT], Scope.INFER), satisfies([Scope.ADMIN], Scope.INFER)
+    (True, False, True)
+    """
+    return any(required in IMPLIED[scope] for scope in granted)

@@ -1,0 +1,32 @@
+"""The dependency of every route that checks its scope, and the caller it finds."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from serve.access.authorizer import Caller
+from serve.access.scopes import ROUTE_SCOPES
+from serve.service import Service
+
+
+async def authorize(request: Request) -> None:
+    """Check that the caller may use the route; the application runs this before anything else of a route.
+
+    Raises:
+        Unauthenticated, Forbidden: see `Authorizer.authorize`.
+        EngineUnavailable: the server is starting.
+    """
+    required = ROUTE_SCOPES[request.method, request.scope["route"].path]
+    if required is None:
+        return
+    service: Service = request.app.state.service
+    headers = request.headers.get("authorization"), request.headers.get("x-api-key")
+    request.state.caller = await service.authorizer.authorize(headers, required)
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
