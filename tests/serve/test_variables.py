@@ -19,7 +19,7 @@ BOTH = ("SERVE_", "ACTSERVE_")
     ("name", "value", "words"),
     [
         ("SERVE_PROT", "80", "did you mean SERVE_PORT?"),
-        ("SERVE_MAX_UPLOAD_BYTES", "1", "did you mean SERVE_LIMITS__MAX_UPLOAD_BYTES?"),
+        ("SERVE_MAX_CANDIDATE_LABELS", "1", "did you mean SERVE_LIMITS__MAX_CANDIDATE_LABELS?"),
         ("SERVE_BATCH_MAX_VIEWS", "4", "did you mean SERVE_BATCH__MAX_VIEWS?"),
         ("SERVE_BATCH__MAX_VIEW", "4", "did you mean SERVE_BATCH__MAX_VIEWS?"),
         ("serve_prot", "80", "did you mean SERVE_PORT?"),
