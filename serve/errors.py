@@ -15,6 +15,8 @@ ActserveError
 │   ├── Unauthenticated             the request carries no valid key
 │   ├── Forbidden                   the key lacks a scope
 │   ├── UnknownKey
+│   ├── InvalidHeaders              what arrived is not HTTP, or its headers are too large
+│   ├── SlowHeaders                 the headers were not complete in time
 │   ├── MisdirectedRequest          the Host header names another server
 │   ├── CrossOrigin                 a page of another origin sent a request that may change something
 │   ├── FeedbackOff                 feedback is disabled
@@ -135,6 +137,14 @@ class Forbidden(RequestError):
 
 class UnknownKey(RequestError):
     """There is no valid key of this name."""
+
+
+class InvalidHeaders(RequestError):
+    """What arrived is not an HTTP request, or its headers are too large."""
+
+
+class SlowHeaders(RequestError):
+    """The headers of a request were not complete in time."""
 
 
 class MisdirectedRequest(RequestError):

@@ -12,6 +12,7 @@ import uvicorn
 
 from serve import variables
 from serve.app import create_app
+from serve.connections import bounded_protocol
 from serve.data_folder import register_start
 from serve.environment import load_settings
 from serve.errors import ActserveError
@@ -62,6 +63,9 @@ def run(given: dict[str, Any]) -> int:
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=30,
+        http=bounded_protocol(settings.http),
+        ws="none",
+        h11_max_incomplete_event_size=settings.http.max_header_bytes,
         root_path=settings.http.root_path,
         forwarded_allow_ips=settings.http.trusted_proxies,
     )

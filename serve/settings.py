@@ -157,7 +157,7 @@ class HttpSettings(BaseModel):
     allowed_hosts: str = Field(
         "",
         description="Names of this server in the `Host` header, separated by commas; `*.example.com` for all below, "
-        "`*` for any. Empty: localhost, 127.0.0.1, [::1] and the address it listens on.",
+        "`*` for any. Empty: addresses, names without a dot and below `localhost`, which nobody can register.",
     )
     cors_origins: str = Field(
         "",
@@ -171,6 +171,20 @@ class HttpSettings(BaseModel):
         "127.0.0.1",
         description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, "
         "separated by commas.",
+    )
+
+    max_connections: int = Field(1000, ge=1, le=100_000, description="Open connections; past it 503.")
+    max_connections_per_address: int = Field(
+        256, ge=1, le=100_000, description="Open connections of one address that is no trusted proxy; past it 503."
+    )
+    max_header_bytes: int = Field(
+        65_536, ge=1024, le=2**20, description="Bytes of the request line and headers; past it 400."
+    )
+    header_timeout_seconds: float = Field(
+        15.0,
+        gt=0,
+        le=600,
+        description="Headers are complete by then after the first byte, or after connecting, or 408.",
     )
 
     @field_validator("allowed_hosts")
@@ -202,6 +216,11 @@ class HttpSettings(BaseModel):
     def hosts(self) -> tuple[str, ...]:
         """Return `allowed_hosts` in lower case, IPv6 addresses without brackets."""
         return tuple(name.lower().strip("[]") for name in _items(self.allowed_hosts))
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Return `trusted_proxies` as addresses and networks."""
+        return tuple(_items(self.trusted_proxies))
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not listened on
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes name the address of a container
 SAME_ORIGIN_FETCHES = frozenset({"same-origin", "none"})  # `none`: typed into the address bar
@@ -17,19 +17,23 @@ SAME_ORIGIN_FETCHES = frozenset({"same-origin", "none"})  # `none`: typed into t
 class BrowserRules:
     """The names and origins that a server accepts."""
 
+    listen_on: str
     hosts: frozenset[str]  # lower case, without port; `*.example.com` stands for every name below; `*` for all names
     origins: frozenset[str]  # of pages on other hosts, `https://app.example.com`
 
     @classmethod
     def of(cls, *, listen_on: str, hosts: Collection[str], origins: Collection[str]) -> "BrowserRules":
-        """Return the rules of a server; without configured hosts it has its loopback names and its own address."""
-        own = LOOPBACK_NAMES | ({listen_on.lower()} - ANY_ADDRESS)
-        return cls(hosts=frozenset(hosts) or own, origins=frozenset(origins))
+        """Return the rules of a server that listens on an address; without hosts, see `is_never_public`."""
+        return cls(listen_on=listen_on.lower(), hosts=frozenset(hosts), origins=frozenset(origins))
 
     def accepts_host(self, header: str) -> bool:
         """Return whether a `Host` header names this server, whatever the port."""
         name = host_name(header)
-        return name is not None and any(
+        if name is None:
+            return False
+        if not self.hosts:
+            return name == self.listen_on or is_never_public(name)
+        return any(
             pattern in ("*", name) or (pattern.startswith("*.") and name.endswith(pattern[1:]))
             for pattern in self.hosts
         )
@@ -45,6 +49,21 @@ class BrowserRules:
         if site is not None:
             return site in SAME_ORIGIN_FETCHES
         return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
+
+
+def is_never_public(name: str) -> bool:
+    """Return whether nobody can register a name and let it point to this server.
+
+    That holds for addresses, for names below `localhost` and for names without a dot, which container networks use.
+
+    >>> [is_never_public(name) for name in ("127.0.0.1", "::1", "gateway", "app.localhost", "evil.example")]
+    [True, True, True, True, False]
+    """
+    try:
+        ip_address(name)
+    except ValueError:
+        return "." not in name or name.endswith(".localhost")
+    return True
 
 
 def host_name(header: str) -> str | None:

@@ -43,6 +43,8 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.UnknownKey: 404,
+    errors.InvalidHeaders: 400,
+    errors.SlowHeaders: 408,
     errors.MisdirectedRequest: 421,
     errors.CrossOrigin: 403,
     errors.FeedbackOff: 403,
@@ -104,11 +106,8 @@ def problem_response(
         "detail": detail,
         "request_id": request_id,
     }
-    headers = {
-        HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
-        HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="actserve"'},
-    }.get(HTTPStatus(status))
-    return JSONResponse(body, status_code=status, media_type=CONTENT_TYPE, headers=headers)
+    headers = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: {"WWW-Authenticate": 'Bearer realm="actserve"'}}
+    return JSONResponse(body, status_code=status, media_type=CONTENT_TYPE, headers=headers.get(status))
 
 
 def problem_responses(*kinds: type[errors.ActserveError]) -> dict[int | str, dict[str, Any]]:
@@ -189,7 +188,7 @@ def install(app: FastAPI) -> None:
             status=error.status_code,
             slug=phrase.lower().replace(" ", "-"),
             title=phrase,
-            detail=f"{request.method} {request.url.path}: {error.detail}",
+            detail=f"{request.method} {request.url.path[:200]}: {error.detail}",
         )
         response.headers.update(error.headers or {})
         return response

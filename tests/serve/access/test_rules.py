@@ -42,7 +42,12 @@ def test_the_name_of_a_host_header(header: str, name: str | None) -> None:
         ("127.0.0.1", "", "evil.example", False),
         ("127.0.0.1", "", "localhost.evil.example", False),
         ("127.0.0.1", "", "127.0.0.1.nip.io", False),
-        ("0.0.0.0", "", "10.0.0.5", False),
+        ("127.0.0.1", "", "1.2.3", False),  # no address, so a name
+        ("0.0.0.0", "", "10.0.0.5", True),
+        ("0.0.0.0", "", "gateway:8080", True),
+        ("0.0.0.0", "", "app.localhost", True),
+        ("0.0.0.0", "", "gateway.", True),
+        ("0.0.0.0", "", "", False),
         ("10.0.0.5", "", "10.0.0.5:8080", True),
         ("10.0.0.5", "", "localhost", True),
         ("0.0.0.0", "actions.example", "ACTIONS.example", True),
