@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from serve.arrays import Float32Array, Int64Array
+from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.contract import PhraseRule, ScoringContract
 
 
@@ -157,8 +157,15 @@ def logits_of(video_features: Float32Array, bank: Float32Array, contract: Scorin
     >>> logits_of(np.array([[5.0, 0.0]], np.float32), np.eye(2, dtype=np.float32)[None], rules).tolist()
     [[[11.0, 1.0]]]
     """
+    return logits_of_normalized(unit(video_features), bank, contract)
+
+
+def logits_of_normalized(
+    video_features_normalized: Float32Array, bank: Float32Array, contract: ScoringContract
+) -> Float32Array:
+    """Compute the logits [V, M, K] of video features [V, D] of length one; see `logits_of`."""
     num_templates, num_labels, width = bank.shape
-    logits: Float32Array = unit(video_features) @ bank.reshape(-1, width).T  # [V, M*K], cosines so far
+    logits: Float32Array = video_features_normalized @ bank.reshape(-1, width).T  # [V, M*K], cosines so far
     logits *= np.float32(contract.logit_scale)
     if contract.logit_bias:
         logits += np.float32(contract.logit_bias)
@@ -211,10 +218,81 @@ def reduce_logits(
     if function == "none":
         return Scores(scores=None, logits=mean_logits, cosines=cosines)
     scores = VIEW_RULES[contract.view_rule](_scaled(classes, scale), FUNCTIONS[function])  # [K + R]
+    scores, rival_score = _with_rivals(scores, num_labels, function)
+    return Scores(scores=scores, logits=mean_logits, cosines=cosines, rival_score=rival_score)
+
+
+class ViewReducer:
+    """Reduces the logits of one video to scores like `reduce_logits`, from views that arrive in parts.
+
+    >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
+    >>> reducer = ViewReducer(rules, function="softmax")
+    >>> for part in ([[[0.0, 0.0]]], [[[2.0, 2.0]]]):
+    ...     reducer.add(np.array(part, np.float32))
+    >>> reducer.scores().scores.tolist()
+    [0.5, 0.5]
+    """
+
+    def __init__(
+        self,
+        contract: ScoringContract,
+        *,
+        function: str,
+        phrasing: PhraseLayout | None = None,
+        scale: LogitScaling = PLAIN,
+    ) -> None:
+        self._contract, self._function, self._phrasing, self._scale = contract, function, phrasing, scale
+        self._num_views = 0
+        self._text_logits: Float64Array = np.zeros(0)  # [K], sums over views and means over templates
+        self._logits: Float64Array = np.zeros(0)  # [K], with examples
+        self._values: Float64Array = np.zeros(0)  # [M, K + R], what the view rule averages
+
+    def add(self, logits: Float32Array, example_logits: Float32Array | None = None) -> None:
+        """Add the logits [V, M, P] and example logits [V, K] of some views."""
+        classes = logits if self._phrasing is None else label_logits(logits, self._phrasing)
+        num_labels = logits.shape[-1] if self._phrasing is None else len(self._phrasing.counts)
+        text_logits = logit_sum = _sum(classes[..., :num_labels]).mean(axis=0)
+        if example_logits is not None:
+            classes = classes.copy()
+            classes[..., :num_labels] += example_logits[:, None, :]
+            logit_sum = _sum(classes[..., :num_labels]).mean(axis=0)
+        values = np.zeros(0)
+        if self._function != "none":
+            scaled = _scaled(classes, self._scale)
+            is_mean_of_logits = self._contract.view_rule == "mean_logit"
+            values = _sum(scaled if is_mean_of_logits else FUNCTIONS[self._function](scaled))
+        if not self._num_views:
+            self._text_logits, self._logits, self._values = text_logits, logit_sum, values
+        else:
+            self._text_logits, self._logits = self._text_logits + text_logits, self._logits + logit_sum
+            self._values = self._values + values
+        self._num_views += len(logits)
+
+    def scores(self) -> Scores:
+        """Return the scores of all views together."""
+        contract, num = self._contract, self._num_views
+        cosines = (self._text_logits / num - contract.logit_bias) / contract.logit_scale
+        logits = (self._logits / num).astype(np.float32)
+        if self._function == "none":
+            return Scores(scores=None, logits=logits, cosines=cosines.astype(np.float32))
+        values = (self._values / num).astype(np.float32)  # [M, K + R]
+        if contract.view_rule == "mean_logit":
+            values = FUNCTIONS[self._function](values)
+        scores, rival_score = _with_rivals(values.mean(axis=0, dtype=np.float32), len(logits), self._function)
+        return Scores(scores=scores, logits=logits, cosines=cosines.astype(np.float32), rival_score=rival_score)
+
+
+def _sum(values: Float32Array) -> Float64Array:
+    """Sum [V, M, K] -> [M, K] by BLAS, whose sums are in blocks and so keep more digits than one after the other."""
+    ones = np.ones(len(values), np.float32)
+    return (ones @ values.reshape(len(values), -1)).astype(np.float64).reshape(values.shape[1:])
+
+
+def _with_rivals(scores: Float32Array, num_labels: int, function: str) -> tuple[Float32Array, float | None]:
+    """Split scores [K + R] into those of labels [K] and the score of all rivals."""
     rivals = scores[num_labels:]
     together = np.sum if function == "softmax" else np.max
-    rival_score = float(together(rivals)) if len(rivals) else None
-    return Scores(scores=scores[:num_labels], logits=mean_logits, cosines=cosines, rival_score=rival_score)
+    return scores[:num_labels], float(together(rivals)) if len(rivals) else None
 
 
 def _scaled(logits: Float32Array, scale: LogitScaling) -> Float32Array:
@@ -232,10 +310,20 @@ def top_k(scores: Scores, k: int) -> Int64Array:
     [1, 2]
     """
     primary = scores.logits if scores.scores is None else scores.scores
-    k = min(k, len(primary))
-    chosen = np.arange(len(primary))
-    if k < len(primary):
-        least = np.partition(primary, len(primary) - k)[len(primary) - k]
-        chosen = np.flatnonzero(primary >= least)  # includes ties with the last one
-    order = np.lexsort((chosen, -scores.logits[chosen], -primary[chosen]))
+    return highest(primary, k, ties_by=scores.logits)
+
+
+def highest(values: Float32Array, k: int, *, ties_by: Float32Array | None = None) -> Int64Array:
+    """Indices of the k highest values, highest first; equal values are ordered by `ties_by`, then by place.
+
+    >>> highest(np.array([1.0, 3.0, 2.0, 3.0], np.float32), 3).tolist()
+    [1, 3, 2]
+    """
+    k = min(k, len(values))
+    chosen = np.arange(len(values))
+    if k < len(values):
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        chosen = np.flatnonzero(values >= least)  # includes ties with the last one
+    second = values if ties_by is None else ties_by
+    order = np.lexsort((chosen, -second[chosen], -values[chosen]))
     return chosen[order][:k].astype(np.int64)

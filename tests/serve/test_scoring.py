@@ -1,10 +1,23 @@
 """Scores follow the contract's rules, checked against arithmetic written out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from serve.contract import ScoringContract
-from serve.scoring import Scores, logits_of, mean_embedding, reduce_logits, softmax, top_k, unit
+from serve.scoring import (
+    LogitScaling,
+    PhraseLayout,
+    Scores,
+    ViewReducer,
+    logits_of,
+    mean_embedding,
+    reduce_logits,
+    softmax,
+    top_k,
+    unit,
+)
 from tests.tolerances import DOT, assert_close
 
 pytestmark = pytest.mark.numeric
@@ -68,3 +81,29 @@ def test_the_best_come_first_and_ties_keep_their_order() -> None:
     found = reduce_logits(logits, contract("mean_probability"), function="none")
     assert top_k(found, 3).tolist() == [1, 2, 3]
     assert top_k(found, 99).tolist() == [1, 2, 3, 0, 4]
+
+
+@pytest.mark.parametrize("view_rule", ["mean_probability", "mean_logit"])
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("phrasing", [None, PhraseLayout(counts=(2, 1, 3), rule="best")], ids=["labels", "phrases"])
+@pytest.mark.parametrize("has_examples", [False, True])
+def test_views_in_parts_are_reduced_like_all_together(
+    view_rule: Any, function: str, phrasing: PhraseLayout | None, has_examples: bool
+) -> None:
+    rules = ScoringContract(logit_scale=9.0, logit_bias=-2.0, ensembling="mean_probability", view_rule=view_rule)
+    random = np.random.default_rng(0)
+    logits = 9 * random.standard_normal((40, 2, 8), dtype=np.float32)  # with phrases: 6 of labels, 2 rivals
+    num_labels = 8 if phrasing is None else 3
+    examples = random.standard_normal((40, num_labels), dtype=np.float32) if has_examples else None
+    scale = LogitScaling(temperature=2.0, bias=0.5)
+    whole = reduce_logits(logits, rules, function=function, phrasing=phrasing, example_logits=examples, scale=scale)
+    reducer = ViewReducer(rules, function=function, phrasing=phrasing, scale=scale)
+    for part in (slice(0, 1), slice(1, 30), slice(30, 40)):
+        reducer.add(logits[part], None if examples is None else examples[part])
+    found = reducer.scores()
+    for name in ("scores", "logits", "cosines", "rival_score"):
+        mine, theirs = getattr(found, name), getattr(whole, name)
+        if theirs is None:
+            assert mine is None
+        else:
+            assert_close(mine, theirs, magnitude=9.0, terms=DOT)
