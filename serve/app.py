@@ -28,7 +28,9 @@ from serve.routes import (
     jobs,
     models,
     page,
+    search,
     timeline,
+    videos,
     vocabularies,
 )
 from serve.routes.authorization import authorize
@@ -39,7 +41,7 @@ from serve.version import VERSION
 logger = logging.getLogger(__name__)
 
 ROUTERS = (
-    classify, timeline, embeddings, jobs, vocabularies, examples, calibrate, models, feedback,
+    classify, timeline, embeddings, jobs, videos, search, vocabularies, examples, calibrate, models, feedback,
     health, documentation, page,
 )  # fmt: skip
 

@@ -26,6 +26,8 @@ ActserveError
 │   ├── NotEnabled                  the operator has not enabled it
 │   ├── AddressRefused              the server may not connect to the address
 │   ├── FetchFailed                 the input could not be fetched from its address
+│   ├── UnknownVideo                there is no such stored video
+│   ├── StaleVideo                  a stored video was made by another model version
 │   └── VideoError                  the request is valid, its video cannot be used
 │       ├── UndecodableVideo        broken, truncated or encrypted
 │       │   ├── DecodeLimitExceeded the decoder exceeded its time, memory or processor limit
@@ -42,6 +44,7 @@ ActserveError
 │   ├── JobsFull                    the limit of unfinished jobs is reached; nothing was stored
 │   ├── JobFolderUnavailable        the folder of uploads cannot be used; nothing was stored
 │   ├── InputAbandoned              the server stopped whenever it worked on the input
+│   ├── VideoStoreFull              the limit of stored videos is reached; nothing was stored
 │   ├── DeadlineExceeded            the answer would exceed the deadline
 │   └── EngineFailure               the engine failed on this input
 ├── ConfigurationError              a setting, folder or database that cannot be used; the start stops
@@ -183,6 +186,14 @@ class FetchFailed(RequestError):
     """The input could not be fetched from its address."""
 
 
+class UnknownVideo(RequestError):
+    """There is no stored video with this id; it may have expired or have been deleted."""
+
+
+class StaleVideo(RequestError):
+    """The features of the stored video were made by another model version than the one that is to score them."""
+
+
 class VideoError(RequestError):
     """The request is valid, but its video cannot be used."""
 
@@ -245,6 +256,10 @@ class JobFolderUnavailable(ServiceError):
 
 class InputAbandoned(ServiceError):
     """The server stopped during every attempt to process the input."""
+
+
+class VideoStoreFull(ServiceError):
+    """The limit of stored videos is reached; nothing was stored."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -32,11 +32,16 @@ from serve.api.options import ClassifyOptions, FunctionToApply
 from serve.arrays import Float32Array
 from serve.background import encode_views
 from serve.errors import InvalidOption, InvalidVocabulary
+from serve.features import VideoFeatures
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.text import prompts
+from serve.video.windows import Window
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
+from serve.videos.half_precision import rounded
+from serve.videos.store import SourceFacts, StoredFacts
+from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver
 from serve.vocabularies.acceptance import AcceptanceRule
 from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of_labels
@@ -74,6 +79,7 @@ class ResolvedOptions:
 class VideoLogits:
     """Logits of one video, before scoring."""
 
+    features: VideoFeatures
     logits: Float32Array  # [V, M, P]
     example_logits: Float32Array | None  # [V, K], from the vocabulary's examples
     decoded: DecodedViews
@@ -84,15 +90,26 @@ class Pipeline:
     """Classifies video files."""
 
     def __init__(
-        self, pool: DecodePool, registry: ModelRegistry, vocabularies: GatewayVocabularies, *, settings: ServeSettings
+        self,
+        pool: DecodePool,
+        registry: ModelRegistry,
+        vocabularies: GatewayVocabularies,
+        *,
+        saver: VideoSaver,
+        settings: ServeSettings,
     ) -> None:
+        self._saver = saver
         self._pool = pool
         self._registry = registry
         self._vocabularies = vocabularies
         self._limits = settings.limits
 
-    async def classify(self, path: Path, options: ClassifyOptions, *, deadline: float) -> Classification:
+    async def classify(
+        self, path: Path, options: ClassifyOptions, *, deadline: float, origin: Origin = UNKNOWN_ORIGIN
+    ) -> Classification:
         """Classify the video at `path`; `deadline` in seconds of the event loop's clock.
+
+        `origin` is kept if the video is stored.
 
         Raises:
             RequestError, ServiceError: see `serve.errors`.
@@ -101,21 +118,53 @@ class Pipeline:
             measured, warnings = await _together(
                 self.measure(path, resolved, options, deadline=deadline), warnings_of(resolved)
             )
-        scores, score_ms = await _timed(scores_of(resolved, measured.logits, measured.example_logits))
-        accepted = resolved.rule.accepted(scores)
-        timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
-        return Classification(
-            model=model_facts(resolved.runtime),
-            notice=resolved.runtime.contract.notice,
-            vocabulary=None if resolved.vocabulary is None else resolved.vocabulary.reference,
-            results=label_results(resolved.labels, scores, accepted, top_k=options.top_k),
-            none_of_these=NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
-            acceptance=resolved.acceptance,
-            examples=resolved.example_facts,
-            vocabulary_warnings=warnings,
-            sampling=_sampling_facts(measured.decoded, options),
-            timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
+            scores, score_ms = await _timed(scores_of(resolved, measured.logits, measured.example_logits))
+            timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
+            answer = Classification(
+                **resolved_facts(resolved),
+                **scored_facts(resolved, scores, top_k=options.top_k),
+                vocabulary_warnings=warnings,
+                sampling=_sampling_facts(measured.decoded, options),
+                timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
+            )
+            if options.store:
+                answer.video_id, store_ms = await _timed(
+                    self._store(path, measured, resolved, options, sampling=answer.sampling, origin=origin)
+                )
+                answer.timing_ms["store"] = round(store_ms, 2)
+        return answer
+
+    async def _store(
+        self,
+        path: Path,
+        measured: VideoLogits,
+        resolved: ResolvedOptions,
+        options: ClassifyOptions,
+        *,
+        sampling: SamplingFacts,
+        origin: Origin,
+    ) -> str:
+        """Store the features of the views; each view stands for the whole video. Return the id."""
+        facts = StoredFacts(
+            engine=resolved.runtime.engine.label,
+            source=SourceFacts(
+                filename=origin.filename,
+                num_bytes=(await asyncio.to_thread(path.stat)).st_size,
+                truncated=False,
+                **sampling.model_dump(include=set(SourceFacts.model_fields)),
+            ),
+            sampling=sampling,
+            window_seconds=None,
+            stride_seconds=None,
         )
+        whole = Window(
+            start_seconds=0.0, end_seconds=sampling.duration_seconds, start_frame=0, end_frame=sampling.num_frames,
+            cell_start_seconds=0.0, cell_end_seconds=sampling.duration_seconds, cell_start_frame=0,
+            cell_end_frame=sampling.num_frames, frame_indices=(),
+        )  # fmt: skip
+        async with self._saver.writing(resolved.runtime, options, kind="clips", key_id=origin.key_id) as writer:
+            await writer.add([whole] * len(measured.features.video_features), measured.features)
+            return (await writer.finish(facts)).video_id
 
     async def measure(
         self, path: Path, resolved: ResolvedOptions, options: ClassifyOptions, *, deadline: float
@@ -131,9 +180,12 @@ class Pipeline:
             _timed(self._pool.views(path, _view_request(runtime, options))),
         )
         features, engine_ms = await _timed(encode_views(runtime.engine, decoded.views, deadline=deadline))
+        if options.store:
+            features = rounded(features)  # so that scoring the stored features again gives these very numbers
         logits, score_ms = await _timed(runtime.logits(features, bank))
         prototypes = resolved.prototypes
         return VideoLogits(
+            features=features,
             logits=logits,
             example_logits=None if prototypes is None else prototypes.logits(features.for_prototypes),
             decoded=decoded,
@@ -158,11 +210,12 @@ class Pipeline:
             yield await self._resolve(runtime, options)
 
     async def _resolve(self, runtime: ModelRuntime, options: ClassifyOptions) -> ResolvedOptions:
+        self._saver.check(options)
         if options.num_clips > self._limits.max_num_clips:
             raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
         contract = runtime.contract
         if options.candidate_labels is not None:
-            self._check_labels(options.candidate_labels)
+            self.check_labels(options.candidate_labels)
             vocabulary = None
             labels = phrases = prompts.check_labels(options.candidate_labels)
         else:
@@ -192,7 +245,12 @@ class Pipeline:
             acceptance=acceptance,
         )
 
-    def _check_labels(self, labels: Sequence[str]) -> None:
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Check number and length of the labels of a request.
+
+        Raises:
+            InvalidVocabulary: there are too many, or one is too long.
+        """
         limits = self._limits
         if len(labels) > limits.max_candidate_labels:
             raise InvalidVocabulary(
@@ -294,6 +352,26 @@ def model_facts(runtime: ModelRuntime) -> ModelFacts:
     """Describe the model in an answer."""
     contract = runtime.contract
     return ModelFacts(name=contract.name, version=str(contract.version), engine=runtime.engine.label)
+
+
+def resolved_facts(resolved: ResolvedOptions) -> dict[str, Any]:
+    """Return the fields of an answer that follow from the options."""
+    return {
+        "model": model_facts(resolved.runtime),
+        "notice": resolved.runtime.contract.notice,
+        "vocabulary": None if resolved.vocabulary is None else resolved.vocabulary.reference,
+        "acceptance": resolved.acceptance,
+        "examples": resolved.example_facts,
+    }
+
+
+def scored_facts(resolved: ResolvedOptions, scores: scoring.Scores, *, top_k: int) -> dict[str, Any]:
+    """Return the fields of an answer that follow from the scores of a video."""
+    accepted = resolved.rule.accepted(scores)
+    return {
+        "results": label_results(resolved.labels, scores, accepted, top_k=top_k),
+        "none_of_these": NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
+    }
 
 
 def label_results(

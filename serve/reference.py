@@ -20,6 +20,7 @@ from serve.api.options import ClassifyOptions
 from serve.api.problems import STATUS, describe
 from serve.jobs.documents import JobInput
 from serve.repository import BUNDLED, FOLDER
+from serve.retrieval.options import ExampleSearchOptions, RescorePageOptions
 from serve.settings import ServeSettings
 from serve.timeline.options import TimelineOptions
 from serve.variables import COMMAND_LINE
@@ -54,6 +55,16 @@ def jobs_table() -> str:
     return _table_of_options(JobInput)
 
 
+def stored_page_table() -> str:
+    """Return the options of scoring all stored videos that a filter selects."""
+    return _table_of_options(RescorePageOptions)
+
+
+def search_table() -> str:
+    """Return the options of a search by a part of a stored video."""
+    return _table_of_options(ExampleSearchOptions)
+
+
 def problems_table() -> str:
     """Return the problems that a client may receive, by status."""
     kinds = sorted(_leaves(errors.ActserveError), key=lambda kind: (STATUS[kind], _slug(kind)))
@@ -67,6 +78,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "options": options_table,
     "timeline": timeline_table,
     "jobs": jobs_table,
+    "stored_page": stored_page_table,
+    "search": search_table,
     "problems": problems_table,
 }
 

@@ -21,11 +21,14 @@ from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
 from serve.models.routing import RouteStore
 from serve.pipeline import Pipeline
+from serve.retrieval.library import VideoLibrary
 from serve.settings import ServeSettings
 from serve.store.database import Database
 from serve.timeline.maker import TimelineMaker
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
+from serve.videos.store import VideoStore
+from serve.videos.writer import VideoSaver
 from serve.vocabularies.gateway import GatewayVocabularies
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ class Service:
         self._timelines: TimelineMaker | None = None
         self._work: InputWork | None = None
         self._jobs: GatewayJobs | None = None
+        self._library: VideoLibrary | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
         self.in_flight = InFlight(settings.limits.max_in_flight, self.metrics.in_flight, words="requests")
         self.timelines_in_flight = InFlight(
@@ -137,8 +141,14 @@ class Service:
         await vocabularies.start()
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._vocabularies = vocabularies
-        self._pipeline = Pipeline(self.pool, self.registry, vocabularies, settings=self.settings)
-        self._timelines = TimelineMaker(self.pool, self._pipeline, self.settings.timeline)
+        videos = VideoStore(database, max_bytes=self.settings.videos.max_bytes)
+        saver = VideoSaver(videos, self.settings.videos, deadline_seconds=self.settings.timeline.deadline_seconds)
+        self._pipeline = Pipeline(self.pool, self.registry, vocabularies, saver=saver, settings=self.settings)
+        self._timelines = TimelineMaker(self.pool, self._pipeline, self.settings.timeline, saver=saver)
+        self._library = VideoLibrary(
+            videos, self._pipeline, self.registry, pool=self.pool, settings=self.settings.videos
+        )
+        self._library.start()
         self._work = InputWork(self._pipeline, self._timelines, self._embedder, self.metrics)
         self.readiness.done.append(
             f"vocabulary {vocabularies.catalogue.default_for(runtime.contract).reference} encoded"
@@ -176,6 +186,17 @@ class Service:
         if self._timelines is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._timelines
+
+    @property
+    def library(self) -> VideoLibrary:
+        """The stored videos.
+
+        Raises:
+            EngineUnavailable: the start is not complete.
+        """
+        if self._library is None or not self.readiness.is_ready:
+            raise EngineUnavailable("the server is starting; see /readyz")
+        return self._library
 
     @property
     def embedder(self) -> Embedder:
@@ -280,6 +301,8 @@ class Service:
         if self._activation is not None:
             await self._activation.close()
         await self.pool.close()
+        if self._library is not None:
+            await self._library.close()
         if self._vocabularies is not None:
             await self._vocabularies.close()
         await self.registry.close()

@@ -297,6 +297,24 @@ class OutgoingSettings(BaseModel):
     allow_loopback: bool = Field(False, description="Allow addresses of this machine; for tests alone.")
 
 
+class VideoStoreSettings(BaseModel):
+    """Videos whose features are stored at the request of callers, to be scored again and searched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bytes: int = Field(20 * 2**30, ge=1, description="Bytes of all stored features together; past it 507.")
+    max_tags: int = Field(32, ge=0, le=1000, description="Tags of a stored video.")
+    keep_seconds: int | None = Field(
+        None, ge=1, description="How long videos without expires_in_seconds are kept; for ever where empty."
+    )
+    sweep_seconds: float = Field(60.0, gt=0, le=86_400, description="How often expired videos are deleted.")
+    memory_bytes: int = Field(
+        2 * 2**30,
+        ge=2**20,
+        description="Memory of each model for features that are searched; those beyond it are read from the store.",
+    )
+
+
 class TritonSettings(BaseModel):
     """A Triton server that runs the graphs, with engine `triton`."""
 
@@ -345,7 +363,8 @@ class ServeSettings(BaseSettings):
         Path("~/.local/share/actserve"), description="Folder of the database, unless store_url names another; keep it."
     )
     store_url: SecretStr = Field(
-        SecretStr(""), description="Database of vocabularies, as SQLAlchemy writes it; SQLite in data_dir where empty."
+        SecretStr(""),
+        description="Database of vocabularies and stored videos, as SQLAlchemy writes it; SQLite in data_dir if empty.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     batch: BatchSettings = BatchSettings()
@@ -359,6 +378,7 @@ class ServeSettings(BaseSettings):
     jobs: JobSettings = JobSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     auth: AuthSettings = AuthSettings()
+    videos: VideoStoreSettings = VideoStoreSettings()
 
     def require_extras(self) -> None:
         """Make sure that the optional dependencies of these settings are installed.

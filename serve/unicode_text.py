@@ -6,6 +6,7 @@ by `serve.text.prompts`.
 
 import re
 
+MAX_FILENAME_CHARS = 200
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -24,3 +25,12 @@ def text_fault(text: str) -> str | None:
     code = ord(found[0])
     what = "the NUL character" if code == 0 else "an unpaired surrogate"
     return f"{what} (U+{code:04X}) at position {found.start()}"
+
+
+def shown_filename(filename: str) -> str:
+    """A client's name of a file as other users may see it: without control characters, and not too long.
+
+    >>> shown_filename("été\x1b[2J.mp4")
+    'été[2J.mp4'
+    """
+    return "".join(letter for letter in filename if letter.isprintable())[:MAX_FILENAME_CHARS]

@@ -19,7 +19,7 @@ from serve.errors import ClientDisconnected, InvalidOption, UnsupportedMedia, Up
 from serve.multipart import Event, FormReader, Part, PartEnd, known_charset
 from serve.query import query_options
 from serve.settings import LimitSettings
-from serve.unicode_text import text_fault
+from serve.unicode_text import shown_filename, text_fault
 
 Taken = TypeVar("Taken")
 CHARSET_FIELD = "_charset_"  # RFC 7578, section 4.6
@@ -48,6 +48,11 @@ class Upload:
     def path(self) -> Path:
         """Return the path of the only file."""
         return self.files[0].path
+
+    @property
+    def filename(self) -> str | None:
+        """Return the client's name of the only file, to be shown; None if it has none."""
+        return shown_filename(self.files[0].filename) or None
 
 
 class _Files:

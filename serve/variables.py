@@ -16,8 +16,8 @@ SERVER = "ACTSERVE_SERVER"
 API_KEY = "ACTSERVE_API_KEY"
 COMMAND_LINE = {
     API_KEY: "API key that the commands send to a server.",
-    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback`, `jobs` and `classify` use; "
-    "`--server` overrides it.",
+    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback`, `jobs`, `videos`, `search` and `classify` "
+    "use; `--server` overrides it.",
 }
 SETTINGS_PREFIX, COMMAND_LINE_PREFIX = "SERVE_", "ACTSERVE_"
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")

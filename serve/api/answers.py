@@ -90,8 +90,8 @@ class SamplingFacts(BaseModel):
     )
 
 
-class Classification(BaseModel):
-    """The answer to one video."""
+class LabelScores(BaseModel):
+    """The best labels of one video."""
 
     model: ModelFacts
     notice: str | None = Field(description="Limitation of the model that users should know; null if there is none.")
@@ -103,10 +103,16 @@ class Classification(BaseModel):
     vocabulary_warnings: list[VocabularyWarning] = Field(
         description="Of `candidate_labels`, at most 20; `GET /v1/vocabularies/{name}` shows those of a vocabulary."
     )
+
+
+class Classification(LabelScores):
+    """The answer to one video."""
+
     sampling: SamplingFacts
+    video_id: str | None = Field(None, description="Id of the stored features; null unless `store` is set.")
     timing_ms: dict[str, float] = Field(
         description="upload, queue (for decoder and engine), decode, preprocess (part of decode), text, engine, score, "
-        "total."
+        "store (if it is set), total."
     )
 
 

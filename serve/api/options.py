@@ -4,17 +4,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serve import strict_json
 from serve.contract import Activation
 from serve.errors import InvalidOption
 from serve.text.label_lists import is_json_list, parse_list, read_json_list
+from serve.text.normalization import trimmed
 from serve.unicode_text import text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
-LIST_FIELDS = ("candidate_labels", "templates", "labels", "groups")  # fields that a form or a query may repeat
+LIST_FIELDS = ("candidate_labels", "templates", "labels", "groups", "tags")  # fields that a form or a query may repeat
 NUMBER_FIELDS = ("num_crops",)  # pydantic does not convert text for a Literal
+MAX_TAG_CHARS = 64
+MAX_EXPIRES_SECONDS = 10 * 366 * 86_400  # ten years
 NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -60,12 +63,45 @@ class LabelOptions(BaseModel):
         return tuple(self.templates) if self.templates is not None else tuple(default)
 
 
-class ClassifyOptions(LabelOptions):
-    """Options of a classification."""
+def _checked_tag(tag: str) -> str:
+    """Return a tag without surrounding white space."""
+    checked_tag = trimmed(tag)
+    if not checked_tag or len(checked_tag) > MAX_TAG_CHARS:
+        raise ValueError(f"a tag has 1 to {MAX_TAG_CHARS} characters, found {len(checked_tag)}")
+    fault = text_fault(checked_tag)
+    if fault is not None:
+        raise ValueError(f"a tag holds {fault}")
+    return checked_tag
+
+
+Tag = Annotated[str, AfterValidator(_checked_tag)]
+
+
+class StoreOptions(BaseModel):
+    """Options that say whether the features of a video are stored, and for how long."""
+
+    store: bool = Field(
+        False, description="Keep the features of the video, to score them again and to search them; see stored videos."
+    )
+    expires_in_seconds: int | None = Field(
+        None, ge=1, le=MAX_EXPIRES_SECONDS, description="When the stored video is deleted. Needs `store`."
+    )
+    tags: Annotated[list[Tag], BeforeValidator(_as_list)] | None = Field(
+        None, description="Words by which stored videos are selected, a list or text with separators. Needs `store`."
+    )
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Self:
+        for name in ("expires_in_seconds", "tags"):
+            if getattr(self, name) is not None and not self.store:
+                raise ValueError(f"`{name}` needs `store`")
+        return self
+
+
+class ScoreOptions(LabelOptions):
+    """Options of scoring the features of a video."""
 
     top_k: int = Field(5, ge=1, le=100_000, description="Number of labels to return, best first.")
-    num_clips: int = Field(1, ge=1, le=10, description="Number of clips sampled from the video.")
-    num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
     function_to_apply: FunctionToApply | None = Field(
         None, description="Function from logits to scores; by default that of the model. With `none`, `score` is null."
     )
@@ -80,6 +116,13 @@ class ClassifyOptions(LabelOptions):
     def chosen_function(self, default: Activation) -> FunctionToApply:
         """Return the function of this request, or that of the model."""
         return self.function_to_apply or default
+
+
+class ClassifyOptions(ScoreOptions, StoreOptions):
+    """Options of a classification."""
+
+    num_clips: int = Field(1, ge=1, le=10, description="Number of clips sampled from the video.")
+    num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
 
 
 class CalibrateOptions(BaseModel):

@@ -112,7 +112,7 @@ async def _in_process(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
 
         async def classify(path: Path) -> dict[str, Any]:
             deadline = asyncio.get_running_loop().time() + settings.limits.request_deadline_seconds
-            return await service.work.run("classify", path, options, deadline=deadline)
+            return await service.work.run("classify", path, options, name=path.name, deadline=deadline)
 
         yield classify
     finally:

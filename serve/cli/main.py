@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, timeline, jobs, vocabularies, models, feedback and keys.
+"""The command `actserve`: serve, classify, timeline, jobs, videos, search, vocabularies, models, feedback and keys.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.cli import feedback, jobs, keys, models, vocabularies
+from serve.cli import feedback, jobs, keys, models, videos, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
@@ -22,6 +22,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
+app.add_typer(videos.app, name="videos")
+app.command()(videos.search)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -68,6 +68,12 @@ class ModelRuntime:
             raise EngineUnavailable(f"{self.reference} does not answer within {seconds:g} s") from error
 
     @property
+    def features_digest(self) -> str:
+        """Digest of the graph that makes video features: features of different digests cannot be compared."""
+        graph = self.contract.graphs["video"]
+        return _digest((graph.sha256, *graph.external_sha256))
+
+    @property
     def reference(self) -> str:
         """`name@version`."""
         return f"{self.contract.name}@{self.contract.version}"

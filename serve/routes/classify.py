@@ -8,11 +8,13 @@ from serve.api.answers import Classification
 from serve.api.options import ClassifyOptions, gather, parse_options
 from serve.api.problems import problem_responses
 from serve.query import reads_query
+from serve.routes.authorization import CallerDep
 from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body
 from serve.routes.deadlines import answer_within
 from serve.routes.dependencies import ServiceDep
 from serve.routes.disconnection import unless_disconnected
 from serve.uploads import received
+from serve.videos.writer import Origin
 
 router = APIRouter(prefix="/v1", tags=["classify"])
 OPTION_FIELDS = ("options", *ClassifyOptions.model_fields)
@@ -23,7 +25,7 @@ PROBLEMS = problem_responses(*SCORING_PROBLEMS)
 
 @router.post("/classify", responses=PROBLEMS, openapi_extra=BODY, summary="Top-k actions of a video")
 @reads_query(*OPTION_FIELDS)
-async def classify(request: Request, service: ServiceDep) -> Classification:
+async def classify(request: Request, service: ServiceDep, caller: CallerDep) -> Classification:
     """Score a video against a vocabulary, or against the labels of the request."""
     pipeline = service.pipeline  # raises before the upload is read if the server is not ready
     limits = service.settings.limits
@@ -34,7 +36,9 @@ async def classify(request: Request, service: ServiceDep) -> Classification:
             received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
         ):
             options = parse_options(gather(upload.fields, upload.query))
-            work = pipeline.classify(upload.path, options, deadline=deadline)
+            work = pipeline.classify(
+                upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
+            )
             answer = await unless_disconnected(request, work)
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
     answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)

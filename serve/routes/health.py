@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from serve.api import problems
 from serve.routes.dependencies import ServiceDep
-from serve.settings import LimitSettings, ServeSettings, TimelineSettings, VocabularySettings
+from serve.settings import LimitSettings, ServeSettings, TimelineSettings, VideoStoreSettings, VocabularySettings
 from serve.video.containers import CODECS, DEMUXERS
 from serve.video.limits import DecodeSettings
 
@@ -56,6 +56,7 @@ class Limits(LimitSettings):
     feedback: FeedbackLimits
     timeline: TimelineSettings
     jobs: JobLimits
+    videos: VideoStoreSettings
     decode: DecodeSettings
     containers: list[str]
     codecs: list[str]
@@ -114,6 +115,7 @@ async def limits(service: ServiceDep) -> dict[str, Any]:
         "feedback": service.settings.feedback.model_dump(mode="json", exclude={"dir"}),
         "timeline": service.settings.timeline.model_dump(mode="json"),
         "jobs": _job_limits(service.settings),
+        "videos": service.settings.videos.model_dump(mode="json"),
         "decode": service.settings.decode.model_dump(mode="json"),
         "containers": DEMUXERS.split(","),
         "codecs": sorted(CODECS),

@@ -10,6 +10,7 @@ from serve.api.options import checked, gather
 from serve.api.problems import problem_responses
 from serve.jobs.documents import JobFields
 from serve.query import reads_query
+from serve.routes.authorization import CallerDep
 from serve.routes.bodies import VIDEO, form_body
 from serve.routes.deadlines import answer_within
 from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
@@ -19,6 +20,7 @@ from serve.timeline.answers import TimelineAnswer
 from serve.timeline.google import GoogleAnswer, google_answer
 from serve.timeline.options import TimelineOptions
 from serve.uploads import received
+from serve.videos.writer import Origin
 
 router = APIRouter(prefix="/v1", tags=["timeline"])
 OPTION_FIELDS = ("options", *TimelineOptions.model_fields)
@@ -32,7 +34,11 @@ PROBLEMS = problem_responses(*NEW_JOB_PROBLEMS)
 )  # fmt: skip
 @reads_query(*OPTION_FIELDS)
 async def timeline(
-    request: Request, service: ServiceDep, prefer_async: PreferAsync, idempotency_key: IdempotencyKey = None
+    request: Request,
+    service: ServiceDep,
+    caller: CallerDep,
+    prefer_async: PreferAsync,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Slide a window over a video of any length, score each, and join those that show a label to segments.
 
@@ -51,7 +57,9 @@ async def timeline(
             received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
         ):
             options = checked(TimelineOptions, gather(upload.fields, upload.query))
-            work = maker.timeline(upload.path, options, deadline=deadline)
+            work = maker.timeline(
+                upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
+            )
             answer = await unless_disconnected(request, work)
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
     answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)

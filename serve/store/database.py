@@ -18,9 +18,15 @@ from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0005"
+NEWEST_REVISION = "0006"
 BUSY_TIMEOUT_MS = 10_000
-SQLITE_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": BUSY_TIMEOUT_MS}
+SQLITE_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "busy_timeout": BUSY_TIMEOUT_MS,
+    "secure_delete": 1,  # deleted content is overwritten with zeros
+}
 CONNECT_TIMEOUT_SECONDS = 5
 MIGRATION_LOCK = 1_633_907_827  # arbitrary key of a PostgreSQL advisory lock: one gateway migrates at a time
 
@@ -98,6 +104,26 @@ class Database:
                     field="store_url",
                 ) from error
         logger.info("store migrated to revision %s", NEWEST_REVISION)
+
+    def erase_deleted(self) -> bool:
+        """Remove deleted content from the files of SQLite; return whether all of it is gone.
+
+        Pages are overwritten with zeros when rows are deleted; the write-ahead log holds the old pages until it is
+        copied into the database and cut to length zero here. Readers in the middle of a transaction prevent that.
+        PostgreSQL keeps deleted rows until VACUUM, which its operator schedules, so False there.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        if self.is_postgres:
+            return False
+        with _translated():
+            connection = self.engine.raw_connection()
+            try:
+                is_busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.close()
+        return not is_busy
 
     def close(self) -> None:
         """Close every connection."""

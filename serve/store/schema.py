@@ -162,3 +162,42 @@ api_keys = Table(
     Column("revoked_at", Double),
     Column("last_used_at", Double),
 )
+stored_videos = Table(
+    "stored_videos",
+    metadata,
+    Column("video_id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),  # clips or windows
+    Column("model_name", String(200), nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("model_digest", String(64), nullable=False),  # of the video graph that made the features
+    Column("key_id", String(12), index=True),  # of the API key that it belongs to
+    Column("num_windows", Integer, nullable=False),
+    Column("num_bytes", BigInteger, nullable=False),  # of the features
+    Column("document", Text, nullable=False),  # JSON of facts of the source and of the windows
+    Column("created_at", String(40), nullable=False, index=True),  # ISO 8601, UTC
+    Column("expires_at", String(40), index=True),
+    Column("is_complete", Boolean, nullable=False),
+)
+stored_video_tags = Table(
+    "stored_video_tags",
+    metadata,
+    Column("video_id", String(32), ForeignKey("stored_videos.video_id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", String(64), primary_key=True, index=True),
+)
+stored_features = Table(
+    "stored_features",
+    metadata,
+    Column("video_id", String(32), ForeignKey("stored_videos.video_id", ondelete="CASCADE"), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("num_windows", Integer, nullable=False),
+    Column("windows", LargeBinary, nullable=False),
+    Column("video_features", LargeBinary, nullable=False),
+    Column("prototype_features", LargeBinary),
+    Column("patch_features", LargeBinary),
+)
+stored_video_changes = Table(
+    "stored_video_changes",
+    metadata,
+    Column("one", Integer, primary_key=True),  # a single row, 1
+    Column("generation", BigInteger, nullable=False),  # grows with each stored and each deleted video
+)

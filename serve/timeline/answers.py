@@ -92,6 +92,8 @@ class TimelineAnswer(BaseModel):
     acceptance: AcceptanceFacts | None = Field(description="Null if the vocabulary has none.")
     examples: ExampleFacts | None = Field(description="Null if the vocabulary has none.")
     vocabulary_warnings: list[VocabularyWarning] = Field(description="Of `candidate_labels`, at most 20.")
+    video_id: str | None = Field(None, description="Id of the stored features; null unless `store` is set.")
     timing_ms: dict[str, float] = Field(
-        description="upload; decode_wait, engine, score (what the timeline waited for, one after the other); total."
+        description="upload; decode_wait, engine, score, store (what the timeline waited for, one after the other); "
+        "total. Of a stored video: load, score, total."
     )

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from serve.api.options import ClassifyOptions, LabelOptions
+from serve.api.options import ClassifyOptions, LabelOptions, StoreOptions
 from serve.contract import Activation, SamplingContract
 from serve.errors import InvalidOption
 from serve.text.normalization import trimmed
@@ -20,18 +20,9 @@ MAX_OVERLAP = 32  # windows that show the same moment
 SEGMENT_OPTIONS = ("threshold_on", "threshold_off", "min_segment_seconds", "gap_seconds")
 
 
-class TimelineOptions(LabelOptions):
-    """Options of a timeline."""
+class SegmentOptions(LabelOptions):
+    """Options of scoring windows and joining them to segments."""
 
-    window_seconds: float | None = Field(
-        None, ge=0.1, le=120, description="Length of a window; by default 0.25 s for each frame of the model's clips."
-    )
-    stride_seconds: float | None = Field(
-        None,
-        ge=0.02,
-        le=120,
-        description="From one window to the next, at most a window; by default a quarter of a window.",
-    )
     function_to_apply: Activation | None = Field(
         None, description="Function from logits to scores; by default that of the model."
     )
@@ -60,26 +51,12 @@ class TimelineOptions(LabelOptions):
         None, ge=0, le=3600, description="Longest gap that a segment bridges; by default half a window."
     )
 
-    relevance: bool = Field(
-        False, description="Also return how relevant each sampled frame is to one label. Needs a frame-wise model."
-    )
-    relevance_label: str | None = Field(
-        None, description="The label of `relevance`, which it needs; may be left out if there is only one."
-    )
-
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        window, stride = self.window_seconds, self.stride_seconds
-        if window is not None and stride is not None:
-            _check_spacing(window, stride)
+    def _check_segments(self) -> Self:
         if self.threshold_off is not None and self.threshold_on is None:
             raise ValueError("`threshold_off` needs `threshold_on`")
         if self.threshold_off is not None and self.threshold_on is not None and self.threshold_off > self.threshold_on:
             raise ValueError("`threshold_off` may be at most `threshold_on`")
-        if self.relevance_label is not None and not self.relevance:
-            raise ValueError("`relevance_label` needs `relevance`")
-        if self.relevance and self.format != "actserve":
-            raise ValueError("`relevance` has no place in the shape that `format` asks for")
         if self.view == "segments" and self.top_k is not None:
             raise ValueError("`top_k` is of windows, and `view` is `segments`")
         given = [name for name in SEGMENT_OPTIONS if getattr(self, name) is not None]
@@ -106,6 +83,48 @@ class TimelineOptions(LabelOptions):
             function_to_apply=self.function_to_apply,
             threshold=self.threshold_on,
         )
+
+    def spaced(self, *, window_seconds: float, stride_seconds: float) -> "Spacing":
+        """Return the lengths of this request for windows of a length and distance."""
+        window = window_seconds
+        return Spacing(
+            window_seconds=window,
+            stride_seconds=stride_seconds,
+            min_segment_seconds=window if self.min_segment_seconds is None else self.min_segment_seconds,
+            gap_seconds=window / 2 if self.gap_seconds is None else self.gap_seconds,
+        )
+
+
+class TimelineOptions(SegmentOptions, StoreOptions):
+    """Options of a timeline."""
+
+    window_seconds: float | None = Field(
+        None, ge=0.1, le=120, description="Length of a window; by default 0.25 s for each frame of the model's clips."
+    )
+    stride_seconds: float | None = Field(
+        None,
+        ge=0.02,
+        le=120,
+        description="From one window to the next, at most a window; by default a quarter of a window.",
+    )
+    relevance: bool = Field(
+        False, description="Also return how relevant each sampled frame is to one label. Needs a frame-wise model."
+    )
+    relevance_label: str | None = Field(
+        None, description="The label of `relevance`, which it needs; may be left out if there is only one."
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        window, stride = self.window_seconds, self.stride_seconds
+        if window is not None and stride is not None:
+            _check_spacing(window, stride)
+        if self.relevance_label is not None and not self.relevance:
+            raise ValueError("`relevance_label` needs `relevance`")
+        for name in ("relevance", "store"):
+            if getattr(self, name) and self.format != "actserve":
+                raise ValueError(f"`{name}` has no place in the shape that `format` asks for")
+        return self
 
     def relevant_label(self, labels: Sequence[str]) -> int | None:
         """Return the index of the label whose relevance is wanted; None if none is.
@@ -137,12 +156,7 @@ class TimelineOptions(LabelOptions):
             _check_spacing(window, stride)
         except ValueError as error:
             raise InvalidOption(f"{error}", window_seconds=window, stride_seconds=stride) from error
-        return Spacing(
-            window_seconds=window,
-            stride_seconds=stride,
-            min_segment_seconds=window if self.min_segment_seconds is None else self.min_segment_seconds,
-            gap_seconds=window / 2 if self.gap_seconds is None else self.gap_seconds,
-        )
+        return self.spaced(window_seconds=window, stride_seconds=stride)
 
 
 @dataclass(frozen=True, kw_only=True)

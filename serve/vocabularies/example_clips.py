@@ -19,6 +19,7 @@ from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, Unknow
 from serve.features import RowLayout, VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
+from serve.unicode_text import shown_filename
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
 from serve.vocabularies.labels import Example, Label
@@ -26,7 +27,6 @@ from serve.vocabularies.prototypes import Prototypes, fit_prototypes
 from serve.vocabularies.store import VocabularyStore
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
-MAX_FILENAME_CHARS = 200
 TEXT_LOGITS_AT_ONCE = 64  # examples of one run; their logits are [E, M, P]
 
 Progress = Callable[[int, int], None]  # clips done, total
@@ -46,8 +46,7 @@ def new_clip(path: Path, filename: str) -> NewClip:
     """Hash a file; blocks. Control characters of its name are removed, since names are shown to other users."""
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    shown = "".join(letter for letter in filename if letter.isprintable())[:MAX_FILENAME_CHARS]
-    return NewClip(path=path, filename=shown, sha256=sha256, num_bytes=path.stat().st_size)
+    return NewClip(path=path, filename=shown_filename(filename), sha256=sha256, num_bytes=path.stat().st_size)
 
 
 def with_examples(

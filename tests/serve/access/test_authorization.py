@@ -59,7 +59,9 @@ def test_a_route_takes_the_keys_with_its_scope_only(
 ) -> None:
     """Nothing of these names exists, so that what is allowed changes nothing."""
     path = path.replace("{name}", "absent").replace("{label_id}", "absent").replace("{example_id}", "absent")
-    path = path.replace("{feedback_id}", "absent").replace("{job_id}", "job_" + "0" * 32)
+    path = (
+        path.replace("{feedback_id}", "absent").replace("{video_id}", "absent").replace("{job_id}", "job_" + "0" * 32)
+    )
     without = http.request(method, path)
     assert without.status_code == 401 and without.json()["type"] == "/problems/unauthenticated"
     assert without.headers["www-authenticate"].startswith("Bearer")

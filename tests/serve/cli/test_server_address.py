@@ -127,7 +127,13 @@ def other_program(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_another_program_at_the_address_is_said(other_program: str) -> None:
-    for words in (["vocab", "list"], ["models", "list"], ["feedback", "list"], ["vocab", "history", "demo"]):
+    for words in (
+        ["vocab", "list"],
+        ["models", "list"],
+        ["feedback", "list"],
+        ["videos", "list"],
+        ["vocab", "history", "demo"],
+    ):
         left = run(*words, "--server", other_program)
         assert left.returncode == 1
         assert other_program in left.stderr and "export ACTSERVE_SERVER=URL" in left.stderr
@@ -142,7 +148,7 @@ def test_a_folder_of_models_is_for_work_in_process(demo_clip: Path) -> None:
     assert in_process.returncode == 2 and "nowhere" in in_process.stderr, "the option goes over the variable"
 
 
-@pytest.mark.parametrize("words", [["vocab", "delete", "demo"], ["feedback", "remove", "x"]])
+@pytest.mark.parametrize("words", [["vocab", "delete", "demo"], ["feedback", "remove", "x"], ["videos", "delete", "x"]])
 def test_what_cannot_be_undone_is_asked_for(demo_server: RunningServer, words: list[str]) -> None:
     left = run(*words, "--server", demo_server.address)
     assert left.returncode == 2 and "--yes" in left.stderr

@@ -1,4 +1,4 @@
-"""The store of vocabularies, on databases of both kinds."""
+"""A store of vocabularies on each kind of database."""
 
 import pytest
 

@@ -1,0 +1,209 @@
+"""`actserve videos ...` and `actserve search`: stored videos of a running server.
+
+actserve videos list --tag kitchen
+actserve videos classify 6f1c... --labels "cooking,washing up"
+actserve search "a person opens a door" --top-k 5
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+
+from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.parameters import Yes, confirm
+
+app = typer.Typer(no_args_is_help=True, help="Stored videos of a running server.")
+
+VideoId = Annotated[str, typer.Argument(help="Id, as `list` prints it.")]
+Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
+VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
+Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
+ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
+Tag = Annotated[str | None, typer.Option(help="Only videos with this tag.")]
+CreatedAfter = Annotated[str | None, typer.Option(help="Only videos stored then or later, e.g. 2026-11-26T00:00:00Z.")]
+CreatedBefore = Annotated[str | None, typer.Option(help="Only videos stored before that.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answers of the server as lines of JSON.")]
+
+
+@app.command("list")
+def list_all(
+    tag: Tag = None,
+    model: Annotated[str | None, typer.Option(help="Only videos that this model made.")] = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    as_json: AsJson = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """List stored videos, newest first: id, model, windows, seconds, time, expiry, tags, file name."""
+    query = _given(tag=tag, model=model, created_after=created_after, created_before=created_before, page_size=1000)
+    token: str | None = None
+    while True:
+        url = f"{_url(server)}?{urlencode({**query, **_given(page_token=token)})}"
+        page = ApiRequest(method="GET", url=url).answer("videos", "next_page_token")
+        for row in page["videos"]:
+            typer.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
+        token = page["next_page_token"]
+        if token is None:
+            return
+
+
+@app.command()
+def show(video_id: VideoId, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
+    """Print the facts of a stored video as JSON."""
+    call = ApiRequest(method="GET", url=_url(server, video_id))
+    typer.echo(call.curl() if print_curl else json.dumps(call.answer("video_id"), ensure_ascii=False, indent=1))
+
+
+@app.command()
+def delete(
+    ids: Annotated[list[str], typer.Argument(help="Ids, as `list` prints them.")],
+    yes: Yes = False,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Delete stored videos; this cannot be undone."""
+    if not print_curl:
+        confirm(f"Delete {', '.join(ids)} on {server}?", is_given=yes)
+    for video_id in ids:
+        call = ApiRequest(method="DELETE", url=_url(server, video_id))
+        if print_curl:
+            typer.echo(call.curl())
+            continue
+        call.send()
+        typer.echo(f"{video_id} deleted")
+
+
+@app.command()
+def classify(
+    video_id: VideoId,
+    labels: Labels = None,
+    vocabulary: VocabularyName = None,
+    template: Templates = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels to print.")] = 5,
+    model: ModelName = None,
+    as_json: AsJson = False,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Score a stored video with other labels; nothing is decoded."""
+    options = {**_labels(labels, vocabulary, template, model), "top_k": top_k}
+    call = _post(f"{_url(server, video_id)}:classify", options)
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    answer = call.answer("results")
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    for row in answer["results"]:
+        typer.echo(f"{row['score']:.3f}  {row['label']}")
+
+
+@app.command()
+def timeline(
+    video_id: VideoId,
+    labels: Labels = None,
+    vocabulary: VocabularyName = None,
+    template: Templates = None,
+    threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment opens.")] = None,
+    threshold_off: Annotated[float | None, typer.Option(help="Score below which a segment closes.")] = None,
+    model: ModelName = None,
+    as_json: AsJson = False,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Find when a stored video shows which label; nothing is decoded."""
+    thresholds = _given(threshold_on=threshold_on, threshold_off=threshold_off)
+    call = _post(f"{_url(server, video_id)}:timeline", {**_labels(labels, vocabulary, template, model), **thresholds})
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    answer = call.answer("segments")
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    for row in answer["segments"]:
+        typer.echo(f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}  {row['score']:.3f}  {row['label']}")
+
+
+def search(
+    text: Annotated[str | None, typer.Argument(help="What the windows show.")] = None,
+    like: Annotated[str | None, typer.Option(help="Id of a stored video that shows it instead.")] = None,
+    start: Annotated[float | None, typer.Option(help="Start of the part of that video, in seconds.")] = None,
+    end: Annotated[float | None, typer.Option(help="End of that part.")] = None,
+    clip: Annotated[
+        Path | None, typer.Option(help="A video file that shows it instead.", exists=True, dir_okay=False)
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of windows to print.")] = 10,
+    tag: Tag = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    model: ModelName = None,
+    as_json: AsJson = False,
+    print_curl: PrintCurl = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Find windows of stored videos by a text, by a part of a stored video, or by a clip."""
+    if sum(item is not None for item in (text, like, clip)) != 1:
+        raise typer.BadParameter("give a text, or --like VIDEO_ID, or --clip FILE: one of them")
+    part = _given(start_seconds=start, end_seconds=end)
+    if part and like is None:
+        raise typer.BadParameter("--start and --end are of the stored video that --like names")
+    url = f"{server}/v1/search"
+    options = _given(tag=tag, created_after=created_after, created_before=created_before, model=model, top_k=top_k)
+    if text is not None:
+        call = ApiRequest(method="GET", url=f"{url}?{urlencode({'q': text, **options})}")
+    elif clip is not None:
+        fields = {name: str(value) for name, value in options.items()}
+        call = ApiRequest(method="POST", url=url, files=[("video", clip)], fields=fields)
+    else:
+        call = _post(url, {"video_id": like, **part, **options})
+    if print_curl:
+        typer.echo(call.curl())
+        return
+    answer = call.answer("results")
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    for row in answer["results"]:
+        times = f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}"
+        typer.echo(f"{row['cosine']:.3f}  {row['video_id']} {times}")
+
+
+def _url(server: str, video_id: str | None = None) -> str:
+    return f"{server}/v1/videos" + ("" if video_id is None else f"/{quote(video_id, safe='')}")
+
+
+def _post(url: str, document: dict[str, Any]) -> ApiRequest:
+    headers = {"Content-Type": "application/json"}
+    return ApiRequest(method="POST", url=url, headers=headers, body=json.dumps(document, ensure_ascii=False).encode())
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _labels(
+    labels: str | None, vocabulary: str | None, template: list[str] | None, model: str | None
+) -> dict[str, Any]:
+    return _given(candidate_labels=labels, vocabulary=vocabulary, templates=template or None, model=model)
+
+
+def _line(row: dict[str, Any]) -> str:
+    source = row["source"]
+    stale = " (stale)" if row["stale"] else ""
+    facts = (
+        row["video_id"],
+        f"{row['model']}{stale}",
+        f"{row['num_windows']} {row['kind']}",
+        f"{source['duration_seconds']:.1f} s",
+        row["created_at"],
+        row["expires_at"] or "-",
+        ",".join(row["tags"]) or "-",
+        source["filename"] or "-",
+    )
+    return "\t".join(facts).replace("\n", " ")
