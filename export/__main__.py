@@ -18,13 +18,13 @@ import typer
 
 from serve.exit_status import exit_without
 
-if __name__ == "__main__":  # the imports below need it
+if __name__ == "__main__":  # the imports below need the extra `export`
     exit_without("export", needed_by="python -m export")
 
 from export.contract import Weights
 from export.errors import ExportInputError
 from export.exporter import ExportResult, export_checkpoint
-from export.loading import from_file, from_open_clip_file, from_published, override, tokenizer_bytes
+from export.loading import apply_options, load_open_clip_file, load_published, load_source, read_tokenizer
 from export.parity_gate import RuntimeParity
 from export.promotion_command import promote
 from export.publication import Accelerator, check_name
@@ -33,56 +33,58 @@ from export.verification import verify_version
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
 from training.checkpoints.downloads import DEFAULT_CACHE
-from training.checkpoints.open_clip_weights import fetch_tokenizer, only_tag
+from training.checkpoints.native_format import Checkpoint
+from training.checkpoints.open_clip_weights import fetch_tokenizer, single_tag
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
 from training.checkpoints.published_weights import Activation, published_tags
 from training.errors import InputError, WorkError
 
 DEFAULT_REPOSITORY = Path("model_repository")
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn checkpoints into served models.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Export checkpoints to a model repository.")
 
 
 @app.callback()
 def export(version: Version = False) -> None:
-    """Turn checkpoints into served models."""
+    """Export checkpoints to a model repository."""
     check_variables()
 
 
 app.command()(tensorrt)
 app.command()(promote)
 
-Repository = Annotated[Path, typer.Option(help="Folder of the served models.")]
+Repository = Annotated[Path, typer.Option(help="Model repository.")]
 Templates = Annotated[
-    list[str] | None, typer.Option(help="Prompt template with one {}; repeat for several. Replaces the model's own.")
+    list[str] | None, typer.Option(help="Prompt template with one {}; may be repeated. Default: the model's templates.")
 ]
 TokenizerOption = Annotated[
-    Path | None, typer.Option("--tokenizer", help="tokenizer.json, for models whose tokenizer is not CLIP's.")
+    Path | None, typer.Option("--tokenizer", help="tokenizer.json, for models that do not use CLIP's tokenizer.")
 ]
 WeightsOption = Annotated[
-    Weights, typer.Option(help="Data type that matrices are stored in; computation is in fp32 either way.")
+    Weights, typer.Option(help="Data type in which matrices are stored; computation is always in fp32.")
 ]
 AcceleratorOption = Annotated[
-    Accelerator, typer.Option(help="tensorrt: Triton's onnxruntime backend makes fp16 engines; needs a GPU.")
+    Accelerator, typer.Option(help="tensorrt: Triton's onnxruntime backend builds fp16 engines; requires a GPU.")
 ]
 MaxFileMib = Annotated[
-    int | None, typer.Option(min=1, help="Start another weight file beyond this size; default: one file.")
+    int | None,
+    typer.Option(min=1, help="Maximum size of a weight file; weights beyond it go to another file. Default: one file."),
 ]
 PreprocessTag = Annotated[
     str | None,
-    typer.Option(help="Pretrained tag of open_clip that the weights derive from; gives preprocessing and activation."),
+    typer.Option(help="open_clip's pretrained tag of the original weights; determines preprocessing and activation."),
 ]
 ActivationOption = Annotated[
     Activation | None,
-    typer.Option(help="Activation of CLIP's towers, if neither the file nor its origin determines it."),
+    typer.Option(help="Activation of the CLIP towers, if it cannot be determined from the file."),
 ]
 WeightsKey = Annotated[
     str | None,
-    typer.Option(help="Key of the weights if the file holds several, e.g. model and model_ema (the default)."),
+    typer.Option(help="Key of the weights, if the file contains several, e.g. model and model_ema (the default)."),
 ]
 Cache = Annotated[Path, typer.Option(help="Folder that caches downloads.", file_okay=False)]
 Heads = Annotated[int | None, typer.Option(min=1, help="Number of attention heads; default: width / 64.")]
-# X-CLIP's messages and prompts would be random: such weights can start training, but cannot be served
+# X-CLIP is missing: with plain CLIP weights, its messages and prompts would be random
 ServableFamily = Literal["clip", "actionclip"]
 
 
@@ -91,12 +93,12 @@ def model(
     arch: Annotated[str | None, typer.Option(help="Name of an open_clip architecture.")] = None,
     pretrained: Annotated[
         str | None,
-        typer.Option(help="A pretrained tag of open_clip (downloaded if not cached), or a file of weights."),
+        typer.Option(help="open_clip's pretrained tag (downloaded if not cached), or a weight file."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint of `python -m training train`, instead of --arch.")
+        Path | None, typer.Option(help="Checkpoint of `python -m training train`, instead of --arch.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name to serve it under; default: --arch.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the served model; default: --arch.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     num_frames: Annotated[
         int | None, typer.Option(min=1, max=256, help="Frames per clip, with --arch; default: 8.")
@@ -111,20 +113,20 @@ def model(
     max_file_mib: MaxFileMib = None,
     cache: Cache = DEFAULT_CACHE,
 ) -> None:
-    """Export an open_clip model, or a checkpoint trained here."""
+    """Export an open_clip model or a checkpoint of `python -m training train`."""
     served_name = name or arch
     if served_name is None:
-        raise ExportInputError("--checkpoint needs --name" if checkpoint else "give either --arch or --checkpoint")
+        raise ExportInputError("--checkpoint requires --name" if checkpoint else "give either --arch or --checkpoint")
     check_name(served_name)
-    of_files = {"preprocess_tag": preprocess_tag, "activation": activation, "weights_key": weights_key}
+    file_options = {"preprocess_tag": preprocess_tag, "activation": activation, "weights_key": weights_key}
     if arch is not None and checkpoint is None:
-        tag = only_tag(arch) if pretrained is None else pretrained
+        tag = single_tag(arch) if pretrained is None else pretrained
         if tag in published_tags(arch):
-            _refuse_given(of_files, f"for a file of weights, but {tag!r} is a pretrained tag")
+            _reject_options(file_options, f"only for weight files, but {tag!r} is a pretrained tag")
             tokenizer = tokenizer or fetch_tokenizer(arch, cache=cache)
-            source = from_published(arch, tag, num_frames=num_frames or ASSUMED_FRAMES, cache=cache)
+            source = load_published(arch, tag, num_frames=num_frames or ASSUMED_FRAMES, cache=cache)
         else:
-            source = from_open_clip_file(
+            source = load_open_clip_file(
                 arch,
                 Path(tag),
                 num_frames=num_frames or ASSUMED_FRAMES,
@@ -133,11 +135,11 @@ def model(
                 weights_key=weights_key,
             )
     elif checkpoint is not None and arch is None:
-        of_weights = {"pretrained": pretrained, "num_frames": num_frames, **of_files}
-        _refuse_given(of_weights, "only for weights of --arch; a --checkpoint holds it")
-        source = from_file(checkpoint)
+        weight_options = {"pretrained": pretrained, "num_frames": num_frames, **file_options}
+        _reject_options(weight_options, "only with --arch; a --checkpoint contains these values")
+        source = load_source(checkpoint)
     else:
-        raise ExportInputError("give either --arch, with --pretrained where it has several tags, or --checkpoint")
+        raise ExportInputError("give either --arch (with --pretrained, if it has several tags) or --checkpoint")
     _export(
         source,
         name=served_name,
@@ -150,20 +152,19 @@ def model(
     )
 
 
-def _refuse_given(options: Mapping[str, Any], why: str) -> None:
+def _reject_options(options: Mapping[str, Any], reason: str) -> None:
+    """Raise if any of the options is set."""
     if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]:
-        raise ExportInputError(f"{', '.join(given)}: {why}")
+        raise ExportInputError(f"{', '.join(given)}: {reason}")
 
 
 @app.command()
 def import_checkpoint(
     source: Annotated[
         str,
-        typer.Argument(
-            help="File, folder or http(s) address of a file: ActionCLIP, X-CLIP, Hugging Face X-CLIP, CLIP, ours."
-        ),
+        typer.Argument(help="File, folder, or URL of a file: ActionCLIP, X-CLIP, CLIP, or a native checkpoint."),
     ],
-    name: Annotated[str, typer.Option(help="Name to serve it under.")],
+    name: Annotated[str, typer.Option(help="Name of the served model.")],
     repository: Repository = DEFAULT_REPOSITORY,
     templates: Templates = None,
     tokenizer: TokenizerOption = None,
@@ -171,13 +172,13 @@ def import_checkpoint(
     accelerator: AcceleratorOption = "none",
     max_file_mib: MaxFileMib = None,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Frames per clip, if the file does not specify it.")
+        int | None, typer.Option(min=1, max=256, help="Frames per clip, if the file does not contain the number.")
     ] = None,
     family: Annotated[
         ServableFamily | None, typer.Option(help="Model family for plain CLIP weights; default: clip.")
     ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="open_clip architecture of weights that are not a plain CLIP ViT.")
+        str | None, typer.Option(help="open_clip architecture, for weights that are not of a plain CLIP ViT.")
     ] = None,
     preprocess_tag: PreprocessTag = None,
     activation: ActivationOption = None,
@@ -189,7 +190,7 @@ def import_checkpoint(
     prompt_heads: Heads = None,
     cache: Cache = DEFAULT_CACHE,
 ) -> None:
-    """Export a published checkpoint."""
+    """Convert and export a published checkpoint."""
     check_name(name)
     overrides = Overrides(
         num_frames=num_frames,
@@ -204,7 +205,7 @@ def import_checkpoint(
         mit_heads=mit_heads,
         prompt_heads=prompt_heads,
     )
-    checkpoint = from_file(source, overrides, cache=cache)
+    checkpoint = load_source(source, overrides, cache=cache)
     _export(
         checkpoint,
         name=name,
@@ -223,14 +224,15 @@ def verify(
     version: Annotated[int | None, typer.Option(min=1, help="Version; default: the newest.")] = None,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
-    """Check the hashes and the parity of a version on this machine."""
-    found = verify_version(repository, name, version=version)
-    print(f"{found.contract.name}@{found.contract.version}: {len(found.contract.files())} files as the contract says")
-    _print_parity(found.parity)
+    """Check the files and the parity of a version on this machine."""
+    result = verify_version(repository, name, version=version)
+    contract = result.contract
+    print(f"{contract.name}@{contract.version}: {len(contract.files())} files match the contract")
+    _print_parity(result.parity)
 
 
 def _export(
-    source: Any,
+    checkpoint: Checkpoint,
     *,
     name: str,
     repository: Path,
@@ -240,47 +242,48 @@ def _export(
     accelerator: Accelerator,
     max_file_mib: int | None,
 ) -> None:
-    checkpoint = override(source, templates=templates, tokenizer=tokenizer)
+    checkpoint = apply_options(checkpoint, templates=templates, tokenizer=tokenizer)
     exported = export_checkpoint(
         checkpoint,
-        tokenizer_bytes(checkpoint, tokenizer),
+        read_tokenizer(checkpoint, tokenizer),
         name=name,
         repository=repository,
         weights=weights,
         accelerator=accelerator,
         max_file_bytes=None if max_file_mib is None else max_file_mib << 20,
     )
-    _print_exported(exported)
+    _print_result(exported)
 
 
-def _print_exported(exported: ExportResult) -> None:
-    contract, seconds = exported.contract, exported.seconds
-    print(f"{contract.name}@{contract.version}: {exported.num_bytes / 2**20:.1f} MiB in {seconds['total']:.1f} s")
+def _print_result(result: ExportResult) -> None:
+    contract, seconds = result.contract, result.seconds
+    print(f"{contract.name}@{contract.version}: {result.num_bytes / 2**20:.1f} MiB in {seconds['total']:.1f} s")
     print("  " + ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items() if key != "total"))
     _print_source(contract.provenance)
-    _print_parity(exported.parity)
-    print(f"  {exported.contract_file}")
+    _print_parity(result.parity)
+    print(f"  {result.contract_file}")
 
 
 def _print_source(provenance: Mapping[str, Any]) -> None:
-    """Print what was decided about a weight file beyond its tensors."""
+    """Print how the activation and the state dict of a weight file were determined."""
     if "activation" in provenance:
         print("  activation {value}: {source}".format(**provenance["activation"]))
     if "other_weights" in provenance:
         others = ", ".join(key or "the top level" for key in provenance["other_weights"])
-        print(f"  weights of {provenance['weights_key'] or 'the top level'}; the file also holds those of {others}")
+        key = provenance["weights_key"] or "the top level"
+        print(f"  weights from {key}; the file also contains weights in {others}")
 
 
 def _print_parity(parity: dict[str, RuntimeParity] | Any) -> None:
     print(f"  {'runtime':<18}{'array':<17}{'relative':>10}{'largest':>11}{'cosine':>10}{'other top-1':>13}")
     for label, item in parity.items():
-        verdict = "" if item.is_passed else "  failed: do not serve this model with this runtime"
+        verdict = "" if item.is_passed else "  failed; do not serve this model with this runtime"
         if item.failure:
             print(f"  {label:<18}{item.failure.splitlines()[0]}{verdict}")
-        for array, figures in item.arrays.items():
+        for array, difference in item.arrays.items():
             print(
-                f"  {label:<18}{array:<17}{figures.relative_difference:>10.1e}{figures.largest_difference:>11.1e}"
-                f"{figures.lowest_cosine:>10.6f}{item.top1_disagreements:>13}{verdict}"
+                f"  {label:<18}{array:<17}{difference.relative_difference:>10.1e}{difference.largest_difference:>11.1e}"
+                f"{difference.lowest_cosine:>10.6f}{item.top1_disagreements:>13}{verdict}"
             )
 
 

@@ -1,13 +1,13 @@
-"""Derive `contract.json` from a checkpoint and its exported graphs: every choice that changes a number."""
+"""Create the contract, which contains every choice that changes a result, from a checkpoint and its graphs."""
 
 from collections.abc import Mapping
 from typing import Literal
 
+from export.graphs import Component, GraphPlan
 from export.onnx_files import OPSET, describe_graph
 from export.parity_gate import RuntimeParity, parity_document
 from export.publication import StagingDir
-from export.towers import GraphPlan, Part
-from export.versions import toolchain
+from export.versions import installed_versions
 from serve.contract import FileContract, GraphContract, ModelContract
 from serve.files import file_sha256
 from training.checkpoints.native_format import Checkpoint
@@ -17,7 +17,7 @@ TOKENIZER_FILE = "tokenizer.json"
 PARITY_FILE = "parity.npz"
 
 
-def contract_of(
+def make_contract(
     checkpoint: Checkpoint,
     plans: Mapping[str, GraphPlan],
     staging: StagingDir,
@@ -25,7 +25,7 @@ def contract_of(
     parity: Mapping[str, RuntimeParity],
     weights: Weights,
 ) -> ModelContract:
-    """Return the contract of a version whose graphs, tokenizer and parity file are in the staging folder."""
+    """Create the contract of a version whose graphs, tokenizer and parity file are in the staging folder."""
     return ModelContract(
         family=checkpoint.family,
         name=staging.name,
@@ -36,25 +36,27 @@ def contract_of(
         text=checkpoint.text,
         scoring=checkpoint.scoring,
         opset=OPSET,
-        graphs={name: _graph(plan, staging) for name, plan in plans.items()},
-        tokenizer_file=_file(staging, "text", TOKENIZER_FILE),
-        parity_file=_file(staging, "video", PARITY_FILE),
+        graphs={name: _graph_contract(plan, staging) for name, plan in plans.items()},
+        tokenizer_file=_file_contract(staging, "text", TOKENIZER_FILE),
+        parity_file=_file_contract(staging, "video", PARITY_FILE),
         default_labels=checkpoint.labels,
         parity=parity_document(parity),
-        provenance={**checkpoint.provenance, "export": {"weights": weights, "versions": toolchain()}},
+        provenance={**checkpoint.provenance, "export": {"weights": weights, "versions": installed_versions()}},
         card=checkpoint.card,
     )
 
 
-def _graph(plan: GraphPlan, staging: StagingDir) -> GraphContract:
+def _graph_contract(plan: GraphPlan, staging: StagingDir) -> GraphContract:
     return describe_graph(
-        staging.folder_of(plan.part) / plan.file,
-        file=staging.published_path(plan.part, plan.file),
+        staging.folder_of(plan.component) / plan.file,
+        file=staging.published_path(plan.component, plan.file),
         opset=OPSET,
         inputs=plan.inputs,
         outputs=plan.outputs,
     )
 
 
-def _file(staging: StagingDir, part: Part, file: str) -> FileContract:
-    return FileContract(file=staging.published_path(part, file), sha256=file_sha256(staging.folder_of(part) / file))
+def _file_contract(staging: StagingDir, component: Component, file: str) -> FileContract:
+    return FileContract(
+        file=staging.published_path(component, file), sha256=file_sha256(staging.folder_of(component) / file)
+    )

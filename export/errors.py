@@ -1,4 +1,4 @@
-"""Errors of export; each message is addressed to the person who runs the command."""
+"""Errors of the export commands."""
 
 from training.errors import InputError, WorkError
 
@@ -8,7 +8,7 @@ class ExportError(WorkError):
 
 
 class ExportInputError(ExportError, InputError):
-    """The input of an export command cannot be used."""
+    """The input of an export command is invalid."""
 
 
 class ParityError(ExportError):
@@ -16,4 +16,4 @@ class ParityError(ExportError):
 
 
 class SignatureError(ExportInputError):
-    """Existing versions of this name have other input or output tensors; the model needs a new name."""
+    """Published versions of this name have different input or output tensors; the model needs a new name."""

@@ -1,7 +1,7 @@
-"""The clips and prompts of `parity.npz`: small, synthetic, cropped from non-square pictures.
+"""Create the clips and prompts of `parity.npz`: small synthetic videos, and prompts of different lengths.
 
-Wide and tall videos go through the model's resize and crop rules, so the stored pixels equal those of serving. Shapes
-move in them, so the frames of a clip differ.
+Non-square frames are resized and cropped by the model's rules, so the stored pixels are those that serving computes.
+Shapes move, so that the frames of a clip differ.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from serve.text import prompts
 from serve.text.tokenizer import Tokenizer, pad_rows
 from serve.video.preprocess import crop_frame
 
-PICTURE_SIZES = ((180, 320), (288, 216), (120, 300))  # H, W: wide, tall, very wide
+FRAME_SIZES = ((180, 320), (288, 216), (120, 300))  # (H, W)
 GENERAL_LABELS = (
     "running",
     "playing the guitar",
@@ -26,33 +26,34 @@ MAX_LABELS = 8
 
 
 def golden_frames(preprocess: PreprocessContract, *, num_segments: int) -> UInt8Array:
-    """Return frames [n, T, 3, S, S]: one clip for each of `PICTURE_SIZES`."""
+    """Return frames [n, T, 3, S, S]: one clip for each of `FRAME_SIZES`."""
     clips = []
-    for clip, (height, width) in enumerate(PICTURE_SIZES):
-        pictures = [_picture(height, width, clip=clip, time=i / num_segments) for i in range(num_segments)]
-        clips.append(
-            np.stack([crop_frame(picture, preprocess, num_crops=1)[0] for picture in pictures])
-        )  # [T, 3, S, S]
+    for clip, (height, width) in enumerate(FRAME_SIZES):
+        images = [_draw_frame(height, width, clip=clip, time=i / num_segments) for i in range(num_segments)]
+        clips.append(np.stack([crop_frame(image, preprocess, num_crops=1)[0] for image in images]))  # [T, 3, S, S]
     return np.stack(clips)
 
 
 def golden_tokens(tokenizer: Tokenizer, text: TextContract, *, labels: Sequence[str]) -> Int64Array:
-    """Return tokens [r, L] of prompts of different lengths, cut to the longest if the graph has a dynamic length."""
-    chosen = (labels or GENERAL_LABELS)[:MAX_LABELS]
-    rows = tokenizer.encode(prompts.fill(chosen, text.templates[:1]))
+    """Return padded tokens [r, L] of prompts; with a dynamic length, L is the length of the longest prompt."""
+    labels = (labels or GENERAL_LABELS)[:MAX_LABELS]
+    rows = tokenizer.encode(prompts.fill(labels, text.templates[:1]))
     return pad_rows(rows, pad_id=text.pad_id, length=None if text.dynamic_length else text.context_length)
 
 
-def _picture(height: int, width: int, *, clip: int, time: float) -> UInt8Array:
-    """Return RGB [H, W, 3]: a gradient, a sliding chequered floor and a moving disc; flat areas compress well."""
+def _draw_frame(height: int, width: int, *, clip: int, time: float) -> UInt8Array:
+    """Draw an RGB image [H, W, 3] with a gradient, a moving chequered floor and a moving disc.
+
+    Colours have few levels, so that files are small.
+    """
     y, x = np.mgrid[0:height, 0:width] / min(height, width)
     colours = np.array([[220, 60, 40], [40, 180, 90], [60, 80, 230]])
     red = 255 * x / x.max()
     green = 255 * y / y.max()
     blue = 128 + 0 * x
-    picture = np.stack([red, green, blue][clip % 3 :] + [red, green, blue][: clip % 3], axis=-1) // 16 * 16
+    image = np.stack([red, green, blue][clip % 3 :] + [red, green, blue][: clip % 3], axis=-1) // 16 * 16
     floor = ((x * 4 + time * 3).astype(int) + (y * 4).astype(int)) % 2 == 0
-    picture[floor & (y > 0.6)] = 30 + 60 * clip
+    image[floor & (y > 0.6)] = 30 + 60 * clip
     centre_x, centre_y = (x.max() * (0.2 + 0.6 * time), 0.35 + 0.3 * time * (clip - 1))
-    picture[(x - centre_x) ** 2 + (y - centre_y) ** 2 < 0.04] = colours[clip % 3]
-    return picture.astype(np.uint8)
+    image[(x - centre_x) ** 2 + (y - centre_y) ** 2 < 0.04] = colours[clip % 3]
+    return image.astype(np.uint8)

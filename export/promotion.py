@@ -1,8 +1,9 @@
-"""The promotion gate: test on labelled clips whether a candidate is at least as good as the active version.
+"""The promotion gate: test on labelled clips that a candidate is not worse than the active version by a margin.
 
-Both versions classify the same clips, so their hits are paired: Tango's score interval of the difference in top-1 is
-valid for small samples too. A candidate whose interval reaches below the margin is refused. A list with fewer
-independent clips than the margin needs is refused as well; copies and parts of one video count once.
+Both versions classify the same clips, so their hits are paired, and Tango's score interval of the difference in top-1
+accuracy is valid for small samples too. A candidate is refused if the lower end of the interval is below -margin (a
+non-inferiority test). A list with fewer independent clips than the margin requires is refused as well; copies and clips
+from the same video count once.
 """
 
 import json
@@ -28,7 +29,11 @@ from training.data.decoding.process import DecodeProcess
 from training.data.lists.labels import entries_of, index_labels
 from training.data.lists.listing import read_listing, rows_of_part
 from training.data.lists.rows import ListOptions
-from training.evaluation.score_intervals import fewest_pairs, non_inferiority_power, paired_share_interval
+from training.evaluation.score_intervals import (
+    accuracy_difference_interval,
+    min_independent_pairs,
+    non_inferiority_power,
+)
 
 
 class PromotionRefused(ExportError):
@@ -41,66 +46,68 @@ class LabelledClip:
 
     path: Path
     label: int
-    group: str = ""  # the group its list declares
+    group: str = ""  # declared in the list; clips of one group are dependent
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionDecision:
-    """The compared figures and the decision; one line of the record."""
+    """The decision with the metrics it is based on; one line of the record."""
 
     candidate: str
     active: str
     num_clips: int
-    num_independent: int  # groups of clips that do not depend on each other
-    num_needed: int  # independent clips that the margin needs
+    num_independent: int  # counting each group of dependent clips once
+    num_needed: int  # minimum of `num_independent` that the margin requires
     num_labels: int
-    num_gained: int  # clips that the candidate alone got right
-    num_lost: int  # clips that the active version alone got right
+    num_gained: int  # clips that only the candidate classified correctly
+    num_lost: int  # clips that only the active version classified correctly
     candidate_top1: float
     active_top1: float
     difference: float
-    interval: tuple[float, float]  # 95 %, of the difference
+    interval: tuple[float, float]  # 95 % interval of the difference
     margin: float
-    power: float  # probability that this list promotes a candidate that is as good as the active version
+    power: float  # probability that this list promotes an equally good candidate
     is_promoted: bool
     decided_at: str
 
 
-def read_clips(index: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
-    """Return the clips and the vocabulary of a table of labelled videos.
+def read_clips(table: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
+    """Read a table of labelled videos; return its clips and its class names.
 
     Raises:
-        ExportInputError: the table is not understood, a file is missing, or there are fewer than two clips or labels.
+        ExportInputError: the table cannot be parsed, a file is missing, or there are fewer than two clips or labels.
     """
     try:
-        listing = read_listing(index, ListOptions(kind="csv"))
+        listing = read_listing(table, ListOptions(kind="csv"))
         rows = rows_of_part(listing, "", option="a list of its own")
         names = index_labels(rows, listing).names
         entries = entries_of(rows, names)
     except AnnotationError as error:
         raise ExportInputError(str(error)) from error
-    if absent := [entry.path for entry in entries if not entry.path.is_file()]:
-        raise ExportInputError(f"{index}: the file {absent[0]} does not exist ({len(absent)} missing)")
+    if missing := [entry.path for entry in entries if not entry.path.is_file()]:
+        raise ExportInputError(f"{table}: the file {missing[0]} does not exist ({len(missing)} missing)")
     if len(entries) < 2 or len(names) < 2:
-        raise ExportInputError(f"{index}: {len(entries)} clips of {len(names)} labels, at least 2 of each are needed")
+        raise ExportInputError(
+            f"{table}: at least 2 clips and 2 labels are required, got {len(entries)} clips with {len(names)} labels"
+        )
     return [LabelledClip(path=entry.path, label=entry.label, group=entry.group) for entry in entries], names
 
 
-def require_enough(clips: Sequence[LabelledClip], margin: float) -> Int64Array:
-    """Return the groups of the clips [n]; refuse a list that is too small before anything is computed.
+def require_independent_groups(clips: Sequence[LabelledClip], margin: float) -> Int64Array:
+    """Check that there are enough independent clips for the margin; return the group index of each clip [n].
 
     Raises:
-        PromotionRefused: there are too few independent clips for the margin.
-        ExportError: no number of clips can show the margin, or a file cannot be read.
+        PromotionRefused: there are too few independent clips.
+        ExportError: the margin is not in (0, 1], or a file cannot be read.
     """
     if not 0 < margin <= 1:
-        raise ExportError(f"margin: above 0 to 1 is needed, found {margin:g}: no list shows a difference of 0")
-    groups = _groups(clips)
-    found, needed = independence(groups).num_independent, fewest_pairs(margin)
-    if found < needed:
+        raise ExportError(f"margin: must be greater than 0 and at most 1, got {margin:g}")
+    groups = _group_indices(clips)
+    num_independent, num_needed = independence(groups).num_independent, min_independent_pairs(margin)
+    if num_independent < num_needed:
         raise PromotionRefused(
-            f"{len(clips)} clips, {found} of them independent: a margin of {margin:g} needs at least {needed}: with "
-            "fewer, even two versions that agree on every clip might differ by more; add clips or widen --margin"
+            f"{num_independent} of {len(clips)} clips are independent, but a margin of {margin:g} requires at least "
+            f"{num_needed}; add clips or increase --margin"
         )
     return groups
 
@@ -114,56 +121,56 @@ def compare(
     labels: Sequence[str],
     margin: float,
 ) -> PromotionDecision:
-    """Evaluate both versions on the clips and decide.
+    """Evaluate both versions on the clips and decide whether the candidate is promoted.
 
     Raises:
         PromotionRefused: there are too few independent clips for the margin.
-        ActserveError: a clip cannot be decoded, or a prompt is too long; the gate never decides on part of a list.
+        ActserveError: a clip cannot be decoded, or a prompt is too long; all clips are required.
     """
-    groups = require_enough(clips, margin)
-    hits, hits_before = (evaluate(repository, contract, clips, labels) for contract in (candidate, active))
+    groups = require_independent_groups(clips, margin)
+    candidate_hits, active_hits = (evaluate(repository, contract, clips, labels) for contract in (candidate, active))
     names = _reference(candidate), _reference(active)
-    return decide(hits, hits_before, groups, margin=margin, names=names, labels=labels)
+    return decide(candidate_hits, active_hits, groups, margin=margin, names=names, labels=labels)
 
 
 def decide(
-    candidate: NDArray[np.bool_],
-    active: NDArray[np.bool_],
+    candidate_hits: NDArray[np.bool_],
+    active_hits: NDArray[np.bool_],
     groups: Int64Array,
     *,
     margin: float,
     names: tuple[str, str],
     labels: Sequence[str],
 ) -> PromotionDecision:
-    """Return the decision from the hits [n] of both versions and the groups [n] of the clips."""
-    difference, interval = paired_share_interval(candidate, active, groups)
-    independent, needed = independence(groups).num_independent, fewest_pairs(margin)
-    gained, lost = int((candidate & ~active).sum()), int((active & ~candidate).sum())
-    discordant = (gained + lost + 1) / (
-        len(candidate) + 2
-    )  # add-one estimate: models that agree on these clips may differ on others
+    """Decide from the hits [n] of both versions and the group indices [n] of the clips."""
+    difference, interval = accuracy_difference_interval(candidate_hits, active_hits, groups)
+    num_independent, num_needed = independence(groups).num_independent, min_independent_pairs(margin)
+    gained = int((candidate_hits & ~active_hits).sum())
+    lost = int((active_hits & ~candidate_hits).sum())
+    # add-one estimate, because models that agree on these clips may differ on others
+    discordant = (gained + lost + 1) / (len(candidate_hits) + 2)
     return PromotionDecision(
         candidate=names[0],
         active=names[1],
-        num_clips=len(candidate),
-        num_independent=independent,
-        num_needed=needed,
+        num_clips=len(candidate_hits),
+        num_independent=num_independent,
+        num_needed=num_needed,
         num_labels=len(labels),
         num_gained=gained,
         num_lost=lost,
-        candidate_top1=float(candidate.mean()),
-        active_top1=float(active.mean()),
+        candidate_top1=float(candidate_hits.mean()),
+        active_top1=float(active_hits.mean()),
         difference=difference,
         interval=interval,
         margin=margin,
-        power=non_inferiority_power(independent, discordant, margin),
-        is_promoted=independent >= needed and interval[0] >= -margin,
+        power=non_inferiority_power(num_independent, discordant, margin),
+        is_promoted=num_independent >= num_needed and interval[0] >= -margin,
         decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
-    """Which clips depend on each other, by content, by name and by the groups of their list.
+def _group_indices(clips: Sequence[LabelledClip]) -> Int64Array:
+    """Return a group index per clip [n]; clips with equal content, source name or declared group share an index.
 
     Raises:
         ExportError: a file cannot be read.
@@ -171,14 +178,14 @@ def _groups(clips: Sequence[LabelledClip]) -> Int64Array:
     try:
         digests = [file_sha256(clip.path) for clip in clips]
     except OSError as error:
-        raise ExportError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise ExportError(f"cannot read {error.filename}: {error.strerror}") from error
     return independent_groups(
         names=[clip.path.name for clip in clips], digests=digests, declared=[clip.group for clip in clips]
     )
 
 
 def record(decision: PromotionDecision, path: Path) -> None:
-    """Append the decision to a file of JSON lines."""
+    """Append the decision as one line to a file of JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(asdict(decision)) + "\n")
@@ -187,7 +194,7 @@ def record(decision: PromotionDecision, path: Path) -> None:
 def evaluate(
     repository: Path, contract: ModelContract, clips: Sequence[LabelledClip], labels: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Return whether each clip's best label is correct [n], as a server answers with one view."""
+    """Return whether the most probable label of each clip is correct [n]; scores are those of serving with one view."""
     model = ServedModel(repository, contract)
     bank = model.bank(labels)
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
@@ -198,7 +205,7 @@ def evaluate(
             scores = reduce_logits(
                 model.logits(model.video(views), bank), contract.scoring, function=contract.scoring.activation
             )
-            assert scores.scores is not None, "an activation is softmax or sigmoid"
+            assert scores.scores is not None, "the activation is softmax or sigmoid, so there are scores"
             hits.append(int(scores.scores.argmax()) == clip.label)
     finally:
         decoder.close()

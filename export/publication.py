@@ -1,8 +1,8 @@
 """Publish a version in a model repository: build it in a staging folder, then move it into place.
 
-Order: text folder, video folder, `contract.json`. `serve` ignores a version without a contract, so a crash at any point
-publishes nothing. The staging folder is hidden and beside the versions: Triton ignores it (its name is not a number),
-and it is on the same file system, so that every move is a rename.
+The text folder is moved first, then the video folder, and `contract.json` is written last. `serve` ignores a version
+without a contract, so an interrupted publication is not visible. The staging folder is a hidden folder next to the
+versions: Triton ignores it, because its name is not a number, and moves are renames within one file system.
 """
 
 import fcntl
@@ -24,18 +24,18 @@ from serve.contract import MODEL_NAME, ModelContract, TensorContract, contract_d
 from serve.files import sync_to_disk, write_atomically
 from serve.repository import contract_path, model_versions
 
-Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> inputs, outputs
+Signature = Mapping[str, tuple[tuple[TensorContract, ...], tuple[TensorContract, ...]]]  # graph -> (inputs, outputs)
 
-Accelerator = Literal["none", "tensorrt"]  # of Triton's onnxruntime backend
+Accelerator = Literal["none", "tensorrt"]  # for Triton's onnxruntime backend
 
-STAGING = ".building-"
+STAGING_PREFIX = ".building-"
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagingDir:
-    """A version under construction; `text` and `video` become its two version folders."""
+    """A version under construction; `text` and `video` become the version folders of its two components."""
 
     repository: Path
     name: str
@@ -52,40 +52,44 @@ class StagingDir:
         """Folder that becomes `NAME_video/VERSION`."""
         return self.folder / "video"
 
-    def folder_of(self, part: Literal["text", "video"]) -> Path:
-        """Return the version folder of a part."""
-        return self.text if part == "text" else self.video
+    def folder_of(self, component: Literal["text", "video"]) -> Path:
+        """Return the staging folder of a component."""
+        return self.text if component == "text" else self.video
 
-    def published_path(self, part: str, file: str) -> str:
-        """Return the path of a file once published, relative to the repository folder."""
-        return f"{self.name}_{part}/{self.version}/{file}"
+    def published_path(self, component: str, file: str) -> str:
+        """Return the path of a file after publication, relative to the repository."""
+        return f"{self.name}_{component}/{self.version}/{file}"
 
 
 def check_name(name: str) -> None:
-    """Raises: ExportInputError: a model cannot have this name."""
+    """Check the name of a model.
+
+    Raises:
+        ExportInputError: the name is invalid.
+    """
     if not MODEL_NAME.fullmatch(name):
-        raise ExportInputError(f"model name {name!r}: allowed is {MODEL_NAME.pattern}")
+        raise ExportInputError(f"the model name must match {MODEL_NAME.pattern}, got {name!r}")
 
 
 @contextmanager
 def staging_dir(repository: Path, name: str) -> Iterator[StagingDir]:
-    """Create a folder to build the next version of `name` in; remove it afterwards, also after an error.
+    """Create a staging folder for the next version of `name`; remove it afterwards, also after an error.
 
     Raises:
-        ExportError: the name cannot be used, or another export of the same name is running.
+        ExportError: the name is invalid, or another export of the same name is running.
     """
     check_name(name)
-    home = repository / f"{name}_video"
-    home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(home, os.O_RDONLY)  # locks the folder itself, so that no lock file remains
+    model_folder = repository / f"{name}_video"
+    model_folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(model_folder, os.O_RDONLY)  # the folder itself is locked, so that no lock file remains
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ExportError(f"another export of {name} into {repository} is running") from error
-        for abandoned in home.glob(f"{STAGING}*"):
+        for abandoned in model_folder.glob(f"{STAGING_PREFIX}*"):
             shutil.rmtree(abandoned)
-        with tempfile.TemporaryDirectory(prefix=STAGING, dir=home) as folder:
+        with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=model_folder) as folder:
             version = next_version(repository, name)
             staging = StagingDir(repository=repository, name=name, version=version, folder=Path(folder))
             staging.text.mkdir()
@@ -93,8 +97,8 @@ def staging_dir(repository: Path, name: str) -> Iterator[StagingDir]:
             yield staging
     finally:
         os.close(lock)
-        if not any(home.iterdir()):
-            home.rmdir()  # a new name whose export failed
+        if not any(model_folder.iterdir()):
+            model_folder.rmdir()  # the export of a new name failed
 
 
 def next_version(repository: Path, name: str) -> int:
@@ -103,72 +107,76 @@ def next_version(repository: Path, name: str) -> int:
     return 1 + max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
 
 
-def signature_of(contract: ModelContract) -> Signature:
-    """Return the inputs and outputs of the two graphs that a request needs."""
+def read_signature(contract: ModelContract) -> Signature:
+    """Return the inputs and outputs of the video and the text graph, which Triton serves."""
     return {name: (contract.graphs[name].inputs, contract.graphs[name].outputs) for name in ("video", "text")}
 
 
 def check_signature(repository: Path, name: str, signature: Signature) -> None:
-    """Require that all versions of a name have the same input and output tensors, so that a running server can switch.
+    """Check that a new version has the tensors of the existing versions, so that a running server can switch.
 
     Raises:
-        SignatureError: the newest version has other tensors.
+        SignatureError: the newest version has different tensors.
     """
     versions = model_versions(repository, name)
     if not versions:
         return
-    other = read_contract(contract_path(repository, name, versions[-1]))
+    newest = read_contract(contract_path(repository, name, versions[-1]))
     for graph, (inputs, outputs) in signature.items():
-        theirs = other.graphs[graph]
-        for kind, found, expected in (("inputs", inputs, theirs.inputs), ("outputs", outputs, theirs.outputs)):
-            if found != expected:
+        existing = newest.graphs[graph]
+        for kind, actual, expected in (("inputs", inputs, existing.inputs), ("outputs", outputs, existing.outputs)):
+            if actual != expected:
                 raise SignatureError(
-                    f"{name}@{versions[-1]} has the {graph} graph's {kind} {_shown(expected)}, "
-                    f"this model has {_shown(found)}: "
-                    "versions of a name share them, so export it under a new --name"
+                    f"{kind} of the {graph} graph must be those of {name}@{versions[-1]}, "
+                    f"{_describe(expected)}, got {_describe(actual)}; "
+                    "export the model under a new --name"
                 )
 
 
 def check_accelerator(repository: Path, name: str, accelerator: Accelerator) -> None:
-    """Refuse an accelerator that an existing `config.pbtxt`, which belongs to the operator, does not have.
+    """Check that an existing `config.pbtxt`, which the operator may have edited, has the accelerator.
 
     Raises:
-        ExportError: the existing file lacks the accelerator.
+        ExportInputError: the existing file does not have the accelerator.
     """
     for path in repository.glob(f"{name}_*/config.pbtxt") if accelerator != "none" else ():
         if path.parent.name in (f"{name}_text", f"{name}_video") and f'name: "{accelerator}"' not in path.read_text():
             raise ExportInputError(
-                f"{path} exists and has no {accelerator} accelerator; remove the file to have it written again"
+                f"{path} exists and does not have the {accelerator} accelerator; delete the file to generate it again"
             )
 
 
 def publish(staging: StagingDir, contract: ModelContract, *, accelerator: Accelerator = "none") -> Path:
-    """Move a built version into the repository; return the path of its contract.
+    """Move a version from the staging folder into the repository; return the path of its contract.
 
     Raises:
         SignatureError: see `check_signature`.
     """
-    check_signature(staging.repository, staging.name, signature_of(contract))
-    parts = {"text": (staging.text, MAX_TEXT_BATCH), "video": (staging.video, MAX_VIDEO_BATCH)}
-    for part, (built, max_batch_size) in parts.items():
-        home = staging.repository / f"{staging.name}_{part}"
-        home.mkdir(exist_ok=True)
-        config = home / "config.pbtxt"
-        if not config.exists():  # that of an older version has the same signature, and an operator may have tuned it
-            text = _config(home.name, contract, part=part, max_batch_size=max_batch_size, accelerator=accelerator)
+    check_signature(staging.repository, staging.name, read_signature(contract))
+    components = {"text": (staging.text, MAX_TEXT_BATCH), "video": (staging.video, MAX_VIDEO_BATCH)}
+    for component, (built, max_batch_size) in components.items():
+        model_folder = staging.repository / f"{staging.name}_{component}"
+        model_folder.mkdir(exist_ok=True)
+        config = model_folder / "config.pbtxt"
+        if not config.exists():  # an older version has the same signature, and an operator may have edited the file
+            text = _config_text(
+                model_folder.name, contract, component=component, max_batch_size=max_batch_size, accelerator=accelerator
+            )
             write_atomically(config, text)
         _sync_tree(built)
-        built.rename(home / str(staging.version))
-        sync_to_disk(home)
-    final = contract_path(staging.repository, staging.name, staging.version)
+        built.rename(model_folder / str(staging.version))
+        sync_to_disk(model_folder)
+    contract_file = contract_path(staging.repository, staging.name, staging.version)
     document = json.dumps(contract_document(contract), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(final, document)
+    write_atomically(contract_file, document)
     logger.info("published %s@%s", contract.name, contract.version)
-    return final
+    return contract_file
 
 
-def _config(name: str, contract: ModelContract, *, part: str, max_batch_size: int, accelerator: Accelerator) -> str:
-    graph = contract.graphs[part]
+def _config_text(
+    name: str, contract: ModelContract, *, component: str, max_batch_size: int, accelerator: Accelerator
+) -> str:
+    graph = contract.graphs[component]
     if accelerator == "tensorrt":
         return accelerator_config(name, graph, contract=contract, max_batch_size=max_batch_size)
     return config_text(graph_config(name, graph, max_batch_size=max_batch_size))
@@ -179,5 +187,5 @@ def _sync_tree(folder: Path) -> None:
         sync_to_disk(path)
 
 
-def _shown(tensors: tuple[TensorContract, ...]) -> str:
+def _describe(tensors: tuple[TensorContract, ...]) -> str:
     return ", ".join(f"{item.name} {item.dtype} {list(item.axes)}" for item in tensors)

@@ -1,6 +1,6 @@
-"""The runtimes that can serve an exported graph, each as a function from tensors to tensors.
+"""The runtimes that can serve an exported graph, each as a function from named input arrays to named output arrays.
 
-OpenVINO's precision is always set explicitly: its default is bf16 on processors that support it.
+OpenVINO's precision is always set explicitly, because its default is bf16 on processors that support it.
 """
 
 import ctypes
@@ -17,39 +17,40 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array
 
 Arrays = Mapping[str, NDArray[Any]]
-Run = Callable[[Arrays], dict[str, Float32Array]]
-Load = Callable[[Path], Run]
+GraphFunction = Callable[[Arrays], dict[str, Float32Array]]
+RuntimeLoader = Callable[[Path], GraphFunction]
 
 GPU_PROVIDERS = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
 PROVIDER_SETTINGS = {
     "CUDAExecutionProvider": {"use_tf32": "0"},  # TF32 has a mantissa of 10 bits
-    "TensorrtExecutionProvider": {"trt_fp16_enable": "1", "trt_layer_norm_fp32_fallback": "1"},  # as it is served
+    # the same settings as the TensorRT accelerator of Triton
+    "TensorrtExecutionProvider": {"trt_fp16_enable": "1", "trt_layer_norm_fp32_fallback": "1"},
 }
 TENSORRT_LIBRARY = "libnvinfer.so.10"
 
 
-def available_runtimes() -> tuple[dict[str, Load], dict[str, str]]:
-    """Return (label -> loader, label -> why it is not available); the labels are those of serve's engines."""
-    loaders: dict[str, Load] = {
+def available_runtimes() -> tuple[dict[str, RuntimeLoader], dict[str, str]]:
+    """Return the loader of each available runtime, and why each other one is unavailable; keys are engine names."""
+    loaders: dict[str, RuntimeLoader] = {
         "onnxruntime-cpu": partial(_load_onnxruntime, provider="CPUExecutionProvider"),
         "openvino-f32": partial(_load_openvino, precision="f32"),
     }
-    absent = {}
+    unavailable = {}
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         loaders["openvino-bf16"] = partial(_load_openvino, precision="bf16")
     else:
-        absent["openvino-bf16"] = "the exporting processor has no bf16"
-    for label, provider in GPU_PROVIDERS.items():
-        reason = _missing(provider)
+        unavailable["openvino-bf16"] = "the processor of the exporting machine does not support bf16"
+    for name, provider in GPU_PROVIDERS.items():
+        reason = _unavailable_reason(provider)
         if reason:
-            absent[label] = reason
+            unavailable[name] = reason
         else:
-            loaders[label] = partial(_load_onnxruntime, provider=provider)
-    return loaders, absent
+            loaders[name] = partial(_load_onnxruntime, provider=provider)
+    return loaders, unavailable
 
 
-def _missing(provider: str) -> str:
-    """Return why a provider cannot be measured here, or an empty string."""
+def _unavailable_reason(provider: str) -> str:
+    """Return why a provider cannot be used on this machine, or an empty string."""
     if not Path("/dev/nvidia0").exists():
         return "the exporting machine has no NVIDIA device"
     if provider not in onnxruntime.get_available_providers():
@@ -62,18 +63,18 @@ def _missing(provider: str) -> str:
     return ""
 
 
-def _load_onnxruntime(path: Path, *, provider: str) -> Run:
+def _load_onnxruntime(path: Path, *, provider: str) -> GraphFunction:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     settings = PROVIDER_SETTINGS.get(provider, {})
     session = onnxruntime.InferenceSession(str(path), options, providers=[(provider, settings)])
     if session.get_providers()[0] != provider:
-        raise RuntimeError(f"requested {provider} of onnxruntime, which selected {session.get_providers()[0]}")
+        raise RuntimeError(f"requested onnxruntime's {provider}, but it selected {session.get_providers()[0]}")
     names = [item.name for item in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _load_openvino(path: Path, *, precision: str) -> Run:
+def _load_openvino(path: Path, *, precision: str) -> GraphFunction:
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
     def run(inputs: Arrays) -> dict[str, Float32Array]:

@@ -1,7 +1,7 @@
-"""Default prompt templates of exported models that define none.
+"""Default prompt templates for exported models that have none.
 
-General sentences about a video, averaged as embeddings. PE-Core's published evaluation averages 28 prompts of this
-kind; the wording here differs, so accuracy can differ slightly from the published figures.
+They are general sentences about a video; their embeddings are averaged. PE-Core's published evaluation averages 28
+similar prompts with other wording, so accuracy can differ slightly from the published results.
 """
 
 GENERAL_VIDEO_TEMPLATES = (

@@ -1,7 +1,7 @@
-"""Generate Triton's `config.pbtxt` from typed values; covers the part of the format that export needs.
+"""Generate Triton's `config.pbtxt` from typed values; only the part of the format that export needs is supported.
 
-No `instance_group` is written: Triton then uses a GPU if there is one, else a CPU. The two TensorRT configurations at
-the end need a GPU.
+No `instance_group` is written, so that Triton uses a GPU if there is one, else a CPU; TensorRT configurations require a
+GPU.
 """
 
 import re
@@ -13,13 +13,13 @@ from serve.contract import GraphContract, TensorContract
 
 TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-MAX_VIDEO_BATCH = 64  # views of one run
-MAX_TEXT_BATCH = 256  # prompts of one run
+MAX_VIDEO_BATCH = 64  # views per run
+MAX_TEXT_BATCH = 256  # prompts per run
 
 
 @dataclass(frozen=True, kw_only=True)
 class TritonTensor:
-    """An input or output; `dims` leaves out the batch axis, -1 is a dynamic axis."""
+    """An input or output; `dims` does not include the batch axis, and -1 is a dynamic axis."""
 
     name: str
     data_type: str
@@ -28,9 +28,9 @@ class TritonTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuePolicy:
-    """Limits of the queue; a request beyond either limit is rejected.
+    """Limits of the queue; requests that exceed a limit are rejected.
 
-    A request may set a shorter timeout: the gateway sends the time its caller has left.
+    A request can set a shorter timeout: the gateway sends the remaining time of its client.
     """
 
     max_queue_size: int = 512  # requests
@@ -38,14 +38,14 @@ class QueuePolicy:
 
     def __post_init__(self) -> None:
         if self.max_queue_size < 1:
-            raise ValueError(f"max_queue_size {self.max_queue_size}: allowed is 1 or more")
+            raise ValueError(f"max_queue_size must be at least 1, got {self.max_queue_size}")
         if self.default_timeout_microseconds < 1:
-            raise ValueError(f"queue timeout {self.default_timeout_microseconds} us: allowed is 1 or more")
+            raise ValueError(f"the queue timeout must be at least 1 us, got {self.default_timeout_microseconds}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicBatching:
-    """Waiting requests are batched up to `max_batch_size`; a single request is run at once."""
+    """Batches waiting requests up to `max_batch_size`; by default a request does not wait for others."""
 
     preferred_batch_size: tuple[int, ...] = ()
     max_queue_delay_microseconds: int = 0
@@ -57,7 +57,7 @@ class TritonConfig:
     """One model of a Triton repository; all its versions are served."""
 
     name: str
-    max_batch_size: int  # 0: the graph's first axis is no batch axis
+    max_batch_size: int  # 0: the first axis is not a batch axis
     inputs: tuple[TritonTensor, ...]
     outputs: tuple[TritonTensor, ...]
     dynamic_batching: DynamicBatching | None
@@ -65,31 +65,33 @@ class TritonConfig:
 
     def __post_init__(self) -> None:
         if not MODEL_NAME.fullmatch(self.name):
-            raise ValueError(f"Triton model name {self.name!r}: allowed is {MODEL_NAME.pattern}")
+            raise ValueError(f"the Triton model name must match {MODEL_NAME.pattern}, got {self.name!r}")
         if self.max_batch_size < 0:
-            raise ValueError(f"max_batch_size {self.max_batch_size}: allowed is 0 or more")
+            raise ValueError(f"max_batch_size must be at least 0, got {self.max_batch_size}")
         if self.dynamic_batching is not None and self.max_batch_size < 1:
-            raise ValueError("dynamic batching needs a max_batch_size of 1 or more")
+            raise ValueError("dynamic batching requires a max_batch_size of at least 1")
         for tensor in (*self.inputs, *self.outputs):
             if tensor.data_type not in TYPES.values():
-                raise ValueError(f"{tensor.name}: type {tensor.data_type}, allowed are {', '.join(TYPES.values())}")
+                raise ValueError(
+                    f"{tensor.name}: the type must be one of {', '.join(TYPES.values())}, got {tensor.data_type}"
+                )
             if any(size != -1 and size < 1 for size in tensor.dims):
-                raise ValueError(f"{tensor.name}: dims {tensor.dims}, allowed are -1 and 1 or more")
+                raise ValueError(f"{tensor.name}: dims must be -1 or at least 1, got {tensor.dims}")
 
 
 def graph_config(name: str, graph: GraphContract, *, max_batch_size: int) -> TritonConfig:
-    """Configuration of a graph whose every tensor has the batch as its first axis."""
+    """Return the configuration of a graph in which the first axis of every tensor is the batch axis."""
     return TritonConfig(
         name=name,
         max_batch_size=max_batch_size,
-        inputs=tuple(_tensor(item) for item in graph.inputs),
-        outputs=tuple(_tensor(item) for item in graph.outputs),
+        inputs=tuple(_triton_tensor(item) for item in graph.inputs),
+        outputs=tuple(_triton_tensor(item) for item in graph.outputs),
         dynamic_batching=DynamicBatching(),
     )
 
 
 def config_text(config: TritonConfig) -> str:
-    """The configuration in protobuf's text format."""
+    """Return the configuration in protobuf's text format."""
     parts = [
         f'name: "{config.name}"',
         f'backend: "{config.backend}"',
@@ -103,7 +105,7 @@ def config_text(config: TritonConfig) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _tensor(item: TensorContract) -> TritonTensor:
+def _triton_tensor(item: TensorContract) -> TritonTensor:
     dims = tuple(axis if isinstance(axis, int) else -1 for axis in item.axes[1:])
     return TritonTensor(name=item.name, data_type=TYPES[item.dtype], dims=dims)
 
@@ -130,8 +132,8 @@ def _block(name: str, lines: list[str]) -> str:
     return "\n".join([f"{name} {{", *(f"  {line}" for line in lines), "}"])
 
 
-# parameters of the "tensorrt" accelerator of Triton's onnxruntime backend (table in its README) that export may
-# write, with their allowed values; Triton accepts unknown names silently
+# allowed names and values of parameters of the "tensorrt" accelerator of Triton's onnxruntime backend (see its README);
+# checked here, because Triton ignores unknown names
 TENSORRT_PARAMETERS = {
     "precision_mode": re.compile("FP32|FP16"),
     "max_workspace_size_bytes": re.compile(r"\d+"),
@@ -149,21 +151,21 @@ TENSORRT_PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRtAccelerator:
-    """TensorRT inside the onnxruntime backend; `parameters` are names and values of `TENSORRT_PARAMETERS`."""
+    """TensorRT in the onnxruntime backend; `parameters` are checked against `TENSORRT_PARAMETERS`."""
 
     parameters: Mapping[str, str]
 
     def __post_init__(self) -> None:
         for name, value in self.parameters.items():
             if name not in TENSORRT_PARAMETERS:
-                raise ValueError(f"accelerator parameter {name}: allowed are {', '.join(TENSORRT_PARAMETERS)}")
+                raise ValueError(f"accelerator parameters must be among {', '.join(TENSORRT_PARAMETERS)}, got {name}")
             if not TENSORRT_PARAMETERS[name].fullmatch(value):
-                raise ValueError(f"{name} {value!r}: allowed is {TENSORRT_PARAMETERS[name].pattern}")
+                raise ValueError(f"{name} must match {TENSORRT_PARAMETERS[name].pattern}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """A run with zeros before a model becomes ready; `inputs` have concrete sizes for dynamic axes."""
+    """A run with zeros before a model is ready; `inputs` have a size for each dynamic axis."""
 
     name: str
     batch_size: int
@@ -171,29 +173,29 @@ class WarmUp:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"warm-up {self.name}: batch_size {self.batch_size}, allowed is 1 or more")
+            raise ValueError(f"warm-up {self.name}: batch_size must be at least 1, got {self.batch_size}")
         for item in self.inputs:
             if any(size < 1 for size in item.dims):
-                raise ValueError(f"warm-up {self.name}: {item.name} has dims {item.dims}, allowed is 1 or more")
+                raise ValueError(f"warm-up {self.name}: dims of {item.name} must be at least 1, got {item.dims}")
 
 
 def accelerated_text(config: TritonConfig, accelerator: TensorRtAccelerator, warm_ups: Sequence[WarmUp]) -> str:
-    """`config_text` with TensorRT inside the onnxruntime backend; needs a GPU."""
+    """Return `config_text` with TensorRT in the onnxruntime backend; requires a GPU."""
     lines = ['name: "tensorrt"']
     lines += [f'parameters {{ key: "{name}" value: "{value}" }}' for name, value in accelerator.parameters.items()]
     block = _block("gpu_execution_accelerator", lines)
-    for outer in ("execution_accelerators", "optimization"):
-        block = _block(outer, block.splitlines())
+    for parent in ("execution_accelerators", "optimization"):
+        block = _block(parent, block.splitlines())
     return config_text(config) + "\n".join([block, *map(_warm_up_text, warm_ups)]) + "\n"
 
 
 def plan_text(config: TritonConfig, warm_ups: Sequence[WarmUp], *, file: str) -> str:
-    """Return the configuration for a TensorRT plan `file` with one profile, on every GPU of the server."""
+    """Return the configuration for a TensorRT plan `file` with one optimisation profile, on every GPU of the server."""
     if config.backend != "tensorrt":
-        raise ValueError(f"a plan needs the backend tensorrt, found {config.backend}")
+        raise ValueError(f"a plan requires the backend tensorrt, got {config.backend}")
     group = _block("instance_group", ["count: 1", "kind: KIND_GPU", 'profile: ["0"]'])
-    head = ['platform: "tensorrt_plan"', f'default_model_filename: "{file}"', group]
-    return config_text(config) + "\n".join([*head, *map(_warm_up_text, warm_ups)]) + "\n"
+    header = ['platform: "tensorrt_plan"', f'default_model_filename: "{file}"', group]
+    return config_text(config) + "\n".join([*header, *map(_warm_up_text, warm_ups)]) + "\n"
 
 
 def _warm_up_text(item: WarmUp) -> str:

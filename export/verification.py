@@ -1,4 +1,4 @@
-"""Verify a published version: hashes, tensors, opset, and the results on the stored clips."""
+"""Verify a published version: hashes, tensors, opset, and results on the parity clips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,40 +17,40 @@ from serve.repository import ModelReference, find_contract, verify_files
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationResult:
-    """A verified version and the figures of this machine."""
+    """A verified version with the parity results of this machine."""
 
     contract: ModelContract
     parity: Mapping[str, RuntimeParity]
 
 
 def read_golden(repository: Path, contract: ModelContract) -> dict[str, NDArray[Any]]:
-    """Return the arrays of `parity.npz`."""
+    """Read the arrays of `parity.npz`."""
     with np.load(repository / contract.parity_file.file, allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
 
 
 def verify_version(repository: Path, name: str, *, version: int | None = None) -> VerificationResult:
-    """Check a version of a model repository; by default the newest.
+    """Verify a version of a model, by default the newest.
 
     Raises:
-        ContractError: the contract cannot be honoured, or a file is missing or differs from its hash.
+        ContractError: the contract is not supported, or a file is missing or does not match its hash.
         UnknownModel: there is no such version.
-        ExportError: a graph differs from its description.
-        ParityError: the results on this machine differ from the stored ones.
+        ExportError: a graph does not match its description in the contract.
+        ParityError: the results on this machine differ from torch's stored results.
     """
     contract = find_contract(repository, ModelReference(name, version))
     verify_files(contract, repository)
     for key, graph in contract.graphs.items():
-        found = describe_graph(
+        actual = describe_graph(
             repository / graph.file,
             file=graph.file,
             opset=contract.opset,
             inputs=graph.inputs,
             outputs=graph.outputs,
         )
-        if found != graph:
+        if actual != graph:
             raise ExportError(
-                f"the {key} graph of {name}@{contract.version} is described as {graph}, on disk it is {found}"
+                f"the {key} graph of {name}@{contract.version} does not match the contract: {actual} instead of {graph}"
             )
     golden = read_golden(repository, contract)
     paths = {key: repository / graph.file for key, graph in contract.graphs.items()}

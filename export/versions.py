@@ -1,16 +1,18 @@
-"""Versions of the programs that made an export, for its provenance."""
+"""Versions of the installed tools, for the provenance of an export."""
 
 from importlib.metadata import PackageNotFoundError, version
 
-TOOLS = ("actserve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "open_clip_torch")
+DISTRIBUTIONS = (
+    "actserve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "open_clip_torch"
+)  # fmt: skip
 
 
-def toolchain() -> dict[str, str]:
-    """Installed version by distribution."""
-    found = {}
-    for name in TOOLS:
+def installed_versions() -> dict[str, str]:
+    """Return the version of each installed distribution."""
+    versions = {}
+    for name in DISTRIBUTIONS:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            continue  # onnxruntime has two distribution names
-    return found
+            continue  # e.g. one of the two distributions of onnxruntime
+    return versions

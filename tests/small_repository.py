@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from export.exporter import export_checkpoint
-from export.loading import tokenizer_bytes
+from export.loading import read_tokenizer
 from serve.repository import contract_path
 from tests.models import tiny_actionclip, tiny_checkpoint, tiny_xclip
 from training.checkpoints.native_format import Checkpoint
 
 
 def publish(checkpoint: Checkpoint, name: str, repository: Path) -> None:
-    export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name=name, repository=repository)
+    export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name=name, repository=repository)
 
 
 def shifted(checkpoint: Checkpoint, seed: int) -> Checkpoint:

@@ -226,7 +226,7 @@ CONTENT: list[tuple[str, int, str]] = [
     ("training evaluate {m}/checkpoint.pt {m}/index.csv --templates {m}/nothing", 2, "nothing"),
     ("training evaluate {m}/checkpoint.pt {m}/index.csv --templates {m}/empty", 2, "empty"),
     ("training evaluate {m}/checkpoint.pt {m}/index.csv --classes {m}/text.txt", 2, "outside the class list"),
-    ("training evaluate {m}/checkpoint.pt {m}/index.csv --own-classes", 2, "has no class names"),
+    ("training evaluate {m}/checkpoint.pt {m}/index.csv --own-classes", 2, "contains no class names"),
     ("training evaluate {m}/checkpoint.pt {m}/index.csv --class-draws 2", 2, "go together"),
     ("training evaluate {m}/checkpoint.pt {m}/index.csv --tokenizer {m}/tokenizer.json", 2, "tokenizer"),
     ("training evaluate {m}/checkpoint.pt {m}/index.csv --tokenizer absent.json", 2, "absent.json"),

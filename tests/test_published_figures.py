@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.running_server import ROOT
-from training.evaluation.score_intervals import wilson
+from training.evaluation.score_intervals import wilson_interval
 
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "training" / "EXPERIMENTS.md")
 # 0.950 of 200 (0.91 to 0.97), 0.99 of 102 travelling videos (0.95 to 1.00), 0.63 of 30 videos, 0.46 to 0.78
@@ -30,7 +30,7 @@ def agrees(share: float, count: int, low: str, high: str, *, half_digit: float =
     for hits in range(count + 1):
         if abs(hits / count - share) > half_digit + 1e-9:
             continue
-        found = wilson(hits / count, count)
+        found = wilson_interval(hits / count, count)
         if (round(found.low, decimals(low)), round(found.high, decimals(high))) == (float(low), float(high)):
             return True
     return False

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.contract import ScoringContract, TextContract
-from training.checkpoints.native_format import build_outline
-from training.checkpoints.tokenizer_files import with_tokenizer_file
+from training.checkpoints.native_format import build_on_meta
+from training.checkpoints.tokenizer_files import apply_tokenizer_file
 from training.config import TrainConfig
 from training.models.base import VideoTextModel
 from training.recipes import FAMILIES
@@ -13,19 +13,22 @@ from training.recipes import FAMILIES
 
 def text_rules(config: TrainConfig) -> TextContract:
     """Return the prompts and the tokenizer of a run; a tokenizer file replaces CLIP's."""
-    tower = build_outline(config.model.family, config.model.model).text
+    tower = build_on_meta(config.model.family, config.model.model).text
     arch = config.model.model.get("text", {}).get("arch")
     if arch is not None:
         from training.checkpoints.open_clip_text import text_contract  # seconds to import
-        from training.models.open_clip_towers import architecture
+        from training.models.open_clip_towers import architecture_config
 
-        text = text_contract(architecture(arch)["text_cfg"], tower, name=arch)
+        text = text_contract(architecture_config(arch)["text_cfg"], tower, name=arch)
     else:
         text = TextContract(
-            tokenizer="clip", context_length=tower.context_length, dynamic_length=tower.takes_short_rows, pad_id=0
+            tokenizer="clip",
+            context_length=tower.context_length,
+            dynamic_length=tower.supports_variable_length,
+            pad_id=0,
         )
     if config.data.tokenizer:
-        text = with_tokenizer_file(text, Path(config.data.tokenizer))
+        text = apply_tokenizer_file(text, Path(config.data.tokenizer))
     return replace(text, templates=config.data.templates)
 
 

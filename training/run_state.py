@@ -24,11 +24,11 @@ from training.checkpoints.native_format import (
     require_finite,
     save_checkpoint,
 )
-from training.checkpoints.start import starting_model
+from training.checkpoints.start import initial_model
 from training.config import NEUTRAL, ConfigError, TrainConfig, as_yaml, completed, differences, plain
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.distributed import RankInfo, barrier
-from training.models.adapters import merged_weights
+from training.models.adapters import merge_adapters
 from training.models.base import VideoTextModel
 from training.optimisers import make_optimiser
 from training.prompting import scoring_rules, text_rules
@@ -84,7 +84,7 @@ def start_or_resume(config: TrainConfig, rank_info: RankInfo) -> RunState:
         CheckpointError: the initial weights are not finite.
     """
     path = Path(config.run.out) / LAST
-    model = starting_model(config.model).to(rank_info.device)
+    model = initial_model(config.model).to(rank_info.device)
     require_finite(model.state_dict(), f"model.start: {config.model.start}")
     average = moving_average(model, config.optim.ema) if config.optim.ema else None
     state = RunState(path, model, average, make_optimiser(model.named_parameters(), config.optim))
@@ -237,7 +237,7 @@ def checkpoint_of(state: RunState, config: TrainConfig, source: Source, *, num_p
 
 
 def _plain_weights(model: VideoTextModel) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in merged_weights(model).items()}
+    return {name: value.contiguous() for name, value in merge_adapters(model).items()}
 
 
 def _refuse_other(saved: Mapping[str, Any], config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""The TensorRT engines of a version: `model.plan` beside each `model.onnx`, and the configuration that serves them."""
+"""Build and check the TensorRT engines of a version: `model.plan` next to each `model.onnx`, and its configuration."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from export.errors import ExportError, ParityError
 from export.triton_config import MAX_TEXT_BATCH, MAX_VIDEO_BATCH
 from export.trt.building import Precision, build_plan, run_plan
-from export.trt.machine import load_tensorrt, this_machine
-from export.trt.operators import SOURCE, obstacles
-from export.trt.profiles import Profile, graph_profiles
-from export.trt.serving import PLAN_FILE, VARIANT, WORKSPACE_BYTES, plan_config
+from export.trt.machine import detect_machine, load_tensorrt
+from export.trt.operators import SOURCE, find_unsupported
+from export.trt.profiles import Profile, make_graph_profiles
+from export.trt.serving import CONFIG_FILE, PLAN_FILE, WORKSPACE_BYTES, plan_config
 from export.trt.sidecar import Machine, Sidecar, check_engine, onnx_hashes, sidecar_path, write_sidecar
 from export.verification import read_golden
 from serve.contract import GraphContract, ModelContract
@@ -22,16 +22,16 @@ from serve.files import file_sha256
 from serve.parity import FULL_PRECISION_TOLERANCE, HALF_PRECISION_COSINE, ArrayDifference, compare
 from serve.repository import verify_files
 
-Part = Literal["text", "video"]
-INPUTS: Mapping[Part, str] = {"text": "tokens", "video": "frames"}
+Component = Literal["text", "video"]
+INPUTS: Mapping[Component, str] = {"text": "tokens", "video": "frames"}
 TIMING_CACHE = Path("~/.cache/actserve/tensorrt.timing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTarget:
-    """One of the two graphs that Triton serves, with its plan."""
+    """One of the two graphs that Triton serves, and its plan."""
 
-    part: Part
+    component: Component
     graph: GraphContract
     onnx_file: Path
     profiles: tuple[Profile, ...]
@@ -39,32 +39,32 @@ class EngineTarget:
 
     @property
     def plan(self) -> Path:
-        """Path of the plan, beside the ONNX file."""
+        """Path of the plan, next to the ONNX file."""
         return self.onnx_file.with_name(PLAN_FILE)
 
 
-def targets(
+def make_targets(
     repository: Path, contract: ModelContract, *, max_views: int = MAX_VIDEO_BATCH, max_prompts: int = MAX_TEXT_BATCH
 ) -> Iterator[EngineTarget]:
-    """Return the text and the video graph of a version."""
-    limits: Mapping[Part, int] = {"text": max_prompts, "video": max_views}
-    for part, limit in limits.items():
-        graph = contract.graphs[part]
+    """Yield the text and the video graph of a version."""
+    limits: Mapping[Component, int] = {"text": max_prompts, "video": max_views}
+    for component, limit in limits.items():
+        graph = contract.graphs[component]
         yield EngineTarget(
-            part=part,
+            component=component,
             graph=graph,
             onnx_file=repository / graph.file,
-            profiles=graph_profiles(graph, max_batch_size=limit, text=contract.text),
+            profiles=make_graph_profiles(graph, max_batch_size=limit, text=contract.text),
             max_batch_size=limit,
         )
 
 
-def write_variants(repository: Path, name: str, parts: list[EngineTarget]) -> list[Path]:
-    """Write `configs/tensorrt.pbtxt` of both models; it applies to every version of the name."""
+def write_configs(repository: Path, name: str, engine_targets: list[EngineTarget]) -> list[Path]:
+    """Write `configs/tensorrt.pbtxt` for both Triton models, which applies to all their versions; return the files."""
     written = []
-    for target in parts:
-        model = f"{name}_{target.part}"
-        path = repository / model / VARIANT
+    for target in engine_targets:
+        model = f"{name}_{target.component}"
+        path = repository / model / CONFIG_FILE
         path.parent.mkdir(exist_ok=True)
         text = plan_config(model, target.graph, profiles=target.profiles, max_batch_size=target.max_batch_size)
         path.write_text(text, encoding="utf-8")
@@ -72,60 +72,64 @@ def write_variants(repository: Path, name: str, parts: list[EngineTarget]) -> li
     return written
 
 
-def check_engines(parts: list[EngineTarget]) -> list[Sidecar]:
-    """Return the sidecars of all plans; require that each plan exists and fits this machine.
+def check_engines(engine_targets: list[EngineTarget]) -> list[Sidecar]:
+    """Check that each plan exists and can run on this machine; return the sidecars.
 
     Raises:
         ExportError: a plan does not exist.
-        ForeignEngine: a plan was built for another machine or from another ONNX file.
+        EngineMismatch: a plan was built for another machine or from another ONNX file.
     """
-    machine, _ = this_machine()
-    absent = [str(target.plan) for target in parts if not target.plan.is_file()]
-    if absent:
-        raise ExportError(f"not built: {', '.join(absent)}")
-    return [check_engine(target.plan, target.graph, machine) for target in parts]
+    machine, _ = detect_machine()
+    missing = [str(target.plan) for target in engine_targets if not target.plan.is_file()]
+    if missing:
+        raise ExportError(f"plans are missing: {', '.join(missing)}; build them with `python -m export tensorrt`")
+    return [check_engine(target.plan, target.graph, machine) for target in engine_targets]
 
 
 def build_engines(
-    repository: Path, contract: ModelContract, parts: list[EngineTarget], *, precision: Precision, rebuild: bool
+    repository: Path,
+    contract: ModelContract,
+    engine_targets: list[EngineTarget],
+    *,
+    precision: Precision,
+    rebuild: bool,
 ) -> list[Sidecar]:
-    """Build missing plans, or all with `rebuild`; existing plans must fit this machine.
+    """Build missing plans, or all if `rebuild` is set; existing plans must be valid for this machine.
 
-    A plan is kept only if its features match torch's on the parity clips.
+    A plan is stored only if its outputs match torch's on the parity clips.
 
     Raises:
-        ForeignEngine: an existing plan was built for another machine or from another ONNX file.
-        ExportError: TensorRT or a GPU is missing (each named), TensorRT does not support a graph, or finds no engine
-            for it.
-        ParityError: an engine differs from torch by more than the tolerance.
+        EngineMismatch: an existing plan was built for another machine or from another ONNX file.
+        ExportError: TensorRT or a GPU is missing, TensorRT does not support a graph, or it finds no engine for it.
+        ParityError: the outputs of an engine differ from torch's by more than the tolerance.
     """
     verify_files(contract, repository)
-    machine, missing = this_machine()
-    kept = [] if rebuild else [target for target in parts if target.plan.exists()]
-    for target in kept:
+    machine, missing = detect_machine()
+    existing = [] if rebuild else [target for target in engine_targets if target.plan.exists()]
+    for target in existing:
         check_engine(target.plan, target.graph, machine)
     if machine is None:
-        raise ExportError(f"no TensorRT engine can be built here; missing: {'; '.join(missing)}")
+        raise ExportError(f"cannot build TensorRT engines on this machine; missing: {'; '.join(missing)}")
     golden = read_golden(repository, contract)
-    for target in parts:
-        if target not in kept:
+    for target in engine_targets:
+        if target not in existing:
             _build(target, golden, machine=machine, precision=precision)
-    return [check_engine(target.plan, target.graph, machine) for target in parts]
+    return [check_engine(target.plan, target.graph, machine) for target in engine_targets]
 
 
-def require_operators(target: EngineTarget) -> None:
-    """Refuse a graph with operators or data types that TensorRT's documentation does not list.
+def check_operators(target: EngineTarget) -> None:
+    """Check that TensorRT supports the operators and data types of a graph, according to its documentation.
 
     Raises:
-        ExportError: names each of them.
+        ExportError: an operator or data type is not supported; the message lists all of them.
     """
-    found = obstacles(onnx.load(target.onnx_file, load_external_data=False))
-    if found:
-        raise ExportError(f"TensorRT does not take {target.graph.file} ({SOURCE}): {'; '.join(found)}")
+    unsupported = find_unsupported(onnx.load(target.onnx_file, load_external_data=False))
+    if unsupported:
+        raise ExportError(f"TensorRT does not support {target.graph.file} ({SOURCE}): {'; '.join(unsupported)}")
 
 
 def _build(target: EngineTarget, golden: Mapping[str, NDArray[Any]], *, machine: Machine, precision: Precision) -> None:
-    require_operators(target)
+    check_operators(target)
     tensorrt, _ = load_tensorrt()
     plan = build_plan(
         tensorrt,
@@ -135,10 +139,10 @@ def _build(target: EngineTarget, golden: Mapping[str, NDArray[Any]], *, machine:
         workspace_bytes=WORKSPACE_BYTES,
         timing_cache=TIMING_CACHE.expanduser(),
     )
-    name = INPUTS[target.part]
+    name = INPUTS[target.component]
     outputs = run_plan(tensorrt, plan, {name: golden[name]})
-    figures = {key: compare(found, golden[key]) for key, found in outputs.items()}
-    require_figures(target.graph.file, figures, precision=precision)
+    differences = {key: compare(output, golden[key]) for key, output in outputs.items()}
+    check_parity(target.graph.file, differences, precision=precision)
     partial = target.plan.with_suffix(".part")
     partial.write_bytes(plan)
     sidecar = Sidecar(
@@ -147,20 +151,20 @@ def _build(target: EngineTarget, golden: Mapping[str, NDArray[Any]], *, machine:
         profiles=tuple(asdict(item) for item in target.profiles),
         onnx=onnx_hashes(target.graph),
         plan_sha256=file_sha256(partial),
-        parity={key: asdict(item) for key, item in figures.items()},
+        parity={key: asdict(item) for key, item in differences.items()},
     )
     sidecar_path(target.plan).unlink(missing_ok=True)
-    partial.replace(target.plan)  # a crash here leaves a plan without a sidecar, which is refused
+    partial.replace(target.plan)  # after a crash here the sidecar is missing, so the plan is rejected
     write_sidecar(target.plan, sidecar)
 
 
-def require_figures(file: str, figures: Mapping[str, ArrayDifference], *, precision: Precision) -> None:
-    """Compare a plan's figures with the tolerances of its precision.
+def check_parity(file: str, differences: Mapping[str, ArrayDifference], *, precision: Precision) -> None:
+    """Check the differences between a plan and torch against the tolerance for the precision.
 
     Raises:
-        ParityError: names the array and its figures.
+        ParityError: a difference is too large.
     """
-    for name, item in figures.items():
+    for name, item in differences.items():
         is_close = (
             item.lowest_cosine >= HALF_PRECISION_COSINE
             if precision == "fp16"

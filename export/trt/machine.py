@@ -1,4 +1,4 @@
-"""Check whether this machine can run TensorRT, and say what is missing."""
+"""Detect whether this machine can run TensorRT, and what is missing."""
 
 import importlib
 from typing import Any
@@ -11,29 +11,33 @@ MAJOR_VERSION = 10  # TensorRT 11 removed the fp16 flag of weakly typed networks
 
 
 def load_tensorrt() -> tuple[Any, str]:
-    """Return (the module, "") or (None, why it cannot be used)."""
+    """Return (module, "") or (None, reason why TensorRT cannot be used)."""
     try:
         tensorrt = importlib.import_module("tensorrt")
-    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: the installer's stub without its libraries
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # RuntimeError: the package is installed without its libraries
         return None, f"the package tensorrt: {error} (pip install 'tensorrt>=10,<11')"
     version = str(getattr(tensorrt, "__version__", "0"))
     if version.partition(".")[0] != str(MAJOR_VERSION):
-        return None, f"TensorRT {MAJOR_VERSION}: found {version} (pip install 'tensorrt>=10,<11')"
+        return None, f"TensorRT {MAJOR_VERSION}, found {version} (pip install 'tensorrt>=10,<11')"
     return tensorrt, ""
 
 
-def missing_gpu() -> str:
+def missing_gpu_reason() -> str:
     """Return why torch finds no NVIDIA GPU, or an empty string."""
     if torch.cuda.is_available():
         return ""
-    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    return f"an NVIDIA GPU: torch {torch.__version__}, built for {built}, finds none"
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    return f"an NVIDIA GPU: torch {torch.__version__}, built with {cuda}, finds none"
 
 
-def this_machine() -> tuple[Machine | None, list[str]]:
+def detect_machine() -> tuple[Machine | None, list[str]]:
     """Return (this machine, []) or (None, descriptions of what is missing)."""
     tensorrt, no_tensorrt = load_tensorrt()
-    missing = [reason for reason in (no_tensorrt, missing_gpu()) if reason]
+    missing = [reason for reason in (no_tensorrt, missing_gpu_reason()) if reason]
     if missing:
         return None, missing
     major, minor = torch.cuda.get_device_capability(0)

@@ -1,7 +1,8 @@
-"""The ONNX operators and data types that TensorRT 10 supports, and the restrictions that exported graphs can meet.
+"""The ONNX operators and data types that TensorRT 10 supports, and restrictions that are relevant for exported graphs.
 
-The table follows `docs/operators.md` of onnx-tensorrt for TensorRT 10.15 (opsets 9 to 24) and uses its names of data
-types; unsupported operators are omitted. UINT8 is supported only as an input or output of the network, next to a Cast.
+The table follows `docs/operators.md` of onnx-tensorrt for TensorRT 10.15 (opsets 9 to 24), with the names of data types
+used there; unsupported operators are omitted. UINT8 is supported only for inputs and outputs of the network that are
+connected to a Cast.
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ import onnx
 SOURCE = "onnx-tensorrt docs/operators.md, TensorRT 10.15"
 OPSETS = range(9, 25)
 
-# data types: operators that support them
+# each entry: data types, then the operators that support them
 TABLE = """
 FP32 FP16 BF16:
     Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Clip Conv ConvTranspose Cos Cosh CumSum
@@ -42,17 +43,17 @@ FP32: STFT
 """
 
 
-def _read(table: str) -> dict[str, frozenset[str]]:
+def _parse_table(table: str) -> dict[str, frozenset[str]]:
     rows = table.replace("\n    ", " ").strip().splitlines()
     pairs = [row.split(":") for row in rows]
     return {name: frozenset(types.split()) for types, names in pairs for name in names.split()}
 
 
-SUPPORTED: Mapping[str, frozenset[str]] = _read(TABLE)
+SUPPORTED: Mapping[str, frozenset[str]] = _parse_table(TABLE)
 
-# restrictions of that document which an operator of an exported model could meet
-CONSTANT_AXES = frozenset(name for name in SUPPORTED if name.startswith("Reduce")) | {"Squeeze", "Unsqueeze"}
-ONE_OUTPUT = frozenset({"LayerNormalization", "MaxPool"})
+# further restrictions in that document that are relevant for exported models
+CONSTANT_AXES_OPERATORS = frozenset(name for name in SUPPORTED if name.startswith("Reduce")) | {"Squeeze", "Unsqueeze"}
+SINGLE_OUTPUT_OPERATORS = frozenset({"LayerNormalization", "MaxPool"})
 ZERO_ATTRIBUTES = {"LSTM": ("layout", "input_forget")}
 
 TYPE_NAMES = {
@@ -68,43 +69,43 @@ TYPE_NAMES = {
 
 
 def count_operators(model: onnx.ModelProto) -> Counter[str]:
-    """Count the operators of a model."""
+    """Return the number of uses of each operator in a model."""
     return Counter(node.op_type for node in model.graph.node)
 
 
-def obstacles(model: onnx.ModelProto) -> list[str]:
-    """Return what TensorRT does not support in a graph, one sentence each; external weights need not be loaded."""
-    found = [
+def find_unsupported(model: onnx.ModelProto) -> list[str]:
+    """Return descriptions of everything in a graph that TensorRT does not support; external weights are not needed."""
+    unsupported = [
         f"opset {item.version} of {item.domain or 'the standard domain'}"
         for item in model.opset_import
         if item.domain or item.version not in OPSETS
     ]
-    types = _types(model)
+    types = _value_types(model)
     constants = {item.name for item in model.graph.initializer}
     constants.update(node.output[0] for node in model.graph.node if node.op_type == "Constant")
     for node in model.graph.node:
-        found += [f"{node.op_type} ({node.name}): {reason}" for reason in _reasons(node, types, constants)]
-    return found
+        unsupported += [f"{node.op_type} ({node.name}): {reason}" for reason in _node_problems(node, types, constants)]
+    return unsupported
 
 
-def _reasons(node: onnx.NodeProto, types: dict[str, str], constants: set[str]) -> Iterator[str]:
+def _node_problems(node: onnx.NodeProto, types: dict[str, str], constants: set[str]) -> Iterator[str]:
     if node.domain or node.op_type not in SUPPORTED:
-        yield "not supported"
+        yield "the operator is not supported"
         return
     for name in (*node.input, *(node.output if node.op_type == "Cast" else ())):
         if name and types[name] not in SUPPORTED[node.op_type]:
-            yield f"{name} is {types[name]}, supported are {', '.join(sorted(SUPPORTED[node.op_type]))}"
-    if node.op_type in CONSTANT_AXES and len(node.input) > 1 and node.input[1] not in constants:
-        yield "its axes are computed; only constant axes are supported"
-    if node.op_type in ONE_OUTPUT and any(node.output[1:]):
-        yield "more than its first output is used"
+            yield f"{name} must be one of {', '.join(sorted(SUPPORTED[node.op_type]))}, got {types[name]}"
+    if node.op_type in CONSTANT_AXES_OPERATORS and len(node.input) > 1 and node.input[1] not in constants:
+        yield "axes must be constant, but they are computed"
+    if node.op_type in SINGLE_OUTPUT_OPERATORS and any(node.output[1:]):
+        yield "only the first output is supported, but others are used"
     for attribute in node.attribute:
         if attribute.name in ZERO_ATTRIBUTES.get(node.op_type, ()) and attribute.i != 0:
-            yield f"{attribute.name} is {attribute.i}, supported is 0"
+            yield f"{attribute.name} must be 0, got {attribute.i}"
 
 
-def _types(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the data type of each value by name."""
+def _value_types(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the data type of each value, keyed by name."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     values = [*graph.input, *graph.output, *graph.value_info]
     numbers = {item.name: item.type.tensor_type.elem_type for item in values}

@@ -1,20 +1,20 @@
-"""Optimisation profiles: the shapes that TensorRT builds an engine for, from the contract's axes."""
+"""Optimisation profiles, derived from the contract: the shapes for which TensorRT builds an engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serve.contract import GraphContract, TextContract
 
-USUAL_VIEWS = 8  # per run: the queue of a busy graph, or the crops and clips of one video
-USUAL_PROMPTS = 64
-USUAL_TOKENS = 16  # start, a dozen words, end
+USUAL_VIEWS = 8  # views per run, of several requests or of one video
+USUAL_PROMPTS = 64  # prompts per run
+USUAL_TOKENS = 16  # tokens per prompt
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Smallest, usual and largest shape of one input, batch axis included."""
+    """Smallest, usual and largest shape of one input, including the batch axis."""
 
     input: str
     smallest: Shape
@@ -25,12 +25,13 @@ class Profile:
         for low, middle, high in zip(self.smallest, self.usual, self.largest, strict=True):
             if not 1 <= low <= middle <= high:
                 raise ValueError(
-                    f"profile of {self.input}: {self.smallest} <= {self.usual} <= {self.largest} is needed"
+                    f"profile of {self.input}: must be smallest <= usual <= largest, "
+                    f"got {self.smallest}, {self.usual}, {self.largest}"
                 )
 
 
-def graph_profiles(graph: GraphContract, *, max_batch_size: int, text: TextContract) -> tuple[Profile, ...]:
-    """Return one profile for each input of a served graph; the first axis is the batch (B views, R prompts)."""
+def make_graph_profiles(graph: GraphContract, *, max_batch_size: int, text: TextContract) -> tuple[Profile, ...]:
+    """Return a profile for each input of a graph; the first axis is the batch axis (B views or R prompts)."""
     ranges = {
         "B": (1, min(USUAL_VIEWS, max_batch_size), max_batch_size),
         "R": (1, min(USUAL_PROMPTS, max_batch_size), max_batch_size),
@@ -39,8 +40,8 @@ def graph_profiles(graph: GraphContract, *, max_batch_size: int, text: TextContr
     return tuple(_profile(item.name, item.axes, ranges) for item in graph.inputs)
 
 
-def shape_text(shape: Shape) -> str:
-    """`1x8x3x224x224`, as onnxruntime's provider options and trtexec write it."""
+def format_shape(shape: Shape) -> str:
+    """Format a shape like onnxruntime's provider options and trtexec, e.g. `1x8x3x224x224`."""
     return "x".join(map(str, shape))
 
 

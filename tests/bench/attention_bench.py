@@ -20,8 +20,8 @@ import numpy as np
 
 from export.attention import separate_projections_
 from export.exporter import write_plan
+from export.graphs import make_graph_plans
 from export.onnx_files import WeightFile
-from export.towers import graph_plans
 from serve.arrays import UInt8Array
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession, has_bf16
@@ -110,7 +110,9 @@ def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str
 
 def _graph(checkpoint: Checkpoint, folder: Path) -> Path:
     model = checkpoint.build()
-    plans = graph_plans(model, sampling=checkpoint.sampling, preprocess=checkpoint.preprocess, text=checkpoint.text)
+    plans = make_graph_plans(
+        model, sampling=checkpoint.sampling, preprocess=checkpoint.preprocess, text=checkpoint.text
+    )
     plan = plans["video"]
     if folder.name == "separate":
         separate_projections_(model)

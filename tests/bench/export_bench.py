@@ -23,9 +23,9 @@ import openvino
 from numpy.typing import NDArray
 
 from export.exporter import PARITY_FILE, ExportResult, export_checkpoint
-from export.loading import MERGES, override, tokenizer_bytes
+from export.loading import MERGES_FILE, apply_options, read_tokenizer
 from export.parity_gate import RuntimeParity, measure_parity
-from export.versions import toolchain
+from export.versions import installed_versions
 from serve.contract import TextContract
 from serve.engines.parity_check import processor
 from serve.repository import find_contract
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="full-size ActionCLIP and X-CLIP too; minutes")
     chosen = parser.parse_args()
     name = processor().splitlines()[0].partition(":")[2].strip()
-    found: dict[str, Any] = {"processor": name, "cores": os.cpu_count(), "tools": toolchain()}
+    found: dict[str, Any] = {"processor": name, "cores": os.cpu_count(), "tools": installed_versions()}
     with tempfile.TemporaryDirectory() as folder:
         found["parity"] = list(_parity(Path(folder), {**FAMILIES, **(LARGE if chosen.large else {})}))
         noise = list(_of_noise(Path(folder) / "models"))
@@ -119,9 +119,9 @@ def _parity(folder: Path, families: Mapping[str, Callable[[], Checkpoint]]) -> I
     for number, (family, make) in enumerate(families.items()):
         checkpoint = make()
         tokenizer = own if checkpoint.text.tokenizer == "tokenizers" else None
-        ready = override(checkpoint, templates=None, tokenizer=tokenizer)
+        ready = apply_options(checkpoint, templates=None, tokenizer=tokenizer)
         exported = export_checkpoint(
-            ready, tokenizer_bytes(ready, tokenizer), name=f"m{number}", repository=folder / "models"
+            ready, read_tokenizer(ready, tokenizer), name=f"m{number}", repository=folder / "models"
         )
         yield from _rows(family, exported)
 
@@ -168,7 +168,7 @@ def _of_noise(repository: Path) -> Iterator[dict[str, Any]]:
 def _middle(folder: Path) -> dict[str, Any]:
     """Export of open_clip's ViT-B/32 with random weights, eight frames a clip."""
     checkpoint = fresh(tiny_open_clip("ViT-B-32", {}, dynamic_length=True, num_frames=8))
-    exported = export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="middle", repository=folder)
+    exported = export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="middle", repository=folder)
     seconds = {name: round(value, 1) for name, value in exported.seconds.items()}
     mebibytes = exported.num_bytes / 2**20
     print(f"export of ViT-B/32: {mebibytes:.0f} MiB in {seconds['total']} s ({seconds})")
@@ -205,7 +205,7 @@ def _prompts(folder: Path) -> NDArray[np.int64]:
     """Tokens [64, L] of everyday labels in a sentence, cut to the longest."""
     text = TextContract(tokenizer="clip", context_length=77, dynamic_length=True, pad_id=0)
     path = folder / "clip.json"
-    path.write_text(clip_tokenizer_json(MERGES))
+    path.write_text(clip_tokenizer_json(MERGES_FILE))
     labels = [f"{action} {thing}" for action in ACTIONS for thing in THINGS] + ["yawning"]
     assert len(labels) == NUM_LABELS
     rows = load_tokenizer(path, text).encode(fill(labels, ("a video of {}",)))

@@ -32,7 +32,7 @@ import transformers
 from torch import Tensor
 
 from export.exporter import export_checkpoint
-from export.loading import from_file, tokenizer_bytes
+from export.loading import load_source, read_tokenizer
 from serve.arrays import UInt8Array
 from serve.contract import ModelContract, TextContract
 from serve.engines.parity_check import processor
@@ -204,8 +204,8 @@ def main(clips: list[Path]) -> None:
         folder = Path(name)
         model = fresh_model()
         model.save_pretrained(folder / "theirs")
-        checkpoint = from_file(folder / "theirs")
-        exported = export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name=NAME, repository=folder)
+        checkpoint = load_source(folder / "theirs")
+        exported = export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name=NAME, repository=folder)
         full = HuggingFace(model, torch.float32)
         half = HuggingFace(fresh_model(), torch.bfloat16)
         with serving(folder / "cache", SERVE_REPOSITORY=str(folder), SERVE_MODEL=NAME) as http:

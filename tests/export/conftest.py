@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export.exporter import export_checkpoint
-from export.loading import override, tokenizer_bytes
+from export.loading import apply_options, read_tokenizer
 from serve.contract import ModelContract, read_contract
 from serve.repository import contract_path
 from tests.models import FAMILIES, write_tokenizer
@@ -32,9 +32,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path) -> 
         if family not in made:
             checkpoint = FAMILIES[family]()
             own = tokenizer_file if checkpoint.text.tokenizer == "tokenizers" else None
-            ready = override(checkpoint, templates=None, tokenizer=own)
+            ready = apply_options(checkpoint, templates=None, tokenizer=own)
             folder = tmp_path_factory.mktemp(family)
-            export_checkpoint(ready, tokenizer_bytes(ready, own), name=NAME, repository=folder)
+            export_checkpoint(ready, read_tokenizer(ready, own), name=NAME, repository=folder)
             made[family] = folder
         return made[family]
 
@@ -51,6 +51,6 @@ def copied(exported: Exported, tmp_path: Path) -> Exported:
     return repository
 
 
-def contract_of(repository: Path) -> ModelContract:
+def make_contract(repository: Path) -> ModelContract:
     """The contract of `tiny`@1."""
     return read_contract(contract_path(repository, NAME, 1))

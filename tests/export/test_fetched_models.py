@@ -28,11 +28,11 @@ from training.checkpoints import open_clip_architectures
 from training.checkpoints.actionclip_files import to_official_actionclip
 from training.checkpoints.native_format import Checkpoint
 from training.checkpoints.xclip_files import to_official_xclip
-from training.models.open_clip_towers import architecture
+from training.models.open_clip_towers import architecture_config
 
 SAFE, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 VISION = {"image_size": SMALL_TOWER["img_size"]}
-PE = architecture(
+PE = architecture_config(
     "PE-Core-T-16-384",
     {
         "embed_dim": 48,
@@ -40,7 +40,7 @@ PE = architecture(
         "text_cfg": SMALL_OPEN_CLIP_TEXT,
     },
 )
-PLAIN = architecture(
+PLAIN = architecture_config(
     "ViT-B-32",
     {
         "embed_dim": 64,
@@ -48,7 +48,7 @@ PLAIN = architecture(
         "text_cfg": SMALL_OPEN_CLIP_TEXT,
     },
 )
-SIGLIP = architecture(
+SIGLIP = architecture_config(
     "ViT-B-16-SigLIP2",
     {
         "embed_dim": 64,
@@ -131,7 +131,7 @@ def failed(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> t
     return stop.value.code, line
 
 
-def contract_of(tmp_path: Path, name: str) -> ModelContract:
+def make_contract(tmp_path: Path, name: str) -> ModelContract:
     return read_contract(contract_path(tmp_path / "models", name, 1))
 
 
@@ -139,7 +139,7 @@ def contract_of(tmp_path: Path, name: str) -> ModelContract:
 def test_a_published_model_becomes_a_served_one(hub: Hub, tmp_path: Path, name: str, tag: str, file: str) -> None:
     given = ("--pretrained", tag) if name == "Tiny-ViT" else ()
     run(tmp_path, "model", "--arch", name, *given)
-    contract = contract_of(tmp_path, name)
+    contract = make_contract(tmp_path, name)
     repo = MODELS[name][1][tag]["hf_hub"]
     assert contract.provenance["source"] == f"{hub.endpoint}/{repo}{file}"
     assert contract.provenance["revision"] == COMMIT
@@ -161,22 +161,22 @@ def test_a_download_that_breaks_off_leaves_no_model_and_goes_on(
     size = hub.files[f"timm/Tiny-PE/{SAFE}"].stat().st_size
     hub.cut_after, hub.cuts, hub.status_after_cuts = size // 2, 1, 503
     status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-PE")
-    assert status == 1 and "failed after" in line and "answers 503" in line
+    assert status == 1 and "failed after" in line and "returned 503" in line
     hub.cut_after, hub.status_after_cuts, hub.requests[:] = None, 200, []
     run(tmp_path, "model", "--arch", "Tiny-PE")
     (given,) = hub.ranges()
     assert re.fullmatch(r"bytes=\d{6,}-", given)
-    assert contract_of(tmp_path, "Tiny-PE").name == "Tiny-PE"
+    assert make_contract(tmp_path, "Tiny-PE").name == "Tiny-PE"
 
 
 def test_other_failures_leave_no_model(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hub.announced[f"timm/Tiny-PE/{SAFE}"] = "0" * 64
     status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-PE")
-    assert status == 1 and "was announced" in line
+    assert status == 1 and "the hash must be" in line
     hub.announced.clear()
     hub.status = 503
     status, line = failed(tmp_path, capsys, "model", "--arch", "Tiny-PE")
-    assert status == 1 and "cannot be downloaded: the server answers 503" in line
+    assert status == 1 and "cannot be downloaded: the server returned 503" in line
     hub.status = 200
     for file in ("tokenizer.json", "tokenizer_config.json"):
         del hub.files[f"timm/ViT-T-16-SigLIP2/{file}"]
@@ -189,13 +189,16 @@ def test_other_failures_leave_no_model(hub: Hub, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--arch", "roberta-ViT-B-32"], "text tower that is not supported"),
-        (["--arch", "coca_ViT-B-32", "--pretrained", "laion2b_s13b_b90k"], "text tower that is not supported"),
-        (["--arch", "Tiny-ViT"], "2 pretrained tags; say which with --pretrained: openai, laion2b"),
+        (["--arch", "roberta-ViT-B-32"], "the text tower of roberta-ViT-B-32 is not supported"),
+        (
+            ["--arch", "coca_ViT-B-32", "--pretrained", "laion2b_s13b_b90k"],
+            "the text tower of coca_ViT-B-32 is not supported",
+        ),
+        (["--arch", "Tiny-ViT"], "2 pretrained tags; select one with --pretrained: openai, laion2b"),
         (["--arch", "Tiny-PE", "--pretrained", "openai"], "neither a file nor a pretrained tag"),
-        (["--arch", "Tiny-PE", "--activation", "gelu"], "--activation: for a file of weights"),
+        (["--arch", "Tiny-PE", "--activation", "gelu"], "--activation: only for weight files"),
         (["--arch", "ViT-Nowhere"], "has no architecture"),
-        (["--arch", "Tiny-PE", "--name", "a/b"], "model name 'a/b'"),
+        (["--arch", "Tiny-PE", "--name", "a/b"], "got 'a/b'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -243,7 +246,7 @@ def test_a_checkpoint_is_imported_from_its_address(
 ) -> None:
     heads = ("--vision-heads", "3", "--text-heads", "2") if family == "actionclip" else ()
     run(tmp_path, "import-checkpoint", checkpoints[family], "--name", "imported", *heads)
-    contract = contract_of(tmp_path, "imported")
+    contract = make_contract(tmp_path, "imported")
     assert contract.family == family
     assert contract.provenance["source"] == checkpoints[family].partition("?")[0]
 
@@ -255,7 +258,7 @@ def test_addresses_that_hold_no_checkpoint(
     assert status == 2 and "is a web page ('Sign in'), not weights" in line
     absent = f"{hub.endpoint}/plain/absent.pth"
     status, line = failed(tmp_path, capsys, "import-checkpoint", absent, "--name", "absent")
-    assert status == 1 and "answers 404 Not Found" in line
+    assert status == 1 and "returned 404 Not Found" in line
     status, line = failed(tmp_path, capsys, "import-checkpoint", "http://127.0.0.1:9/x.pth", "--name", "absent")
     assert status == 1 and "cannot be downloaded" in line
 
@@ -281,7 +284,7 @@ def test_the_command_of_the_server_runs_the_export(checkpoints: dict[str, str], 
     left = actserve("import", checkpoints["xclip"], "--name", "mine")
     assert left.returncode == 0, left.stderr
     assert "actserve serve --model mine" in left.stdout
-    assert contract_of(tmp_path, "mine").family == "xclip"
+    assert make_contract(tmp_path, "mine").family == "xclip"
 
 
 FULL_SIZE = [

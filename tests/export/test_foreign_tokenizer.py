@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as TokenizerFile
 
 from export.errors import ExportError
 from export.exporter import export_checkpoint
-from export.loading import override, tokenizer_bytes
+from export.loading import apply_options, read_tokenizer
 from serve.contract import TextContract
 from serve.models.runtime import load_runtime
 from serve.settings import ServeSettings
@@ -54,12 +54,12 @@ def checkpoint() -> Checkpoint:
 
 def test_export_refuses_without_the_file(checkpoint: Checkpoint) -> None:
     with pytest.raises(ExportError, match="--tokenizer"):
-        tokenizer_bytes(checkpoint, None)
-    with pytest.raises(ExportError, match="cannot be read"):
-        tokenizer_bytes(checkpoint, Path("/nowhere/tokenizer.json"))
+        read_tokenizer(checkpoint, None)
+    with pytest.raises(ExportError, match="cannot read the tokenizer file"):
+        read_tokenizer(checkpoint, Path("/nowhere/tokenizer.json"))
     with pytest.raises(ExportError, match="tokenizer"):
         wrong = dataclasses.replace(checkpoint, text=dataclasses.replace(checkpoint.text, tokenizer="clip"))
-        tokenizer_bytes(wrong, None)
+        read_tokenizer(wrong, None)
 
 
 def test_cleaning_is_open_clips() -> None:
@@ -69,8 +69,8 @@ def test_cleaning_is_open_clips() -> None:
 
 
 def test_served_texts_are_torchs(tmp_path: Path, checkpoint: Checkpoint, tokenizer_file: Path) -> None:
-    ready = override(checkpoint, templates=None, tokenizer=tokenizer_file)
-    export_checkpoint(ready, tokenizer_bytes(ready, tokenizer_file), name="siglip", repository=tmp_path)
+    ready = apply_options(checkpoint, templates=None, tokenizer=tokenizer_file)
+    export_checkpoint(ready, read_tokenizer(ready, tokenizer_file), name="siglip", repository=tmp_path)
     file = TokenizerFile.from_file(str(tokenizer_file))
     file.enable_padding(length=64, pad_id=0, pad_token="<pad>")
     prompts = [canonicalize(f"a video of {label}") for label in LABELS]

@@ -13,9 +13,9 @@ import pytest
 
 from export.errors import ExportError
 from export.onnx_files import DATA_FILE, OPSET, describe_graph
-from export.trt.operators import obstacles
+from export.trt.operators import find_unsupported
 from serve.contract import GraphContract
-from tests.export.conftest import FRAME_WISE, Exported, contract_of
+from tests.export.conftest import FRAME_WISE, Exported, make_contract
 from tests.models import FAMILIES
 from tests.tolerances import assert_close, tolerance
 
@@ -37,7 +37,7 @@ def random_frames(graph: GraphContract, *, batch: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_file_serves_every_batch(exported: Exported, family: str) -> None:
     repository = exported(family)
-    graph = contract_of(repository).graphs["video"]
+    graph = make_contract(repository).graphs["video"]
     run = session(repository / graph.file)
     frames = random_frames(graph, batch=64)
     whole = run.run(None, {"frames": frames})
@@ -50,7 +50,7 @@ def test_one_file_serves_every_batch(exported: Exported, family: str) -> None:
 @pytest.mark.parametrize("family", CAUSAL)
 def test_short_rows_give_what_padded_rows_give(exported: Exported, family: str) -> None:
     repository = exported(family)
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     run = session(repository / contract.graphs["text"].file)
     tokens = np.zeros((5, contract.text.context_length), np.int64)
     for row, length in enumerate((3, 5, 8, 11, 4)):  # <start> words <end>, CLIP's two largest ids around them
@@ -64,7 +64,7 @@ def test_short_rows_give_what_padded_rows_give(exported: Exported, family: str) 
 
 def test_masked_padding_changes_nothing(exported: Exported) -> None:
     repository = exported("concepts")
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     run = session(repository / contract.graphs["text"].file)
     tokens = np.full((4, contract.text.context_length), contract.text.pad_id, np.int64)
     for row, length in enumerate((2, 5, 8, 11)):
@@ -79,9 +79,9 @@ def test_masked_padding_changes_nothing(exported: Exported) -> None:
 
 def test_a_tower_without_causal_mask_takes_full_rows_alone(exported: Exported) -> None:
     repository = exported("siglip")
-    text = contract_of(repository).text
+    text = make_contract(repository).text
     assert not text.dynamic_length
-    run = session(repository / contract_of(repository).graphs["text"].file)
+    run = session(repository / make_contract(repository).graphs["text"].file)
     assert run.run(None, {"tokens": np.ones((2, text.context_length), np.int64)})[0].shape[0] == 2
     with pytest.raises(Exception, match="dimensions"):
         run.run(None, {"tokens": np.ones((2, 9), np.int64)})
@@ -90,7 +90,7 @@ def test_a_tower_without_causal_mask_takes_full_rows_alone(exported: Exported) -
 @pytest.mark.parametrize("family", FRAME_WISE)
 def test_the_halves_give_what_the_whole_gives(exported: Exported, family: str) -> None:
     repository = exported(family)
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     whole, single, fusion = (session(repository / contract.graphs[name].file) for name in ("video", "frames", "fusion"))
     frames = random_frames(contract.graphs["video"], batch=2)
     rows = single.run(None, {"frames": frames.reshape(-1, *frames.shape[2:])})
@@ -104,13 +104,13 @@ def test_the_halves_give_what_the_whole_gives(exported: Exported, family: str) -
 
 
 def test_frames_that_see_each_other_have_no_halves(exported: Exported) -> None:
-    assert set(contract_of(exported("xclip")).graphs) == {"video", "text", "head"}
+    assert set(make_contract(exported("xclip")).graphs) == {"video", "text", "head"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_files_are_complete_and_reveal_nothing_of_the_build(exported: Exported, family: str) -> None:
     repository = exported(family)
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     private_words = {str(Path.cwd()), str(Path.home()), sys.prefix, str(repository), "site-packages", ".building-"}
     for path in (path for path in repository.rglob("*") if path.suffix in (".onnx", ".pbtxt")):
         data = path.read_bytes()
@@ -129,31 +129,33 @@ def test_files_are_complete_and_reveal_nothing_of_the_build(exported: Exported, 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "concepts"])
 def test_tensorrt_takes_every_operator(exported: Exported, family: str) -> None:
     repository = exported(family)
-    for name, graph in contract_of(repository).graphs.items():
+    for name, graph in make_contract(repository).graphs.items():
         model = onnx.load(repository / graph.file, load_external_data=False)
-        assert obstacles(model) == [], name
+        assert find_unsupported(model) == [], name
 
 
 def test_an_obstacle_is_named(exported: Exported) -> None:
     repository = exported("xclip")
-    model = onnx.load(repository / contract_of(repository).graphs["video"].file, load_external_data=False)
+    model = onnx.load(repository / make_contract(repository).graphs["video"].file, load_external_data=False)
     cast = next(node for node in model.graph.node if node.op_type == "Cast")
     cast.op_type, cast.attribute[0].name = "Bernoulli", "dtype"
-    assert [item for item in obstacles(model) if "not supported" in item] == [f"Bernoulli ({cast.name}): not supported"]
+    assert [item for item in find_unsupported(model) if "not supported" in item] == [
+        f"Bernoulli ({cast.name}): the operator is not supported"
+    ]
     for node in model.graph.node:
         if node.op_type == "Shape":
             node.input[0] = "frames"
-    assert any("frames is UINT8" in item for item in obstacles(model))
+    assert any("frames must be one of" in item and "got UINT8" in item for item in find_unsupported(model))
 
 
 def test_graphs_of_other_weights_have_other_names(exported: Exported) -> None:
     names = set()
     for family in FAMILIES:
         repository = exported(family)
-        for graph in contract_of(repository).graphs.values():
+        for graph in make_contract(repository).graphs.values():
             names.add(onnx.load(repository / graph.file, load_external_data=False).graph.name)
     mean_of_two = 1  # the fusion of rotary and siglip is a mean; so is clip's, over four frames
-    assert len(names) >= sum(len(contract_of(exported(family)).graphs) for family in FAMILIES) - mean_of_two
+    assert len(names) >= sum(len(make_contract(exported(family)).graphs) for family in FAMILIES) - mean_of_two
 
 
 def _drop_initializer(model: onnx.ModelProto) -> None:
@@ -188,7 +190,7 @@ def test_a_file_that_is_not_what_was_promised_is_refused(
     copied: Exported, damage: Callable[[onnx.ModelProto], None]
 ) -> None:
     repository = copied("clip")
-    graph = contract_of(repository).graphs["video"]
+    graph = make_contract(repository).graphs["video"]
     path = repository / graph.file
     model = onnx.load(path, load_external_data=False)
     damage(model)

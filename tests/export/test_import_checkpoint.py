@@ -8,7 +8,7 @@ import torch
 from export.__main__ import main
 from export.errors import ExportError
 from export.exporter import export_checkpoint
-from export.loading import tokenizer_bytes
+from export.loading import read_tokenizer
 from serve.contract import read_contract
 from serve.repository import contract_path
 from tests.models import TEXT, tiny_actionclip
@@ -41,7 +41,7 @@ def test_frames_and_heads_are_reported(official: Path, tmp_path: Path) -> None:
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
     small = tiny_actionclip("meanP", text={**TEXT, "vocab_size": 600})
     with pytest.raises(ExportError, match="600"):
-        export_checkpoint(small, tokenizer_bytes(small, None), name="small", repository=tmp_path)
+        export_checkpoint(small, read_tokenizer(small, None), name="small", repository=tmp_path)
     assert not list(tmp_path.glob("*_video/*/contract.json"))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.exporter import export_checkpoint
-from export.loading import tokenizer_bytes
+from export.loading import read_tokenizer
 from export.verification import verify_version
 from tests.models import VISION, tiny_checkpoint
 from training.models.registry import build_model
@@ -28,7 +28,7 @@ def test_over_two_gigabytes_is_exported_and_holds(tmp_path: Path) -> None:
     checkpoint = dataclasses.replace(
         small, model_config=config, weights=build_model("clip", config).state_dict(), sampling=sampling
     )
-    exported = export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="wide", repository=tmp_path)
+    exported = export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="wide", repository=tmp_path)
     data = tmp_path / "wide_video" / "1" / "model.onnx.data"
     assert PROTOBUF_LIMIT < data.stat().st_size < 1.2 * PROTOBUF_LIMIT, "the halves share the whole's weights"
     assert all(path.stat().st_size < 2**20 for path in data.parent.glob("*.onnx"))

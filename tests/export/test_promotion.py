@@ -19,14 +19,14 @@ from export.promotion import (
     decide,
     evaluate,
     read_clips,
-    require_enough,
+    require_independent_groups,
 )
 from serve.repository import read_version
 from tests.running_server import ROOT, running_server
 from tests.waiting import PATIENCE_SECONDS
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
-from training.evaluation.score_intervals import Z, fewest_pairs, paired_score
+from training.evaluation.score_intervals import Z, min_independent_pairs, tango_statistic
 
 ACTIONS = ("bowing", "kicking", "squatting", "clapping")
 
@@ -78,7 +78,7 @@ def test_a_better_candidate_takes_over_and_a_worse_one_is_refused(both: Path, in
         assert "may be worse than demo@1" in refused.stderr
         few = promote("demo@1", "--against", "tiny@1", *common, "--margin", "0.05")
         assert few.returncode == 1
-        assert "12 clips, 12 of them independent: a margin of 0.05 needs at least 73" in few.stderr
+        assert "12 of 12 clips are independent, but a margin of 0.05 requires at least 73" in few.stderr
         assert http.get("/v1/models").json()["default"] == "demo@1"
         with (index.parent / "bowing 0.mp4").open("rb") as stream:
             options = {"candidate_labels": json.dumps(ACTIONS), "top_k": 1}
@@ -103,7 +103,7 @@ def test_every_family_is_evaluated(both: Path, index: Path, name: str) -> None:
     [
         ("name,label\na,b\n", "has a column for the path"),
         ("file,label\na,\n", "line 2: file and label are needed"),
-        ("file,label\na,b\na,b\n", "2 clips of 1"),
+        ("file,label\na,b\na,b\n", "2 clips with 1 labels"),
     ],
 )
 def test_a_list_that_cannot_decide_is_reported(tmp_path: Path, text: str, words: str) -> None:
@@ -125,8 +125,8 @@ def test_a_worse_candidate_is_rarely_promoted(count: int, margin: float, also_di
     """Candidates worse by exactly the margin in 20,000 lists, whose standard error is 0.0015: at most 5 % wrong."""
     gain, loss = also_differ / 2, also_differ / 2 + margin
     drawn = np.random.default_rng(count).multinomial(count, (gain, loss, 1 - gain - loss), size=20_000)
-    is_enough = count >= fewest_pairs(margin)
-    promoted = is_enough & (paired_score(drawn[:, 0], drawn[:, 1], count, -margin) >= Z)
+    is_enough = count >= min_independent_pairs(margin)
+    promoted = is_enough & (tango_statistic(drawn[:, 0], drawn[:, 1], count, -margin) >= Z)
     assert promoted.mean() <= 0.05
     for (gained, lost, rest), expected in zip(drawn[:10].tolist(), promoted[:10].tolist(), strict=True):
         candidate = np.repeat([True, False, True], (gained, lost, rest))
@@ -140,25 +140,25 @@ def test_a_list_of_copies_decides_nothing(tmp_path: Path) -> None:
     for clip in clips:
         clip.path.write_bytes(b"the same bytes")
     with pytest.raises(
-        PromotionRefused, match=r"100 clips, 1 of them independent: a margin of 0[.]1 needs at least 35"
+        PromotionRefused, match=r"1 of 100 clips are independent, but a margin of 0[.]1 requires at least 35"
     ):
-        require_enough(clips, 0.1)
+        require_independent_groups(clips, 0.1)
     pieces = [LabelledClip(path=tmp_path / f"video_part{number}.mp4", label=0) for number in range(40)]
     for number, clip in enumerate(pieces):
         clip.path.write_bytes(str(number).encode())
-    with pytest.raises(PromotionRefused, match="40 clips, 1 of them independent"):
-        require_enough(pieces, 0.1)
+    with pytest.raises(PromotionRefused, match="1 of 40 clips are independent"):
+        require_independent_groups(pieces, 0.1)
     (tmp_path / "list.csv").write_text(
         "path,label,group\n" + "".join(f"clip{number}.mp4,{'ab'[number % 2]},film\n" for number in range(4))
     )
     for number in range(4):
         (tmp_path / f"clip{number}.mp4").write_bytes(str(number).encode())
-    with pytest.raises(PromotionRefused, match="4 clips, 1 of them independent"):
-        require_enough(read_clips(tmp_path / "list.csv")[0], 0.5)
-    with pytest.raises(ExportError, match="margin: above 0"):
-        require_enough(clips, 0)
-    with pytest.raises(ExportError, match=r"gone\.mp4 cannot be read"):
-        require_enough([LabelledClip(path=tmp_path / "gone.mp4", label=0)], 0.1)
+    with pytest.raises(PromotionRefused, match="1 of 4 clips are independent"):
+        require_independent_groups(read_clips(tmp_path / "list.csv")[0], 0.5)
+    with pytest.raises(ExportError, match="margin: must be greater than 0"):
+        require_independent_groups(clips, 0)
+    with pytest.raises(ExportError, match=r"cannot read .*gone\.mp4"):
+        require_independent_groups([LabelledClip(path=tmp_path / "gone.mp4", label=0)], 0.1)
 
 
 def test_the_power_of_a_list_is_on_record() -> None:

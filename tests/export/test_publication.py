@@ -13,7 +13,7 @@ import pytest
 import export.publication as publication
 from export.errors import ExportError, SignatureError
 from export.exporter import ExportResult, export_checkpoint
-from export.loading import tokenizer_bytes
+from export.loading import read_tokenizer
 from export.publication import StagingDir, publish, staging_dir
 from export.verification import verify_version
 from serve import files
@@ -27,7 +27,7 @@ from training.checkpoints.native_format import Checkpoint
 
 def export_tiny(repository: Path, checkpoint: Checkpoint | None = None) -> ExportResult:
     made = checkpoint or tiny_actionclip("Transf")
-    return export_checkpoint(made, tokenizer_bytes(made, None), name="tiny", repository=repository)
+    return export_checkpoint(made, read_tokenizer(made, None), name="tiny", repository=repository)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def repository(copied: Repositories) -> Path:
 
 
 def leftovers(repository: Path) -> list[str]:
-    return [path.name for path in repository.rglob(f"{publication.STAGING}*")]
+    return [path.name for path in repository.rglob(f"{publication.STAGING_PREFIX}*")]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from export.exporter import export_checkpoint
-from export.loading import from_open_clip_file, tokenizer_bytes
+from export.loading import load_open_clip_file, read_tokenizer
 from export.verification import verify_version
 from serve.api.options import ClassifyOptions
 from serve.service import Service
@@ -84,9 +84,9 @@ def test_exported_features_are_torch_s(tmp_path: Path, arch: str, tag: str) -> N
     model = open_clip.create_model(arch, pretrained=None, force_quick_gelu=tag == "openai").eval()
     weights = tmp_path / "weights.pt"
     torch.save(model.state_dict(), weights)
-    checkpoint = from_open_clip_file(arch, weights, num_frames=2, preprocess_tag=tag)
+    checkpoint = load_open_clip_file(arch, weights, num_frames=2, preprocess_tag=tag)
     assert checkpoint.preprocess.resize == ("squash" if arch.startswith("PE") else "shortest_side")
-    exported = export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="real", repository=tmp_path)
+    exported = export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="real", repository=tmp_path)
     assert verify_version(tmp_path, "real", version=None).contract == exported.contract
     frames = np.random.default_rng(0).integers(0, 256, (2, 2, 3, 224, 224), dtype=np.uint8)
     session = onnxruntime.InferenceSession(str(tmp_path / exported.contract.graphs["video"].file))

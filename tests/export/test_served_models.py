@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from export.exporter import export_checkpoint
-from export.loading import tokenizer_bytes
+from export.loading import read_tokenizer
 from serve.contract import TextContract, read_contract
 from serve.engines.ov import has_bf16
 from serve.parity import clear_disagreements
@@ -125,7 +125,7 @@ def half_precision_logits(checkpoint: Checkpoint) -> float:
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_served_logits_are_torchs(name: str, tmp_path: Path, clip: Path) -> None:
     checkpoint = CHECKPOINTS[name]()
-    export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
+    export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="tiny", repository=tmp_path)
     with (
         running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny", **FULL) as server,
         httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
@@ -138,7 +138,7 @@ def test_served_logits_are_torchs(name: str, tmp_path: Path, clip: Path) -> None
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_bf16_keeps_every_clear_answer(name: str, tmp_path: Path, clip: Path) -> None:
     checkpoint = CHECKPOINTS[name]()
-    export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
+    export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="tiny", repository=tmp_path)
     with (
         running_server(tmp_path / "cache", SERVE_REPOSITORY=str(tmp_path), SERVE_MODEL="tiny") as server,
         httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as http,
@@ -158,7 +158,7 @@ def test_every_rule_of_the_contract_is_torchs(name: str, tmp_path: Path, clip: P
     checkpoint = CHECKPOINTS[name]()
     text = dataclasses.replace(checkpoint.text, templates=("a photo of action {}", "{}", "The man is {}"))
     checkpoint = dataclasses.replace(checkpoint, text=text)
-    export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=tmp_path)
+    export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="tiny", repository=tmp_path)
     path = contract_path(tmp_path, "tiny", 1)
     for ensembling in ("mean_probability", "mean_embedding"):
         for view_rule in ("mean_probability", "mean_logit"):

@@ -11,14 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 from export.__main__ import main
-from export.golden import PICTURE_SIZES, golden_frames
-from export.publication import STAGING
+from export.golden import FRAME_SIZES, golden_frames
+from export.publication import STAGING_PREFIX
 from serve.errors import ContractError
 from serve.files import file_sha256
 from serve.models.runtime import load_runtime
 from serve.repository import contract_path
 from serve.settings import ServeSettings
-from tests.export.conftest import NAME, Exported, contract_of
+from tests.export.conftest import NAME, Exported, make_contract
 from tests.models import FAMILIES
 
 FILES = [
@@ -136,7 +136,7 @@ def test_wrong_normalisation_under_a_right_hash_is_found_by_parity(
 ) -> None:
     repository = copied(family)
     assert start(repository) == "", "the cache remembers that the true graph passed"
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     right = 255 * getattr(contract.preprocess, which)[1]
     change_constant(repository / contract.graphs["video"].file, right, to=1.15 * right)
     rehash(repository, "video")
@@ -149,7 +149,7 @@ def test_a_wrong_half_under_a_right_hash_is_found_by_verify(
     copied: Exported, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = copied("actionclip")
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     right = 255 * contract.preprocess.mean[0]
     change_constant(repository / contract.graphs["frames"].file, right, to=0.9 * right)
     rehash(repository, "frames")
@@ -158,7 +158,7 @@ def test_a_wrong_half_under_a_right_hash_is_found_by_verify(
 
 def test_a_graph_that_cannot_run_is_one_line(copied: Exported, capsys: pytest.CaptureFixture[str]) -> None:
     repository = copied("actionclip")
-    path = repository / contract_of(repository).graphs["text"].file
+    path = repository / make_contract(repository).graphs["text"].file
     model = onnx.load(path, load_external_data=False)
     gather = next(node for node in model.graph.node if node.op_type == "Gather" and "tokens" in node.input)
     gather.input[1] = "tokens"
@@ -170,19 +170,19 @@ def test_a_graph_that_cannot_run_is_one_line(copied: Exported, capsys: pytest.Ca
 
 
 def test_parity_clips_were_cut_from_pictures_that_are_not_square(exported: Exported) -> None:
-    assert all(height != width for height, width in PICTURE_SIZES)
+    assert all(height != width for height, width in FRAME_SIZES)
     for family in FAMILIES:
-        contract = contract_of(exported(family))
+        contract = make_contract(exported(family))
         with np.load(exported(family) / contract.parity_file.file) as stored:
             frames = stored["frames"]
         segments, size = contract.sampling.num_segments, contract.preprocess.image_size
-        assert frames.shape == (len(PICTURE_SIZES), segments, 3, size, size)
+        assert frames.shape == (len(FRAME_SIZES), segments, 3, size, size)
         np.testing.assert_array_equal(frames, golden_frames(contract.preprocess, num_segments=segments))
-        assert not list(exported(family).rglob(f"{STAGING}*"))
+        assert not list(exported(family).rglob(f"{STAGING_PREFIX}*"))
 
 
 def test_the_clips_distinguish_resize_rules(exported: Exported) -> None:
-    rule = contract_of(exported("actionclip")).preprocess
+    rule = make_contract(exported("actionclip")).preprocess
     cut = golden_frames(rule, num_segments=2)
     squashed = dataclasses.replace(rule, resize="squash", short_side=rule.image_size)
     other = dataclasses.replace(rule, short_side=rule.image_size)

@@ -13,7 +13,7 @@ from training import run_state, trainer
 from training.checkpoints.native_format import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import ConfigError, TrainConfig, load_config
 from training.demo import source
-from training.models.adapters import merged_weights
+from training.models.adapters import merge_adapters
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 from training.stopping import StoppedError, StopSignal
@@ -34,7 +34,7 @@ class Scorer:
         self.measured: list[tuple[float, dict[str, Tensor]]] = []
 
     def __call__(self, source: object, model: VideoTextModel) -> EvaluationReport:
-        weights = {name: value.clone() for name, value in merged_weights(model).items()}
+        weights = {name: value.clone() for name, value in merge_adapters(model).items()}
         known = [score for score, seen in self.measured if same(seen, weights)]
         score = known[0] if known else SCORES[len(self.measured) % len(SCORES)]
         if not known:

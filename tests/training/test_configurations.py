@@ -9,7 +9,7 @@ import torch
 
 from serve.text.prompts import ACTIONCLIP_TEMPLATES
 from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, write_tokenizer
-from training.checkpoints.native_format import build_outline, load_checkpoint
+from training.checkpoints.native_format import build_on_meta, load_checkpoint
 from training.config import TrainConfig, load_config
 from training.data.clips.rules import preprocess_of
 from training.models.adapters import add_adapters_
@@ -129,7 +129,7 @@ def test_xclip_recipes_carry_the_published_values(name: str) -> None:
 
 def test_xclip_recipes_freeze_what_the_original_freezes() -> None:
     config = recipe("xclip/k400_vit-b-16_8.yaml").model
-    ours, theirs = (build_outline(config.family, config.model) for _ in range(2))
+    ours, theirs = (build_on_meta(config.family, config.model) for _ in range(2))
     freeze_(ours, config.frozen)
     freeze_xclip_text_(theirs.named_parameters())
     trained = [{name for name, item in model.named_parameters() if item.requires_grad} for model in (ours, theirs)]
@@ -139,7 +139,7 @@ def test_xclip_recipes_freeze_what_the_original_freezes() -> None:
 @pytest.mark.parametrize("name", ["actionclip/k400_vit-b-16_8.yaml", "xclip/k400_vit-b-16_8.yaml"])
 def test_groups_and_rates_are_those_of_the_systems(name: str) -> None:
     config = recipe(name)
-    model = build_outline(config.model.family, config.model.model)
+    model = build_on_meta(config.model.family, config.model.model)
     if config.model.frozen:
         freeze_(model, config.model.frozen)
     made, lr = make_optimiser(model.named_parameters(), config.optim), config.optim.lr
@@ -168,7 +168,7 @@ def test_groups_and_rates_are_those_of_the_systems(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_a_model_of_full_size(name: str) -> None:
     config = recipe(name).model
-    model = build_outline(config.family, config.model)
+    model = build_on_meta(config.family, config.model)
     count = sum(item.numel() for item in model.parameters()) / 1e6
     if name in MILLIONS:
         assert count == pytest.approx(MILLIONS[name], rel=2e-3)

@@ -15,7 +15,7 @@ from tests.running_server import ROOT
 from tests.training.test_trainer import DEMO, SMALL
 from training import trainer
 from training.checkpoints.native_format import CheckpointError, load_checkpoint, save_checkpoint
-from training.checkpoints.start import starting_model
+from training.checkpoints.start import initial_model
 from training.config import ConfigError, TrainConfig, load_config
 from training.distributed import RankInfo
 from training.finite import are_finite, non_finite_names
@@ -169,7 +169,7 @@ def test_a_list_of_left_out_steps_that_cannot_be_read_is_an_error(tmp_path: Path
 def test_micro_batches_do_not_go_with_batch_norms(micro_batch: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run.micro_batch: the model has batch norms \(visual"):
         train(config_of(tmp_path, f"run.micro_batch={micro_batch}"))
-    assert starting_model(config_of(tmp_path).model)  # the whole batch at once is no micro-batch
+    assert initial_model(config_of(tmp_path).model)  # the whole batch at once is no micro-batch
     train(config_of(tmp_path, "run.micro_batch=2", "run.steps=1"))
 
 

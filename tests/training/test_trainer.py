@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from training.checkpoints.native_format import CheckpointError, load_checkpoint
-from training.checkpoints.start import starting_model
+from training.checkpoints.start import initial_model
 from training.config import ConfigError, TrainConfig, as_yaml, completed, differences, load_config, plain
 from training.losses import actionclip_kl, smoothed_cross_entropy, soft_cross_entropy
-from training.models.adapters import merged_weights
+from training.models.adapters import merge_adapters
 from training.trainer import set_seeds, train
 
 DEMO = Path(__file__).resolve().parents[2] / "training" / "configs" / "demo.yaml"
@@ -181,4 +181,4 @@ def test_a_run_begins_with_weights_of_another(tmp_path: Path) -> None:
 
 def starting_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     set_seeds(config.run.seed)
-    return merged_weights(starting_model(config.model))
+    return merge_adapters(initial_model(config.model))

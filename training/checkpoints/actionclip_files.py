@@ -1,8 +1,9 @@
-"""Files of ActionCLIP and of its port in mmaction2.
+"""Read and write checkpoints of ActionCLIP, and read those of its port in mmaction2.
 
-Official: {model_state_dict: CLIP's names, fusion_model_state_dict: `module.` before the head's names, ...}.
-mmaction2: {state_dict: `clip.*`, `adapter.*`}, a position table of T rows, LayerNorm eps 1e-5 in the head.
-T is stored only by the heads with positions; otherwise 8 is assumed.
+Official files contain `model_state_dict` with CLIP's names and `fusion_model_state_dict` with the names of the fusion
+model, prefixed with `module.`. Files of mmaction2 contain `state_dict` with the prefixes `clip.` and `adapter.`; their
+position embedding has T rows and their fusion model uses a LayerNorm epsilon of 1e-5. The number of frames T can be
+read only from models with position embeddings; otherwise it is assumed to be 8.
 """
 
 from collections.abc import Mapping
@@ -12,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.checkpoints.foreign_files import tensors_of
-from training.checkpoints.layouts import without_wrappers
-from training.checkpoints.names import FUSION, from_official, renamed, to_official
+from training.checkpoints.foreign_files import require_tensors
+from training.checkpoints.layouts import strip_wrappers
+from training.checkpoints.names import FUSION_PREFIX, from_official, rename_weights, to_official
 from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.checkpoints.overrides import ASSUMED_FRAMES, Overrides
-from training.checkpoints.sizes import count_blocks, text_config, vision_config
+from training.checkpoints.sizes import count_blocks, derive_text_config, derive_vision_config
 from training.recipes import family_contracts
 
-HEAD_MARKS = {
+FUSION_KEYS = {  # kind of fusion model -> a weight that only this kind has
     "LSTM": "lstm_visual.weight_ih_l0",
     "Conv_1D": "shift.weight",
     "Transf_cls": "transformer.cls_token",
@@ -48,125 +49,133 @@ def read_official_actionclip(document: Mapping[str, Any], overrides: Overrides) 
     """Return the checkpoint of a loaded official file.
 
     Raises:
-        CheckpointError: keys are missing or unexpected; names them.
+        CheckpointError: keys are missing or unexpected; the message lists them.
     """
-    clip = without_wrappers(tensors_of(document["model_state_dict"], "model_state_dict"))
-    head = without_wrappers(tensors_of(document["fusion_model_state_dict"], "fusion_model_state_dict"))
-    return _checkpoint(clip, head, overrides, head_changes={})
+    clip = strip_wrappers(require_tensors(document["model_state_dict"], "model_state_dict"))
+    fusion = strip_wrappers(require_tensors(document["fusion_model_state_dict"], "fusion_model_state_dict"))
+    return _make_checkpoint(clip, fusion, overrides, fusion_options={})
 
 
 def read_mmaction_actionclip(document: Mapping[str, Any], overrides: Overrides) -> Checkpoint:
-    """Return the checkpoint of a loaded file of mmaction2.
+    """Return the checkpoint of a loaded mmaction2 file.
 
     Raises:
-        CheckpointError: keys are missing or unexpected; names them.
+        CheckpointError: keys are missing or unexpected; the message lists them.
     """
-    weights = tensors_of(document["state_dict"], "state_dict")
+    weights = require_tensors(document["state_dict"], "state_dict")
     others = sorted(name for name in weights if not name.startswith(("clip.", "adapter.", "data_preprocessor.")))
     if others:
-        raise CheckpointError(f"state_dict: {len(others)} unexpected: {', '.join(others[:12])}")
+        raise CheckpointError(f"state_dict: {len(others)} unexpected keys: {', '.join(others[:12])}")
     clip = {name.removeprefix("clip."): item for name, item in weights.items() if name.startswith("clip.")}
-    head = {name.removeprefix("adapter."): item for name, item in weights.items() if name.startswith("adapter.")}
-    changes = {"eps": MMACTION_EPS} if head else {}
-    if POSITIONS in head and overrides.num_frames is None:
-        overrides = replace(overrides, num_frames=head[POSITIONS].shape[0])
-    return _checkpoint(clip, head, overrides, head_changes=changes)
+    fusion = {name.removeprefix("adapter."): item for name, item in weights.items() if name.startswith("adapter.")}
+    options = {"eps": MMACTION_EPS} if fusion else {}
+    if POSITIONS in fusion and overrides.num_frames is None:
+        overrides = replace(overrides, num_frames=fusion[POSITIONS].shape[0])
+    return _make_checkpoint(clip, fusion, overrides, fusion_options=options)
 
 
 def to_official_actionclip(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return a document in ActionCLIP's layout for torch.save; its readers accept float32 and mixed precision.
+    """Return a document for torch.save in ActionCLIP's layout; its loader accepts float32 and mixed precision.
 
     Raises:
-        CheckpointError: the model is not an ActionCLIP with CLIP's towers.
+        CheckpointError: the model is not an ActionCLIP model with CLIP towers.
     """
     require_clip_towers(checkpoint, "actionclip")
     weights = checkpoint.weights
-    head = {name.removeprefix(FUSION): item for name, item in weights.items() if name.startswith(FUSION)}
-    clip = {name: item for name, item in weights.items() if not name.startswith(FUSION)}
+    fusion = {
+        name.removeprefix(FUSION_PREFIX): item for name, item in weights.items() if name.startswith(FUSION_PREFIX)
+    }
+    clip = {name: item for name, item in weights.items() if not name.startswith(FUSION_PREFIX)}
     return {
         "epoch": 0,
-        "model_state_dict": renamed(clip, to_official),
-        "fusion_model_state_dict": {f"module.{name}": item for name, item in head.items()},
+        "model_state_dict": rename_weights(clip, to_official),
+        "fusion_model_state_dict": {f"module.{name}": item for name, item in fusion.items()},
     }
 
 
 def as_saved_on_gpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert `model_state_dict` to the mixed dtypes in which the original trains on a GPU.
+    """Convert `model_state_dict` to the mixed dtypes in which ActionCLIP trains on a GPU.
 
-    Convolution, linear layers, attention and both projections are float16; LayerNorms, tables and the scale float32.
+    Convolutions, linear layers, attention and both projections are float16; LayerNorms, embeddings and the logit scale
+    are float32.
     """
     return {name: item.to(torch.float16 if _is_half(name) else torch.float32) for name, item in weights.items()}
 
 
 def require_clip_towers(checkpoint: Checkpoint, family: str) -> None:
-    """Require a family, with towers that the original program has.
+    """Check that the checkpoint is of the family and that both towers are CLIP towers.
 
     Raises:
-        CheckpointError: the family or the towers differ.
+        CheckpointError: the family or a tower differs.
     """
     kinds = {checkpoint.model_config[part]["kind"] for part in ("vision", "text")}
     if checkpoint.family != family or kinds != {"clip"}:
         raise CheckpointError(
-            f"this layout needs {family} on clip towers, found {checkpoint.family} on {', '.join(sorted(kinds))}"
+            f"this layout requires {family} with clip towers, got {checkpoint.family} with "
+            f"{' and '.join(sorted(kinds))} towers"
         )
 
 
-def _checkpoint(
-    clip: dict[str, Tensor], head: dict[str, Tensor], overrides: Overrides, *, head_changes: Mapping[str, Any]
+def _make_checkpoint(
+    clip: dict[str, Tensor], fusion: dict[str, Tensor], overrides: Overrides, *, fusion_options: Mapping[str, Any]
 ) -> Checkpoint:
     activation = overrides.activation or "quick_gelu"
-    vision = vision_config(clip, heads=overrides.vision_heads, activation=activation)
-    text = text_config(clip, heads=overrides.text_heads, activation=activation)
-    fusion = {**_fusion_config(head, text), **head_changes, **(overrides.fusion or {})}
-    num_frames = _num_frames(clip, head, overrides)
+    vision = derive_vision_config(clip, heads=overrides.vision_heads, activation=activation)
+    text = derive_text_config(clip, heads=overrides.text_heads, activation=activation)
+    fusion_config = {**_fusion_config(fusion, text), **fusion_options, **(overrides.fusion or {})}
+    num_frames = _num_frames(clip, fusion, overrides)
     if any(".net." in name for name in clip):
         vision["temporal"] = "shift"
     if "visual.time_embedding" in clip:
         vision["temporal"] = "joint"
-    protocol = family_contracts(
+    contracts = family_contracts(
         "actionclip",
         num_frames=num_frames,
         image_size=vision["image_size"],
         context_length=text["context_length"],
-        logit_scale=0.0,  # its evaluation fixes the scale
+        logit_scale=0.0,  # ActionCLIP evaluates with a fixed scale of 100, so the stored one is not used
     )
     return Checkpoint(
         family="actionclip",
-        model_config={"num_frames": num_frames, "vision": vision, "text": text, "fusion": fusion},
-        weights={**renamed(clip, from_official), **{FUSION + name: item for name, item in head.items()}},
-        **vars(protocol),
+        model_config={"num_frames": num_frames, "vision": vision, "text": text, "fusion": fusion_config},
+        weights={
+            **rename_weights(clip, from_official),
+            **{FUSION_PREFIX + name: item for name, item in fusion.items()},
+        },
+        **vars(contracts),
     )
 
 
-def _fusion_config(head: Mapping[str, Tensor], text: Mapping[str, Any]) -> dict[str, Any]:
-    if not head:
+def _fusion_config(weights: Mapping[str, Tensor], text: Mapping[str, Any]) -> dict[str, Any]:
+    if not weights:
         return {"kind": "meanP"}
-    found = [kind for kind, mark in HEAD_MARKS.items() if mark in head]
-    if len(found) != 1:
+    kinds = [kind for kind, key in FUSION_KEYS.items() if key in weights]
+    if len(kinds) != 1:
         raise CheckpointError(
-            f"fusion_model_state_dict: none of the heads {', '.join(HEAD_MARKS)}; found {', '.join(sorted(head)[:12])}"
+            "fusion_model_state_dict: the kind of fusion model cannot be identified "
+            f"(known are {', '.join(FUSION_KEYS)}); found keys {', '.join(sorted(weights)[:12])}"
         )
-    kind = found[0]
+    kind = kinds[0]
     config: dict[str, Any] = {"kind": kind}
-    if POSITIONS in head:
-        config["positions"] = head[POSITIONS].shape[0]
+    if POSITIONS in weights:
+        config["positions"] = weights[POSITIONS].shape[0]
     if kind == "Transf":
-        config["layers"] = count_blocks(head, "transformer.resblocks.")
-        config["heads"] = text["heads"]  # as in the original, although the head's width may differ
+        config["layers"] = count_blocks(weights, "transformer.resblocks.")
+        config["heads"] = text["heads"]  # as in ActionCLIP, even if the width of the fusion model differs
     if kind == "Transf_cls":
-        config["layers"] = count_blocks(head, "transformer.transformer_enc.layers.")
-        config["hidden"] = head["transformer.transformer_enc.layers.0.linear1.weight"].shape[0]
+        config["layers"] = count_blocks(weights, "transformer.transformer_enc.layers.")
+        config["hidden"] = weights["transformer.transformer_enc.layers.0.linear1.weight"].shape[0]
     return config
 
 
-def _num_frames(clip: Mapping[str, Tensor], head: Mapping[str, Tensor], overrides: Overrides) -> int:
+def _num_frames(clip: Mapping[str, Tensor], fusion: Mapping[str, Tensor], overrides: Overrides) -> int:
     stored = None
-    if "transformer.pos_embed" in head:
-        stored = head["transformer.pos_embed"].shape[1] - 1
+    if "transformer.pos_embed" in fusion:
+        stored = fusion["transformer.pos_embed"].shape[1] - 1
     elif "visual.time_embedding" in clip:
         stored = clip["visual.time_embedding"].shape[0]
     if stored is not None and overrides.num_frames not in (None, stored):
-        raise CheckpointError(f"num_frames: the weights are for {stored}, requested are {overrides.num_frames}")
+        raise CheckpointError(f"num_frames: the weights require {stored}, but {overrides.num_frames} was requested")
     return stored or overrides.num_frames or ASSUMED_FRAMES
 
 

@@ -1,7 +1,7 @@
-"""X-CLIP in the format of Hugging Face's transformers: a folder of config.json and weights under other names.
+"""Read and write X-CLIP in the format of Hugging Face's transformers: a folder with config.json and weights.
 
-Head counts are in the configuration, not derived from widths. The processor's settings are not read: the released
-weights were evaluated with the original protocol, which the checkpoint contains.
+The numbers of heads are read from the configuration, not derived from widths. The processor's settings are not read,
+because the released weights were evaluated with the original protocol, which the checkpoint contains.
 """
 
 import json
@@ -16,15 +16,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.checkpoints.actionclip_files import require_clip_towers
-from training.checkpoints.foreign_files import read_json, read_weight_files, tensors_of
-from training.checkpoints.names import renamed, to_official
+from training.checkpoints.foreign_files import read_json, read_weight_files, require_tensors
+from training.checkpoints.names import rename_weights, to_official
 from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.xclip_files import FRAME_POSITIONS, xclip_checkpoint
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-TRANSPOSED = {"text_projection": "text_projection.weight", "visual.proj": "visual_projection.weight"}
-PREFIXES = (
+TRANSPOSED = {  # X-CLIP's name -> transformers' name, whose matrix is transposed
+    "text_projection": "text_projection.weight",
+    "visual.proj": "visual_projection.weight",
+}
+PREFIXES = (  # of X-CLIP, of transformers
     ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
     ("transformer.resblocks.", "text_model.encoder.layers."),
     ("mit.resblocks.", "mit.encoder.layers."),
@@ -41,56 +44,58 @@ PREFIXES = (
     ("prompts_visual_proj", "prompts_visual_projection"),
     ("prompts_generator.norm.", "prompts_generator.layernorm."),
 )
-LEAVES = (
+BLOCK_PARTS = (  # within a transformer block: of X-CLIP, of transformers
     (".attn.", ".self_attn."),
     (".ln_1.", ".layer_norm1."),
     (".ln_2.", ".layer_norm2."),
     (".mlp.c_fc.", ".mlp.fc1."),
     (".mlp.c_proj.", ".mlp.fc2."),
 )
-STACKS = tuple(there for _, there in PREFIXES[:3])
-IGNORED = re.compile(r"(text|vision)_model\.embeddings\.position_ids")  # buffers of older versions
-THIRDS = re.compile(r"(.+\.(?:self_attn|message_attn))\.([qkv])_proj\.(weight|bias)")
-PACKED = re.compile(r"(.+\.(?:self_attn|message_attn))\.in_proj_(weight|bias)")
-EPS = 1e-5
-ACTIVATION = "quick_gelu"  # in every part
+BLOCK_PREFIXES = tuple(prefix for _, prefix in PREFIXES[:3])
+IGNORED = re.compile(r"(text|vision)_model\.embeddings\.position_ids")  # buffers stored by older versions
+SEPARATE_QKV = re.compile(r"(.+\.(?:self_attn|message_attn))\.([qkv])_proj\.(weight|bias)")
+PACKED_QKV = re.compile(r"(.+\.(?:self_attn|message_attn))\.in_proj_(weight|bias)")
+EPS = 1e-5  # of LayerNorm
+ACTIVATION = "quick_gelu"  # of all towers and heads
 
 
 def read_hugging_face(folder: Path, overrides: Overrides, file: Path | None = None) -> Checkpoint:
-    """Return the checkpoint of a folder written by `save_pretrained`, with the weights of `file` if given.
+    """Return the checkpoint of a folder written by `save_pretrained`, with the weights in `file` if given.
 
     Raises:
         CheckpointError: there are no weights, or the configuration is not supported.
     """
     config = read_json(folder / "config.json")
-    weights = from_hugging_face_names(tensors_of(read_weight_files(folder, WEIGHT_FILES, file), str(folder)))
+    weights = from_hugging_face_names(require_tensors(read_weight_files(folder, WEIGHT_FILES, file), str(folder)))
     if FRAME_POSITIONS not in weights:
-        raise CheckpointError(f"{folder}: 1 missing: mit.position_embedding")
-    return xclip_checkpoint(weights, _complete(overrides, config))
+        raise CheckpointError(f"{folder}: missing key: mit.position_embedding")
+    return xclip_checkpoint(weights, _with_configuration(overrides, config))
 
 
 def to_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write config.json and model.safetensors, as `XCLIPModel.from_pretrained` reads them.
+    """Write config.json and model.safetensors in the format of `XCLIPModel.from_pretrained`.
 
     Raises:
-        CheckpointError: the model is not an X-CLIP with prompt generator, the only variant in transformers.
+        CheckpointError: the model is not an X-CLIP with a prompt generator, the only variant in transformers.
     """
     require_clip_towers(checkpoint, "xclip")
     if checkpoint.model_config["prompts"] is None:
-        raise CheckpointError("transformers' X-CLIP always has a prompt generator, this model has none")
+        raise CheckpointError("X-CLIP in transformers always has a prompt generator, but this model has none")
     for part in ("vision", "text"):
         if checkpoint.model_config[part].get("activation", ACTIVATION) != ACTIVATION:
-            raise CheckpointError(f"transformers' X-CLIP has {ACTIVATION} everywhere, the {part} tower has another")
+            raise CheckpointError(
+                f"X-CLIP in transformers uses {ACTIVATION}, but the {part} tower uses another activation"
+            )
     folder.mkdir(parents=True, exist_ok=True)
-    weights = to_hugging_face_names(renamed(checkpoint.weights, to_official))
-    stored = {name: item.contiguous().clone() for name, item in weights.items()}
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = to_hugging_face_names(rename_weights(checkpoint.weights, to_official))
+    tensors = {name: item.contiguous().clone() for name, item in weights.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     document = json.dumps(hugging_face_config(checkpoint), indent=2) + "\n"
     (folder / "config.json").write_text(document, encoding="utf-8")
 
 
 def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the config.json of a checkpoint."""
+    """Return the content of config.json for a checkpoint."""
     model = checkpoint.model_config
     vision, text, mit, prompts = model["vision"], model["text"], model["mit"], model["prompts"]
     width = vision["embed_dim"]
@@ -132,77 +137,80 @@ def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def from_hugging_face_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert transformers' names to X-CLIP's; pack q, k and v, and transpose two projections.
+    """Convert transformers' names to X-CLIP's names; pack q, k and v, and transpose two projections.
 
-    An unknown name is kept, so that a strict load reports it.
+    Unknown names are not changed, so that the check of all keys reports them.
     """
-    kept = {name: item for name, item in weights.items() if not IGNORED.fullmatch(name)}
-    packed = _pack_thirds(kept)
-    back = {there: here for here, there in TRANSPOSED.items()}
-    return {back.get(name) or _official_name(name): item.T if name in back else item for name, item in packed.items()}
+    weights = {name: item for name, item in weights.items() if not IGNORED.fullmatch(name)}
+    packed = _pack_qkv(weights)
+    official_names = {theirs: official for official, theirs in TRANSPOSED.items()}
+    return {
+        official_names.get(name) or _official_name(name): item.T if name in official_names else item
+        for name, item in packed.items()
+    }
 
 
 def to_hugging_face_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `from_hugging_face_names`."""
-    found: dict[str, Tensor] = {}
+    """Convert X-CLIP's names to transformers' names; the inverse of `from_hugging_face_names`."""
+    converted: dict[str, Tensor] = {}
     for name, item in weights.items():
         if name in TRANSPOSED:
-            found[TRANSPOSED[name]] = item.T
+            converted[TRANSPOSED[name]] = item.T
             continue
-        there = _hugging_face_name(name)
-        packed = PACKED.fullmatch(there)
+        target = _hugging_face_name(name)
+        packed = PACKED_QKV.fullmatch(target)
         if packed is None:
-            found[there] = item
+            converted[target] = item
             continue
-        attention, leaf = packed.groups()
-        for letter, third in zip("qkv", item.chunk(3), strict=True):
-            found[f"{attention}.{letter}_proj.{leaf}"] = third
-    return found
+        attention, parameter = packed.groups()
+        for letter, part in zip("qkv", item.chunk(3), strict=True):
+            converted[f"{attention}.{letter}_proj.{parameter}"] = part
+    return converted
 
 
-def _pack_thirds(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _pack_qkv(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     packed: dict[str, Tensor] = {}
     for name, item in weights.items():
-        found = THIRDS.fullmatch(name)
-        if found is None:
+        match = SEPARATE_QKV.fullmatch(name)
+        if match is None:
             packed[name] = item
             continue
-        attention, letter, leaf = found.groups()
-        parts = [weights.get(f"{attention}.{each}_proj.{leaf}") for each in "qkv"]
+        attention, letter, parameter = match.groups()
+        parts = [weights.get(f"{attention}.{each}_proj.{parameter}") for each in "qkv"]
         if any(part is None for part in parts):
-            absent = [
-                f"{attention}.{each}_proj.{leaf}" for each, part in zip("qkv", parts, strict=True) if part is None
+            missing = [
+                f"{attention}.{each}_proj.{parameter}" for each, part in zip("qkv", parts, strict=True) if part is None
             ]
-            raise CheckpointError(f"{len(absent)} missing: {', '.join(absent)}")
+            raise CheckpointError(f"missing keys: {', '.join(missing)}")
         if letter == "q":
-            packed[f"{attention}.in_proj_{leaf}"] = torch.cat([part for part in parts if part is not None])
+            packed[f"{attention}.in_proj_{parameter}"] = torch.cat([part for part in parts if part is not None])
     return packed
 
 
 def _official_name(name: str) -> str:
-    for here, there in PREFIXES:
-        if name.startswith(there):
-            short = here + name.removeprefix(there)
-            if there in STACKS:
-                for inner, outer in LEAVES:
-                    short = short.replace(outer, inner)
-            return short
+    for official, theirs in PREFIXES:
+        if name.startswith(theirs):
+            converted = official + name.removeprefix(theirs)
+            if theirs in BLOCK_PREFIXES:
+                for official_part, their_part in BLOCK_PARTS:
+                    converted = converted.replace(their_part, official_part)
+            return converted
     return name
 
 
 def _hugging_face_name(name: str) -> str:
-    for here, there in PREFIXES:
-        if name.startswith(here):
-            long = there + name.removeprefix(here)
-            if there in STACKS:
-                for inner, outer in LEAVES:
-                    long = long.replace(inner, outer)
-            return long
+    for official, theirs in PREFIXES:
+        if name.startswith(official):
+            converted = theirs + name.removeprefix(official)
+            if theirs in BLOCK_PREFIXES:
+                for official_part, their_part in BLOCK_PARTS:
+                    converted = converted.replace(official_part, their_part)
+            return converted
     return name
 
 
-def _complete(overrides: Overrides, config: Mapping[str, Any]) -> Overrides:
-    """Fill in head counts from the configuration; defaults are transformers'."""
+def _with_configuration(overrides: Overrides, config: Mapping[str, Any]) -> Overrides:
+    """Check the configuration and fill in its numbers of heads; defaults are those of transformers."""
     text, vision = config.get("text_config") or {}, config.get("vision_config") or {}
     required = {
         "text_config.hidden_act": (text.get("hidden_act", ACTIVATION), ACTIVATION),
@@ -211,13 +219,13 @@ def _complete(overrides: Overrides, config: Mapping[str, Any]) -> Overrides:
         "text_config.layer_norm_eps": (text.get("layer_norm_eps", EPS), EPS),
         "vision_config.layer_norm_eps": (vision.get("layer_norm_eps", EPS), EPS),
     }
-    for name, (found, expected) in required.items():
-        if found != expected:
-            raise CheckpointError(f"config.json, {name}: expected {expected}, found {found}")
-    stated = {
+    for name, (value, expected) in required.items():
+        if value != expected:
+            raise CheckpointError(f"config.json, {name}: must be {expected}, got {value}")
+    heads = {
         "vision_heads": vision.get("num_attention_heads", 12),
         "text_heads": text.get("num_attention_heads", 8),
         "mit_heads": vision.get("mit_num_attention_heads", 8),
         "prompt_heads": config.get("prompt_num_attention_heads", 8),
     }
-    return replace(overrides, **{name: getattr(overrides, name) or value for name, value in stated.items()})
+    return replace(overrides, **{name: getattr(overrides, name) or count for name, count in heads.items()})

@@ -1,8 +1,8 @@
-"""Find the weights in a loaded file: trainers nest them, store averages beside them and prefix their names.
+"""Find the state dict in a loaded file: training programs nest it, add averages and prefix the names.
 
-Unwrapped here: `model`, `module`, `state_dict` and the like, to any depth; an exponential moving average, which is
-preferred to the raw weights by default; the prefixes of torch.compile, DataParallel, FSDP, AveragedModel and modules
-that hold the model under one name.
+State dicts are found below `model`, `module`, `state_dict` and similar names, up to a depth of `MAX_DEPTH`. By default,
+an exponential moving average is preferred to the raw weights. Prefixes of torch.compile, DataParallel, FSDP,
+AveragedModel and of modules that contain the model are removed.
 """
 
 import logging
@@ -16,95 +16,96 @@ from training.checkpoints.native_format import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-AVERAGES = (
+AVERAGE_KEYS = (
     "model_ema", "ema", "ema_model", "state_dict_ema", "ema_state_dict", "model_ema_state_dict",
     "ema_model_state_dict", "module_ema", "params_ema", "shadow", "shadow_params", "averaged_model",
 )  # fmt: skip
-RAW = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "student")
-ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # never names of modules in a model
-LEADING = ("module.", "model.", "net.", "network.", "clip_model.", "clip.", "ema_model.")
-COUNTERS = frozenset({"n_averaged", "num_updates", "decay", "step", "initted"})  # stored beside averaged weights
+RAW_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "student")
+INNER_PREFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # anywhere in a name
+LEADING_PREFIXES = ("module.", "model.", "net.", "network.", "clip_model.", "clip.", "ema_model.")
+NON_WEIGHT_KEYS = frozenset({"n_averaged", "num_updates", "decay", "step", "initted"})  # stored with averages
 MAX_DEPTH = 4
 
 IsWeights = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoundWeights:
-    """A state dict inside a document."""
+class StateDict:
+    """A state dict that was found in a document."""
 
-    weights: Mapping[str, Any]  # names without wrappers' prefixes
-    key: str  # its path, e.g. "model_ema.module"; empty: the document itself
+    weights: Mapping[str, Any]  # names without prefixes of wrappers
+    key: str  # path in the document, e.g. "model_ema.module"; empty if it is the document itself
     others: tuple[str, ...] = ()  # paths of other state dicts
 
 
-def find_weights(document: object, is_weights: IsWeights, *, key: str | None = None) -> FoundWeights | None:
-    """Return the state dict that `is_weights` accepts, or None.
+def find_weights(document: object, is_weights: IsWeights, *, key: str | None = None) -> StateDict | None:
+    """Return the state dict that `is_weights` accepts, or None if there is none.
 
-    `key` selects one. By default an average is preferred to the raw weights.
+    `key` selects one of several by its path or the first part of its path.
 
     Raises:
-        CheckpointError: there is none at `key`, or two names are equal without their prefixes.
+        CheckpointError: there is none at `key`, or two names become equal without their prefixes.
     """
-    found = _candidates(document, "", 0)
-    named = [(path, cleaned) for path, weights in found if is_weights(cleaned := without_wrappers(weights))]
-    if not named:
+    candidates = _candidates(document, "", 0)
+    accepted = [(path, cleaned) for path, weights in candidates if is_weights(cleaned := strip_wrappers(weights))]
+    if not accepted:
         return None
     if key is not None:
-        chosen = [item for item in named if item[0] == key or item[0].split(".")[0] == key]
+        chosen = [item for item in accepted if item[0] == key or item[0].split(".")[0] == key]
         if not chosen:
-            raise CheckpointError(
-                f"weights_key: {key!r} holds no weights of this kind; found under {_shown(path for path, _ in named)}"
-            )
+            paths = _list_paths(path for path, _ in accepted)
+            raise CheckpointError(f"weights_key: {key!r} contains no weights of this kind; there are some at {paths}")
     else:
-        averages = [item for item in named if _is_average(item[0])]
-        chosen = averages or named
+        averages = [item for item in accepted if _is_average(item[0])]
+        chosen = averages or accepted
     path, weights = chosen[0]
-    others = tuple(each for each, _ in named if each != path)
+    others = tuple(each for each, _ in accepted if each != path)
     if others:
-        logger.info("weights are taken from %s; the file also holds %s", path or "its top level", _shown(others))
-    return FoundWeights(weights=weights, key=path, others=others)
+        logger.info("weights are read from %s; the file also contains %s", path or "the top level", _list_paths(others))
+    return StateDict(weights=weights, key=path, others=others)
 
 
-def without_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict with the prefixes and counters of wrappers removed from its names.
+def strip_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict without the prefixes and counters that wrappers add.
 
     Raises:
         CheckpointError: two names become equal.
     """
-    names = {str(name): item for name, item in weights.items() if str(name) not in COUNTERS}
-    short = {name: _without_inner(name) for name in names}
-    while prefix := next((each for each in LEADING if names and all(s.startswith(each) for s in short.values())), ""):
+    names = {str(name): item for name, item in weights.items() if str(name) not in NON_WEIGHT_KEYS}
+    short = {name: _strip_inner_prefixes(name) for name in names}
+    while prefix := next(
+        (each for each in LEADING_PREFIXES if names and all(s.startswith(each) for s in short.values())), ""
+    ):
         short = {name: item.removeprefix(prefix) for name, item in short.items()}
     if len(set(short.values())) < len(short):
         seen: set[str] = set()
         twice = sorted({item for item in short.values() if item in seen or seen.add(item)})  # type: ignore[func-returns-value]
-        raise CheckpointError(f"names that become the same without wrappers' prefixes: {', '.join(twice[:6])}")
+        raise CheckpointError(f"names become equal without the prefixes of wrappers: {', '.join(twice[:6])}")
     return {short[name]: item for name, item in names.items()}
 
 
-def _without_inner(name: str) -> str:
-    for part in ANYWHERE:
-        name = name.replace(part, "")
+def _strip_inner_prefixes(name: str) -> str:
+    for prefix in INNER_PREFIXES:
+        name = name.replace(prefix, "")
     return name
 
 
 def _candidates(document: object, path: str, depth: int) -> list[tuple[str, Mapping[str, Any]]]:
-    """Yield (path, mapping) of each mapping with tensors, averages first."""
+    """Return (path, mapping) of each mapping that contains tensors, averages first."""
     if not isinstance(document, Mapping) or depth > MAX_DEPTH:
         return []
-    found = []
-    for name in (*AVERAGES, *RAW):
+    candidates = []
+    for name in (*AVERAGE_KEYS, *RAW_KEYS):
         if isinstance(inner := document.get(name), Mapping):
-            found += _candidates(inner, f"{path}.{name}" if path else name, depth + 1)
+            candidates += _candidates(inner, f"{path}.{name}" if path else name, depth + 1)
     if any(isinstance(item, Tensor) for item in document.values()):
-        found.append((path, document))
-    return found
+        candidates.append((path, document))
+    return candidates
 
 
 def _is_average(path: str) -> bool:
-    return any(part in AVERAGES for part in path.split("."))
+    return any(part in AVERAGE_KEYS for part in path.split("."))
 
 
-def _shown(paths: Any) -> str:
+def _list_paths(paths: Any) -> str:
     return ", ".join(path or "the top level" for path in paths)

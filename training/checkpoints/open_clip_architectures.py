@@ -1,4 +1,4 @@
-"""Architectures of open_clip: the plain ViTs among them, with sizes and head counts."""
+"""Architectures of open_clip; which of them are plain ViTs, their sizes and numbers of heads."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -7,12 +7,11 @@ from typing import Any
 import open_clip
 
 from serve.contract import SamplingRule
-from training.checkpoints.native_format import CheckpointError
-from training.models.open_clip_towers import architecture
+from training.models.open_clip_towers import architecture_config
 
-CLIP_VOCABULARY = 49408  # rows of the token table of CLIP's tokenizer
+CLIP_VOCABULARY = 49408  # number of tokens of CLIP's tokenizer
 HEAD_WIDTH = 64  # default of open_clip's vision towers
-_PLAIN = {
+_PLAIN_FIELDS = {
     "": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "custom_text"},
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers"},
@@ -23,22 +22,22 @@ def is_plain(config: Mapping[str, Any]) -> bool:
     """Return whether a configuration is exactly OpenAI's plain ViT with a causal text tower."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     return (
-        set(config) <= _PLAIN[""]
-        and set(vision) <= _PLAIN["vision_cfg"]
-        and set(text) <= _PLAIN["text_cfg"]
+        set(config) <= _PLAIN_FIELDS[""]
+        and set(vision) <= _PLAIN_FIELDS["vision_cfg"]
+        and set(text) <= _PLAIN_FIELDS["text_cfg"]
         and isinstance(vision["layers"], int)
         and isinstance(vision["image_size"], int)
     )
 
 
 def plain_heads(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the attention heads of both towers, vision first; tensors do not contain them."""
+    """Return the numbers of attention heads of the vision and the text tower, which tensors do not show."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     return int(vision["width"]) // int(vision.get("head_width", HEAD_WIDTH)), int(text["heads"])
 
 
 def plain_sizes(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the sizes that are also visible in the tensors; see `tensor_sizes`."""
+    """Return the sizes in a configuration that tensors show as well, in the order of `SIZE_NAMES`."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     width, patch = int(vision["width"]), int(vision["patch_size"])
     return (
@@ -62,7 +61,7 @@ SIZE_NAMES = (
 
 
 def tensor_sizes(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the sizes from configurations that `training.checkpoints.sizes` derived from tensors."""
+    """Return the sizes in configurations derived from tensors, in the order of `SIZE_NAMES`."""
     return (
         vision["embed_dim"],
         vision["width"],
@@ -78,8 +77,8 @@ def tensor_sizes(vision: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[in
 
 
 def architectures_of(sizes: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the names of the plain architectures of these sizes."""
-    return tuple(name for name, found in _plain_architectures() if found == sizes)
+    """Return the names of the plain architectures with these sizes."""
+    return tuple(name for name, other in _plain_architectures() if other == sizes)
 
 
 @lru_cache(maxsize=1)
@@ -89,34 +88,21 @@ def _plain_architectures() -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def architecture_like(config: Mapping[str, Any]) -> str | None:
-    """Return the architecture with the configuration of an `open_clip_config.json`, regardless of activation."""
-    wanted = {**config, "quick_gelu": None}
-    same = (
-        name for name in open_clip.list_models() if {**open_clip.get_model_config(name), "quick_gelu": None} == wanted
+    """Return the architecture whose configuration equals a `model_cfg`, regardless of the activation, or None."""
+    expected = {**config, "quick_gelu": None}
+    matching = (
+        name for name in open_clip.list_models() if {**open_clip.get_model_config(name), "quick_gelu": None} == expected
     )
-    return next(same, None)
-
-
-def square_image_size(arch: str) -> int:
-    """Return the image size S of an architecture.
-
-    Raises:
-        CheckpointError: its input is not square.
-    """
-    size = architecture(arch)["vision_cfg"]["image_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise CheckpointError(f"{arch} takes pictures of {width}x{height}; only square ones are supported")
-    return int(height)
+    return next(matching, None)
 
 
 def sampling_rule(arch: str) -> SamplingRule:
-    """Return the sampling rule: segment centres, or for PE-Core frames including both ends of the video."""
+    """Return the sampling rule: for PE-Core, frames that include both ends of the video; otherwise segment centres."""
     return "ends" if arch.startswith("PE-Core") else "centres"
 
 
 def has_clip_tokenizer(arch: str) -> bool:
-    """Return whether the architecture uses the BPE tokenizer of open_clip; others need a tokenizer file."""
-    text = architecture(arch)["text_cfg"]
-    is_foreign = "hf_tokenizer_name" in text or "hf_model_name" in text
-    return not is_foreign and text.get("vocab_size", CLIP_VOCABULARY) == CLIP_VOCABULARY
+    """Return whether the architecture uses CLIP's BPE tokenizer; others require a tokenizer file."""
+    text = architecture_config(arch)["text_cfg"]
+    is_hub_tokenizer = "hf_tokenizer_name" in text or "hf_model_name" in text
+    return not is_hub_tokenizer and text.get("vocab_size", CLIP_VOCABULARY) == CLIP_VOCABULARY

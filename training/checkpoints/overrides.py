@@ -1,4 +1,4 @@
-"""Values that a weight file lacks, or that override it."""
+"""Values that a weight file does not contain, or that replace values in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ ASSUMED_FRAMES = 8  # T of published models that do not store it
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """A field that is None is read from the file or has the value of the published system."""
+    """A field that is None is read from the file, or has the value of the published model."""
 
     family: Family | None = None  # family to build from plain CLIP weights
     num_frames: int | None = None  # T
@@ -20,40 +20,40 @@ class Overrides:
     text_heads: int | None = None
     mit_heads: int | None = None
     prompt_heads: int | None = None
-    activation: Literal["quick_gelu", "gelu"] | None = None  # of CLIP's towers; tensors do not show it
-    fusion: Mapping[str, Any] | None = None  # merged over the file's configuration of ActionCLIP's head
-    prompts: bool | None = None  # False: build X-CLIP without prompt generator from plain CLIP weights
-    arch: str | None = None  # open_clip's name, for weights that are not plain CLIP's
-    tag: str | None = None  # pretrained tag of open_clip that the weights are, or were fine-tuned from
-    weights_key: str | None = None  # which of several state dicts in a file, e.g. "model" beside "model_ema"
+    activation: Literal["quick_gelu", "gelu"] | None = None  # of the CLIP towers; tensors do not show it
+    fusion: Mapping[str, Any] | None = None  # merged into the configuration of ActionCLIP's fusion model
+    prompts: bool | None = None  # False: build X-CLIP from plain CLIP weights without a prompt generator
+    arch: str | None = None  # name in open_clip, for weights that are not of a plain CLIP ViT
+    tag: str | None = None  # open_clip's pretrained tag of the weights, or of those they were fine-tuned from
+    weights_key: str | None = None  # selects one of several state dicts in a file, e.g. "model"
     preprocess: PreprocessContract | None = None
     sampling_rule: SamplingRule | None = None
     templates: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     card: str | None = None
-    seed: int | None = None  # for initialising parts that the file lacks; default 0
+    seed: int | None = None  # for initialising parts that the file lacks; None means 0
 
-    def given(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields that are not None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def make_overrides(given: "Overrides | Mapping[str, Any] | None") -> Overrides:
+def make_overrides(values: "Overrides | Mapping[str, Any] | None") -> Overrides:
     """Convert a mapping to overrides.
 
     Raises:
-        CheckpointError: there is no such override.
+        CheckpointError: a name is unknown, or the activation is invalid.
     """
-    if isinstance(given, Overrides):
-        return given
-    values = dict(given or {})
+    if isinstance(values, Overrides):
+        return values
+    options = dict(values or {})
     known = {item.name for item in fields(Overrides)}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(options) - known)
     if unknown:
-        raise CheckpointError(f"overrides: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise CheckpointError(f"overrides must be among {', '.join(sorted(known))}, got {', '.join(unknown)}")
     for name in ("templates", "labels"):
-        if values.get(name) is not None:
-            values[name] = tuple(values[name])
-    if values.get("activation") not in (None, "quick_gelu", "gelu"):
-        raise CheckpointError(f"activation: quick_gelu or gelu is needed, found {values['activation']!r}")
-    return Overrides(**values)
+        if options.get(name) is not None:
+            options[name] = tuple(options[name])
+    if options.get("activation") not in (None, "quick_gelu", "gelu"):
+        raise CheckpointError(f"activation: must be quick_gelu or gelu, got {options['activation']!r}")
+    return Overrides(**options)

@@ -1,4 +1,4 @@
-"""Derive the sizes of towers from tensors with OpenAI's names; head counts follow CLIP's width of 64 per head."""
+"""Derive the sizes of towers from tensors with OpenAI's names; by default a head has CLIP's width of 64."""
 
 import re
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ TEXT_KEYS = (
 )
 
 
-def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
-    """Return the configuration of the vision tower; the image size follows from the number of positions.
+def derive_vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
+    """Return the configuration of the vision tower; the image size is derived from the number of position embeddings.
 
     Raises:
-        CheckpointError: a tensor is missing, or the number of positions is not a square.
+        CheckpointError: a tensor is missing, or the positions do not form a square.
     """
     weights = {re.sub(r"(resblocks\.\d+)\.net\.", r"\1.", name): item for name, item in weights.items()}
     require_keys(weights, VISION_KEYS)
@@ -37,7 +37,7 @@ def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activatio
     positions = weights["visual.positional_embedding"].shape[0] - 1
     grid = round(positions**0.5)
     if grid * grid != positions:
-        raise CheckpointError(f"visual.positional_embedding: {positions} patches are not a square grid")
+        raise CheckpointError(f"visual.positional_embedding: {positions} patches do not form a square grid")
     blocks = [name for name in weights if name.startswith("visual.") and name.endswith(".attn.in_proj_weight")]
     return {
         "kind": "clip",
@@ -45,14 +45,14 @@ def vision_config(weights: Mapping[str, Tensor], *, heads: int | None, activatio
         "patch_size": patch,
         "width": width,
         "layers": len(blocks),
-        "heads": heads or heads_of(width, "vision_heads"),
+        "heads": heads or default_heads(width, "vision_heads"),
         "embed_dim": weights["visual.proj"].shape[1],
         "activation": activation,
         **_mlp_width(weights["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
     }
 
 
-def text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
+def derive_text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> dict[str, Any]:
     """Return the configuration of the text tower.
 
     Raises:
@@ -66,7 +66,7 @@ def text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation:
         "vocab_size": weights["token_embedding.weight"].shape[0],
         "width": width,
         "layers": count_blocks(weights, "transformer.resblocks."),
-        "heads": heads or heads_of(width, "text_heads"),
+        "heads": heads or default_heads(width, "text_heads"),
         "embed_dim": weights["text_projection"].shape[1],
         "activation": activation,
         **_mlp_width(weights["transformer.resblocks.0.mlp.c_fc.weight"]),
@@ -74,30 +74,30 @@ def text_config(weights: Mapping[str, Tensor], *, heads: int | None, activation:
 
 
 def count_blocks(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the different numbers that follow `prefix`."""
+    """Return the number of different indices that follow `prefix` in the names."""
     return len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})
 
 
-def heads_of(width: int, name: str) -> int:
-    """Return the number of heads of width 64.
+def default_heads(width: int, name: str) -> int:
+    """Return the number of heads for CLIP's head width of 64.
 
     Raises:
         CheckpointError: the width is not a multiple of 64.
     """
     if width % HEAD_WIDTH:
-        raise CheckpointError(f"{name}: the number of heads cannot be derived from a width of {width}; give {name}")
+        raise CheckpointError(f"{name}: cannot derive the number of heads from a width of {width}; give {name}")
     return width // HEAD_WIDTH
 
 
 def require_keys(weights: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
-    """Require that weights have these names.
+    """Check that the weights contain these names.
 
     Raises:
-        CheckpointError: names are missing; lists them.
+        CheckpointError: names are missing; the message lists them.
     """
     missing = [name for name in names if name not in weights]
     if missing:
-        raise CheckpointError(f"the sizes of the model cannot be derived: missing {', '.join(missing)}")
+        raise CheckpointError(f"cannot derive the sizes of the model: missing keys: {', '.join(missing)}")
 
 
 def _mlp_width(weight: Tensor) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""Build the initial model of a run, with weights of a file or of open_clip if the configuration names some.
+"""Build the initial model of a training run, with random weights or weights from a file or from open_clip.
 
-Parts that these lack (fusion head, messages, prompts) are initialised randomly; other missing parts are an error.
+Parts that the weights lack (fusion model, messages, prompts) are initialised randomly; other missing keys are an error.
 """
 
 import logging
@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from training.checkpoints.names import FRESH
-from training.checkpoints.native_format import Checkpoint, require_fit, shapes_of
+from training.checkpoints.names import ADDED_PARTS
+from training.checkpoints.native_format import Checkpoint, check_weights, weight_shapes
 from training.checkpoints.overrides import Overrides
 from training.config import ConfigError, ModelConfig
 from training.models.adapters import add_adapters_
@@ -23,27 +23,27 @@ from training.recipes import CLIP
 
 logger = logging.getLogger(__name__)
 
-HUB = "open_clip:"
+HUB_PREFIX = "open_clip:"
 FRAME_POSITIONS = ("fusion.frame_position_embeddings.weight", "mit.positional_embedding")
-SHIFTED = ".block."  # part of the names of blocks inside TemporalShift, which has no weights
+SHIFT_PREFIX = ".block."  # in names of blocks wrapped by TemporalShift, which has no weights
 
 
-def starting_model(config: ModelConfig) -> VideoTextModel:
-    """Return the model with its initial weights, frozen parts and adapters.
+def initial_model(config: ModelConfig) -> VideoTextModel:
+    """Build the model with its initial weights, frozen parts and adapters.
 
-    Random weights use torch's global generator, which the caller seeds.
+    Random weights are drawn from torch's global generator, which the caller seeds.
 
     Raises:
         ModelConfigError: the fields are invalid, or a pattern of weight names matches nothing.
-        CheckpointError: the weights cannot be read, or do not fit.
-        ConfigError: the name of the weights is invalid.
+        CheckpointError: the weights cannot be read, or do not match the model.
+        ConfigError: `model.start` is invalid.
     """
     model = build_model(config.family, config.model)
     for name, item in model.named_parameters():
         if name in FRAME_POSITIONS:
             nn.init.normal_(item, std=config.frame_position_spread)
     if config.start:
-        fill_(model, _weights_of(config))
+        load_initial_weights_(model, _read_weights(config))
     freeze_(model, config.frozen)
     if config.lora.rank:
         add_adapters_(model, config.lora.matrices, rank=config.lora.rank, alpha=config.lora.alpha)
@@ -52,54 +52,59 @@ def starting_model(config: ModelConfig) -> VideoTextModel:
     return model.to(memory_format=torch.channels_last)
 
 
-def fill_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights into the model; parts that families add to CLIP may be missing or of another size.
+def load_initial_weights_(model: VideoTextModel, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into the model; parts that families add to CLIP may be missing or have a different size.
 
     Raises:
-        CheckpointError: a weight of the towers is missing, unexpected or of another shape.
+        CheckpointError: a weight of the towers is missing, unexpected or has a different shape.
     """
-    own = model.state_dict()
-    plain = {name.replace(SHIFTED, "."): name for name in own}
-    weights = {plain.get(name.replace(SHIFTED, "."), name): item for name, item in weights.items()}
-    left = {
-        name for name, item in weights.items() if _is_added(name) and (name not in own or own[name].shape != item.shape)
+    state = model.state_dict()
+    native_names = {name.replace(SHIFT_PREFIX, "."): name for name in state}
+    weights = {native_names.get(name.replace(SHIFT_PREFIX, "."), name): item for name, item in weights.items()}
+    unused = {
+        name
+        for name, item in weights.items()
+        if _is_added(name) and (name not in state or state[name].shape != item.shape)
     }
-    added = {name for name in own if _is_added(name) and (name not in weights or name in left)}
-    given = {name: item for name, item in weights.items() if name not in left}
-    require_fit({name: shape for name, shape in shapes_of(model).items() if name not in added}, given)
-    model.load_state_dict({**own, **given})
-    for state, names in (("start fresh", added), ("are not of this model", left)):
+    random = {name for name in state if _is_added(name) and (name not in weights or name in unused)}
+    used = {name: item for name, item in weights.items() if name not in unused}
+    check_weights({name: shape for name, shape in weight_shapes(model).items() if name not in random}, used)
+    model.load_state_dict({**state, **used})
+    for action, names in (("initialised randomly", random), ("not used", unused)):
         if names:
-            logger.info("%d weights %s: %s", len(names), state, ", ".join(sorted({n.split(".")[0] for n in names})))
+            logger.info(
+                "%d weights are %s: %s", len(names), action, ", ".join(sorted({n.split(".")[0] for n in names}))
+            )
 
 
 def _is_added(name: str) -> bool:
-    return any(part in name for part in FRESH)
+    return any(part in name for part in ADDED_PARTS)
 
 
-def _weights_of(config: ModelConfig) -> Mapping[str, Tensor]:
-    # open_clip takes seconds to import, and runs of small models do not need it
+def _read_weights(config: ModelConfig) -> Mapping[str, Tensor]:
+    # imported here, because open_clip takes seconds to import and small models do not need it
     from training.checkpoints.clip_files import read_clip
     from training.checkpoints.open_clip_weights import fetch_weights, load_weights
     from training.checkpoints.reading import read_checkpoint
 
     arch = config.model.get("vision", {}).get("arch")
-    if config.start.startswith(HUB):
-        named, _, tag = config.start.removeprefix(HUB).partition("/")
-        if not named or not tag:
-            raise ConfigError(f"model.start: open_clip:ARCH/TAG is needed, found {config.start!r}")
-        found = load_weights(named, fetch_weights(named, tag).path)
-        return _with_same_activation(config, read_clip(found, Overrides(family="clip", arch=named, tag=tag)))
+    if config.start.startswith(HUB_PREFIX):
+        arch_name, _, tag = config.start.removeprefix(HUB_PREFIX).partition("/")
+        if not arch_name or not tag:
+            raise ConfigError(f"model.start: must be open_clip:ARCH/TAG, got {config.start!r}")
+        weights = load_weights(arch_name, fetch_weights(arch_name, tag).path)
+        overrides = Overrides(family="clip", arch=arch_name, tag=tag)
+        return _check_activation(config, read_clip(weights, overrides))
     path = Path(config.start)
     if not path.exists():
-        raise ConfigError(f"model.start: the file {path} does not exist")
-    return _with_same_activation(config, read_checkpoint(path, overrides=_start_overrides(config, path, arch)))
+        raise ConfigError(f"model.start: no file or folder at {path}")
+    return _check_activation(config, read_checkpoint(path, overrides=_start_overrides(config, path, arch)))
 
 
 def _start_overrides(config: ModelConfig, path: Path, arch: str | None) -> Overrides | None:
-    """Return overrides from the run's configuration for a file of plain CLIP weights; other formats need none.
+    """Return overrides for a file of plain CLIP weights from the run's configuration, or None for other formats.
 
-    Preprocessing is chosen by the run, so it may differ from that of the published weights.
+    The run defines its own preprocessing, so that of published weights is not looked up.
     """
     from training.checkpoints.reading import detect_format
 
@@ -109,28 +114,28 @@ def _start_overrides(config: ModelConfig, path: Path, arch: str | None) -> Overr
     return Overrides(arch=arch, activation=_activation(config.model), preprocess=CLIP.preprocess(1))
 
 
-def _with_same_activation(config: ModelConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """Return the weights of a checkpoint, whose towers must have the run's activation.
+def _check_activation(config: ModelConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """Return the weights of a checkpoint after checking that they were trained with the run's activation.
 
     Raises:
-        ConfigError: they were trained with another one.
+        ConfigError: the activations differ.
     """
-    here, there = _activation(config.model), _activation(checkpoint.model_config)
-    if None not in (here, there) and here != there:
+    configured, trained = _activation(config.model), _activation(checkpoint.model_config)
+    if None not in (configured, trained) and configured != trained:
         raise ConfigError(
-            f"model.model: the towers have the activation {here}, the weights of {config.start} were trained with "
-            f"{there}; set vision.activation and text.activation (quick_gelu in changes of open_clip towers)"
+            f"model.model: the towers use the activation {configured}, but the weights of {config.start} were trained "
+            f"with {trained}; set vision.activation and text.activation (for open_clip towers, quick_gelu in changes)"
         )
     return checkpoint.weights
 
 
 def _activation(model: Mapping[str, Any]) -> Literal["quick_gelu", "gelu"] | None:
-    """Return the activation of the text tower of a configuration; None if the kind of tower has none."""
+    """Return the activation of the text tower of a configuration, or None if that kind of tower has none."""
     text = model.get("text", {})
     if text.get("kind") == "clip":
         return "gelu" if text.get("activation") == "gelu" else "quick_gelu"
     if text.get("kind") == "open_clip":
-        from training.models.open_clip_towers import architecture
+        from training.models.open_clip_towers import architecture_config
 
-        return "quick_gelu" if architecture(text["arch"], text.get("changes")).get("quick_gelu") else "gelu"
+        return "quick_gelu" if architecture_config(text["arch"], text.get("changes")).get("quick_gelu") else "gelu"
     return None

@@ -17,7 +17,7 @@ from serve.cli.calls import ApiRequest
 from training.config import ConfigError
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
-from training.evaluation.score_intervals import share_interval
+from training.evaluation.score_intervals import accuracy_interval
 
 SIZES = (160, 240, 320)  # shorter side of the files, pixels
 PARTS = 8  # pieces of a shuffled video
@@ -65,7 +65,7 @@ def prove(address: str, *, per_group: int, seed: int, activities: Sequence[str] 
         server.close()
     print(f"{'activity':<32}{'videos':>8}{'top-1':>8}   95 % interval")
     for activity, hits in sorted(by_activity.items()):
-        low, high = share_interval(np.array(hits))
+        low, high = accuracy_interval(np.array(hits))
         print(f"{activity:<32}{len(hits):>8}{np.mean(hits):>8.2f}   {low:.2f} to {high:.2f}")
     print(json.dumps(figures), flush=True)
     return figures
@@ -118,7 +118,7 @@ def measure(
                     hits[name].append(bool(scores[order[shown]] > scores[order[partner]]))
     figures: dict[str, Any] = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
     figures["intervals"] = {
-        name: [round(edge, 4) for edge in share_interval(np.array(values))] for name, values in hits.items()
+        name: [round(edge, 4) for edge in accuracy_interval(np.array(values))] for name, values in hits.items()
     }
     figures["counts"] = {name: len(values) for name, values in hits.items()}
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])

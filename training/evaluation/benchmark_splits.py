@@ -6,23 +6,23 @@ from pathlib import Path
 
 from serve.text.tokenizer import Tokenizer
 from training.distributed import rank_and_count
-from training.evaluation.accumulator import merge_ranks
+from training.evaluation.accumulator import gather_accumulators
 from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import Protocol
-from training.evaluation.results import SplitResult, split_result
+from training.evaluation.results import SplitResult, make_split_result
 from training.evaluation.videos import VideoList
 from training.evaluation.zero_shot import ClassSubset, Disjointness, check_disjoint, random_subsets
 from training.models.base import VideoTextModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroShot:
+class ZeroShotOptions:
     """Options of zero-shot evaluation."""
 
-    train_classes: Path | None = None  # class list of training, which must be disjoint
+    train_classes: Path | None = None  # list of the training classes, which must not be evaluated
     is_overlap_allowed: bool = False
-    num_draws: int = 0  # number of random class subsets; 0: all classes
-    classes_per_draw: int = 0
+    num_subsets: int = 0  # random class subsets; 0: evaluate all classes
+    classes_per_subset: int = 0
     seed: int = 0
 
 
@@ -33,57 +33,61 @@ def evaluate_splits(
     *,
     tokenizer: Tokenizer,
     loader_options: LoaderOptions,
-    zero_shot: ZeroShot,
+    zero_shot: ZeroShotOptions,
 ) -> tuple[SplitResult, ...]:
-    """Evaluate all lists; invalid input is refused before the first video.
+    """Evaluate all lists; invalid input raises before the first video is read.
 
-    Several processes share the videos, and all have the same results.
+    If there are several processes, each evaluates a part of the videos, and all return the same results.
 
     Raises:
-        EvaluationError: classes overlap with training, there are too few, or no video of a split can be read.
+        EvaluationError: classes overlap with the training classes, a list has fewer classes than a random subset, or no
+            video of a split can be read.
         InvalidVocabulary: a class name is invalid, too long or a duplicate.
     """
-    plans = [(listed, _disjointness(listed, zero_shot), _subsets(listed, zero_shot)) for listed in lists]
+    plans = [(each, _disjointness(each, zero_shot), _class_subsets(each, zero_shot)) for each in lists]
     results = []
-    for listed, disjointness, subsets in plans:
+    for video_list, disjointness, subsets in plans:
         rank, num_ranks = rank_and_count()
-        own = evaluate_list(
+        process_accumulators = evaluate_list(
             model,
             protocol,
-            listed,
+            video_list,
             tokenizer=tokenizer,
             loader_options=loader_options,
             subsets=subsets,
             rank=rank,
             num_ranks=num_ranks,
         )
-        accumulators = merge_ranks(own)
-        parts = subsets or (ClassSubset(name="", classes=tuple(range(len(listed.class_names)))),)
+        accumulators = gather_accumulators(process_accumulators)
+        parts = subsets or (ClassSubset(name="", classes=tuple(range(len(video_list.class_names)))),)
         for accumulator, part in zip(accumulators, parts, strict=True):
             results.append(
-                split_result(
+                make_split_result(
                     accumulator,
-                    [listed.class_names[number] for number in part.classes],
-                    name=f"{listed.path}: {part.name}" if part.name else listed.path,
-                    path=listed.path,
-                    sha256=listed.sha256(),
+                    [video_list.class_names[number] for number in part.classes],
+                    name=f"{video_list.path}: {part.name}" if part.name else video_list.path,
+                    path=video_list.path,
+                    sha256=video_list.sha256(),
                     zero_shot=disjointness,
                 )
             )
     return tuple(results)
 
 
-def _disjointness(listed: VideoList, asked: ZeroShot) -> Disjointness | None:
-    if asked.train_classes is None:
+def _disjointness(video_list: VideoList, options: ZeroShotOptions) -> Disjointness | None:
+    if options.train_classes is None:
         return None
-    return check_disjoint(listed.class_names, asked.train_classes, is_overlap_allowed=asked.is_overlap_allowed)
+    return check_disjoint(video_list.class_names, options.train_classes, is_overlap_allowed=options.is_overlap_allowed)
 
 
-def _subsets(listed: VideoList, asked: ZeroShot) -> tuple[ClassSubset, ...]:
+def _class_subsets(video_list: VideoList, options: ZeroShotOptions) -> tuple[ClassSubset, ...]:
     return (
         random_subsets(
-            len(listed.class_names), num_subsets=asked.num_draws, num_chosen=asked.classes_per_draw, seed=asked.seed
+            len(video_list.class_names),
+            num_subsets=options.num_subsets,
+            classes_per_subset=options.classes_per_subset,
+            seed=options.seed,
         )
-        if asked.num_draws
+        if options.num_subsets
         else ()
     )

@@ -1,4 +1,4 @@
-"""The command `evaluate`: a checkpoint on one or several lists, or two results compared.
+"""The command `evaluate`: evaluate a checkpoint on one or more lists, or compare two results.
 
 python -m training evaluate runs/k400/checkpoint.pt val.txt --classes k400.csv --clips 4 --crops 3 --out result.json
 python -m training evaluate --compare one.json other.json
@@ -19,111 +19,127 @@ from training.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
     from training.data.lists.rows import ListOptions
-    from training.evaluation.benchmark_splits import ZeroShot
+    from training.evaluation.benchmark_splits import ZeroShotOptions
     from training.evaluation.inference import LoaderOptions
     from training.evaluation.results import Result
 
 
-OWN = "own"  # in place of a file of class names: those of the checkpoint
+CHECKPOINT_CLASSES = "checkpoint"  # marker in place of a class list: use the class names of the checkpoint
 
 
 def evaluate(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="CHECKPOINT LIST...", help="Several lists are splits; under --compare: two result files."
+            metavar="CHECKPOINT LIST...",
+            help="Checkpoint and one or more lists (each is one split); with --compare, two result files.",
         ),
     ],
-    compare: Annotated[bool, typer.Option("--compare", help="Compare two result files in pairs.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare two result files, paired by video.")] = False,
     source: SourceOf = "",
     classes: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Class list, e.g. a CSV `id,name`: one for all lists, or one each.", exists=True, dir_okay=False
+            help="Class list, e.g. a CSV `id,name`: one for all lists, or one per list.", exists=True, dir_okay=False
         ),
     ] = None,
-    own_classes: Annotated[bool, typer.Option("--own-classes", help="Those the checkpoint was trained on.")] = False,
+    own_classes: Annotated[
+        bool, typer.Option("--own-classes", help="Use the class names stored in the checkpoint.")
+    ] = False,
     root: Root = None,
     fold: Fold = "",
     first_label: FirstLabel = None,
     split: Split = "",
-    clips: Annotated[int, typer.Option(help="Clips of a video.")] = 1,
-    crops: Annotated[int, typer.Option(help="Crops of a clip: 1 or 3.")] = 1,
-    view_rule: Annotated[str, typer.Option(help="mean_probability or mean_logit; the checkpoint's where empty.")] = "",
+    clips: Annotated[int, typer.Option(help="Clips per video.")] = 1,
+    crops: Annotated[int, typer.Option(help="Crops per clip: 1 or 3.")] = 1,
+    view_rule: Annotated[str, typer.Option(help="mean_probability or mean_logit; default: the checkpoint's.")] = "",
     templates: Annotated[
-        Path | None, typer.Option(help="Text file with a template a line, each with one {}.", exists=True)
+        Path | None, typer.Option(help="Text file with one template per line; each contains one {}.", exists=True)
     ] = None,
     system: Annotated[
-        str, typer.Option(help="Sampling and cuts of plain, actionclip or xclip; the checkpoint's where empty.")
+        str, typer.Option(help="Sampling and cropping of plain, actionclip or xclip; default: the checkpoint's.")
     ] = "",
     train_classes: Annotated[
         Path | None,
-        typer.Option(help="Class names of training: makes sure that this is zero-shot.", exists=True, dir_okay=False),
+        typer.Option(
+            help="List of the training classes; fails if evaluated classes are among them.", exists=True, dir_okay=False
+        ),
     ] = None,
-    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help="Note classes of training, go on.")] = False,
-    class_draws: Annotated[int, typer.Option(min=0, max=100, help="Random choices of classes, each a split.")] = 0,
-    classes_per_draw: Annotated[int, typer.Option(min=0, help="Classes of each choice.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of those choices.")] = 0,
-    num_frames: Annotated[int | None, typer.Option(min=1, help="T, where a foreign file does not say it.")] = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Report classes seen in training instead of failing.")
+    ] = False,
+    class_draws: Annotated[
+        int, typer.Option(min=0, max=100, help="Number of random class subsets; each is one split.")
+    ] = 0,
+    classes_per_draw: Annotated[int, typer.Option(min=0, help="Classes per random subset.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the class subsets.")] = 0,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames per clip, if a third-party checkpoint does not store the number.")
+    ] = None,
     activation: Annotated[
         Literal["quick_gelu", "gelu"] | None,
-        typer.Option(help="Of CLIP's towers, where neither a foreign file nor its origin tells."),
+        typer.Option(help="Activation of the CLIP towers, if it cannot be determined from the checkpoint."),
     ] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of a model whose own is not CLIP's.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json, for models that do not use CLIP's tokenizer.")
+    ] = None,
     near_duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Compare pictures: recoded copies count once in intervals.")
+        bool, typer.Option("--near-duplicates", help="Find re-encoded copies; intervals count them as one video.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="JSON file for the result; all scores go to .scores.npz beside it.", dir_okay=False),
+        typer.Option(help="JSON file for the result; the scores go to .scores.npz next to it.", dir_okay=False),
     ] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder for pictures.", file_okay=False)] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Views the model sees at a time.")] = 16,
+    plots: Annotated[Path | None, typer.Option(help="Folder for plots.", file_okay=False)] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Views per forward pass.")] = 16,
     workers: Annotated[
-        int, typer.Option(min=0, max=256, help="Loading processes, at most one per processor; 0: none of their own.")
+        int,
+        typer.Option(min=0, max=256, help="Loading processes, at most one per processor; 0: load in the main process."),
     ] = 4,
-    deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds one video may take.")] = 30.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")] = "auto",
+    deadline: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Time limit for reading one video, in seconds.")
+    ] = 30.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto uses a GPU if there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",
 ) -> None:
     """Evaluate a checkpoint on labelled videos, or compare two results; the last line is one JSON document.
 
-    Under torchrun its processes share the videos.
+    Under torchrun, the processes share the videos.
     """
     if compare:
         _compare(paths, out=out)
         return
     from training.data.lists.rows import ListOptions
-    from training.evaluation.benchmark_splits import ZeroShot
+    from training.evaluation.benchmark_splits import ZeroShotOptions
     from training.evaluation.inference import LoaderOptions
 
     if len(paths) < 2:
-        raise EvaluationError("a checkpoint and at least one list are needed")
+        raise EvaluationError(f"expected a checkpoint and at least one list, got {len(paths)} argument(s)")
     lists = paths[1:]
     if own_classes and classes:
-        raise EvaluationError("--classes and --own-classes: give one of them")
+        raise EvaluationError("--classes and --own-classes exclude each other: give only one of them")
     if bool(class_draws) != bool(classes_per_draw):
-        raise EvaluationError("--class-draws and --classes-per-draw go together")
-    _require_places(out, plots)
-    result = _evaluated(
+        raise EvaluationError("--class-draws and --classes-per-draw must be given together")
+    _require_writable_outputs(out, plots)
+    result = _evaluate(
         Path(paths[0]),
         lists,
-        classes=[OWN] * len(lists) if own_classes else _one_each(classes or [None], len(lists)),
+        classes=[CHECKPOINT_CLASSES] * len(lists) if own_classes else _one_per_list(classes or [None], len(lists)),
         options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
         split=split,
-        changes={
+        overrides={
             "num_clips": clips,
             "num_crops": crops,
             "view_rule": view_rule,
-            "templates": _lines(templates),
+            "templates": _read_templates(templates),
             "system": system,
             "precision": precision,
         },
-        zero_shot=ZeroShot(
+        zero_shot=ZeroShotOptions(
             train_classes=train_classes,
             is_overlap_allowed=allow_overlap,
-            num_draws=class_draws,
-            classes_per_draw=classes_per_draw,
+            num_subsets=class_draws,
+            classes_per_subset=classes_per_draw,
             seed=seed,
         ),
         loader_options=LoaderOptions(batch_size=batch_size, workers=workers, deadline_seconds=deadline),
@@ -134,18 +150,18 @@ def evaluate(
         near_duplicates=near_duplicates,
     )
     if result is not None:
-        _tell(result, out=out, plots=plots)
+        _report(result, out=out, plots=plots)
 
 
-def _evaluated(
+def _evaluate(
     path: Path,
     lists: Sequence[str],
     *,
-    classes: Sequence[Path | str | None],  # of each list
+    classes: Sequence[Path | str | None],  # one per list
     options: "ListOptions",
     split: str,
-    changes: Mapping[str, Any],  # of `protocol_of`
-    zero_shot: "ZeroShot",
+    overrides: Mapping[str, Any],  # keyword arguments of `make_protocol`
+    zero_shot: "ZeroShotOptions",
     loader_options: "LoaderOptions",
     num_frames: int | None,
     activation: str | None,
@@ -153,10 +169,10 @@ def _evaluated(
     device: str,
     near_duplicates: bool,
 ) -> "Result | None":
-    """The result of a checkpoint; None for all processes but the first.
+    """Evaluate a checkpoint; return None in all processes but the first.
 
     Raises:
-        EvaluationError, ConfigError, AnnotationError: what the caller can fix.
+        EvaluationError, ConfigError, AnnotationError: the input is invalid.
     """
     from serve.errors import ActserveError
     from training.checkpoints.native_format import CheckpointError
@@ -164,50 +180,57 @@ def _evaluated(
     from training.devices import select_device
     from training.distributed import process_group
     from training.evaluation.benchmark_splits import evaluate_splits
-    from training.evaluation.checkpoints import read_evaluated
-    from training.evaluation.protocol import protocol_of
+    from training.evaluation.checkpoints import read_for_evaluation
+    from training.evaluation.protocol import make_protocol
     from training.evaluation.results import Result
-    from training.evaluation.videos import joined_near_duplicates, read_list
+    from training.evaluation.videos import group_near_duplicates, read_list
     from training.models.base import ModelConfigError
 
     try:
-        checkpoint, identity = read_evaluated(path, num_frames=num_frames, activation=activation, tokenizer=tokenizer)
-        protocol = protocol_of(checkpoint, **changes)
-        if OWN in classes and not checkpoint.labels:
-            raise EvaluationError(f"{path} has no class names: give them with --classes")
-        listed = [
-            read_list(each, classes=checkpoint.labels if names == OWN else names, options=options, split=split)
+        checkpoint, identity = read_for_evaluation(
+            path, num_frames=num_frames, activation=activation, tokenizer=tokenizer
+        )
+        protocol = make_protocol(checkpoint, **overrides)
+        if CHECKPOINT_CLASSES in classes and not checkpoint.labels:
+            raise EvaluationError(f"{path} contains no class names; give them with --classes")
+        video_lists = [
+            read_list(
+                each,
+                classes=checkpoint.labels if names == CHECKPOINT_CLASSES else names,
+                options=options,
+                split=split,
+            )
             for each, names in zip(lists, classes, strict=True)
         ]
         if near_duplicates:
-            listed = [
-                joined_near_duplicates(
+            video_lists = [
+                group_near_duplicates(
                     each, workers=loader_options.workers, deadline_seconds=loader_options.deadline_seconds
                 )
-                for each in listed
+                for each in video_lists
             ]
-        for line in (line for each in listed for line in each.layout):
+        for line in (line for each in video_lists for line in each.layout):
             typer.echo(line, err=True)
-        own_device = select_device(device, key=f"--device {device}")
-        with process_group(own_device) as place:
+        torch_device = select_device(device, key=f"--device {device}")
+        with process_group(torch_device) as process:
             splits = evaluate_splits(
-                checkpoint.build().to(own_device),
+                checkpoint.build().to(torch_device),
                 protocol,
-                listed,
+                video_lists,
                 tokenizer=tokenizer_of(protocol.text, tokenizer, key="--tokenizer"),
                 loader_options=loader_options,
                 zero_shot=zero_shot,
             )
     except (CheckpointError, ModelConfigError, ActserveError, FileNotFoundError) as error:
         raise EvaluationError(str(error)) from error
-    return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if place.is_first else None
+    return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if process.is_first else None
 
 
-def _require_places(out: Path | None, plots: Path | None) -> None:
-    """Whether there will be a place for what comes of it.
+def _require_writable_outputs(out: Path | None, plots: Path | None) -> None:
+    """Check that the outputs can be written, before the evaluation starts.
 
     Raises:
-        EvaluationError: there will not.
+        EvaluationError: a folder is not writable.
         MissingExtra: the extra `plots` is not installed.
     """
     from training.evaluation.results import require_writable
@@ -219,28 +242,28 @@ def _require_places(out: Path | None, plots: Path | None) -> None:
         require_writable(plots)
 
 
-def _tell(result: "Result", *, out: Path | None, plots: Path | None) -> None:
-    """Print the table, write what was asked for, print the JSON line."""
+def _report(result: "Result", *, out: Path | None, plots: Path | None) -> None:
+    """Print the table, write the requested files, and print the JSON line."""
     from training.evaluation.report_tables import result_table
-    from training.evaluation.results import document, summary, write_document, write_scores
+    from training.evaluation.results import result_document, result_summary, write_document, write_scores
 
     for line in result_table(result):
         typer.echo(line)
     scores = None
     if out is not None:
         scores = write_scores(out, result)
-        write_document(out, {**document(result), "scores": {"file": scores.name, "sha256": file_sha256(scores)}})
-    drawn: list[Path] = []
+        write_document(out, {**result_document(result), "scores": {"file": scores.name, "sha256": file_sha256(scores)}})
+    plot_files: list[Path] = []
     if plots is not None:
         from training.evaluation.plots import draw_result
 
-        drawn = draw_result(result, plots)
+        plot_files = draw_result(result, plots)
     files = {
         "out": str(out) if out else None,
         "scores": str(scores) if scores else None,
-        "plots": [str(path) for path in drawn],
+        "plots": [str(path) for path in plot_files],
     }
-    typer.echo(json.dumps({**summary(result), **files}))
+    typer.echo(json.dumps({**result_summary(result), **files}))
 
 
 def _compare(paths: Sequence[str], *, out: Path | None) -> None:
@@ -250,26 +273,29 @@ def _compare(paths: Sequence[str], *, out: Path | None) -> None:
     from training.evaluation.stored_results import read_result
 
     if len(paths) != 2:
-        raise EvaluationError(f"--compare takes two result files, found {len(paths)}")
+        raise EvaluationError(f"--compare requires two result files, got {len(paths)}")
     first, second = (read_result(Path(path)) for path in paths)
-    _require_places(out, None)
-    content = comparison_document(first, second, compared := compare(first, second))
+    _require_writable_outputs(out, None)
+    comparisons = compare(first, second)
+    content = comparison_document(first, second, comparisons)
     if out is not None:
         write_document(out, content)
     is_same = bool(content["is_same_protocol"])
-    for line in comparison_table(compared, first=first.checkpoint, second=second.checkpoint, is_same_protocol=is_same):
+    for line in comparison_table(
+        comparisons, first=first.checkpoint, second=second.checkpoint, is_same_protocol=is_same
+    ):
         typer.echo(line)
     typer.echo(json.dumps(comparison_summary(content)))
 
 
-def _one_each(files: Sequence[Path | None], num_lists: int) -> Sequence[Path | None]:
+def _one_per_list(files: Sequence[Path | None], num_lists: int) -> Sequence[Path | None]:
     if len(files) not in (1, num_lists):
-        raise EvaluationError(f"--classes: one file, or one for each of {num_lists} lists, found {len(files)}")
+        raise EvaluationError(f"--classes must be given once or {num_lists} times (once per list), got {len(files)}")
     return list(files) * num_lists if len(files) == 1 else files
 
 
-def _lines(file: Path | None) -> list[str]:
-    """Lines of a text file that hold something."""
+def _read_templates(file: Path | None) -> list[str]:
+    """Return the non-empty lines of a text file."""
     if file is None:
         return []
     try:
@@ -277,5 +303,5 @@ def _lines(file: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{file} cannot be read: {error}") from error
     if not any(lines):
-        raise EvaluationError(f"{file}: there is no template in it")
+        raise EvaluationError(f"{file} contains no template; write one per line")
     return [line for line in lines if line]

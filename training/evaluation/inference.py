@@ -1,4 +1,4 @@
-"""One pass over a list: views through the model, logits through the rules, rows into accumulators."""
+"""Evaluate a list in one pass: compute logits of each video's views, score them, and accumulate the results."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -13,24 +13,24 @@ from training.data.progress import progress_bar
 from training.evaluation.accumulator import MetricAccumulator, UnreadableVideo, score_video
 from training.evaluation.protocol import Protocol
 from training.evaluation.scorer import Scorer, make_scorer
-from training.evaluation.videos import LoadedVideo, VideoList, loader_of, view_reader
+from training.evaluation.videos import LoadedVideo, VideoList, make_loader, make_view_reader
 from training.evaluation.zero_shot import ClassSubset
 from training.models.base import VideoTextModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderOptions:
-    """What a pass may use."""
+    """Limits and parallelism of loading and inference."""
 
-    batch_size: int = 16  # views the model sees at a time
-    workers: int = 4  # loading processes, at most one for each processor; 0: this one
-    deadline_seconds: float = 30.0  # of one video
+    batch_size: int = 16  # views per forward pass
+    workers: int = 4  # loading processes, at most one per processor; 0: load in the main process
+    deadline_seconds: float = 30.0  # time limit for reading one video
 
 
 def evaluate_list(
     model: VideoTextModel,
     protocol: Protocol,
-    listed: VideoList,
+    video_list: VideoList,
     *,
     tokenizer: Tokenizer,
     loader_options: LoaderOptions,
@@ -38,36 +38,37 @@ def evaluate_list(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> list[MetricAccumulator]:
-    """One accumulator of the whole class list, or one of each subset: its videos classified among its classes alone.
+    """Evaluate a list; return one accumulator, or one per subset with the videos and classes of that subset.
 
-    Of several ranks each takes its own videos; `merge_ranks` makes one accumulator of theirs.
+    With several ranks, each evaluates a part of the videos; `gather_accumulators` merges their accumulators.
 
     Raises:
-        InvalidVocabulary: a class name that cannot be a label or is too long, or two that read the same.
-        EvaluationError: the model gives something that is no number.
+        InvalidVocabulary: a class name is invalid, too long or a duplicate.
+        EvaluationError: the model's output is not finite.
     """
     model.eval()
-    scorer = make_scorer(model, protocol, listed.class_names, tokenizer=tokenizer, batch_size=loader_options.batch_size)
-    chosen = [np.array(subset.classes) for subset in subsets] or [np.arange(len(listed.class_names))]
+    names, batch_size = video_list.class_names, loader_options.batch_size
+    scorer = make_scorer(model, protocol, names, tokenizer=tokenizer, batch_size=batch_size)
+    class_lists = [np.array(subset.classes) for subset in subsets] or [np.arange(len(names))]
     is_distribution = protocol.scoring.activation == "softmax"
-    accumulators = [MetricAccumulator(len(classes), is_distribution=is_distribution) for classes in chosen]
-    reader = view_reader(protocol, listed.class_names, deadline_seconds=loader_options.deadline_seconds)
-    loader = loader_of(listed, reader, protocol, workers=loader_options.workers, rank=rank, num_ranks=num_ranks)
+    accumulators = [MetricAccumulator(len(classes), is_distribution=is_distribution) for classes in class_lists]
+    reader = make_view_reader(protocol, names, deadline_seconds=loader_options.deadline_seconds)
+    loader = make_loader(video_list, reader, protocol, workers=loader_options.workers, rank=rank, num_ranks=num_ranks)
     with (
         closing(reader),
-        progress_bar("videos", total=len(range(rank, listed.num_videos, num_ranks)), is_shown=rank == 0) as bar,
+        progress_bar("videos", total=len(range(rank, video_list.num_videos, num_ranks)), is_shown=rank == 0) as bar,
     ):
-        for video, logits in _scored(loader, scorer, num_views=protocol.num_views):
-            for accumulator, classes in zip(accumulators, chosen, strict=True):
+        for video, logits in _compute_logits(loader, scorer, num_views=protocol.num_views):
+            for accumulator, classes in zip(accumulators, class_lists, strict=True):
                 _add(accumulator, video, logits, classes=classes, scorer=scorer)
             bar.advance(is_failure=logits is None)
     return accumulators
 
 
-def _scored(
+def _compute_logits(
     videos: Iterable[LoadedVideo], scorer: Scorer, *, num_views: int
 ) -> Iterator[tuple[LoadedVideo, Float32Array | None]]:
-    """(video, logits [V, M, K]), None where it has no views; as many at a time as make up a batch of views."""
+    """Yield (video, logits [V, M, K]) computed in batches; logits are None for unreadable videos."""
     waiting: list[LoadedVideo] = []
     for video in videos:
         if video.views is None:
@@ -75,12 +76,12 @@ def _scored(
             continue
         waiting.append(video)
         if len(waiting) * num_views >= scorer.batch_size:
-            yield from _through_model(waiting, scorer)
+            yield from _forward(waiting, scorer)
             waiting = []
-    yield from _through_model(waiting, scorer)
+    yield from _forward(waiting, scorer)
 
 
-def _through_model(videos: Sequence[LoadedVideo], scorer: Scorer) -> Iterator[tuple[LoadedVideo, Float32Array]]:
+def _forward(videos: Sequence[LoadedVideo], scorer: Scorer) -> Iterator[tuple[LoadedVideo, Float32Array]]:
     if videos:
         views = torch.stack([video.views for video in videos if video.views is not None])  # [B, V, T, 3, S, S]
         yield from zip(videos, scorer.logits(views), strict=True)
@@ -94,19 +95,21 @@ def _add(
     classes: np.ndarray,
     scorer: Scorer,
 ) -> None:
-    """Note a video among some classes; one of another class is none of theirs."""
+    """Add a video to the accumulator of some classes, unless its label is known and not among them."""
     label = int(np.searchsorted(classes, video.label)) if video.label in classes else -1
     if label < 0 and video.label >= 0:
         return
     if logits is None:
-        lost = UnreadableVideo(index=video.place, path=video.path, label=label, reason=video.reason, group=video.group)
-        accumulator.add(lost)
+        unreadable = UnreadableVideo(
+            index=video.list_index, path=video.path, label=label, reason=video.reason, group=video.group
+        )
+        accumulator.add(unreadable)
         return
     scores = scorer.scores(np.ascontiguousarray(logits[..., classes]))
     accumulator.add(
         score_video(
             scores,
-            index=video.place,
+            index=video.list_index,
             path=video.path,
             label=label,
             keep_scores=True,

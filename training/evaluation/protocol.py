@@ -1,8 +1,7 @@
 """The protocol of an evaluation: views, prompts and scoring.
 
-Defaults are in the checkpoint's contracts, as published for its system; the caller can change them. Views are
-crop-major, then clip; `mean_probability` is X-CLIP's sum of softmax over the views, `mean_logit` averages before
-softmax.
+The defaults are the checkpoint's contracts; the caller can override them. Views are ordered by crop, then by clip.
+`mean_probability` averages the softmax over the views, as in X-CLIP; `mean_logit` averages the logits before softmax.
 """
 
 from collections.abc import Sequence
@@ -17,45 +16,46 @@ from training.data.clips.rules import preprocess_of, sampling_of
 from training.devices import Precision
 from training.evaluation.errors import EvaluationError
 
-MOST_CLIPS = 64
+MAX_CLIPS = 64
 CROPS = (1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Every choice that changes a figure, besides weights, videos and class names."""
+    """Every choice that changes a metric, besides weights, videos and class names."""
 
     num_clips: int
-    num_crops: int  # 1: the centre, 3: both ends of the longer side and the middle
+    num_crops: int  # 1: centre; 3: both ends and the centre of the longer side
     sampling: SamplingContract
     preprocess: PreprocessContract
-    text: TextContract  # templates among them
+    text: TextContract  # templates and tokenizer
     scoring: ScoringContract  # rules over templates and views
-    precision: Precision = "fp32"  # of forward passes
+    precision: Precision = "fp32"  # of the forward passes
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_clips <= MOST_CLIPS or self.num_crops not in CROPS:
+        if not 1 <= self.num_clips <= MAX_CLIPS or self.num_crops not in CROPS:
             raise EvaluationError(
-                f"1 to {MOST_CLIPS} clips and {' or '.join(map(str, CROPS))} crops are possible, "
-                f"found {self.num_clips} and {self.num_crops}"
+                f"clips must be 1 to {MAX_CLIPS} and crops {' or '.join(map(str, CROPS))}, "
+                f"got {self.num_clips} clips and {self.num_crops} crops"
             )
         if self.scoring.view_rule not in get_args(ViewRule):
             known = ", ".join(get_args(ViewRule))
-            raise EvaluationError(f"a view rule is one of {known}, found {self.scoring.view_rule!r}")
+            raise EvaluationError(f"the view rule must be one of {known}, got {self.scoring.view_rule!r}")
         if self.precision not in get_args(Precision):
-            raise EvaluationError(f"a precision is one of {', '.join(get_args(Precision))}, found {self.precision!r}")
+            known = ", ".join(get_args(Precision))
+            raise EvaluationError(f"the precision must be one of {known}, got {self.precision!r}")
 
     @property
     def num_views(self) -> int:
-        """V."""
+        """V, the number of views per video."""
         return self.num_clips * self.num_crops
 
     def document(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the protocol as plain JSON values."""
         return asdict(self)
 
 
-def protocol_of(
+def make_protocol(
     checkpoint: Checkpoint,
     *,
     num_clips: int = 1,
@@ -65,22 +65,22 @@ def protocol_of(
     system: str = "",
     precision: Precision = "fp32",
 ) -> Protocol:
-    """The checkpoint's own protocol, changed where something is given.
+    """Return the protocol of a checkpoint with overrides; empty arguments keep the checkpoint's values.
 
-    `system` names another one's sampling and cuts; T, S and the normalisation stay those of the weights.
+    `system` (plain, actionclip or xclip) replaces the sampling and cropping; T, S, mean and std remain those of the
+    checkpoint.
 
     Raises:
-        EvaluationError, ConfigError, InvalidVocabulary: a rule, system or template that does not exist or fit.
+        EvaluationError, ConfigError, InvalidVocabulary: a rule, a system or a template is unknown or invalid.
     """
-    own = checkpoint.preprocess
-    sampling, preprocess = checkpoint.sampling, own
+    sampling, preprocess = checkpoint.sampling, checkpoint.preprocess
     if system:
         data = DataConfig(
             system=system,
-            image_size=own.image_size,
+            image_size=preprocess.image_size,
             num_frames=sampling.num_segments,
-            mean=own.mean,
-            std=own.std,
+            mean=preprocess.mean,
+            std=preprocess.std,
         )
         sampling, preprocess = sampling_of(data), preprocess_of(data)
     scoring = replace(checkpoint.scoring, view_rule=view_rule) if view_rule else checkpoint.scoring  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""The result of an evaluation as a file: what was evaluated, how, the figures, and a row for every video.
+"""Write the result of an evaluation to a file: checkpoint, protocol, metrics, and one row per video.
 
-A JSON document with a schema and a version, so results made at different times and places can be compared.
+The file is a JSON document with a schema and a version, so that results of different versions can be compared.
 """
 
 import hashlib
@@ -20,36 +20,36 @@ import torch
 from serve.calibration_statistics import BINS
 from serve.files import atomic_write, write_atomically
 from training.evaluation.accumulator import EvaluationMetrics, MetricAccumulator
-from training.evaluation.bootstrap import DRAWS
+from training.evaluation.bootstrap import NUM_RESAMPLES
 from training.evaluation.errors import EvaluationError
-from training.evaluation.score_intervals import CONFIDENCE, Interval
+from training.evaluation.score_intervals import CONFIDENCE_LEVEL, Interval
 from training.evaluation.zero_shot import Disjointness
 
 SCHEMA, VERSION = "actserve-evaluation", 1
-FIGURES = ("top1", "top5", "top1_all", "mean_class_accuracy", "calibration_error", "negative_log_likelihood")
+METRIC_NAMES = ("top1", "top5", "top1_all", "mean_class_accuracy", "calibration_error", "negative_log_likelihood")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointIdentity:
-    """Which weights."""
+    """Identity of the evaluated weights."""
 
     file: str
     sha256: str
     family: str
-    step: int | None = None  # optimiser steps, where the file says
-    run: str = ""  # the run's folder, where the file says
-    few_shot: Mapping[str, int] = field(default_factory=dict)  # K and seed of the training list, where the file says
+    step: int | None = None  # optimiser steps; None if unknown
+    run: str = ""  # output folder of the training run; empty if unknown
+    few_shot: Mapping[str, int] = field(default_factory=dict)  # shots and seed of the training list, if recorded
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """One list, or one choice of its classes."""
+    """Result of one list, or of a subset of its classes."""
 
     name: str
     list: str
     list_sha256: str | None
     class_names: tuple[str, ...]
-    figures: EvaluationMetrics
+    metrics: EvaluationMetrics
     intervals: Mapping[str, Interval]
     accumulator: MetricAccumulator
     zero_shot: Disjointness | None = None
@@ -57,21 +57,21 @@ class SplitResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """An evaluation."""
+    """Result of an evaluation."""
 
     checkpoint: CheckpointIdentity
     protocol: Mapping[str, Any]
     splits: tuple[SplitResult, ...]
 
     def over_splits(self) -> dict[str, tuple[float, float]]:
-        """(mean, standard deviation) of each figure; nothing where there is one split."""
+        """Return (mean, standard deviation) of each metric over the splits; empty for a single split."""
         if len(self.splits) < 2:
             return {}
-        values = {name: [getattr(split.figures, name) for split in self.splits] for name in FIGURES}
-        return {name: (fmean(found), stdev(found)) for name, found in values.items() if None not in found}
+        values = {name: [getattr(split.metrics, name) for split in self.splits] for name in METRIC_NAMES}
+        return {name: (fmean(items), stdev(items)) for name, items in values.items() if None not in items}
 
 
-def split_result(
+def make_split_result(
     accumulator: MetricAccumulator,
     class_names: Sequence[str],
     *,
@@ -80,7 +80,7 @@ def split_result(
     sha256: str | None,
     zero_shot: Disjointness | None,
 ) -> SplitResult:
-    """The figures of a accumulator.
+    """Compute the metrics and intervals of an accumulator.
 
     Raises:
         EvaluationError: no video could be read.
@@ -90,7 +90,7 @@ def split_result(
         list=path,
         list_sha256=sha256,
         class_names=tuple(class_names),
-        figures=accumulator.figures(),
+        metrics=accumulator.compute(),
         intervals=accumulator.intervals(),
         accumulator=accumulator,
         zero_shot=zero_shot,
@@ -98,12 +98,12 @@ def split_result(
 
 
 def class_names_sha256(names: Sequence[str]) -> str:
-    """Hash of a class list: names and order."""
+    """Return the SHA-256 of the names in order."""
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=False).encode()).hexdigest()
 
 
-def document(result: Result) -> dict[str, Any]:
-    """A result as plain JSON values."""
+def result_document(result: Result) -> dict[str, Any]:
+    """Return a result as plain JSON values."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -111,17 +111,22 @@ def document(result: Result) -> dict[str, Any]:
         "software": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "checkpoint": asdict(result.checkpoint),
         "protocol": dict(result.protocol),
-        "intervals": {"confidence": CONFIDENCE, "shares": "wilson", "negative_log_likelihood": f"bootstrap of {DRAWS}"},
+        "intervals": {
+            "confidence": CONFIDENCE_LEVEL,
+            "shares": "wilson",
+            "negative_log_likelihood": f"bootstrap of {NUM_RESAMPLES}",
+        },
         "calibration_bins": BINS,
         "over_splits": {
-            name: {"mean": mean, "standard_deviation": spread} for name, (mean, spread) in result.over_splits().items()
+            name: {"mean": mean, "standard_deviation": deviation}
+            for name, (mean, deviation) in result.over_splits().items()
         },
         "splits": [_split_document(split) for split in result.splits],
     }
 
 
-def summary(result: Result) -> dict[str, Any]:
-    """The result in one line: figures without rows."""
+def result_summary(result: Result) -> dict[str, Any]:
+    """Return the metrics of a result without the videos, for the JSON line."""
     return {
         "checkpoint": result.checkpoint.file,
         "sha256": result.checkpoint.sha256,
@@ -132,18 +137,18 @@ def summary(result: Result) -> dict[str, Any]:
         "splits": [
             {
                 "name": split.name,
-                "videos": split.figures.num_videos,
-                "unreadable": split.figures.num_unreadable,
-                "independent": split.figures.num_independent,
-                "copies": split.figures.num_copies,
+                "videos": split.metrics.num_videos,
+                "unreadable": split.metrics.num_unreadable,
+                "independent": split.metrics.num_independent,
+                "copies": split.metrics.num_copies,
                 "classes": len(split.class_names),
-                **{_key(name, split.figures.top5_k): _rounded(getattr(split.figures, name)) for name in FIGURES},
-                "top1_interval": [_rounded(edge) for edge in split.intervals["top1"]],
+                **{_key(name, split.metrics.top5_k): _rounded(getattr(split.metrics, name)) for name in METRIC_NAMES},
+                "top1_interval": [_rounded(bound) for bound in split.intervals["top1"]],
             }
             for split in result.splits
         ],
         "over_splits": {
-            _key(name, min(split.figures.top5_k for split in result.splits)): {
+            _key(name, min(split.metrics.top5_k for split in result.splits)): {
                 "mean": _rounded(mean),
                 "standard_deviation": _rounded(deviation),
             }
@@ -153,63 +158,63 @@ def summary(result: Result) -> dict[str, Any]:
 
 
 def _key(name: str, k: int) -> str:
-    """The name of a figure in a summary, which says the k that was computed."""
+    """Return the key of a metric in the summary; for `top5` it contains the k that was used."""
     return f"top{k}" if name == "top5" else name
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder, and make sure that files can be written there: before hours of work, not after.
+    """Create a folder and check that files can be written to it, before hours of work.
 
     Raises:
-        EvaluationError: they cannot.
+        EvaluationError: the folder cannot be created or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise EvaluationError(f"{folder}: nothing can be written there: {error.strerror}") from error
+        raise EvaluationError(f"cannot write to the folder {folder}: {error.strerror}") from error
 
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file in one step: a reader finds the old one or the whole new one.
+    """Write a JSON file atomically.
 
     Raises:
-        EvaluationError: it cannot be written.
+        EvaluationError: the file cannot be written.
     """
     try:
         write_atomically(path, json.dumps(content, allow_nan=False) + "\n")
     except OSError as error:
-        raise EvaluationError(f"{path} cannot be written: {error.strerror}") from error
+        raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_scores(path: Path, result: Result) -> Path:
-    """Write the score of every readable video for every class beside a result: `result.json` -> `result.scores.npz`.
+    """Write the scores of every readable video next to the result file: `result.json` -> `result.scores.npz`.
 
-    Of split i: `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N], `i/classes` [K].
+    The arrays of split i are `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N] and `i/classes` [K].
 
     Raises:
-        EvaluationError: it cannot be written.
+        EvaluationError: the file cannot be written.
     """
     arrays: dict[str, Any] = {}
     for number, split in enumerate(result.splits):
-        rows = split.accumulator.rows
-        arrays[f"{number}/scores"] = np.stack([row.scores for row in rows if row.scores is not None])
-        arrays[f"{number}/labels"] = np.array([row.label for row in rows], np.int64)
-        arrays[f"{number}/paths"] = np.array([row.path for row in rows])
+        videos = split.accumulator.readable
+        arrays[f"{number}/scores"] = np.stack([video.scores for video in videos if video.scores is not None])
+        arrays[f"{number}/labels"] = np.array([video.label for video in videos], np.int64)
+        arrays[f"{number}/paths"] = np.array([video.path for video in videos])
         arrays[f"{number}/classes"] = np.array(split.class_names)
     target = path.with_name(f"{path.stem}.scores.npz")
     try:
         with atomic_write(target) as partial, partial.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
     except OSError as error:
-        raise EvaluationError(f"{target} cannot be written: {error.strerror}") from error
+        raise EvaluationError(f"cannot write {target}: {error.strerror}") from error
     return target
 
 
 def _split_document(split: SplitResult) -> dict[str, Any]:
     names = split.class_names
-    figures = asdict(split.figures)
+    metrics = asdict(split.metrics)
     return {
         "name": split.name,
         "list": split.list,
@@ -217,39 +222,39 @@ def _split_document(split: SplitResult) -> dict[str, Any]:
         "class_names": list(names),
         "class_names_sha256": class_names_sha256(names),
         "zero_shot": asdict(split.zero_shot) if split.zero_shot else None,
-        "figures": {name: value for name, value in figures.items() if name not in ("bins", "classes")},
+        "figures": {name: value for name, value in metrics.items() if name not in ("bins", "classes")},
         "intervals": {name: list(interval) for name, interval in split.intervals.items()},
-        "reliability": figures["bins"],
+        "reliability": metrics["bins"],
         "classes": [
             {
                 **item,
                 "name": names[item["number"]],
                 "confused_with": None if item["confused_with"] is None else names[item["confused_with"]],
             }
-            for item in figures["classes"]
+            for item in metrics["classes"]
         ],
         "videos": [
             {
-                "index": row.index,
-                "path": row.path,
-                "label": names[row.label],
-                "rank": row.rank + 1,
-                "sha256": row.digest or None,
-                "group": row.group or None,
-                "margin": row.margin,
-                "label_probability": row.label_probability,
-                "top": [[names[k], p] for k, p in zip(row.top, row.top_probabilities, strict=True)],
+                "index": video.index,
+                "path": video.path,
+                "label": names[video.label],
+                "rank": video.rank + 1,
+                "sha256": video.digest or None,
+                "group": video.group or None,
+                "margin": video.margin,
+                "label_probability": video.label_probability,
+                "top": [[names[k], p] for k, p in zip(video.top, video.top_probabilities, strict=True)],
             }
-            for row in split.accumulator.rows
+            for video in split.accumulator.readable
         ],
         "unreadable": [
             {
-                "index": row.index,
-                "path": row.path,
-                "label": names[row.label] if row.label >= 0 else None,
-                "reason": row.reason,
+                "index": video.index,
+                "path": video.path,
+                "label": names[video.label] if video.label >= 0 else None,
+                "reason": video.reason,
             }
-            for row in split.accumulator.unreadable
+            for video in split.accumulator.unreadable
         ],
     }
 

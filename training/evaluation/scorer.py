@@ -1,4 +1,4 @@
-"""Compute scores of views with a torch model, by the rules of serving."""
+"""Compute scores of views with a torch model, using the scoring rules of serving."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +23,7 @@ from training.torch_scoring import as_array, output_logits
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """A model with the text bank of a class list and the scoring rules."""
+    """Scores views with a model and the text bank of a class list."""
 
     model: VideoTextModel
     protocol: Protocol
@@ -37,20 +37,20 @@ class Scorer:
         Raises:
             EvaluationError: the model's output is not finite.
         """
-        found = np.concatenate([self._of_views(part) for part in torch.split(views.flatten(0, 1), self.batch_size)])
-        if not np.isfinite(found).all():
+        logits = np.concatenate([self._view_logits(part) for part in torch.split(views.flatten(0, 1), self.batch_size)])
+        if not np.isfinite(logits).all():
             raise EvaluationError("the model's logits are not finite, so it cannot be evaluated")
-        return found.reshape(*views.shape[:2], *found.shape[1:])
+        return logits.reshape(*views.shape[:2], *logits.shape[1:])
 
     def scores(self, logits: Float32Array) -> Scores:
         """Reduce the logits [V, M, K] of a video to scores, as in serving."""
         scoring = self.protocol.scoring
         return reduce_logits(logits, scoring, function=scoring.activation)
 
-    def _of_views(self, views: Tensor) -> Float32Array:
+    def _view_logits(self, views: Tensor) -> Float32Array:
         """Compute logits [N, M, K] of views uint8 [N, T, 3, S, S]."""
         device = self.model.logit_scale.device
-        with _computing(self.protocol, device):
+        with _autocast(self.protocol, device):
             output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
             return output_logits(self.model, output, self.bank, self.protocol.scoring)
 
@@ -63,12 +63,12 @@ def make_scorer(
     Raises:
         InvalidVocabulary: a class name is invalid, too long or a duplicate.
     """
-    bank = text_bank(model, protocol, labels, tokenizer=tokenizer)
+    bank = encode_text_bank(model, protocol, labels, tokenizer=tokenizer)
     return Scorer(model=model, protocol=protocol, bank=bank, batch_size=batch_size)
 
 
 @torch.inference_mode()
-def text_bank(
+def encode_text_bank(
     model: VideoTextModel, protocol: Protocol, labels: Sequence[str], *, tokenizer: Tokenizer
 ) -> Float32Array:
     """Compute text features [M, K, D] of labels with the templates and the ensembling rule of the protocol.
@@ -81,7 +81,7 @@ def text_bank(
     def encode(tokens: Int64Array) -> Float32Array:
         return as_array(model.encode_text(torch.from_numpy(tokens).to(device)))
 
-    with _computing(protocol, device):
+    with _autocast(protocol, device):
         return encode_bank(
             encode,
             tokenizer,
@@ -92,5 +92,5 @@ def text_bank(
         )
 
 
-def _computing(protocol: Protocol, device: torch.device) -> AbstractContextManager[Any]:
+def _autocast(protocol: Protocol, device: torch.device) -> AbstractContextManager[Any]:
     return autocast_context(protocol.precision, device, key="--precision")()

@@ -1,4 +1,4 @@
-"""Every video of a list once, with its test views: what cannot be read keeps its place and its reason."""
+"""Load the test views of every video of a list; an unreadable video is returned with the reason."""
 
 import os
 import tempfile
@@ -31,40 +31,40 @@ from training.data.shards.reading import PackedSample, Shard, find_shards, read_
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 
-SHOWN = 5  # classes named in a note
+MAX_LISTED = 5  # classes named in a note
 
 
 class LoadedVideo(NamedTuple):
     """One video, read or not."""
 
-    place: int  # in the list
-    path: str  # from the list's root on
-    label: int  # -1 where it is not known
+    list_index: int
+    path: str  # relative to the root of the list
+    label: int  # -1 if unknown
     views: Tensor | None  # uint8 [V, T, 3, S, S]
-    reason: str = ""  # why there are no views
-    digest: str = ""  # of the content; copies count once
-    group: str = ""  # that the list declares
+    reason: str = ""  # why the video is unreadable
+    digest: str = ""  # SHA-256 of the content
+    group: str = ""  # declared in the list
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoList:
-    """A list that was read: its videos are entries or shards, its labels numbers within the class names."""
+    """A list whose videos are entries or shards, with the class names that its labels refer to."""
 
     path: str
     kind: str
     class_names: tuple[str, ...]
     entries: tuple[Entry, ...] = ()
-    paths: tuple[str, ...] = ()  # of the entries, from the root on
+    paths: tuple[str, ...] = ()  # of the entries, relative to the root of the list
     shards: tuple[Shard, ...] = ()
-    layout: tuple[str, ...] = ()  # how it was understood
+    layout: tuple[str, ...] = ()  # lines that describe how the list was interpreted
 
     @property
     def num_videos(self) -> int:
-        """Of the whole list, readable or not."""
+        """Number of readable and unreadable videos."""
         return len(self.entries) or sum(shard.num_samples for shard in self.shards)
 
     def sha256(self) -> str | None:
-        """Of the list's file; None of folders and shards."""
+        """Return the SHA-256 of the list file; None for folders and shards."""
         return file_sha256(Path(self.path)) if Path(self.path).is_file() and not self.shards else None
 
 
@@ -75,69 +75,69 @@ def read_list(
     classes: Path | Sequence[str] | None = None,
     split: str = "",
 ) -> VideoList:
-    """Read a list of any kind; of one that names parts, the rows of `split` alone.
+    """Read a list of any kind; if the list names splits, only the rows of `split`.
 
-    `classes` are the names or a class list; without them those of the list.
+    `classes` are the class names or a class list; by default they are taken from the list.
 
     Raises:
-        AnnotationError: it cannot be read, names several parts and none is chosen, names no parts and one is, holds no
-            video, or its labels do not fit the class names.
+        AnnotationError: the list cannot be read, contains no video, or has labels that are not in the class names; or
+            it names several splits and none is selected, or it names none and one is selected.
     """
     options = options or ListOptions()
     kind = options.kind or kind_of(Path(path), options)
     if kind == "shards":
         if split or options.fold or options.first_label is not None:
-            raise AnnotationError("--split, --fold and --first-label are for lists; shards name neither parts nor ids")
-        return _packed(path, classes)
+            raise AnnotationError("--split, --fold and --first-label cannot be used with shards")
+        return _read_shards(path, classes)
     listing = read_listing(Path(path), replace(options, kind=kind))
     read = index_labels(
         rows_of_part(listing, split, option="--split"), listing, classes, first_label=options.first_label
     )
     entries = entries_of(read.rows, read.names)
     start = options.root or (Path(path) if kind == "folder" else Path(path).parent)
-    paths = tuple(_shown(entry.path, start) for entry in entries)
-    unused = classes_without_videos(read.rows, read.names)
+    paths = tuple(_relative_name(entry.path, start) for entry in entries)
+    unused_classes = classes_without_videos(read.rows, read.names)
     return VideoList(
         path=path,
         kind=kind,
         class_names=read.names,
         entries=tuple(entries),
         paths=paths,
-        layout=(*listing.layout(), *([_unused(unused)] if unused else [])),
+        layout=(*listing.layout(), *([_unused_note(unused_classes)] if unused_classes else [])),
     )
 
 
-def joined_near_duplicates(listed: VideoList, *, workers: int, deadline_seconds: float) -> VideoList:
-    """The list with videos that nearly show the same pictures in one group, beside the groups it declares.
+def group_near_duplicates(video_list: VideoList, *, workers: int, deadline_seconds: float) -> VideoList:
+    """Return the list with near duplicates in one group, in addition to the declared groups.
 
     Raises:
-        EvaluationError: the list is of shards.
+        EvaluationError: the list consists of shards.
     """
-    if listed.shards:
-        raise EvaluationError("--near-duplicates compares video files; shards are read once, from end to end")
+    if video_list.shards:
+        raise EvaluationError("--near-duplicates requires video files, but the list consists of shards")
     settings = DecodeSettings.model_validate({"threads": 1, "deadline_seconds": deadline_seconds})
     pairs = near_duplicates(
-        [entry.path for entry in listed.entries], settings=settings, workers=workers or processors()
+        [entry.path for entry in video_list.entries], settings=settings, workers=workers or processors()
     )
-    groups = independent_groups(declared=[entry.group for entry in listed.entries], pairs=pairs).tolist()
+    groups = independent_groups(declared=[entry.group for entry in video_list.entries], pairs=pairs).tolist()
     near = {groups[index] for pair in pairs for index in pair}
     entries = tuple(
         replace(entry, group=f"near duplicates {group}") if group in near else entry
-        for entry, group in zip(listed.entries, groups, strict=True)
+        for entry, group in zip(video_list.entries, groups, strict=True)
     )
-    return replace(listed, entries=entries, layout=(*listed.layout, f"  {len(pairs)} pairs of near duplicates"))
+    return replace(video_list, entries=entries, layout=(*video_list.layout, f"  {len(pairs)} pairs of near duplicates"))
 
 
-def _unused(names: Sequence[str]) -> str:
-    more = " ..." if len(names) > SHOWN else ""
-    return f"  note: {len(names)} classes have no video: {', '.join(names[:SHOWN])}{more}"
+def _unused_note(names: Sequence[str]) -> str:
+    more = " ..." if len(names) > MAX_LISTED else ""
+    return f"  note: {len(names)} classes have no video: {', '.join(names[:MAX_LISTED])}{more}"
 
 
 class ListedVideos(Dataset[LoadedVideo]):
-    """Place in the list -> video."""
+    """The videos of a list of files, by index."""
 
-    def __init__(self, listed: VideoList, reader: ClipReader, *, num_clips: int, num_crops: int) -> None:
-        self._listed = listed
+    def __init__(self, video_list: VideoList, reader: ClipReader, *, num_clips: int, num_crops: int) -> None:
+        self._listed = video_list
         self._reader = reader
         self._views = {"num_clips": num_clips, "num_crops": num_crops}
 
@@ -156,7 +156,7 @@ class ListedVideos(Dataset[LoadedVideo]):
 
 
 class PackedVideos(IterableDataset[LoadedVideo]):
-    """Every sample of some shards once, each shard read by one worker of one rank."""
+    """The samples of shards; each shard is read by one worker of one rank."""
 
     def __init__(
         self,
@@ -176,22 +176,23 @@ class PackedVideos(IterableDataset[LoadedVideo]):
 
     def __iter__(self) -> Iterator[LoadedVideo]:
         single_threaded()
-        mine = shards_of_worker(len(self._shards), rank=self._rank, num_ranks=self._num_ranks)
+        shard_numbers = shards_of_worker(len(self._shards), rank=self._rank, num_ranks=self._num_ranks)
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
-            for number in mine:
-                yield from self._of_shard(number, Path(scratch))
+            for number in shard_numbers:
+                yield from self._read_shard(number, Path(scratch))
 
-    def _of_shard(self, number: int, scratch: Path) -> Iterator[LoadedVideo]:
+    def _read_shard(self, number: int, scratch: Path) -> Iterator[LoadedVideo]:
         first = sum(shard.num_samples for shard in self._shards[:number])
         failures: list[Failure] = []
-        found = 0
-        for found, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
-            yield self._viewed(first + found - 1, sample, scratch)
-        for place, failure in enumerate(failures, start=found):  # what the index counts and the shard lacks
-            yield LoadedVideo(first + place, _text(failure.name), -1, None, failure.reason)
+        num_read = 0
+        for num_read, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
+            yield self._load(first + num_read - 1, sample, scratch)
+        # failures are samples of the index that are missing in the shard
+        for offset, failure in enumerate(failures, start=num_read):
+            yield LoadedVideo(first + offset, _printable(failure.name), -1, None, failure.reason)
 
-    def _viewed(self, index: int, sample: PackedSample, scratch: Path) -> LoadedVideo:
-        label, path, group = -1, _text(sample.name), sample.group()
+    def _load(self, index: int, sample: PackedSample, scratch: Path) -> LoadedVideo:
+        label, path, group = -1, _printable(sample.name), sample.group()
         try:
             stored = sample.label()
             label = stored if 0 <= stored < self._reader.rule.num_classes else -1
@@ -203,8 +204,8 @@ class PackedVideos(IterableDataset[LoadedVideo]):
         return LoadedVideo(index, path, label, torch.from_numpy(views), digest=digest, group=group)
 
 
-def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:
-    """What makes the views of a protocol; it owns a decode process."""
+def make_view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_seconds: float) -> ClipReader:
+    """Create the reader of the views of a protocol; the caller closes it, because it owns a decode process."""
     data = DataConfig(
         image_size=protocol.preprocess.image_size,
         num_frames=protocol.sampling.num_segments,
@@ -214,49 +215,49 @@ def view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadline_se
     return ClipReader(rule, decode_settings(data))
 
 
-def loader_of(
-    listed: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
+def make_loader(
+    video_list: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
 ) -> DataLoader[LoadedVideo]:
-    """The videos of a list, of several ranks each its own; every video is in exactly one of them."""
+    """Create the loader of a list; with several ranks, each video is loaded by exactly one rank."""
     workers = num_loading_workers(workers)
     views = {"num_clips": protocol.num_clips, "num_crops": protocol.num_crops}
     dataset: Dataset[LoadedVideo]
     sampler: range | None = None
-    if listed.shards:
-        dataset = PackedVideos(listed.shards, reader, rank=rank, num_ranks=num_ranks, **views)
+    if video_list.shards:
+        dataset = PackedVideos(video_list.shards, reader, rank=rank, num_ranks=num_ranks, **views)
     else:
-        dataset, sampler = ListedVideos(listed, reader, **views), range(rank, listed.num_videos, num_ranks)
+        dataset, sampler = ListedVideos(video_list, reader, **views), range(rank, video_list.num_videos, num_ranks)
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        collate_fn=_identity,  # type: ignore[arg-type]
         multiprocessing_context=start_method(workers),
-        generator=torch.Generator(),  # of its own: the caller's stream does not move
+        generator=torch.Generator(),  # leaves the global random generator unchanged
     )
 
 
-def _packed(pattern: str, classes: Path | Sequence[str] | None) -> VideoList:
+def _read_shards(pattern: str, classes: Path | Sequence[str] | None) -> VideoList:
     shards = find_shards(pattern)
     if isinstance(classes, Path):
         classes = read_class_names(classes)
     names = tuple(classes or read_index(shards[0].path.parent).get("classes", ()))
     if not names:
-        raise AnnotationError("these shards do not name their classes: a CSV `id,name` is needed (--classes)")
+        raise AnnotationError("the shards do not contain class names; give a CSV file `id,name` with --classes")
     if not sum(shard.num_samples for shard in shards):
-        raise AnnotationError(f"{pattern}: the shards hold no sample")
+        raise AnnotationError(f"{pattern}: the shards contain no samples")
     return VideoList(path=pattern, kind="shards", class_names=names, shards=tuple(shards))
 
 
-def _as_it_is(video: LoadedVideo) -> LoadedVideo:
+def _identity(video: LoadedVideo) -> LoadedVideo:
     return video
 
 
-def _shown(path: Path, start: Path) -> str:
-    return _text(path.relative_to(start) if path.is_relative_to(start) else path)
+def _relative_name(path: Path, start: Path) -> str:
+    return _printable(path.relative_to(start) if path.is_relative_to(start) else path)
 
 
-def _text(path: Path | str) -> str:
-    """A file name that survives JSON, whatever its bytes are."""
+def _printable(path: Path | str) -> str:
+    """Return a file name as valid Unicode text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")

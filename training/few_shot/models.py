@@ -18,7 +18,7 @@ from serve.features import RowLayout, VideoFeatures
 from serve.files import file_sha256
 from serve.text.tokenizer import Tokenizer
 from training.checkpoints.reading import read_checkpoint
-from training.checkpoints.tokenizer_files import with_tokenizer_file
+from training.checkpoints.tokenizer_files import apply_tokenizer_file
 from training.data.clips.rules import normalised
 from training.data.prompts import tokenizer_of
 
@@ -62,7 +62,7 @@ class CheckpointModel:
         """
         checkpoint = read_checkpoint(path, overrides={"activation": activation} if activation else {})
         if tokenizer is not None and checkpoint.text.tokenizer == "tokenizers":
-            checkpoint = replace(checkpoint, text=with_tokenizer_file(checkpoint.text, tokenizer))
+            checkpoint = replace(checkpoint, text=apply_tokenizer_file(checkpoint.text, tokenizer))
         self.identity = file_sha256(path) if path.is_file() else str(checkpoint.provenance["sha256"])
         self.family: str = checkpoint.family
         self.sampling, self.preprocess = checkpoint.sampling, checkpoint.preprocess

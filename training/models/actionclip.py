@@ -1,7 +1,7 @@
-"""ActionCLIP (arXiv:2109.08472): frames encoded by CLIP, joined by a fusion head.
+"""ActionCLIP (arXiv:2109.08472): CLIP encodes each frame, a fusion model combines the frame features.
 
-Its evaluation multiplies cosines by 100, independent of the learned `logit_scale`; this factor is in the checkpoint's
-scoring contract. Training uses exp(logit_scale).
+Evaluation multiplies cosines by 100 instead of the learned exp(logit_scale), which only training uses; the factor is
+stored in the checkpoint's scoring contract.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from training.models.fusion import build_fusion
 
 
 class ActionClip(VideoTextModel):
-    """A dual encoder whose frame features [B, T, D] go through `fusion` to [B, D]."""
+    """A dual encoder with a fusion model that maps frame features [B, T, D] to video features [B, D]."""
 
     family = "actionclip"
 
@@ -38,19 +38,22 @@ class ActionClip(VideoTextModel):
         super().__init__(visual, text, num_frames=num_frames, logit_scale=logit_scale, logit_bias=logit_bias)
         if getattr(visual, "time_embedding", None) is not None and fusion.get("kind") != "meanP":
             raise ModelConfigError(
-                f"fusion: meanP is needed, found {fusion.get('kind')!r} (joint attention gives one feature per video)"
+                "fusion.kind: must be meanP for joint attention, which gives one feature per video, "
+                f"got {fusion.get('kind')!r}"
             )
         if visual.frames_at_once not in (1, num_frames):
-            raise ModelConfigError(f"vision.num_frames: {num_frames} is needed, found {visual.frames_at_once}")
+            raise ModelConfigError(f"vision.num_frames: must be {num_frames}, got {visual.frames_at_once}")
         self.fusion = build_fusion(fusion, embed_dim=visual.embed_dim, num_frames=num_frames, text_width=text.width)
 
     @property
     def is_frame_wise(self) -> bool:
-        """Return False for temporal shift and joint attention, which mix frames."""
+        """Whether frames are encoded separately; False for temporal shift and joint attention, which mix frames."""
         return self.visual.frames_at_once == 1
 
     def encode_video(self, frames: Tensor) -> VideoOutput:
-        features = self.visual(frames.flatten(0, 1)).unflatten(0, (frames.shape[0], -1))  # [B, T, D]; T = 1 when joint
+        features = self.visual(frames.flatten(0, 1)).unflatten(
+            0, (frames.shape[0], -1)
+        )  # [B, T, D]; T = 1 for joint attention
         return VideoOutput(self.fusion(features), None)  # [B, D]
 
     def encode_frames(self, frames: Tensor) -> Tensor:

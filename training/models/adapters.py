@@ -1,7 +1,7 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685) for the matrices of any model.
+"""Low-rank adapters (LoRA, arXiv:2106.09685) for weight matrices of any model.
 
-An adapter is a torch parametrization: the model computes with W + alpha / r B A without changes to its code, also for
-packed attention weights. Merging gives the plain weight, which checkpoints store.
+An adapter is a torch parametrization: the model computes with W + alpha / r * B A, without changes to its code and also
+in packed attention weights. Merging the adapter gives a plain weight, which is what checkpoints store.
 """
 
 import math
@@ -16,7 +16,7 @@ from training.models.base import ModelConfigError
 
 
 class LowRank(nn.Module):
-    """A matrix plus `scale` times a low-rank product, which is initially zero."""
+    """Adds a low-rank product, initially zero, times `alpha` / `rank` to a matrix."""
 
     def __init__(self, rows: int, columns: int, *, rank: int, alpha: float) -> None:
         super().__init__()
@@ -30,35 +30,35 @@ class LowRank(nn.Module):
 
 
 def add_adapters_(model: nn.Module, patterns: Sequence[str], *, rank: int, alpha: float) -> list[str]:
-    """Add adapters to each matrix whose name matches a pattern, and freeze these matrices.
+    """Add an adapter to each matrix whose name matches a pattern, and freeze these matrices; return their names.
 
-    Returns the names. Other weights stay trainable or frozen as before.
+    Whether other weights are trained does not change.
 
     Raises:
-        ModelConfigError: no matrix matches.
+        ModelConfigError: no matrix matches the patterns.
     """
-    chosen = [
+    names = [
         name
         for name, item in model.named_parameters()
         if item.ndim == 2 and any(fnmatchcase(name, pattern) for pattern in patterns)
     ]
-    if not chosen:
+    if not names:
         raise ModelConfigError(f"model.lora.matrices: no matrix matches {' or '.join(patterns)}")
-    for name in chosen:
-        path, _, leaf = name.rpartition(".")
+    for name in names:
+        path, _, attribute = name.rpartition(".")
         owner = model.get_submodule(path)
-        matrix = getattr(owner, leaf)
+        matrix = getattr(owner, attribute)
         adapter = LowRank(*matrix.shape, rank=rank, alpha=alpha).to(matrix)
         matrix.requires_grad_(False)
-        parametrize.register_parametrization(owner, leaf, adapter)
-    return chosen
+        parametrize.register_parametrization(owner, attribute, adapter)
+    return names
 
 
-def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict with merged adapters, under the names of a model without adapters."""
-    kept = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in f".{name}"}
-    for path, part in model.named_modules():
-        if parametrize.is_parametrized(part):
-            for leaf in part.parametrizations:
-                kept[f"{path}.{leaf}" if path else leaf] = getattr(part, leaf).detach()
-    return kept
+def merge_adapters(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict with adapters merged, with the names of a model without adapters."""
+    weights = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in f".{name}"}
+    for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            for attribute in module.parametrizations:
+                weights[f"{path}.{attribute}" if path else attribute] = getattr(module, attribute).detach()
+    return weights

@@ -1,6 +1,7 @@
-"""The interface of models for trainer, export and reference check: towers, joint space and logit scale.
+"""Base classes of towers and models: the interface that the trainer, the export and the reference check use.
 
-A model has a vision tower for frames, a text tower for token rows, and a family-specific fusion of frames.
+A model has a vision tower for frames, a text tower for tokenized texts, and a fusion of frames that depends on the
+family.
 """
 
 import math
@@ -16,7 +17,7 @@ INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # CLIP, arXiv:2103.00020 section 2.5
 
 
 class ModelConfigError(InputError, ValueError):
-    """The model configuration names something unknown, lacks a field or contradicts itself."""
+    """A field of the model configuration is unknown, missing or invalid, or fields contradict each other."""
 
 
 class VideoOutput(NamedTuple):
@@ -24,46 +25,49 @@ class VideoOutput(NamedTuple):
 
     video_features: Tensor  # [B, D]
     patch_features: Tensor | None  # [B, P, D] for models with a prompt head
-    prototype_features: Tensor | None = None  # [B, E] for towers with separate features for examples
+    prototype_features: Tensor | None = None  # [B, E] for towers with separate features for few-shot prototypes
 
 
 class VisionTower(nn.Module):
-    """Frames [N, 3, S, S] (float, normalised) -> frame features [N, D].
+    """Encodes frames [N, 3, S, S] (float, normalised) into frame features [N, D].
 
-    A tower that mixes several frames (`frames_at_once` > 1) takes the frames of a video as adjacent rows. One with
-    prototype features (`prototype_dim` > 0) computes both kinds in `with_prototypes`.
+    A tower that mixes several frames (`frames_at_once` > 1) requires the frames of a video to be adjacent. A tower with
+    features for few-shot prototypes (`prototype_dim` > 0) returns both kinds in `forward_with_prototype_features`.
     """
 
     image_size: int  # S, pixels
     embed_dim: int  # D
-    frames_at_once: int = 1
-    prototype_dim: int = 0  # E
+    frames_at_once: int = 1  # T if the tower mixes the frames of a video
+    prototype_dim: int = 0  # E; 0 without prototype features
 
     def forward(self, frames: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_prototype_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return frame features [N, D] and prototype features [N, E]."""
         raise NotImplementedError
 
 
 class TextTower(nn.Module):
-    """Tokens int64 [R, L] -> text features [R, D]; L may be below `context_length` if `takes_short_rows`."""
+    """Encodes tokens int64 [R, L] into text features [R, D].
+
+    L may be less than `context_length` if `supports_variable_length`.
+    """
 
     context_length: int
     embed_dim: int  # D
     width: int
-    takes_short_rows: bool  # causal, or masks padding: removing padding changes no result
+    supports_variable_length: bool  # whether the result is the same without padding
 
     def forward(self, tokens: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 class VideoTextModel(nn.Module):
-    """A dual encoder of videos and texts; `logit_scale` is in log space, as CLIP learns it."""
+    """A dual encoder of videos and texts; `logit_scale` is a logarithm, as in CLIP."""
 
     family: Family
-    has_prompt_head = False  # `head` uses the patches of the video, not only a cosine
+    has_prompt_head = False  # whether `head` requires patch features
 
     def __init__(
         self,
@@ -77,7 +81,8 @@ class VideoTextModel(nn.Module):
         super().__init__()
         if visual.embed_dim != text.embed_dim:
             raise ModelConfigError(
-                f"the vision tower has {visual.embed_dim} dimensions, the text tower {text.embed_dim}: need equal"
+                "the towers must have the same embedding dimension, "
+                f"got {visual.embed_dim} (vision) and {text.embed_dim} (text)"
             )
         self.num_frames = num_frames  # T
         self.image_size = visual.image_size  # S
@@ -90,51 +95,57 @@ class VideoTextModel(nn.Module):
 
     @property
     def is_frame_wise(self) -> bool:
-        """Return whether frames can be encoded one by one: `encode_frames` then `fuse` equals `encode_video`."""
+        """Whether frames can be encoded separately: `encode_frames`, then `fuse`, equals `encode_video`."""
         return False
 
     def encode_video(self, frames: Tensor) -> VideoOutput:
-        """Return features of videos; frames [B, T, 3, S, S], float, normalised."""
+        """Encode videos; frames [B, T, 3, S, S] are float and normalised."""
         raise NotImplementedError
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Return features [R, D] of tokens int64 [R, L], not normalised.
+        """Encode tokens int64 [R, L] into features [R, D], not normalised.
 
-        If the text tower takes short rows, L may be below the context length, which saves computation.
+        If the text tower supports it, L may be less than the context length, which saves computation.
+
+        Raises:
+            ValueError: the text tower does not support the length L.
         """
         length = tokens.shape[1]
-        if length > self.context_length or (length < self.context_length and not self.text.takes_short_rows):
+        if length > self.context_length or (length < self.context_length and not self.text.supports_variable_length):
             allowed = (
-                f"at most {self.context_length}" if self.text.takes_short_rows else f"exactly {self.context_length}"
+                f"at most {self.context_length}"
+                if self.text.supports_variable_length
+                else f"exactly {self.context_length}"
             )
-            raise ValueError(f"rows of {length} tokens: this text tower takes {allowed}")
+            raise ValueError(f"the text tower requires {allowed} tokens per text, got {length}")
         return self.text(tokens)  # type: ignore[no-any-return]
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Return features [N, D] of single frames [N, 3, S, S]."""
-        raise NotImplementedError(f"{self.family} as configured does not encode single frames")
+        """Encode single frames [N, 3, S, S] into frame features [N, D]."""
+        raise NotImplementedError(f"this {self.family} model does not encode frames separately")
 
     @property
     def prototype_dim(self) -> int:
-        """Return E of the prototype features; 0 if there are none."""
+        """E, the dimension of prototype features; 0 if there are none."""
         return 0
 
     def encode_frames_with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [N, D] and prototype features [N, E] of single frames [N, 3, S, S]."""
-        raise NotImplementedError(f"{self.family} as configured has no prototype features")
+        """Encode single frames [N, 3, S, S] into frame features [N, D] and prototype features [N, E]."""
+        raise NotImplementedError(f"this {self.family} model has no prototype features")
 
     def fuse_prototypes(self, frame_prototypes: Tensor) -> Tensor:
-        """Return prototype features [B, E] of videos from those of their frames [B, T, E]."""
-        raise NotImplementedError(f"{self.family} as configured has no prototype features")
+        """Combine the prototype features of frames [B, T, E] into those of videos [B, E]."""
+        raise NotImplementedError(f"this {self.family} model has no prototype features")
 
     def fuse(self, frame_features: Tensor) -> Tensor:
-        """Return features [B, D] of videos from those of their frames [B, T, D]."""
-        raise NotImplementedError(f"{self.family} as configured does not encode single frames")
+        """Combine the features of frames [B, T, D] into those of videos [B, D]."""
+        raise NotImplementedError(f"this {self.family} model does not encode frames separately")
 
     def head(self, video_features: Tensor, patch_features: Tensor | None, text_features: Tensor) -> Tensor:
-        """logits [B, K] of video_features [B, D] (and patch_features [B, P, D]) against text_features [K, D].
+        """Return the logits [B, K] of videos [B, D] against texts [K, D].
 
-        Includes normalisation, exp(logit_scale) and the bias.
+        They include normalisation, exp(logit_scale) and the bias. `patch_features` [B, P, D] are required if
+        `has_prompt_head`.
         """
         return self.cosine_logits(video_features, text_features)
 

@@ -1,6 +1,6 @@
-"""BERT (arXiv:1810.04805) as a sentence encoder: the mean of its last layer over the tokens that are not padding.
+"""BERT (arXiv:1810.04805) as a sentence encoder: the mean of its last layer over the tokens, without padding.
 
-It takes token embeddings, so that tokens of another tokenizer can be means of word pieces.
+The input are token embeddings, so that the embedding of a token can be the mean of several word pieces.
 """
 
 from typing import cast
@@ -15,7 +15,7 @@ EPSILON = 1e-12
 
 
 class BertLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with a residual and a norm after it."""
+    """Self-attention and a feed-forward network, each with a residual connection, followed by a LayerNorm."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -26,24 +26,25 @@ class BertLayer(nn.Module):
         self.widen, self.narrow = QuantisedLinear(width, 4 * width), QuantisedLinear(4 * width, width)
         self.output_norm = nn.LayerNorm(width, eps=EPSILON)
 
-    def forward(self, rows: Tensor, barred: Tensor) -> Tensor:
-        """Rows [R, L, W]; `barred` [R, 1, 1, L] is 0 for tokens and a large negative number for padding."""
-        query, key, value = (self._by_head(layer(rows)) for layer in (self.query, self.key, self.value))
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + barred  # [R, H, L, L]
+    def forward(self, tokens: Tensor, attention_bias: Tensor) -> Tensor:
+        """Transform tokens [R, L, W]; `attention_bias` [R, 1, 1, L] is 0, or a large negative number for padding."""
+        query, key, value = (self._split_heads(layer(tokens)) for layer in (self.query, self.key, self.value))
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + attention_bias  # [R, H, L, L]
         mixed = (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)  # [R, L, W]
-        rows = self.attention_norm(rows + self.attention_output(mixed))
-        return cast(Tensor, self.output_norm(rows + self.narrow(functional.gelu(self.widen(rows)))))
+        tokens = self.attention_norm(tokens + self.attention_output(mixed))
+        hidden = functional.gelu(self.widen(tokens))
+        return cast(Tensor, self.output_norm(tokens + self.narrow(hidden)))
 
-    def _by_head(self, rows: Tensor) -> Tensor:
-        split: Tensor = rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [R, H, L, W/H]
+    def _split_heads(self, tokens: Tensor) -> Tensor:
+        split: Tensor = tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [R, H, L, W/H]
         return split
 
 
 class BertEncoder(nn.Module):
-    """Token embeddings [R, L, W] and mask [R, L] -> normalised sentence features [R, W].
+    """Encodes token embeddings [R, L, W] with a mask [R, L] into normalised sentence features [R, W].
 
-    Masked tokens may be anywhere: positions count unmasked tokens. The embedding of sentence type 0 is added to all
-    positions.
+    Padding may be anywhere, because positions are numbers of preceding unmasked tokens. BERT's embedding of sentence
+    type 0 is part of the position embeddings.
     """
 
     def __init__(self, *, width: int, layers: int, heads: int, context_length: int) -> None:
@@ -52,11 +53,12 @@ class BertEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=EPSILON)
         self.layers = nn.ModuleList(BertLayer(width, heads) for _ in range(layers))
 
-    def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        places = (mask.cumsum(dim=1) - 1).clamp(min=0).to(torch.int64)  # [R, L]
-        rows = self.norm(embedded + functional.embedding(places, self.positions))
-        barred = ((1 - mask) * -1e9)[:, None, None, :]
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0).to(torch.int64)  # [R, L]
+        tokens = self.norm(embeddings + functional.embedding(positions, self.positions))
+        attention_bias = ((1 - mask) * -1e9)[:, None, None, :]
         for layer in self.layers:
-            rows = layer(rows, barred)
-        kept = mask.unsqueeze(-1)
-        return functional.normalize((rows * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1), dim=-1)
+            tokens = layer(tokens, attention_bias)
+        weights = mask.unsqueeze(-1)
+        mean = (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return functional.normalize(mean, dim=-1)

@@ -1,10 +1,10 @@
-"""The two towers of CLIP (arXiv:2103.00020), with the options ActionCLIP adds to them.
+"""The two towers of CLIP (arXiv:2103.00020), with the options that ActionCLIP adds to them.
 
-Parameters have OpenAI's names, so a state dict loads by prefix. Tokens are batch first: [N, P + 1, W].
+Parameters have OpenAI's names, so that state dicts differ only in prefixes. Tokens are batch first: [N, P + 1, W].
 
-`drop_out` is ActionCLIP's rate that grows linearly with depth, for attention weights and stochastic depth. The original
-masks token positions of the whole batch at once; here each frame or row is dropped independently (arXiv:1603.09382),
-since no released weights were trained with the original.
+`drop_out` is ActionCLIP's rate for attention weights and stochastic depth; it increases linearly with depth. The
+original drops token positions for the whole batch. This implementation drops each sample independently
+(arXiv:1603.09382); no released weights were trained with the original.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Temporal = Literal["none", "shift", "joint"]
 
 
 class QuickGelu(nn.Module):
-    """x * sigmoid(1.702 x), the activation of OpenAI's weights."""
+    """x * sigmoid(1.702 x), the activation in OpenAI's weights."""
 
     def forward(self, values: Tensor) -> Tensor:
         return values * torch.sigmoid(1.702 * values)
@@ -57,34 +57,34 @@ class SelfAttention(nn.Module):
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """[N, L, W] -> [N, heads, L, W / heads]."""
+    """Split the width into heads: [N, L, W] -> [N, heads, L, W / heads]."""
     split: Tensor = tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
     return split
 
 
 class StochasticDepth(nn.Module):
-    """Drop a residual branch for whole samples (first axis) in training; arXiv:1603.09382."""
+    """Drops a residual branch for whole samples (first axis) in training (arXiv:1603.09382)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise ModelConfigError(f"a drop rate lies in [0, 1), found {rate}")
+            raise ModelConfigError(f"the drop rate must be in [0, 1), got {rate}")
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return branch
-        kept = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
-        return branch * kept.to(branch.dtype) / (1 - self.rate)
+        is_kept = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        return branch * is_kept.to(branch.dtype) / (1 - self.rate)
 
 
 class Mlp(nn.Module):
-    """Linear, activation, Linear under OpenAI's names."""
+    """Two linear layers with an activation in between, with OpenAI's names."""
 
     def __init__(self, width: int, hidden: int, activation: str) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ModelConfigError(f"activation: one of {', '.join(ACTIVATIONS)} is needed, found {activation!r}")
+            raise ModelConfigError(f"activation: must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self.c_fc = nn.Linear(width, hidden)
         self.activation = ACTIVATIONS[activation]()
         self.c_proj = nn.Linear(hidden, width)
@@ -94,7 +94,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then MLP."""
+    """Pre-norm residual block of attention and MLP."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """A stack of blocks, named `resblocks` as in OpenAI's files."""
+    """A stack of blocks, called `resblocks` as in OpenAI's files."""
 
     def __init__(self, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(blocks)
-        self.is_checkpointed = False  # if set, the backward pass recomputes each block
+        self.is_checkpointed = False  # whether the backward pass recomputes each block
 
     def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
         for block in self.resblocks:
@@ -136,10 +136,10 @@ class Blocks(nn.Module):
 
 
 class TemporalShift(nn.Module):
-    """A block that first shifts an eighth of the patch channels back by a frame and an eighth forward.
+    """A block that first shifts an eighth of the patch channels one frame back and another eighth one frame forward.
 
-    The class token is not shifted. The shift precedes the block's residual connection, so the identity path is shifted
-    too. Source: TSM (arXiv:1811.08383) as ActionCLIP places it.
+    The class token is not shifted. The shift precedes the residual connection of the block, so the identity path is
+    shifted too. Source: TSM (arXiv:1811.08383), placed as in ActionCLIP.
     """
 
     def __init__(self, block: Block, *, num_frames: int, fold: int) -> None:
@@ -157,41 +157,41 @@ def shift_patches(tokens: Tensor, num_frames: int, *, fold: int) -> Tensor:
     """Shift patch channels [0, fold) back and [fold, 2 fold) forward by one frame; tokens [B*T, P + 1, W]."""
     videos = tokens.unflatten(0, (-1, num_frames))  # [B, T, P+1, W]
     patches = videos[:, :, 1:]
-    blank = torch.zeros_like(patches[:, :1, :, :fold])  # [B, 1, P, fold]
-    from_next = torch.cat((patches[:, 1:, :, :fold], blank), dim=1)  # [B, T, P, fold]
-    from_last = torch.cat((blank, patches[:, :-1, :, fold : 2 * fold]), dim=1)
-    shifted = torch.cat((from_next, from_last, patches[..., 2 * fold :]), dim=-1)  # [B, T, P, W]
+    zeros = torch.zeros_like(patches[:, :1, :, :fold])  # [B, 1, P, fold]
+    from_next = torch.cat((patches[:, 1:, :, :fold], zeros), dim=1)  # [B, T, P, fold]
+    from_previous = torch.cat((zeros, patches[:, :-1, :, fold : 2 * fold]), dim=1)
+    shifted = torch.cat((from_next, from_previous, patches[..., 2 * fold :]), dim=-1)  # [B, T, P, W]
     return torch.cat((videos[:, :, :1], shifted), dim=2).flatten(0, 1)  # [B*T, P+1, W]
 
 
 class VisionStem(nn.Module):
-    """Frames to tokens, and the parameters around the blocks; shared by CLIP's and X-CLIP's vision towers."""
+    """Converts frames to tokens and holds the parameters around the blocks; used by CLIP's and X-CLIP's towers."""
 
     def __init__(self, *, image_size: int, patch_size: int, width: int, embed_dim: int) -> None:
         super().__init__()
         if image_size % patch_size:
             raise ModelConfigError(f"patch_size: {patch_size} does not divide the image size {image_size}")
-        spread = width**-0.5
+        std = width**-0.5
         num_patches = (image_size // patch_size) ** 2  # P
-        self.class_embedding = nn.Parameter(spread * torch.randn(width))
-        self.positional_embedding = nn.Parameter(spread * torch.randn(num_patches + 1, width))
-        self.proj = nn.Parameter(spread * torch.randn(width, embed_dim))
+        self.class_embedding = nn.Parameter(std * torch.randn(width))
+        self.positional_embedding = nn.Parameter(std * torch.randn(num_patches + 1, width))
+        self.proj = nn.Parameter(std * torch.randn(width, embed_dim))
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.ln_pre = nn.LayerNorm(width)
         self.ln_post = nn.LayerNorm(width)
 
     def tokens(self, frames: Tensor) -> Tensor:
-        """Class token and patches with their positions, before `ln_pre`; [N, 3, S, S] -> [N, P + 1, W]."""
+        """Return class and patch tokens with positions, before `ln_pre`: [N, 3, S, S] -> [N, P + 1, W]."""
         patches = self.conv1(frames).flatten(2).transpose(1, 2)  # [N, P, W]
-        first = self.class_embedding.expand(patches.shape[0], 1, -1)  # [N, 1, W]
-        return torch.cat((first, patches), dim=1) + self.positional_embedding
+        class_tokens = self.class_embedding.expand(patches.shape[0], 1, -1)  # [N, 1, W]
+        return torch.cat((class_tokens, patches), dim=1) + self.positional_embedding
 
 
 class ClipVision(VisionStem, VisionTower):
-    """CLIP's ViT. `temporal`: "shift" puts TSM before every block; "joint" attends over all patches of a video.
+    """CLIP's ViT; `temporal` selects TSM in every block ("shift") or attention over all patches of a video ("joint").
 
-    Joint space-time attention adds a time embedding to each patch token and concatenates the patches of all frames
-    behind one class token: [B*T, 3, S, S] -> [B, D]. (ActionCLIP's code for it does not run.)
+    Joint space-time attention adds a time embedding to the patch tokens and concatenates the patches of all frames
+    after one class token: [B*T, 3, S, S] -> [B, D]. ActionCLIP's code for it does not run, so it cannot be compared.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class ClipVision(VisionStem, VisionTower):
     ) -> None:
         super().__init__(image_size=image_size, patch_size=patch_size, width=width, embed_dim=embed_dim)
         if temporal not in ("none", "shift", "joint"):
-            raise ModelConfigError(f"vision.temporal: one of none, shift, joint is needed, found {temporal!r}")
+            raise ModelConfigError(f"vision.temporal: must be one of none, shift, joint, got {temporal!r}")
         self.image_size, self.embed_dim = image_size, embed_dim
         self.frames_at_once = 1 if temporal == "none" else num_frames
         blocks = make_blocks(width, layers, heads, activation=activation, mlp_width=mlp_width, drop_out=drop_out)
@@ -240,9 +240,9 @@ class ClipVision(VisionStem, VisionTower):
 
 
 class ClipText(TextTower):
-    """CLIP's causal text tower; its output is at the largest token id, the end of the text."""
+    """CLIP's causal text tower; the output is taken at the largest token id, which ends the text."""
 
-    takes_short_rows = True
+    supports_variable_length = True
 
     def __init__(
         self,
@@ -268,29 +268,29 @@ class ClipText(TextTower):
         self.ln_final = nn.LayerNorm(width)
         self.emb_dropout = nn.Dropout(emb_dropout)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
-        _spread_text_weights_(blocks, width)
+        _init_text_weights_(blocks, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        embedded = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]  # [R, L, W]
-        mixed = self.transformer(self.emb_dropout(embedded), is_causal=True)
-        ends = tokens.argmax(dim=-1)  # [R], the first maximum
-        last = mixed[torch.arange(tokens.shape[0], device=tokens.device), ends]  # [R, W]
+        embeddings = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]  # [R, L, W]
+        mixed = self.transformer(self.emb_dropout(embeddings), is_causal=True)
+        end_positions = tokens.argmax(dim=-1)  # [R], the first of equal ids
+        last = mixed[torch.arange(tokens.shape[0], device=tokens.device), end_positions]  # [R, W]
         return self.ln_final(last) @ self.text_projection  # type: ignore[no-any-return]  # [R, D]
 
 
 def make_blocks(
     width: int, layers: int, heads: int, *, activation: str, mlp_width: int | None, drop_out: float
 ) -> list[Block]:
-    """Return blocks with drop rates that rise from 0 to `drop_out`."""
+    """Create blocks with drop rates that increase linearly from 0 to `drop_out`."""
     rates = torch.linspace(0, drop_out, layers, dtype=torch.float64, device="cpu").tolist()
     return [Block(width, heads, activation=activation, mlp_width=mlp_width, drop_out=rate) for rate in rates]
 
 
-def _spread_text_weights_(blocks: list[Block], width: int) -> None:
-    """Initialise the text blocks as CLIP does; the variance of residual branches decreases with depth."""
-    narrow = width**-0.5 * (2 * len(blocks)) ** -0.5
+def _init_text_weights_(blocks: list[Block], width: int) -> None:
+    """Initialise the text blocks as in CLIP; the variance of residual branches decreases with the number of layers."""
+    residual_std = width**-0.5 * (2 * len(blocks)) ** -0.5
     for block in blocks:
         nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
-        nn.init.normal_(block.attn.out_proj.weight, std=narrow)
+        nn.init.normal_(block.attn.out_proj.weight, std=residual_std)
         nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-        nn.init.normal_(block.mlp.c_proj.weight, std=narrow)
+        nn.init.normal_(block.mlp.c_proj.weight, std=residual_std)

@@ -1,8 +1,9 @@
-"""EfficientNet-Lite (arXiv:1905.11946, the variant without squeeze-and-excite and with ReLU6) as a vision tower.
+"""EfficientNet-Lite as a vision tower: EfficientNet (arXiv:1905.11946) without squeeze-and-excite, with ReLU6.
 
-It has two outputs: a fixed matrix of class embeddings maps its class probabilities to a text space (ConSE,
-arXiv:1312.5650), and its pooled features serve as prototype features. Batch normalisation is folded into the
-convolutions, since the weights are not trained here; padding is TensorFlow's SAME, as the published weights need.
+It has two outputs: a weighted mean of class embeddings in a text space (ConSE, arXiv:1312.5650), with the class
+probabilities as weights, and the pooled features, which are used as prototype features. Batch normalisation is folded
+into the convolutions, because these weights are not trained further. Padding is TensorFlow's SAME, for which the
+published weights were trained.
 """
 
 import math
@@ -15,13 +16,13 @@ from torch.nn import functional
 from training.models.base import VisionTower
 from training.models.quantised import QuantisedLinear
 
-STEM_CHANNELS, HEAD_CHANNELS = 32, 1280  # fixed in the Lite variants
-CHANNEL_STEP = 8
+STEM_CHANNELS, HEAD_CHANNELS = 32, 1280  # not scaled in the Lite variants
+CHANNEL_STEP = 8  # channels are multiples of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Blocks of one resolution: the first one has the stride."""
+    """Blocks with the same number of channels; the stride applies to the first block."""
 
     repeats: int
     kernel: int
@@ -42,28 +43,35 @@ STAGES = (
 
 
 class SameConv(nn.Module):
-    """Convolution with TensorFlow's SAME padding for a known input size; an odd remainder is at the right and bottom.
+    """Convolution with TensorFlow's SAME padding for a fixed input size; odd padding is larger at the right and bottom.
 
-    Weights are int8, except depthwise filters, which are few and most sensitive to rounding.
+    Weights are int8, except those of depthwise filters, which are few and most sensitive to rounding.
     """
 
     codes: Tensor
 
     def __init__(
-        self, before: int, after: int, kernel: int, *, size: int, stride: int = 1, is_depthwise: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        size: int,
+        stride: int = 1,
+        is_depthwise: bool = False,
     ) -> None:
         super().__init__()
-        self.stride, self.groups = stride, before if is_depthwise else 1
+        self.stride, self.groups = stride, in_channels if is_depthwise else 1
         self.output_size = math.ceil(size / stride)
-        total = max((self.output_size - 1) * stride + kernel - size, 0)
-        self.sides = [total // 2, total - total // 2] * 2
-        shape = (after, before // self.groups, kernel, kernel)
-        self.bias = nn.Parameter(torch.zeros(after))
+        padding = max((self.output_size - 1) * stride + kernel - size, 0)
+        self.sides = [padding // 2, padding - padding // 2] * 2  # left, right, top, bottom
+        shape = (out_channels, in_channels // self.groups, kernel, kernel)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
         if is_depthwise:
             self.weight = nn.Parameter(torch.zeros(shape))
         else:
             self.register_buffer("codes", torch.zeros(shape, dtype=torch.int8))
-            self.scale = nn.Parameter(torch.ones(after, 1, 1, 1))
+            self.scale = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
         padded = functional.pad(maps, self.sides) if any(self.sides) else maps
@@ -72,44 +80,51 @@ class SameConv(nn.Module):
 
 
 class InvertedBlock(nn.Module):
-    """Expansion, depthwise convolution, projection; with a residual connection if the shape is unchanged."""
+    """Expansion, depthwise convolution and projection; with a residual connection if the shape does not change."""
 
-    def __init__(self, before: int, after: int, *, kernel: int, stride: int, expansion: int, size: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int, size: int
+    ) -> None:
         super().__init__()
-        width = before * expansion
-        self.expand = SameConv(before, width, 1, size=size) if expansion > 1 else None
+        width = in_channels * expansion
+        self.expand = SameConv(in_channels, width, 1, size=size) if expansion > 1 else None
         self.depthwise = SameConv(width, width, kernel, size=size, stride=stride, is_depthwise=True)
-        self.project = SameConv(width, after, 1, size=self.depthwise.output_size)
-        self.is_residual = stride == 1 and before == after
+        self.project = SameConv(width, out_channels, 1, size=self.depthwise.output_size)
+        self.is_residual = stride == 1 and in_channels == out_channels
 
     def forward(self, maps: Tensor) -> Tensor:
         wide = maps if self.expand is None else functional.relu6(self.expand(maps))
-        found: Tensor = self.project(functional.relu6(self.depthwise(wide)))
-        return maps + found if self.is_residual else found
+        projected: Tensor = self.project(functional.relu6(self.depthwise(wide)))
+        return maps + projected if self.is_residual else projected
 
 
 class EfficientNetLite(nn.Module):
-    """Frames [N, 3, S, S] -> pooled features [N, 1280]."""
+    """Encodes frames [N, 3, S, S] into pooled features [N, 1280]."""
 
     def __init__(self, *, image_size: int, width: float, depth: float) -> None:
         super().__init__()
         self.stem = SameConv(3, STEM_CHANNELS, 3, size=image_size, stride=2)
         blocks: list[nn.Module] = []
-        before, size = STEM_CHANNELS, self.stem.output_size
-        for place, stage in enumerate(STAGES):
-            is_fixed = place in (0, len(STAGES) - 1)  # the Lite variants do not scale the depth of the outer stages
+        in_channels, size = STEM_CHANNELS, self.stem.output_size
+        for index, stage in enumerate(STAGES):
+            is_fixed = index in (0, len(STAGES) - 1)  # the Lite variants do not scale the first and the last stage
             repeats = stage.repeats if is_fixed else math.ceil(depth * stage.repeats)
-            after = scaled_channels(stage.channels, width)
+            out_channels = scaled_channels(stage.channels, width)
             for repeat in range(repeats):
                 stride = stage.stride if repeat == 0 else 1
                 blocks.append(
                     InvertedBlock(
-                        before, after, kernel=stage.kernel, stride=stride, expansion=stage.expansion, size=size
+                        in_channels,
+                        out_channels,
+                        kernel=stage.kernel,
+                        stride=stride,
+                        expansion=stage.expansion,
+                        size=size,
                     )
                 )
-                before, size = after, math.ceil(size / stride)
+                in_channels, size = out_channels, math.ceil(size / stride)
         self.blocks = nn.Sequential(*blocks)
-        self.head = SameConv(before, HEAD_CHANNELS, 1, size=size)
+        self.head = SameConv(in_channels, HEAD_CHANNELS, 1, size=size)
 
     def forward(self, frames: Tensor) -> Tensor:
         maps = self.blocks(functional.relu6(self.stem(frames)))  # [N, C, H, W]
@@ -117,17 +132,18 @@ class EfficientNetLite(nn.Module):
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Scale channels by the width multiplier to the nearest multiple of 8, at least 0.9 times the product."""
-    wanted = channels * width
-    rounded = max(CHANNEL_STEP, int(wanted + CHANNEL_STEP / 2) // CHANNEL_STEP * CHANNEL_STEP)
-    return rounded + CHANNEL_STEP if rounded < 0.9 * wanted else rounded
+    """Return channels times the width multiplier, rounded to a multiple of 8, but not below 0.9 times the product."""
+    scaled = channels * width
+    rounded = max(CHANNEL_STEP, int(scaled + CHANNEL_STEP / 2) // CHANNEL_STEP * CHANNEL_STEP)
+    return rounded + CHANNEL_STEP if rounded < 0.9 * scaled else rounded
 
 
 class ConceptVision(VisionTower):
-    """Frames [N, 3, S, S] -> points [N, D] in a text space, and pooled features [N, 1280].
+    """Encodes frames [N, 3, S, S] into features [N, D] in a text space and prototype features [N, 1280].
 
-    A point is the mean of class embeddings, weighted by the probabilities at `temperature` of the `classes_kept` most
-    likely classes (ConSE, arXiv:1312.5650, equation 1). Prototype features are normalised before the mean over frames.
+    The features are the mean of the embeddings of the `classes_kept` most probable classes, weighted by their
+    probabilities at `temperature` (ConSE, arXiv:1312.5650, equation 1). Prototype features are the normalised pooled
+    features.
     """
 
     prototype_dim = HEAD_CHANNELS
@@ -151,12 +167,12 @@ class ConceptVision(VisionTower):
         self.class_embeddings = nn.Parameter(torch.zeros(num_classes, embed_dim))
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.with_prototypes(frames)[0]
+        return self.forward_with_prototype_features(frames)[0]
 
-    def with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_prototype_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.features(frames)  # [N, E]
         probabilities = torch.softmax(self.classifier(pooled) / self.temperature, dim=-1)  # [N, classes]
-        least = probabilities.topk(self.classes_kept, dim=-1).values[:, -1:]
-        kept = torch.where(probabilities >= least, probabilities, 0)
-        weights = kept / kept.sum(dim=-1, keepdim=True)
+        threshold = probabilities.topk(self.classes_kept, dim=-1).values[:, -1:]
+        top_probabilities = torch.where(probabilities >= threshold, probabilities, 0)
+        weights = top_probabilities / top_probabilities.sum(dim=-1, keepdim=True)
         return weights @ self.class_embeddings, functional.normalize(pooled, dim=-1)

@@ -1,7 +1,7 @@
-"""CLIP on video: frames are encoded separately, then averaged.
+"""CLIP for videos: the mean of separately encoded frames.
 
-The mean is over unnormalised features, as in the video results of Perception Encoder (arXiv:2504.13181); with
-`normalize_frames`, features are normalised first.
+The mean is over unnormalised features, as in the video results of Perception Encoder (arXiv:2504.13181), unless
+`normalize_frames` is set.
 """
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from training.models.base import INITIAL_LOGIT_SCALE, TextTower, VideoOutput, Vi
 
 
 class FrameAverageClip(VideoTextModel):
-    """Any image and text dual encoder, applied to T frames."""
+    """A dual encoder of images and texts, applied to T frames."""
 
     family = "clip"
 
@@ -41,12 +41,12 @@ class FrameAverageClip(VideoTextModel):
         if not self.prototype_dim:
             features = self.visual(frames.flatten(0, 1)).unflatten(0, shape)  # [B, T, D]
             return VideoOutput(self._average(features), None)
-        features, prototypes = self.visual.with_prototypes(frames.flatten(0, 1))  # [B*T, D], [B*T, E]
-        video, examples = self._average(features.unflatten(0, shape)), prototypes.unflatten(0, shape)
-        return VideoOutput(video, None, self.fuse_prototypes(examples))
+        features, prototypes = self.visual.forward_with_prototype_features(frames.flatten(0, 1))  # [B*T, D], [B*T, E]
+        video = self._average(features.unflatten(0, shape))
+        return VideoOutput(video, None, self.fuse_prototypes(prototypes.unflatten(0, shape)))
 
     def encode_frames_with_prototypes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return self.visual.with_prototypes(frames)
+        return self.visual.forward_with_prototype_features(frames)
 
     def fuse_prototypes(self, frame_prototypes: Tensor) -> Tensor:
         return frame_prototypes.mean(dim=1)  # [B, E]
@@ -58,5 +58,5 @@ class FrameAverageClip(VideoTextModel):
         return self._average(frame_features) if self.is_frame_wise else super().fuse(frame_features)
 
     def _average(self, frame_features: Tensor) -> Tensor:
-        rows = functional.normalize(frame_features, dim=-1) if self.normalize_frames else frame_features
-        return rows.mean(dim=1)  # [B, D]
+        features = functional.normalize(frame_features, dim=-1) if self.normalize_frames else frame_features
+        return features.mean(dim=1)  # [B, D]

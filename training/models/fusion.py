@@ -1,14 +1,14 @@
-"""ActionCLIP's fusion heads ("post-network prompts"): frame features [B, T, D] -> video features [B, D].
+"""ActionCLIP's fusion models ("post-network prompts"): frame features [B, T, D] -> video features [B, D].
 
 | kind | computation |
 | --- | --- |
 | meanP | mean over frames |
-| LSTM | mean of an LSTM's outputs plus its inputs |
-| Conv_1D | mean of a depthwise convolution plus its input; reads [T, D] memory as [D, T], like the original |
-| Transf | mean of six blocks over x + positions, plus x |
-| Transf_cls | a class token through six post-norm encoder layers |
+| LSTM | mean over frames of an LSTM's outputs plus its inputs |
+| Conv_1D | mean over frames of a depthwise convolution plus its input |
+| Transf | mean over frames of six transformer blocks on features plus positions, plus the features |
+| Transf_cls | class token of six post-norm encoder layers |
 
-Names of parameters are the original's. All heads but meanP store frame positions; only Transf uses them.
+Parameters have the original names. All kinds but meanP store frame positions, but only Transf uses them.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from torch.nn import functional
 from training.models.base import ModelConfigError
 from training.models.clip import Block, Blocks, SelfAttention
 
-NUM_POSITIONS = 77  # rows of the position table: the text context length in the original
-SPREAD = 0.02  # standard deviation of initial weights
+NUM_POSITIONS = 77  # rows of the position embedding; in the original, the context length of the text tower
+INIT_STD = 0.02  # standard deviation of initial weights
 
 
 class MeanPool(nn.Module):
@@ -37,67 +37,66 @@ class LstmFusion(nn.Module):
 
     def __init__(self, embed_dim: int, *, positions: int) -> None:
         super().__init__()
-        self.frame_position_embeddings = _position_table(positions, embed_dim)
+        self.frame_position_embeddings = _position_embedding(positions, embed_dim)
         self.lstm_visual = nn.LSTM(embed_dim, embed_dim, batch_first=True)
 
     def forward(self, frames: Tensor) -> Tensor:
-        joined: Tensor = self.lstm_visual(frames)[0]  # [B, T, D]
-        return (joined + frames).mean(dim=1)
+        outputs: Tensor = self.lstm_visual(frames)[0]  # [B, T, D]
+        return (outputs + frames).mean(dim=1)
 
 
 class ConvFusion(nn.Module):
-    """Depthwise convolution of width 3 over the reinterpreted memory, as for the released weights."""
+    """Depthwise convolution of size 3 on reshaped, not transposed, features, as the released weights require."""
 
     def __init__(self, embed_dim: int, *, positions: int) -> None:
         super().__init__()
-        self.frame_position_embeddings = _position_table(positions, embed_dim)
+        self.frame_position_embeddings = _position_embedding(positions, embed_dim)
         self.shift = nn.Conv1d(embed_dim, embed_dim, kernel_size=3, padding=1, groups=embed_dim, bias=False)
         with torch.no_grad():
             self.shift.weight.zero_()
             quarter = embed_dim // 4
-            self.shift.weight[:quarter, 0, 0] = 1  # the frame before
+            self.shift.weight[:quarter, 0, 0] = 1  # the previous frame
             self.shift.weight[quarter : embed_dim - quarter, 0, 1] = 1
-            self.shift.weight[embed_dim - quarter :, 0, 2] = 1  # the frame after
+            self.shift.weight[embed_dim - quarter :, 0, 2] = 1  # the next frame
 
     def forward(self, frames: Tensor) -> Tensor:
         batch, num_frames, width = frames.shape
-        mixed: Tensor = self.shift(
-            frames.reshape(batch, width, num_frames)
-        )  # [B, D, T] by reinterpretation, not transposition
+        # [B, D, T] by reshaping the memory of [B, T, D], as in the original code
+        mixed: Tensor = self.shift(frames.reshape(batch, width, num_frames))
         return (mixed.transpose(1, 2) + frames).mean(dim=1)  # [B, D]
 
 
 class TransformerFusion(nn.Module):
-    """Pre-norm blocks over frames with positions; the input is added to the output."""
+    """Pre-norm blocks over frames with position embeddings; the input is added to the output."""
 
     def __init__(
         self, embed_dim: int, *, layers: int, heads: int, positions: int, eps: float, activation: str = "quick_gelu"
     ) -> None:
         super().__init__()
-        self.frame_position_embeddings = _position_table(positions, embed_dim)
+        self.frame_position_embeddings = _position_embedding(positions, embed_dim)
         blocks = [Block(embed_dim, heads, activation=activation, eps=eps) for _ in range(layers)]
         self.transformer = Blocks(list(blocks))
         for module in self.transformer.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=SPREAD)
+                nn.init.normal_(module.weight, std=INIT_STD)
                 nn.init.zeros_(module.bias)
 
     def forward(self, frames: Tensor) -> Tensor:
         num_frames, positions = frames.shape[1], self.frame_position_embeddings.weight
         if num_frames > positions.shape[0]:
-            raise ValueError(f"{num_frames} frames, this head has positions for {positions.shape[0]}")
-        joined: Tensor = self.transformer(frames + positions[:num_frames])
-        return (joined + frames).mean(dim=1)  # [B, D]
+            raise ValueError(f"the fusion model supports at most {positions.shape[0]} frames, got {num_frames}")
+        outputs: Tensor = self.transformer(frames + positions[:num_frames])
+        return (outputs + frames).mean(dim=1)  # [B, D]
 
 
 class ClassTokenFusion(nn.Module):
-    """Post-norm encoder with a class token; the position table fixes the number of frames."""
+    """Post-norm encoder with a class token, for a fixed number of frames."""
 
     def __init__(
         self, embed_dim: int, *, num_frames: int, layers: int, heads: int, hidden: int, dropout: float, positions: int
     ) -> None:
         super().__init__()
-        self.frame_position_embeddings = _position_table(positions, embed_dim)
+        self.frame_position_embeddings = _position_embedding(positions, embed_dim)
         self.transformer = ClassTokenEncoder(
             embed_dim, num_frames=num_frames, layers=layers, heads=heads, hidden=hidden, dropout=dropout
         )
@@ -107,7 +106,7 @@ class ClassTokenFusion(nn.Module):
 
 
 class ClassTokenEncoder(nn.Module):
-    """[class token; frames] + positions through a post-norm encoder; returns the first row."""
+    """Returns the class token after a post-norm encoder over the class token and the frames with positions."""
 
     def __init__(
         self, embed_dim: int, *, num_frames: int, layers: int, heads: int, hidden: int, dropout: float
@@ -117,23 +116,23 @@ class ClassTokenEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, num_frames + 1, embed_dim))
         self.transformer_enc = PostNormEncoder(embed_dim, layers=layers, heads=heads, hidden=hidden, dropout=dropout)
         with torch.no_grad():
-            _fill_folded_normal_(self.pos_embed)
-            _fill_folded_normal_(self.cls_token)
+            _init_folded_normal_(self.pos_embed)
+            _init_folded_normal_(self.cls_token)
             for module in self.modules():
                 if isinstance(module, nn.Linear):
-                    _fill_folded_normal_(module.weight)
+                    _init_folded_normal_(module.weight)
                     module.bias.zero_()
 
     def forward(self, frames: Tensor) -> Tensor:
         if frames.shape[1] + 1 != self.pos_embed.shape[1]:
-            raise ValueError(f"{frames.shape[1]} frames, this head was made for {self.pos_embed.shape[1] - 1}")
+            raise ValueError(f"the fusion model requires {self.pos_embed.shape[1] - 1} frames, got {frames.shape[1]}")
         first = self.cls_token.expand(frames.shape[0], -1, -1)
         tokens = torch.cat((first, frames), dim=1) + self.pos_embed  # [B, T+1, D]
         return self.transformer_enc(tokens)[:, 0]  # type: ignore[no-any-return]
 
 
 class PostNormEncoder(nn.Module):
-    """Post-norm layers and a last LayerNorm, named as in torch's TransformerEncoder (which does not export to ONNX)."""
+    """Post-norm layers and a final LayerNorm, named as in torch's TransformerEncoder, which ONNX cannot express."""
 
     def __init__(self, width: int, *, layers: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -149,7 +148,7 @@ class PostNormEncoder(nn.Module):
 
 
 class PostNormLayer(nn.Module):
-    """Attention and a ReLU MLP, each followed by its LayerNorm (arXiv:1706.03762)."""
+    """Attention and a ReLU MLP, each followed by a LayerNorm (arXiv:1706.03762)."""
 
     def __init__(self, width: int, *, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -167,21 +166,21 @@ class PostNormLayer(nn.Module):
 
 
 def build_fusion(config: Mapping[str, Any], *, embed_dim: int, num_frames: int, text_width: int) -> nn.Module:
-    """Build a head by its `kind`; the defaults of fields are the original's values.
+    """Build a fusion model from its `kind`; the defaults of the other fields are the original values.
 
     Raises:
-        ModelConfigError: the kind is unknown, or does not have a field.
+        ModelConfigError: the kind is missing or unknown, or it does not have a field.
     """
     if "kind" not in config:
         raise ModelConfigError("fusion: the field kind is missing")
     kind = config["kind"]
     if kind not in DEFAULTS:
-        raise ModelConfigError(f"fusion.kind: one of {', '.join(DEFAULTS)} is needed, found {kind!r}")
-    given = {key: value for key, value in config.items() if key != "kind"}
-    unknown = sorted(set(given) - set(DEFAULTS[kind]))
+        raise ModelConfigError(f"fusion.kind: must be one of {', '.join(DEFAULTS)}, got {kind!r}")
+    options = {key: value for key, value in config.items() if key != "kind"}
+    unknown = sorted(set(options) - set(DEFAULTS[kind]))
     if unknown:
-        raise ModelConfigError(f"fusion: {kind} has no fields {unknown} (it has {sorted(DEFAULTS[kind])})")
-    fields = {**DEFAULTS[kind], **given}
+        raise ModelConfigError(f"fusion: {kind} has the fields {sorted(DEFAULTS[kind])}, got {unknown}")
+    fields = {**DEFAULTS[kind], **options}
     match kind:
         case "meanP":
             return MeanPool()
@@ -190,7 +189,7 @@ def build_fusion(config: Mapping[str, Any], *, embed_dim: int, num_frames: int, 
         case "Conv_1D":
             return ConvFusion(embed_dim, **fields)
         case "Transf":
-            heads = fields.pop("heads") or max(text_width // 64, 1)  # the original uses the text tower's heads
+            heads = fields.pop("heads") or max(text_width // 64, 1)  # in the original, the heads of the text tower
             return TransformerFusion(embed_dim, heads=heads, **fields)
         case _:
             return ClassTokenFusion(embed_dim, num_frames=num_frames, **fields)
@@ -205,12 +204,12 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _position_table(positions: int, embed_dim: int) -> nn.Embedding:
-    table = nn.Embedding(positions, embed_dim)
-    nn.init.normal_(table.weight, std=SPREAD)
-    return table
+def _position_embedding(positions: int, embed_dim: int) -> nn.Embedding:
+    embedding = nn.Embedding(positions, embed_dim)
+    nn.init.normal_(embedding.weight, std=INIT_STD)
+    return embedding
 
 
-def _fill_folded_normal_(values: Tensor) -> None:
-    """Fill with SPREAD * fmod(N(0, 1), 2), as the original does."""
-    values.copy_(SPREAD * torch.fmod(torch.randn_like(values), 2))
+def _init_folded_normal_(values: Tensor) -> None:
+    """Fill with INIT_STD * fmod(N(0, 1), 2), as in the original."""
+    values.copy_(INIT_STD * torch.fmod(torch.randn_like(values), 2))

@@ -1,9 +1,9 @@
-"""Two sentence encoders with one tokenizer, one English and one multilingual, combined by a gate.
+"""Two sentence encoders, one English and one multilingual, with a common tokenizer and a gate between them.
 
-Both use the tokens of a multilingual unigram tokenizer. For the English encoder, the embedding of a token is the mean
-of its word pieces (vocabulary transfer, arXiv:2112.14569). The gate is a function of the share of a text's letters that
-belong to English word pieces, so English texts use the English encoder and others the multilingual one. Text features
-are the concatenation of both, weighted by the gate.
+Tokens are those of a multilingual unigram tokenizer. For the English encoder, the embedding of a token is the mean of
+the embeddings of its word pieces (vocabulary transfer, arXiv:2112.14569). The gate is a sigmoid of the fraction of a
+text's letters that are in English word pieces: near 1 for English texts, near 0 for others. Text features are the
+concatenation of the English features times the gate and the multilingual features times its complement.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from training.models.bert_text import BertEncoder
 from training.models.ngram_text import NgramEncoder
 from training.models.quantised import QuantisedTable
 
-MAX_PIECES = 4  # word pieces per token; further ones are ignored
+MAX_PIECES = 4  # maximum number of word pieces per token; others are ignored
 
 
 class GatedText(TextTower):
-    """Tokens [R, L], padded on the right with `pad_id` -> text features [R, W + D_ngram]."""
+    """Encodes tokens [R, L], padded on the right with `pad_id`, into text features [R, W + D_ngram]."""
 
-    takes_short_rows = True
+    supports_variable_length = True
 
     pieces: Tensor
     prefix: Tensor
@@ -51,8 +51,10 @@ class GatedText(TextTower):
         self.embed_dim = english_width + sentence_width
         self.pad_id, self.gate_threshold, self.gate_slope = pad_id, gate_threshold, gate_slope
         self.register_buffer("prefix", torch.tensor([list(prefix)], dtype=torch.int64), persistent=False)
-        self.register_buffer("pieces", torch.zeros(vocab_size, MAX_PIECES, dtype=torch.int32))  # 0: none
-        self.letters = nn.Parameter(torch.zeros(vocab_size, 2))  # letters of a token, and English letters among them
+        self.register_buffer("pieces", torch.zeros(vocab_size, MAX_PIECES, dtype=torch.int32))  # ids; 0: no piece
+        self.letters = nn.Parameter(
+            torch.zeros(vocab_size, 2)
+        )  # per token: letters, and those of them in English word pieces
         self.piece_table = QuantisedTable(num_pieces, english_width)
         self.english = BertEncoder(
             width=english_width, layers=english_layers, heads=english_heads, context_length=context_length
@@ -67,24 +69,25 @@ class GatedText(TextTower):
 
     def forward(self, tokens: Tensor) -> Tensor:
         gate = self.gate(tokens)
-        return torch.cat([gate * self.in_english(tokens), (1 - gate) * self.in_any_language(tokens)], dim=-1)
+        return torch.cat([gate * self.encode_english(tokens), (1 - gate) * self.encode_multilingual(tokens)], dim=-1)
 
     def gate(self, tokens: Tensor) -> Tensor:
-        """Return the gate [R, 1]: 1 for English texts, 0 for others."""
-        found = functional.embedding(tokens, self.letters).sum(dim=1)  # [R, 2]
-        share = found[:, 1:] / found[:, :1].clamp(min=1)
-        return torch.sigmoid(self.gate_slope * (share - self.gate_threshold))
+        """Return the gate [R, 1], near 1 for English texts and near 0 for others."""
+        letters = functional.embedding(tokens, self.letters).sum(dim=1)  # [R, 2]
+        english_fraction = letters[:, 1:] / letters[:, :1].clamp(min=1)
+        return torch.sigmoid(self.gate_slope * (english_fraction - self.gate_threshold))
 
-    def in_english(self, tokens: Tensor) -> Tensor:
-        """Return sentence features [R, W] of the English encoder."""
+    def encode_english(self, tokens: Tensor) -> Tensor:
+        """Encode tokens with the English encoder; return sentence features [R, W]."""
         pieces = functional.embedding(tokens, self.pieces)  # [R, L, 4]
         is_piece = (pieces > 0).to(torch.float32)
         counts = is_piece.sum(dim=-1, keepdim=True)  # [R, L, 1]
-        embedded = (self.piece_table(pieces) * is_piece.unsqueeze(-1)).sum(dim=2) / counts.clamp(min=1)
-        return self.english(embedded, (counts > 0).to(torch.float32).squeeze(-1))  # type: ignore[no-any-return]
+        embeddings = (self.piece_table(pieces) * is_piece.unsqueeze(-1)).sum(dim=2) / counts.clamp(min=1)
+        return self.english(embeddings, (counts > 0).to(torch.float32).squeeze(-1))  # type: ignore[no-any-return]
 
-    def in_any_language(self, tokens: Tensor) -> Tensor:
-        """Return sentence features [R, D] of the multilingual encoder, with its prefix before each text."""
-        before = self.prefix.expand(tokens.shape[0], -1)
-        longer = torch.cat([tokens[:, :1], before, tokens[:, 1:]], dim=1)
-        return self.multilingual(longer, (longer != self.pad_id).to(torch.float32).unsqueeze(-1))  # type: ignore[no-any-return]
+    def encode_multilingual(self, tokens: Tensor) -> Tensor:
+        """Encode tokens with the multilingual encoder, with `prefix` after the start token; return features [R, D]."""
+        prefix = self.prefix.expand(tokens.shape[0], -1)
+        prefixed = torch.cat([tokens[:, :1], prefix, tokens[:, 1:]], dim=1)
+        mask = (prefixed != self.pad_id).to(torch.float32).unsqueeze(-1)
+        return self.multilingual(prefixed, mask)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Small towers that can be trained on a laptop, for the bundled demo model and for tests.
 
-The vision tower is convolutional with temporal shift (TSM, arXiv:1811.08383). Its last map is flattened instead of
-averaged, which keeps positions, so the fusion head can track a figure across the picture.
+The vision tower is convolutional with temporal shift (TSM, arXiv:1811.08383). Its last feature map is flattened, not
+averaged, which preserves positions, so that the fusion model can follow a figure across the image.
 """
 
 import torch
@@ -12,7 +12,7 @@ from training.models.clip import Blocks, make_blocks
 
 
 class ShiftedBlock(nn.Module):
-    """Residual pair of 3x3 convolutions; shifts an eighth of the channels each by one frame back and forward."""
+    """Residual pair of 3x3 convolutions after shifting an eighth of the channels one frame back, an eighth forward."""
 
     def __init__(self, channels: int, num_frames: int) -> None:
         super().__init__()
@@ -28,15 +28,17 @@ class ShiftedBlock(nn.Module):
         return torch.relu(maps + self.second_norm(self.second(mixed)))
 
     def _shift(self, maps: Tensor) -> Tensor:
-        clips = maps.unflatten(0, (-1, self.num_frames))  # [B, T, C, H, W]
-        ahead, behind, here = clips.split([self.fold, self.fold, clips.shape[2] - 2 * self.fold], dim=2)
-        ahead = torch.cat([ahead[:, 1:], torch.zeros_like(ahead[:, :1])], dim=1)
-        behind = torch.cat([torch.zeros_like(behind[:, :1]), behind[:, :-1]], dim=1)
-        return torch.cat([ahead, behind, here], dim=2).flatten(0, 1)
+        videos = maps.unflatten(0, (-1, self.num_frames))  # [B, T, C, H, W]
+        from_next, from_previous, unshifted = videos.split(
+            [self.fold, self.fold, videos.shape[2] - 2 * self.fold], dim=2
+        )
+        from_next = torch.cat([from_next[:, 1:], torch.zeros_like(from_next[:, :1])], dim=1)
+        from_previous = torch.cat([torch.zeros_like(from_previous[:, :1]), from_previous[:, :-1]], dim=1)
+        return torch.cat([from_next, from_previous, unshifted], dim=2).flatten(0, 1)
 
 
 class SmallVision(VisionTower):
-    """Frames [B*T, 3, S, S] of whole videos -> frame features [B*T, D]; S is a multiple of 16."""
+    """Encodes frames [B*T, 3, S, S] of whole videos into frame features [B*T, D]; S is a multiple of 16."""
 
     def __init__(
         self, *, image_size: int, num_frames: int, widths: list[int], embed_dim: int, kept_channels: int = 24
@@ -44,25 +46,29 @@ class SmallVision(VisionTower):
         super().__init__()
         self.image_size, self.embed_dim, self.frames_at_once = image_size, embed_dim, num_frames
         stages: list[nn.Module] = []
-        for index, (before, after) in enumerate(zip([3, *widths], widths, strict=False)):
-            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        for index, (in_channels, out_channels) in enumerate(zip([3, *widths], widths, strict=False)):
+            stages += [
+                nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
+                nn.ReLU(),
+            ]
             if index:
-                stages.append(ShiftedBlock(after, num_frames))
+                stages.append(ShiftedBlock(out_channels, num_frames))
         self.stages = nn.Sequential(*stages)
-        side = image_size // 2 ** len(widths)
+        map_size = image_size // 2 ** len(widths)
         self.keep = nn.Conv2d(widths[-1], kept_channels, 1)
-        self.project = nn.Linear(kept_channels * side * side, embed_dim)
+        self.project = nn.Linear(kept_channels * map_size * map_size, embed_dim)
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
-        maps = self.stages(frames)  # [B*T, C, side, side]
+        maps = self.stages(frames)  # [B*T, C, map_size, map_size]
         return self.norm(self.project(torch.relu(self.keep(maps)).flatten(1)))  # type: ignore[no-any-return]  # [B*T, D]
 
 
 class SmallText(TextTower):
-    """A causal tower with a factorised token table: embeddings of `token_width`, projected by a matrix."""
+    """A causal text tower; token embeddings have `token_width` and are projected to `width` by a matrix."""
 
-    takes_short_rows = True
+    supports_variable_length = True
 
     def __init__(
         self,
@@ -88,7 +94,9 @@ class SmallText(TextTower):
         nn.init.normal_(self.token_embedding.weight, std=0.3)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        embedded = self.widen(self.token_embedding(tokens)) + self.positional_embedding[: tokens.shape[1]]  # [R, L, W]
-        mixed = self.transformer(embedded, is_causal=True)
+        embeddings = (
+            self.widen(self.token_embedding(tokens)) + self.positional_embedding[: tokens.shape[1]]
+        )  # [R, L, W]
+        mixed = self.transformer(embeddings, is_causal=True)
         last = mixed[torch.arange(tokens.shape[0], device=tokens.device), tokens.argmax(dim=-1)]  # [R, W]
         return self.ln_final(last) @ self.text_projection  # type: ignore[no-any-return]  # [R, D]

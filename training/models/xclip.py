@@ -1,10 +1,10 @@
-"""X-CLIP (arXiv:2208.02816): cross-frame messages, a transformer over frames, and video-specific prompts.
+"""X-CLIP (arXiv:2208.02816): messages between frames, a transformer over frame features, and video-specific prompts.
 
-`head` adapts the text features of each label to the patches of the video, so only the text features before it can be
-cached. Parameters have the original's names (text tower under `text.`).
+`head` adapts the text features of each label to the patches of the video, so only the text features before that can be
+cached. Parameters have the original names, with the text tower under `text.`.
 
-Stochastic depth drops branches of whole frames; the original masks token positions of the batch at once, which no
-released weights were trained with. With `alpha` zero or `prompts: null` the model has no video-specific prompts.
+Stochastic depth drops branches for whole frames. The original drops token positions for the whole batch; no released
+weights were trained with that. With `alpha` zero or `prompts: null`, the model has no video-specific prompts.
 """
 
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ from training.models.clip import (
     split_heads,
 )
 
-SPREAD = 0.02  # standard deviation of initial weights
+INIT_STD = 0.02  # standard deviation of initial weights
 
 
 class CommunicationBlock(nn.Module):
-    """A CLIP block whose frames first exchange one message token each (section 3.2, cross-frame communication)."""
+    """A CLIP block in which the frames of a video first exchange messages (section 3.2, cross-frame communication)."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class CommunicationBlock(nn.Module):
         self.drop = StochasticDepth(drop_path)
 
     def forward(self, tokens: Tensor, *, is_causal: bool = False) -> Tensor:
-        """tokens [B*T, P + 1, W], with the frames of a video as adjacent rows; messages exist only within the block."""
+        """Transform tokens [B*T, P + 1, W]; frames of a video are adjacent. Messages are not returned."""
         messages = self.message_fc(tokens[:, 0]).unflatten(0, (-1, self.num_frames))  # [B, T, W]
         messages = messages + self.drop(self.message_attn(self.message_ln(messages)))
         joined = torch.cat((tokens, messages.flatten(0, 1).unsqueeze(1)), dim=1)  # [B*T, P+2, W]
@@ -71,7 +71,7 @@ class CommunicationBlock(nn.Module):
 
 
 class XClipVision(VisionStem, VisionTower):
-    """The vision tower with cross-frame communication."""
+    """CLIP's vision tower with cross-frame communication."""
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class XClipVision(VisionStem, VisionTower):
         return self.encode(frames)[0]
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class features [B*T, D] and patches [B*T, P, W] before `ln_post`, of frames [B*T, 3, S, S]."""
+        """Return frame features [B*T, D] and patch tokens [B*T, P, W], before `ln_post`, of frames [B*T, 3, S, S]."""
         tokens = self.transformer(self.ln_pre(self.tokens(frames)))  # [B*T, P+1, W]
         return self.ln_post(tokens[:, 0]) @ self.proj, tokens[:, 1:]
 
 
 class FrameIntegration(nn.Module):
-    """Multi-frame integration: mean over frames of transformer blocks plus their input."""
+    """Multi-frame integration: the mean over frames of the output plus the input of transformer blocks."""
 
     def __init__(
         self,
@@ -128,15 +128,15 @@ class FrameIntegration(nn.Module):
     ) -> None:
         super().__init__()
         self.positional_embedding = nn.Parameter(torch.empty(1, num_frames, embed_dim))
-        count = heads or max(embed_dim // 64, 1)
-        self.resblocks = nn.ModuleList(Block(embed_dim, count, mlp_width=mlp_width) for _ in range(layers))
-        nn.init.trunc_normal_(self.positional_embedding, std=SPREAD)
-        spread_linears_(self)
+        num_heads = heads or max(embed_dim // 64, 1)
+        self.resblocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_width=mlp_width) for _ in range(layers))
+        nn.init.trunc_normal_(self.positional_embedding, std=INIT_STD)
+        init_linear_layers_(self)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """frames [B, T, D] -> [B, D]."""
+        """Combine frame features [B, T, D] into video features [B, D]."""
         if frames.shape[1] != self.positional_embedding.shape[1]:
-            raise ValueError(f"{frames.shape[1]} frames, this model was made for {self.positional_embedding.shape[1]}")
+            raise ValueError(f"the model requires {self.positional_embedding.shape[1]} frames, got {frames.shape[1]}")
         mixed = frames + self.positional_embedding
         for block in self.resblocks:
             mixed = block(mixed)
@@ -144,7 +144,7 @@ class FrameIntegration(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Cross attention of texts [B, K, D] to patches [B, P, D]."""
+    """Cross attention from texts [B, K, D] to patches [B, P, D]."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, texts: Tensor, patches: Tensor) -> Tensor:
         query = split_heads(self.q_proj(texts), self.heads)  # [B, heads, K, D/heads]
-        key, value = (split_heads(part(patches), self.heads) for part in (self.k_proj, self.v_proj))
+        key, value = (split_heads(projection(patches), self.heads) for projection in (self.k_proj, self.v_proj))
         mixed = functional.scaled_dot_product_attention(query, key, value)  # [B, heads, K, D/heads]
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # [B, K, D]
 
@@ -172,7 +172,7 @@ class PromptLayer(nn.Module):
         self.cross_attn = CrossAttention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
-        # names 0 and 3 follow the original's Sequential, where 2 is a dropout of rate 0
+        # the indices 0 and 3 are those of the original Sequential, in which 2 is a dropout with rate 0
         self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGelu(), nn.Identity(), nn.Linear(hidden, width))
 
     def forward(self, texts: Tensor, patches: Tensor) -> Tensor:
@@ -181,9 +181,9 @@ class PromptLayer(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """Video-specific prompts: alpha times the labels after cross attention to the patches (section 3.3).
+    """Video-specific prompts: `alpha` times the labels after cross attention to the patches (section 3.3).
 
-    The output includes the text itself, as released weights expect.
+    The output includes the residual path, i.e. `alpha` times the text itself, as the released weights require.
     """
 
     def __init__(
@@ -196,17 +196,17 @@ class PromptGenerator(nn.Module):
         mlp_width: int | None = None,
     ) -> None:
         super().__init__()
-        count = heads or max(width // 64, 1)
+        num_heads = heads or max(width // 64, 1)
         self.alpha = nn.Parameter(torch.full((width,), float(alpha)))
         self.norm = nn.LayerNorm(width)
-        self.decoder = nn.ModuleList(PromptLayer(width, count, mlp_width=mlp_width) for _ in range(layers))
-        spread_linears_(self)
+        self.decoder = nn.ModuleList(PromptLayer(width, num_heads, mlp_width=mlp_width) for _ in range(layers))
+        init_linear_layers_(self)
 
     def forward(self, texts: Tensor, patches: Tensor) -> Tensor:
-        """texts [B, K, D], patches [B, P, D] -> offsets of the texts [B, K, D]."""
-        seen = self.norm(patches)
+        """Return offsets [B, K, D] of texts [B, K, D], given patches [B, P, D]."""
+        normalized = self.norm(patches)
         for layer in self.decoder:
-            texts = layer(texts, seen)
+            texts = layer(texts, normalized)
         return self.alpha * texts
 
 
@@ -242,12 +242,12 @@ class XClip(VideoTextModel):
         return VideoOutput(video_features, self.project_patches(patches).mean(dim=1))
 
     def project_patches(self, patches: Tensor) -> Tensor:
-        """Project patches of the tower [B*T, P, W] to the joint space [B, T, P, D]."""
+        """Project patch tokens [B*T, P, W] to the joint space [B, T, P, D]."""
         projected = self.prompts_visual_ln(patches) @ self.prompts_visual_proj  # [B*T, P, D]
         return projected.unflatten(0, (-1, self.num_frames))  # type: ignore[no-any-return]
 
     def prompt_texts(self, patch_features: Tensor, text_features: Tensor) -> Tensor:
-        """Return video-specific texts: patch_features [B, P, D], text_features [K, D] -> [B, K, D]."""
+        """Return the video-specific texts [B, K, D] of patch_features [B, P, D] and text_features [K, D]."""
         texts = text_features.expand(patch_features.shape[0], -1, -1)  # [B, K, D]
         return texts + self.prompts_generator(texts, patch_features)  # type: ignore[no-any-return]
 
@@ -255,16 +255,16 @@ class XClip(VideoTextModel):
         if not self.has_prompt_head:
             return self.cosine_logits(video_features, text_features)
         if patch_features is None:
-            raise ValueError("the prompt head needs patch_features")
+            raise ValueError("patch_features are required, because the model has a prompt head")
         texts = functional.normalize(self.prompt_texts(patch_features, text_features), dim=-1)  # [B, K, D]
         videos = functional.normalize(video_features, dim=-1)  # [B, D]
         return self.logit_scale.exp() * (texts @ videos.unsqueeze(-1)).squeeze(-1)  # [B, K]
 
 
-def spread_linears_(module: nn.Module) -> None:
-    """Initialise new parts: truncated normal, biases zero; packed attention weights keep their defaults."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.trunc_normal_(part.weight, std=SPREAD)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+def init_linear_layers_(module: nn.Module) -> None:
+    """Initialise linear layers with a truncated normal and zero biases; packed attention weights are not changed."""
+    for submodule in module.modules():
+        if isinstance(submodule, nn.Linear):
+            nn.init.trunc_normal_(submodule.weight, std=INIT_STD)
+            if submodule.bias is not None:
+                nn.init.zeros_(submodule.bias)

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from training.checkpoints.actionclip_files import as_saved_on_gpu, read_official_actionclip, to_official_actionclip
 from training.checkpoints.hugging_face import from_hugging_face_names, to_hugging_face_names
-from training.checkpoints.names import from_official, renamed, to_official
-from training.checkpoints.native_format import CheckpointError, build_outline, require_fit, shapes_of
+from training.checkpoints.names import from_official, rename_weights, to_official
+from training.checkpoints.native_format import CheckpointError, build_on_meta, check_weights, weight_shapes
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.xclip_files import read_official_xclip, to_official_xclip, xclip_checkpoint
 from training.losses import actionclip_kl, soft_cross_entropy
@@ -357,7 +357,7 @@ def _check_hugging_face(folder: Path, report: ReferenceReport) -> None:
 
 def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: ReferenceReport) -> None:
     """Compare names and shapes with those that transformers saves."""
-    written = to_hugging_face_names(renamed(model.state_dict(), to_official))
+    written = to_hugging_face_names(rename_weights(model.state_dict(), to_official))
     found = {name: list(item.shape) for name, item in written.items()}
     expected = json.loads((folder / "state_dict_shapes.json").read_text())
     differing = sum(found.get(name) != expected.get(name) for name in {*found, *expected})
@@ -370,7 +370,7 @@ def _check_keys(path: Path, report: ReferenceReport) -> None:
     try:
         if "model" in table:
             checkpoint = read_official_xclip({"model": _outline(table["model"])}, Overrides())
-            require_fit(shapes_of(build_outline("xclip", checkpoint.model_config)), checkpoint.weights)
+            check_weights(weight_shapes(build_on_meta("xclip", checkpoint.model_config)), checkpoint.weights)
             _report_table(path, "model", to_official_xclip(checkpoint)["model"], table["model"], report)
             return
         for kind, head in table["fusion_model_state_dict"].items():
@@ -379,7 +379,7 @@ def _check_keys(path: Path, report: ReferenceReport) -> None:
                 "fusion_model_state_dict": _outline(head),
             }
             checkpoint = read_official_actionclip(document, Overrides())
-            require_fit(shapes_of(build_outline("actionclip", checkpoint.model_config)), checkpoint.weights)
+            check_weights(weight_shapes(build_on_meta("actionclip", checkpoint.model_config)), checkpoint.weights)
             back = to_official_actionclip(checkpoint)
             saved = {**as_saved_on_gpu(back["model_state_dict"]), **back["fusion_model_state_dict"]}
             _report_table(path, kind, saved, {**table["model_state_dict"], **head}, report)

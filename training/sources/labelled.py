@@ -44,7 +44,7 @@ from training.data.shards.clips import PackedSamples, ShardOrder
 from training.data.shards.reading import Shard, find_shards, read_index
 from training.data.shared_memory import bytes_of_clip, require_shared_memory
 from training.distributed import all_gather_objects, local_batch_size, rank_and_count
-from training.evaluation.accumulator import MetricAccumulator, merge_ranks, score_video
+from training.evaluation.accumulator import MetricAccumulator, gather_accumulators, score_video
 from training.models.base import VideoTextModel
 from training.monitor import MOST_SAMPLES, EvaluationReport, Prediction
 from training.prompting import scoring_rules, text_rules
@@ -123,7 +123,7 @@ class LabelledSource:
             for scores, label in zip(found, batch.labels.tolist(), strict=True):
                 accumulator.add(score_video(scores, index=next(places), path="", label=label))
             shown += self._shown(clips, batch.labels.tolist(), found, MOST_SAMPLES - len(shown))
-        (accumulator,) = merge_ranks([accumulator])
+        (accumulator,) = gather_accumulators([accumulator])
         unreadable = len(set(all_gather_objects(list(self._bad_val.reasons))))
         return EvaluationReport(
             figures={**_figures(accumulator), "bad_training_videos": bad, "bad_videos": unreadable},
@@ -160,11 +160,11 @@ class LabelledSource:
 
 def _figures(accumulator: MetricAccumulator) -> dict[str, Any]:
     """Return the metrics of an evaluation during training."""
-    if not accumulator.rows:
+    if not accumulator.readable:
         return {"videos": 0, "top1": None, f"top{accumulator.top5_k}": None} | dict.fromkeys(
             ("mean_class_accuracy", "calibration_error")
         )
-    figures = accumulator.figures()
+    figures = accumulator.compute()
     return {
         "videos": figures.num_readable,
         "top1": round(figures.top1, 4),

@@ -21,7 +21,7 @@ from serve.lists.text import read_text
 from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.lists.rows import Entry
-from training.evaluation.score_intervals import share_interval
+from training.evaluation.score_intervals import accuracy_interval
 from training.few_shot.encoding import VideoEncoder
 from training.starter import example_gain
 from training.starter.card import FIGURES
@@ -130,7 +130,7 @@ def _hits(ranks: Int64Array) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for top in TOP:
         hits = ranks < top
-        low, high = share_interval(hits)
+        low, high = accuracy_interval(hits)
         found[f"top{top}"] = round(float(hits.mean()), 4)
         found[f"top{top}_hits"] = int(hits.sum())
         found[f"top{top}_interval"] = [round(low, 3), round(high, 3)]

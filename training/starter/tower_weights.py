@@ -13,7 +13,7 @@ from torch.nn import functional
 from training.models.bert_text import BertEncoder
 from training.models.efficientnet_lite import ConceptVision, EfficientNetLite, InvertedBlock, SameConv
 from training.models.gated_text import GatedText
-from training.models.ngram_text import ORDERS, NgramEncoder
+from training.models.ngram_text import NGRAMS, NgramEncoder
 from training.models.quantised import QuantisedLinear, quantise_matrix_, quantise_table_
 from training.starter import recipe
 from training.starter.source_data import ClassText, SourceError
@@ -70,7 +70,7 @@ def fill_english_(text: GatedText, weights: Mapping[str, Tensor], *, kept: Seque
 def fill_multilingual_(encoder: NgramEncoder, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Load the Universal Sentence Encoder's weights; its table is stored in 17 parts of 6-bit codes."""
     weights = {name: torch.from_numpy(np.array(item, np.float32)) for name, item in arrays.items()}
-    orders = [order for order, _ in ORDERS]
+    orders = [order for order, _ in NGRAMS]
     table = torch.empty(CHUNKS * len(weights["q1"]), weights["q1"].shape[1])
     for part in range(CHUNKS):
         table[part::CHUNKS] = weights[f"q{part + 1}"] * weights["scale"][part] + weights["lo"][part]

@@ -13,11 +13,11 @@ import torch
 from export.__main__ import main
 from export.errors import ExportError, ParityError
 from export.trt import engines
-from export.trt.engines import require_figures, require_operators, targets
-from export.trt.machine import load_tensorrt, this_machine
-from export.trt.serving import VARIANT
+from export.trt.engines import check_operators, check_parity, make_targets
+from export.trt.machine import detect_machine, load_tensorrt
+from export.trt.serving import CONFIG_FILE
 from export.trt.sidecar import (
-    ForeignEngine,
+    EngineMismatch,
     Machine,
     Sidecar,
     check_engine,
@@ -28,7 +28,7 @@ from export.trt.sidecar import (
 )
 from serve.files import file_sha256
 from serve.parity import ArrayDifference
-from tests.export.conftest import NAME, Exported, contract_of
+from tests.export.conftest import NAME, Exported, make_contract
 from tests.models import FAMILIES
 
 ELSEWHERE = Machine(gpu="NVIDIA L4", compute_capability="8.9", tensorrt="10.9.0.34")
@@ -42,9 +42,9 @@ def run(repository: Path, *arguments: str) -> None:
 
 def place_plan(repository: Path, machine: Machine = ELSEWHERE) -> list[Path]:
     """Plans as another machine would have left them."""
-    contract = contract_of(repository)
+    contract = make_contract(repository)
     plans = []
-    for target in targets(repository, contract):
+    for target in make_targets(repository, contract):
         target.plan.write_bytes(b"an engine of another machine")
         sidecar = Sidecar(
             machine=machine,
@@ -71,8 +71,8 @@ def test_what_is_missing_is_named_and_the_variants_are_there(
     assert "missing: the package tensorrt" in printed.err
     assert f"torch {torch.__version__}, built for" in printed.err
     for part in ("text", "video"):
-        assert (repository / f"{NAME}_{part}" / VARIANT).is_file()
-        assert f"{NAME}_{part}/{VARIANT}" in printed.out
+        assert (repository / f"{NAME}_{part}" / CONFIG_FILE).is_file()
+        assert f"{NAME}_{part}/{CONFIG_FILE}" in printed.out
     assert not list(repository.rglob("model.plan*"))
 
 
@@ -80,8 +80,8 @@ def test_a_check_says_which_plans_are_not_there(copied: Exported, capsys: pytest
     repository = copied("clip")
     with pytest.raises(SystemExit):
         run(repository, "--check")
-    assert f"not built: {repository}/{NAME}_text/1/model.plan" in capsys.readouterr().err
-    assert not (repository / f"{NAME}_video" / VARIANT).exists(), "a check writes nothing"
+    assert f"plans are missing: {repository}/{NAME}_text/1/model.plan" in capsys.readouterr().err
+    assert not (repository / f"{NAME}_video" / CONFIG_FILE).exists(), "a check writes nothing"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["build", "check"])
@@ -94,7 +94,7 @@ def test_a_foreign_engine_is_refused(
         run(repository, *arguments)
     assert stop.value.code == 1
     printed = capsys.readouterr().err
-    assert "is refused: it was built for NVIDIA L4 (compute capability 8.9) and TensorRT 10.9.0.34" in printed
+    assert "cannot be used: it was built for NVIDIA L4 (compute capability 8.9) and TensorRT 10.9.0.34" in printed
     assert "--rebuild" in printed
     assert all(plan.read_bytes() == b"an engine of another machine" for plan in plans), "nothing was replaced"
 
@@ -102,21 +102,21 @@ def test_a_foreign_engine_is_refused(
 def test_each_difference_is_reported(copied: Exported) -> None:
     repository = copied("clip")
     plan = place_plan(repository)[0]
-    graph = contract_of(repository).graphs["text"]
+    graph = make_contract(repository).graphs["text"]
     assert check_engine(plan, graph, ELSEWHERE).machine == ELSEWHERE
     for other in (
         replace(ELSEWHERE, gpu="NVIDIA H100"),
         replace(ELSEWHERE, compute_capability="9.0"),
         replace(ELSEWHERE, tensorrt="10.13.0"),
     ):
-        with pytest.raises(ForeignEngine, match="this machine is NVIDIA"):
+        with pytest.raises(EngineMismatch, match="this machine is NVIDIA"):
             check_engine(plan, graph, other)
-    with pytest.raises(ForeignEngine, match=r"another .*onnx than the contract"):
+    with pytest.raises(EngineMismatch, match=r"other content than in the contract"):
         check_engine(plan, replace(graph, sha256="0" * 64), ELSEWHERE)
-    with pytest.raises(ForeignEngine, match=r"another .*onnx than the contract"):
+    with pytest.raises(EngineMismatch, match=r"other content than in the contract"):
         check_engine(plan, replace(graph, external_sha256=("0" * 64,)), ELSEWHERE)
     plan.write_bytes(b"an engine of another machinf")
-    with pytest.raises(ForeignEngine, match="not the one that was built"):
+    with pytest.raises(EngineMismatch, match="changed after it was built"):
         check_engine(plan, graph, ELSEWHERE)
 
 
@@ -128,7 +128,7 @@ def test_a_plan_of_unknown_origin_is_refused(copied: Exported, text: str | None)
     sidecar_path(plan).unlink()
     if text is not None:
         sidecar_path(plan).write_text(text)
-    with pytest.raises(ForeignEngine, match=r"model\.plan\.json"):
+    with pytest.raises(EngineMismatch, match=r"model\.plan\.json"):
         read_sidecar(plan)
 
 
@@ -167,12 +167,12 @@ def test_another_major_version_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     found, reason = load_tensorrt()
     monkeypatch.delitem(__import__("sys").modules, "tensorrt", raising=False)
     assert found is None
-    assert reason.startswith("TensorRT 10: found 11.4.0")
+    assert reason.startswith("TensorRT 10, found 11.4.0")
 
 
 @pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU")
 def test_a_machine_without_a_gpu_is_none() -> None:
-    machine, missing = this_machine()
+    machine, missing = detect_machine()
     assert machine is None
     assert any("NVIDIA GPU" in reason for reason in missing)
 
@@ -180,38 +180,38 @@ def test_a_machine_without_a_gpu_is_none() -> None:
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "concepts"])
 def test_the_graphs_to_build_hold_nothing_tensorrt_refuses(exported: Exported, family: str) -> None:
     repository = exported(family)
-    for target in targets(repository, contract_of(repository)):
-        require_operators(target)
+    for target in make_targets(repository, make_contract(repository)):
+        check_operators(target)
 
 
 def test_quantised_tables_that_tensorrt_does_not_take_are_named(exported: Exported) -> None:
     repository = exported("concepts")  # weights are 8-bit codes
     for target, table in zip(
-        targets(repository, contract_of(repository)), ("text.piece_table", "visual.classifier"), strict=True
+        make_targets(repository, make_contract(repository)), ("text.piece_table", "visual.classifier"), strict=True
     ):
         with pytest.raises(ExportError, match=rf"{table}\.codes is U?INT8"):
-            require_operators(target)
+            check_operators(target)
 
 
 def test_the_rule_of_a_precision_is_kept() -> None:
     near = ArrayDifference(relative_difference=3e-3, lowest_cosine=0.9999, largest_difference=0.1)
     far = ArrayDifference(relative_difference=3e-1, lowest_cosine=0.99, largest_difference=3.0)
-    require_figures("x.onnx", {"video_features": near}, precision="fp16")
+    check_parity("x.onnx", {"video_features": near}, precision="fp16")
     for figures, precision in ((near, "fp32"), (far, "fp16")):
         with pytest.raises(ParityError, match="video_features"):
-            require_figures("x.onnx", {"video_features": figures}, precision=precision)  # type: ignore[arg-type]
+            check_parity("x.onnx", {"video_features": figures}, precision=precision)  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(this_machine()[0] is None, reason="no GPU with TensorRT 10 here")
+@pytest.mark.skipif(detect_machine()[0] is None, reason="no GPU with TensorRT 10 here")
 def test_engines_are_built_and_give_torchs_features(copied: Exported, tmp_path: Path) -> None:
     repository = copied("actionclip")
-    contract = contract_of(repository)
-    parts = list(targets(repository, contract, max_views=8, max_prompts=16))
+    contract = make_contract(repository)
+    parts = list(make_targets(repository, contract, max_views=8, max_prompts=16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "TIMING_CACHE", tmp_path / "timing")
         built = engines.build_engines(repository, contract, parts, precision="fp16", rebuild=False)
         again = engines.build_engines(repository, contract, parts, precision="fp16", rebuild=False)
     assert built == again == engines.check_engines(parts)
-    with pytest.raises(ExportError, match="refused"):
+    with pytest.raises(ExportError, match="cannot be used"):
         check_engine(parts[0].plan, parts[0].graph, ELSEWHERE)

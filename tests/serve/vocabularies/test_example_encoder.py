@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export.exporter import export_checkpoint
-from export.loading import tokenizer_bytes
+from export.loading import read_tokenizer
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
@@ -46,7 +46,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny X-CLIP whose logits come of its prompt head."""
     folder = tmp_path_factory.mktemp("repository")
     checkpoint = tiny_xclip()
-    export_checkpoint(checkpoint, tokenizer_bytes(checkpoint, None), name="tiny", repository=folder)
+    export_checkpoint(checkpoint, read_tokenizer(checkpoint, None), name="tiny", repository=folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models import TEXT, VISION
-from training.checkpoints.names import renamed, to_official
+from training.checkpoints.names import rename_weights, to_official
 from training.models.registry import build_model
 
 Weights = dict[str, torch.Tensor]
@@ -22,7 +22,7 @@ def clip_weights(*, seed: int = 0, **changes: Any) -> Weights:
         "text": {**TEXT, "width": 64, "heads": 1, "vocab_size": 600, **changes.get("text", {})},
     }
     torch.manual_seed(seed)
-    return renamed(build_model("clip", config).state_dict(), to_official)
+    return rename_weights(build_model("clip", config).state_dict(), to_official)
 
 
 @pytest.fixture(scope="session")

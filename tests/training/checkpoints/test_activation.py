@@ -10,18 +10,18 @@ import pytest
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from export.loading import from_open_clip_file
+from export.loading import load_open_clip_file
 from tests.training.checkpoints.conftest import Weights
 from training.checkpoints.clip_files import read_clip
 from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.open_clip_architectures import is_plain, plain_heads, plain_sizes
-from training.checkpoints.origins import UNKNOWN, WeightsOrigin, decide_activation, origin_of_file
+from training.checkpoints.origins import UNKNOWN_ORIGIN, WeightsOrigin, decide_activation, detect_origin
 from training.checkpoints.overrides import Overrides
 from training.checkpoints.published_weights import PublishedFile, published_activations, published_file
 from training.checkpoints.reading import read_checkpoint
-from training.checkpoints.start import starting_model
+from training.checkpoints.start import initial_model
 from training.config import ConfigError, ModelConfig
-from training.models.open_clip_towers import architecture
+from training.models.open_clip_towers import architecture_config
 
 WITH_BOTH = (
     "RN50", "RN50x4", "RN50x16", "RN50x64", "RN101", "ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "ViT-H-14",
@@ -47,10 +47,10 @@ def outline_weights(arch: str) -> Weights:
 @pytest.mark.parametrize("arch", WITH_BOTH)
 def test_shapes_that_exist_with_both_need_the_activation(arch: str) -> None:
     with pytest.raises(CheckpointError, match=r"--activation quick_gelu.*--activation gelu"):
-        decide_activation(UNKNOWN, Overrides(arch=arch), (arch,))
+        decide_activation(UNKNOWN_ORIGIN, Overrides(arch=arch), (arch,))
     for activation in ("quick_gelu", "gelu"):
         asked = Overrides(arch=arch, activation=activation)
-        assert decide_activation(UNKNOWN, asked, (arch,))[0] == activation
+        assert decide_activation(UNKNOWN_ORIGIN, asked, (arch,))[0] == activation
 
 
 def test_every_architecture_is_decided_or_asks_as_the_table_of_published_weights_says() -> None:
@@ -64,9 +64,9 @@ def test_every_architecture_is_decided_or_asks_as_the_table_of_published_weights
         expected = tags | {own} | ({True} if f"{arch}-quickgelu" in names else set())
         assert {item == "quick_gelu" for item in published_activations(arch)} == expected
         if own:
-            assert decide_activation(UNKNOWN, Overrides(arch=arch), (arch,))[0] == "quick_gelu"
+            assert decide_activation(UNKNOWN_ORIGIN, Overrides(arch=arch), (arch,))[0] == "quick_gelu"
         elif expected == {False}:
-            assert decide_activation(UNKNOWN, Overrides(arch=arch), (arch,))[0] == "gelu"
+            assert decide_activation(UNKNOWN_ORIGIN, Overrides(arch=arch), (arch,))[0] == "gelu"
             assert arch not in WITH_BOTH
         else:
             assert arch in WITH_BOTH
@@ -81,9 +81,9 @@ def test_a_tag_says_what_its_weights_were_trained_with() -> None:
         ("ViT-H-14-378", "dfn5b", "quick_gelu"),
         ("roberta-ViT-B-32", "laion2b_s12b_b32k", "quick_gelu"),  # its tag is silent, its architecture is not
     ):
-        assert decide_activation(UNKNOWN, Overrides(arch=arch, tag=tag), (arch,))[0] == expected
+        assert decide_activation(UNKNOWN_ORIGIN, Overrides(arch=arch, tag=tag), (arch,))[0] == expected
     with pytest.raises(CheckpointError, match="not a pretrained tag of ViT-B-32"):
-        decide_activation(UNKNOWN, Overrides(arch="ViT-B-32", tag="nothing"), ("ViT-B-32",))
+        decide_activation(UNKNOWN_ORIGIN, Overrides(arch="ViT-B-32", tag="nothing"), ("ViT-B-32",))
 
 
 def test_published_files_are_known_by_their_hash() -> None:
@@ -91,9 +91,9 @@ def test_published_files_are_known_by_their_hash() -> None:
     assert published_file(openai) == PublishedFile(arch="ViT-B-32", tag="openai")
     assert published_file("46683a32" + 56 * "0") == PublishedFile(arch="ViT-B-32", tag="laion400m_e32")
     assert published_file(64 * "0") is None
-    origin = origin_of_file(openai, {}, is_archive=False)
+    origin = detect_origin(openai, {}, is_archive=False)
     assert (origin.activation, origin.arch) == ("quick_gelu", "ViT-B-32")
-    with pytest.raises(CheckpointError, match="was trained with quick_gelu, found gelu"):
+    with pytest.raises(CheckpointError, match=r"must be quick_gelu .*, got gelu"):
         decide_activation(origin, Overrides(activation="gelu"), ("ViT-B-32",))
     every = [
         (arch, tag)
@@ -115,8 +115,8 @@ def test_a_file_of_a_published_hash_needs_no_word(
     path = saved(weights)
     with pytest.raises(CheckpointError, match="activation"):
         read_checkpoint(path)
-    entry = WeightsOrigin(source="the file is open_clip's tiny/openai by its sha256", activation="quick_gelu")
-    monkeypatch.setattr("training.checkpoints.reading.origin_of_file", lambda *_, **__: entry)
+    entry = WeightsOrigin(source="the file has the SHA-256 of open_clip's tiny/openai", activation="quick_gelu")
+    monkeypatch.setattr("training.checkpoints.reading.detect_origin", lambda *_, **__: entry)
     checkpoint = read_checkpoint(path)
     assert {checkpoint.model_config[part]["activation"] for part in ("vision", "text")} == {"quick_gelu"}
     assert checkpoint.provenance["activation"] == {"value": "quick_gelu", "source": entry.source}
@@ -130,7 +130,7 @@ def test_weights_of_no_published_size_need_the_activation_too(saved: Saved, weig
         checkpoint = read_checkpoint(path, overrides={"activation": activation})
         assert checkpoint.model_config["vision"]["activation"] == activation
         assert checkpoint.model_config["text"]["activation"] == activation
-    with pytest.raises(CheckpointError, match="found 'relu'"):
+    with pytest.raises(CheckpointError, match="got 'relu'"):
         read_checkpoint(path, overrides={"activation": "relu"})
 
 
@@ -160,14 +160,16 @@ def test_preprocessing_that_published_weights_disagree_about_is_asked_for() -> N
 
 
 def test_an_architecture_of_other_sizes_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"not of ViT-B-32, which has patch size 32 \(the weights have 16\)"):
+    with pytest.raises(
+        CheckpointError, match=r"do not match ViT-B-32, which has patch size 32 \(the weights have 16\)"
+    ):
         read_clip(outline_weights("ViT-B-16"), Overrides(arch="ViT-B-32", activation="gelu"))
 
 
 def test_a_token_table_of_another_tokenizer_is_no_plain_clip() -> None:
     weights = outline_weights("ViT-B-32")
     weights["token_embedding.weight"] = torch.empty(901629, 512, device="meta")
-    with pytest.raises(CheckpointError, match="901629 rows; name their open_clip architecture"):
+    with pytest.raises(CheckpointError, match="901629 rows; give the open_clip architecture"):
         read_clip(weights, Overrides(activation="gelu"))
 
 
@@ -177,7 +179,7 @@ def test_towers_of_open_clip_take_the_activation_in_their_text(arch: str) -> Non
     weights = outline_weights(arch)
     checkpoint = read_clip(weights, Overrides(arch=arch, activation="quick_gelu"))
     config = checkpoint.model_config["text"]
-    assert architecture(arch, config["changes"])["quick_gelu"] is True
+    assert architecture_config(arch, config["changes"])["quick_gelu"] is True
     plain = read_clip(weights, Overrides(arch=arch, activation="gelu"))
     assert "changes" not in plain.model_config["text"]
 
@@ -198,9 +200,9 @@ def test_the_command_passes_the_activation_on(saved: Saved, weights: Weights) ->
     try:
         open_clip.add_model_config(folder)
         with pytest.raises(CheckpointError, match="--activation"):
-            from_open_clip_file("Small", path, num_frames=2)
+            load_open_clip_file("Small", path, num_frames=2)
         for arch, activation in (("Small", "gelu"), ("Small", "quick_gelu"), ("Small-quickgelu", None)):
-            checkpoint = from_open_clip_file(arch, path, num_frames=2, activation=activation)
+            checkpoint = load_open_clip_file(arch, path, num_frames=2, activation=activation)
             assert checkpoint.model_config["text"]["activation"] == (activation or "quick_gelu")
             assert checkpoint.model_config["vision"]["activation"] == (activation or "quick_gelu")
     finally:
@@ -215,7 +217,7 @@ def _start(path: Path, activation: str | None) -> Any:
     vision = {"kind": "clip", "image_size": 32, "patch_size": 16, **towers, "width": 128, "heads": 2}
     text = {"kind": "clip", "context_length": 77, "vocab_size": 600, **towers}
     config = ModelConfig(family="clip", model={"num_frames": 2, "vision": vision, "text": text}, start=str(path))
-    return starting_model(config)
+    return initial_model(config)
 
 
 def test_training_starts_with_the_activation_of_its_weights(
@@ -226,7 +228,7 @@ def test_training_starts_with_the_activation_of_its_weights(
     for activation in (None, "gelu", "quick_gelu"):
         assert torch.equal(_start(path, activation).visual.proj, weights["visual.proj"])
     known = WeightsOrigin(source="the file is known", activation="gelu")
-    monkeypatch.setattr("training.checkpoints.reading.origin_of_file", lambda *_, **__: known)
+    monkeypatch.setattr("training.checkpoints.reading.detect_origin", lambda *_, **__: known)
     assert torch.equal(_start(path, "gelu").visual.proj, weights["visual.proj"])
-    with pytest.raises((ConfigError, CheckpointError), match=r"trained with gelu"):
+    with pytest.raises((ConfigError, CheckpointError), match=r"must be gelu \(the file is known\), got quick_gelu"):
         _start(path, "quick_gelu")

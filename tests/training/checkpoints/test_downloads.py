@@ -22,12 +22,12 @@ from tests.hub_server import COMMIT, Hub, hub_server, sha256
 from tests.running_server import ROOT
 from training.checkpoints import downloads
 from training.checkpoints.downloads import (
-    AbsentError,
     CachedFile,
     DownloadError,
-    address_hash,
-    fetch_address,
+    RemoteFileNotFoundError,
     fetch_from_hub,
+    fetch_url,
+    hash_in_url,
 )
 
 REPO, NAME = "timm/PE-Tiny", "open_clip_model.safetensors"
@@ -68,7 +68,7 @@ def test_a_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
     assert first.path.read_bytes() == hub.files[f"{REPO}/{NAME}"].read_bytes()
     assert first.remote.revision == COMMIT
     assert first.remote.digest == sha256(first.path)
-    assert first.remote.address == f"{hub.endpoint}/{REPO}/{NAME}"
+    assert first.remote.url == f"{hub.endpoint}/{REPO}/{NAME}"
     assert get(cache).path == first.path
     assert hub.ranges() == [""], "the second time its metadata was asked for alone"
     assert leftovers(cache) == [NAME, f"{NAME}.json"]
@@ -95,7 +95,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub: Hub, tmp_path: Path) ->
 def test_the_next_run_goes_on_where_a_download_broke_off(hub: Hub, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     hub.cut_after, hub.cuts, hub.status_after_cuts = SIZE // 3, 1, 503
-    with pytest.raises(DownloadError, match=r"failed after 1 MB of 3 MB: the server answers 503.*resumes from there"):
+    with pytest.raises(DownloadError, match=r"failed after 1 MB of 3 MB: the server returned 503.*resumes there"):
         get(cache)
     (partial,) = leftovers(cache)
     assert partial.endswith(".partial"), "nothing lies under the file's own name"
@@ -124,7 +124,7 @@ def test_a_part_of_another_content_is_not_continued(hub: Hub, tmp_path: Path) ->
 def test_a_content_with_another_hash_is_deleted(hub: Hub, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     hub.announced[f"{REPO}/{NAME}"] = "0" * 64
-    with pytest.raises(DownloadError, match=r"has the SHA-256 [0-9a-f]{64}, 0{64} was announced; .*deleted"):
+    with pytest.raises(DownloadError, match=r"the hash must be 0{64}, got the SHA-256 [0-9a-f]{64}; .*deleted"):
         get(cache)
     assert leftovers(cache) == []
     hub.announced.clear()
@@ -152,7 +152,7 @@ def test_a_hub_that_refuses_is_named(hub: Hub, tmp_path: Path, status: int) -> N
     hub.status = status
     with pytest.raises(DownloadError) as error:
         get(tmp_path / "cache")
-    start = f"{hub.endpoint}/{REPO}/{NAME} cannot be downloaded: the server answers {status}"
+    start = f"{hub.endpoint}/{REPO}/{NAME} cannot be downloaded: the server returned {status}"
     assert str(error.value).startswith(start)
     assert "\n" not in str(error.value)
 
@@ -189,27 +189,27 @@ def test_names_are_tried_in_order_and_only_absence_goes_on(hub: Hub, tmp_path: P
         fetch_from_hub(REPO, [NAME, "other.bin"], cache=tmp_path / "other")
     assert set(hub.names_asked()) == {NAME}
     hub.status = 200
-    with pytest.raises(AbsentError, match=r"has none of the files one\.bin, two\.bin"):
+    with pytest.raises(RemoteFileNotFoundError, match=r"has none of the files one\.bin, two\.bin"):
         fetch_from_hub(REPO, ["one.bin", "two.bin"], cache=tmp_path / "cache")
-    with pytest.raises(AbsentError, match="has no repository timm/absent"):
+    with pytest.raises(RemoteFileNotFoundError, match="has no repository timm/absent"):
         fetch_from_hub("timm/absent", [NAME], cache=tmp_path / "cache")
 
 
 def test_an_address_is_fetched_resumed_and_kept(hub: Hub, tmp_path: Path) -> None:
     cache, url = tmp_path / "cache", f"{hub.endpoint}/plain/{REPO}/{NAME}?token=secret"
     hub.cut_after, hub.cuts, hub.status_after_cuts = SIZE // 3, 1, 503
-    with pytest.raises(DownloadError, match="resumes from there") as error:
-        fetch_address(url, cache=cache)
+    with pytest.raises(DownloadError, match="resumes there") as error:
+        fetch_url(url, cache=cache)
     assert "secret" not in str(error.value)
     hub.cut_after, hub.status_after_cuts = None, 200
-    found = fetch_address(url, cache=cache)
+    found = fetch_url(url, cache=cache)
     assert sha256(found.path) == sha256(hub.files[f"{REPO}/{NAME}"])
-    assert "secret" not in found.path.as_posix() + found.remote.address
+    assert "secret" not in found.path.as_posix() + found.remote.url
     count = len(hub.requests)
-    assert fetch_address(url, cache=cache).path == found.path
+    assert fetch_url(url, cache=cache).path == found.path
     assert [method for method, *_ in hub.requests[count:]] == ["HEAD"]
-    with pytest.raises(DownloadError, match="answers 404 Not Found"):
-        fetch_address(f"{hub.endpoint}/plain/absent.pth", cache=cache)
+    with pytest.raises(DownloadError, match="returned 404 Not Found"):
+        fetch_url(f"{hub.endpoint}/plain/absent.pth", cache=cache)
 
 
 def test_a_hash_in_an_address_is_checked(hub: Hub, tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_a_hash_in_an_address_is_checked(hub: Hub, tmp_path: Path) -> None:
     for name in (right, wrong):
         hub.add(name, file)
     if not sha256(file)[:8].isdecimal():
-        assert fetch_address(f"{hub.endpoint}/plain/{right}", cache=tmp_path).remote.digest == sha256(file)[:8]
-    with pytest.raises(DownloadError, match="0a0a0a0a was announced"):
-        fetch_address(f"{hub.endpoint}/plain/{wrong}", cache=tmp_path)
+        assert fetch_url(f"{hub.endpoint}/plain/{right}", cache=tmp_path).remote.digest == sha256(file)[:8]
+    with pytest.raises(DownloadError, match="the hash must be 0a0a0a0a"):
+        fetch_url(f"{hub.endpoint}/plain/{wrong}", cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_hash_in_an_address_is_checked(hub: Hub, tmp_path: Path) -> None:
     ],
 )
 def test_hashes_in_addresses(url: str, expected: str | None) -> None:
-    assert address_hash(url) == expected
+    assert hash_in_url(url) == expected
 
 
 def test_no_room_is_said_before_anything_is_fetched(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from tests.training.checkpoints.conftest import Weights
-from training.checkpoints.file_kinds import file_kind
+from training.checkpoints.file_kinds import detect_file_kind
 from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.reading import detect_format, read_checkpoint
 
@@ -54,14 +54,14 @@ def npz_bytes() -> bytes:
 TENSORS = {"a": torch.zeros(300)}
 REFUSED = {
     "empty": (b"", "is empty; download it again"),
-    "lfs": (LFS, "Git LFS pointer that stands for a file of 605143316 bytes.*git lfs pull"),
+    "lfs": (LFS, "Git LFS pointer to a file of 605143316 bytes.*git lfs pull"),
     "lfs with crlf": (LFS.replace(b"\n", b"\r\n"), "Git LFS pointer"),
     "annex": (b"/annex/objects/MD5E-s1--abc.pt\n", "git-annex pointer.*git annex get"),
     "html": (HTML, "web page.*Sign in to continue.*download the file itself"),
     "html behind a mark": (b"\xef\xbb\xbf\n" + HTML.lower(), "web page"),
     "xml": (XML, "web page"),
-    "json error": (b'{"error": "Repository not found"}', "is JSON, not weights; it holds error"),
-    "config": (b'{"model_type": "clip"}', "configuration without weights; give its folder"),
+    "json error": (b'{"error": "Repository not found"}', "is JSON, not weights; it contains error"),
+    "config": (b'{"model_type": "clip"}', "configuration without weights; pass its folder"),
     "text": (b"Entry not found", "is text that begins with 'Entry not found'"),
     "gzip": (gzip.compress(torch_bytes(TENSORS)), "compressed with gzip; unpack"),
     "tar": (tar_bytes(), "tar archive; unpack"),
@@ -69,11 +69,11 @@ REFUSED = {
     "npz": (npz_bytes(), "NumPy arrays"),
     "gguf": (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "an HDF5 file"),
-    "noise": (bytes(range(1, 255)) + bytes(40), "is of an unknown kind"),
-    "cut torch": (torch_bytes(TENSORS)[:-30], "cut short.*download it again"),
-    "cut old torch": (torch_bytes(TENSORS, is_zip=False)[:300], r"cut short|cannot be read as weights"),
-    "cut safetensors": (save(TENSORS)[:-30], "cut short: 1272 bytes are needed, the file has 1242"),
-    "cut safetensors header": (save(TENSORS)[:30], "cut short: its header takes 72 bytes, the file has 30"),
+    "noise": (bytes(range(1, 255)) + bytes(40), "has an unknown format"),
+    "cut torch": (torch_bytes(TENSORS)[:-30], "truncated.*download it again"),
+    "cut old torch": (torch_bytes(TENSORS, is_zip=False)[:300], r"truncated|cannot read weights"),
+    "cut safetensors": (save(TENSORS)[:-30], "truncated: expected 1272 bytes, found 1242"),
+    "cut safetensors header": (save(TENSORS)[:30], "truncated: the header has 72 bytes, the file 30"),
 }
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_weights_is_named_whatever_it_is_called(tmp_path: Path, case
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin", "weights.pt", "weights"])
 def test_safetensors_are_read_under_any_name(tmp_path: Path, weights: Weights, name: str) -> None:
     save_file(weights, tmp_path / name)
-    assert file_kind(tmp_path / name) == "safetensors"
+    assert detect_file_kind(tmp_path / name) == "safetensors"
     assert detect_format(tmp_path / name) == "clip"
     read = read_checkpoint(tmp_path / name, overrides={"activation": "gelu"})
     assert torch.equal(read.weights["visual.proj"], weights["visual.proj"])
@@ -116,17 +116,17 @@ def test_an_index_stands_for_its_files(tmp_path: Path, weights: Weights, kind: s
     index.write_text(json.dumps({"metadata": {}, "weight_map": table}))
     read = read_checkpoint(index, overrides={"activation": "gelu"})
     assert torch.equal(read.weights["visual.proj"], weights["visual.proj"])
-    with pytest.raises(CheckpointError, match="one of several files; give the folder"):
+    with pytest.raises(CheckpointError, match="one of several weight files; pass the folder"):
         read_checkpoint(tmp_path / names[0])
     (tmp_path / names[1]).unlink()
-    with pytest.raises(CheckpointError, match=f"missing in its folder: {names[1]}"):
+    with pytest.raises(CheckpointError, match=f"these are missing: {names[1]}"):
         read_checkpoint(index, overrides={"activation": "gelu"})
 
 
 def test_weights_of_transformers_alone_ask_for_their_folder(tmp_path: Path) -> None:
     tensors = {"text_model.final_layer_norm.bias": torch.zeros(3), "vision_model.post_layernorm.bias": torch.zeros(3)}
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"transformers model.*give the folder"):
+    with pytest.raises(CheckpointError, match=r"transformers model.*pass the folder"):
         read_checkpoint(tmp_path / "model.safetensors")
 
 
@@ -135,8 +135,8 @@ def test_weights_of_transformers_alone_ask_for_their_folder(tmp_path: Path) -> N
     [
         (("__0_0.distcp", ".metadata"), "torch.distributed"),
         (("zero_to_fp32.py", "latest"), "DeepSpeed"),
-        (("readme.txt",), "this one holds readme.txt"),
-        ((), "holds nothing"),
+        (("readme.txt",), "this folder contains readme.txt"),
+        ((), "contains nothing"),
     ],
 )
 def test_folders_without_a_configuration_are_named(tmp_path: Path, names: tuple[str, ...], words: str) -> None:

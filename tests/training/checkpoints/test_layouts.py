@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.checkpoints.conftest import Weights, clip_weights
-from training.checkpoints.layouts import without_wrappers
+from training.checkpoints.layouts import strip_wrappers
 from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.reading import detect_format, read_checkpoint
 
@@ -66,16 +66,16 @@ def test_an_average_wins_over_raw_weights_and_that_is_said(
     asked = read_checkpoint(path, overrides={**ASKED, "weights_key": raw})
     assert torch.equal(asked.weights["visual.proj"], weights["visual.proj"])
     assert (asked.provenance["weights_key"], asked.provenance["other_weights"]) == (raw, [average])
-    with pytest.raises(CheckpointError, match=f"'nothing' holds no weights.*{average}, {raw}"):
+    with pytest.raises(CheckpointError, match=f"'nothing' contains no weights.*{average}, {raw}"):
         read_checkpoint(path, overrides={**ASKED, "weights_key": "nothing"})
 
 
 def test_names_that_meet_without_their_prefixes_are_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"become the same.*visual\.proj"):
-        without_wrappers({"visual.proj": 1, "visual._orig_mod.proj": 2})
+    with pytest.raises(CheckpointError, match=r"become equal.*visual\.proj"):
+        strip_wrappers({"visual.proj": 1, "visual._orig_mod.proj": 2})
 
 
 def test_other_weights_in_a_file_are_no_clip(saved: Saved) -> None:
     path = saved({"model": {"fc.weight": torch.zeros(2, 2)}, "ema": {"fc.weight": torch.zeros(2, 2)}})
-    with pytest.raises(CheckpointError, match="not a checkpoint of a known format; it holds ema, model"):
+    with pytest.raises(CheckpointError, match="format of the checkpoint is unknown; it contains ema, model"):
         read_checkpoint(path)

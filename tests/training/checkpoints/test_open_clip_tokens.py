@@ -27,7 +27,7 @@ from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_rows
 from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.open_clip_architectures import has_clip_tokenizer
 from training.checkpoints.open_clip_text import text_contract
-from training.checkpoints.tokenizer_files import with_tokenizer_file
+from training.checkpoints.tokenizer_files import apply_tokenizer_file
 from training.data.prompts import clip_tokenizer
 from training.models.base import ModelConfigError, TextTower
 from training.models.open_clip_towers import OpenClipText, build_open_clip_text
@@ -143,7 +143,7 @@ def test_options_of_the_hub_s_tokenizers_are_honoured(tmp_path: Path, name: str)
     pad, _, specials = SPECIALS["SigLIP2" if "SigLIP2" in name else settings["hf_tokenizer_name"]]
     if "[SEP]" not in specials:  # the stand-in's ids are the hub's own, but for BERT's, which begin at 100
         assert text.pad_id == specials.index(pad)
-    ready = with_tokenizer_file(text, file)
+    ready = apply_tokenizer_file(text, file)
     tokenizer = load_tokenizer(file, ready)
     texts = [each for each in SHORT if "[SEP]" not in each]  # special tokens in a label are ordinary text here
     found = pad_rows(tokenizer.encode(texts), pad_id=ready.pad_id, length=ready.context_length)
@@ -179,17 +179,17 @@ def test_a_tokenizer_file_without_the_tokens_is_refused(tmp_path: Path) -> None:
     file = stand_in(tmp_path, "google/mt5-base")
     text = TextContract(tokenizer="tokenizers", context_length=8, dynamic_length=False, pad_id=0, zeroed_token_id=102)
     with pytest.raises(CheckpointError, match=r"sep_token: the tokenizer file has no token '\[SEP\]'"):
-        with_tokenizer_file(text, file)
+        apply_tokenizer_file(text, file)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": {"content": "<blank>"}}))
     with pytest.raises(CheckpointError, match="pad_token: the tokenizer file has no token '<blank>'"):
-        with_tokenizer_file(text, file)
+        apply_tokenizer_file(text, file)
     (tmp_path / "tokenizer_config.json").unlink()
     plain = TextContract(**{**vars(text), "zeroed_token_id": None, "pad_id": 7})
-    assert with_tokenizer_file(plain, file).pad_id == 7
+    assert apply_tokenizer_file(plain, file).pad_id == 7
     written = TokenizerFile.from_file(str(file))
     written.enable_padding(pad_id=1, pad_token="</s>")
     written.save(str(file))
-    assert with_tokenizer_file(plain, file).pad_id == 1
+    assert apply_tokenizer_file(plain, file).pad_id == 1
 
 
 @pytest.mark.parametrize(
@@ -199,21 +199,21 @@ def test_a_tokenizer_file_without_the_tokens_is_refused(tmp_path: Path) -> None:
         ({"tokenizer_kwargs": {"reduction_mask": "syntax"}}, "reduction_mask: X uses 'syntax'"),
         ({"tokenizer_kwargs": {"language": "fra"}}, "X uses language"),
         ({"tokenizer_mode": "clips"}, "tokenizer_mode: X uses 'clips'"),
-        ({"hf_tokenizer_name": "someone/else"}, "padding of someone/else"),
+        ({"hf_tokenizer_name": "someone/else"}, "X uses someone/else, whose padding token is unknown"),
         ({"hf_tokenizer_name": "bert-base-uncased", "tokenizer_kwargs": {"clean": "odd"}}, "clean: X uses 'odd'"),
         ({"hf_tokenizer_name": "bert-base-uncased", "tokenizer_kwargs": {"language": "x"}}, "X uses language"),
-        ({"hf_tokenizer_name": "google/mt5-base", "tokenizer_kwargs": STRIPPED}, "separator of google/mt5-base"),
+        ({"hf_tokenizer_name": "google/mt5-base", "tokenizer_kwargs": STRIPPED}, "separator token of google/mt5-base"),
     ],
 )
 def test_options_that_serving_does_not_have_are_refused(changes: dict[str, Any], words: str) -> None:
-    tower = cast(TextTower, SimpleNamespace(context_length=77, takes_short_rows=True))
+    tower = cast(TextTower, SimpleNamespace(context_length=77, supports_variable_length=True))
     with pytest.raises(CheckpointError, match=words):
         text_contract({"context_length": 77, **changes}, tower, name="X")
 
 
 @pytest.mark.parametrize("reduction", ["simple", "random", "shuffle"])
 def test_reductions_of_long_texts_leave_texts_that_fit_alone(reduction: str) -> None:
-    tower = cast(TextTower, SimpleNamespace(context_length=77, takes_short_rows=True))
+    tower = cast(TextTower, SimpleNamespace(context_length=77, supports_variable_length=True))
     options = {"reduction_mask": reduction, "clean": "lower"}
     text = text_contract({"context_length": 77, "tokenizer_kwargs": options}, tower, name="X")
     theirs = open_clip.SimpleTokenizer(context_length=77, **options)

@@ -10,7 +10,7 @@ from serve.scoring import Scores, reduce_logits, top_k
 from training.evaluation.accumulator import MetricAccumulator, UnreadableVideo, score_video
 from training.evaluation.errors import EvaluationError
 from training.evaluation.metrics import mean_class_accuracy, top_k_hits
-from training.evaluation.score_intervals import Interval, wilson
+from training.evaluation.score_intervals import Interval, wilson_interval
 
 NUM_CLASSES = 7
 
@@ -60,16 +60,16 @@ def test_ranks_merge_to_the_very_figures_of_one_process() -> None:
     merged = parts[2]
     for part in pickle.loads(pickle.dumps(parts[:2])):
         merged.merge(part)
-    assert merged.figures() == whole.figures()
+    assert merged.compute() == whole.compute()
     assert merged.intervals() == whole.intervals()
-    assert merged.rows == whole.rows
+    assert merged.readable == whole.readable
 
 
 def test_figures_are_those_of_the_metric_functions() -> None:
     probabilities, labels = made()
     accumulator = MetricAccumulator(NUM_CLASSES)
     add(accumulator, np.arange(60))
-    figures, hits = accumulator.figures(), top_k_hits(probabilities, labels, 1)
+    figures, hits = accumulator.compute(), top_k_hits(probabilities, labels, 1)
     assert figures.top1 == hits.mean() == figures.top1_all
     assert figures.top5 == top_k_hits(probabilities, labels, 5).mean()
     assert figures.mean_class_accuracy == mean_class_accuracy(hits, labels)
@@ -87,7 +87,7 @@ def test_unreadable_videos_are_misses_of_all_and_no_part_of_the_rest() -> None:
         add_one(accumulator, index, label, values, path)
     accumulator.add(unreadable(1, label=1))
     accumulator.add(unreadable(4, label=-1))
-    figures = accumulator.figures()
+    figures = accumulator.compute()
     assert (figures.num_videos, figures.num_readable, figures.num_unreadable) == (5, 3, 2)
     assert figures.top1 == pytest.approx(2 / 3) and figures.top1_all == pytest.approx(2 / 5)
     assert figures.top5_k == 2 and figures.top5 == 1
@@ -95,7 +95,7 @@ def test_unreadable_videos_are_misses_of_all_and_no_part_of_the_rest() -> None:
     assert (second.count, second.unreadable, second.top1) == (2, 1, 0.5)
     assert (second.confused_with, second.confused_count) == (0, 1)
     assert figures.classes[0].confused_with is None
-    assert [row.margin for row in accumulator.rows] == pytest.approx([0.8, 0.6, -0.4])
+    assert [row.margin for row in accumulator.readable] == pytest.approx([0.8, 0.6, -0.4])
 
 
 def test_a_row_is_ordered_as_serving_answers() -> None:
@@ -113,9 +113,9 @@ def test_no_video_counts_twice_and_labels_are_classes() -> None:
     accumulator, other = MetricAccumulator(NUM_CLASSES), MetricAccumulator(NUM_CLASSES)
     add(accumulator, np.arange(3))
     add(other, np.arange(2, 4))
-    with pytest.raises(ValueError, match=r"video 2 \(2.mp4\) is counted twice"):
+    with pytest.raises(ValueError, match=r"video 2 \(2.mp4\) was already added"):
         accumulator.merge(other)
-    with pytest.raises(ValueError, match="label 7 lies outside the 7"):
+    with pytest.raises(ValueError, match="the label must be less than 7, got 7"):
         accumulator.add(unreadable(9, label=7))
     with pytest.raises(ValueError, match="7 and 8 classes"):
         accumulator.merge(MetricAccumulator(8))
@@ -124,8 +124,8 @@ def test_no_video_counts_twice_and_labels_are_classes() -> None:
 def test_a_list_of_unreadable_videos_is_an_error_with_reasons() -> None:
     accumulator = MetricAccumulator(NUM_CLASSES)
     accumulator.add(unreadable(0))
-    with pytest.raises(EvaluationError, match=r"none of 1 videos can be read \(0.mp4: broken\)"):
-        accumulator.figures()
+    with pytest.raises(EvaluationError, match=r"none of the 1 videos can be read \(0.mp4: broken\)"):
+        accumulator.compute()
 
 
 RIGHT = np.array([0.9, 0.1])
@@ -145,8 +145,8 @@ def test_one_clip_25_times_says_as_much_as_one_clip() -> None:
     declared, of_group = intervals_of([str(i) for i in range(25)], same)
     _, one = intervals_of(["same"], [""])
     _, different = intervals_of([str(i) for i in range(25)], [""] * 25)
-    assert (copies.figures().num_independent, copies.figures().num_copies) == (1, 24)
-    assert (declared.figures().num_independent, declared.figures().num_copies) == (1, 0)
+    assert (copies.compute().num_independent, copies.compute().num_copies) == (1, 24)
+    assert (declared.compute().num_independent, declared.compute().num_copies) == (1, 0)
     for name in ("top1", "top5", "top1_all", "mean_class_accuracy"):
         assert found[name] == of_group[name] == one[name], name
     assert "negative_log_likelihood" in different
@@ -160,4 +160,4 @@ def test_copies_that_could_not_be_read_count_in_their_group() -> None:
     for index in range(10):
         add_one(accumulator, index, 0, RIGHT, f"{index}.mp4", group="film")
     accumulator.add(UnreadableVideo(index=10, path="10.mp4", label=0, reason="broken", group="film"))
-    assert accumulator.intervals()["top1_all"] == pytest.approx(wilson(10 / 11, 1))
+    assert accumulator.intervals()["top1_all"] == pytest.approx(wilson_interval(10 / 11, 1))

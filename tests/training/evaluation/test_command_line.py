@@ -21,7 +21,7 @@ from training.checkpoints.hugging_face import to_hugging_face
 from training.checkpoints.native_format import load_checkpoint
 from training.config import ConfigError
 from training.evaluation.errors import EvaluationError
-from training.evaluation.score_intervals import paired_interval
+from training.evaluation.score_intervals import tango_interval
 
 
 def evaluate(*words: object) -> Result:
@@ -118,12 +118,12 @@ def test_two_results_are_compared_in_pairs(results: Path) -> None:
     assert top1["difference"] == pytest.approx((found["gained"] - found["lost"]) / 12)
     assert top1["interval"][0] <= top1["difference"] <= top1["interval"][1]
     assert line["is_same_protocol"] is False and "protocols differ" in table
-    assert "McNemar" in table and "1 left out" in table
+    assert "McNemar" in table and "1 not compared" in table
     whole = json.loads((results / "both.json").read_text())
     assert sorted(item["count"] for item in whole["splits"][0]["classes"]) == [3, 4, 5]
     _, same = done("--compare", results / "one.json", results / "one.json")
     interval = same["splits"][0]["figures"]["top1"]["interval"]  # type: ignore[index]
-    assert interval == pytest.approx(paired_interval(0, 0, 12)), "twelve clips of agreement leave doubt"
+    assert interval == pytest.approx(tango_interval(0, 0, 12)), "twelve clips of agreement leave doubt"
     assert same["splits"][0]["mcnemar_p"] == 1 and same["is_same_protocol"] is True  # type: ignore[index]
 
 
@@ -155,13 +155,13 @@ def changed(results: Path, tmp_path: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("videos", "different lists: 1 videos are in one alone"),
-        ("labels", "give 1 videos different labels"),
+        ("videos", "different lists: 1 videos are only in one of them"),
+        ("labels", "1 videos have different labels"),
         ("classes", "different class lists .*bowing"),
-        ("order", "another order"),
+        ("order", "a different order"),
         ("splits", "1 splits, .* 2"),
-        ("version", "version 1 of results"),
-        ("schema", "no result"),
+        ("version", "the version must be 1"),
+        ("schema", "not a result"),
         ("rank", "wrong type"),
         ("field", "field is missing"),
     ],
@@ -183,7 +183,7 @@ def test_classes_of_training_are_refused_unless_allowed(checkpoints: Path, frame
     table, _ = done(*words, "--allow-overlap", "--out", out)
     zero_shot = json.loads(out.read_text())["splits"][0]["zero_shot"]
     assert zero_shot["overlap"] == [["closing arms", "Closing_Arms"]]
-    assert "classes of training among them: 1" in table
+    assert "classes seen in training: 1" in table
 
 
 def test_splits_have_a_mean_and_a_deviation(checkpoints: Path, frame_list: Path, classes: Path) -> None:
@@ -250,19 +250,19 @@ def test_what_is_wrong_is_reported_in_one_line(
         ((xclip,), "at least one list"),
         ((tmp_path / "none.pt", frame_list, *good), "none.pt"),
         ((tmp_path / "absent.pt", frame_list, *good), "absent.pt"),
-        ((xclip, frame_list, *good, "--crops", 2), "1 or 3 crops"),
+        ((xclip, frame_list, *good, "--crops", 2), "crops 1 or 3"),
         ((xclip, frame_list, *good, "--templates", tmp_path / "templates.txt"), "exactly one is needed"),
         ((xclip, frame_list, *good, "--device", "nosuch"), "--device nosuch"),
-        ((xclip, frame_list, *good, "--precision", "fp16"), "a precision is one of fp32, bf16"),
+        ((xclip, frame_list, *good, "--precision", "fp16"), "the precision must be one of fp32, bf16"),
         ((xclip, frame_list, *good, "--device", "cpu", "--precision", "bf16"), "bf16 needs a GPU"),
         ((xclip, frame_list, *good, "--num-frames", 4), "num_frames"),
         ((xclip, frame_list, *good, *good), "--classes"),
-        ((xclip, frame_list, *good, "--out", classes / "result.json"), "nothing can be written there"),
-        ((xclip, frame_list, *good, "--plots", classes / "sub"), "nothing can be written there"),
-        ((xclip, frame_list, "--own-classes"), "has no class names"),
-        ((xclip, frame_list, *good, "--own-classes"), "give one of them"),
-        ((xclip, frame_list, *good, "--class-draws", 2), "go together"),
-        ((xclip, tmp_path / "gone.txt", *good, "--workers", 0), "none of 2 videos can be read"),
+        ((xclip, frame_list, *good, "--out", classes / "result.json"), "cannot write to the folder"),
+        ((xclip, frame_list, *good, "--plots", classes / "sub"), "cannot write to the folder"),
+        ((xclip, frame_list, "--own-classes"), "contains no class names"),
+        ((xclip, frame_list, *good, "--own-classes"), "give only one of them"),
+        ((xclip, frame_list, *good, "--class-draws", 2), "must be given together"),
+        ((xclip, tmp_path / "gone.txt", *good, "--workers", 0), "none of the 2 videos can be read"),
     ):
         result = evaluate(*words)
         assert isinstance(result.exception, EvaluationError | ConfigError), words

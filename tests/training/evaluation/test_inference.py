@@ -21,11 +21,11 @@ from training.data.shards.writing import write_shards
 from training.demo.captions import combinations
 from training.demo.videos import write_videos
 from training.evaluation.accumulator import MetricAccumulator
-from training.evaluation.checkpoints import read_evaluated
+from training.evaluation.checkpoints import read_for_evaluation
 from training.evaluation.errors import EvaluationError
 from training.evaluation.inference import LoaderOptions, evaluate_list
-from training.evaluation.protocol import Protocol, protocol_of
-from training.evaluation.videos import VideoList, joined_near_duplicates, read_list
+from training.evaluation.protocol import Protocol, make_protocol
+from training.evaluation.videos import VideoList, group_near_duplicates, read_list
 from training.evaluation.zero_shot import ClassSubset
 from training.models.base import VideoTextModel
 
@@ -36,9 +36,9 @@ PACE = LoaderOptions(workers=0, batch_size=5)
 
 
 def run(path: Path, listed: VideoList, **options: object) -> tuple[VideoTextModel, Protocol, list[MetricAccumulator]]:
-    checkpoint, _ = read_evaluated(path)
+    checkpoint, _ = read_for_evaluation(path)
     views = {name: options.pop(name) for name in ("num_clips", "num_crops") if name in options}
-    protocol = protocol_of(checkpoint, **views)  # type: ignore[arg-type]
+    protocol = make_protocol(checkpoint, **views)  # type: ignore[arg-type]
     model = checkpoint.build()
     tokenizer = tokenizer_of(protocol.text, None, key="--tokenizer")
     return model, protocol, evaluate_list(model, protocol, listed, tokenizer=tokenizer, loader_options=PACE, **options)  # type: ignore[arg-type]
@@ -52,8 +52,8 @@ def test_rows_hold_what_the_views_of_serving_give(checkpoints: Path, video_list:
     tokenizer = tokenizer_of(protocol.text, None, key="--tokenizer")
     texts = torch.cat([model.encode_text(torch.tensor(tokenizer.encode([name]))) for name in CLASSES])
     mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (protocol.preprocess.mean, protocol.preprocess.std))
-    assert [row.index for row in accumulator.rows] == [0, 1, 2, 3, 4, *range(6, 13)]
-    for row in accumulator.rows:
+    assert [row.index for row in accumulator.readable] == [0, 1, 2, 3, 4, *range(6, 13)]
+    for row in accumulator.readable:
         views = torch.from_numpy(load_views(video_list.parent / row.path, request, settings=DecodeSettings()).views)
         video = model.encode_video((views / 255 - mean) / std)
         sums = model.head(video.video_features, video.patch_features, texts).softmax(dim=-1).sum(dim=0)
@@ -61,7 +61,7 @@ def test_rows_hold_what_the_views_of_serving_give(checkpoints: Path, video_list:
         assert row.top[0] == int(sums.argmax())
     (lost,) = accumulator.unreadable
     assert (lost.index, lost.path, lost.label) == (5, "broken.mp4", 1)
-    assert accumulator.figures().num_videos == 13
+    assert accumulator.compute().num_videos == 13
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +80,16 @@ def test_two_ranks_together_are_one(
 ) -> None:
     listed, whole = accumulators[source]
     (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, num_ranks=2)[2] for rank in range(2))
-    assert 0 < len(first.rows) < len(whole.rows)
+    assert 0 < len(first.readable) < len(whole.readable)
     first.merge(second)
-    assert [(row.index, row.path, row.label) for row in first.rows] == [
-        (row.index, row.path, row.label) for row in whole.rows
+    assert [(row.index, row.path, row.label) for row in first.readable] == [
+        (row.index, row.path, row.label) for row in whole.readable
     ]
-    assert first.figures().top1 == whole.figures().top1
+    assert first.compute().top1 == whole.compute().top1
     np.testing.assert_allclose(
-        [row.label_probability for row in first.rows], [row.label_probability for row in whole.rows], atol=PROBABILITIES
+        [row.label_probability for row in first.readable],
+        [row.label_probability for row in whole.readable],
+        atol=PROBABILITIES,
     )
 
 
@@ -95,11 +97,11 @@ def test_shards_and_lists_hold_the_same_videos(accumulators: dict[str, tuple[Vid
     packed, _ = accumulators["shards"]
     assert packed.class_names == CLASSES and packed.num_videos == 12
     found = {
-        name: sorted((row.label, row.label_probability) for row in accumulator.rows)
+        name: sorted((row.label, row.label_probability) for row in accumulator.readable)
         for name, (_, accumulator) in accumulators.items()
     }
     np.testing.assert_allclose(found["list"], found["shards"], atol=PROBABILITIES)
-    assert all(":" in row.path for row in accumulators["shards"][1].rows)
+    assert all(":" in row.path for row in accumulators["shards"][1].readable)
 
 
 def test_a_shard_that_lost_its_end_is_reported_sample_by_sample(
@@ -110,9 +112,9 @@ def test_a_shard_that_lost_its_end_is_reported_sample_by_sample(
     first = min(tmp_path.glob("*.tar"))
     first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
     _, _, (accumulator,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path)))
-    figures = accumulator.figures()
+    figures = accumulator.compute()
     assert figures.num_videos == 12 and figures.num_unreadable > 0
-    assert sorted(row.index for row in (*accumulator.rows, *accumulator.unreadable)) == list(range(12))
+    assert sorted(row.index for row in (*accumulator.readable, *accumulator.unreadable)) == list(range(12))
     assert all(item.reason for item in accumulator.unreadable)
 
 
@@ -125,10 +127,10 @@ def test_a_subset_of_classes_is_classified_among_itself_alone(checkpoints: Path,
     only.write_text("\n".join(f"{line[:-1]}{int(line[-1]) - 1}" for line in lines))
     classes.write_text("id,name\n" + "\n".join(f"{k},{name}" for k, name in enumerate(CLASSES[1:])))
     _, _, (alone,) = run(checkpoints / "xclip.pt", read_list(str(only), classes=classes))
-    assert [(row.path, row.label) for row in accumulator.rows] == [(row.path, row.label) for row in alone.rows]
+    assert [(row.path, row.label) for row in accumulator.readable] == [(row.path, row.label) for row in alone.readable]
     np.testing.assert_allclose(
-        [row.label_probability for row in accumulator.rows],
-        [row.label_probability for row in alone.rows],
+        [row.label_probability for row in accumulator.readable],
+        [row.label_probability for row in alone.readable],
         atol=PROBABILITIES,
     )
     assert (len(accumulator.unreadable), len(alone.unreadable), len(other.unreadable)) == (1, 1, 0)
@@ -156,7 +158,7 @@ def test_folders_of_pictures_are_read_and_gaps_are_reported(checkpoints: Path, t
     (tmp_path / "list.txt").write_text("a clip 6 0\nb clip 6 1\nc clip 6 2\n")
     listed = read_list(str(tmp_path / "list.txt"), options=ListOptions(kind="frames"), classes=CLASSES)
     _, _, (accumulator,) = run(checkpoints / "actionclip.pt", listed, num_crops=3)
-    assert [row.path for row in accumulator.rows] == ["a clip", "b clip"]
+    assert [row.path for row in accumulator.readable] == ["a clip", "b clip"]
     assert [(item.path, item.label) for item in accumulator.unreadable] == [("c clip", 2)]
     assert "img_" in accumulator.unreadable[0].reason and "missing" in accumulator.unreadable[0].reason
 
@@ -180,7 +182,7 @@ def test_copies_count_once_in_intervals(checkpoints: Path, video_list: Path, tmp
     shutil.copy(other, tmp_path / "other.mp4")
     (tmp_path / "list.txt").write_text("".join(f"{number}.mp4 0\n" for number in range(6)) + "other.mp4 0\n")
     _, _, (copies,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path / "list.txt"), classes=CLASSES))
-    figures, top1 = copies.figures(), copies.intervals()["top1"]
+    figures, top1 = copies.compute(), copies.intervals()["top1"]
     assert (figures.num_readable, figures.num_independent, figures.num_copies) == (7, 2, 5)
     assert top1.high - top1.low > 0.5, "two independent videos tell little"
 
@@ -195,11 +197,11 @@ def test_recoded_copies_count_once_where_pictures_are_compared(shards: Path, tmp
         make_video(tmp_path / name, num_frames=12, width=width, height=height, codec=codec, frames=frames)
     (tmp_path / "list.csv").write_text("path,label,group\na.mp4,x,ann\nb.mp4,y,\nagain.avi,x,bob\n")
     listed = read_list(str(tmp_path / "list.csv"))
-    joined = joined_near_duplicates(listed, workers=1, deadline_seconds=60)
+    joined = group_near_duplicates(listed, workers=1, deadline_seconds=60)
     assert [entry.group for entry in listed.entries] == ["ann", "", "bob"]
     assert joined.entries[0].group == joined.entries[2].group != joined.entries[1].group == ""
     with pytest.raises(EvaluationError, match="shards"):
-        joined_near_duplicates(read_list(str(shards)), workers=1, deadline_seconds=60)
+        group_near_duplicates(read_list(str(shards)), workers=1, deadline_seconds=60)
 
 
 def test_samples_of_shards_keep_their_groups(checkpoints: Path, entries: list[Entry], tmp_path: Path) -> None:
@@ -211,7 +213,7 @@ def test_samples_of_shards_keep_their_groups(checkpoints: Path, entries: list[En
     declared = [Entry(path=entry.path, label=0, group="film 7") for entry in entries[3:5]]
     write_shards([*named, *declared, entries[5]], CLASSES, tmp_path / "set", samples_per_shard=2, seed=1)
     _, _, (packed,) = run(checkpoints / "actionclip.pt", read_list(str(tmp_path / "set")))
-    assert (packed.figures().num_readable, packed.figures().num_independent) == (6, 3)
+    assert (packed.compute().num_readable, packed.compute().num_independent) == (6, 3)
 
 
 def test_a_part_of_a_list_that_names_none_is_refused(video_list: Path) -> None:

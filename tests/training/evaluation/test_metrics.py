@@ -11,7 +11,7 @@ from serve.scoring import PLAIN, LogitScaling, Scores, reduce_logits
 from serve.vocabularies.threshold_fit import fit
 from training.evaluation.metrics import (
     class_accuracies,
-    confusion,
+    confusion_counts,
     expected_calibration_error,
     label_ranks,
     mean_class_accuracy,
@@ -37,12 +37,12 @@ def test_each_class_counts_the_same_whatever_its_videos() -> None:
     found = class_accuracies(hits, labels, 4)
     assert found[0] == 0.75 and found[2] == 0 and np.isnan(found[[1, 3]]).all()
     assert mean_class_accuracy(hits, labels) == pytest.approx(0.375)
-    with pytest.raises(ValueError, match="at least one video is needed"):
+    with pytest.raises(ValueError, match="without videos"):
         mean_class_accuracy(hits[:0], labels[:0])
 
 
 def test_confusions_stand_in_the_row_of_what_is_shown() -> None:
-    found = confusion(np.array([0, 0, 1, 2]), np.array([0, 2, 2, 2]), 3)
+    found = confusion_counts(np.array([0, 0, 1, 2]), np.array([0, 2, 2, 2]), 3)
     assert found.tolist() == [[1, 0, 1], [0, 0, 1], [0, 0, 1]]
 
 

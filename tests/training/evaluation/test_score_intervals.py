@@ -10,22 +10,22 @@ from scipy.optimize import minimize_scalar
 
 from training.evaluation.score_intervals import (
     Z,
-    class_share_interval,
-    effective_count,
-    fewest_pairs,
+    accuracy_difference_interval,
+    accuracy_interval,
+    class_accuracy_interval,
+    effective_sample_size,
+    min_independent_pairs,
     non_inferiority_power,
-    paired_interval,
-    paired_score,
-    paired_share_interval,
-    share_interval,
-    wilson,
+    tango_interval,
+    tango_statistic,
+    wilson_interval,
 )
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (0, 40), (40, 40), (39, 40), (7, 10), (500, 1000)])
 def test_wilson_is_that_of_scipy(hits: int, count: int) -> None:
     theirs = stats.binomtest(hits, count).proportion_ci(method="wilson")
-    assert wilson(hits / count, count) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert wilson_interval(hits / count, count) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("count", [10, 40, 200, 1000])
@@ -33,7 +33,7 @@ def test_wilson_is_that_of_scipy(hits: int, count: int) -> None:
 def test_shares_are_covered(share: float, count: int) -> None:
     """The exact coverage, by the binomial distribution; below ten expected misses it jumps between counts."""
     hits = np.arange(count + 1)
-    edges = [wilson(each / count, count) for each in hits]
+    edges = [wilson_interval(each / count, count) for each in hits]
     is_covered = np.array([low <= share <= high for low, high in edges])
     coverage = float(stats.binom.pmf(hits, count, share)[is_covered].sum())
     assert 0.93 <= coverage <= (0.97 if count * (1 - share) >= 10 else 0.99) or count == 10
@@ -55,7 +55,7 @@ def test_means_over_classes_are_covered(
     for _ in range(rounds):
         truth = random.beta(mean * equality, (1 - mean) * equality, classes)
         labels = random.choice(classes, count, p=weights / weights.sum())
-        low, high = class_share_interval(random.random(count) < truth[labels], labels)
+        low, high = class_accuracy_interval(random.random(count) < truth[labels], labels)
         covered += low <= truth[np.unique(labels)].mean() <= high
     assert 0.93 <= covered / rounds <= 0.97
 
@@ -67,7 +67,7 @@ def test_clips_that_depend_on_each_other_widen_the_interval() -> None:
         groups = np.repeat(np.arange(60), 5)
         hits = np.where(random.random(300) < 0.8, of_group[groups], random.random(300) < 0.8)
         for grouped in (True, False):
-            low, high = share_interval(hits, groups if grouped else None)
+            low, high = accuracy_interval(hits, groups if grouped else None)
             is_covered = low <= 0.8 <= high
             covered, independent = covered + (grouped and is_covered), independent + (not grouped and is_covered)
     assert covered / rounds >= 0.92  # 0.95 less three standard errors of 500 rounds
@@ -76,12 +76,12 @@ def test_clips_that_depend_on_each_other_widen_the_interval() -> None:
 
 def test_copies_of_one_clip_count_once() -> None:
     hits = np.array([True] * 25)
-    assert share_interval(hits, np.zeros(25, np.int64)) == wilson(1.0, 1)
-    assert class_share_interval(hits, np.zeros(25, np.int64), np.zeros(25, np.int64)) == wilson(1.0, 1)
-    assert paired_share_interval(hits, hits, np.zeros(25, np.int64))[1] == paired_interval(0, 0, 1)
+    assert accuracy_interval(hits, np.zeros(25, np.int64)) == wilson_interval(1.0, 1)
+    assert class_accuracy_interval(hits, np.zeros(25, np.int64), np.zeros(25, np.int64)) == wilson_interval(1.0, 1)
+    assert accuracy_difference_interval(hits, hits, np.zeros(25, np.int64))[1] == tango_interval(0, 0, 1)
     mixed = np.array([True, False] * 20)
-    assert effective_count(mixed, np.arange(40)) == pytest.approx(40, rel=0.03)
-    assert effective_count(mixed, np.arange(40) % 2) == pytest.approx(2)
+    assert effective_sample_size(mixed, np.arange(40)) == pytest.approx(40, rel=0.03)
+    assert effective_sample_size(mixed, np.arange(40) % 2) == pytest.approx(2)
 
 
 def supposed_variance(gained: int, lost: int, count: int, difference: float) -> float:
@@ -106,17 +106,17 @@ def test_the_score_is_that_of_the_likeliest_probabilities(
     gained: int, lost: int, count: int, difference: float
 ) -> None:
     expected = (gained - lost - count * difference) / math.sqrt(supposed_variance(gained, lost, count, difference))
-    assert float(paired_score(gained, lost, count, difference)) == pytest.approx(expected, rel=1e-4)
+    assert float(tango_statistic(gained, lost, count, difference)) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("gained", "lost", "count"), [(12, 2, 50), (0, 0, 4), (4, 0, 4), (0, 4, 4), (30, 31, 200)])
 def test_the_interval_ends_where_the_score_does(gained: int, lost: int, count: int) -> None:
-    low, high = paired_interval(gained, lost, count)
+    low, high = tango_interval(gained, lost, count)
     assert -1 <= low <= (gained - lost) / count <= high <= 1
     for edge in (low, high):
         if abs(edge) < 1:
-            assert abs(float(paired_score(gained, lost, count, edge))) == pytest.approx(Z, abs=1e-6)
-    mirrored = paired_interval(lost, gained, count)
+            assert abs(float(tango_statistic(gained, lost, count, edge))) == pytest.approx(Z, abs=1e-6)
+    mirrored = tango_interval(lost, gained, count)
     assert (-mirrored.high, -mirrored.low) == pytest.approx((low, high), abs=1e-9)
 
 
@@ -126,23 +126,23 @@ def test_differences_are_covered(count: int, shares: Sequence[float]) -> None:
     """Pairs that one, the other or neither alone got right; the interval holds what the score does not reject."""
     drawn = np.random.default_rng(count).multinomial(count, shares, size=20_000)
     truth = shares[0] - shares[1]
-    is_covered = np.abs(paired_score(drawn[:, 0], drawn[:, 1], count, truth)) <= Z
+    is_covered = np.abs(tango_statistic(drawn[:, 0], drawn[:, 1], count, truth)) <= Z
     assert is_covered.mean() >= 0.93
     if count >= 50:
         assert is_covered.mean() <= 0.97
     for gained, lost, _ in drawn[:20].tolist():
-        low, high = paired_interval(gained, lost, count)
-        assert (low <= truth <= high) == (abs(float(paired_score(gained, lost, count, truth))) <= Z)
+        low, high = tango_interval(gained, lost, count)
+        assert (low <= truth <= high) == (abs(float(tango_statistic(gained, lost, count, truth))) <= Z)
 
 
 @pytest.mark.parametrize("margin", [0.01, 0.02, 0.05, 0.1, 0.5, 1.0])
 def test_the_fewest_clips_are_those_at_which_agreement_decides(margin: float) -> None:
-    fewest = fewest_pairs(margin)
-    assert paired_interval(0, 0, fewest).low >= -margin
+    fewest = min_independent_pairs(margin)
+    assert tango_interval(0, 0, fewest).low >= -margin
     if fewest > 1:
-        assert paired_interval(0, 0, fewest - 1).low < -margin or (1 - margin) ** (fewest - 1) > 0.05
+        assert tango_interval(0, 0, fewest - 1).low < -margin or (1 - margin) ** (fewest - 1) > 0.05
     with pytest.raises(ValueError, match="margin"):
-        fewest_pairs(0)
+        min_independent_pairs(0)
 
 
 def test_power_grows_with_clips_and_is_small_at_the_margin() -> None:
@@ -157,8 +157,8 @@ def test_power_grows_with_clips_and_is_small_at_the_margin() -> None:
 
 def test_nothing_has_no_interval() -> None:
     empty = np.zeros(0, np.bool_)
-    for interval in (share_interval, lambda hits: class_share_interval(hits, np.zeros(0, np.int64))):
-        with pytest.raises(ValueError, match="at least one"):
+    for interval in (accuracy_interval, lambda hits: class_accuracy_interval(hits, np.zeros(0, np.int64))):
+        with pytest.raises(ValueError, match="without clips"):
             interval(empty)
-    with pytest.raises(ValueError, match="at least one"):
-        paired_share_interval(empty, empty)
+    with pytest.raises(ValueError, match="without clips"):
+        accuracy_difference_interval(empty, empty)

@@ -16,7 +16,7 @@ from training.checkpoints.native_format import Checkpoint, CheckpointError
 from training.config import ConfigError
 from training.data.prompts import tokenizer_of
 from training.evaluation.errors import EvaluationError
-from training.evaluation.protocol import Protocol, protocol_of
+from training.evaluation.protocol import Protocol, make_protocol
 from training.evaluation.scorer import Scorer, make_scorer
 from training.models.base import VideoTextModel
 
@@ -63,7 +63,7 @@ def text_features(model: VideoTextModel, checkpoint: Checkpoint, scorer: Scorer,
 def test_views_and_templates_are_averaged_by_the_rules(family: str, tmp_path: Path) -> None:
     checkpoint = FAMILIES[family]()
     templates = ("{}", "a video of {}", "{} on a stage")
-    protocol = protocol_of(checkpoint, num_clips=2, num_crops=3, templates=templates)
+    protocol = make_protocol(checkpoint, num_clips=2, num_crops=3, templates=templates)
     scorer = scorer_of(checkpoint, protocol, tmp_path)
     model, views = scorer.model, some_views(checkpoint)
     texts = text_features(model, checkpoint, scorer, tmp_path)
@@ -76,7 +76,7 @@ def test_views_and_templates_are_averaged_by_the_rules(family: str, tmp_path: Pa
     for rule, shown in (("mean_probability", logits), ("mean_logit", logits.mean(dim=1, keepdim=True))):
         probabilities = shown.sigmoid() if protocol.scoring.activation == "sigmoid" else shown.softmax(dim=-1)
         expected = probabilities.mean(dim=(1, 2)).numpy()  # [B, K]
-        chosen = replace(scorer, protocol=protocol_of(checkpoint, templates=templates, view_rule=rule))
+        chosen = replace(scorer, protocol=make_protocol(checkpoint, templates=templates, view_rule=rule))
         scores = [chosen.scores(each).scores for each in found]
         np.testing.assert_allclose(scores, expected, atol=tolerance(scale) / 2, rtol=0)
         first, second = np.log(expected)
@@ -102,9 +102,9 @@ def logits_of_video(
 
 def test_the_two_rules_differ_and_the_contract_chooses() -> None:
     checkpoint = tiny_actionclip("meanP")
-    assert protocol_of(checkpoint).scoring == checkpoint.scoring
-    assert protocol_of(checkpoint).text.templates == checkpoint.text.templates
-    assert protocol_of(checkpoint, view_rule="mean_logit").scoring.view_rule == "mean_logit"
+    assert make_protocol(checkpoint).scoring == checkpoint.scoring
+    assert make_protocol(checkpoint).text.templates == checkpoint.text.templates
+    assert make_protocol(checkpoint, view_rule="mean_logit").scoring.view_rule == "mean_logit"
     logits = np.array([[[4.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]], np.float32)
     sums = reduce_logits(logits, checkpoint.scoring, function="softmax").scores
     means = reduce_logits(logits, replace(checkpoint.scoring, view_rule="mean_logit"), function="softmax").scores
@@ -113,33 +113,37 @@ def test_the_two_rules_differ_and_the_contract_chooses() -> None:
 
 def test_another_system_changes_cuts_and_never_the_normalisation() -> None:
     checkpoint = tiny_actionclip("meanP")
-    own, other = protocol_of(checkpoint), protocol_of(checkpoint, system="xclip")
+    own, other = make_protocol(checkpoint), make_protocol(checkpoint, system="xclip")
     assert other.sampling.rule == "centres" and own.sampling.rule == "actionclip"
     assert other.preprocess.interpolation == "opencv_bilinear"
     assert (other.preprocess.mean, other.preprocess.std) == (own.preprocess.mean, own.preprocess.std)
     assert other.preprocess.image_size == own.preprocess.image_size
     with pytest.raises(ConfigError, match="system"):
-        protocol_of(checkpoint, system="nosuch")
+        make_protocol(checkpoint, system="nosuch")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"num_crops": 2}, "1 or 3 crops"), ({"num_clips": 0}, "1 to 64 clips"), ({"view_rule": "max"}, "found 'max'")],
+    [
+        ({"num_crops": 2}, "crops 1 or 3"),
+        ({"num_clips": 0}, "clips must be 1 to 64"),
+        ({"view_rule": "max"}, "got 'max'"),
+    ],
 )
 def test_impossible_protocols_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(EvaluationError, match=words):
-        protocol_of(tiny_actionclip("meanP"), **changes)  # type: ignore[arg-type]
+        make_protocol(tiny_actionclip("meanP"), **changes)  # type: ignore[arg-type]
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     checkpoint = _with_positions(torch.nan)
     with pytest.raises(CheckpointError, match="positional_embedding"):
-        scorer_of(checkpoint, protocol_of(checkpoint), tmp_path)
+        scorer_of(checkpoint, make_protocol(checkpoint), tmp_path)
 
 
 def test_finite_weights_whose_logits_overflow_are_reported(tmp_path: Path) -> None:
     checkpoint = _with_positions(torch.finfo(torch.float32).max)
-    scorer = scorer_of(checkpoint, protocol_of(checkpoint), tmp_path)
+    scorer = scorer_of(checkpoint, make_protocol(checkpoint), tmp_path)
     with pytest.raises(EvaluationError, match="not finite"):
         scorer.logits(some_views(checkpoint)[:, :1])
 

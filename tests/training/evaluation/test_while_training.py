@@ -14,7 +14,7 @@ from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, Trai
 from training.data.clips.rules import preprocess_of, sampling_of
 from training.data.prompts import tokenizer_of
 from training.evaluation.inference import LoaderOptions, evaluate_list
-from training.evaluation.protocol import protocol_of
+from training.evaluation.protocol import make_protocol
 from training.evaluation.videos import read_list
 from training.prompting import scoring_rules, text_rules
 from training.sources.labelled import LabelledSource
@@ -65,7 +65,7 @@ def test_figures_of_training_are_those_of_evaluate(case: str, video_list: Path) 
         scoring=scoring_rules(config, model),
     )
     assert checkpoint.scoring.activation == ("sigmoid" if kind == "sigmoid" else "softmax")
-    protocol = protocol_of(checkpoint)
+    protocol = make_protocol(checkpoint)
     (accumulator,) = evaluate_list(
         checkpoint.build(),
         protocol,
@@ -73,7 +73,7 @@ def test_figures_of_training_are_those_of_evaluate(case: str, video_list: Path) 
         tokenizer=tokenizer_of(protocol.text, None, key="--tokenizer"),
         loader_options=LoaderOptions(workers=0, batch_size=5),
     )
-    figures = accumulator.figures()
+    figures = accumulator.compute()
     assert while_training["videos"] == figures.num_readable
     assert figures.top5_k == 3, "the key says the k that was computed"
     keys = {"top1": "top1", "top5": "top3"} | {name: name for name in ("mean_class_accuracy", "calibration_error")}

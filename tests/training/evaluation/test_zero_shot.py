@@ -87,11 +87,11 @@ def test_classes_of_training_come_in_every_form_of_a_class_list(tmp_path: Path, 
 
 
 def test_draws_of_classes_depend_on_their_seed_and_number_alone() -> None:
-    three = random_subsets(220, num_subsets=3, num_chosen=160, seed=0)
+    three = random_subsets(220, num_subsets=3, classes_per_subset=160, seed=0)
     assert [len(set(subset.classes)) for subset in three] == [160] * 3
     assert all(list(subset.classes) == sorted(subset.classes) for subset in three)
     assert len({subset.classes for subset in three}) == 3
-    assert random_subsets(220, num_subsets=1, num_chosen=160, seed=0) == three[:1]
-    assert random_subsets(220, num_subsets=1, num_chosen=160, seed=1)[0].classes != three[0].classes
+    assert random_subsets(220, num_subsets=1, classes_per_subset=160, seed=0) == three[:1]
+    assert random_subsets(220, num_subsets=1, classes_per_subset=160, seed=1)[0].classes != three[0].classes
     with pytest.raises(EvaluationError, match="2 to 5"):
-        random_subsets(5, num_subsets=1, num_chosen=6, seed=0)
+        random_subsets(5, num_subsets=1, classes_per_subset=6, seed=0)

@@ -83,7 +83,10 @@ def test_what_is_asked_wrongly_is_reported(few_shot: Run, class_folders: Path) -
     ):
         assert words_of_error in few_shot(class_folders, *words, status=1)[1]
     broken = class_folders / "waving" / "clip 0.mp4"
-    assert "is a video or picture (MP4, MOV, HEIF); weights" in few_shot(class_folders, checkpoint=broken, status=1)[1]
+    assert (
+        "is a video or image (MP4, MOV, HEIF); expected weights"
+        in few_shot(class_folders, checkpoint=broken, status=1)[1]
+    )
 
 
 def test_classes_that_are_short_say_so_and_keep_a_judge(few_shot: Run, class_folders: Path) -> None:

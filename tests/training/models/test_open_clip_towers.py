@@ -11,7 +11,7 @@ from tests.tolerances import FULL_TOWER, assert_close
 from training.checkpoints.names import to_open_clip
 from training.models.actionclip import ActionClip
 from training.models.base import ModelConfigError, VideoTextModel
-from training.models.open_clip_towers import architecture, open_clip_model_config
+from training.models.open_clip_towers import architecture_config, open_clip_model_config
 from training.models.registry import build_model
 
 pytestmark = pytest.mark.numeric
@@ -30,7 +30,7 @@ def _pair(arch: str) -> tuple[VideoTextModel, torch.nn.Module]:
     """Ours and open_clip's, with the same weights; made once, since drawing 90 million of them takes seconds."""
     torch.manual_seed(5)
     ours = build_model("clip", open_clip_model_config(arch, num_frames=2, changes=CHANGES[arch])).eval()
-    whole = architecture(arch, CHANGES[arch])
+    whole = architecture_config(arch, CHANGES[arch])
     whole.pop("custom_text", None)
     theirs = open_clip.CustomTextCLIP(**whole).eval()
     weights = {to_open_clip(name): item for name, item in ours.state_dict().items()}
@@ -79,6 +79,6 @@ def test_actionclip_fuses_the_frames_of_any_backbone() -> None:
 
 def test_towers_that_cannot_be_taken_are_refused_by_name() -> None:
     with pytest.raises(ModelConfigError, match="no architecture"):
-        architecture("ViT-Z-99")
+        architecture_config("ViT-Z-99")
     with pytest.raises(ModelConfigError, match=r"coca_ViT-B-32"):
         build_model("clip", open_clip_model_config("coca_ViT-B-32", num_frames=1))

@@ -1,7 +1,6 @@
-"""The graphs of a model: torch modules around its towers, with their input and output tensors.
+"""The graphs to export from a model: torch modules with their input and output tensors.
 
-Normalisation is part of the video graph, so clients send uint8 pixels. `exp` of the learned scale is applied here and
-nowhere else in export.
+Normalisation is component of the video graph, so that clients send uint8 pixels.
 """
 
 from collections.abc import Mapping
@@ -14,24 +13,24 @@ from torch import Tensor, nn
 from serve.contract import PreprocessContract, SamplingContract, TensorContract, TextContract
 from training.models.base import VideoTextModel
 
-Part = Literal["text", "video"]
+Component = Literal["text", "video"]  # the Triton model that serves or stores a graph
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPlan:
-    """One graph to export: its file, module, inputs and outputs."""
+    """One graph to export, with its file, module, inputs and outputs."""
 
-    part: Part
+    component: Component
     file: str
     module: nn.Module
-    example: Mapping[str, Tensor]  # its dynamic axes are larger than 1 and all different
+    example: Mapping[str, Tensor]  # inputs whose dynamic axes are greater than 1 and all different
     inputs: tuple[TensorContract, ...]
     outputs: tuple[TensorContract, ...]
-    bounds: Mapping[str, int] = field(default_factory=dict)  # dynamic axis -> its largest size, where it has one
+    bounds: Mapping[str, int] = field(default_factory=dict)  # dynamic axis -> maximum size, if it has one
 
 
 class Normalization(nn.Module):
-    """Convert pixels 0..255 to the values the model was trained on."""
+    """Normalises pixels 0..255 with the mean and standard deviation of training."""
 
     mean: Tensor
     std: Tensor
@@ -48,7 +47,7 @@ class Normalization(nn.Module):
 class VideoGraph(nn.Module):
     """frames uint8 [B, T, 3, S, S] -> video_features [B, D], patch_features [B, P, D], prototype_features [B, E].
 
-    The last two only if the model has them.
+    Patch and prototype features are omitted if the model has none.
     """
 
     def __init__(self, model: VideoTextModel, preprocess: PreprocessContract) -> None:
@@ -68,7 +67,8 @@ class TextGraph(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.model.text(tokens)  # type: ignore[no-any-return]  # not encode_text: its check of L would fix L
+        # `encode_text` is not used: its length check would make the dynamic axis L static
+        return self.model.text(tokens)  # type: ignore[no-any-return]
 
 
 class HeadGraph(nn.Module):
@@ -83,9 +83,9 @@ class HeadGraph(nn.Module):
 
 
 class FramesGraph(nn.Module):
-    """frames uint8 [N, 3, S, S] -> frame_features [N, D] and, if the model has them, frame_prototypes [N, E].
+    """frames uint8 [N, 3, S, S] -> frame_features [N, D] and frame_prototypes [N, E], the prototype features of frames.
 
-    Each frame of a long video is encoded once.
+    Used for long videos, to encode each frame once. `frame_prototypes` is omitted if the model has none.
     """
 
     def __init__(self, model: VideoTextModel, preprocess: PreprocessContract) -> None:
@@ -118,15 +118,15 @@ class FusionGraph(nn.Module):
         )
 
 
-def graph_plans(
+def make_graph_plans(
     model: VideoTextModel, *, sampling: SamplingContract, preprocess: PreprocessContract, text: TextContract
 ) -> dict[str, GraphPlan]:
-    """Return the graphs of a model by name in the contract."""
+    """Return the graphs to export, keyed by their name in the contract."""
     segments, size, embed_dim = sampling.num_segments, preprocess.image_size, model.embed_dim
     frames = torch.zeros(2, segments, 3, size, size, dtype=torch.uint8)
     with torch.no_grad():
-        probe = model.eval().encode_video(Normalization(preprocess)(frames[:1]))
-    patches = None if probe.patch_features is None else probe.patch_features.shape[1]  # P
+        output = model.eval().encode_video(Normalization(preprocess)(frames[:1]))
+    patches = None if output.patch_features is None else output.patch_features.shape[1]  # P
     plans = {
         "text": _text_plan(model, text),
         "video": _video_plan(VideoGraph(model, preprocess), frames, model=model, num_patches=patches),
@@ -139,11 +139,6 @@ def graph_plans(
     return plans
 
 
-def exponentiated_scale(model: VideoTextModel) -> float:
-    """Return the learned logit scale, exponentiated as in the contract."""
-    return float(model.logit_scale.detach().exp())
-
-
 def _video_plan(module: VideoGraph, frames: Tensor, *, model: VideoTextModel, num_patches: int | None) -> GraphPlan:
     outputs = [TensorContract(name="video_features", dtype="float32", axes=("B", model.embed_dim))]
     if num_patches is not None:
@@ -152,7 +147,7 @@ def _video_plan(module: VideoGraph, frames: Tensor, *, model: VideoTextModel, nu
     if model.prototype_dim:
         outputs.append(TensorContract(name="prototype_features", dtype="float32", axes=("B", model.prototype_dim)))
     return GraphPlan(
-        part="video",
+        component="video",
         file="model.onnx",
         module=module,
         example={"frames": frames},
@@ -167,7 +162,7 @@ def _frames_plan(model: VideoTextModel, preprocess: PreprocessContract) -> Graph
     if model.prototype_dim:
         outputs.append(TensorContract(name="frame_prototypes", dtype="float32", axes=("N", model.prototype_dim)))
     return GraphPlan(
-        part="video",
+        component="video",
         file="frames.onnx",
         module=FramesGraph(model, preprocess),
         example={"frames": torch.zeros(5, 3, size, size, dtype=torch.uint8)},
@@ -178,15 +173,15 @@ def _frames_plan(model: VideoTextModel, preprocess: PreprocessContract) -> Graph
 
 def _fusion_plan(model: VideoTextModel, *, segments: int, embed_dim: int) -> GraphPlan:
     widths = {"frame_features": embed_dim, "frame_prototypes": model.prototype_dim}
-    given = {name: width for name, width in widths.items() if width}
-    outputs = zip(("video_features", "prototype_features"), given.values(), strict=False)
+    features = {name: width for name, width in widths.items() if width}
+    outputs = zip(("video_features", "prototype_features"), features.values(), strict=False)
     return GraphPlan(
-        part="video",
+        component="video",
         file="fusion.onnx",
         module=FusionGraph(model),
-        example={name: torch.randn(2, segments, width) for name, width in given.items()},
+        example={name: torch.randn(2, segments, width) for name, width in features.items()},
         inputs=tuple(
-            TensorContract(name=name, dtype="float32", axes=("B", segments, width)) for name, width in given.items()
+            TensorContract(name=name, dtype="float32", axes=("B", segments, width)) for name, width in features.items()
         ),
         outputs=tuple(TensorContract(name=name, dtype="float32", axes=("B", width)) for name, width in outputs),
     )
@@ -196,7 +191,7 @@ def _text_plan(model: VideoTextModel, text: TextContract) -> GraphPlan:
     length = min(7, text.context_length - 1) if text.dynamic_length else text.context_length
     axis: str | int = "L" if text.dynamic_length else text.context_length
     return GraphPlan(
-        part="text",
+        component="text",
         file="model.onnx",
         module=TextGraph(model),
         example={"tokens": torch.full((3, length), text.pad_id, dtype=torch.int64)},
@@ -209,7 +204,7 @@ def _text_plan(model: VideoTextModel, text: TextContract) -> GraphPlan:
 def _head_plan(model: VideoTextModel, *, num_patches: int) -> GraphPlan:
     embed_dim = model.embed_dim
     return GraphPlan(
-        part="video",
+        component="video",
         file="head.onnx",
         module=HeadGraph(model),
         example={
