@@ -238,7 +238,7 @@ def test_a_client_that_disconnects_counts_as_499(
     before = count()
     found = urlsplit(demo_server.address)
     assert found.hostname is not None
-    head = f'{method} {target} HTTP/1.1\r\nHost: x\r\nIf-Match: "1"\r\nContent-Type: {content_type}\r\n'
+    head = f'{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nIf-Match: "1"\r\nContent-Type: {content_type}\r\n'
     with socket.create_connection((found.hostname, found.port or 80)) as connection:
         connection.sendall(f"{head}Content-Length: 1000\r\n\r\n--b\r\n".encode())
     assert eventually(lambda: count() == before + 1)

@@ -163,7 +163,7 @@ def test_the_document_has_every_option(http: httpx.Client) -> None:
     operation = http.get("/openapi.json").json()["paths"]["/v1/timeline"]["post"]
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert set(TimelineOptions.model_fields) <= form.keys()
-    (query,) = operation["parameters"]
+    (query,) = (item for item in operation["parameters"] if item["in"] == "query")
     assert set(TimelineOptions.model_fields) == query["schema"]["properties"].keys()
 
 

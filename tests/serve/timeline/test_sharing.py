@@ -24,7 +24,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://actserve", timeout=None) as found:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as found:
             await until(lambda: app.state.service.readiness.is_ready, pause_seconds=0.05)
             yield found
 
