@@ -80,6 +80,7 @@ bench: everything triton
 	$(BIN)/python -m tests.bench.starter_bench
 	$(BIN)/python -m tests.bench.timeline_bench
 	$(BIN)/python -m tests.bench.long_video_bench
+	$(BIN)/python -m tests.bench.stored_bench
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

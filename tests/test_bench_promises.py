@@ -19,6 +19,7 @@ from tests.bench import (
     request_bench,
     starter_bench,
     store_bench,
+    stored_bench,
     timeline_bench,
     train_bench,
     triton_bench,
@@ -199,6 +200,12 @@ def test_the_starter_bench_wants_its_share_and_a_start() -> None:
     assert kept(starter_bench.judged(0.4, 5.0))
     assert not kept(starter_bench.judged(0.4 / 3, 5.0))
     assert not kept(starter_bench.judged(0.4, 65.0))
+
+
+def test_the_stored_bench_wants_exact_answers_in_time() -> None:
+    assert kept(stored_bench.judged(1.4, 0.12, 1e-6, 1.0))
+    for figures in ((14.0, 0.12, 1e-6, 1.0), (1.4, 0.3, 1e-6, 1.0), (1.4, 0.12, 0.01, 1.0), (1.4, 0.12, 1e-6, 0.99)):
+        assert not kept(stored_bench.judged(*figures))
 
 
 def test_make_bench_runs_every_benchmark() -> None:
