@@ -32,6 +32,7 @@ class Metrics:
             "actserve_timelines_in_flight", "Timelines in progress.", registry=self.registry
         )
         self.job_uploads = Gauge("actserve_job_uploads", "Jobs whose uploads arrive.", registry=self.registry)
+        self.event_streams = Gauge("actserve_event_streams", "Streams of events of jobs.", registry=self.registry)
         self.timeline_windows = Counter(
             "actserve_timeline_windows_total", "Windows of finished timelines.", registry=self.registry
         )

@@ -1,4 +1,4 @@
-"""Tables of the documentation that are generated from the code: settings, options, problems.
+"""Tables of the documentation that are generated from the code: settings, options, metrics, problems.
 
 `python -m serve.reference docs` writes each between its markers in the pages of a folder; `--check` writes nothing and
 exits with 1 if a page differs.
@@ -19,6 +19,8 @@ from serve import errors
 from serve.api.options import ClassifyOptions
 from serve.api.problems import STATUS, describe
 from serve.jobs.documents import JobInput
+from serve.jobs.metrics import JobMetrics
+from serve.metrics import Metrics
 from serve.repository import BUNDLED, FOLDER
 from serve.retrieval.options import ExampleSearchOptions, RescorePageOptions
 from serve.settings import ServeSettings
@@ -65,6 +67,17 @@ def search_table() -> str:
     return _table_of_options(ExampleSearchOptions)
 
 
+def metrics_table() -> str:
+    """Return the metrics of `/metrics`, without those of the process."""
+    metrics = Metrics()
+    JobMetrics(metrics.registry)
+    rows = (
+        (f"`{found.name}{'_total' if found.type == 'counter' else ''}`", found.type, found.documentation)
+        for found in metrics.registry.collect()
+    )
+    return table(("metric", "type", "meaning"), rows)
+
+
 def problems_table() -> str:
     """Return the problems that a client may receive, by status."""
     kinds = sorted(_leaves(errors.ActserveError), key=lambda kind: (STATUS[kind], _slug(kind)))
@@ -80,6 +93,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "jobs": jobs_table,
     "stored_page": stored_page_table,
     "search": search_table,
+    "metrics": metrics_table,
     "problems": problems_table,
 }
 

@@ -70,6 +70,9 @@ class Service:
             settings.timeline.max_concurrent, self.metrics.timelines_in_flight, words="timelines"
         )
         self.job_uploads = InFlight(settings.jobs.max_uploads, self.metrics.job_uploads, words="uploads of jobs")
+        self.event_streams = InFlight(
+            settings.jobs.max_event_streams, self.metrics.event_streams, words="streams of events"
+        )
         self.is_stopping = False  # answers without an end of their own end now
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 

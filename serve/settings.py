@@ -246,6 +246,9 @@ class JobSettings(BaseModel):
     max_inputs: int = Field(10_000, ge=1, le=1_000_000, description="Inputs of a job.")
     max_upload_bytes: int = Field(16 * 2**30, ge=1, description="Bytes of all uploads of a job; past it 413.")
     max_uploads: int = Field(8, ge=1, le=1000, description="Jobs received at once; past it requests get 503.")
+    max_event_streams: int = Field(
+        200, ge=1, le=10_000, description="Streams of events open at once; past it requests get 503."
+    )
     upload_deadline_seconds: float = Field(
         3600.0, gt=0, le=86_400, description="A job is received by then, or answered with 504."
     )

@@ -6,6 +6,7 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from serve.access.authorizer import Caller
 from serve.api.options import checked, gather
 from serve.api.problems import problem_responses
 from serve.jobs.documents import JobFields
@@ -16,6 +17,7 @@ from serve.routes.deadlines import answer_within
 from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
 from serve.routes.disconnection import unless_disconnected
 from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, accepted, received_for_job
+from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.google import GoogleAnswer, google_answer
 from serve.timeline.options import TimelineOptions
@@ -46,7 +48,7 @@ async def timeline(
     `Idempotency-Key` is of that job.
     """
     if prefer_async:
-        return await _as_job(request, service, idempotency_key)
+        return await _as_job(request, service, caller, idempotency_key)
     maker = service.timelines  # raises before the upload is read if the server is not ready
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
@@ -71,7 +73,7 @@ async def timeline(
     return Response(text, media_type="application/json")
 
 
-async def _as_job(request: Request, service: ServiceDep, idempotency_key: str | None) -> Response:
+async def _as_job(request: Request, service: Service, caller: Caller, idempotency_key: str | None) -> Response:
     jobs, settings = service.jobs, service.settings
     with service.job_uploads.admitted():
         async with (
@@ -82,5 +84,5 @@ async def _as_job(request: Request, service: ServiceDep, idempotency_key: str | 
         ):
             options = checked(TimelineOptions, gather(upload.fields, upload.query))
             fields = JobFields(kind="timeline", options=options.model_dump(mode="json", exclude_unset=True))
-            job = await jobs.submit_uploads(fields, upload.files, idempotency_key=idempotency_key)
+            job = await jobs.submit_uploads(fields, upload.files, idempotency_key=idempotency_key, key_id=caller.key_id)
     return accepted(job, **{"Preference-Applied": "respond-async"})
