@@ -72,7 +72,7 @@ class DemoSource:
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Return top-1 on clips of the test world."""
-        return EvaluationReport(figures=dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96)))
+        return EvaluationReport(figures=measure_in_process(model, preprocess_of(self._config.data), per_group=96))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """Return the model card."""

@@ -120,8 +120,11 @@ class LabelledSource:
             frames = normalised(clips.to(device), self._reader.rule.preprocess)
             logits = output_logits(model, model.encode_video(frames), bank, scoring)  # [B, M, K]
             found = [reduce_logits(each[None], scoring, function=scoring.activation) for each in logits]
-            for scores, label in zip(found, batch.labels.tolist(), strict=True):
-                accumulator.add(score_video(scores, index=next(places), path="", label=label))
+            for scores, label, origin in zip(found, batch.labels.tolist(), batch.origins, strict=True):
+                name, digest, group = origin
+                accumulator.add(
+                    score_video(scores, index=next(places), path=name, label=label, digest=digest, group=group)
+                )
             shown += self._shown(clips, batch.labels.tolist(), found, MOST_SAMPLES - len(shown))
         (accumulator,) = gather_accumulators([accumulator])
         unreadable = len(set(all_gather_objects(list(self._bad_val.reasons))))
@@ -136,13 +139,14 @@ class LabelledSource:
         text = CARD.format(
             num_entries=len(self._train), num_classes=len(self.labels), clips=clips, minutes=max(seconds / 60, 1)
         )
-        measured = [figures for figures in history if figures.get("top1") is not None]
+        measured = [figures for figures in history if figures.get("intervals")]  # earlier versions recorded none
         if not measured:
             return text
         last = measured[-1]
-        return (
-            text
-            + f"Measured while training on {last['videos']} videos of its evaluation list: top-1 {last['top1']:.3f}.\n"
+        low, high = last["intervals"]["top1"]
+        return text + (
+            f"Measured while training on {last['videos']} videos of its evaluation list, {last['independent']} of them "
+            f"independent: top-1 {last['top1']:.3f} ({low:.3f} to {high:.3f}).\n"
         )
 
     def _shown(self, clips: Tensor, labels: Sequence[int], found: Sequence[Scores], most: int) -> list[Prediction]:
@@ -159,18 +163,19 @@ class LabelledSource:
 
 
 def _figures(accumulator: MetricAccumulator) -> dict[str, Any]:
-    """Return the metrics of an evaluation during training."""
+    """Return the metrics of an evaluation during training, with 95 % intervals of shares."""
+    keys = {"top1": "top1", "top5": f"top{accumulator.top5_k}", "mean_class_accuracy": "mean_class_accuracy"}
     if not accumulator.readable:
-        return {"videos": 0, "top1": None, f"top{accumulator.top5_k}": None} | dict.fromkeys(
-            ("mean_class_accuracy", "calibration_error")
-        )
-    figures = accumulator.compute()
+        nothing = dict.fromkeys((*keys.values(), "calibration_error"))
+        return {"videos": 0, "independent": 0, "copies": 0, **nothing, "intervals": {}}
+    figures, intervals = accumulator.compute(), accumulator.intervals()
     return {
         "videos": figures.num_readable,
-        "top1": round(figures.top1, 4),
-        f"top{figures.top5_k}": round(figures.top5, 4),
-        "mean_class_accuracy": round(figures.mean_class_accuracy, 4),
+        "independent": figures.num_independent,
+        "copies": figures.num_copies,
+        **{key: round(getattr(figures, name), 4) for name, key in keys.items()},
         "calibration_error": round(figures.calibration_error, 4),
+        "intervals": {key: [round(edge, 4) for edge in intervals[name]] for name, key in keys.items()},
     }
 
 

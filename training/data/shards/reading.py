@@ -76,13 +76,15 @@ class PackedSample:
         label = self.label()
         pictures = [self.fields[name] for name in sorted(self.fields) if _PICTURE.fullmatch(name)]
         if pictures:
-            return Entry(path=Path(self.name), label=label, num_frames=len(pictures), packed=pictures)
+            return Entry(
+                path=Path(self.name), label=label, num_frames=len(pictures), packed=pictures, group=self.group()
+            )
         video = next((name for name in self.fields if f".{name}" in SUFFIXES or name == OTHER_VIDEO), None)
         if video is None:
             raise BadVideoError(f"the sample has no video: {', '.join(sorted(self.fields)) or 'nothing'}")
         path = scratch / f"sample.{video}"
         path.write_bytes(self.fields[video])
-        return Entry(path=path, label=label)
+        return Entry(path=path, label=label, group=self.group())
 
 
 def find_shards(pattern: str) -> list[Shard]:
