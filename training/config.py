@@ -215,6 +215,7 @@ class RunConfig(_Record):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast on a GPU; weights stay fp32
     compile: bool = False
+    wandb: str = ""  # project at Weights & Biases to report to; empty: none
 
     def __post_init__(self) -> None:
         _at_least(self, "run", 1, "batch_size", "log_every")
@@ -226,7 +227,7 @@ class RunConfig(_Record):
 # keys that change no weight: a run may be resumed with other values of them
 NEUTRAL = frozenset(
     {"data.workers", "data.deadline_seconds", "data.max_bad_share", "run.out", "run.log_every", "run.evaluate_every",
-     "run.save_every", "run.threads"}
+     "run.save_every", "run.threads", "run.wandb"}
 )  # fmt: skip
 
 
