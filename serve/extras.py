@@ -7,6 +7,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> modules of what it installs, 
     "triton": ("tritonclient", "grpc"),
     "postgres": ("psycopg",),
     "plots": ("matplotlib",),
+    "wandb": ("wandb",),
     "training": (*_MODELS, "yaml", "tensorboard", "webdataset", "scipy", "sklearn"),
     "export": (*_MODELS, "onnx", "onnxscript", "scipy"),
 }

@@ -1,5 +1,6 @@
 """Run the application under uvicorn: the work of `actserve serve`."""
 
+import gc
 import logging
 import os
 import socket
@@ -56,7 +57,12 @@ def run(given: dict[str, Any]) -> int:
         faults.append(error)
         server.should_exit = True
 
-    app = create_app(settings, on_ready=lambda: _greet(address, data), on_fault=on_fault)
+    def on_ready() -> None:
+        gc.freeze()
+        gc.enable()
+        _greet(address, data)
+
+    app = create_app(settings, on_ready=on_ready, on_fault=on_fault)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -221,6 +221,7 @@ class RunConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast on a GPU; weights stay fp32
     compile: bool = False  # use torch.compile
+    wandb: str = ""  # project at Weights & Biases to report to; empty: none
 
     def __post_init__(self) -> None:
         _require_at_least(self, "run", 1, "batch_size", "log_every")
@@ -234,7 +235,7 @@ class RunConfig(_Section):
 # keys that do not influence the weights; a run may be resumed with different values
 NEUTRAL_KEYS = frozenset(
     {"data.workers", "data.deadline_seconds", "data.max_bad_share", "run.out", "run.log_every", "run.evaluate_every",
-     "run.save_every", "run.threads"}
+     "run.save_every", "run.threads", "run.wandb"}
 )  # fmt: skip
 
 

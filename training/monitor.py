@@ -1,4 +1,4 @@
-"""Report the progress of a run: a progress bar, one JSON line per evaluation, and TensorBoard files.
+"""Report the progress of a run: a progress bar, one JSON line per evaluation, TensorBoard files, and Weights & Biases.
 
 tensorboard --logdir runs
 """
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from serve.arrays import UInt8Array
+from training.weights_and_biases import Report
 
 MAX_PREDICTIONS = 8  # shown per evaluation
 
@@ -47,6 +48,7 @@ class Monitor:
     _progress: Progress | None
     _out: Path
     _task: Any = field(default=None)
+    _wandb: Report | None = None
 
     def step(
         self, step: int, *, losses: Mapping[str, float], rates: Mapping[str, float], clips_per_second: float
@@ -56,9 +58,9 @@ class Monitor:
             return
         caption = format_losses(losses, digits=3)
         self._progress.update(self._task, completed=step, caption=f"{caption} {clips_per_second:.1f} clips/s")
-        for group, values in (("loss", losses), ("rate", rates), ("speed", {"clips_per_second": clips_per_second})):
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+        groups = {"loss": losses, "rate": rates, "speed": {"clips_per_second": clips_per_second}}
+        values = {f"{group}/{name}": value for group, each in groups.items() for name, value in each.items()}
+        self._scalars(step, values)
 
     def evaluation(self, step: int, report: EvaluationReport) -> None:
         """Write an evaluation as a JSON line to standard output and `evaluations.jsonl`, and to TensorBoard."""
@@ -68,9 +70,7 @@ class Monitor:
         print(line, flush=True)
         with (self._out / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
-        for name, value in report.metrics.items():
-            if isinstance(value, (int, float)):
-                self._writer.add_scalar(f"evaluation/{name}", value, step)
+        self._scalars(step, numbers_of(report.metrics, "evaluation"))
         if report.confusion is not None:
             self._writer.add_image("confusion", _draw_confusion(report.confusion), step, dataformats="HW")
         for number, item in enumerate(report.predictions[:MAX_PREDICTIONS]):
@@ -79,9 +79,19 @@ class Monitor:
             self._writer.add_text(f"clip/{number}", caption, step)
         self._writer.flush()
 
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Report numbers to TensorBoard and Weights & Biases."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb(step, values)
+
 
 @contextmanager
-def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
+def open_monitor(
+    out: Path, *, first_step: int, steps: int, is_first: bool, wandb: Report | None = None
+) -> Iterator[Monitor]:
     """Open the monitor of a run from `first_step` to `steps`.
 
     If a stopped run is resumed, its reports of steps after `first_step` are removed, because these steps are repeated.
@@ -99,9 +109,25 @@ def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> I
     try:
         with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
             task = progress.add_task("training", total=steps, completed=first_step, caption="")
-            yield Monitor(writer, progress, out, task)
+            yield Monitor(writer, progress, out, task, wandb)
     finally:
         writer.close()
+
+
+def numbers_of(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numbers of nested figures as `prefix/name`; of a list by its positions.
+
+    >>> numbers_of({"top1": 0.5, "counts": {"top1": 4}, "note": "x", "edges": [0.1, 0.9]}, "evaluation")
+    {'evaluation/top1': 0.5, 'evaluation/counts/top1': 4, 'evaluation/edges/0': 0.1, 'evaluation/edges/1': 0.9}
+    """
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if isinstance(value, (int, float)):
+            found[f"{prefix}/{name}"] = value
+        elif isinstance(value, (Mapping, list)):
+            items = value if isinstance(value, Mapping) else {str(place): item for place, item in enumerate(value)}
+            found |= numbers_of(items, f"{prefix}/{name}")
+    return found
 
 
 def _truncate_after(path: Path, step: int) -> None:

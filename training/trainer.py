@@ -40,6 +40,7 @@ from training.run_state import RunState, record_skipped_step, save_best, save_st
 from training.schedules import Schedule, TrainProgress, schedule_of
 from training.sources.registry import Source, make_source
 from training.stopping import NonFiniteError, StoppedError, StopSignal
+from training.weights_and_biases import require_wandb, wandb_report
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ def train(config: TrainConfig) -> Path:
         AnnotationError, TooManyBadVideosError: the data cannot be used.
         NonFiniteError: a step produced NaN or infinity.
         StoppedError: the run received a stop signal and saved its state.
+        MissingExtra: the run reports to Weights & Biases, which is not installed.
     """
+    require_wandb(config)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     device = select_device(config.run.device, key="run.device")
@@ -85,8 +88,13 @@ def train(config: TrainConfig) -> Path:
         context = make_context(config, source, state, rank_info, precision=precision, length=length)
         with (
             log_file(Path(config.run.out) / LOG_NAME, is_enabled=rank_info.is_first),
+            wandb_report(config, is_first=rank_info.is_first) as wandb,
             open_monitor(
-                Path(config.run.out), first_step=state.step, steps=context.total_steps, is_first=rank_info.is_first
+                Path(config.run.out),
+                first_step=state.step,
+                steps=context.total_steps,
+                is_first=rank_info.is_first,
+                wandb=wandb,
             ) as monitor,
         ):
             train_steps(state, context, monitor=monitor, stop=stop)

@@ -4,6 +4,7 @@ actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the server. Every other setting comes from SERVE_* variables (see docs/settings.md)."""
+    gc.disable()  # until the server is ready: what is made before stays, and looking for cycles in it takes time
     from serve.server import run  # loads the libraries of the server
 
     triton = None if triton_url is None else {"url": triton_url}

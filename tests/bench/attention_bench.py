@@ -27,7 +27,7 @@ from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession, has_bf16
 from serve.engines.parity_check import processor
 from tests.bench.export_bench import TEXT_B, VISION_B32, fresh
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.bench.turns import in_turns
 from tests.models import tiny_checkpoint, tiny_open_clip
 from training.checkpoints.native_format import Checkpoint
@@ -92,11 +92,13 @@ def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str
         runs = {name: load(path) for name, path in graphs.items()}
         features = {name: run(frames) for name, run in runs.items()}
         ways = {name: partial(run, frames) for name, run in runs.items()}
-        times = {name: statistics.median(values) for name, values in in_turns(ways, ROUNDS).items()}
+        rounds = in_turns(ways, ROUNDS)
+        times = {name: statistics.median(values) for name, values in rounds.items()}
         row = {
             "model": label,
             "runtime": runtime,
             **times,
+            "rounds_ms": rounds,
             "ratio": times["packed"] / times["separate"],
             "cosine": _cosine(features["packed"], features["separate"]),
             "cosine_of_another_clip": _cosine(features["packed"], runs["separate"](np.zeros_like(frames))),
@@ -105,6 +107,8 @@ def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str
             f"{label:<18}{runtime:<18}{row['packed']:>7.0f} ms{row['separate']:>7.0f} ms{row['ratio']:>7.2f}"
             f"   {row['cosine']:.6f}"
         )
+        for name, values in rounds.items():
+            print(f"  {name}: {spread(values, 'ms')}")
         yield row
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.running_server import ROOT
 from training.config import TrainConfig, load_config
 from training.data.prompts import TemplatedPhrases
@@ -89,7 +89,8 @@ class Speed:
     recipe: str
     precision: str
     batch_size: int
-    seconds_per_step: float
+    seconds_per_step: float  # median
+    rounds_seconds: tuple[float, ...]  # of each step
     clips_per_second: float
     images_per_second: float
     tflop_per_step: float
@@ -128,6 +129,7 @@ def main() -> None:
             f"{item.recipe:<34}{item.batch_size:>6}{item.seconds_per_step:>9.3f}{item.clips_per_second:>9.1f}"
             f"{item.images_per_second:>10.1f}{item.tflops:>9.2f}{item.share_of_matmul:>11.2f}{maker:>10}"
         )
+        print(f"{item.recipe}: a step takes {spread(item.rounds_seconds, 's')}")
     print(
         json.dumps(
             {"bench": "train", "device": name, "torch": torch.__version__, "recipes": [vars(item) for item in speeds]}
@@ -165,7 +167,8 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
 
         with FlopCounterMode(display=False) as counter:
             step()  # the warm-up too
-        seconds = statistics.median(timed(step, device) for _ in range(STEPS))
+        rounds = tuple(timed(step, device) for _ in range(STEPS))
+    seconds = statistics.median(rounds)
     tflop = counter.get_total_flops() / 1e12
     peak = matmul_tflops(device, torch.bfloat16 if config.run.precision == "bf16" else torch.float32)
     size, tflops = config.run.batch_size, tflop / seconds
@@ -182,6 +185,7 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
         precision=config.run.precision,
         batch_size=size,
         seconds_per_step=round(seconds, 4),
+        rounds_seconds=tuple(round(value, 4) for value in rounds),
         clips_per_second=round(size / seconds, 2),
         images_per_second=round(size * config.data.num_frames / seconds, 1),
         tflop_per_step=round(tflop, 3),

@@ -73,7 +73,7 @@ class DemoSource:
     def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Return top-1 on clips of the test world."""
         return EvaluationReport(
-            metrics=dict(measure_in_process(model, make_preprocess_contract(self._config.data), per_group=96))
+            metrics=measure_in_process(model, make_preprocess_contract(self._config.data), per_group=96)
         )
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:

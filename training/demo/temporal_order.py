@@ -27,6 +27,7 @@ from training.demo.dataset import RenderedClips, render_clip
 from training.demo.phrases import DEMO_TEXT, PhraseBank
 from training.demo.scenes import make_scene
 from training.distributed import rank_and_world_size
+from training.evaluation.score_intervals import accuracy_figures
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 
@@ -137,17 +138,12 @@ def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
     partners = np.array([place[other] for k in truth if (other := opposite(ordered_combinations()[k]))])
     rows = np.arange(len(truth))
     in_order = scores[rows, truth] > scores[rows, partners]
-    figures: dict[str, Any] = {
-        "seen": round(float(hits[:PER_GROUP].mean()), 4),
-        "held_out": round(float(hits[PER_GROUP:].mean()), 4),
-        "in_order": round(float(in_order.mean()), 4),
-        "videos": len(truth),
-    }
+    groups = {"seen": hits[:PER_GROUP], "held_out": hits[PER_GROUP:], "in_order": in_order}
     for first, second in PAIRS:
         chosen = np.array([ordered_combinations()[k].action in (first, second) for k in truth])
         if chosen.any():
-            figures[f"{first} / {second}"] = round(float(in_order[chosen].mean()), 4)
-    return figures
+            groups[f"{first} / {second}"] = in_order[chosen]
+    return {**accuracy_figures(groups), "videos": len(truth)}
 
 
 def _kept(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:

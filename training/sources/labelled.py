@@ -121,8 +121,11 @@ class LabelledSource:
             logits = output_logits(model, model.encode_video(frames), bank, scoring)  # [B, M, K]
             video_scores = [reduce_logits(views[None], scoring, function=scoring.activation) for views in logits]
             labels = batch.labels.tolist()
-            for scores, label in zip(video_scores, labels, strict=True):
-                accumulator.add(score_video(scores, index=next(video_indices), path="", label=label))
+            for scores, label, origin in zip(video_scores, labels, batch.origins, strict=True):
+                name, digest, group = origin
+                accumulator.add(
+                    score_video(scores, index=next(video_indices), path=name, label=label, digest=digest, group=group)
+                )
             limit = MAX_PREDICTIONS - len(predictions)
             predictions += self._make_predictions(clips[:limit], labels[:limit], video_scores[:limit])
         (accumulator,) = gather_accumulators([accumulator])
@@ -138,13 +141,14 @@ class LabelledSource:
         text = MODEL_CARD.format(
             num_entries=len(self._train), num_classes=len(self.labels), clips=clips, minutes=max(seconds / 60, 1)
         )
-        evaluations = [metrics for metrics in history if metrics.get("top1") is not None]
+        evaluations = [metrics for metrics in history if metrics.get("intervals")]  # earlier versions recorded none
         if not evaluations:
             return text
         last = evaluations[-1]
-        return (
-            text + f"Evaluated during training on {last['videos']} videos of the evaluation list: "
-            f"top-1 {last['top1']:.3f}.\n"
+        low, high = last["intervals"]["top1"]
+        return text + (
+            f"Evaluated during training on {last['videos']} videos of the evaluation list, {last['independent']} "
+            f"of them independent: top-1 {last['top1']:.3f} ({low:.3f} to {high:.3f}).\n"
         )
 
     def _make_predictions(
@@ -163,18 +167,19 @@ class LabelledSource:
 
 
 def _select_metrics(accumulator: MetricAccumulator) -> dict[str, Any]:
-    """Return the metrics that an evaluation during training reports; None if no video could be read."""
+    """Return the metrics of an evaluation during training, with 95 % intervals; None if no video could be read."""
+    keys = {"top1": "top1", "top5": f"top{accumulator.top5_k}", "mean_class_accuracy": "mean_class_accuracy"}
     if not accumulator.readable:
-        return {"videos": 0, "top1": None, f"top{accumulator.top5_k}": None} | dict.fromkeys(
-            ("mean_class_accuracy", "calibration_error")
-        )
-    metrics = accumulator.compute()
+        nothing = dict.fromkeys((*keys.values(), "calibration_error"))
+        return {"videos": 0, "independent": 0, "copies": 0, **nothing, "intervals": {}}
+    metrics, intervals = accumulator.compute(), accumulator.intervals()
     return {
         "videos": metrics.num_readable,
-        "top1": round(metrics.top1, 4),
-        f"top{metrics.top5_k}": round(metrics.top5, 4),
-        "mean_class_accuracy": round(metrics.mean_class_accuracy, 4),
+        "independent": metrics.num_independent,
+        "copies": metrics.num_copies,
+        **{key: round(getattr(metrics, name), 4) for name, key in keys.items()},
         "calibration_error": round(metrics.calibration_error, 4),
+        "intervals": {key: [round(edge, 4) for edge in intervals[name]] for name, key in keys.items()},
     }
 
 

@@ -19,6 +19,7 @@ from training.data.bad_videos import Failure, TooManyBadVideosError
 from training.data.clips.reader import ClipReader
 from training.data.decoding.pool import num_processors
 from training.data.decoding.process import BadVideoError
+from training.data.digests import digest_or_none
 from training.data.lists.rows import Entry
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,21 @@ def start_method(workers: int) -> str | None:
     return "forkserver" if workers else None
 
 
+class ClipOrigin(NamedTuple):
+    """The facts that decide which clips depend on each other, see `serve.independence`."""
+
+    name: str = ""  # of the file, or of the sample of a shard
+    digest: str = ""  # SHA-256 of the content; empty in training, which needs none
+    group: str = ""  # as declared in its list
+
+
 class Batch(NamedTuple):
     """A batch of samples."""
 
     clips: Tensor  # uint8 [B, T, 3, S, S]; [B, V, T, 3, S, S] in evaluation
     labels: Tensor  # int64 [B]
     failures: tuple[Failure, ...]  # entries that could not be read
+    origins: tuple[ClipOrigin, ...]  # [B]
 
 
 class Sample(NamedTuple):
@@ -53,6 +63,7 @@ class Sample(NamedTuple):
     clip: Tensor | None  # uint8 [T, 3, S, S]; [V, T, 3, S, S] in evaluation; None if the entry cannot be read
     label: int
     failures: tuple[Failure, ...] = ()  # entries that could not be read
+    origin: ClipOrigin = ClipOrigin()
 
 
 class Samples(Protocol):
@@ -156,9 +167,10 @@ class TestClips(Dataset[Sample]):
             with self._samples.open_sample(number) as entry:
                 label = entry.label
                 views, _ = self._reader.test_views(entry, **self._view_options)
+                origin = ClipOrigin(self._samples.name(number), digest_or_none(entry) or "", entry.group)
         except BadVideoError as error:
             return Sample(None, label, (Failure(self._samples.name(number), str(error)),))
-        return Sample(torch.from_numpy(views), label)
+        return Sample(torch.from_numpy(views), label, origin=origin)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -191,7 +203,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     readable = [sample for sample in samples if sample.clip is not None]
     clips = torch.stack([sample.clip for sample in readable]) if readable else torch.empty(0)  # type: ignore[misc]
     labels = torch.tensor([sample.label for sample in readable], dtype=torch.int64)
-    return Batch(clips, labels, tuple(failure for sample in samples for failure in sample.failures))
+    failures = tuple(failure for sample in samples for failure in sample.failures)
+    return Batch(clips, labels, failures, tuple(sample.origin for sample in readable))
 
 
 def limit_worker_threads() -> None:

@@ -77,7 +77,9 @@ class ShardSample:
         label = self.label()
         images = [self.fields[name] for name in sorted(self.fields) if _IMAGE_FIELD.fullmatch(name)]
         if images:
-            return Entry(path=Path(self.name), label=label, num_frames=len(images), encoded_images=images)
+            return Entry(
+                path=Path(self.name), label=label, num_frames=len(images), encoded_images=images, group=self.group()
+            )
         video = next(
             (name for name in self.fields if f".{name}" in VIDEO_SUFFIXES or name == UNKNOWN_VIDEO_FIELD), None
         )
@@ -85,7 +87,7 @@ class ShardSample:
             raise BadVideoError(f"the sample has no video; its fields are {', '.join(sorted(self.fields)) or 'empty'}")
         path = scratch / f"sample.{video}"
         path.write_bytes(self.fields[video])
-        return Entry(path=path, label=label)
+        return Entry(path=path, label=label, group=self.group())
 
 
 def find_shards(pattern: str) -> list[Shard]:
