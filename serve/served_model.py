@@ -67,7 +67,7 @@ class ServedModel:
         """Encode tokens [R, L] to features [R, D]."""
         return self._run("text", {"tokens": tokens})["text_features"]
 
-    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+    def prompted_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
         """Compute the logits [V, K] of the prompt head for texts [K, D]."""
         parts = [
             self._run("head", {"video_features": video, "patch_features": patches, "text_features": part})["logits"]
@@ -95,7 +95,7 @@ class ServedModel:
         if not self.contract.has_prompt_head:
             return scoring.logits_of(features.video_features, bank, self.scoring)
         assert features.patch_features is not None, "the contract of a prompt head has them"
-        per_template = [self.prompted(features.video_features, features.patch_features, rows) for rows in bank]
+        per_template = [self.prompted_logits(features.video_features, features.patch_features, rows) for rows in bank]
         return np.stack(per_template, axis=1)
 
     def _run(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:

@@ -155,8 +155,10 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # words, exit status, what the line says; {m} is the folder of materials, {t} an empty one
 CONTENT: list[tuple[str, int, str]] = [
     *(("training train --set run.out={t}/run {m}/" + name, 2, said) for name, said in (
-        ("bad.yaml", "bad.yaml is no YAML"), ("deep.yaml", "deep.yaml is no YAML"), ("list.yaml", "a mapping is"),
-        ("none.yaml", "run.steps, run.epochs"), ("latin.yaml", "latin.yaml is no YAML"), ("key.yaml", "modell"),
+        ("bad.yaml", "bad.yaml is not valid YAML"), ("deep.yaml", "deep.yaml is not valid YAML"),
+        ("list.yaml", "must contain a mapping"),
+        ("none.yaml", "run.steps and run.epochs"), ("latin.yaml", "latin.yaml is not valid"),
+        ("key.yaml", "modell"),
         ("type.yaml", "run.steps"), ("value.yaml", "cuda"), ("negative.yaml", "run.steps"), ("family.yaml", "nonsense"),
         ("base.yaml", "absent.yaml"), ("data.yaml", "absent.txt"), ("source.yaml", "nonsense"),
         ("nothing", "run.steps"),
@@ -190,7 +192,7 @@ CONTENT: list[tuple[str, int, str]] = [
     ("training check absent.txt", 2, "absent.txt"),
     ("training check {m}/list.txt --source nonsense", 2, "nonsense"),
     ("training check {m}/list.txt --system nonsense", 2, "nonsense"),
-    ("training check {m}/list.txt --config {m}/bad.yaml", 2, "bad.yaml is no YAML"),
+    ("training check {m}/list.txt --config {m}/bad.yaml", 2, "bad.yaml is not valid YAML"),
     ("training few-shot absent.pt {m}/index.csv", 2, "absent.pt"),
     ("training few-shot {m}/empty {m}/index.csv", 2, "empty"),
     ("training few-shot {m}/text.txt {m}/index.csv", 2, "text.txt"),

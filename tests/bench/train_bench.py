@@ -32,7 +32,7 @@ from training.devices import autocast_context, select_device
 from training.distributed import RankInfo
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
-from training.prompting import text_rules
+from training.prompting import make_text_contract
 from training.run_state import start_or_resume
 from training.trainer import make_context, take_step
 
@@ -56,7 +56,7 @@ class RandomClips:
         self._config = config
         self.templates = config.data.templates
         self.tasks = {"label": (slice(0, len(self.labels)), torch.arange(len(self.labels)))}
-        self._phrases = TemplatedPhrases(self.labels, self.templates, text=text_rules(config), seed=0)
+        self._phrases = TemplatedPhrases(self.labels, self.templates, text=make_text_contract(config), seed=0)
 
     def tokens(self, step: int) -> Tensor:
         """Tokens [K, L] of all class names."""
@@ -64,7 +64,7 @@ class RandomClips:
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
         """Tokens [b, L] of the class name of each clip."""
-        return self._phrases.of_samples(indices, step)
+        return self._phrases.sample_tokens(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same batch without end."""
@@ -75,7 +75,7 @@ class RandomClips:
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Nothing: noise shows nothing."""
-        return EvaluationReport(figures={})
+        return EvaluationReport(metrics={})
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """Not to be used."""
@@ -151,7 +151,7 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIGS / recipe, [*changes, f"run.out={folder}"])
         source = RandomClips(config)
-        place = RankInfo(rank=0, count=1, device=device)
+        place = RankInfo(rank=0, world_size=1, device=device)
         torch.manual_seed(0)
         state = start_or_resume(config, place)
         precision = autocast_context(config.run.precision, device, key="run.precision")

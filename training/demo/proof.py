@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from serve.contract import PreprocessContract
 from serve.text.tokenizer import pad_rows
-from training.data.clips.rules import normalised
+from training.data.clips.rules import normalise_clips
 from training.data.prompts import clip_tokenizer
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.dataset import render_clip
@@ -65,7 +65,7 @@ def _clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Com
 
 
 def _scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text: Tensor) -> np.ndarray:
-    features = [model.encode_video(normalised(part, rule)).video_features for part in clips.split(32)]
+    features = [model.encode_video(normalise_clips(part, rule)).video_features for part in clips.split(32)]
     return (functional.normalize(torch.cat(features), dim=-1) @ text.T).numpy()
 
 

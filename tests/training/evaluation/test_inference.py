@@ -79,7 +79,7 @@ def test_two_ranks_together_are_one(
     source: str, checkpoints: Path, accumulators: dict[str, tuple[VideoList, MetricAccumulator]]
 ) -> None:
     listed, whole = accumulators[source]
-    (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, num_ranks=2)[2] for rank in range(2))
+    (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, world_size=2)[2] for rank in range(2))
     assert 0 < len(first.readable) < len(whole.readable)
     first.merge(second)
     assert [(row.index, row.path, row.label) for row in first.readable] == [

@@ -11,12 +11,12 @@ from serve.contract import Family
 from tests.models import FRAMES, SIZE, tiny_checkpoint
 from training.checkpoints.native_format import Checkpoint
 from training.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainConfig
-from training.data.clips.rules import preprocess_of, sampling_of
+from training.data.clips.rules import make_preprocess_contract, make_sampling_contract
 from training.data.prompts import tokenizer_of
 from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import make_protocol
 from training.evaluation.videos import read_list
-from training.prompting import scoring_rules, text_rules
+from training.prompting import make_scoring_contract, make_text_contract
 from training.sources.labelled import LabelledSource
 
 CASES: dict[str, tuple[Family, str, dict[str, Any], str, float]] = {
@@ -54,15 +54,15 @@ def test_figures_of_training_are_those_of_evaluate(case: str, video_list: Path) 
         run=RunConfig(out="unused", steps=1),
     )
     model = small.build()
-    while_training = LabelledSource(config).measure(model).figures
+    while_training = LabelledSource(config).measure(model).metrics
     checkpoint = Checkpoint(
         family=family,
         model_config=small.model_config,
         weights=small.weights,
-        sampling=sampling_of(data),
-        preprocess=preprocess_of(data),
-        text=text_rules(config),
-        scoring=scoring_rules(config, model),
+        sampling=make_sampling_contract(data),
+        preprocess=make_preprocess_contract(data),
+        text=make_text_contract(config),
+        scoring=make_scoring_contract(config, model),
     )
     assert checkpoint.scoring.activation == ("sigmoid" if kind == "sigmoid" else "softmax")
     protocol = make_protocol(checkpoint)
