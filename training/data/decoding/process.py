@@ -12,7 +12,7 @@ from typing import Any
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError
-from serve.video.decode_child import ChildExited, ChildLost, Choose, DecodeChild, JobResult
+from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, FrameSelector, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
@@ -99,7 +99,7 @@ class DecodeProcess:
         if hasattr(self, "_server"):  # unset if the constructor failed
             self.close()
 
-    def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> JobResult:
+    def _call(self, name: str, arguments: dict[str, Any], *, choose: FrameSelector | None = None) -> JobResult:
         try:
             try:
                 return self._ready().call(f"{JOBS}:{name}", arguments, choose=choose)
