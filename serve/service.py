@@ -140,7 +140,7 @@ class Service:
         self._activation = Activation(self.registry, store, settings=self.settings, vocabularies=vocabularies)
         await self._activation.start()
         runtime = self.registry.get(None)
-        self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.label}")
+        self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.name}")
         await vocabularies.start()
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._vocabularies = vocabularies
@@ -292,8 +292,8 @@ class Service:
         self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
         self.metrics.decode_restarts.set(self.pool.restarts)
         self.metrics.decode_faults.set(self.pool.faults)
-        self.metrics.batches.set(sum(engine.batches[0] for engine in engines))
-        self.metrics.batched_views.set(sum(engine.batches[1] for engine in engines))
+        self.metrics.batches.set(sum(engine.batch_counts[0] for engine in engines))
+        self.metrics.batched_views.set(sum(engine.batch_counts[1] for engine in engines))
 
     async def close(self) -> None:
         """Stop everything and delete unfinished uploads."""

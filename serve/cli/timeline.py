@@ -22,7 +22,7 @@ from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS
 from serve.timeline.options import TimelineOptions
-from serve.video.view_request import VideoFacts
+from serve.video.view_request import VideoInfo
 
 PICTURE = "png"
 
@@ -105,8 +105,8 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
 
 
 async def _one(service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID) -> TimelineAnswer:
-    def progress(seconds: float, facts: VideoFacts) -> None:
-        total = facts.duration_seconds
+    def progress(seconds: float, info: VideoInfo) -> None:
+        total = info.duration_seconds
         bar.update(task, completed=seconds, total=total, done=f"{seconds:.0f} of {total:.0f} s")
 
     deadline = asyncio.get_running_loop().time() + service.settings.timeline.deadline_seconds

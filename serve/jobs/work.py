@@ -14,11 +14,11 @@ from serve.jobs.records import JobKind
 from serve.metrics import Metrics
 from serve.pipeline import Pipeline
 from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import google_answer
+from serve.timeline.google import to_google_answer
 from serve.timeline.maker import TimelineMaker
 from serve.timeline.options import TimelineOptions
 from serve.unicode_text import shown_filename
-from serve.video.view_request import VideoFacts
+from serve.video.view_request import VideoInfo
 from serve.videos.writer import Origin
 
 OPTIONS: Mapping[JobKind, type[BaseModel]] = {
@@ -91,7 +91,7 @@ class InputWork:
             return await self._classify(path, options, origin, deadline)
         assert isinstance(options, TimelineOptions), "the kinds of OPTIONS"
         answer = await self._timeline(path, options, origin, deadline, progress)
-        return answer if options.format == "actserve" else google_answer(answer)
+        return answer if options.format == "actserve" else to_google_answer(answer)
 
     async def _embed(self, path: Path, options: VideoEmbeddingOptions, deadline: float) -> EmbeddingList:
         return await self._embedder.video(path, options, deadline=deadline)
@@ -104,7 +104,7 @@ class InputWork:
     async def _timeline(
         self, path: Path, options: TimelineOptions, origin: Origin, deadline: float, progress: Progress | None
     ) -> TimelineAnswer:
-        def on_progress(seconds: float, facts: VideoFacts) -> None:
+        def on_progress(seconds: float, facts: VideoInfo) -> None:
             if progress is not None:
                 progress(seconds, facts.duration_seconds)
 

@@ -193,8 +193,8 @@ def _facts(
     facts["notice"] = contract.notice
     facts["contract"] = {name: document[name] for name in kept}
     if runtime is not None:
-        facts["engine"] = runtime.engine.label
-        facts["engine_facts"] = dict(runtime.engine.facts)
+        facts["engine"] = runtime.engine.name
+        facts["engine_facts"] = dict(runtime.engine.details)
         facts["engine_parity"] = {
             "relative_difference": runtime.parity.relative_difference,
             "lowest_cosine": runtime.parity.lowest_cosine,

@@ -19,7 +19,7 @@ from serve.routes.disconnection import unless_disconnected
 from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, accepted, received_for_job
 from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import GoogleAnswer, google_answer
+from serve.timeline.google import GoogleAnswer, to_google_answer
 from serve.timeline.options import TimelineOptions
 from serve.uploads import received
 from serve.videos.writer import Origin
@@ -68,7 +68,7 @@ async def timeline(
     request.state.timing_ms = answer.timing_ms
     service.metrics.timeline_windows.inc(answer.num_windows)
     service.metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
-    body = answer if options.format == "actserve" else google_answer(answer)
+    body = answer if options.format == "actserve" else to_google_answer(answer)
     text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 

@@ -25,7 +25,7 @@ from export.onnx_files import WeightFile
 from serve.arrays import UInt8Array
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession, has_bf16
-from serve.engines.parity_check import processor
+from serve.engines.parity_check import processor_name
 from tests.bench.export_bench import TEXT_B, VISION_B32, fresh
 from tests.bench.promises import Promise, settle, spread
 from tests.bench.turns import in_turns
@@ -48,7 +48,7 @@ MODELS: dict[str, Callable[[], Checkpoint]] = {
 
 def main() -> None:
     """Print a row for each model and runtime and a line of JSON; exit with 1 where a promise is broken."""
-    name = processor().splitlines()[0].partition(":")[2].strip()
+    name = processor_name().splitlines()[0].partition(":")[2].strip()
     found: dict[str, Any] = {"bench": "attention", "processor": name, "cores": os.cpu_count(), "rows": []}
     print(f"{'model':<18}{'runtime':<18}{'packed':>10}{'separate':>10}{'times':>7}   lowest cosine of the two")
     for label, make in MODELS.items():

@@ -28,7 +28,7 @@ from export.loading import MERGES_FILE, apply_options, read_tokenizer
 from export.parity_gate import RuntimeParity, measure_parity
 from export.versions import installed_versions
 from serve.contract import TextContract
-from serve.engines.parity_check import processor
+from serve.engines.parity_check import processor_name
 from serve.repository import find_contract
 from serve.text.prompts import fill
 from serve.text.tokenizer import clip_tokenizer_json, load_tokenizer, pad_rows
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="full-size ActionCLIP and X-CLIP too; minutes")
     chosen = parser.parse_args()
-    name = processor().splitlines()[0].partition(":")[2].strip()
+    name = processor_name().splitlines()[0].partition(":")[2].strip()
     found: dict[str, Any] = {"processor": name, "cores": os.cpu_count(), "tools": installed_versions()}
     with tempfile.TemporaryDirectory() as folder:
         found["parity"] = list(_parity(Path(folder), {**FAMILIES, **(LARGE if chosen.large else {})}))

@@ -63,7 +63,7 @@ def decode_clip(path: str) -> int:
     """Decode the T middles of a video's segments at full size; returns how many."""
     video = open_video(Path(path), SETTINGS)
     middles = partial(clip_indices, "centres", num_segments=8)
-    return len(read_frames(video, middles, take=np.copy, settings=SETTINGS).kept)
+    return len(read_frames(video, middles, transform=np.copy, settings=SETTINGS).values)
 
 
 def bare_decoding(paths: Sequence[Path], *, processes: int) -> float:

@@ -35,7 +35,7 @@ from export.exporter import export_checkpoint
 from export.loading import load_source, read_tokenizer
 from serve.arrays import UInt8Array
 from serve.contract import ModelContract, TextContract
-from serve.engines.parity_check import processor
+from serve.engines.parity_check import processor_name
 from serve.text.tokenizer import pad_rows
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
@@ -227,7 +227,7 @@ def main(clips: list[Path]) -> None:
             f"{item['clip']}: beside decoding and graph, 400 labels, demo model: {spread(item['rounds_ms'], 'ms')} "
             f"in the server, {item['caller_ms']:.1f} as its caller sees it"
         )
-    facts = {"bench": "request", "processor": processor().splitlines()[0], "cores": os.cpu_count()}
+    facts = {"bench": "request", "processor": processor_name().splitlines()[0], "cores": os.cpu_count()}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "av": av.__version__}
     print(json.dumps({**facts, "versions": versions, "agreement": agreed, "results": results, "rest": rest}))
     theirs = [{**item, "ms": {**item["ms"], "ours": item["ms"]["documented"]}} for item in results]

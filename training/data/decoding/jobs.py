@@ -19,10 +19,10 @@ def frames(job: Job, *, path: Path) -> dict[str, object]:
 
     Returns `num_frames` and `positions`, the position of each chosen frame among the sent arrays.
     """
-    reading = read_frames(open_video(path, job.settings), job.choose, take=np.copy, settings=job.settings)
+    reading = read_frames(open_video(path, job.settings), job.choose, transform=np.copy, settings=job.settings)
     distinct, positions = np.unique(reading.indices, return_inverse=True)  # a short video repeats frames
     for index in distinct:
-        job.send_array(reading.kept[int(index)])
+        job.send_array(reading.values[int(index)])
     return {"num_frames": reading.timeline.num_frames, "positions": positions.reshape(-1).tolist()}
 
 
@@ -54,9 +54,9 @@ def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int
         written.append(target)
         return target
 
-    reading = read_frames(open_video(path, job.settings), np.arange, take=take, settings=job.settings)
+    reading = read_frames(open_video(path, job.settings), np.arange, transform=take, settings=job.settings)
     for index in reading.indices.tolist():
-        reading.kept[index].rename(folder / FRAME_TEMPLATE.format(index + 1))
+        reading.values[index].rename(folder / FRAME_TEMPLATE.format(index + 1))
     for leftover in folder.glob("pass_*.jpg"):
         leftover.unlink()
     return {"num_frames": reading.timeline.num_frames, "num_broken_packets": reading.num_broken_packets}

@@ -13,7 +13,7 @@ from typing import Any
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError
-from serve.video.decode_child import ChildExited, ChildLost, Choose, DecodeChild, JobResult
+from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, FrameSelector, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
@@ -101,7 +101,7 @@ class DecodeProcess:
         if hasattr(self, "_server"):  # False if the constructor failed
             self.close()
 
-    def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> JobResult:
+    def _call(self, name: str, arguments: dict[str, Any], *, choose: FrameSelector | None = None) -> JobResult:
         try:
             try:
                 return self._ensure_child().call(f"{JOBS_MODULE}:{name}", arguments, choose=choose)
