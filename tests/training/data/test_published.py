@@ -108,7 +108,7 @@ def test_hmdb51(tmp_path: Path) -> None:
     assert listing.notes == ("1 videos are unused in this fold",)
     with pytest.raises(AnnotationError, match="choose one of 1, 2, 3"):
         read_listing(tmp_path, ListOptions(kind="hmdb51"))
-    with pytest.raises(AnnotationError, match="is of fold 1, but --fold is 2"):
+    with pytest.raises(AnnotationError, match="belongs to fold 1, but --fold is 2"):
         file = tmp_path / "testTrainMulti_7030_splits" / "cartwheel_test_split1.txt"
         read_listing(file, ListOptions(kind="hmdb51", fold="2"))
     write(tmp_path / "testTrainMulti_7030_splits", **{"cartwheel_test_split1.txt": f"{turns[0]} 3 \n"})
@@ -144,7 +144,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
         "gone0000000_000000_000010.mp4",
     ]
     notes = " | ".join(listing.notes)
-    assert "test.csv has 1 videos without label" in notes
+    assert "test.csv has 1 videos without a label" in notes
     assert "1 of 4 videos do not exist" in notes
     assert "1 videos below" in notes and "are in no table" in notes
     one = ListOptions(kind="kinetics", root=tmp_path / "val")
