@@ -85,7 +85,11 @@ def endpoint_indices(num_frames: int, num_segments: int) -> Int64Array:
 
 
 def endpoint_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
-    """Return `endpoint_indices` at position 0.5 (a single clip, as published), otherwise `segment_positions`."""
+    """Return `endpoint_indices` at position 0.5 (a single clip, as published), otherwise `segment_positions`.
+
+    >>> endpoint_positions(30, 3, 0.5).tolist(), endpoint_positions(30, 3, 0.25).tolist()
+    ([0, 14, 29], [2, 12, 22])
+    """
     if position == 0.5:
         return endpoint_indices(num_frames, num_segments)
     return segment_positions(num_frames, num_segments, position)
