@@ -44,7 +44,7 @@ from serve.videos.store import SourceFacts, StoredFacts
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver
 from serve.vocabularies.acceptance import AcceptanceRule
 from serve.vocabularies.gateway import GatewayVocabularies
-from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of_labels
+from serve.vocabularies.label_warnings import VocabularyWarning, label_warnings
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -72,7 +72,7 @@ class ResolvedOptions:
     @property
     def example_facts(self) -> ExampleFacts | None:
         """How the vocabulary's examples add to the text; None without examples."""
-        return None if self.prototypes is None else ExampleFacts(**asdict(self.prototypes.mixture))
+        return None if self.prototypes is None else ExampleFacts(**asdict(self.prototypes.fit))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +269,7 @@ async def warnings_of(resolved: ResolvedOptions) -> list[VocabularyWarning]:
     """Return warnings about labels of the request that the model does not distinguish."""
     if resolved.vocabulary is not None:
         return []
-    return await warnings_of_labels(resolved.labels, resolved.templates[0], resolved.runtime)
+    return await label_warnings(resolved.labels, resolved.templates[0], resolved.runtime)
 
 
 async def scores_of(
@@ -303,9 +303,9 @@ def _rule(
     own = None if vocabulary is None else vocabulary.acceptance
     rule, facts = AcceptanceRule(), None
     if vocabulary is not None and own is not None:
-        obstacle = own.obstacle(model=runtime.reference, function=function, templates=templates)
+        obstacle = own.inapplicable_reason(model=runtime.reference, function=function, templates=templates)
         caveats = own.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
-        rule = vocabulary.rule() if obstacle is None else rule
+        rule = vocabulary.acceptance_rule() if obstacle is None else rule
         facts = AcceptanceFacts(
             applied=obstacle is None,
             obstacle=obstacle,
@@ -315,7 +315,7 @@ def _rule(
             **own.model_dump(include={"criterion", "threshold", "temperature", "bias"}),
         )
     elif vocabulary is not None and function != "none":
-        rule = vocabulary.rule()  # thresholds of labels alone
+        rule = vocabulary.acceptance_rule()  # thresholds of labels alone
     if options.threshold is not None:
         rule = AcceptanceRule(thresholds=options.threshold, scale=rule.scale)
     return rule, facts
@@ -370,7 +370,7 @@ def scored_facts(resolved: ResolvedOptions, scores: scoring.Scores, *, top_k: in
     accepted = resolved.rule.accepted(scores)
     return {
         "results": label_results(resolved.labels, scores, accepted, top_k=top_k),
-        "none_of_these": NoneOfThese(score=scores.rival_score, rejected=not accepted.any()),
+        "none_of_these": NoneOfThese(score=scores.none_of_these_score, rejected=not accepted.any()),
     }
 
 

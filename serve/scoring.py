@@ -52,7 +52,7 @@ class Scores:
     scores: Float32Array | None  # after softmax or sigmoid; None without a function
     logits: Float32Array  # mean over views and templates, the model's scale and examples included
     cosines: Float32Array  # mean over views and templates
-    rival_score: float | None = None  # of all rivals; None without rivals or without a function
+    none_of_these_score: float | None = None  # of all rivals; None without rivals or without a function
 
     @property
     def best(self) -> float:
@@ -202,7 +202,7 @@ def reduce_logits(
     """Logits [V, M, P] -> scores of each label by the contract's view rule; without `phrasing` each column is a label.
 
     `function` is softmax, sigmoid or none; `example_logits` [V, K] are added to the logits of labels. Under softmax
-    `rival_score` is the sum of the rivals' scores, under sigmoid the largest of them.
+    `none_of_these_score` is the sum of the rivals' scores, under sigmoid the largest of them.
 
     >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
     >>> reduce_logits(np.array([[[0.0, 0.0]], [[2.0, 2.0]]], np.float32), rules, function="softmax").scores.tolist()
@@ -218,8 +218,8 @@ def reduce_logits(
     if function == "none":
         return Scores(scores=None, logits=mean_logits, cosines=cosines)
     scores = VIEW_RULES[contract.view_rule](_scaled(classes, scale), FUNCTIONS[function])  # [K + R]
-    scores, rival_score = _with_rivals(scores, num_labels, function)
-    return Scores(scores=scores, logits=mean_logits, cosines=cosines, rival_score=rival_score)
+    scores, none_of_these_score = _with_rivals(scores, num_labels, function)
+    return Scores(scores=scores, logits=mean_logits, cosines=cosines, none_of_these_score=none_of_these_score)
 
 
 class ViewReducer:
@@ -278,8 +278,10 @@ class ViewReducer:
         values = (self._values / num).astype(np.float32)  # [M, K + R]
         if contract.view_rule == "mean_logit":
             values = FUNCTIONS[self._function](values)
-        scores, rival_score = _with_rivals(values.mean(axis=0, dtype=np.float32), len(logits), self._function)
-        return Scores(scores=scores, logits=logits, cosines=cosines.astype(np.float32), rival_score=rival_score)
+        scores, none_of_these_score = _with_rivals(values.mean(axis=0, dtype=np.float32), len(logits), self._function)
+        return Scores(
+            scores=scores, logits=logits, cosines=cosines.astype(np.float32), none_of_these_score=none_of_these_score
+        )
 
 
 def _sum(values: Float32Array) -> Float64Array:

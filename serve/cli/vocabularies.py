@@ -301,7 +301,7 @@ def _read_index(index: Path) -> tuple[list[Path], list[str | None], list[str | N
         typer.BadParameter: the index is not such a table, or a file does not exist.
     """
     try:
-        table = read_labelled_table(read_text(index), may_lack_label=True)
+        table = read_labelled_table(read_text(index), allow_empty_label=True)
     except AnnotationError as error:
         raise typer.BadParameter(str(error)) from error
     if any(row.part for row in table.rows):

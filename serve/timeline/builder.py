@@ -68,7 +68,7 @@ class TimelineBuilder:
         resolved, options = self._resolved, self._options
         assert scores.scores is not None, "a timeline always has a function"
         if options.has_segments:
-            may_continue = None if scores.rival_score is None else scores.scores > scores.rival_score
+            may_continue = None if scores.none_of_these_score is None else scores.scores > scores.none_of_these_score
             self._segmenter.add(
                 window,
                 self._thresholds.values(scores),
@@ -83,7 +83,7 @@ class TimelineBuilder:
                     end_seconds=rounded_seconds(window.end_seconds),
                     start_frame=window.start_frame,
                     end_frame=window.end_frame,
-                    none_of_these=scores.rival_score,
+                    none_of_these=scores.none_of_these_score,
                     results=label_results(
                         resolved.labels, scores, resolved.rule.accepted(scores), top_k=options.top_k or DEFAULT_TOP_K
                     ),

@@ -101,7 +101,7 @@ def test_views_in_parts_are_reduced_like_all_together(
     for part in (slice(0, 1), slice(1, 30), slice(30, 40)):
         reducer.add(logits[part], None if examples is None else examples[part])
     found = reducer.scores()
-    for name in ("scores", "logits", "cosines", "rival_score"):
+    for name in ("scores", "logits", "cosines", "none_of_these_score"):
         mine, theirs = getattr(found, name), getattr(whole, name)
         if theirs is None:
             assert mine is None

@@ -201,7 +201,7 @@ def test_tables_of_many_writers_say_the_same(tmp_path: Path, text: str, encoding
         ("csv", "file,title\na.mp4,x\n", "one for the class"),
         ("csv", "path,label\na.mp4,\n", "line 2"),
         ("csv", "path,label,split\na.mp4,x,tuesday\n", "tuesday"),
-        ("csv", "path,label,split\na.mp4,x,train\nb.mp4,x,\n", "line 3: split is train, val or test, found ''"),
+        ("csv", "path,label,split\na.mp4,x,train\nb.mp4,x,\n", "line 3: split must be train, val or test, got ''"),
         ("csv", "path,label\na.mp4,x\nb.mp4\n", "line 3: 1 of 2 fields, label is missing"),
         ("csv", "path,label\na.mp4,x, y\n", "line 2: 3 fields .* ' y'"),
         ("csv", "path,label\na.mp4, x\n", "line 2: .* begins with a space"),
