@@ -86,7 +86,7 @@ def test_steps_and_evaluations_are_reported_and_a_resumed_run_is_the_same_run(se
 def test_a_run_that_fails_is_reported_as_failed(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.trainer.loop", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("training.trainer.train_steps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(config(tmp_path))
     assert service.ends == [1]
