@@ -210,7 +210,7 @@ def test_tables_of_many_writers_say_the_same(tmp_path: Path, text: str, encoding
         ("csv", "path,label,name\na.mp4,x,y\n", "line 2: .* which is the class"),
         ("csv", "path,label,name\na.mp4,0,y\nb.mp4,0,z\n", "line 3: label 0 stands for 'y' and 'z'"),
         ("csv", "path,label,name\na.mp4,0,y\nb.mp4,1,y\n", "line 3: 'y' has the label 0 and 1"),
-        ("csv", "path,label,where\na.mp4,x,train\nb.mp4,x,val\n", "column where holds train, val; call it split"),
+        ("csv", "path,label,where\na.mp4,x,train\nb.mp4,x,val\n", "column where contains train, val; call it split"),
         ("csv", 'path,label\na.mp4,"x\nb.mp4,y\n', "line 2"),
         ("nosuch", "", "one of frames"),
     ],
