@@ -117,7 +117,7 @@ class TritonServer:
             with _translated():
                 await self._client.register_system_shared_memory(name, key, num_bytes, client_timeout=PROBE_SECONDS)
         except EngineFailure as error:
-            if "ALREADY_EXISTS" not in status_of(error):  # this region: the name is random
+            if "ALREADY_EXISTS" not in exit_status_of(error):  # this region: the name is random
                 raise
 
     async def unregister(self, name: str) -> None:
@@ -149,7 +149,7 @@ class TritonServer:
             with _translated():
                 return bool(await self._client.is_model_ready(model, str(version), client_timeout=PROBE_SECONDS))
         except EngineUnavailable as error:
-            if status_of(error) == "NOT_FOUND":
+            if exit_status_of(error) == "NOT_FOUND":
                 return False
             raise
 
@@ -254,7 +254,7 @@ def reason_of(error: BaseException) -> str:
     return str(error if origin is None else origin.message())
 
 
-def status_of(error: BaseException) -> str:
+def exit_status_of(error: BaseException) -> str:
     """Return the gRPC status that caused an error, e.g. "NOT_FOUND"; empty if there is none."""
     origin = _origin(error)
     return "" if origin is None else str(origin.status()).removeprefix("StatusCode.")

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serve.api.answers import Classification
-from serve.api.options import ClassifyOptions, checked
+from serve.api.options import ClassifyOptions, validate_options
+from serve.api.responses import Classification
 from serve.embeddings import Embedder, EmbeddingList, VideoEmbeddingOptions
 from serve.jobs.records import JobKind
 from serve.metrics import Metrics
@@ -44,7 +44,7 @@ class InputWork:
         Raises:
             RequestError, ServiceError: as the route of the kind would answer to every input.
         """
-        options = checked(OPTIONS[kind], document)
+        options = validate_options(OPTIONS[kind], document)
         found = options.model_dump(mode="json", exclude_unset=True)
         if isinstance(options, VideoEmbeddingOptions):
             self._embedder.check(options)
@@ -75,7 +75,7 @@ class InputWork:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        options = checked(OPTIONS[kind], document)
+        options = validate_options(OPTIONS[kind], document)
         answer = await self._answer(path, options, shown_filename(name), deadline=deadline, progress=progress)
         found: dict[str, Any] = await asyncio.to_thread(answer.model_dump, mode="json", by_alias=True)
         return found
@@ -92,7 +92,7 @@ class InputWork:
         return answer if options.format == "actserve" else google_answer(answer)
 
     async def _embed(self, path: Path, options: VideoEmbeddingOptions, deadline: float) -> EmbeddingList:
-        return await self._embedder.video(path, options, deadline=deadline)
+        return await self._embedder.embed_video(path, options, deadline=deadline)
 
     async def _classify(self, path: Path, options: ClassifyOptions, name: str, deadline: float) -> Classification:
         answer = await self._pipeline.classify(path, options, deadline=deadline, origin=Origin(filename=name))

@@ -100,7 +100,7 @@ def _answer(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_limit(error: DecodeLimitExceeded, settings: DecodeSettings) -> DecodeLimitExceeded:
-    error.facts.setdefault("limit_bytes", settings.max_memory_bytes)
+    error.details.setdefault("limit_bytes", settings.max_memory_bytes)
     return error
 
 
@@ -112,7 +112,7 @@ def choice(indices: Int64Array) -> bytes:
 def error_document(error: ActserveError | OSError) -> dict[str, Any]:
     """Encode an error as a JSON message."""
     if isinstance(error, ActserveError):
-        facts = json.loads(json.dumps(error.facts, default=str))
+        facts = json.loads(json.dumps(error.details, default=str))
         notes = list(getattr(error, "__notes__", ()))
         return {"kind": "error", "name": type(error).__name__, "message": error.message, "facts": facts, "notes": notes}
     shown = None if error.filename is None else str(error.filename)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.arrays import Float32Array
-from serve.scoring import PLAIN, LogitScaling, Scores
+from serve.scoring import IDENTITY_SCALING, LogitScaling, Scores
 
 Criterion = Literal["score", "logit"]
 
@@ -105,7 +105,7 @@ class AcceptanceRule:
 
     criterion: Criterion = "score"
     thresholds: Float32Array | float = -math.inf  # [K], or one for all labels
-    scale: LogitScaling = PLAIN
+    scale: LogitScaling = IDENTITY_SCALING
 
     def accepted(self, scores: Scores) -> NDArray[np.bool_]:
         """Return which labels [K] reach their threshold and exceed the best rival, as far as there are any."""
@@ -113,6 +113,6 @@ class AcceptanceRule:
         if values is None:
             return np.ones(len(scores.logits), np.bool_)  # no scores, so no thresholds
         reached: NDArray[np.bool_] = values >= self.thresholds
-        if scores.rival_score is not None and scores.scores is not None:
-            reached = reached & (scores.scores > scores.rival_score)
+        if scores.none_of_these_score is not None and scores.scores is not None:
+            reached = reached & (scores.scores > scores.none_of_these_score)
         return reached

@@ -59,7 +59,7 @@ class Prototypes:
 
     def logits(self, video_features: Float32Array) -> Float32Array:
         """Return the logits [V, K] added for views [V, D]."""
-        cosines = scoring.unit(video_features) @ self.features.T  # [V, G]
+        cosines = scoring.normalize(video_features) @ self.features.T  # [V, G]
         example_logits = np.zeros((len(cosines), self.num_labels), np.float32)
         near = affinity(cosines, sharpness=self.mixture.sharpness, floor=self.mixture.floor)
         example_logits[:, self.labels] = self.mixture.weight * near
@@ -83,10 +83,12 @@ def fit_prototypes(
     R is the number of rivals, phrases for none of the labels.
     """
     own, counts = np.unique(labels, return_counts=True)
-    normalized = scoring.unit(features)
+    normalized = scoring.normalize(features)
     sums = np.add.reduceat(normalized, np.concatenate(([0], np.cumsum(counts[:-1]))), axis=0)  # [G, D]
     mixture = _best_mixture(normalized, own, counts, sums, text_logits, num_labels=num_labels, logit_scale=logit_scale)
-    return Prototypes(features=scoring.unit(sums), labels=own.astype(np.int64), num_labels=num_labels, mixture=mixture)
+    return Prototypes(
+        features=scoring.normalize(sums), labels=own.astype(np.int64), num_labels=num_labels, mixture=mixture
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,7 @@ def _best_mixture(
 def _compared(features: Float32Array, counts: Int64Array, sums: Float32Array, *, has_strangers: bool) -> _Examples:
     """Compare examples [E, D], sorted by label, with all prototypes; derive the floor and the expected cosine."""
     group = np.repeat(np.arange(len(counts)), counts)
-    cosines = features @ scoring.unit(sums).T  # [E, G]
+    cosines = features @ scoring.normalize(sums).T  # [E, G]
     is_own = group[:, None] == np.arange(len(counts))
     left_out = _without_self(features, sums, group, counts)
     assumed = np.full(ASSUMED_COUNT, ASSUMED_COSINE)
@@ -201,7 +203,7 @@ def _split(logits: Float32Array, own: Int64Array) -> tuple[Float64Array, Float64
 def _without_self(features: Float32Array, sums: Float32Array, group: Int64Array, counts: Int64Array) -> Float32Array:
     """Return the cosine [E] of each example with the prototype of the others of its label; 0 if there are none."""
     others = np.where(counts[group, None] > 1, sums[group] - features, 0)
-    cosines: Float32Array = (features * scoring.unit(others)).sum(axis=1)
+    cosines: Float32Array = (features * scoring.normalize(others)).sum(axis=1)
     return cosines
 
 

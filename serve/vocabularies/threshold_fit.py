@@ -21,9 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Float32Array, Float64Array, Int64Array
-from serve.calibration_statistics import Bin, auroc, beta_interval, calibration_error, fpr_at_tpr, reliability
+from serve.calibration_statistics import (
+    ReliabilityBin,
+    auroc,
+    beta_interval,
+    calibration_error,
+    fpr_at_tpr,
+    reliability_bins,
+)
 from serve.errors import InvalidOption
-from serve.scoring import PLAIN, LogitScaling, Scores, top_k
+from serve.scoring import IDENTITY_SCALING, LogitScaling, Scores, top_k
 from serve.vocabularies.acceptance import AcceptanceRule, Criterion
 
 CURVE_POINTS = 200
@@ -54,8 +61,8 @@ class Calibration:
     fpr_at_95_tpr: float | None
     calibration_error_before: float | None
     calibration_error_after: float | None
-    reliability_before: tuple[Bin, ...]
-    reliability_after: tuple[Bin, ...]
+    reliability_before: tuple[ReliabilityBin, ...]
+    reliability_after: tuple[ReliabilityBin, ...]
     curve: tuple[tuple[float, float], ...]  # share of unknown accepted, share of known accepted
 
 
@@ -93,7 +100,7 @@ def fit(
     best = (values - offsets).max(axis=1)  # [n]; accepted is what reaches the threshold with any label
     threshold, accepted = _threshold(best[used], false_accept_rate)
     judged = np.arange(len(labels)) if function == "sigmoid" else shows  # a softmax has no score for "none of these"
-    before = _reliability([score(int(clip), PLAIN) for clip in judged], labels[judged])
+    before = _reliability([score(int(clip), IDENTITY_SCALING) for clip in judged], labels[judged])
     after = _reliability([scored[clip] for clip in judged], labels[judged])
     return Calibration(
         criterion=chosen,
@@ -147,11 +154,11 @@ def _first_of_groups(clips: Int64Array, groups: Int64Array) -> Int64Array:
 def _fitted_scale(score: Score, labels: Int64Array, function: str, groups: Int64Array) -> LogitScaling:
     known = np.flatnonzero(labels >= 0)
     if function == "sigmoid":
-        return _platt(np.stack([score(clip, PLAIN).logits for clip in range(len(labels))]), labels, groups)
+        return _platt(np.stack([score(clip, IDENTITY_SCALING).logits for clip in range(len(labels))]), labels, groups)
     place = np.unique(groups[known], return_inverse=True)[1]
     sizes = np.bincount(place)
     if len(sizes) < 2:
-        return PLAIN
+        return IDENTITY_SCALING
 
     def losses(log_temperature: float) -> Float64Array:
         scale = LogitScaling(temperature=math.exp(log_temperature))
@@ -161,7 +168,7 @@ def _fitted_scale(score: Score, labels: Int64Array, function: str, groups: Int64
 
     table = np.stack([losses(float(each)) for each in LOG_TEMPERATURES])  # [temperatures, groups]
     if not _helps(table):
-        return PLAIN
+        return IDENTITY_SCALING
     step = float(LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0])
     near = float(LOG_TEMPERATURES[_likeliest(table)])
     found = _lowest(lambda each: float(losses(each).sum()) + _penalty(each), near - step, near + step)
@@ -233,7 +240,7 @@ def _platt(logits: Float32Array, labels: Int64Array, groups: Int64Array) -> Logi
     known = np.flatnonzero(labels >= 0)
     shows[known, labels[known]] = True
     if not shows.any():
-        return PLAIN
+        return IDENTITY_SCALING
     _, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     share = np.repeat(1 / sizes[place], logits.shape[1])  # of each pair
     positives, negatives = float(share[shows.ravel()].sum()), float(share[~shows.ravel()].sum())
@@ -307,12 +314,12 @@ def _best_labels(scored: Sequence[Scores]) -> Int64Array:
     return np.array([int(top_k(item, 1)[0]) for item in scored], np.int64)
 
 
-def _reliability(scored: Sequence[Scores], labels: Int64Array) -> tuple[Bin, ...]:
+def _reliability(scored: Sequence[Scores], labels: Int64Array) -> tuple[ReliabilityBin, ...]:
     """Group clips by their best score into bins of equal width; an unknown clip counts as a miss."""
     if not len(labels):
         return ()
     best = np.array([item.best for item in scored], np.float64)
-    return reliability(best, _best_labels(scored) == labels)
+    return reliability_bins(best, _best_labels(scored) == labels)
 
 
 def _curve(known: Float64Array, unknown: Float64Array) -> tuple[tuple[float, float], ...]:

@@ -43,7 +43,7 @@ class ServerLogits:
         call = ApiRequest(
             method="POST", url=self._url, files=[("video", path)], fields={"options": json.dumps(options)}
         )
-        found = {item["label"]: item["logit"] for item in call.answer("results")["results"]}
+        found = {item["label"]: item["logit"] for item in call.send_for_json("results")["results"]}
         return np.array([found[label] for label in self._labels])
 
     def close(self) -> None:

@@ -95,7 +95,7 @@ class VideoEncoder:
         """Return text features [M, K, D] of class names, with the templates and the ensembling rule of the model."""
         model = self.model
         return encode_bank(
-            model.texts,
+            model.encode_text,
             model.tokenizer,
             names,
             text=model.text,
@@ -107,18 +107,20 @@ class VideoEncoder:
         """Compute logits [N, M, K] of rows [N, D + P*D + E] against a bank [M, K, D], as the server does."""
         model = self.model
         if not model.layout.num_patches:
-            return scoring.logits_of(model.layout.features(rows).video_features, bank, model.scoring)
+            return scoring.compute_logits(model.layout.unpack(rows).video_features, bank, model.scoring)
         found = []
         for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
-            features = model.layout.features(part)
+            features = model.layout.unpack(part)
             assert features.patch_features is not None, "a prompt head needs patch features"
-            logits = [model.prompted(features.video_features, features.patch_features, texts) for texts in bank]
+            logits = [
+                model.prompt_head_logits(features.video_features, features.patch_features, texts) for texts in bank
+            ]
             found.append(np.stack(logits, axis=1))
         return np.concatenate(found)
 
     def features(self, rows: Float32Array) -> Float32Array:
         """Return features for prototypes and linear heads: prototype features [N, E], else [N, D]."""
-        return np.ascontiguousarray(self.model.layout.features(rows).for_prototypes)
+        return np.ascontiguousarray(self.model.layout.unpack(rows).prototype_or_video_features)
 
     def close(self) -> None:
         """Close the feature cache."""
@@ -151,7 +153,7 @@ class VideoEncoder:
 
     def _row(self, views: UInt8Array) -> Float32Array:
         """Encode one view [1, T, 3, S, S], so that a row does not depend on a batch."""
-        return self.model.layout.row(self.model.video(views))
+        return self.model.layout.pack(self.model.encode_video(views))
 
 
 def _test_rule(model: FewShotModel) -> ClipRule:

@@ -78,7 +78,7 @@ def _written(order: "FewShotOptions", out: Path) -> dict[str, object]:
     import numpy as np
 
     from serve.files import atomic_write
-    from serve.independence import independence
+    from serve.independence import count_independent
     from training.few_shot.encoding import VideoEncoder
     from training.few_shot.main import FewShotLists, groups_of, open_model
 
@@ -89,8 +89,8 @@ def _written(order: "FewShotOptions", out: Path) -> dict[str, object]:
         bank = encoder.bank(lists.names)
     finally:
         encoder.close()
-    independent = independence(groups_of(found), digests=found.digests)
-    parts = towers.layout.features(found.rows)
+    independent = count_independent(groups_of(found), digests=found.digests)
+    parts = towers.layout.unpack(found.rows)
     arrays: dict[str, Any] = {
         "video_features": parts.video_features,
         "text_features": bank,

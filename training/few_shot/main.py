@@ -18,8 +18,8 @@ import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
-from serve.features import RowLayout
-from serve.independence import independent_groups
+from serve.features import FeatureLayout
+from serve.independence import assign_groups
 from serve.lists.errors import AnnotationError
 from serve.served_model import ServedModel
 from training.config import ConfigError
@@ -175,7 +175,7 @@ def run(order: FewShotOptions) -> dict[str, Any]:
     return document
 
 
-def _features_named(layout: RowLayout) -> str:
+def _features_named(layout: FeatureLayout) -> str:
     if layout.prototype_dim:
         return "prototype features"
     return "video features before the prompt head" if layout.num_patches else "video features"
@@ -220,7 +220,7 @@ def _look(order: FewShotOptions, lists: FewShotLists, towers: FewShotModel) -> E
 def groups_of(*parts: EncodedVideos) -> Int64Array:
     """Group of each video of some lists [N]."""
     entries = [entry for part in parts for entry in part.entries]
-    return independent_groups(
+    return assign_groups(
         names=[entry.path.name for entry in entries],
         digests=[digest for part in parts for digest in part.digests],
         declared=[entry.group for entry in entries],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
-from serve.features import RowLayout, VideoFeatures
+from serve.features import FeatureLayout, VideoFeatures
 from serve.files import file_sha256
 from serve.text.tokenizer import Tokenizer
 from training.checkpoints.reading import read_checkpoint
@@ -33,17 +33,17 @@ class FewShotModel(Protocol):
     text: TextContract
     scoring: ScoringContract
     tokenizer: Tokenizer
-    layout: RowLayout  # layout of its features of a video
+    layout: FeatureLayout  # layout of its features of a video
 
-    def video(self, views: UInt8Array) -> VideoFeatures:
+    def encode_video(self, views: UInt8Array) -> VideoFeatures:
         """Return features of views [B, T, 3, S, S]."""
         ...
 
-    def texts(self, tokens: Int64Array) -> Float32Array:
+    def encode_text(self, tokens: Int64Array) -> Float32Array:
         """Return text features [R, D] of tokens [R, L]."""
         ...
 
-    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+    def prompt_head_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
         """Return the prompt head's logits [B, K] for texts [K, D]."""
         ...
 
@@ -73,7 +73,7 @@ class CheckpointModel:
         self.layout = self._layout()
 
     @torch.no_grad()
-    def video(self, views: UInt8Array) -> VideoFeatures:
+    def encode_video(self, views: UInt8Array) -> VideoFeatures:
         """See `FewShotModel`."""
         found = self._model.encode_video(normalised(torch.from_numpy(views).to(self._device), self.preprocess))
         return VideoFeatures(
@@ -83,22 +83,22 @@ class CheckpointModel:
         )
 
     @torch.no_grad()
-    def texts(self, tokens: Int64Array) -> Float32Array:
+    def encode_text(self, tokens: Int64Array) -> Float32Array:
         """See `FewShotModel`."""
         features: Float32Array = self._model.encode_text(torch.from_numpy(tokens).to(self._device)).cpu().numpy()
         return features
 
     @torch.no_grad()
-    def prompted(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+    def prompt_head_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
         """See `FewShotModel`."""
         parts = (torch.from_numpy(array).to(self._device) for array in (video, patches, texts))
         logits: Float32Array = self._model.head(*parts).cpu().numpy()
         return logits
 
-    def _layout(self) -> RowLayout:
+    def _layout(self) -> FeatureLayout:
         size = self.preprocess.image_size
-        found = self.video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
-        return RowLayout(
+        found = self.encode_video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
+        return FeatureLayout(
             embed_dim=self._model.embed_dim,
             num_patches=0 if found.patch_features is None else found.patch_features.shape[1],
             prototype_dim=self._model.prototype_dim,

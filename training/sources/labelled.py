@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from serve.scoring import Scores, bank_of, reduce_logits, top_k
+from serve.scoring import Scores, build_bank, reduce_logits, top_k
 from training.config import ConfigError, DataConfig, ExtraSource, TrainConfig
 from training.data.bad_videos import BadVideos
 from training.data.clips.datasets import (
@@ -107,7 +107,7 @@ class LabelledSource:
         device = next(model.parameters()).device
         scoring = scoring_rules(self._config, model)
         texts = [as_array(model.encode_text(rows.to(device))) for rows in self._phrases.rows]  # [K, D] per template
-        bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
+        bank = build_bank(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
         rank, num_ranks = rank_and_count()
         places = count(rank, num_ranks)  # unique indices, not positions in a list
         accumulator = MetricAccumulator(len(self.labels), is_distribution=scoring.activation == "softmax")
