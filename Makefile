@@ -62,24 +62,13 @@ check: everything
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# every benchmark runs, and the end names those whose promise is broken
+BENCHES ?= $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*_bench.py))
 bench: everything triton
-	$(BIN)/python -m tests.bench.decode_bench
-	$(BIN)/python -m tests.bench.request_bench
-	$(BIN)/python -m tests.bench.vocabulary_bench
-	$(BIN)/python -m tests.bench.store_bench
-	$(BIN)/python -m tests.bench.jobs_bench
-	$(BIN)/python -m tests.bench.examples_bench
-	$(BIN)/python -m tests.bench.open_set_bench
-	$(BIN)/python -m tests.bench.activation_bench
-	$(BIN)/python -m tests.bench.triton_bench
-	$(BIN)/python -m tests.bench.few_shot_bench
-	$(BIN)/python -m tests.bench.loader_bench
-	$(BIN)/python -m tests.bench.train_bench
-	$(BIN)/python -m tests.bench.export_bench
-	$(BIN)/python -m tests.bench.attention_bench
-	$(BIN)/python -m tests.bench.starter_bench
-	$(BIN)/python -m tests.bench.timeline_bench
-	$(BIN)/python -m tests.bench.long_video_bench
+	@broken=""; for name in $(BENCHES); do \
+		echo "== $$name"; $(BIN)/python -m tests.bench.$$name || broken="$$broken $$name"; \
+	done; \
+	test -z "$$broken" || { echo "broken promises:$$broken"; exit 1; }
 
 # replaces the bundled version: an export would otherwise become the next one beside it
 demo-model: everything

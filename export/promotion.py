@@ -27,7 +27,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
 from training.data.decoding.process import DecodeProcess
 from training.data.lists.labels import entries_of, index_labels
-from training.data.lists.listing import read_listing, rows_of_part
+from training.data.lists.listing import read_listing, rows_of_split
 from training.data.lists.rows import ListOptions
 from training.evaluation.score_intervals import (
     accuracy_difference_interval,
@@ -79,7 +79,7 @@ def read_clips(table: Path) -> tuple[list[LabelledClip], tuple[str, ...]]:
     """
     try:
         listing = read_listing(table, ListOptions(kind="csv"))
-        rows = rows_of_part(listing, "", option="a list of its own")
+        rows = rows_of_split(listing, "", option="a list of its own")
         names = index_labels(rows, listing).names
         entries = entries_of(rows, names)
     except AnnotationError as error:

@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> top-level modules of its pack
     "triton": ("tritonclient", "grpc"),
     "postgres": ("psycopg",),
     "plots": ("matplotlib",),
+    "wandb": ("wandb",),
     "training": (*_MODELS, "yaml", "tensorboard", "webdataset", "scipy", "sklearn"),
     "export": (*_MODELS, "onnx", "onnxscript", "scipy"),
 }

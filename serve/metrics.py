@@ -41,6 +41,7 @@ class Metrics:
         self.job_uploads = Gauge(
             "actserve_job_uploads", "Jobs whose uploads are being received.", registry=self.registry
         )
+        self.event_streams = Gauge("actserve_event_streams", "Open streams of events of jobs.", registry=self.registry)
         self.timeline_windows = Counter(
             "actserve_timeline_windows_total", "Number of windows of finished timelines.", registry=self.registry
         )

@@ -146,7 +146,7 @@ class Pipeline:
     ) -> str:
         """Store the features of the views; each view stands for the whole video. Return the id."""
         facts = StoredFacts(
-            engine=resolved.runtime.engine.label,
+            engine=resolved.runtime.engine.name,
             source=SourceFacts(
                 filename=origin.filename,
                 num_bytes=(await asyncio.to_thread(path.stat)).st_size,
@@ -352,7 +352,7 @@ def _view_request(runtime: ModelRuntime, options: ClassifyOptions) -> ViewReques
 def describe_model(runtime: ModelRuntime) -> ModelInfo:
     """Return the description of the model for a response."""
     contract = runtime.contract
-    return ModelInfo(name=contract.name, version=str(contract.version), engine=runtime.engine.label)
+    return ModelInfo(name=contract.name, version=str(contract.version), engine=runtime.engine.name)
 
 
 def resolved_facts(resolved: ResolvedOptions) -> dict[str, Any]:

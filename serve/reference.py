@@ -1,4 +1,4 @@
-"""Generate the tables of the documentation from the code: settings, options, problems.
+"""Generate the tables of the documentation from the code: settings, options, metrics, problems.
 
 `python -m serve.reference docs` writes each table between its markers in the pages of a folder; `--check` writes
 nothing and exits with 1 if a page is not up to date.
@@ -19,6 +19,8 @@ from serve import errors
 from serve.api.options import ClassifyOptions
 from serve.api.problems import STATUS, describe
 from serve.jobs.documents import JobInput
+from serve.jobs.metrics import JobMetrics
+from serve.metrics import Metrics
 from serve.repository import BUNDLED_REPOSITORY, DEFAULT_FOLDER
 from serve.retrieval.options import ExampleSearchOptions, RescorePageOptions
 from serve.settings import ServeSettings
@@ -69,6 +71,17 @@ def search_table() -> str:
     return _options_table(ExampleSearchOptions)
 
 
+def metrics_table() -> str:
+    """Return the metrics of `/metrics`, without those of the process."""
+    metrics = Metrics()
+    JobMetrics(metrics.registry)
+    rows = (
+        (f"`{found.name}{'_total' if found.type == 'counter' else ''}`", found.type, found.documentation)
+        for found in metrics.registry.collect()
+    )
+    return markdown_table(("metric", "type", "meaning"), rows)
+
+
 def problems_table() -> str:
     """Return the table of the problems that a client may receive, sorted by status."""
     classes = sorted(_concrete_errors(errors.ActserveError), key=lambda item: (STATUS[item], _slug(item)))
@@ -84,6 +97,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "jobs": jobs_table,
     "stored_page": stored_page_table,
     "search": search_table,
+    "metrics": metrics_table,
     "problems": problems_table,
 }
 

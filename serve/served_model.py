@@ -69,7 +69,7 @@ class ServedModel:
         """Encode tokens [R, L] into features [R, D]."""
         return self._run("text", {"tokens": tokens})["text_features"]
 
-    def prompt_head_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+    def prompted_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
         """Run the prompt head on video [V, D], patch [V, P, D] and text features [K, D]; return logits [V, K]."""
         parts = [
             self._run("head", {"video_features": video, "patch_features": patches, "text_features": part})["logits"]
@@ -96,10 +96,8 @@ class ServedModel:
         """Compute logits [V, M, K] with the prompt head if the model has one, else by cosine similarity."""
         if not self.contract.has_prompt_head:
             return scoring.compute_logits(features.video_features, bank, self.scoring)
-        assert features.patch_features is not None, "checked by ModelContract"
-        per_template = [
-            self.prompt_head_logits(features.video_features, features.patch_features, texts) for texts in bank
-        ]
+        assert features.patch_features is not None, "validate_options by ModelContract"
+        per_template = [self.prompted_logits(features.video_features, features.patch_features, texts) for texts in bank]
         return np.stack(per_template, axis=1)
 
     def _run(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:

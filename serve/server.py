@@ -1,5 +1,6 @@
 """Run the application with uvicorn; implements `actserve serve`."""
 
+import gc
 import logging
 import os
 import socket
@@ -56,7 +57,12 @@ def run(overrides: dict[str, Any]) -> int:
         startup_errors.append(error)
         server.should_exit = True
 
-    app = create_app(settings, on_ready=lambda: _print_greeting(url, data), on_startup_error=on_startup_error)
+    def on_ready() -> None:
+        gc.freeze()
+        gc.enable()
+        _print_greeting(url, data)
+
+    app = create_app(settings, on_ready=on_ready, on_startup_error=on_startup_error)
     config = uvicorn.Config(
         app,
         log_level="warning",

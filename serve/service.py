@@ -70,6 +70,9 @@ class Service:
             settings.timeline.max_concurrent, self.metrics.timelines_in_flight, noun="timelines"
         )
         self.job_uploads = ConcurrencyLimit(settings.jobs.max_uploads, self.metrics.job_uploads, noun="uploads of jobs")
+        self.event_streams = ConcurrencyLimit(
+            settings.jobs.max_event_streams, self.metrics.event_streams, noun="streams of events"
+        )
         self.is_stopping = False  # open-ended responses, such as event streams, end when it is set
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
@@ -138,7 +141,7 @@ class Service:
         self._activation = Activation(self.registry, store, settings=self.settings, vocabularies=vocabularies)
         await self._activation.start()
         runtime = self.registry.get(None)
-        self.readiness.done.append(f"{runtime.reference} loaded, verified and warmed up on {runtime.engine.label}")
+        self.readiness.done.append(f"{runtime.reference} loaded, verified and warmed up on {runtime.engine.name}")
         await vocabularies.start()
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._vocabularies = vocabularies
@@ -290,8 +293,8 @@ class Service:
         self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
         self.metrics.decode_children_replaced.set(self.pool.restarts)
         self.metrics.decode_faults.set(self.pool.faults)
-        self.metrics.num_batches.set(sum(engine.batches[0] for engine in engines))
-        self.metrics.num_batched_views.set(sum(engine.batches[1] for engine in engines))
+        self.metrics.num_batches.set(sum(engine.batch_counts[0] for engine in engines))
+        self.metrics.num_batched_views.set(sum(engine.batch_counts[1] for engine in engines))
 
     async def close(self) -> None:
         """Stop all components and delete unfinished uploads."""

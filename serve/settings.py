@@ -294,6 +294,9 @@ class JobSettings(BaseModel):
     max_uploads: int = Field(
         8, ge=1, le=1000, description="Largest number of concurrent uploads of jobs; beyond it, requests get 503."
     )
+    max_event_streams: int = Field(
+        200, ge=1, le=10_000, description="Largest number of open streams of events; beyond it, requests get 503."
+    )
     upload_deadline_seconds: float = Field(
         3600.0, gt=0, le=86_400, description="Time limit of the upload of a job; beyond it, the response is 504."
     )

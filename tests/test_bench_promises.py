@@ -1,6 +1,9 @@
 """Benchmarks can fail: each judges good figures as kept, and the figures of something broken as not."""
 
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from tests.bench import (
     request_bench,
     starter_bench,
     store_bench,
+    stored_bench,
     timeline_bench,
     train_bench,
     triton_bench,
@@ -187,23 +191,49 @@ def test_the_attention_bench_wants_the_same_features_faster() -> None:
 
 def test_the_request_bench_wants_their_logits_and_less_time() -> None:
     agreed = [{"engine": "onnxruntime-cpu", "largest_difference": 1e-4}]
-    times = {"ours": 325.0, "documented": 2400.0, "texts kept": 1200.0, "bf16": 1000.0, "bf16, texts kept": 420.0}
-    results, rest = [{"clip": "a.mp4", "ms": times}], [{"clip": "a.mp4", "server_ms": 5.7}]
+    times = {"ours": 200.0, "documented": 2400.0, "texts kept": 1200.0, "bf16": 1000.0, "bf16, texts kept": 420.0}
+    results, rest = [{"clip": "a.mp4", "ms": times}], [{"clip": "a.mp4", "server_ms": 4.1}]
     assert kept(request_bench.judged(agreed, results, rest))
     assert not kept(request_bench.judged([{**agreed[0], "largest_difference": 3.0}], results, rest))
     assert not kept(request_bench.judged(agreed, [{"clip": "a.mp4", "ms": {**times, "ours": 2400.0}}], rest))
-    assert not kept(request_bench.judged(agreed, results, [{"clip": "a.mp4", "server_ms": 50.0}]))
+    assert not kept(request_bench.judged(agreed, [{"clip": "a.mp4", "ms": {**times, "ours": 230.0}}], rest))
+    assert not kept(request_bench.judged(agreed, results, [{"clip": "a.mp4", "server_ms": 5.7}]))
 
 
 def test_the_starter_bench_wants_its_share_and_a_start() -> None:
-    assert kept(starter_bench.judged(0.4, 5.0))
-    assert not kept(starter_bench.judged(0.4 / 3, 5.0))
-    assert not kept(starter_bench.judged(0.4, 65.0))
+    assert kept(starter_bench.judged(52.0, 0.6, 2.5))
+    assert not kept(starter_bench.judged(156.0, 0.6, 2.5))
+    assert not kept(starter_bench.judged(52.0, 0.6 / 3, 2.5))
+    assert not kept(starter_bench.judged(52.0, 0.6, 5.5))
 
 
-def test_make_bench_runs_every_benchmark() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = {line.split("tests.bench.")[1] for line in makefile.splitlines() if "-m tests.bench." in line}
+def test_the_stored_bench_wants_exact_answers_in_time() -> None:
+    assert kept(stored_bench.judged(1.4, 0.12, 1e-6, 1.0))
+    for figures in ((14.0, 0.12, 1e-6, 1.0), (1.4, 0.3, 1e-6, 1.0), (1.4, 0.12, 0.01, 1.0), (1.4, 0.12, 1e-6, 0.99)):
+        assert not kept(stored_bench.judged(*figures))
+
+
+def test_every_benchmark_asserts_its_promise() -> None:
     benches = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "bench").glob("*_bench.py")}
-    assert named == benches.keys()
+    assert len(benches) > 10
     assert [name for name, text in benches.items() if "settle(" not in text] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_bench_runs_all_and_names_the_broken(tmp_path: Path) -> None:
+    """With stand-ins for the interpreter and what `make` installs: one benchmark of two ends with 1."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "tests" / "bench").mkdir(parents=True)
+    for name in ("good", "bad", "other"):
+        (tmp_path / "tests" / "bench" / f"{name}_bench.py").touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "ran $2"\ntest "$2" != tests.bench.bad_bench\n')
+    python.chmod(0o755)
+    left = subprocess.run(
+        ["make", "bench", "--old-file=everything", "--old-file=triton"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert sorted(line for line in left.stdout.splitlines() if line.startswith("ran ")) == [
+        f"ran tests.bench.{name}_bench" for name in ("bad", "good", "other")
+    ]
+    assert left.returncode != 0 and "broken promises: bad_bench" in left.stdout

@@ -1,12 +1,14 @@
 """Every published share stands with its number of clips and the interval that follows from them."""
 
 import re
-from pathlib import Path
 
+import numpy as np
 import pytest
 
+from serve.repository import find_contract
 from tests.running_server import ROOT
-from training.evaluation.score_intervals import wilson_interval
+from training.demo.card import demo_card
+from training.evaluation.score_intervals import accuracy_figures, wilson_interval
 
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "training" / "EXPERIMENTS.md")
 # 0.950 of 200 (0.91 to 0.97), 0.99 of 102 travelling videos (0.95 to 1.00), 0.63 of 30 videos, 0.46 to 0.78
@@ -36,9 +38,13 @@ def agrees(share: float, count: int, low: str, high: str, *, half_digit: float =
     return False
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_intervals_follow_from_the_shares_and_counts(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+CARDS = {name: find_contract(ROOT / "model_repository", name).card for name in ("demo", "starter")}
+TEXTS = {**{page.name: page.read_text(encoding="utf-8") for page in PAGES}, **CARDS}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_intervals_follow_from_the_shares_and_counts(name: str) -> None:
+    text = TEXTS[name]
     for found in SHARE.finditer(text):
         half_digit = 0.5 / 10 ** decimals(found["share"])
         share, count = float(found["share"]), int(found["count"])
@@ -57,6 +63,18 @@ def test_intervals_of_the_starter_tables_are_those_of_their_clips() -> None:
         count = 6 if line.startswith("| another clip of the label") else 42
         for found in HITS.finditer(line):
             assert agrees(int(found["hits"]) / count, count, found["low"], found["high"]), line
+
+
+def test_the_demo_card_is_that_of_its_last_evaluation_and_has_intervals() -> None:
+    contract = find_contract(ROOT / "model_repository", "demo")
+    last = contract.provenance["history"][-1]
+    counts = {"seen": 96, "held_out": 96, "order": 52, "order_shuffled": 52}  # as measured at each evaluation
+    hits = {name: np.arange(count) < round(last[name] * count) for name, count in counts.items()}
+    figures = accuracy_figures(hits)
+    assert {name: figures[name] for name in counts} == {name: last[name] for name in counts}
+    seconds, clips = contract.provenance["train_seconds"], contract.provenance["clips"]
+    assert contract.card == demo_card([figures], seconds=seconds, clips=clips, is_last_round=True)
+    assert len(SHARE.findall(contract.card)) == 4
 
 
 def test_a_wrong_interval_is_found() -> None:

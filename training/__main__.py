@@ -1,4 +1,4 @@
-"""The command line of training.
+"""The command line interface of training.
 
 python -m training train training/configs/demo.yaml --set run.steps=500
 python -m training prepare videos/ dataset/
@@ -23,7 +23,7 @@ import typer
 
 from serve.exit_status import exit_if_missing_extra
 
-if __name__ == "__main__":  # the imports below need it
+if __name__ == "__main__":  # the imports below need the extra `training`
     exit_if_missing_extra("training", needed_by="python -m training")
 
 from serve.cli.calls import DEFAULT_SERVER, Server, parse_server_url
@@ -48,21 +48,23 @@ def training(version: Version = False) -> None:
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file.", exists=True, dir_okay=False)],
-    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one value: a.b=value.")] = None,
+    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.", exists=True, dir_okay=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one value: a.b=value; may be repeated.")
+    ] = None,
 ) -> None:
     """Train a model, or resume a stopped run; supports torchrun."""
     from training.config import as_yaml, load_config
     from training.trainer import train as run
 
-    resolved = load_config(config, changes or ())
+    resolved = load_config(config, overrides or ())
     if int(os.environ.get("RANK", "0")) == 0:
         typer.echo(as_yaml(resolved))
     try:
         typer.echo(f"checkpoint: {run(resolved)}")
     except StoppedError as stopped:
         typer.echo(str(stopped), err=True)
-        raise typer.Exit(128 + stopped.number) from stopped
+        raise typer.Exit(128 + stopped.signal_number) from stopped
 
 
 app.command()(data.prepare)
@@ -76,7 +78,7 @@ app.command()(features)
 def reference_check(
     folder: Annotated[Path, typer.Argument(help="Folder of golden arrays.", exists=True, file_okay=False)],
 ) -> None:
-    """Compare this code with arrays that the original systems produced."""
+    """Compare this code with arrays that the published code of ActionCLIP and X-CLIP produced."""
     from training.reference_check.main import run
 
     raise typer.Exit(run(folder))
@@ -85,13 +87,13 @@ def reference_check(
 @app.command("demo-data")
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Folder for the videos and index.csv.")],
-    count: Annotated[int, typer.Option(min=1, help="How many videos.")] = 20,
+    count: Annotated[int, typer.Option(min=1, help="Number of videos.")] = 20,
     split: Annotated[str, typer.Option(help="train, seen, heldout, pairs or directions.")] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first video.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=2160, help="Shorter side in pixels.")] = 240,
-    words: Annotated[str, typer.Option(help="What the label column holds: label or activity.")] = "label",
+    words: Annotated[str, typer.Option(help="Value of the label column: label or activity.")] = "label",
 ) -> None:
-    """Render videos of the demo world with an index."""
+    """Render synthetic videos of the demo data set, and write an index of them."""
     from training.demo.videos import write_videos
 
     typer.echo(str(write_videos(folder, count=count, split=split, seed=seed, size=size, words=words)))
@@ -104,12 +106,12 @@ app.command()(evaluation.evaluate)
 def demo_proof(
     server: Server = DEFAULT_SERVER,
     per_group: Annotated[int, typer.Option(min=1, help="Videos in each group.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="First seed of the test world.")] = 7_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first rendered test video.")] = 7_000_000,
     activity: Annotated[
-        list[str] | None, typer.Option(help="Videos of this activity alone; may be given again. All without it.")
+        list[str] | None, typer.Option(help="Use only videos of this activity; may be repeated. Default: all.")
     ] = None,
 ) -> None:
-    """Evaluate the demo model on encoded videos through a server; print a table and a JSON line."""
+    """Evaluate the demo model on rendered video files through a server; print a table and a JSON line."""
     from training.demo.evaluation import prove
 
     prove(server, per_group=per_group, seed=seed, activities=activity or ())
@@ -138,9 +140,9 @@ def starter_proof(
         typer.Option(help="A running server with the starter model.", metavar="URL", parser=parse_server_url),
     ] = None,
     repository: Annotated[Path, typer.Option(help="Folder of the exported model.")] = Path("model_repository"),
-    cache: Annotated[Path, typer.Option(help="Kept features.")] = DEFAULT_CACHE,
+    cache: Annotated[Path, typer.Option(help="Folder in which features are cached.")] = DEFAULT_CACHE,
     record: Annotated[
-        bool, typer.Option("--record", help="Record the figures for the model card of the next build.")
+        bool, typer.Option("--record", help="Store the results for the model card of the next build.")
     ] = False,
 ) -> None:
     """Evaluate the starter model on real clips; print a table and a JSON line."""

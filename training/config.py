@@ -1,7 +1,7 @@
-"""Configuration of a training run: frozen dataclasses from one YAML file; `--set a.b=c` changes one value.
+"""Configuration of a training run: frozen dataclasses, read from a YAML file; `--set a.b=c` overrides one value.
 
-Unknown keys are errors. The resolved configuration is printed as YAML at the start, and stored in the checkpoint and
-beside it.
+Unknown keys are errors. The resolved configuration is printed as YAML at the start, stored in the checkpoint, and
+written to a file beside it.
 """
 
 import json
@@ -19,16 +19,16 @@ from training.errors import InputError
 
 
 class ConfigError(InputError, ValueError):
-    """The configuration is invalid; the message names the key, what is allowed and what was found."""
+    """The configuration is invalid; the message contains the key, what is allowed and what was found."""
 
 
-def _at_least(config: Any, prefix: str, lowest: float, *names: str) -> None:
+def _require_at_least(config: Any, prefix: str, minimum: float, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < lowest:
-            raise ConfigError(f"{prefix}.{name}: at least {lowest} is needed, found {getattr(config, name)}")
+        if getattr(config, name) < minimum:
+            raise ConfigError(f"{prefix}.{name} must be at least {minimum}, got {getattr(config, name)}")
 
 
-def _number(value: object) -> object:
+def _parse_number(value: object) -> object:
     """Parse a number that YAML reads as text because it has no dot, such as 1e-5."""
     if isinstance(value, str):
         with suppress(ValueError):
@@ -36,51 +36,52 @@ def _number(value: object) -> object:
     return value
 
 
-def _word(value: object) -> object:
-    """Convert to text what YAML reads as a number, such as fold 1."""
+def _number_to_text(value: object) -> object:
+    """Convert a number to text, because YAML reads a value such as fold 1 as a number."""
     return str(value) if type(value) is int else value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-Word = Annotated[str, BeforeValidator(_word)]
+Number = Annotated[float, BeforeValidator(_parse_number)]
+Text = Annotated[str, BeforeValidator(_number_to_text)]
 
 
-class _Record:
-    """Base of the parts of a configuration, with the options of pydantic."""
+class _Section:
+    """Base class of the sections of a configuration; sets the options of pydantic."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraConfig(_Record):
-    """Low-rank adapters (arXiv:2106.09685) of frozen matrices."""
+class LoraConfig(_Section):
+    """Low-rank adapters (arXiv:2106.09685) for frozen matrices."""
 
     rank: int = 0  # 0: no adapters
-    alpha: Number = 16.0  # the update is alpha / rank times the product of its two factors
+    alpha: Number = 16.0  # the product of the two factors is multiplied by alpha / rank
     matrices: tuple[str, ...] = ("*attn.in_proj_weight", "*attn.qkv.weight", "*out_proj.weight", "*attn.proj.weight")
 
     def __post_init__(self) -> None:
         if self.rank < 0:
-            raise ConfigError(f"model.lora.rank: 0 or more is needed, found {self.rank}")
+            raise ConfigError(f"model.lora.rank must be at least 0, got {self.rank}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(_Record):
-    """The model: a family and the arguments of `build_model`; names of weights may contain `*`."""
+class ModelConfig(_Section):
+    """The model: a family, and the arguments of `build_model`; patterns of weight names may contain `*`."""
 
     family: str = "actionclip"
     model: Mapping[str, Any] = field(default_factory=dict)
     start: str = ""  # initial weights: a checkpoint file, or `open_clip:ARCH/TAG`; empty: random
-    frozen: tuple[str, ...] = ()  # weights that are not trained
+    frozen: tuple[str, ...] = ()  # patterns of the names of weights that are not trained
     lora: LoraConfig = LoraConfig()
-    # standard deviation of new frame positions; the published 0.02 is negligible beside features of length sqrt(D)
+    # standard deviation of new frame position embeddings; the published 0.02 is small compared to features of norm
+    # sqrt(D)
     frame_position_spread: Number = 0.02
     checkpointing: bool = False  # recompute activations of blocks in the backward pass
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtraSource(_Record):
-    """A list of labelled videos in addition to the training list, e.g. a server's feedback."""
+class ExtraSource(_Section):
+    """A list of labelled videos that is used in addition to the training list, e.g. the feedback of a server."""
 
     source: str = "feedback"  # feedback, frames, videos, csv, folder
     train: str = ""  # list or folder
@@ -90,123 +91,128 @@ class ExtraSource(_Record):
     def __post_init__(self) -> None:
         if not self.train or not 1 <= self.repeat <= 1000:
             raise ConfigError(
-                f"data.extra: `train` and a `repeat` of 1 to 1000 are needed, found {self.train!r} and {self.repeat}"
+                f"data.extra: `train` must not be empty and `repeat` must be 1 to 1000, "
+                f"got {self.train!r} and {self.repeat}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(_Record):
-    """The data; `training.sources.registry` and `training.data.clips.rules` define the known names."""
+class DataConfig(_Section):
+    """The data; `training.sources.registry` defines the names of sources, `training.data.clips.rules` of systems."""
 
     source: str = "demo"  # demo, frames, videos, csv, folder, feedback, shards, ucf101, hmdb51, kinetics, ssv2, ntu
     train: str = ""  # list, CSV, folder of class folders, or shards (braces and * expand)
-    val: str = ""  # the same for evaluation
+    val: str = ""  # evaluation data, in the same formats
     root: str = ""  # base folder of relative paths; empty: the folder of each list
-    val_split: str = ""  # part of `val`, if it names parts: train, val or test; empty: val
-    fold: Word = ""  # of ucf101 and hmdb51: 1, 2, 3; of ntu: xsub, xview, xset
-    classes: str = ""  # class list, e.g. a CSV `id,name`; lists of numbers need it
-    first_label: int | None = None  # 0 or 1: first label of lists of numbers; None: as in the class list
+    val_split: str = ""  # split of `val` to evaluate on, if it has splits: train, val or test; empty: val
+    fold: Text = ""  # for ucf101 and hmdb51: 1, 2, 3; for ntu: xsub, xview, xset
+    classes: str = ""  # class list, e.g. a CSV `id,name`; required if the labels are numbers
+    first_label: int | None = None  # 0 or 1: first label if the labels are numbers; None: first id of the class list
     shots: int = 0  # K training videos per class; 0: all
-    shots_seed: int = 0  # seed of the choice
-    templates: tuple[str, ...] = ("{}",)  # prompts of a class name; each step samples one
-    tokenizer: str = ""  # tokenizer.json of a text tower that does not use CLIP's
+    shots_seed: int = 0  # seed for sampling these videos
+    templates: tuple[str, ...] = ("{}",)  # prompt templates; each step samples one per class
+    tokenizer: str = ""  # tokenizer.json of a text tower that does not use CLIP's tokenizer
     system: str = "plain"  # plain, actionclip, xclip: sampling, crops and augmentation
     image_size: int = 80  # S, pixels
     num_frames: int = 8  # T
-    mean: tuple[Number, ...] = ()  # of RGB in 0..1; empty: the system's
-    std: tuple[Number, ...] = ()
-    fixed_frames: bool = False  # train on the frames that evaluation uses, as ActionCLIP's HMDB51 and UCF101 runs do
+    mean: tuple[Number, ...] = ()  # mean of R, G and B in 0..1; empty: that of the system
+    std: tuple[Number, ...] = ()  # standard deviation of R, G and B in 0..1; empty: that of the system
+    fixed_frames: bool = False  # sample frames as in evaluation, as ActionCLIP does on HMDB51 and UCF101
     randaugment: tuple[Number, ...] = ()  # N, M; empty: off (ActionCLIP on Kinetics-400: 2, 9)
     directional: bool = False  # labels distinguish left and right: never mirror
     mirrored: Mapping[str, str] = field(default_factory=dict)  # class -> class of its mirror image (X-CLIP)
-    jitter: Literal["frame", "clip"] = "frame"  # scope of one colour change
-    workers: int = 4  # loading processes; at most the number of available processors
-    shuffle_buffer: int = 64  # size of the shuffle buffer for shards
-    deadline_seconds: Number = 30.0  # per video; the decode process is killed after that
-    max_bad_share: Number = 0.05  # of the entries; training stops above it
+    jitter: Literal["frame", "clip"] = "frame"  # sample colour jitter once per frame or once per clip
+    workers: int = 4  # loading processes; at most the number of available processors are used
+    shuffle_buffer: int = 64  # size of the shuffle buffer for shards, in samples
+    deadline_seconds: Number = 30.0  # time limit per video; the decode process is killed after that
+    max_bad_share: Number = 0.05  # largest accepted fraction of unreadable entries; above it, training stops
     extra: tuple[ExtraSource, ...] = ()  # additional training lists
 
     def __post_init__(self) -> None:
-        for name, size in (("mean", (0, 3)), ("std", (0, 3)), ("randaugment", (0, 2))):
-            if len(getattr(self, name)) not in size:
-                raise ConfigError(f"data.{name}: {size[1]} numbers or none are needed, found {getattr(self, name)}")
-        _at_least(self, "data", 1, "image_size", "num_frames", "shuffle_buffer")
-        _at_least(self, "data", 0, "shots", "shots_seed")
+        for name, size in (("mean", 3), ("std", 3), ("randaugment", 2)):
+            if len(getattr(self, name)) not in (0, size):
+                raise ConfigError(f"data.{name} must be {size} numbers or empty, got {list(getattr(self, name))}")
+        _require_at_least(self, "data", 1, "image_size", "num_frames", "shuffle_buffer")
+        _require_at_least(self, "data", 0, "shots", "shots_seed", "workers")
         if self.first_label not in (None, 0, 1):
-            raise ConfigError(f"data.first_label: 0 or 1 is needed, found {self.first_label}")
+            raise ConfigError(f"data.first_label must be 0 or 1, got {self.first_label}")
         if self.val_split not in ("", "train", "val", "test"):
-            raise ConfigError(f"data.val_split: train, val or test is needed, found {self.val_split!r}")
+            raise ConfigError(f"data.val_split must be train, val or test, got {self.val_split!r}")
         if not 0 <= self.max_bad_share < 1:
-            raise ConfigError(f"data.max_bad_share: 0 to below 1 is needed, found {self.max_bad_share}")
-        if self.workers < 0 or not 0 < self.deadline_seconds <= 3600:
+            raise ConfigError(f"data.max_bad_share must be at least 0 and less than 1, got {self.max_bad_share}")
+        if not 0 < self.deadline_seconds <= 3600:
             raise ConfigError(
-                f"data.workers: 0 or more, data.deadline_seconds: above 0 to 3600 are needed, "
-                f"found {self.workers}, {self.deadline_seconds}"
+                f"data.deadline_seconds must be greater than 0 and at most 3600, got {self.deadline_seconds}"
             )
         if not self.templates or any(template.count("{}") != 1 for template in self.templates):
-            raise ConfigError(f"data.templates: texts with one {{}} each are needed, found {list(self.templates)}")
+            raise ConfigError(
+                f"data.templates must be texts that contain {{}} exactly once, got {list(self.templates)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig(_Record):
+class LossConfig(_Section):
     """The loss; `training.objectives` defines the kinds."""
 
-    kind: str = "phrases"  # phrases: against every class name; pairs: ActionCLIP's KL of the batch; sigmoid: SigLIP's
+    kind: str = "phrases"  # phrases: cross entropy over all classes; pairs: ActionCLIP's loss; sigmoid: SigLIP's loss
     smoothing: Number = 0.0  # label smoothing
-    mixup: Number = 0.0  # alpha; X-CLIP 0.8
-    cutmix: Number = 0.0  # alpha; X-CLIP 1.0
-    cutmix_share: Number = 0.5  # of the batches if mixup and cutmix are both on
+    mixup: Number = 0.0  # alpha of MixUp; 0: off; X-CLIP uses 0.8
+    cutmix: Number = 0.0  # alpha of CutMix; 0: off; X-CLIP uses 1.0
+    cutmix_share: Number = 0.5  # probability of CutMix for a batch, if both MixUp and CutMix are on
     evaluation_scale: Number = 0.0  # logit scale for evaluation and serving; 0: the learned one
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1 or not 0 <= self.cutmix_share <= 1:
-            raise ConfigError(
-                f"loss.smoothing: 0 to below 1, loss.cutmix_share: 0 to 1 are needed, "
-                f"found {self.smoothing}, {self.cutmix_share}"
-            )
-        _at_least(self, "loss", 0, "mixup", "cutmix", "evaluation_scale")
+        if not 0 <= self.smoothing < 1:
+            raise ConfigError(f"loss.smoothing must be at least 0 and less than 1, got {self.smoothing}")
+        if not 0 <= self.cutmix_share <= 1:
+            raise ConfigError(f"loss.cutmix_share must be 0 to 1, got {self.cutmix_share}")
+        _require_at_least(self, "loss", 0, "mixup", "cutmix", "evaluation_scale")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig(_Record):
+class OptimConfig(_Section):
     """The optimiser and the learning rate."""
 
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
-    groups: str = "plain"  # plain, actionclip, xclip: weight decay and learning rate by part
-    lr: Number = 1.5e-3  # highest learning rate
-    vision_ratio: Number = 1.0  # ActionCLIP's groups: learning rate of the vision tower relative to lr
-    fusion_ratio: Number = 10.0  # the same for the fusion head
-    layer_decay: Number = 1.0  # learning rate of a block relative to the next one
+    groups: str = "plain"  # plain, actionclip, xclip: parameter groups with their weight decay and learning rate
+    lr: Number = 1.5e-3  # peak learning rate
+    vision_ratio: Number = 1.0  # learning rate of the vision tower relative to lr, for the groups actionclip
+    fusion_ratio: Number = 10.0  # learning rate of the fusion head relative to lr, for the groups actionclip
+    layer_decay: Number = 1.0  # learning rate of a block relative to that of the next block
     weight_decay: Number = 0.05
     betas: tuple[Number, ...] = (0.9, 0.98)
-    momentum: Number = 0.9  # of sgd
+    momentum: Number = 0.9  # for sgd
     schedule: str = "cosine"  # cosine, actionclip_cosine, actionclip_multistep, xclip_cosine
     warmup_steps: int = 0
-    warmup_epochs: Number = 0.0  # instead of steps
-    drops: tuple[Number, ...] = ()  # multistep: epochs after which the rate falls to a tenth
+    warmup_epochs: Number = 0.0  # alternative to warmup_steps
+    drops: tuple[Number, ...] = ()  # for actionclip_multistep: epochs at which the rate is divided by 10
     clip_norm: Number = 0.0  # maximum gradient norm; 0: no clipping
-    ema: Number = 0.0  # decay of averaged weights, which are then the ones saved; 0: off
+    ema: Number = 0.0  # decay of the moving average of the weights, which is then evaluated and saved; 0: off
     highest_scale: Number = 100.0  # upper bound of exp(logit_scale); 0: none
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema < 1:
-            raise ConfigError(f"optim.ema: 0 to below 1 is needed, found {self.ema}")
+            raise ConfigError(f"optim.ema must be at least 0 and less than 1, got {self.ema}")
         if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"optim.layer_decay: above 0 to 1 is needed, found {self.layer_decay}")
+            raise ConfigError(f"optim.layer_decay must be greater than 0 and at most 1, got {self.layer_decay}")
         if self.warmup_steps and self.warmup_epochs:
-            raise ConfigError("optim.warmup_steps, optim.warmup_epochs: give one of them")
-        _at_least(self, "optim", 0, "lr", "weight_decay", "warmup_steps", "warmup_epochs", "clip_norm", "highest_scale")
+            raise ConfigError(
+                f"optim.warmup_steps and optim.warmup_epochs cannot both be set, got {self.warmup_steps} and "
+                f"{self.warmup_epochs}"
+            )
+        names = ("lr", "weight_decay", "warmup_steps", "warmup_epochs", "clip_norm", "highest_scale")
+        _require_at_least(self, "optim", 0, *names)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(_Record):
-    """Length, intervals and output of the run."""
+class RunConfig(_Section):
+    """Length, intervals, output and device of the run."""
 
-    out: str = "runs/demo"
-    steps: int = 0  # optimiser steps; or give epochs
+    out: str = "runs/demo"  # folder of checkpoints, logs and evaluations
+    steps: int = 0  # number of optimiser steps; alternative to epochs
     epochs: Number = 0.0
     batch_size: int = 32  # samples per step, over all processes
-    micro_batch: int = 0  # samples per forward pass of a process; 0: all of its share
+    micro_batch: int = 0  # samples per forward pass of a process; 0: its share of the batch
     seed: int = 0
     log_every: int = 20  # steps
     evaluate_every: int = 0  # steps; 0: once per epoch
@@ -214,25 +220,28 @@ class RunConfig(_Record):
     threads: int = 2  # torch threads on a CPU; 0: torch's default
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast on a GPU; weights stay fp32
-    compile: bool = False
+    compile: bool = False  # use torch.compile
+    wandb: str = ""  # project at Weights & Biases to report to; empty: none
 
     def __post_init__(self) -> None:
-        _at_least(self, "run", 1, "batch_size", "log_every")
-        _at_least(self, "run", 0, "steps", "epochs", "micro_batch", "evaluate_every", "save_every", "threads")
+        _require_at_least(self, "run", 1, "batch_size", "log_every")
+        _require_at_least(self, "run", 0, "steps", "epochs", "micro_batch", "evaluate_every", "save_every", "threads")
         if bool(self.steps) == bool(self.epochs):
-            raise ConfigError(f"run.steps, run.epochs: one of them is needed, found {self.steps}, {self.epochs}")
+            raise ConfigError(
+                f"exactly one of run.steps and run.epochs must be set, got {self.steps} and {self.epochs}"
+            )
 
 
-# keys that change no weight: a run may be resumed with other values of them
-NEUTRAL = frozenset(
+# keys that do not influence the weights; a run may be resumed with different values
+NEUTRAL_KEYS = frozenset(
     {"data.workers", "data.deadline_seconds", "data.max_bad_share", "run.out", "run.log_every", "run.evaluate_every",
-     "run.save_every", "run.threads"}
+     "run.save_every", "run.threads", "run.wandb"}
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(_Record):
-    """Configuration of a run."""
+class TrainConfig(_Section):
+    """The configuration of a run."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -241,34 +250,38 @@ class TrainConfig(_Record):
     run: RunConfig
 
 
-def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file, merged over the file in its key `base`, and apply `a.b=value` changes.
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration from a YAML file, and apply overrides such as `optim.lr=1e-5`.
+
+    If the file contains the key `base`, it is merged over the file with that path, relative to its own folder.
 
     Raises:
-        ConfigError: a key is unknown, a type is wrong, a file cannot be read, or a change lacks `=`.
+        ConfigError: a key is unknown, a type is wrong, a file cannot be read, or an override has no `=`.
     """
-    document = _read(path)
-    for change in changes:
-        key, equals, value = change.partition("=")
+    document = _read_yaml(path)
+    for override in overrides:
+        key, equals, value = override.partition("=")
         if not equals:
-            raise ConfigError(f"--set {change}: write it as a.b=value")
+            raise ConfigError(f"--set must be a.b=value, got {override}")
         try:
-            _put(document, key.split("."), yaml.safe_load(value))
+            _set_value(document, key.split("."), yaml.safe_load(value))
         except (ValueError, RecursionError, yaml.YAMLError) as error:
-            raise ConfigError(f"--set {change}: the value is no YAML: {_yaml_fault(error)}") from error
+            raise ConfigError(
+                f"--set {override}: the value is not valid YAML: {_describe_yaml_error(error)}"
+            ) from error
     if "run" not in document:
-        raise ConfigError("run: the length is missing; give run.steps or run.epochs")
-    return _validated(document)
+        raise ConfigError("the length of the run is missing; set run.steps or run.epochs")
+    return _validate(document)
 
 
-def plain(config: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as plain values."""
+def as_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return the configuration as nested dicts of plain values."""
     return asdict(config)
 
 
 def as_yaml(config: TrainConfig) -> str:
     """Return the complete configuration as YAML that `load_config` reads."""
-    text: str = yaml.dump(plain(config), Dumper=_TuplesAsLists, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(as_dict(config), Dumper=_TuplesAsLists, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
@@ -278,83 +291,84 @@ class _TuplesAsLists(yaml.SafeDumper):
         return True
 
 
-def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the defaults of new keys to a plain configuration that an earlier version saved."""
-    return _overlay(plain(TrainConfig(run=RunConfig(steps=1))), saved)
+def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Add default values for missing keys to a configuration that an earlier version of this project saved."""
+    return _merge(as_dict(TrainConfig(run=RunConfig(steps=1))), saved)
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the keys `a.b` whose values differ between two plain configurations."""
-    found = []
-    for name in sorted({*one, *other}):
-        here, there = one.get(name), other.get(name)
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            found += differences(here, there, f"{prefix}{name}.")
-        elif here != there:
-            found.append(f"{prefix}{name}")
-    return found
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the keys `a.b` whose values differ between two configurations in the form of `as_dict`."""
+    changed = []
+    for name in sorted({*old, *new}):
+        old_value, new_value = old.get(name), new.get(name)
+        if isinstance(old_value, Mapping) and isinstance(new_value, Mapping):
+            changed += changed_keys(old_value, new_value, f"{prefix}{name}.")
+        elif old_value != new_value:
+            changed.append(f"{prefix}{name}")
+    return changed
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read_yaml(path: Path, dependents: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file merged over its base; `dependents` are the files whose base is being read."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is no YAML: {_yaml_fault(error)}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_describe_yaml_error(error)}") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: a mapping is needed, found {type(document).__name__}")
+        raise ConfigError(f"{path} must contain a mapping, got {type(document).__name__}")
     base = document.pop("base", None)
     if base is None:
         return document
-    named = (path.parent / str(base)).resolve()
-    if named in above:
-        raise ConfigError(f"{path}: base {base} refers back to itself")
-    return _overlay(_read(named, (*above, named)), document)
+    base_path = (path.parent / str(base)).resolve()
+    if base_path in dependents:
+        raise ConfigError(f"{path}: the base {base} depends on itself")
+    return _merge(_read_yaml(base_path, (*dependents, base_path)), document)
 
 
-def _yaml_fault(error: Exception) -> str:
-    """Return the error and its position in one line; the library's message would quote the file."""
+def _describe_yaml_error(error: Exception) -> str:
+    """Return the error and its position in one line, without the quotation of the file in the library's message."""
     if isinstance(error, RecursionError):
-        return "it nests too deeply"
+        return "it is nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
     return str(error).split("\n")[0]
 
 
-def _overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for name, value in changes.items():
-        both_map = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _overlay(merged[name], value) if both_map else value
+    for name, value in overrides.items():
+        are_mappings = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _merge(merged[name], value) if are_mappings else value
     return merged
 
 
-def _put(document: dict[str, Any], keys: list[str], value: Any) -> None:
-    for place, key in enumerate(keys[:-1]):
+def _set_value(document: dict[str, Any], keys: list[str], value: Any) -> None:
+    for depth, key in enumerate(keys[:-1], start=1):
         document = document.setdefault(key, {})
         if not isinstance(document, dict):
-            raise ConfigError(f"--set {'.'.join(keys)}: {'.'.join(keys[: place + 1])} is a value, not a part with keys")
+            raise ConfigError(f"--set {'.'.join(keys)}: {'.'.join(keys[:depth])} is a value and has no keys")
     document[keys[-1]] = value
 
 
-def _validated(document: Mapping[str, Any]) -> TrainConfig:
-    """Validate a document strictly, as JSON, because it has lists where the fields are tuples.
+def _validate(document: Mapping[str, Any]) -> TrainConfig:
+    """Validate a document strictly; it is validated as JSON, because it has lists where the fields are tuples.
 
     Raises:
-        ConfigError: names the key, what is allowed and what was found.
+        ConfigError: a value is invalid; the message contains the key, what is allowed and what was found.
     """
     for name, value in _leaves(document):
         if not isinstance(value, str | int | float | None):
-            raise ConfigError(f"{name}: text or a number is needed, found {value!r}; put quotes around it")
+            raise ConfigError(f"{name} must be text or a number, got {value!r}; put it in quotes")
     try:
-        return _READER.validate_json(json.dumps(document))
+        return _ADAPTER.validate_json(json.dumps(document))
     except ValidationError as error:
         raise _config_error(error) from error
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Yield (key, value) of all plain values of a document.
+    """Yield (key, value) for all values of a document that are neither mappings nor lists.
 
     Raises:
         ConfigError: a key is not text.
@@ -362,43 +376,49 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ConfigError(f"{name or 'configuration'}: keys are text, found {key!r}")
+                raise ConfigError(f"{name or 'configuration'}: keys must be text, got {key!r}")
             yield from _leaves(item, f"{name}.{key}" if name else key)
     elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _leaves(item, f"{name}[{number}]")
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{name}[{index}]")
     else:
         yield name, value
 
 
 def _config_error(error: ValidationError) -> ConfigError:
-    """Return pydantic's first error as key, expected and found."""
-    fault = error.errors(include_url=False)[0]
-    own = fault.get("ctx", {}).get("error")
-    if isinstance(own, ConfigError):
-        return own
-    *above, last = fault["loc"] or ("configuration",)
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
-    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in above).lstrip(".")
-        return ConfigError(f"{where or 'configuration'}: unknown key {last}; known: {', '.join(_known_keys(above))}")
-    if fault["type"] == "missing":
-        return ConfigError(f"{name}: a value is needed, found none")
-    expected = WORDS.get(fault["type"]) or str(fault.get("ctx", {}).get("expected", fault["msg"]))
-    return ConfigError(f"{name or 'configuration'}: {expected} is needed, found {repr(fault['input'])[:200]}")
+    """Convert the first error of pydantic to a ConfigError."""
+    details = error.errors(include_url=False)[0]
+    cause = details.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        return cause
+    name = _format_location(details["loc"]) or "configuration"
+    if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        *section, last = details["loc"] or ("configuration",)
+        known = ", ".join(_known_keys(section))
+        return ConfigError(f"{_format_location(section) or 'configuration'}: unknown key {last}; known keys: {known}")
+    if details["type"] == "missing":
+        return ConfigError(f"{name} must be set")
+    expected = EXPECTED_TYPES.get(details["type"]) or details.get("ctx", {}).get("expected")
+    requirement = f"{name} must be {expected}" if expected else f"{name}: {details['msg']}"
+    return ConfigError(f"{requirement}, got {repr(details['input'])[:200]}")
 
 
-def _known_keys(above: Sequence[int | str]) -> list[str]:
-    """Return the keys of the part of a configuration at a position."""
-    kind: Any = TrainConfig
-    for part in above:
-        hints = typing.get_type_hints(kind) if isinstance(part, str) else {}
-        kind = hints[part] if isinstance(part, str) else typing.get_args(kind)[0]
-    return [item.name for item in fields(kind)]
+def _format_location(location: Sequence[int | str]) -> str:
+    """Return a position in a document as `a.b[0]`."""
+    return "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in location).lstrip(".")
 
 
-_READER = TypeAdapter(TrainConfig)
-WORDS = {  # by pydantic error type
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    """Return the keys of the section at a position in a document."""
+    section: Any = TrainConfig
+    for item in location:
+        hints = typing.get_type_hints(section) if isinstance(item, str) else {}
+        section = hints[item] if isinstance(item, str) else typing.get_args(section)[0]
+    return [item.name for item in fields(section)]
+
+
+_ADAPTER = TypeAdapter(TrainConfig)
+EXPECTED_TYPES = {  # pydantic's error type -> description of the allowed values
     "float_type": "a number", "finite_number": "a finite number", "int_type": "a whole number",
     "bool_type": "true or false",
     "string_type": "text", "tuple_type": "a list", "mapping_type": "a mapping", "dict_type": "a mapping",

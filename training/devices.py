@@ -1,4 +1,4 @@
-"""The device and the precision of a process."""
+"""Select the device and the precision of a process."""
 
 import os
 from collections.abc import Callable
@@ -13,10 +13,10 @@ Precision = Literal["fp32", "bf16"]
 
 
 def select_device(name: str, *, key: str) -> torch.device:
-    """Return the device of a name; `auto` prefers a GPU, `cuda` is the GPU of this process's local rank.
+    """Return the device with a name; `auto` prefers a GPU, `cuda` is the GPU of this process's local rank.
 
     Raises:
-        ConfigError: there is no such device; the message begins with `key`.
+        ConfigError: the device does not exist; the message begins with `key`.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,7 +37,7 @@ def select_device(name: str, *, key: str) -> torch.device:
 def autocast_context(
     precision: Precision, device: torch.device, *, key: str
 ) -> Callable[[], AbstractContextManager[Any]]:
-    """Return the context for forward passes; weights stay fp32.
+    """Return a function that creates the autocast context of a forward pass; weights stay fp32.
 
     Raises:
         ConfigError: bf16 was requested without a GPU; the message begins with `key`.
@@ -45,5 +45,5 @@ def autocast_context(
     if precision == "fp32":
         return nullcontext
     if device.type != "cuda":
-        raise ConfigError(f"{key}: bf16 needs a GPU; on a processor it is many times slower than fp32")
+        raise ConfigError(f"{key}: bf16 requires a GPU; on a CPU it is many times slower than fp32")
     return lambda: torch.autocast(device.type, torch.bfloat16)

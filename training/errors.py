@@ -2,7 +2,7 @@
 
 
 class InputError(Exception):
-    """The input cannot be used and nothing was done; the message says what was found and what is allowed."""
+    """The input is invalid and nothing was done; the message says what was found and what is allowed."""
 
 
 class WorkError(Exception):

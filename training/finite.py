@@ -1,7 +1,7 @@
-"""Checks for NaN and infinity: losses and gradients before a step, weights after it.
+"""Check for NaN and infinity: losses and gradients before an optimiser step, weights after it.
 
-A check reads each value once, which is cheap compared with forward and backward passes. If one fails, the batch is run
-again to find the first module with a non-finite output.
+A check reads each value once, which is cheap compared with forward and backward passes. If a check fails, the forward
+pass is repeated to find the first module with a non-finite output.
 """
 
 import math
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-MOST_NAMES = 4  # in a message
+MAX_SHOWN_NAMES = 4  # in a message
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Return whether no tensor holds NaN or infinity; integers are always finite.
+    """Return whether no tensor contains NaN or infinity; integers are always finite.
 
     >>> are_finite([torch.ones(2), torch.tensor([1])]), are_finite([torch.tensor([1.0, float("nan")])])
     (True, False)
@@ -27,7 +27,7 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def non_finite_names(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the tensors that hold NaN or infinity, in order.
+    """Return the names of the tensors that contain NaN or infinity, in order.
 
     >>> non_finite_names({"a": torch.ones(1), "b": torch.tensor(float("inf"))})
     ['b']
@@ -38,30 +38,33 @@ def non_finite_names(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """Join names for a message; of many, only the first few.
+    """Join names for a message; if there are many, only the first ones are included.
 
     >>> shortened(["a", "b"]), shortened(list("abcdef"))
     ('a, b', 'a, b, c, d and 2 more')
     """
-    rest = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - MAX_SHOWN_NAMES
+    return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the norm of the gradient []; not finite if a part is not, or if its square overflows."""
+    """Return the norm of all gradients as a scalar; it is not finite if a gradient is not, or if squares overflow."""
     return get_total_norm([item.grad for item in parameters if item.grad is not None])
 
 
 def first_non_finite_output(
     model: nn.Module, run: Callable[[], Any], *, context: Callable[[], AbstractContextManager[Any]]
 ) -> str | None:
-    """Repeat a forward pass; return the first module with a non-finite output, or None."""
-    found: list[str] = []
+    """Repeat a forward pass; return the name of the first module with a non-finite output, or None.
+
+    `run` is the forward pass, and `context` creates the context in which it runs.
+    """
+    names: list[str] = []
 
     def hook_of(name: str) -> Callable[..., None]:
         def check(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and not are_finite(_tensors(output)):
-                found.append(name or type(module).__name__)
+            if not names and not are_finite(_collect_tensors(output)):
+                names.append(name or type(module).__name__)
 
         return check
 
@@ -72,15 +75,15 @@ def first_non_finite_output(
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return names[0] if names else None
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """Yield the tensors of a module's output, which may be a tuple or a mapping."""
+def _collect_tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a module's output, which may be a tuple, a list or a mapping."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
-        return [item for part in value.values() for item in _tensors(part)]
+        return [tensor for item in value.values() for tensor in _collect_tensors(item)]
     if isinstance(value, (tuple, list)):
-        return [item for part in value for item in _tensors(part)]
+        return [tensor for item in value for tensor in _collect_tensors(item)]
     return []

@@ -1,21 +1,21 @@
-"""The log file of a run: everything that the trainer logs, and the final error."""
+"""The log file of a run: all messages of the trainer, and the error that ended the run."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOG = "train.log"
+LOG_NAME = "train.log"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @contextmanager
-def log_file(path: Path, *, is_written: bool) -> Iterator[None]:
-    """Append the log of `training` to a file within the context; a resumed run appends to the same file.
+def log_file(path: Path, *, is_enabled: bool) -> Iterator[None]:
+    """Append the messages of the logger `training` to a file while the context is active.
 
-    An error that ends the context is logged as the last line.
+    A resumed run appends to the same file. An exception that leaves the context is logged as the last line.
     """
-    if not is_written:
+    if not is_enabled:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)

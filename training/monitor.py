@@ -1,4 +1,4 @@
-"""Progress of a run: a progress bar, a JSON line per evaluation, and TensorBoard files.
+"""Report the progress of a run: a progress bar, one JSON line per evaluation, TensorBoard files, and Weights & Biases.
 
 tensorboard --logdir runs
 """
@@ -16,73 +16,86 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from serve.arrays import UInt8Array
+from training.weights_and_biases import Report
 
-MOST_SAMPLES = 8  # per evaluation
+MAX_PREDICTIONS = 8  # shown per evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A clip, its label and the prediction."""
+    """A clip, its label and the predicted label."""
 
     clip: UInt8Array  # [T, 3, S, S]
     label: str
     predicted: str
-    probability: float
+    probability: float  # of the predicted label
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """An evaluation: metrics, and what TensorBoard shows."""
+    """The result of an evaluation: metrics, and arrays for TensorBoard."""
 
-    figures: dict[str, Any]
-    confusion: np.ndarray | None = None  # counts [K, K], label by prediction
+    metrics: dict[str, Any]
+    confusion: np.ndarray | None = None  # counts [K, K]; rows are labels, columns are predictions
     predictions: tuple[Prediction, ...] = ()
 
 
 @dataclass
 class Monitor:
-    """Reports the progress of a run; only rank 0 reports."""
+    """Reports the progress of a run; does nothing on ranks other than 0."""
 
     _writer: SummaryWriter | None
     _progress: Progress | None
     _out: Path
     _task: Any = field(default=None)
+    _wandb: Report | None = None
 
     def step(
         self, step: int, *, losses: Mapping[str, float], rates: Mapping[str, float], clips_per_second: float
     ) -> None:
-        """Report losses, learning rates and speed."""
+        """Report losses, the learning rate of each parameter group, and speed."""
         if self._writer is None or self._progress is None:
             return
-        caption = losses_text(losses, digits=3)
+        caption = format_losses(losses, digits=3)
         self._progress.update(self._task, completed=step, caption=f"{caption} {clips_per_second:.1f} clips/s")
-        for group, values in (("loss", losses), ("rate", rates), ("speed", {"clips_per_second": clips_per_second})):
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+        groups = {"loss": losses, "rate": rates, "speed": {"clips_per_second": clips_per_second}}
+        values = {f"{group}/{name}": value for group, each in groups.items() for name, value in each.items()}
+        self._scalars(step, values)
 
-    def evaluation(self, step: int, measured: EvaluationReport) -> None:
-        """Report an evaluation to standard output, `evaluations.jsonl` (a JSON line each) and TensorBoard."""
+    def evaluation(self, step: int, report: EvaluationReport) -> None:
+        """Write an evaluation as a JSON line to standard output and `evaluations.jsonl`, and to TensorBoard."""
         if self._writer is None:
             return
-        line = json.dumps({"step": step, **measured.figures})
+        line = json.dumps({"step": step, **report.metrics})
         print(line, flush=True)
         with (self._out / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
-        for name, value in measured.figures.items():
-            if isinstance(value, (int, float)):
-                self._writer.add_scalar(f"evaluation/{name}", value, step)
-        if measured.confusion is not None:
-            self._writer.add_image("confusion", _as_picture(measured.confusion), step, dataformats="HW")
-        for number, item in enumerate(measured.predictions[:MOST_SAMPLES]):
+        self._scalars(step, numbers_of(report.metrics, "evaluation"))
+        if report.confusion is not None:
+            self._writer.add_image("confusion", _draw_confusion(report.confusion), step, dataformats="HW")
+        for number, item in enumerate(report.predictions[:MAX_PREDICTIONS]):
             self._writer.add_image(f"clip/{number}", np.concatenate(list(item.clip), axis=2), step)
             caption = f"{item.label}: predicted {item.predicted} ({item.probability:.2f})"
             self._writer.add_text(f"clip/{number}", caption, step)
         self._writer.flush()
 
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Report numbers to TensorBoard and Weights & Biases."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb(step, values)
+
 
 @contextmanager
-def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> Iterator[Monitor]:
-    """Open the monitor of a run from `first_step` to `steps`; remove reports of later steps by a stopped run."""
+def open_monitor(
+    out: Path, *, first_step: int, steps: int, is_first: bool, wandb: Report | None = None
+) -> Iterator[Monitor]:
+    """Open the monitor of a run from `first_step` to `steps`.
+
+    If a stopped run is resumed, its reports of steps after `first_step` are removed, because these steps are repeated.
+    """
     if not is_first:
         yield Monitor(None, None, out)
         return
@@ -96,37 +109,53 @@ def open_monitor(out: Path, *, first_step: int, steps: int, is_first: bool) -> I
     try:
         with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
             task = progress.add_task("training", total=steps, completed=first_step, caption="")
-            yield Monitor(writer, progress, out, task)
+            yield Monitor(writer, progress, out, task, wandb)
     finally:
         writer.close()
 
 
+def numbers_of(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numbers of nested figures as `prefix/name`; of a list by its positions.
+
+    >>> numbers_of({"top1": 0.5, "counts": {"top1": 4}, "note": "x", "edges": [0.1, 0.9]}, "evaluation")
+    {'evaluation/top1': 0.5, 'evaluation/counts/top1': 4, 'evaluation/edges/0': 0.1, 'evaluation/edges/1': 0.9}
+    """
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        if isinstance(value, (int, float)):
+            found[f"{prefix}/{name}"] = value
+        elif isinstance(value, (Mapping, list)):
+            items = value if isinstance(value, Mapping) else {str(place): item for place, item in enumerate(value)}
+            found |= numbers_of(items, f"{prefix}/{name}")
+    return found
+
+
 def _truncate_after(path: Path, step: int) -> None:
-    """Remove lines that a stopped run wrote after its last checkpoint; these steps are repeated."""
+    """Remove the lines of later steps from the file of evaluations."""
     if not path.is_file():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # truncated by a crash
+        return float("inf")  # the line was truncated by a crash
 
 
-def losses_text(losses: Mapping[str, float], *, digits: int) -> str:
-    """Format the losses of a step: `loss 1.234`, with the task if there are several."""
+def format_losses(losses: Mapping[str, float], *, digits: int) -> str:
+    """Format losses as `loss 1.234`, or as `loss of TASK 1.234, ...` if there are several tasks."""
     if len(losses) == 1:
         (value,) = losses.values()
         return f"loss {value:.{digits}f}"
     return ", ".join(f"loss of {task} {value:.{digits}f}" for task, value in losses.items())
 
 
-def _as_picture(confusion: np.ndarray) -> UInt8Array:
-    """Draw the confusion matrix as a picture [K, K] of row shares, at least 256 pixels wide."""
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    picture: UInt8Array = (255 * shares).astype(np.uint8)
-    times = max(1, -(-256 // len(picture)))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
+def _draw_confusion(confusion: np.ndarray) -> UInt8Array:
+    """Draw a confusion matrix [K, K], normalised per row, as a grey image of at least 256 by 256 pixels."""
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image: UInt8Array = (255 * fractions).astype(np.uint8)
+    scale = max(1, -(-256 // len(image)))
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -1,4 +1,4 @@
-"""Prompts and scoring of a model in training; its checkpoint and its evaluation share them."""
+"""The text and scoring contracts of a model in training, used for its checkpoint and its evaluation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,12 @@ from training.models.base import VideoTextModel
 from training.recipes import FAMILIES
 
 
-def text_rules(config: TrainConfig) -> TextContract:
-    """Return the prompts and the tokenizer of a run; a tokenizer file replaces CLIP's."""
+def make_text_contract(config: TrainConfig) -> TextContract:
+    """Return the text contract of a run: tokenizer and prompt templates; `data.tokenizer` replaces CLIP's tokenizer."""
     tower = build_on_meta(config.model.family, config.model.model).text
     arch = config.model.model.get("text", {}).get("arch")
     if arch is not None:
-        from training.checkpoints.open_clip_text import text_contract  # seconds to import
+        from training.checkpoints.open_clip_text import text_contract  # takes seconds to import
         from training.models.open_clip_towers import architecture_config
 
         text = text_contract(architecture_config(arch)["text_cfg"], tower, name=arch)
@@ -32,8 +32,8 @@ def text_rules(config: TrainConfig) -> TextContract:
     return replace(text, templates=config.data.templates)
 
 
-def scoring_rules(config: TrainConfig, model: VideoTextModel) -> ScoringContract:
-    """Return the scoring of the family's recipe with the learned scale and, for frame-averaged CLIP, the bias."""
+def make_scoring_contract(config: TrainConfig, model: VideoTextModel) -> ScoringContract:
+    """Return the scoring contract: the family's recipe, the learned scale and, for frame-averaged CLIP, the bias."""
     recipe = FAMILIES[model.family]
     is_clip = config.model.family == "clip"
     bias = model.logit_bias if is_clip else None

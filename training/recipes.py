@@ -1,7 +1,7 @@
-"""The published recipes: sampling, preprocessing, prompts and scoring that each system was evaluated with.
+"""The recipes of ActionCLIP, X-CLIP and CLIP: sampling, preprocessing, prompts and scoring of their evaluation.
 
-Defines once each number of ActionCLIP (arXiv:2109.08472), X-CLIP (arXiv:2208.02816) and CLIP (arXiv:2103.00020) that
-changes a result; training, import and export refer to it. `plain` is this project's recipe for small models.
+This module defines every number of ActionCLIP (arXiv:2109.08472), X-CLIP (arXiv:2208.02816) and CLIP (arXiv:2103.00020)
+that changes a result; training, import and export use it. `PLAIN` is this project's recipe for small models.
 """
 
 import math
@@ -28,11 +28,11 @@ Triple = tuple[float, float, float]
 
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
-# 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 out of 255; equal to their quotients in float32
+# X-CLIP's code has 123.675, 116.28, 103.53 and 58.395, 57.12, 57.375; divided by 255, they equal these in float32
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 VIDEO_TEMPLATES = ("a video of {}",)
-LARGER_SIDE = 256, 224  # the shorter side becomes S * 256 // 224, so that the centre crop leaves a margin
+SHORT_SIDE_RATIO = 256, 224  # the shorter side becomes S * 256 // 224, so that the centre crop leaves a margin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Recipe:
     """Sampling, preprocessing, prompts and scoring of a system."""
 
     sampling: SamplingRule
-    has_margin: bool  # the shorter side is larger than the crop, by `LARGER_SIDE`
+    has_margin: bool  # frames are resized by `SHORT_SIDE_RATIO`, so that the shorter side is larger than the crop
     interpolation: Interpolation
     size_rounding: SizeRounding
     crop_rounding: CropRounding
@@ -49,15 +49,15 @@ class Recipe:
     templates: tuple[str, ...]
     ensembling: Ensembling
     view_rule: ViewRule
-    evaluation_scale: float | None = None  # factor of cosines; None: exp of the learned scale
+    evaluation_scale: float | None = None  # fixed logit scale; None: exp of the learned scale
 
     def short_side(self, image_size: int) -> int:
         """Return the shorter side in pixels before the centre crop of `image_size`."""
-        larger, crop = LARGER_SIDE
-        return image_size * larger // crop if self.has_margin else image_size
+        resized, cropped = SHORT_SIDE_RATIO
+        return image_size * resized // cropped if self.has_margin else image_size
 
     def preprocess(self, image_size: int) -> PreprocessContract:
-        """Return the preprocessing of a frame to a square of `image_size` pixels."""
+        """Return the contract for preprocessing a frame to a square with sides of `image_size` pixels."""
         return PreprocessContract(
             image_size=image_size,
             resize="shortest_side",
@@ -72,7 +72,7 @@ class Recipe:
     def scoring(
         self, logit_scale: float, *, logit_bias: float = 0.0, activation: Activation = "softmax"
     ) -> ScoringContract:
-        """Return the scoring; `logit_scale` (in log space) applies if the recipe does not fix a scale."""
+        """Return the scoring contract; `logit_scale`, in log space, is ignored if the recipe fixes the scale."""
         return ScoringContract(
             logit_scale=math.exp(logit_scale) if self.evaluation_scale is None else self.evaluation_scale,
             logit_bias=logit_bias,
@@ -133,7 +133,7 @@ class ModelContracts:
 def family_contracts(
     family: Family, *, num_frames: int, image_size: int, context_length: int, logit_scale: float
 ) -> ModelContracts:
-    """Return the contracts of a family with CLIP's towers; `logit_scale` in log space."""
+    """Return the contracts of a model of a family with CLIP's towers; `logit_scale` is in log space."""
     recipe = FAMILIES[family]
     return ModelContracts(
         sampling=SamplingContract(rule=recipe.sampling, num_segments=num_frames),
@@ -152,7 +152,10 @@ def clip_contracts(
     logit_bias: float | None = None,
     sampling_rule: SamplingRule = CLIP.sampling,
 ) -> ModelContracts:
-    """Return the contracts of frame-averaged CLIP; `logit_scale` in log space, a `logit_bias` selects sigmoid."""
+    """Return the contracts of frame-averaged CLIP; `logit_scale` is in log space.
+
+    The activation is sigmoid if a `logit_bias` is given, and softmax otherwise.
+    """
     return ModelContracts(
         sampling=SamplingContract(rule=sampling_rule, num_segments=num_frames),
         preprocess=preprocess,
@@ -166,7 +169,7 @@ def clip_contracts(
 
 
 def clip_text(context_length: int, templates: tuple[str, ...]) -> TextContract:
-    """Return the text contract of CLIP's tokenizer and a causal tower."""
+    """Return the text contract for CLIP's tokenizer and a causal text tower."""
     return TextContract(
         tokenizer="clip", context_length=context_length, dynamic_length=True, pad_id=0, templates=templates
     )

@@ -1,4 +1,7 @@
-"""Graceful stop: on SIGTERM or Ctrl-C the current step ends and the run is saved; a second Ctrl-C ends at once."""
+"""Graceful stop: on SIGTERM or Ctrl-C, the run finishes the current step and saves its state.
+
+A second Ctrl-C ends the run immediately.
+"""
 
 import signal
 import threading
@@ -11,39 +14,44 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(Exception):
-    """The run received a stop signal before its end and saved its checkpoint."""
+    """The run received a stop signal before its last step, and saved its checkpoint."""
 
-    def __init__(self, message: str, *, number: int) -> None:
+    def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
-        self.number = number  # of the signal; 0 if another process received it
+        self.signal_number = signal_number  # 0 if another process received the signal
 
 
 class NonFiniteError(WorkError):
-    """A step produced NaN or infinity; the message says in which part first, and how to continue."""
+    """A step produced NaN or infinity; the message says in which part it appeared first, and how to continue."""
 
 
 class StopSignal:
-    """Records stop signals within its context; outside the main thread, which receives no signals, it does nothing."""
+    """Records stop signals while its context is active.
+
+    Outside the main thread it does nothing, because Python delivers signals only to the main thread.
+    """
 
     def __init__(self) -> None:
-        self.number = 0
-        self._before: dict[signal.Signals, object] = {}
+        self.signal_number = 0  # 0: no signal was received
+        self._previous_handlers: dict[signal.Signals, object] = {}
 
     @property
     def is_requested(self) -> bool:
         """Return whether a signal was received."""
-        return self.number != 0
+        return self.signal_number != 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._previous_handlers = {number: signal.signal(number, self._record) for number in SIGNALS}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number, handler in self._before.items():
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.is_requested and number == signal.SIGINT:
+    def _record(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.is_requested and signal_number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number
+        self.signal_number = signal_number

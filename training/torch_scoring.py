@@ -1,4 +1,4 @@
-"""Compute logits of a torch model's output as serving does; shared by training and evaluation."""
+"""Compute the logits of a torch model's output in the same way as serving, for training and evaluation."""
 
 import torch
 
@@ -12,15 +12,15 @@ from training.models.base import VideoOutput, VideoTextModel
 def output_logits(
     model: VideoTextModel, output: VideoOutput, bank: Float32Array, scoring: ScoringContract
 ) -> Float32Array:
-    """Return logits [N, M, K] of N views against a bank [M, K, D]: by the prompt head, or by cosine as serving does."""
+    """Return logits [N, M, K] of N views against a bank [M, K, D], from the prompt head or from cosines."""
     if not model.has_prompt_head:
         return compute_logits(as_array(output.video_features), bank, scoring)
     texts = torch.from_numpy(bank).to(output.video_features.device)
-    of_template = [model.head(output.video_features, output.patch_features, rows) for rows in texts]
-    return as_array(torch.stack(of_template, dim=1))  # [N, M, K]
+    per_template = [model.head(output.video_features, output.patch_features, features) for features in texts]
+    return as_array(torch.stack(per_template, dim=1))  # [N, M, K]
 
 
 def as_array(values: torch.Tensor) -> Float32Array:
-    """Return float32 values on the host."""
-    found: Float32Array = values.detach().to(torch.float32).cpu().numpy()
-    return found
+    """Convert a tensor to a float32 array."""
+    array: Float32Array = values.detach().to(torch.float32).cpu().numpy()
+    return array

@@ -4,6 +4,7 @@ actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the server. Other settings are read from SERVE_* variables (see docs/settings.md)."""
+    gc.disable()  # until the server is ready: objects created before then live on, so collections would find nothing
     from serve.server import run  # imported here, because it loads the libraries of the server
 
     triton = None if triton_url is None else {"url": triton_url}

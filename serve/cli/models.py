@@ -1,6 +1,7 @@
 """`actserve models ...`: add models to a repository, and manage the models of a running server.
 
 actserve models fetch PE-Core-B-16
+actserve models fetch https://example.com/vit-b-16-8f.pt
 actserve models import https://example.com/k400_32_8.pth --name xclip-b32
 actserve models list
 actserve models activate demo@2
@@ -13,13 +14,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.contract import MODEL_NAME
 from serve.extras import require_extra
 from serve.repository import ModelReference
 
@@ -38,16 +40,29 @@ DEFAULT_REPOSITORY = Path("model_repository")
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="An architecture of open_clip, e.g. PE-Core-B-16.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="An architecture of open_clip, e.g. PE-Core-B-16, or a path or http(s) address of a checkpoint.",
+            metavar="NAME|FILE|ADDRESS",
+        ),
+    ],
     pretrained: Annotated[str | None, typer.Option(help="Pretrained tag, if the architecture has several.")] = None,
-    served_as: Annotated[str | None, typer.Option("--name", help="Name of the served model; by default NAME.")] = None,
+    served_as: Annotated[
+        str | None, typer.Option("--name", help="Name of the served model; default: the architecture or file name.")
+    ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     weights: Weights = "fp32",
 ) -> None:
     """Download published weights and add them to the repository as a model; needs the extra `export`."""
+    if _is_checkpoint(source):
+        if pretrained is not None:
+            raise typer.BadParameter("it is for architectures, not for a file", param_hint="--pretrained")
+        import_file(source, served_as or _file_name(source), repository, weights)
+        return
     tag = ["--pretrained", pretrained] if pretrained is not None else []
-    served_as = served_as or name
-    arguments = ["model", f"--arch={name}", *tag, f"--name={served_as}", f"--repository={repository}"]
+    served_as = served_as or source
+    arguments = ["model", f"--arch={source}", *tag, f"--name={served_as}", f"--repository={repository}"]
     _export([*arguments, f"--weights={weights}"], served_as=served_as, repository=repository)
 
 
@@ -63,6 +78,24 @@ def import_file(
     """Add a published checkpoint to the repository as a model; needs the extra `export`."""
     arguments = ["import-checkpoint", f"--name={served_as}", f"--repository={repository}", f"--weights={weights}"]
     _export([*arguments, "--", source], served_as=served_as, repository=repository)
+
+
+def _is_checkpoint(source: str) -> bool:
+    """Return whether a source is a path or address; a folder without `/` could also be an architecture."""
+    return "/" in source or Path(source).is_file()
+
+
+def _file_name(source: str) -> str:
+    """Return the name of a file or address without its suffix, to serve it under.
+
+    Raises:
+        BadParameter: it cannot be the name of a model.
+    """
+    path = urlsplit(source).path if "://" in source else source
+    name = PurePosixPath(path).stem
+    if not MODEL_NAME.fullmatch(name):
+        raise typer.BadParameter(f"{name!r} cannot be the name of a model; give another", param_hint="--name")
+    return name
 
 
 def _export(arguments: Sequence[str], *, served_as: str, repository: Path) -> None:

@@ -9,7 +9,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from serve.cli.calls import TIMEOUT_SECONDS, ApiRequest, connection_error, error_detail
+from serve.cli.calls import TIMEOUT_SECONDS, ApiRequest, connection_error, error_detail, key_header
 from serve.errors import ActserveError
 from serve.jobs.states import FINISHED
 
@@ -24,7 +24,7 @@ def stream_lines(url: str) -> Iterator[str]:
         ActserveError: the server does not respond, or it responds with an error.
     """
     try:
-        with httpx.stream("GET", url, timeout=TIMEOUT_SECONDS) as response:
+        with httpx.stream("GET", url, headers=key_header(), timeout=TIMEOUT_SECONDS) as response:
             _raise_for_status(response)
             yield from response.iter_lines()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -56,7 +56,9 @@ def _events(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
     last, failures, is_connected = "0", 0, False
     while True:
         try:
-            with httpx.stream("GET", url, headers={"Last-Event-ID": last}, timeout=TIMEOUT_SECONDS) as response:
+            with httpx.stream(
+                "GET", url, headers={"Last-Event-ID": last, **key_header()}, timeout=TIMEOUT_SECONDS
+            ) as response:
                 _raise_for_status(response)
                 is_connected = True
                 if response.status_code == httpx.codes.NO_CONTENT:

@@ -22,7 +22,7 @@ from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS
 from serve.timeline.options import TimelineOptions
-from serve.video.view_request import VideoFacts
+from serve.video.view_request import VideoInfo
 
 PLOT_FORMAT = "png"
 
@@ -107,8 +107,8 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
 async def _make_timeline(
     service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID
 ) -> TimelineAnswer:
-    def report_progress(seconds: float, facts: VideoFacts) -> None:
-        total = facts.duration_seconds
+    def report_progress(seconds: float, info: VideoInfo) -> None:
+        total = info.duration_seconds
         bar.update(task, completed=seconds, total=total, done=f"{seconds:.0f} of {total:.0f} s")
 
     deadline = asyncio.get_running_loop().time() + service.settings.timeline.deadline_seconds

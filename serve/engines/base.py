@@ -1,4 +1,7 @@
-"""Interfaces of engines: tensors in, features out, under a contract. Engines know no files, HTTP or class names."""
+"""Interfaces of engines, which run the graphs of a model on arrays, as described by its contract.
+
+Engines are independent of files, HTTP and class names.
+"""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,33 +12,37 @@ from serve.features import VideoFeatures
 
 
 class FrameGraphs(Protocol):
-    """The two halves of a frame-wise video graph."""
+    """A frame-wise video graph split into two graphs: one encodes single frames, the other fuses clips."""
 
     async def encode(self, frames: UInt8Array) -> Mapping[str, Float32Array]:
-        """Encode frames [N, 3, S, S] to rows [N, ...] by name, which `fuse` reads.
+        """Encode frames [N, 3, S, S]; return frame features [N, ...] by tensor name, as input for `fuse`.
 
         Raises:
-            ContractError: the halves cannot be loaded, or differ from the whole graph.
+            ContractError: the graphs cannot be loaded, or their results differ from the whole video graph.
             EngineFailure: the runtime failed.
         """
 
-    async def fuse(self, rows: Mapping[str, Float32Array]) -> VideoFeatures:
-        """Fuse rows [B, T, ...] of the frames of clips."""
+    async def fuse(self, frame_features: Mapping[str, Float32Array]) -> VideoFeatures:
+        """Fuse the frame features [B, T, ...] of B clips.
+
+        Raises:
+            ContractError, EngineFailure: see `encode`.
+        """
 
 
 class Engine(Protocol):
     """Runs the graphs of one model version."""
 
     contract: ModelContract
-    label: str  # runtime and precision, e.g. "openvino-bf16"
+    name: str  # runtime and precision, e.g. "openvino-bf16"
 
     @property
     def frame_graphs(self) -> FrameGraphs | None:
-        """The halves of a frame-wise video graph; None if the version has none, or the engine does not load them."""
+        """The frame graphs; None if the model version has none, or if the engine does not support them."""
 
     @property
-    def facts(self) -> Mapping[str, str]:
-        """Further facts for operators: where and how the graphs run."""
+    def details(self) -> Mapping[str, str]:
+        """Additional information for operators about where and how the graphs run."""
 
     @property
     def fault(self) -> str | None:
@@ -46,18 +53,18 @@ class Engine(Protocol):
         """Number of views waiting for the video graph."""
 
     @property
-    def batches(self) -> tuple[int, int]:
-        """(runs, views) of the video graph so far."""
+    def batch_counts(self) -> tuple[int, int]:
+        """Total numbers of (runs, views) of the video graph."""
 
     async def start(self) -> None:
-        """Load the graphs, check their tensors against the contract, warm up.
+        """Load the graphs, check their tensors against the contract and warm up.
 
         Raises:
-            ContractError: the graphs cannot be loaded or differ from the contract.
+            ContractError: the graphs cannot be loaded, or their tensors differ from the contract.
         """
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
-        """Encode views [V, T, 3, S, S] before `deadline` (seconds of the event loop's clock).
+        """Encode views [V, T, 3, S, S] before `deadline`, a time of the event loop's clock in seconds.
 
         Raises:
             Overloaded: the queue is full.
@@ -66,26 +73,38 @@ class Engine(Protocol):
         """
 
     async def encode_text(self, tokens: Int64Array) -> Float32Array:
-        """Encode tokens [R, L] as text features [R, D], not normalised."""
+        """Encode tokens [R, L]; return text features [R, D], not normalised.
+
+        Raises:
+            EngineFailure: the runtime failed.
+        """
 
     async def prompted_logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
-        """Run X-CLIP's prompt head: V views and K classes [K, D] -> logits [V, K], scale included."""
+        """Run X-CLIP's prompt head on V views and K classes [K, D]; return logits [V, K], scale included.
+
+        Raises:
+            EngineFailure: the runtime failed.
+        """
 
     async def unload(self) -> None:
-        """Unload the version from an external server; called before `close` when the version is no longer needed."""
+        """Unload the model version from an external server; called before `close` if it is no longer needed."""
 
     async def close(self) -> None:
-        """Finish running work and release the graphs."""
+        """Finish running calls and release the graphs."""
 
 
 class Session(Protocol):
     """One loaded graph of a runtime; used from one thread only (see `GraphWorker`)."""
 
     def input_shapes(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
-        """Name -> (numpy dtype name, shape with None for a dynamic axis)."""
+        """Return input name -> (NumPy dtype name, shape with None for a dynamic axis)."""
 
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs."""
+        """Return the names of the outputs."""
 
     def run(self, inputs: Mapping[str, Int64Array | UInt8Array | Float32Array]) -> dict[str, Float32Array]:
-        """Run the graph once; return the outputs by name."""
+        """Run the graph once; return the outputs by name.
+
+        Raises:
+            EngineFailure: the runtime failed.
+        """

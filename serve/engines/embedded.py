@@ -1,4 +1,4 @@
-"""Engine in the server's process: the graphs of one version on onnxruntime or OpenVINO."""
+"""Engine that runs the graphs of one model version in the server's process, with onnxruntime or OpenVINO."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.batcher import MicroBatcher, Outputs
 from serve.contract import ModelContract
 from serve.engines.base import Session
-from serve.engines.frames import EmbeddedFrameGraphs, has_halves
+from serve.engines.frames import EmbeddedFrameGraphs, has_frame_graphs
 from serve.engines.head import PromptHead
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession
@@ -30,39 +30,39 @@ SESSIONS: dict[str, Callable[..., Session]] = {
 
 
 class EmbeddedEngine:
-    """One model version on one runtime; `label` names the runtime and its precision."""
+    """Runs one model version with one runtime; `name` tells the runtime and its precision."""
 
     def __init__(
         self,
         contract: ModelContract,
         repository: Path,
         *,
-        label: str,
+        engine_name: str,
         batch: BatchSettings,
         threads: int,
         cache_dir: Path,
     ) -> None:
         self.contract = contract
-        self.label = label
+        self.name = engine_name
         self._batch = batch
-        here: dict[str, Any] = {"label": label, "threads": threads, "cache_dir": cache_dir}
-        turn = asyncio.Lock()  # of the video graph and its halves
+        options: dict[str, Any] = {"engine_name": engine_name, "threads": threads, "cache_dir": cache_dir}
+        video_lock = asyncio.Lock()  # the video graph and the frame graphs run one at a time
         self._workers = {
-            "video": graph_worker("video", contract, repository, **here, turn=turn),
-            "text": graph_worker("text", contract, repository, **here),
+            "video": make_graph_worker("video", contract, repository, **options, lock=video_lock),
+            "text": make_graph_worker("text", contract, repository, **options),
         }
         self.frame_graphs = (
             EmbeddedFrameGraphs(
                 contract,
                 repository,
-                label=label,
-                open_worker=lambda name: graph_worker(name, contract, repository, **here, turn=turn),
-                whole=self._run_video,
+                engine_name=engine_name,
+                make_worker=lambda name: make_graph_worker(name, contract, repository, **options, lock=video_lock),
+                run_whole_graph=self._run_video,
             )
-            if has_halves(contract)
+            if has_frame_graphs(contract)
             else None
         )  # fmt: skip
-        self._head = embedded_head(contract, repository, label=label, batch=batch, threads=threads, cache_dir=cache_dir)
+        self._head = make_prompt_head(contract, repository, batch=batch, **options)
         self._batcher = MicroBatcher(
             self._run_video,
             max_rows=batch.max_views,
@@ -71,13 +71,13 @@ class EmbeddedEngine:
         )
 
     @property
-    def facts(self) -> dict[str, str]:
-        """Empty: the label already says everything."""
+    def details(self) -> dict[str, str]:
+        """Empty: the engine name already describes how the graphs run."""
         return {}
 
     @property
     def fault(self) -> str | None:
-        """Always None: graphs in this process cannot become unavailable."""
+        """Always None, because graphs in this process cannot become unavailable."""
         return None
 
     @property
@@ -86,8 +86,8 @@ class EmbeddedEngine:
         return self._batcher.queued_rows
 
     @property
-    def batches(self) -> tuple[int, int]:
-        """(runs, views) of the video graph so far."""
+    def batch_counts(self) -> tuple[int, int]:
+        """Total numbers of (runs, views) of the video graph."""
         return self._batcher.num_batches, self._batcher.num_rows
 
     async def start(self) -> None:
@@ -115,7 +115,7 @@ class EmbeddedEngine:
         return await self._head.logits(features, text_features)
 
     async def unload(self) -> None:
-        """Do nothing: no external server holds the version."""
+        """Do nothing, because there is no external server."""
 
     async def close(self) -> None:
         await self._batcher.close()
@@ -127,9 +127,9 @@ class EmbeddedEngine:
             await self._head.close()
 
     async def _warm_up(self) -> None:
-        """Run each tower once, so that no request pays for lazy initialisation."""
-        size, segments = self.contract.preprocess.image_size, self.contract.sampling.num_segments
-        await self._run_video(np.zeros((1, segments, 3, size, size), np.uint8))
+        """Run each tower once, so that the first request is not slowed down by lazy initialisation."""
+        size, num_segments = self.contract.preprocess.image_size, self.contract.sampling.num_segments
+        await self._run_video(np.zeros((1, num_segments, 3, size, size), np.uint8))
         text = self.contract.text
         length = 2 if text.dynamic_length else text.context_length
         await self.encode_text(np.full((1, length), text.pad_id, np.int64))
@@ -138,29 +138,31 @@ class EmbeddedEngine:
         return await self._workers["video"].run({"frames": np.ascontiguousarray(views)})
 
 
-def graph_worker(
+def make_graph_worker(
     name: str,
     contract: ModelContract,
     repository: Path,
     *,
-    label: str,
+    engine_name: str,
     threads: int,
     cache_dir: Path,
-    turn: asyncio.Lock | None = None,
+    lock: asyncio.Lock | None = None,
 ) -> GraphWorker:
-    """Create the worker of a graph on a runtime of this process; `start` loads the graph."""
+    """Return a worker for a graph, with a runtime in this process; its `start` loads the graph."""
     graph = contract.graphs[name]
     path = repository / graph.file
     return GraphWorker(
-        name, graph, lambda: SESSIONS[label](path, label, threads=threads, cache_dir=cache_dir), turn=turn
+        name, graph, lambda: SESSIONS[engine_name](path, engine_name, threads=threads, cache_dir=cache_dir), lock=lock
     )
 
 
-def embedded_head(
-    contract: ModelContract, repository: Path, *, label: str, batch: BatchSettings, threads: int, cache_dir: Path
+def make_prompt_head(
+    contract: ModelContract, repository: Path, *, engine_name: str, batch: BatchSettings, threads: int, cache_dir: Path
 ) -> PromptHead | None:
-    """Create the prompt head on a runtime of this process; None if the family has none."""
+    """Return the prompt head, with a runtime in this process; None if the model family has none."""
     if not contract.has_prompt_head:
         return None
-    worker = graph_worker("head", contract, repository, label=label, threads=threads, cache_dir=cache_dir)
+    worker = make_graph_worker(
+        "head", contract, repository, engine_name=engine_name, threads=threads, cache_dir=cache_dir
+    )
     return PromptHead(worker, max_classes=batch.max_head_classes)

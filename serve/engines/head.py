@@ -1,4 +1,4 @@
-"""X-CLIP's prompt head: a graph that runs in this process with every engine, on batches of classes."""
+"""X-CLIP's prompt head: with every engine, its graph runs in this process, on batches of classes."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from serve.features import VideoFeatures
 
 
 class PromptHead:
-    """The graph of the head, run in a thread."""
+    """Runs the graph of the prompt head in a thread."""
 
     def __init__(self, worker: GraphWorker, *, max_classes: int) -> None:
         self._worker = worker
@@ -18,13 +18,17 @@ class PromptHead:
         """Load the graph.
 
         Raises:
-            ContractError: the graph cannot be loaded or differs from the contract.
+            ContractError: the graph cannot be loaded, or its tensors differ from the contract.
         """
         await self._worker.start()
 
     async def logits(self, features: VideoFeatures, text_features: Float32Array) -> Float32Array:
-        """Compute logits [V, K], scale included, of V views and K classes [K, D]."""
-        assert features.patch_features is not None, "only X-CLIP has a head, and its video graph gives patch features"
+        """Return the logits [V, K] of V views and K classes [K, D], scale included.
+
+        Raises:
+            EngineFailure: the runtime failed.
+        """
+        assert features.patch_features is not None, "models with a prompt head have patch features"
         inputs = {"video_features": features.video_features, "patch_features": features.patch_features}
         parts = [
             (await self._worker.run({**inputs, "text_features": text_features[start : start + self._max_classes]}))[

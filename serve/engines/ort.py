@@ -1,4 +1,4 @@
-"""Graphs on onnxruntime: CPU, CUDA and TensorRT providers."""
+"""Run graphs with onnxruntime, on its CPU, CUDA or TensorRT provider."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,24 +18,25 @@ PROVIDERS = {
 
 
 class OrtSession:
-    """One graph on one provider; a silent fallback to the CPU is an error."""
+    """One graph on one provider; a fallback to another provider raises `ContractError`."""
 
-    def __init__(self, path: Path, label: str, *, threads: int, cache_dir: Path) -> None:
-        import onnxruntime  # heavy, so it is imported only when an engine is created
+    def __init__(self, path: Path, engine_name: str, *, threads: int, cache_dir: Path) -> None:
+        import onnxruntime  # slow to import, so it is imported only when a graph is loaded
 
-        provider = PROVIDERS[label]
+        provider = PROVIDERS[engine_name]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=[(provider, provider_options(label, cache_dir))]
+                str(path), options, providers=[(provider, provider_options(engine_name, cache_dir))]
             )
-        except Exception as error:  # the library raises bare and pybind exceptions
+        except Exception as error:  # onnxruntime raises exceptions without a common base class
             raise ContractError(f"onnxruntime cannot load {path.name} with {provider}: {error}") from error
         if self._session.get_providers()[0] != provider:
             raise ContractError(
-                f"onnxruntime took {self._session.get_providers()[0]} instead of {provider}; set another SERVE_ENGINE",
+                f"onnxruntime fell back to {self._session.get_providers()[0]}, because {provider} is not available; "
+                "set SERVE_ENGINE to another engine",
                 field="engine", expected=provider, found=self._session.get_providers()[0],
             )  # fmt: skip
         self._outputs = [item.name for item in self._session.get_outputs()]
@@ -60,9 +61,9 @@ class OrtSession:
         return {name: np.asarray(value, np.float32) for name, value in zip(self._outputs, outputs, strict=True)}
 
 
-def provider_options(label: str, cache_dir: Path) -> dict[str, str]:
-    """Return the provider options; TensorRT engines are cached with the other compiled graphs."""
-    if label != "onnxruntime-tensorrt":
+def provider_options(engine_name: str, cache_dir: Path) -> dict[str, str]:
+    """Return the options of the provider; compiled TensorRT engines are cached in `cache_dir`."""
+    if engine_name != "onnxruntime-tensorrt":
         return {}
     return {
         "trt_fp16_enable": "1",
@@ -79,7 +80,7 @@ def has_cuda_device() -> bool:
 
 
 def runtime_version() -> str:
-    """Return the version of the library, part of the key of cached parity results."""
+    """Return the name and version of the library, which are part of the key of cached parity results."""
     import onnxruntime
 
     return f"onnxruntime {onnxruntime.__version__}"

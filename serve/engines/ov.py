@@ -1,4 +1,4 @@
-"""Graphs on OpenVINO's CPU plugin, in f32 or bf16.
+"""Run graphs with OpenVINO's CPU plugin, in f32 or bf16.
 
 The precision is always set explicitly, because OpenVINO defaults to bf16 on processors that support it.
 """
@@ -14,27 +14,27 @@ from serve.arrays import Float32Array
 from serve.errors import ContractError, EngineFailure
 
 NUMPY_NAMES = {"u8": "uint8", "i64": "int64", "f32": "float32"}
-HINTS = {"openvino-bf16": "bf16", "openvino-f32": "f32"}
+PRECISION_HINTS = {"openvino-bf16": "bf16", "openvino-f32": "f32"}
 
 
 class OpenVinoSession:
-    """One compiled graph."""
+    """One compiled graph; `engine_name` selects the precision."""
 
-    def __init__(self, path: Path, label: str, *, threads: int, cache_dir: Path) -> None:
+    def __init__(self, path: Path, engine_name: str, *, threads: int, cache_dir: Path) -> None:
         import openvino
 
         settings = {
-            "INFERENCE_PRECISION_HINT": HINTS[label],
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[engine_name],
             "PERFORMANCE_HINT": "LATENCY",
-            # one folder for each precision: with a cached f32 graph of the same file, bf16 gives NaN (OpenVINO 2026.4)
-            "CACHE_DIR": str(cache_dir / "openvino" / HINTS[label]),
+            # A separate folder per precision: bf16 returns NaN if an f32 graph of the file is cached (OpenVINO 2026.4).
+            "CACHE_DIR": str(cache_dir / "openvino" / PRECISION_HINTS[engine_name]),
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
             self._request = self._compiled.create_infer_request()
-        except Exception as error:  # the library raises RuntimeError and pybind exceptions
+        except Exception as error:  # OpenVINO raises exceptions without a common base class
             raise ContractError(f"OpenVINO cannot load {path.name}: {error}") from error
         self._outputs = [item.get_any_name() for item in self._compiled.outputs]
 
@@ -70,7 +70,7 @@ def has_bf16() -> bool:
 
 
 def runtime_version() -> str:
-    """Return the version of the library, part of the key of cached parity results."""
+    """Return the name and version of the library, which are part of the key of cached parity results."""
     import openvino
 
     return f"openvino {openvino.__version__}"

@@ -1,7 +1,7 @@
-"""Parity check: whether a runtime on this machine reproduces the features that the model had in torch.
+"""Parity check: test whether a runtime on this machine reproduces the features that torch computed at export.
 
-Export stores a few uint8 clips, tokens and their fp32 features in `parity.npz`; the check runs the loaded graphs on
-them. Results are cached by version files, processor and runtime, so that a restart does not repeat the check.
+The export stores a few uint8 clips, tokens and their fp32 features in `parity.npz`; the check runs the loaded graphs on
+them. Results are cached by model files, processor and runtime version, so that a restart does not repeat the check.
 """
 
 import hashlib
@@ -33,21 +33,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParityFigures:
-    """Results of the check; `is_passed` follows the rule for the engine's precision."""
+class ParityResult:
+    """Result of the parity check."""
 
     engine: str
-    relative_difference: float
-    lowest_cosine: float
-    top1_disagreements: int
-    is_passed: bool
+    relative_difference: float  # largest difference of any feature, relative to the stored features
+    lowest_cosine: float  # lowest cosine similarity of any clip or prompt with its stored features
+    top1_disagreements: int  # number of clips with another top-1 label, where the margin is clear
+    is_passed: bool  # by the tolerances for the engine's precision
 
 
 class CheckedEngine(Protocol):
-    """The part of an engine that the check needs."""
+    """The methods of an engine that the parity check uses."""
 
     contract: ModelContract
-    label: str
+    name: str
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
         """See `Engine`."""
@@ -60,66 +60,67 @@ class CheckedEngine(Protocol):
 
 
 async def check_parity(
-    engine: CheckedEngine, repository: Path, *, cache_dir: Path, runtime: str | None
-) -> ParityFigures:
-    """Run the parity clips, or return the cached result for the same files, processor and runtime.
+    engine: CheckedEngine, repository: Path, *, cache_dir: Path, runtime_version: str | None
+) -> ParityResult:
+    """Run the parity check, or return the cached result for the same files, processor and runtime version.
 
-    With `runtime` None nothing is cached.
+    If `runtime_version` is None, the cache is not used.
 
     Raises:
-        ContractError: the features differ from the stored ones by more than the rule allows.
+        ContractError: the features differ from the stored ones by more than the tolerance.
     """
-    memory = _memory(engine, cache_dir, runtime)
-    figures = None if memory is None else _remembered(memory)
-    if figures is None:
-        figures = await measure_parity(engine, repository / engine.contract.parity_file.file)
-    if memory is not None and not memory.exists():
-        write_atomically(memory, json.dumps(asdict(figures)))
-    if not figures.is_passed:
+    cache_path = _cache_path(engine, cache_dir, runtime_version)
+    result = None if cache_path is None else _read_cached(cache_path)
+    if result is None:
+        result = await measure_parity(engine, repository / engine.contract.parity_file.file)
+    if cache_path is not None and not cache_path.exists():
+        write_atomically(cache_path, json.dumps(asdict(result)))
+    if not result.is_passed:
         raise ContractError(
-            f"parity of {engine.contract.name}@{engine.contract.version} on {engine.label}: "
-            f"largest relative difference {figures.relative_difference:.2e}, "
-            f"lowest cosine {figures.lowest_cosine:.5f}, {figures.top1_disagreements} clips with another top-1 label; "
-            f"allowed: {_rule(engine.label)}",
+            f"{engine.contract.name}@{engine.contract.version} on {engine.name} failed the parity check: "
+            f"largest relative difference {result.relative_difference:.2e}, "
+            f"lowest cosine similarity {result.lowest_cosine:.5f}, "
+            f"{result.top1_disagreements} clips with another top-1 label; "
+            f"required: {_describe_tolerance(engine.name)}",
             field="parity",
-            **asdict(figures),
+            **asdict(result),
         )
     logger.info(
-        "parity check of %s@%s on %s passed: %s", engine.contract.name, engine.contract.version, engine.label, figures
+        "parity check of %s@%s on %s passed: %s", engine.contract.name, engine.contract.version, engine.name, result
     )
-    return figures
+    return result
 
 
-def is_parity_remembered(engine: CheckedEngine, *, cache_dir: Path, runtime: str | None) -> bool:
-    """Return whether `check_parity` has a cached result, so that the engine need not be started for it."""
-    memory = _memory(engine, cache_dir, runtime)
-    return memory is not None and _remembered(memory) is not None
+def is_parity_cached(engine: CheckedEngine, *, cache_dir: Path, runtime_version: str | None) -> bool:
+    """Return whether `check_parity` has a cached result; then the engine does not have to be started for the check."""
+    cache_path = _cache_path(engine, cache_dir, runtime_version)
+    return cache_path is not None and _read_cached(cache_path) is not None
 
 
-async def measure_parity(engine: CheckedEngine, path: Path) -> ParityFigures:
-    """Run the stored clips and tokens through the engine and compare with the stored features."""
+async def measure_parity(engine: CheckedEngine, path: Path) -> ParityResult:
+    """Run the stored clips and tokens through the engine and compare the results with the stored features."""
     with np.load(path, allow_pickle=False) as stored:
         golden = {name: stored[name] for name in stored.files}
     video = await engine.encode_video(golden["frames"], deadline=float("inf"))
     text = await engine.encode_text(golden["tokens"])
     pairs = [(video.video_features, golden["video_features"]), (text, golden["text_features"])]
-    found_logits, golden_logits = await _logits(engine, video, text, golden)
+    actual_logits, golden_logits = await _compute_logits(engine, video, text, golden)
     if video.prototype_features is not None:
         pairs.append((video.prototype_features, golden["prototype_features"]))
     if video.patch_features is not None:
         pairs.append((video.patch_features, golden["patch_features"]))
     if "logits" in golden:
-        pairs.append((found_logits, golden_logits))
-    figures = [compare(found, expected) for found, expected in pairs]
-    relative = max(item.relative_difference for item in figures)
-    cosine = min(item.lowest_cosine for item in figures[: 2 if video.prototype_features is None else 3])
-    disagreements = count_clear_disagreements(found_logits, golden_logits)
-    if engine.label in HALF_PRECISION:
+        pairs.append((actual_logits, golden_logits))
+    comparisons = [compare(actual, expected) for actual, expected in pairs]
+    relative = max(item.relative_difference for item in comparisons)
+    cosine = min(item.lowest_cosine for item in comparisons[: 2 if video.prototype_features is None else 3])
+    disagreements = count_clear_disagreements(actual_logits, golden_logits)
+    if engine.name in HALF_PRECISION:
         is_passed = cosine >= HALF_PRECISION_COSINE and disagreements == 0
     else:
         is_passed = relative <= FULL_PRECISION_TOLERANCE and disagreements == 0
-    return ParityFigures(
-        engine=engine.label,
+    return ParityResult(
+        engine=engine.name,
         relative_difference=relative,
         lowest_cosine=cosine,
         top1_disagreements=disagreements,
@@ -127,46 +128,51 @@ async def measure_parity(engine: CheckedEngine, path: Path) -> ParityFigures:
     )
 
 
-async def _logits(
+async def _compute_logits(
     engine: CheckedEngine, video: VideoFeatures, text: Float32Array, golden: dict[str, Float32Array]
 ) -> tuple[Float32Array, Float32Array]:
-    """Return (found, golden) logits [n, r] of every stored clip and every stored prompt."""
+    """Return the (actual, golden) logits [n, r] of n stored clips and r stored prompts."""
     if "logits" in golden:
         return await engine.prompted_logits(video, text), golden["logits"]
     scale = engine.contract.scoring.logit_scale
-    found = cosine_logits(video.video_features, text, logit_scale=scale)
-    return found, cosine_logits(golden["video_features"], golden["text_features"], logit_scale=scale)
+    actual = cosine_logits(video.video_features, text, logit_scale=scale)
+    return actual, cosine_logits(golden["video_features"], golden["text_features"], logit_scale=scale)
 
 
-def _rule(label: str) -> str:
-    if label in HALF_PRECISION:
-        return f"cosine of at least {HALF_PRECISION_COSINE} and the same top-1 where the margin exceeds {CLEAR_MARGIN}"
-    return f"a relative difference of at most {FULL_PRECISION_TOLERANCE:.0e} and the same top-1"
+def _describe_tolerance(engine_name: str) -> str:
+    same_top1 = f"the same top-1 label if the margin exceeds {CLEAR_MARGIN}"
+    if engine_name in HALF_PRECISION:
+        return f"a cosine similarity of at least {HALF_PRECISION_COSINE} and {same_top1}"
+    return f"a relative difference of at most {FULL_PRECISION_TOLERANCE:.0e} and {same_top1}"
 
 
-def _memory(engine: CheckedEngine, cache_dir: Path, runtime: str | None) -> Path | None:
-    return None if runtime is None else cache_dir / "parity" / f"{_key(engine, runtime)}.json"
+def _cache_path(engine: CheckedEngine, cache_dir: Path, runtime_version: str | None) -> Path | None:
+    return None if runtime_version is None else cache_dir / "parity" / f"{_cache_key(engine, runtime_version)}.json"
 
 
-def _key(engine: CheckedEngine, runtime: str) -> str:
-    facts = [contract_document(engine.contract)["graphs"], engine.contract.parity_file.sha256]
-    text = json.dumps([facts, engine.contract.scoring.logit_scale, engine.label, runtime, processor()], sort_keys=True)
+def _cache_key(engine: CheckedEngine, runtime_version: str) -> str:
+    contract = engine.contract
+    files = [contract_document(contract)["graphs"], contract.parity_file.sha256]
+    text = json.dumps(
+        [files, contract.scoring.logit_scale, engine.name, runtime_version, processor_name()], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def processor() -> str:
-    """Return the name and flags of the processor as reported by the system."""
+def processor_name() -> str:
+    """Return the model name and flags of the processor, as reported by the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    wanted = ("model name", "flags")
-    found = {line.split(":")[0].strip(): line for line in lines if line.startswith(wanted)}
-    return "\n".join(found.get(name, "") for name in wanted)
+    fields = ("model name", "flags")
+    values = {line.split(":")[0].strip(): line for line in lines if line.startswith(fields)}
+    return "\n".join(values.get(name, "") for name in fields)
 
 
-def _remembered(memory: Path) -> ParityFigures | None:
+def _read_cached(path: Path) -> ParityResult | None:
+    """Return the cached result; None if it is missing or invalid."""
     try:
-        return ParityFigures(**json.loads(memory.read_text()))
-    except (OSError, ValueError, TypeError):  # missing or corrupt: measure again
+        return ParityResult(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
         return None

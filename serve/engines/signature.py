@@ -1,4 +1,4 @@
-"""Check the tensors of a loaded graph against its contract."""
+"""Check the tensors of a loaded graph against the contract."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -13,38 +13,38 @@ def check_tensors(
     graph: str,
     kind: Literal["input", "output"],
     expected: Sequence[TensorContract],
-    found: Mapping[str, tuple[str, Shape]],
+    actual: Mapping[str, tuple[str, Shape]],
 ) -> None:
-    """Compare name, dtype and axes of the contract's tensors with `found` (name -> numpy dtype name, shape).
+    """Compare the contract's tensors with `actual`, which maps tensor names to (NumPy dtype name, shape).
 
     Axes agree if both are dynamic or both have the same size.
 
     Raises:
-        ContractError: names the graph, the tensor, what was expected and what was found.
+        ContractError: a tensor is missing, or its dtype or shape differs.
     """
-    check_names(graph, kind, expected, found)
+    check_names(graph, kind, expected, actual)
     for tensor in expected:
-        dtype, shape = found[tensor.name]
-        fixed = tuple(axis if isinstance(axis, int) else None for axis in tensor.axes)
-        if dtype != tensor.dtype or shape != fixed:
+        dtype, shape = actual[tensor.name]
+        expected_shape = tuple(axis if isinstance(axis, int) else None for axis in tensor.axes)
+        if dtype != tensor.dtype or shape != expected_shape:
             raise ContractError(
                 f"{graph} graph, {kind} {tensor.name}: "
-                f"expected {tensor.dtype} {list(tensor.axes)}, found {dtype} {list(shape)}",
+                f"expected {tensor.dtype} {list(tensor.axes)}, got {dtype} {list(shape)}",
                 field=f"graphs.{graph}",
             )
 
 
 def check_names(
-    graph: str, kind: Literal["input", "output"], expected: Sequence[TensorContract], found: Mapping[str, object]
+    graph: str, kind: Literal["input", "output"], expected: Sequence[TensorContract], actual: Mapping[str, object]
 ) -> None:
-    """Check only the names, for runtimes that report nothing else.
+    """Check that all tensors of the contract are among the names in `actual`.
 
     Raises:
-        ContractError: names the graph, the tensor and what was found.
+        ContractError: a tensor is missing.
     """
     for tensor in expected:
-        if tensor.name not in found:
+        if tensor.name not in actual:
             raise ContractError(
-                f"{graph} graph: expected an {kind} {tensor.name}, found {', '.join(sorted(found)) or 'none'}",
+                f"{graph} graph: expected an {kind} {tensor.name}, got {', '.join(sorted(actual)) or 'none'}",
                 field=f"graphs.{graph}",
             )

@@ -1,8 +1,8 @@
-"""Engine on a Triton server: the towers of one version run there, over gRPC; X-CLIP's head runs in this process.
+"""Engine that runs the towers of one model version on a Triton server over gRPC; X-CLIP's head runs in this process.
 
-The server forms batches, so concurrent requests are sent immediately. Views are passed in shared memory if the server
-can open it. If the server disconnects, the engine reports a fault. After it has reconnected or reloaded the model, the
-parity clips run again before it is used, because the file of a version may have been replaced.
+The server forms batches, so requests are sent immediately. Views are passed in shared memory if the server can open it.
+If the server disconnects, the engine reports a fault. After the server has reconnected or reloaded the model, the
+parity check is repeated before the model is used, because its files may have been replaced.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from serve.contract import ModelContract
 from serve.engines.head import PromptHead
 from serve.engines.parity_check import check_parity
 from serve.engines.signature import check_tensors
-from serve.engines.triton_configuration import configuration_on_disk, describe_instances, is_half_precision
+from serve.engines.triton_client import SharedMemoryLocation, TritonClient, reason_of
+from serve.engines.triton_configuration import describe_instances, is_half_precision, read_configuration
 from serve.engines.triton_instances import LoadedInstances
 from serve.engines.triton_memory import ViewTransport
-from serve.engines.triton_server import Place, TritonServer, reason_of
-from serve.engines.triton_versions import drop_version, load_version
+from serve.engines.triton_versions import load_version, unload_version
 from serve.errors import (
     ActserveError,
     ContractError,
@@ -38,17 +38,17 @@ from serve.settings import BatchSettings, TritonSettings
 
 logger = logging.getLogger(__name__)
 
-LABEL = "triton"
-HALF_PRECISION_LABEL = "triton-fp16"
+NAME = "triton"
+HALF_PRECISION_NAME = "triton-fp16"
 TOWERS = ("text", "video")
-UNBATCHED_ROWS = 64  # rows per call to a model without max_batch_size; exported graphs accept so many
-MAX_CALL_BYTES = 2**29  # of views in one call; gRPC and protobuf allow less than 2 GiB
+DEFAULT_ROWS_PER_CALL = 64  # for models without max_batch_size; exported graphs support it
+MAX_CALL_BYTES = 2**29  # maximum size of the views in one call; gRPC and protobuf allow less than 2 GiB
 POLL_SECONDS = 0.5
-CLOSE_SECONDS = 10.0  # time that running calls get to finish
+CLOSE_SECONDS = 10.0  # time that running calls get to finish when the engine is closed
 
 
 class TritonEngine:
-    """One model version on a Triton server; `label` is `triton-fp16` if its configuration allows fp16."""
+    """Runs one model version on a Triton server; `name` is `triton-fp16` if its configuration allows fp16."""
 
     def __init__(
         self,
@@ -60,76 +60,76 @@ class TritonEngine:
         head: PromptHead | None,
     ) -> None:
         self.contract = contract
-        self.label = LABEL
-        self.frame_graphs = None  # a Triton server loads whole graphs alone
-        self.has_loaded = False  # the server loaded it at our request
+        self.name = NAME
+        self.frame_graphs = None  # Triton model repositories contain only the whole video graph
+        self.has_loaded = False  # whether the server loaded the version at the request of this engine
         self._repository = repository
         self._settings = settings
         self._max_queued = batch.max_queued_views
         self._head = head
-        self._server = TritonServer(settings.url)
+        self._client = TritonClient(settings.url)
         self._transport = ViewTransport(
-            self._server, mode=settings.shared_memory, num_bytes=settings.shared_memory_bytes
+            self._client, mode=settings.shared_memory, num_bytes=settings.shared_memory_bytes
         )
         self._instances = LoadedInstances(
-            self._server, {tower: self._model(tower) for tower in TOWERS}, contract.version
+            self._client, {tower: self._model_name(tower) for tower in TOWERS}, contract.version
         )
-        self._checked_epoch = 0  # epoch of the loaded models that passed the parity check
-        self._refusal = (-1, "")  # epoch of the loaded models that failed it, and the reason
-        self._rows_per_call = dict.fromkeys(TOWERS, UNBATCHED_ROWS)
-        self._facts = {"server": settings.url}
+        self._checked_epoch = 0  # epoch of the loaded models that passed the last check
+        self._failed_check = (-1, "")  # epoch of the loaded models that failed the check, and the reason
+        self._rows_per_call = dict.fromkeys(TOWERS, DEFAULT_ROWS_PER_CALL)
+        self._details = {"server": settings.url}
         self._fault: str | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._waiting = 0
-        self._calls: set[asyncio.Task[dict[str, Float32Array]]] = set()  # including those whose caller was cancelled
+        self._watch_task: asyncio.Task[None] | None = None
+        self._num_pending_views = 0
+        self._calls: set[asyncio.Task[dict[str, Float32Array]]] = set()  # including calls whose caller was cancelled
         self._is_open = True
-        self._runs = 0
-        self._views = 0
+        self._num_runs = 0
+        self._num_views = 0
 
     @property
-    def facts(self) -> Mapping[str, str]:
-        """Address and version of the server, its instances, and how views are passed to it."""
-        return {**self._facts, "views": self._transport.name}
+    def details(self) -> Mapping[str, str]:
+        """URL and version of the server, instances of the towers, and how views are passed."""
+        return {**self._details, "views": self._transport.name}
 
     @property
     def fault(self) -> str | None:
         """Why the server is currently unavailable; None if it is available."""
         if self._fault is not None or self._checked_epoch == self._instances.epoch:
             return self._fault
-        return f"Triton at {self._settings.url} has reloaded the model; its parity is being checked"
+        return f"Triton at {self._settings.url} has reloaded the model; the parity check is running"
 
     @property
     def queued_views(self) -> int:
-        """Number of views that were sent and not yet answered."""
-        return self._waiting
+        """Number of views sent to the server without a response yet."""
+        return self._num_pending_views
 
     @property
-    def batches(self) -> tuple[int, int]:
-        """(requests to the server, views) so far; the batches it forms are in its own statistics."""
-        return self._runs, self._views
+    def batch_counts(self) -> tuple[int, int]:
+        """Total numbers of (calls, views) sent to the server; the server's statistics count the batches it forms."""
+        return self._num_runs, self._num_views
 
     async def start(self) -> None:
-        """Load the version on the server, compare its tensors with the contract, set up shared memory.
+        """Load the version on the server, compare its tensors with the contract and set up shared memory.
 
         Raises:
-            ContractError: the server does not answer or cannot load the version, or its tensors differ.
+            ContractError: the server does not respond or cannot load the version, or its tensors differ.
         """
-        await self._make_ready()
+        await self._wait_until_loaded()
         try:
-            self._facts["version"] = await self._server.version()
-            await self._instances.adopt()  # the instances that the following parity check covers
-            self.label = await self._check_towers()
+            self._details["version"] = await self._client.version()
+            await self._instances.adopt()  # before the tensors and the parity of the instances are checked
+            self.name = await self._check_towers()
             await self._transport.open()
             self._checked_epoch = self._instances.epoch
         except ServiceError as error:
             raise ContractError(f"Triton at {self._settings.url}: {reason_of(error)}", field="triton.url") from error
         if self._head is not None:
             await self._head.start()
-        self._watch = asyncio.create_task(self._watch_server(), name="triton watch")
+        self._watch_task = asyncio.create_task(self._watch_server(), name="triton watch")
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
         self._require_checked()
-        self._admit(len(views))
+        self._check_queue(len(views))
         return await self._encode_video(views, deadline)
 
     async def encode_text(self, tokens: Int64Array) -> Float32Array:
@@ -152,177 +152,187 @@ class TritonEngine:
         return await self._head.logits(features, text_features)
 
     async def unload(self) -> None:
-        """Unload this version from the server and keep the others; without explicit model control, all stay loaded.
+        """Unload this version from the server and keep the others; without explicit model control, do nothing.
 
-        Another gateway that still uses the version loads it again.
+        If another gateway still uses the version, that gateway loads it again.
         """
+        version, timeout_seconds = self.contract.version, self._settings.load_timeout_seconds
         for tower in reversed(TOWERS):
-            name, seconds = self._model(tower), self._settings.load_timeout_seconds
+            name = self._model_name(tower)
             try:
-                configuration = configuration_on_disk(self._repository / name, self._settings.config_name)
-                await drop_version(
-                    self._server, name, self.contract.version, configuration=configuration, seconds=seconds
+                configuration = read_configuration(self._repository / name, self._settings.config_name)
+                await unload_version(
+                    self._client, name, version, configuration=configuration, timeout_seconds=timeout_seconds
                 )
             except (ServiceError, ContractError) as error:
-                logger.warning("Triton keeps %s@%d: %s", name, self.contract.version, reason_of(error))
+                logger.warning("cannot unload %s@%d from Triton: %s", name, version, reason_of(error))
 
     async def close(self) -> None:
         self._is_open = False
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._watch_task is not None:
+            self._watch_task.cancel()
+            await asyncio.gather(self._watch_task, return_exceptions=True)
         if self._calls:
             await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
-        await self._transport.close(is_read=bool(self._calls))
-        await self._server.close()
+        await self._transport.close(in_use=bool(self._calls))
+        await self._client.close()
         if self._head is not None:
             await self._head.close()
 
-    def _model(self, tower: str) -> str:
+    def _model_name(self, tower: str) -> str:
+        """Return the name of a tower's model on the server."""
         return self.contract.graphs[tower].file.split("/")[0]
 
-    async def _make_ready(self) -> None:
-        """Wait until the server has loaded this version; request the load if the server allows it.
+    async def _wait_until_loaded(self) -> None:
+        """Wait until the server has loaded this version; request the load if the server allows model control.
 
         Raises:
-            ContractError: the server cannot load it, or has not loaded it in time.
+            ContractError: the server cannot load the version, or has not loaded it before the timeout.
         """
-        limit = self._settings.load_timeout_seconds
-        end = asyncio.get_running_loop().time() + limit
+        timeout_seconds = self._settings.load_timeout_seconds
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
         while True:
-            reason = await self._missing()
+            reason = await self._ensure_loaded()
             if reason is None:
                 return
-            if asyncio.get_running_loop().time() >= end:
+            if asyncio.get_running_loop().time() >= deadline:
                 raise ContractError(
-                    f"Triton at {self._settings.url} has no {self.contract.name}@{self.contract.version} "
-                    f"within {limit:g} s: {reason}",
+                    f"Triton at {self._settings.url} did not load {self.contract.name}@{self.contract.version} "
+                    f"within {timeout_seconds:g} s: {reason}",
                     field="triton.url",
                 )
-            await asyncio.sleep(min(POLL_SECONDS, limit))
+            await asyncio.sleep(min(POLL_SECONDS, timeout_seconds))
 
-    async def _missing(self) -> str | None:
-        """Request the load of the version if it is not ready; return why it is still not ready, or None.
+    async def _ensure_loaded(self) -> str | None:
+        """Request the load of the version if it is not ready; return the reason if it is still not ready.
 
         Raises:
-            ContractError: the server cannot load it.
+            ContractError: the server cannot load the version.
         """
-        version, seconds = self.contract.version, self._settings.load_timeout_seconds
+        version, timeout_seconds = self.contract.version, self._settings.load_timeout_seconds
         try:
             for tower in TOWERS:
-                name = self._model(tower)
-                if await self._server.is_ready(name, version):
+                name = self._model_name(tower)
+                if await self._client.is_ready(name, version):
                     continue
-                configuration = configuration_on_disk(self._repository / name, self._settings.config_name)
+                configuration = read_configuration(self._repository / name, self._settings.config_name)
                 is_loaded = await load_version(
-                    self._server, name, version, configuration=configuration, seconds=seconds
+                    self._client, name, version, configuration=configuration, timeout_seconds=timeout_seconds
                 )
                 self.has_loaded = self.has_loaded or is_loaded
-                if not await self._server.is_ready(name, version):
-                    states = await self._server.states(name)
-                    found = ", ".join(f"version {number} {state}" for number, state in states.items())
-                    return f"of {name} it has {found or 'nothing'}"
+                if not await self._client.is_ready(name, version):
+                    states = await self._client.states(name)
+                    versions = ", ".join(f"version {number} {state}" for number, state in states.items())
+                    return f"{name} is not ready; the server reports {versions or 'no versions of it'}"
         except ServiceError as error:
             return reason_of(error)
         return None
 
     async def _check_towers(self) -> str:
-        """Compare the towers' tensors with the contract; return the label for the precision they may use.
+        """Compare the towers' tensors with the contract; return the engine name, which depends on their precision.
 
         Raises:
-            ContractError: names the tensor, what was expected and what was found.
-            ServiceError: the server does not answer.
+            ContractError: a tensor differs from the contract.
+            ServiceError: the server does not respond.
         """
         is_half = [await self._check_tower(tower) for tower in TOWERS]
-        return HALF_PRECISION_LABEL if any(is_half) else LABEL
+        return HALF_PRECISION_NAME if any(is_half) else NAME
 
     async def _check_tower(self, tower: str) -> bool:
-        """Check one tower as `_check_towers` does; return whether it may compute in fp16."""
-        graph, name, version = self.contract.graphs[tower], self._model(tower), self.contract.version
-        inputs, outputs = await self._server.signature(name, version)
+        """Compare one tower's tensors with the contract; return whether the tower may compute in fp16."""
+        graph, name, version = self.contract.graphs[tower], self._model_name(tower), self.contract.version
+        inputs, outputs = await self._client.signature(name, version)
         check_tensors(f"Triton's {name}@{version}", "input", graph.inputs, inputs)
         check_tensors(f"Triton's {name}@{version}", "output", graph.outputs, outputs)
-        configuration = await self._server.configuration(name, version)
-        self._rows_per_call[tower] = int(configuration.get("max_batch_size", 0)) or UNBATCHED_ROWS
-        self._facts[f"{tower}_instances"] = describe_instances(configuration)
+        configuration = await self._client.configuration(name, version)
+        self._rows_per_call[tower] = int(configuration.get("max_batch_size", 0)) or DEFAULT_ROWS_PER_CALL
+        self._details[f"{tower}_instances"] = describe_instances(configuration)
         return is_half_precision(configuration)
 
     def _require_checked(self) -> None:
-        """Refuse work until the loaded models have passed the parity check.
+        """Raise unless the loaded models have passed the check.
 
         Raises:
             EngineUnavailable: the check is pending or has failed.
         """
-        if self._refusal[0] == self._instances.epoch:
+        if self._failed_check[0] == self._instances.epoch:
             raise EngineUnavailable(
-                "the Triton server runs another model than the contract describes; /readyz has the figures"
+                "the model on the Triton server differs from the contract; see /readyz for the details"
             )
         if self._checked_epoch != self._instances.epoch:
             raise EngineUnavailable(
-                "the Triton server was unavailable or has reloaded the model; its parity is being checked"
+                "the Triton server was unavailable or has reloaded the model; the parity check is running"
             )
 
-    def _admit(self, num_views: int) -> None:
+    def _check_queue(self, num_views: int) -> None:
         """Raise `Overloaded` if the limit of queued views would be exceeded."""
-        if self._waiting + num_views > max(self._max_queued, num_views):
+        if self._num_pending_views + num_views > max(self._max_queued, num_views):
             raise Overloaded(
-                f"Triton has {self._waiting} unanswered views, at most {self._max_queued} are allowed; try again later",
-                queued=self._waiting,
+                f"{self._num_pending_views} views are waiting for Triton, at most {self._max_queued} may; "
+                "try again later",
+                queued=self._num_pending_views,
                 limit=self._max_queued,
             )
 
     async def _run_in_calls(self, tower: str, rows: NDArray[Any], deadline: float) -> dict[str, Float32Array]:
-        """Run rows in calls of at most the server's largest batch, and wait for the outputs until the deadline.
+        """Run rows in calls of at most the model's maximum batch size, and wait for the outputs until the deadline.
 
-        When the caller is cancelled, the calls continue: servers up to 25.01 may crash when a call is cancelled
-        (triton-inference-server issues 7368 and 8034), and others still read its shared memory. The server drops
-        expired calls from its queue.
+        If the caller is cancelled, the calls are not, because servers up to 25.01 may crash when a call is cancelled
+        (triton-inference-server issues 7368 and 8034), and later ones may still read its shared memory. The server
+        drops expired calls from its queue.
 
         Raises:
-            EngineUnavailable: the server does not answer; the engine is not ready until it does.
-            DeadlineExceeded: the server did not answer in time.
+            EngineUnavailable: the server does not respond; the engine is unavailable until it does.
+            DeadlineExceeded: the server did not respond before the deadline.
         """
         if not self._is_open:
             raise EngineUnavailable("the engine is closed")
-        seconds = min(deadline - asyncio.get_running_loop().time(), self._settings.request_timeout_seconds)
-        if seconds <= 0:
+        timeout_seconds = min(deadline - asyncio.get_running_loop().time(), self._settings.request_timeout_seconds)
+        if timeout_seconds <= 0:
             raise DeadlineExceeded("the deadline passed while the request waited for the engine")
         step = max(1, min(self._rows_per_call[tower], MAX_CALL_BYTES // rows[0].nbytes))
-        calls = [self._begin(tower, rows[start : start + step], seconds) for start in range(0, len(rows), step)]
+        calls = [
+            self._start_call(tower, rows[start : start + step], timeout_seconds) for start in range(0, len(rows), step)
+        ]
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout_seconds):
                 parts = [await asyncio.shield(call) for call in calls]
         except TimeoutError as error:
-            raise DeadlineExceeded("the Triton server did not answer before the deadline") from error
+            raise DeadlineExceeded("the Triton server did not respond before the deadline") from error
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _begin(self, tower: str, rows: NDArray[Any], seconds: float) -> "asyncio.Task[dict[str, Float32Array]]":
-        """Start a call; its views count as waiting until it ends, because the server holds them until then."""
+    def _start_call(
+        self, tower: str, rows: NDArray[Any], timeout_seconds: float
+    ) -> "asyncio.Task[dict[str, Float32Array]]":
+        """Start a call; its views count as pending until it finishes, because the server holds them until then."""
         num_views = len(rows) if tower == "video" else 0
-        self._waiting += num_views
-        call = asyncio.create_task(self._call(tower, rows, seconds), name=f"triton {tower}")
+        self._num_pending_views += num_views
+        call = asyncio.create_task(self._call(tower, rows, timeout_seconds), name=f"triton {tower}")
         self._calls.add(call)
 
-        def end(done: "asyncio.Task[dict[str, Float32Array]]") -> None:
-            self._waiting -= num_views
+        def on_done(done: "asyncio.Task[dict[str, Float32Array]]") -> None:
+            self._num_pending_views -= num_views
             self._calls.discard(done)
             if not done.cancelled():
-                done.exception()  # marks it as retrieved: the caller may be gone
+                done.exception()  # mark it as retrieved, because the caller may have been cancelled
 
-        call.add_done_callback(end)
+        call.add_done_callback(on_done)
         return call
 
-    async def _call(self, tower: str, rows: NDArray[Any], seconds: float) -> dict[str, Float32Array]:
+    async def _call(self, tower: str, rows: NDArray[Any], timeout_seconds: float) -> dict[str, Float32Array]:
+        """Run a tower and check that the server did not reload its model during the call."""
         epoch = self._instances.epoch
         try:
             if tower == "text":
-                outputs = await self._infer(tower, rows, seconds, None)
+                outputs = await self._infer(tower, rows, timeout_seconds, None)
             else:
-                self._runs += 1
-                self._views += len(rows)
-                outputs = await self._transport.send(rows, lambda place: self._infer(tower, rows, seconds, place))
+                self._num_runs += 1
+                self._num_views += len(rows)
+                outputs = await self._transport.send(
+                    rows, lambda location: self._infer(tower, rows, timeout_seconds, location)
+                )
             await self._instances.confirm_run(tower)
             if self._instances.epoch != epoch:
                 raise EngineUnavailable("the Triton server reloaded the model during the request")
@@ -333,17 +343,17 @@ class TritonEngine:
             raise
 
     async def _infer(
-        self, tower: str, rows: NDArray[Any], seconds: float, place: Place | None
+        self, tower: str, rows: NDArray[Any], timeout_seconds: float, location: SharedMemoryLocation | None
     ) -> dict[str, Float32Array]:
         graph = self.contract.graphs[tower]
-        return await self._server.infer(
-            self._model(tower),
+        return await self._client.infer(
+            self._model_name(tower),
             self.contract.version,
             rows,
             input_name=graph.inputs[0].name,
             output_names=[tensor.name for tensor in graph.outputs],
-            seconds=seconds,
-            place=place,
+            timeout_seconds=timeout_seconds,
+            location=location,
         )
 
     async def _watch_server(self) -> None:
@@ -351,74 +361,76 @@ class TritonEngine:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                reason = await self._missing()
+                reason = await self._ensure_loaded()
                 if reason is not None:
                     self._mark_unavailable(reason)
                     continue
-                self._set_fault(await self._unchecked())
+                self._set_fault(await self._check_if_changed())
             except ActserveError as error:
                 self._mark_unavailable(reason_of(error))
-            except Exception:  # the watch continues after any failure
+            except Exception:  # keep watching after any failure
                 logger.exception("cannot query the Triton server; trying again")
 
-    async def _unchecked(self) -> str | None:
-        """Check the loaded models if they are new; return why they cannot be used, or None.
+    async def _check_if_changed(self) -> str | None:
+        """Check the loaded models if they may have changed; return the reason if they cannot be used.
 
         Raises:
-            ServiceError: the server does not answer.
+            ServiceError: the server does not respond.
         """
         epoch = self._instances.epoch
-        if epoch in (self._checked_epoch, self._refusal[0]):
+        if epoch in (self._checked_epoch, self._failed_check[0]):
             try:
                 for tower in TOWERS:
                     await self._instances.confirm(tower)
             except EngineUnavailable:
-                if self._instances.epoch == epoch:  # it does not answer
+                if self._instances.epoch == epoch:  # not reloaded: the server does not respond
                     raise
-        if self._instances.epoch not in (self._checked_epoch, self._refusal[0]):
-            logger.warning("Triton at %s was unavailable or has reloaded the model; checking it", self._settings.url)
+        if self._instances.epoch not in (self._checked_epoch, self._failed_check[0]):
+            logger.warning(
+                "Triton at %s was unavailable or has reloaded the model; running the parity check", self._settings.url
+            )
             try:
-                await self._recheck()
+                await self._check_again()
             except ContractError as error:
-                self._refusal = (self._instances.epoch, error.message)
-        return self._refusal[1] if self._refusal[0] == self._instances.epoch else None
+                self._failed_check = (self._instances.epoch, error.message)
+        return self._failed_check[1] if self._failed_check[0] == self._instances.epoch else None
 
-    async def _recheck(self) -> None:
-        """Check tensors and parity of the models that the server has loaded since the last check.
+    async def _check_again(self) -> None:
+        """Check tensors and parity of the models that the server has loaded now.
 
         Raises:
-            ContractError: they differ from the contract.
-            ServiceError: the server does not answer, or reloaded a model during the check.
+            ContractError: the models differ from the contract, or use another precision than before.
+            ServiceError: the server does not respond, or it reloaded a model during the check.
         """
-        await self._transport.renew()
+        await self._transport.register_again()
         epoch = await self._instances.adopt()
-        label = await self._check_towers()
-        if label != self.label:
-            raise ContractError(f"its precision changed from {self.label} to {label}; activate the version again")
+        name = await self._check_towers()
+        if name != self.name:
+            raise ContractError(f"the precision changed from {self.name} to {name}; activate the version again")
         parity_file = self.contract.parity_file
         await asyncio.to_thread(verify_file, self._repository, parity_file.file, parity_file.sha256)
-        await check_parity(_TowersUnderCheck(self), self._repository, cache_dir=Path(), runtime=None)
+        await check_parity(_UncheckedTowers(self), self._repository, cache_dir=Path(), runtime_version=None)
         self._checked_epoch = epoch
 
     def _mark_unavailable(self, reason: str) -> None:
-        """Record that the server is unavailable; its models are checked again when it is back."""
-        self._instances.forget()
+        """Report a fault; the loaded models are checked again when the server is available."""
+        self._instances.invalidate()
         self._set_fault(reason)
 
     def _set_fault(self, reason: str | None) -> None:
-        """Set or clear the fault; log a change."""
+        """Set or clear the fault; log if the engine becomes unavailable or available."""
         fault = None if reason is None else f"Triton at {self._settings.url} cannot be used: {reason}"
         if (fault is None) != (self._fault is None):
             logger.warning("%s", fault or f"Triton at {self._settings.url} can be used again")
         self._fault = fault
 
 
-class _TowersUnderCheck:
-    """The towers of an engine for its parity check, while the engine refuses other work."""
+class _UncheckedTowers:
+    """Access to the towers of an engine for the parity check, while the engine rejects requests."""
 
     def __init__(self, engine: TritonEngine) -> None:
         self._engine = engine
-        self.contract, self.label = engine.contract, engine.label
+        self.contract, self.name = engine.contract, engine.name
 
     async def encode_video(self, views: UInt8Array, *, deadline: float) -> VideoFeatures:
         return await self._engine._encode_video(views, deadline)

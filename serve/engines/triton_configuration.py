@@ -1,4 +1,4 @@
-"""Configurations of Triton models on disk and on a server: reading, comparing, precision and instances."""
+"""Read and compare the configurations of Triton models; determine their precision and instances."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 from serve.errors import ContractError
 
 
-def configuration_on_disk(folder: Path, name: str) -> dict[str, Any]:
-    """Read the configuration of a model: `configs/NAME.pbtxt`, or `config.pbtxt` if there is none.
+def read_configuration(folder: Path, name: str) -> dict[str, Any]:
+    """Read the configuration of a model: `configs/NAME.pbtxt` if it exists, otherwise `config.pbtxt`.
 
     Raises:
         ContractError: the file cannot be read or parsed.
@@ -19,31 +19,31 @@ def configuration_on_disk(folder: Path, name: str) -> dict[str, Any]:
     variant = folder / "configs" / f"{name}.pbtxt"
     path = variant if name and variant.exists() else folder / "config.pbtxt"
     try:
-        read = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        message = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     except (OSError, ValueError, text_format.ParseError) as error:
         raise ContractError(f"{folder.name}/{path.name}: {error}", field=path.name) from error
-    configuration: dict[str, Any] = json_format.MessageToDict(read, preserving_proto_field_name=True)
+    configuration: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return configuration
 
 
-def is_completed_from(running: Any, written: Any) -> bool:
-    """Return whether `running` is `written` with defaults filled in by the server.
+def includes_configuration(running: Any, stored: Any) -> bool:
+    """Return whether the `running` configuration equals the `stored` one, apart from defaults added by the server.
 
     `version_policy` is ignored, because every load request sets it.
     """
-    if isinstance(written, Mapping):
+    if isinstance(stored, Mapping):
         return isinstance(running, Mapping) and all(
-            name in running and is_completed_from(running[name], value)
-            for name, value in written.items()
+            name in running and includes_configuration(running[name], value)
+            for name, value in stored.items()
             if name != "version_policy"
         )
-    if isinstance(written, list):
+    if isinstance(stored, list):
         return (
             isinstance(running, list)
-            and len(running) == len(written)
-            and all(is_completed_from(*pair) for pair in zip(running, written, strict=True))
+            and len(running) == len(stored)
+            and all(includes_configuration(*pair) for pair in zip(running, stored, strict=True))
         )
-    return bool(running == written)
+    return bool(running == stored)
 
 
 def describe_instances(configuration: Mapping[str, Any]) -> str:
@@ -56,7 +56,7 @@ def describe_instances(configuration: Mapping[str, Any]) -> str:
 
 
 def is_half_precision(configuration: Mapping[str, Any]) -> bool:
-    """Return whether a configuration allows TensorRT to compute in fp16; for a plan file it is unknown, so True."""
+    """Return whether a configuration allows TensorRT to compute in fp16; True for plan files, where it is unknown."""
     if configuration.get("platform") == "tensorrt_plan" or configuration.get("backend") == "tensorrt":
         return True
     accelerators = configuration.get("optimization", {}).get("execution_accelerators", {})

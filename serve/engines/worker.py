@@ -1,7 +1,7 @@
-"""One graph in one thread: every call of a session comes from the thread that created it.
+"""Run one graph in one thread: all calls of a session are made by the thread that created it.
 
-On CUDA, sessions shared by the threads of a pool have been reported to leak memory. On CPUs a graph already uses all
-cores, so a second thread would gain nothing.
+On CUDA, sessions that are shared by the threads of a pool have been reported to leak memory. On CPUs a graph already
+uses all cores, so a second thread would not be faster.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ class GraphWorker:
         graph: GraphContract,
         open_session: Callable[[], Session],
         *,
-        turn: asyncio.Lock | None = None,
+        lock: asyncio.Lock | None = None,
     ) -> None:
-        """Graphs with the same `turn` run one after the other, in the order of their calls; loading needs no turn."""
+        """Graphs that share a `lock` run one at a time, in the order of their calls; loading does not use the lock."""
         self.name = name
         self.graph = graph
         self._open = open_session
         self._session: Session | None = None
-        self._turn = nullcontext() if turn is None else turn
+        self._lock = nullcontext() if lock is None else lock
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"graph-{name}")
 
     async def start(self) -> None:
@@ -46,9 +46,13 @@ class GraphWorker:
         check_names(self.name, "output", self.graph.outputs, dict.fromkeys(self._session.output_names()))
 
     async def run(self, inputs: Mapping[str, Any]) -> dict[str, Float32Array]:
-        """Run the graph once in the worker's thread; calls are queued."""
-        assert self._session is not None, "start() comes first"
-        async with self._turn:
+        """Run the graph once in the worker's thread; concurrent calls are queued.
+
+        Raises:
+            EngineFailure: the runtime failed.
+        """
+        assert self._session is not None, "call start() first"
+        async with self._lock:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.run, inputs)
 
     async def close(self) -> None:

@@ -102,7 +102,12 @@ class GatewayJobs:
         await self._outgoing.close()
 
     async def submit_uploads(
-        self, fields: JobFields, files: Sequence[ReceivedFile], *, idempotency_key: str | None
+        self,
+        fields: JobFields,
+        files: Sequence[ReceivedFile],
+        *,
+        idempotency_key: str | None,
+        key_id: str | None,
     ) -> Job:
         """Create a job from uploads, which move to the folder of jobs.
 
@@ -126,6 +131,7 @@ class GatewayJobs:
                 webhook_url=fields.webhook_url,
                 idempotency_key=idempotency_key,
                 content_hash=content_hash,
+                key_id=key_id,
             )
             job, is_stored = await self._create(new)
             return job
@@ -133,7 +139,7 @@ class GatewayJobs:
             if not is_stored:
                 await asyncio.to_thread(self.folder.remove, job_id)
 
-    async def submit(self, wanted: JobInput, *, idempotency_key: str | None) -> Job:
+    async def submit(self, wanted: JobInput, *, idempotency_key: str | None, key_id: str | None) -> Job:
         """Create a job whose inputs are in a folder of the server, or at URLs.
 
         Raises:
@@ -150,6 +156,7 @@ class GatewayJobs:
             webhook_url=wanted.webhook_url,
             idempotency_key=idempotency_key,
             content_hash=_hash(wanted.model_dump(mode="json")),
+            key_id=key_id,
         )
         return (await self._create(new))[0]
 

@@ -181,6 +181,7 @@ class InputQueue:
             name=row.name,
             source=row.source,
             place=row.place,
+            key_id=job.key_id or None,
         )
 
     def _record(self, claim: Claim, *, state: str, result: str | None = None, problem: str | None = None) -> bool:

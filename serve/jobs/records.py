@@ -48,6 +48,7 @@ class NewJob:
     webhook_url: str | None = None
     idempotency_key: str | None = None
     content_hash: str | None = None
+    key_id: str | None = None  # API key that the job belongs to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class Job:
     started_at: float | None
     finished_at: float | None
     deadline_at: float
+    key_id: str | None = None  # API key that the job belongs to
     progress: float = 0.0  # of all inputs, 0 to 1
 
     @property
@@ -90,6 +92,7 @@ class Claim:
     name: str
     source: InputSource
     place: str
+    key_id: str | None  # API key that the job belongs to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +135,7 @@ def job_of(row: Any, *, progress: float = 0.0) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         deadline_at=row.deadline_at,
+        key_id=row.key_id or None,
         progress=progress,
     )
 

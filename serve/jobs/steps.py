@@ -23,14 +23,18 @@ class JobSteps:
         self._keep_seconds = keep_seconds
 
     def take(self) -> Job | None:
-        """Take the oldest job that is to be validated or finalized; None if there is none."""
+        """Take the oldest job that is to be validated or finalized; None if there is none.
+
+        A job is validated where its uploads are. It is finalized anywhere: their gateway deletes them when it sees that
+        the job is finished, if that is later.
+        """
+        is_reachable = sa.or_(jobs.c.storage.is_(None), jobs.c.storage == self._storage)
         with self._database.writing() as connection:
             now = clock(connection)
             row = connection.execute(
                 sa.select(jobs)
                 .where(
-                    jobs.c.status.in_(("validating", "finalizing")),
-                    sa.or_(jobs.c.storage.is_(None), jobs.c.storage == self._storage),
+                    sa.or_(jobs.c.status == "finalizing", sa.and_(jobs.c.status == "validating", is_reachable)),
                     sa.or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at < now),
                 )
                 .order_by(jobs.c.created_at)

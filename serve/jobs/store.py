@@ -71,10 +71,18 @@ class JobStore:
             return _job(connection, job_id)
 
     def page(
-        self, *, status: JobStatus | None, kind: JobKind | None, after: tuple[float, str] | None, limit: int
+        self,
+        *,
+        status: JobStatus | None,
+        kind: JobKind | None,
+        key_id: str | None = None,
+        after: tuple[float, str] | None,
+        limit: int,
     ) -> list[Job]:
-        """Return jobs, newest first, that come after (created_at, id)."""
+        """Return jobs, newest first, that come after (created_at, id); with `key_id`, those of an API key."""
         query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if key_id is not None:
+            query = query.where(jobs.c.key_id == key_id)
         if status is not None:
             query = query.where(jobs.c.status == status)
         if kind is not None:
@@ -140,7 +148,7 @@ class JobStore:
         with self._database.writing() as connection:
             row = locked_job(connection, job_id)
             if row is None:
-                raise _unknown(job_id)
+                raise unknown_job(job_id)
             if row.status in CANCELLABLE:
                 stop_inputs(connection, job_id, running=False)
                 set_status(connection, job_id, "cancelling")
@@ -157,7 +165,7 @@ class JobStore:
         with self._database.writing() as connection:
             row = locked_job(connection, job_id)
             if row is None:
-                raise _unknown(job_id)
+                raise unknown_job(job_id)
             if row.status not in FINISHED:
                 return False
             connection.execute(jobs.delete().where(jobs.c.id == job_id))
@@ -190,6 +198,7 @@ class JobStore:
                 created_at=now,
                 deadline_at=now + self._deadline_seconds,
                 served_at=0.0,
+                key_id=new.key_id or "",
             )
         )
         insert_inputs(connection, new.id, new.inputs)
@@ -239,7 +248,7 @@ def insert_inputs(connection: sa.Connection, job_id: str, inputs: Sequence[Any])
 def _job(connection: sa.Connection, job_id: str) -> Job:
     row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
     if row is None:
-        raise _unknown(job_id)
+        raise unknown_job(job_id)
     return job_of(row, progress=_progress(connection, row))
 
 
@@ -259,7 +268,8 @@ def _progress(connection: sa.Connection, row: Any) -> float:
 def _of_key(connection: sa.Connection, new: NewJob) -> Job | None:
     if new.idempotency_key is None:
         return None
-    row = connection.execute(sa.select(jobs).where(jobs.c.idempotency_key == new.idempotency_key)).one_or_none()
+    is_same_key = sa.and_(jobs.c.idempotency_key == new.idempotency_key, jobs.c.key_id == (new.key_id or ""))
+    row = connection.execute(sa.select(jobs).where(is_same_key)).one_or_none()
     if row is None:
         return None
     if row.content_hash != new.content_hash:
@@ -269,5 +279,6 @@ def _of_key(connection: sa.Connection, new: NewJob) -> Job | None:
     return job_of(row, progress=_progress(connection, row))
 
 
-def _unknown(job_id: str) -> UnknownJob:
+def unknown_job(job_id: str) -> UnknownJob:
+    """Return the error for a job that does not exist, or that belongs to another API key."""
     return UnknownJob(f"there is no job {job_id[:80]!r}; it may have been deleted")

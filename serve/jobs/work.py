@@ -14,11 +14,11 @@ from serve.jobs.records import JobKind
 from serve.metrics import Metrics
 from serve.pipeline import Pipeline
 from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import google_answer
+from serve.timeline.google import to_google_answer
 from serve.timeline.maker import TimelineMaker
 from serve.timeline.options import TimelineOptions
 from serve.unicode_text import shown_filename
-from serve.video.view_request import VideoFacts
+from serve.video.view_request import VideoInfo
 from serve.videos.writer import Origin
 
 OPTIONS: Mapping[JobKind, type[BaseModel]] = {
@@ -65,50 +65,50 @@ class InputWork:
         document: Mapping[str, Any],
         *,
         name: str,
+        key_id: str | None = None,
         deadline: float,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Process a video file and return the answer of the route of the kind.
 
-        `name` is the caller's name of the input, which is kept if the video is stored.
+        `name` is the caller's name of the input, `key_id` the caller's API key; both are kept if the video is stored.
 
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
         options = validate_options(OPTIONS[kind], document)
-        answer = await self._answer(path, options, shown_filename(name), deadline=deadline, progress=progress)
+        origin = Origin(filename=shown_filename(name), key_id=key_id)
+        answer = await self._answer(path, options, origin, deadline=deadline, progress=progress)
         found: dict[str, Any] = await asyncio.to_thread(answer.model_dump, mode="json", by_alias=True)
         return found
 
     async def _answer(
-        self, path: Path, options: BaseModel, name: str, *, deadline: float, progress: Progress | None
+        self, path: Path, options: BaseModel, origin: Origin, *, deadline: float, progress: Progress | None
     ) -> BaseModel:
         if isinstance(options, VideoEmbeddingOptions):
             return await self._embed(path, options, deadline)
         if isinstance(options, ClassifyOptions):
-            return await self._classify(path, options, name, deadline)
+            return await self._classify(path, options, origin, deadline)
         assert isinstance(options, TimelineOptions), "the kinds of OPTIONS"
-        answer = await self._timeline(path, options, name, deadline, progress)
-        return answer if options.format == "actserve" else google_answer(answer)
+        answer = await self._timeline(path, options, origin, deadline, progress)
+        return answer if options.format == "actserve" else to_google_answer(answer)
 
     async def _embed(self, path: Path, options: VideoEmbeddingOptions, deadline: float) -> EmbeddingList:
         return await self._embedder.embed_video(path, options, deadline=deadline)
 
-    async def _classify(self, path: Path, options: ClassifyOptions, name: str, deadline: float) -> Classification:
-        answer = await self._pipeline.classify(path, options, deadline=deadline, origin=Origin(filename=name))
+    async def _classify(self, path: Path, options: ClassifyOptions, origin: Origin, deadline: float) -> Classification:
+        answer = await self._pipeline.classify(path, options, deadline=deadline, origin=origin)
         self._metrics.observe_stages(answer.timing_ms)
         return answer
 
     async def _timeline(
-        self, path: Path, options: TimelineOptions, name: str, deadline: float, progress: Progress | None
+        self, path: Path, options: TimelineOptions, origin: Origin, deadline: float, progress: Progress | None
     ) -> TimelineAnswer:
-        def on_progress(seconds: float, facts: VideoFacts) -> None:
+        def on_progress(seconds: float, facts: VideoInfo) -> None:
             if progress is not None:
                 progress(seconds, facts.duration_seconds)
 
-        answer = await self._timelines.timeline(
-            path, options, deadline=deadline, progress=on_progress, origin=Origin(filename=name)
-        )
+        answer = await self._timelines.timeline(path, options, deadline=deadline, progress=on_progress, origin=origin)
         self._metrics.timeline_windows.inc(answer.num_windows)
         self._metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
         return answer

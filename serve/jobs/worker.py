@@ -209,7 +209,13 @@ class JobWorker:
             with in_background(self._lane):
                 async with asyncio.timeout_at(deadline), self._input_file(claim) as path:
                     return await self._parts.work.run(
-                        claim.kind, path, claim.options, name=claim.name, deadline=deadline, progress=progress
+                        claim.kind,
+                        path,
+                        claim.options,
+                        name=claim.name,
+                        key_id=claim.key_id,
+                        deadline=deadline,
+                        progress=progress,
                     )
         except TimeoutError as error:
             raise DeadlineExceeded(f"the input was not processed within {limit:g} s", limit_seconds=limit) from error

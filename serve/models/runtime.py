@@ -10,7 +10,7 @@ from serve import scoring
 from serve.arrays import Float32Array
 from serve.contract import ModelContract
 from serve.engines.base import Engine
-from serve.engines.parity_check import ParityFigures
+from serve.engines.parity_check import ParityResult
 from serve.engines.selection import start_engine
 from serve.errors import EngineUnavailable
 from serve.features import FeatureLayout, VideoFeatures
@@ -32,7 +32,7 @@ class ModelRuntime:
     tokenizer: Tokenizer
     bank: PromptBank
     clip_cache: FeatureCache  # features of example clips, laid out as `serve.features` says
-    parity: ParityFigures
+    parity: ParityResult
     rejected_engines: dict[str, str]  # engine label -> reason
 
     async def close(self) -> None:
@@ -101,13 +101,13 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         max_rows_per_run=settings.batch.max_text_rows,
         max_bytes=settings.limits.bank_cache_bytes,
         kept=FeatureCache(
-            settings.cache_dir.expanduser() / "text" / f"{_text_identity(contract, started.engine.label)}.sqlite",
+            settings.cache_dir.expanduser() / "text" / f"{_text_identity(contract, started.engine.name)}.sqlite",
             width=contract.embed_dim,
             max_bytes=settings.limits.kept_text_bytes,
         ),
     )
     clip_cache = FeatureCache(
-        settings.cache_dir.expanduser() / "clips" / f"{_clip_identity(contract, started.engine.label)}.sqlite",
+        settings.cache_dir.expanduser() / "clips" / f"{_clip_identity(contract, started.engine.name)}.sqlite",
         width=FeatureLayout.of_contract(contract).width,
         max_bytes=settings.limits.kept_clip_bytes,
     )

@@ -78,7 +78,7 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
     is_pool_alive = bool(service.pool.pids)
     faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
     if readiness.is_ready and is_pool_alive and not faults:
-        engines = {runtime.reference: runtime.engine.label for runtime in service.registry.active()}
+        engines = {runtime.reference: runtime.engine.name for runtime in service.registry.active()}
         return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
     failure = faults[0] if faults else "the decode processes have exited"
     detail = readiness.fault or (failure if readiness.is_ready else "the server is starting")

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.types import Receive, Scope, Send
 
 from serve import errors
+from serve.api.admission import ConcurrencyLimit
 from serve.api.options import parse_json_object, validate_options
 from serve.api.problems import problem_responses
 from serve.errors import InvalidOption
@@ -19,6 +21,8 @@ from serve.jobs.gateway import GatewayJobs, folder_errors
 from serve.jobs.records import InputRow, Job, JobKind
 from serve.jobs.results import line_of_row
 from serve.jobs.states import FINISHED, JobStatus
+from serve.jobs.store import unknown_job
+from serve.routes.authorization import CallerDep
 from serve.routes.bodies import BINARY_SCHEMA, SCORING_PROBLEMS, form_body, json_body, media_type_of, read_json
 from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import IdempotencyKey, JobId, ServiceDep
@@ -64,11 +68,44 @@ LastEventId = Annotated[
 ]
 
 
+async def _job_of_caller(service: ServiceDep, caller: CallerDep, job_id: JobId) -> Job:
+    """Return the job of the path.
+
+    Raises:
+        UnknownJob: there is none with this id, or it belongs to another API key.
+    """
+    job = await asyncio.to_thread(service.jobs.store.load, job_id)
+    if not caller.owns(job.key_id):
+        raise unknown_job(job_id)
+    return job
+
+
+JobDep = Annotated[Job, Depends(_job_of_caller)]
+
+
+class EventStream(EventSourceResponse):
+    """A stream of events, counted while it is open.
+
+    Raises:
+        Overloaded: there are too many streams; raised before the response starts.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], streams: ConcurrencyLimit) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.admit():
+            await super().__call__(scope, receive, send)
+
+
 @router.post(
     "/jobs", status_code=202, response_model=None, summary="Process videos in the background",
     responses={**CREATED, **problem_responses(*NEW_JOB_PROBLEMS)}, openapi_extra=BODY,
 )  # fmt: skip
-async def create_job(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> JSONResponse:
+async def create_job(
+    request: Request, service: ServiceDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
+) -> JSONResponse:
     """Create a job for one or more videos: uploads of a form, or, with a JSON body, a folder on the server or URLs.
 
     The response is sent after the job is stored durably.
@@ -77,7 +114,7 @@ async def create_job(request: Request, service: ServiceDep, idempotency_key: Ide
     settings = service.settings.jobs
     if media_type_of(request) == "application/json":
         job_input = await read_json(request, JobInput, limit=service.settings.limits.max_field_bytes)
-        return respond_with_job(await jobs.submit(job_input, idempotency_key=idempotency_key))
+        return respond_with_job(await jobs.submit(job_input, idempotency_key=idempotency_key, key_id=caller.key_id))
     with service.job_uploads.admit():
         async with (
             request_deadline(settings.upload_deadline_seconds),
@@ -89,23 +126,29 @@ async def create_job(request: Request, service: ServiceDep, idempotency_key: Ide
                 max_files=settings.max_inputs,
             ) as upload,
         ):
-            job = await jobs.submit_uploads(_parse_fields(upload), upload.files, idempotency_key=idempotency_key)
+            job = await jobs.submit_uploads(
+                _parse_fields(upload), upload.files, idempotency_key=idempotency_key, key_id=caller.key_id
+            )
     return respond_with_job(job)
 
 
 @router.get("/jobs", summary="List jobs", responses=problem_responses(*STORE_PROBLEMS))
 async def list_jobs(
     service: ServiceDep,
+    caller: CallerDep,
     status: StatusFilter = None,
     kind: KindFilter = None,
     page_size: PageSize = 100,
     page_token: PageToken = None,
 ) -> JobPage:
-    """Return a page of jobs, newest first."""
+    """Return a page of the caller's jobs, newest first."""
     store = service.jobs.store
     key = read_text_token("jobs", page_token, SORT_KEY)
     after = None if key is None else (float(key.split()[0]), key.split()[1])
-    jobs = await asyncio.to_thread(store.page, status=status, kind=kind, after=after, limit=page_size + 1)
+    key_id = None if caller.is_admin else caller.key_id
+    jobs = await asyncio.to_thread(
+        store.page, status=status, kind=kind, key_id=key_id, after=after, limit=page_size + 1
+    )
     page = jobs[:page_size]
     return JobPage(
         jobs=[document_of(job) for job in page],
@@ -114,10 +157,9 @@ async def list_jobs(
 
 
 @router.get("/jobs/{job_id}", summary="One job", responses=problem_responses(errors.UnknownJob, *STORE_PROBLEMS))
-async def show_job(service: ServiceDep, job_id: JobId) -> JobDetails:
+async def show_job(service: ServiceDep, job: JobDep) -> JobDetails:
     """Return a job with its progress and the delivery attempts of its webhook."""
-    store = service.jobs.store
-    return details_of(await asyncio.to_thread(store.load, job_id), await asyncio.to_thread(store.delivery, job_id))
+    return details_of(job, await asyncio.to_thread(service.jobs.store.delivery, job.id))
 
 
 @router.delete(
@@ -128,30 +170,30 @@ async def show_job(service: ServiceDep, job_id: JobId) -> JobDetails:
         **problem_responses(errors.UnknownJob, *STORE_PROBLEMS),
     },
 )  # fmt: skip
-async def cancel_or_delete_job(service: ServiceDep, job_id: JobId) -> Response:
+async def cancel_or_delete_job(service: ServiceDep, job: JobDep) -> Response:
     """Cancel a job that is not finished; delete a finished one with its results."""
     jobs = service.jobs
-    if await jobs.delete(job_id):
+    if await jobs.delete(job.id):
         return Response(status_code=204)
-    return JSONResponse(document_of(await jobs.cancel(job_id)).model_dump(mode="json"), status_code=202)
+    return JSONResponse(document_of(await jobs.cancel(job.id)).model_dump(mode="json"), status_code=202)
 
 
 @router.get(
     "/jobs/{job_id}/output", response_class=StreamingResponse, summary="Results of a job",
     responses={**LINES, **problem_responses(errors.UnknownJob, *STORE_PROBLEMS)},
 )  # fmt: skip
-async def job_output(service: ServiceDep, job_id: JobId) -> StreamingResponse:
+async def job_output(service: ServiceDep, job: JobDep) -> StreamingResponse:
     """Stream one line per completed input, in the order of the inputs."""
-    return await _stream_rows(service.jobs, job_id, "completed")
+    return await _stream_rows(service.jobs, job, "completed")
 
 
 @router.get(
     "/jobs/{job_id}/errors", response_class=StreamingResponse, summary="Problems of the inputs of a job",
     responses={**LINES, **problem_responses(errors.UnknownJob, *STORE_PROBLEMS)},
 )  # fmt: skip
-async def job_errors(service: ServiceDep, job_id: JobId) -> StreamingResponse:
+async def job_errors(service: ServiceDep, job: JobDep) -> StreamingResponse:
     """Stream one line with the RFC 9457 problem of each failed input."""
-    return await _stream_rows(service.jobs, job_id, "failed")
+    return await _stream_rows(service.jobs, job, "failed")
 
 
 @router.get(
@@ -159,24 +201,20 @@ async def job_errors(service: ServiceDep, job_id: JobId) -> StreamingResponse:
     responses={
         200: {"description": "Server-sent events.", "content": {EVENTS: {"schema": {"type": "string"}}}},
         204: {"description": "The job is finished, and the client has received its last event."},
-        **problem_responses(errors.UnknownJob, *STORE_PROBLEMS),
+        **problem_responses(errors.UnknownJob, errors.Overloaded, *STORE_PROBLEMS),
     },
 )  # fmt: skip
-async def job_events(service: ServiceDep, job_id: JobId, last_event_id: LastEventId = None) -> Response:
+async def job_events(service: ServiceDep, job: JobDep, last_event_id: LastEventId = None) -> Response:
     """Stream the events of a job until it is finished: `status` and `input` (numbered), and `progress`.
 
     With `Last-Event-ID`, an interrupted stream continues after that event.
     """
-    store = service.jobs.store
     after = int(last_event_id or 0)
-    job = await asyncio.to_thread(store.load, job_id)
     if after > job.num_events:
         raise InvalidOption(f"Last-Event-ID must be at most {job.num_events}, got {after}", num_events=job.num_events)
     if job.status in FINISHED and after == job.num_events:
         return Response(status_code=204)
-    return EventSourceResponse(
-        _stream_events(service, job_id, after), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    return EventStream(_stream_events(service, job.id, after), service.event_streams)
 
 
 def respond_with_job(job: Job, **headers: str) -> JSONResponse:
@@ -202,16 +240,15 @@ async def receive_job_upload(
         yield upload
 
 
-async def _stream_rows(jobs: GatewayJobs, job_id: str, state: Literal["completed", "failed"]) -> StreamingResponse:
-    kind = (await asyncio.to_thread(jobs.store.load, job_id)).kind
-    first = await _read_rows(jobs, job_id, state, -1)  # an error before the first line is sent as a problem
+async def _stream_rows(jobs: GatewayJobs, job: Job, state: Literal["completed", "failed"]) -> StreamingResponse:
+    first = await _read_rows(jobs, job.id, state, -1)  # an error before the first line is sent as a problem
 
     async def lines() -> AsyncIterator[str]:
         rows = first
         while rows:
             for row in rows:
-                yield line_of_row(kind, row)
-            rows = await _read_rows(jobs, job_id, state, rows[-1].number) if len(rows) == ROWS_PER_QUERY else []
+                yield line_of_row(job.kind, row)
+            rows = await _read_rows(jobs, job.id, state, rows[-1].number) if len(rows) == ROWS_PER_QUERY else []
 
     return StreamingResponse(lines(), media_type=JSON_LINES)
 

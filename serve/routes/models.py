@@ -197,8 +197,8 @@ def _describe_version(
     description["notice"] = contract.notice
     description["contract"] = {field: document[field] for field in fields}
     if runtime is not None:
-        description["engine"] = runtime.engine.label
-        description["engine_facts"] = dict(runtime.engine.facts)
+        description["engine"] = runtime.engine.name
+        description["engine_facts"] = dict(runtime.engine.details)
         description["engine_parity"] = {
             "relative_difference": runtime.parity.relative_difference,
             "lowest_cosine": runtime.parity.lowest_cosine,

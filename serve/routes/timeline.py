@@ -6,6 +6,7 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from serve.access.authorizer import Caller
 from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
 from serve.jobs.documents import JobFields
@@ -16,8 +17,9 @@ from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
 from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, receive_job_upload, respond_with_job
+from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import GoogleAnswer, google_answer
+from serve.timeline.google import GoogleAnswer, to_google_answer
 from serve.timeline.options import TimelineOptions
 from serve.uploads import receive_upload
 from serve.videos.writer import Origin
@@ -46,7 +48,7 @@ async def timeline(
     applies to that job.
     """
     if prefer_async:
-        return await _create_job(request, service, idempotency_key)
+        return await _create_job(request, service, caller, idempotency_key)
     maker = service.timelines  # raises before the upload is read if the server is not ready
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
@@ -66,12 +68,12 @@ async def timeline(
     request.state.timing_ms = answer.timing_ms
     service.metrics.timeline_windows.inc(answer.num_windows)
     service.metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
-    body = answer if options.format == "actserve" else google_answer(answer)
+    body = answer if options.format == "actserve" else to_google_answer(answer)
     text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 
 
-async def _create_job(request: Request, service: ServiceDep, idempotency_key: str | None) -> Response:
+async def _create_job(request: Request, service: Service, caller: Caller, idempotency_key: str | None) -> Response:
     jobs, settings = service.jobs, service.settings
     with service.job_uploads.admit():
         async with (
@@ -82,5 +84,5 @@ async def _create_job(request: Request, service: ServiceDep, idempotency_key: st
         ):
             options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
             fields = JobFields(kind="timeline", options=options.model_dump(mode="json", exclude_unset=True))
-            job = await jobs.submit_uploads(fields, upload.files, idempotency_key=idempotency_key)
+            job = await jobs.submit_uploads(fields, upload.files, idempotency_key=idempotency_key, key_id=caller.key_id)
     return respond_with_job(job, **{"Preference-Applied": "respond-async"})

@@ -21,7 +21,7 @@ from serve.routes.dependencies import ServiceDep
 from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
 from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import GoogleAnswer, google_answer
+from serve.timeline.google import GoogleAnswer, to_google_answer
 from serve.timeline.options import SegmentOptions
 from serve.videos.store import VideoFilter, timestamp
 
@@ -139,7 +139,7 @@ async def timeline_video(request: Request, service: ServiceDep, owner: Owner, vi
         async with request_deadline(limits.request_deadline_seconds):
             options = await read_json(request, SegmentOptions, limit=limits.max_field_bytes)
             answer = await cancel_on_disconnect(request, rescorer.timeline(video_id, options, key_id=owner))
-            body = answer if options.format == "actserve" else google_answer(answer)
+            body = answer if options.format == "actserve" else to_google_answer(answer)
             text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 

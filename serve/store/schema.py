@@ -86,7 +86,7 @@ jobs = Table(
     Column("folder", Text),  # JSON of a folder of the server, listed while the job is validated
     Column("storage", String(64)),  # id of the folder of uploads that holds the inputs; null if any gateway has them
     Column("webhook_url", Text),
-    Column("idempotency_key", String(255), index=True, unique=True),
+    Column("idempotency_key", String(255)),
     Column("content_hash", String(64)),  # of the request with that key
     Column("problem", Text),  # JSON; why the job failed
     Column("num_inputs", Integer, nullable=False),
@@ -99,6 +99,8 @@ jobs = Table(
     Column("deadline_at", Double, nullable=False),  # the job expires if it is not finished by then
     Column("served_at", Double, nullable=False),  # when an input was last taken: jobs take turns
     Column("lease_expires_at", Double),  # of the gateway that validates or finalizes it
+    Column("key_id", String(12), nullable=False, server_default=""),  # API key it belongs to; empty without keys
+    Index("ix_jobs_key_id", "key_id", "idempotency_key", unique=True),
 )
 job_inputs = Table(
     "job_inputs",

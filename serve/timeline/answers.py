@@ -61,7 +61,7 @@ class Relevance(BaseModel):
     frames: list[FrameRelevance] = Field(description="Ascending; the frames that windows sample.")
 
 
-class SegmentRuleFacts(BaseModel):
+class SegmentRuleInfo(BaseModel):
     """How windows were joined to segments."""
 
     threshold_on: float | None = Field(
@@ -85,7 +85,7 @@ class TimelineAnswer(BaseModel):
     window_seconds: float
     stride_seconds: float
     num_windows: int
-    segment_rule: SegmentRuleFacts | None = Field(description="Null under `view=windows`.")
+    segment_rule: SegmentRuleInfo | None = Field(description="Null under `view=windows`.")
     segments: list[TimelineSegment] | None = Field(description="By start; null under `view=windows`.")
     windows: list[TimelineWindow] | None = Field(description="By start; null under `view=segments`.")
     relevance: Relevance | None = Field(description="Null unless asked for.")

@@ -15,7 +15,7 @@ from serve.features import VideoFeatures
 from serve.pipeline import ResolvedOptions, compute_scores, describe_model, top_results
 from serve.timeline.answers import (
     Relevance,
-    SegmentRuleFacts,
+    SegmentRuleInfo,
     TimelineAnswer,
     TimelineSegment,
     TimelineVideo,
@@ -68,13 +68,13 @@ class TimelineBuilder:
         resolved, options = self._resolved, self._options
         assert scores.scores is not None, "a timeline always has a function"
         if options.has_segments:
-            may_last = None if scores.none_of_these_score is None else scores.scores > scores.none_of_these_score
+            may_continue = None if scores.none_of_these_score is None else scores.scores > scores.none_of_these_score
             self._segmenter.add(
                 window,
                 self._thresholds.values(scores),
                 scores.scores,
                 may_open=self._thresholds.may_open(scores),
-                may_last=may_last,
+                may_continue=may_continue,
             )
         if options.has_windows:
             self._windows.append(
@@ -131,12 +131,12 @@ class TimelineBuilder:
                 score=found.score,
                 peak_seconds=rounded_seconds(found.peak_seconds),
             )
-            for found in self._segmenter.finished()
+            for found in self._segmenter.finish()
         ]
 
-    def _rule_facts(self) -> SegmentRuleFacts:
+    def _rule_facts(self) -> SegmentRuleInfo:
         on, off = self._thresholds.shown
-        return SegmentRuleFacts(
+        return SegmentRuleInfo(
             threshold_on=on,
             threshold_off=off,
             best_label_opens=self._thresholds.best_label_opens,

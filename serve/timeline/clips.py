@@ -1,4 +1,4 @@
-"""Features of overlapping windows: from shared frames where the model encodes frames one by one, else clip by clip."""
+"""Encode overlapping windows: frame-wise models encode each frame once, other models encode each window as a clip."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,26 +13,29 @@ from serve.errors import EngineUnavailable, Overloaded
 from serve.features import VideoFeatures
 from serve.video.windows import Window
 
-PAUSE_SECONDS = 0.05  # before a run is tried again because interactive requests fill the queue
-Kept = TypeVar("Kept")
-Item = TypeVar("Item")
+RETRY_SECONDS = 0.05  # pause before a run is tried again because the queue of the engine is full
+Value = TypeVar("Value")
 
 
 class ClipEncoder(Protocol):
-    """Takes frames in ascending order and encodes windows over them."""
+    """Receives frames in ascending order and encodes windows of them."""
 
     async def add(self, indices: Sequence[int], frames: UInt8Array) -> None:
-        """Take frames [N, 3, S, S]."""
+        """Add frames [N, 3, S, S] with their indices [N]."""
 
     async def encode(self, windows: Sequence[Window]) -> VideoFeatures:
-        """Encode windows whose frames are there."""
+        """Encode windows whose frames were added and not dropped.
+
+        Raises:
+            EngineUnavailable: a frame of a window is missing.
+        """
 
     def drop(self, keep_from: int) -> int:
-        """Drop the frames before an index; return how many are left."""
+        """Drop the frames before index `keep_from`; return the number of remaining frames."""
 
 
-class WholeClips:
-    """Encodes each window as a clip of its own, by the batches of interactive requests."""
+class WholeClipEncoder:
+    """Encodes each window as an independent clip, batched together with interactive requests."""
 
     def __init__(self, engine: Engine, *, deadline: float) -> None:
         self._engine = engine
@@ -43,79 +46,73 @@ class WholeClips:
         self._frames |= dict(zip(indices, frames, strict=True))
 
     async def encode(self, windows: Sequence[Window]) -> VideoFeatures:
-        clips = np.stack([np.stack(_chosen(self._frames, window)) for window in windows])  # [V, T, 3, S, S]
-        return await _in_turn(lambda: encode_views(self._engine, clips, deadline=self._deadline))
+        clips = np.stack([np.stack(_select(self._frames, window)) for window in windows])  # [V, T, 3, S, S]
+        return await _retry_when_overloaded(lambda: encode_views(self._engine, clips, deadline=self._deadline))
 
     def drop(self, keep_from: int) -> int:
         self._frames = {index: frame for index, frame in self._frames.items() if index >= keep_from}
         return len(self._frames)
 
 
-class FusedClips:
-    """Encodes each frame once, and fuses the clips of windows from the rows of their frames."""
+class FusedClipEncoder:
+    """Encodes each frame once, and fuses the frame features of each window."""
 
     def __init__(self, engine: Engine, graphs: FrameGraphs, *, num_segments: int, frames_per_run: int) -> None:
         self._engine = engine
         self._graphs = graphs
         self._num_segments = num_segments  # T
         self._frames_per_run = frames_per_run
-        self._rows: dict[int, dict[str, Float32Array]] = {}
+        self._features: dict[int, dict[str, Float32Array]] = {}  # frame index -> tensor name -> features of one frame
 
     async def add(self, indices: Sequence[int], frames: UInt8Array) -> None:
         for start in range(0, len(indices), self._frames_per_run):
             stop = start + self._frames_per_run
             async with turn(self._engine):
-                rows = await self._graphs.encode(frames[start:stop])
-            for place, index in enumerate(indices[start:stop]):
-                self._rows[index] = {name: values[place] for name, values in rows.items()}
+                encoded = await self._graphs.encode(frames[start:stop])
+            for number, index in enumerate(indices[start:stop]):
+                self._features[index] = {name: values[number] for name, values in encoded.items()}
 
     async def encode(self, windows: Sequence[Window]) -> VideoFeatures:
-        chosen = [_chosen(self._rows, window) for window in windows]
-        names = chosen[0][0].keys()
-        return await self._fuse(
-            {name: np.stack([np.stack([row[name] for row in rows]) for rows in chosen]) for name in names}  # [V, T, ..]
-        )
+        return await self._fuse([_select(self._features, window) for window in windows])
 
     async def encode_stills(self, indices: Sequence[int]) -> VideoFeatures:
-        """Encode clips [N] that show one frame all the time."""
-        names = self._rows[indices[0]].keys()
-        return await self._fuse(
-            {
-                name: np.stack([np.stack([self._rows[index][name]] * self._num_segments) for index in indices])
-                for name in names
-            }  # [N, T, ...]
-        )
+        """Encode N clips, each of which repeats one frame."""
+        return await self._fuse([[self._features[index]] * self._num_segments for index in indices])
 
-    async def _fuse(self, rows: dict[str, Float32Array]) -> VideoFeatures:
+    async def _fuse(self, clips: Sequence[Sequence[Mapping[str, Float32Array]]]) -> VideoFeatures:
+        """Fuse clips, given as lists of frame features."""
+        names = clips[0][0].keys()
+        features = {name: np.stack([np.stack([frame[name] for frame in clip]) for clip in clips]) for name in names}
         async with turn(self._engine):
-            return await self._graphs.fuse(rows)
+            return await self._graphs.fuse(features)  # each [N, T, ...]
 
     def drop(self, keep_from: int) -> int:
-        self._rows = {index: row for index, row in self._rows.items() if index >= keep_from}
-        return len(self._rows)
+        self._features = {index: features for index, features in self._features.items() if index >= keep_from}
+        return len(self._features)
 
 
-def clip_encoder(engine: Engine, *, deadline: float, windows_per_run: int) -> ClipEncoder:
-    """Return the encoder for an engine."""
+def make_clip_encoder(engine: Engine, *, deadline: float, windows_per_run: int) -> ClipEncoder:
+    """Return a `FusedClipEncoder` if the engine has frame graphs, otherwise a `WholeClipEncoder`."""
     if engine.frame_graphs is None:
-        return WholeClips(engine, deadline=deadline)
+        return WholeClipEncoder(engine, deadline=deadline)
     num_segments = engine.contract.sampling.num_segments
-    return FusedClips(
+    return FusedClipEncoder(
         engine, engine.frame_graphs, num_segments=num_segments, frames_per_run=windows_per_run * num_segments
     )
 
 
-def _chosen(kept: Mapping[int, Kept], window: Window) -> list[Kept]:
+def _select(values: Mapping[int, Value], window: Window) -> list[Value]:
+    """Return the values of the window's frames."""
     try:
-        return [kept[index] for index in window.frame_indices]
+        return [values[index] for index in window.frame_indices]
     except KeyError as error:
-        raise EngineUnavailable("the decoder left out a frame") from error
+        raise EngineUnavailable("the decoder left out a frame of a window") from error
 
 
-async def _in_turn(run: Callable[[], Awaitable[Item]]) -> Item:
-    """Run; wait while interactive requests fill the queue of the engine."""
+async def _retry_when_overloaded(run: Callable[[], Awaitable[Value]]) -> Value:
+    """Run, and repeat while interactive requests fill the queue of the engine."""
     while True:
         try:
             return await run()
         except Overloaded:
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""Segments of a timeline as files of other programs: CSV, SubRip and WebVTT."""
+"""Format the segments of a timeline as CSV, SubRip or WebVTT."""
 
 import csv
 import io
@@ -10,8 +10,8 @@ from serve.timeline.answers import TimelineSegment
 COLUMNS = ("label", "start_seconds", "end_seconds", "start_frame", "end_frame", "score", "peak_seconds")
 
 
-def as_csv(segments: Sequence[TimelineSegment]) -> str:
-    """Return a table with a header and a row for each segment; a label is never a formula of a spreadsheet."""
+def format_csv(segments: Sequence[TimelineSegment]) -> str:
+    """Return a CSV table with a header and one row per segment; labels are escaped so that none is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -21,41 +21,46 @@ def as_csv(segments: Sequence[TimelineSegment]) -> str:
     return text.getvalue()
 
 
-def as_srt(segments: Sequence[TimelineSegment]) -> str:
-    """Return SubRip subtitles, a cue for each segment."""
+def format_srt(segments: Sequence[TimelineSegment]) -> str:
+    """Return SubRip subtitles with one cue per segment."""
     return "".join(
-        f"{number}\n{_clock(item.start_seconds, ',')} --> {_clock(item.end_seconds, ',')}\n{_line(item.label)}\n\n"
+        f"{number}\n{_cue_times(item, ',')}\n{_to_single_line(item.label)}\n\n"
         for number, item in enumerate(segments, start=1)
     )
 
 
-def as_vtt(segments: Sequence[TimelineSegment]) -> str:
-    """Return WebVTT subtitles, a cue for each segment."""
-    cues = (
-        f"{_clock(item.start_seconds, '.')} --> {_clock(item.end_seconds, '.')}\n{_escaped(_line(item.label))}\n\n"
-        for item in segments
-    )
+def format_vtt(segments: Sequence[TimelineSegment]) -> str:
+    """Return WebVTT subtitles with one cue per segment."""
+    cues = (f"{_cue_times(item, '.')}\n{_escape(_to_single_line(item.label))}\n\n" for item in segments)
     return "WEBVTT\n\n" + "".join(cues)
 
 
-FORMATS: dict[str, Callable[[Sequence[TimelineSegment]], str]] = {"csv": as_csv, "srt": as_srt, "vtt": as_vtt}
+FORMATS: dict[str, Callable[[Sequence[TimelineSegment]], str]] = {
+    "csv": format_csv,
+    "srt": format_srt,
+    "vtt": format_vtt,
+}
 
 
-def _clock(seconds: float, point: str) -> str:
-    """Write a time as hours, minutes, seconds and milliseconds.
+def _cue_times(segment: TimelineSegment, separator: str) -> str:
+    return f"{_format_time(segment.start_seconds, separator)} --> {_format_time(segment.end_seconds, separator)}"
 
-    >>> _clock(3661.5, ",")
+
+def _format_time(seconds: float, separator: str) -> str:
+    """Format a time as hours, minutes, seconds and milliseconds.
+
+    >>> _format_time(3661.5, ",")
     '01:01:01,500'
     """
     milliseconds = round(1000 * seconds)
     minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{separator}{rest % 1000:03}"
 
 
-def _line(label: str) -> str:
-    """Return a label on one line: an empty line would end the cue."""
+def _to_single_line(label: str) -> str:
+    """Return the label without line breaks, because an empty line ends a cue."""
     return " ".join(label.split())
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

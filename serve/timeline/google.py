@@ -1,7 +1,7 @@
-"""A timeline in the shape of Google's Video Intelligence API, `AnnotateVideoResponse` of v1, for its former clients.
+"""Convert a timeline to Google's Video Intelligence API (`AnnotateVideoResponse` of v1), for clients of that API.
 
-Segments become `segmentLabelAnnotations` and windows `frameLabelAnnotations`, at their centre. Fields of that API which
-have no counterpart here are absent; `entityId`, an id of Google's knowledge graph, is empty.
+Segments become `segmentLabelAnnotations`. Windows become `frameLabelAnnotations` at their centres. Fields of that API
+without a counterpart in a timeline are absent; `entityId`, an id in Google's knowledge graph, is empty.
 """
 
 from collections.abc import Iterable
@@ -15,119 +15,122 @@ from serve.timeline.answers import TimelineAnswer
 Item = TypeVar("Item")
 
 
-class _Camel(BaseModel):
+class _CamelModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
-class GoogleSpan(_Camel):
-    """A stretch of the video; offsets are seconds with the suffix `s`."""
+class GoogleVideoSegment(_CamelModel):
+    """A part of the video; offsets are seconds with the suffix `s`."""
 
     start_time_offset: str = Field(examples=["3s"])
     end_time_offset: str = Field(examples=["9.5s"])
 
 
-class GoogleSegment(_Camel):
-    """One segment of a label."""
+class GoogleLabelSegment(_CamelModel):
+    """One segment that shows a label."""
 
-    segment: GoogleSpan
+    segment: GoogleVideoSegment
     confidence: float
 
 
-class GoogleFrame(_Camel):
-    """One moment of a label."""
+class GoogleLabelFrame(_CamelModel):
+    """The centre of one window that shows a label."""
 
     time_offset: str
     confidence: float
 
 
-class GoogleEntity(_Camel):
+class GoogleEntity(_CamelModel):
     """A label."""
 
-    entity_id: str = Field("", description="Empty: labels are the caller's own.")
+    entity_id: str = Field("", description="Always empty: labels have no id in Google's knowledge graph.")
     description: str
 
 
-class GoogleSegments(_Camel):
-    """All segments of one label."""
+class GoogleSegmentAnnotation(_CamelModel):
+    """All segments that show one label."""
 
     entity: GoogleEntity
-    segments: list[GoogleSegment]
+    segments: list[GoogleLabelSegment]
 
 
-class GoogleFrames(_Camel):
-    """All moments of one label."""
+class GoogleFrameAnnotation(_CamelModel):
+    """The centres of all windows that show one label."""
 
     entity: GoogleEntity
-    frames: list[GoogleFrame]
+    frames: list[GoogleLabelFrame]
 
 
-class GoogleResult(_Camel):
+class GoogleAnnotationResults(_CamelModel):
     """The annotations of one video."""
 
-    segment: GoogleSpan
-    segment_label_annotations: list[GoogleSegments] | None = Field(description="Null under `view=windows`.")
-    frame_label_annotations: list[GoogleFrames] | None = Field(description="Null under `view=segments`.")
+    segment: GoogleVideoSegment
+    segment_label_annotations: list[GoogleSegmentAnnotation] | None = Field(description="Null for `view=windows`.")
+    frame_label_annotations: list[GoogleFrameAnnotation] | None = Field(description="Null for `view=segments`.")
 
 
-class GoogleAnswer(_Camel):
-    """`AnnotateVideoResponse`."""
+class GoogleAnswer(_CamelModel):
+    """The timeline of a video as `AnnotateVideoResponse`."""
 
-    annotation_results: list[GoogleResult]
+    annotation_results: list[GoogleAnnotationResults]
 
 
-def google_answer(answer: TimelineAnswer) -> GoogleAnswer:
-    """Return a timeline in Google's shape."""
+def to_google_answer(answer: TimelineAnswer) -> GoogleAnswer:
+    """Convert a timeline to Google's format."""
     segments = None
     if answer.segments is not None:
-        pairs = [
+        label_segments = [
             (
                 item.label,
-                GoogleSegment(segment=_span(item.start_seconds, item.end_seconds), confidence=item.score),
+                GoogleLabelSegment(segment=_make_segment(item.start_seconds, item.end_seconds), confidence=item.score),
             )
             for item in answer.segments
         ]
         segments = [
-            GoogleSegments(entity=GoogleEntity(description=label), segments=found) for label, found in _grouped(pairs)
+            GoogleSegmentAnnotation(entity=GoogleEntity(description=label), segments=items)
+            for label, items in _group_by_label(label_segments)
         ]
     frames = None
     if answer.windows is not None:
-        moments = [
+        label_frames = [
             (
                 result.label,
-                GoogleFrame(
-                    time_offset=_offset((window.start_seconds + window.end_seconds) / 2), confidence=result.score or 0.0
+                GoogleLabelFrame(
+                    time_offset=_format_offset((window.start_seconds + window.end_seconds) / 2),
+                    confidence=result.score or 0.0,
                 ),
             )
             for window in answer.windows
             for result in window.results
         ]
         frames = [
-            GoogleFrames(entity=GoogleEntity(description=label), frames=found) for label, found in _grouped(moments)
+            GoogleFrameAnnotation(entity=GoogleEntity(description=label), frames=items)
+            for label, items in _group_by_label(label_frames)
         ]
-    whole = _span(0.0, answer.video.duration_seconds)
-    return GoogleAnswer(
-        annotation_results=[
-            GoogleResult(segment=whole, segment_label_annotations=segments, frame_label_annotations=frames)
-        ]
+    results = GoogleAnnotationResults(
+        segment=_make_segment(0.0, answer.video.duration_seconds),
+        segment_label_annotations=segments,
+        frame_label_annotations=frames,
     )
+    return GoogleAnswer(annotation_results=[results])
 
 
-def _grouped(pairs: Iterable[tuple[str, Item]]) -> Iterable[tuple[str, list[Item]]]:
-    """Group by label, in the order of first appearance."""
+def _group_by_label(pairs: Iterable[tuple[str, Item]]) -> Iterable[tuple[str, list[Item]]]:
+    """Group (label, item) pairs by label, in the order of first appearance."""
     groups: dict[str, list[Item]] = {}
     for label, item in pairs:
         groups.setdefault(label, []).append(item)
     return groups.items()
 
 
-def _span(start: float, end: float) -> GoogleSpan:
-    return GoogleSpan(start_time_offset=_offset(start), end_time_offset=_offset(end))
+def _make_segment(start: float, end: float) -> GoogleVideoSegment:
+    return GoogleVideoSegment(start_time_offset=_format_offset(start), end_time_offset=_format_offset(end))
 
 
-def _offset(seconds: float) -> str:
-    """Write seconds as protobuf's JSON does a duration.
+def _format_offset(seconds: float) -> str:
+    """Format seconds as a protobuf JSON duration.
 
-    >>> _offset(9.5), _offset(3.0)
+    >>> _format_offset(9.5), _format_offset(3.0)
     ('9.5s', '3s')
     """
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"

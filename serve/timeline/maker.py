@@ -20,10 +20,10 @@ from serve.pipeline import Pipeline, ResolvedOptions, find_label_warnings
 from serve.settings import TimelineSettings
 from serve.timeline.answers import FrameRelevance, Relevance, TimelineAnswer, TimelineVideo
 from serve.timeline.builder import TimelineBuilder, rounded_seconds, window_scores
-from serve.timeline.clips import ClipEncoder, FusedClips, clip_encoder
+from serve.timeline.clips import ClipEncoder, FusedClipEncoder, make_clip_encoder
 from serve.timeline.options import MAX_OVERLAP, Spacing, TimelineOptions
-from serve.video.view_request import VideoFacts, WindowPart, WindowRequest, WindowsEnd
-from serve.video.window_stream import window_stream
+from serve.video.view_request import VideoInfo, WindowPart, WindowRequest, WindowStreamSummary
+from serve.video.window_stream import open_window_stream
 from serve.video.windows import Window
 from serve.video.workers import DecodePool
 from serve.videos.half_precision import rounded
@@ -31,9 +31,9 @@ from serve.videos.store import SourceFacts, StoredFacts
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver, VideoWriter
 from serve.vocabularies.label_warnings import VocabularyWarning
 
-FRAMES_AT_ONCE = 32
+FRAMES_PER_PART = 32
 
-Progress = Callable[[float, VideoFacts], None]  # seconds done, the video
+Progress = Callable[[float, VideoInfo], None]  # seconds done, the video
 
 
 class TimelineMaker:
@@ -82,7 +82,7 @@ class TimelineMaker:
                 window_seconds=spacing.window_seconds,
                 stride_seconds=spacing.stride_seconds,
                 max_windows=self._settings.max_windows,
-                frames_at_once=FRAMES_AT_ONCE,
+                frames_per_part=FRAMES_PER_PART,
             )
             warnings = await find_label_warnings(resolved)
             bank = await resolved.runtime.bank.features(resolved.phrases, resolved.templates)
@@ -92,7 +92,7 @@ class TimelineMaker:
                 writer = await stack.enter_async_context(writing)
             batch = self._settings.windows_per_run
             run = TimelineRun(resolved, options, spacing, bank, deadline=deadline, batch=batch, writer=writer)
-            async with window_stream(self._pool, path, request) as stream:
+            async with open_window_stream(self._pool, path, request) as stream:
                 waiting_since = time.perf_counter()
                 async for part in stream:
                     run.timing_ms["decode_wait"] += (time.perf_counter() - waiting_since) * 1000
@@ -100,7 +100,7 @@ class TimelineMaker:
                     if progress is not None:
                         progress(run.seconds_done, run.facts)
                     waiting_since = time.perf_counter()
-                answer = run.answer(stream.end, warnings=warnings)
+                answer = run.answer(stream.summary, warnings=warnings)
             if writer is not None:
                 answer.video_id = await run.finish(writer, answer, path, filename=origin.filename)
             return answer
@@ -125,13 +125,13 @@ class TimelineRun:
         self._batch = batch
         self._writer = writer
         self._relevant = _relevant_label(options, resolved)
-        self._started: tuple[VideoFacts, ClipEncoder, TimelineBuilder] | None = None
+        self._started: tuple[VideoInfo, ClipEncoder, TimelineBuilder] | None = None
         self._relevance: list[FrameRelevance] = []
         self.timing_ms = {"decode_wait": 0.0, "engine": 0.0, "score": 0.0}
 
-    async def _begin(self, facts: VideoFacts) -> None:
+    async def _begin(self, facts: VideoInfo) -> None:
         """Start, or forget everything of the video: decoding starts again."""
-        clips = clip_encoder(self._resolved.runtime.engine, deadline=self._deadline, windows_per_run=self._batch)
+        clips = make_clip_encoder(self._resolved.runtime.engine, deadline=self._deadline, windows_per_run=self._batch)
         builder = TimelineBuilder(
             self._resolved, self._options, self._spacing, self._bank, duration_seconds=facts.duration_seconds
         )
@@ -141,7 +141,7 @@ class TimelineRun:
             await self._writer.restart()
 
     @property
-    def facts(self) -> VideoFacts:
+    def facts(self) -> VideoInfo:
         """Facts of the video; known after the first part."""
         assert self._started is not None, "take() comes first"
         return self._started[0]
@@ -163,8 +163,8 @@ class TimelineRun:
 
     async def take(self, part: WindowPart) -> None:
         """Encode and score the windows of a part, and keep the frames that later windows need."""
-        if part.facts is not None:
-            await self._begin(part.facts)
+        if part.info is not None:
+            await self._begin(part.info)
         started = time.perf_counter()
         await self._clips.add(part.frame_indices, part.frames)
         self.timing_ms["engine"] += (time.perf_counter() - started) * 1000
@@ -173,7 +173,7 @@ class TimelineRun:
         for start in range(0, len(part.windows), self._batch):
             await self._score(part.windows[start : start + self._batch])
         segments = self._resolved.runtime.contract.sampling.num_segments
-        if self._clips.drop(part.keep_from) > FRAMES_AT_ONCE + (MAX_OVERLAP + 1) * segments:
+        if self._clips.drop(part.keep_from) > FRAMES_PER_PART + (MAX_OVERLAP + 1) * segments:
             raise EngineUnavailable("the decoder sent more frames than windows need")
 
     async def _score(self, windows: Sequence[Window]) -> None:
@@ -192,7 +192,7 @@ class TimelineRun:
 
     async def _relate(self, part: WindowPart, label: int) -> None:
         """Score each frame of a part for one label, as a clip of its own."""
-        assert isinstance(self._clips, FusedClips), "checked at the start"
+        assert isinstance(self._clips, FusedClipEncoder), "checked at the start"
         features = await self._clips.encode_stills(part.frame_indices)
         found = await window_scores(self._resolved, features, self._bank)
         for index, seconds, scores in zip(part.frame_indices, part.frame_seconds, found, strict=True):
@@ -205,7 +205,7 @@ class TimelineRun:
                 )
             )
 
-    def answer(self, end: WindowsEnd, *, warnings: list[VocabularyWarning]) -> TimelineAnswer:
+    def answer(self, end: WindowStreamSummary, *, warnings: list[VocabularyWarning]) -> TimelineAnswer:
         """Return the answer after the last part."""
         facts = self.facts
         if self._builder.num_windows != facts.num_windows:
@@ -229,7 +229,7 @@ class TimelineRun:
         started = time.perf_counter()
         num_bytes = (await asyncio.to_thread(path.stat)).st_size
         facts = StoredFacts(
-            engine=self._resolved.runtime.engine.label,
+            engine=self._resolved.runtime.engine.name,
             source=SourceFacts(filename=filename, num_bytes=num_bytes, **answer.video.model_dump()),
             sampling=None,
             window_seconds=self._spacing.window_seconds,
@@ -251,6 +251,6 @@ def _relevant_label(options: TimelineOptions, resolved: ResolvedOptions) -> int 
     if label is not None and resolved.runtime.engine.frame_graphs is None:
         raise InvalidOption(
             f"`relevance` needs a model that encodes frames one by one, "
-            f"and {resolved.runtime.reference} on {resolved.runtime.engine.label} does not"
+            f"and {resolved.runtime.reference} on {resolved.runtime.engine.name} does not"
         )
     return label

@@ -1,7 +1,7 @@
-"""Messages between a process and its decode children: a header, a payload of raw bytes, open file descriptors.
+"""Messages between the server and its decode children: a header, a payload of raw bytes and open file descriptors.
 
-Messages from a decode child are not trusted, because a hostile file may have compromised the child: their headers are
-JSON and their lengths are bounded. Only the parent, which is trusted, sends pickled arguments.
+Messages from a decode child are not trusted, because a hostile file may have compromised the child. So their headers
+are JSON, and their lengths are bounded. Only the server, which is trusted, sends pickled arguments.
 """
 
 import json
@@ -26,64 +26,65 @@ class ProtocolError(ChannelClosed):
 
 
 class Channel:
-    """One end of a socket pair; not safe for use by several threads at once."""
+    """One end of a socket pair; not thread-safe."""
 
-    def __init__(self, end: socket.socket) -> None:
-        self._socket = end
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
 
     def fileno(self) -> int:
-        """The descriptor of the socket."""
+        """Return the file descriptor of the socket."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close this end."""
+        """Close the socket."""
         self._socket.close()
 
     def send(
-        self, header: bytes, payload: Any = b"", *, descriptors: Sequence[int] = (), ends: float = FOREVER
+        self, header: bytes, payload: Any = b"", *, descriptors: Sequence[int] = (), deadline: float = FOREVER
     ) -> None:
-        """Send one message; `ends` is a deadline of `time.monotonic`.
+        """Send one message before `deadline`, a time of `time.monotonic`.
 
         Raises:
-            ChannelClosed: the other side is gone.
-            TimeoutError: the other side did not read the message before `ends`.
+            ChannelClosed: the other side has closed the channel or exited.
+            TimeoutError: the other side did not read the message before the deadline.
         """
         body = memoryview(payload).cast("B")
         first = memoryview(_PREFIX.pack(len(header), len(body)) + header)
         try:
-            self._wait(ends)
+            self._wait(deadline)
             sent = socket.send_fds(self._socket, [first], list(descriptors)) if descriptors else 0
             self._socket.sendall(first[sent:])
             if body:
-                self._wait(ends)
+                self._wait(deadline)
                 self._socket.sendall(body)
         except (ConnectionError, ValueError) as error:  # ValueError: this end was closed
             raise ChannelClosed(str(error)) from error
 
-    def receive(self, *, ends: float = FOREVER) -> tuple[bytes, int, list[int]]:
+    def receive(self, *, deadline: float = FOREVER) -> tuple[bytes, int, list[int]]:
         """Return the header of the next message, the length of the payload that follows, and open descriptors.
 
         Raises:
-            ChannelClosed: the other side is gone.
-            TimeoutError: no message arrived before `ends`.
+            ChannelClosed: the other side has closed the channel or exited.
+            ProtocolError: the header is too long.
+            TimeoutError: no message arrived before the deadline.
         """
-        prefix, descriptors = self._receive_prefix(ends)
-        num_header, num_payload = _PREFIX.unpack(prefix)
-        if num_header > MAX_HEADER_BYTES:
-            raise ProtocolError(f"a header has {num_header} bytes; at most {MAX_HEADER_BYTES} are allowed")
-        header = bytearray(num_header)
-        self.receive_into(header, ends=ends)
-        return bytes(header), num_payload, descriptors
+        prefix, descriptors = self._receive_prefix(deadline)
+        header_bytes, payload_bytes = _PREFIX.unpack(prefix)
+        if header_bytes > MAX_HEADER_BYTES:
+            raise ProtocolError(f"a header has {header_bytes} bytes; at most {MAX_HEADER_BYTES} are allowed")
+        header = bytearray(header_bytes)
+        self.receive_into(header, deadline=deadline)
+        return bytes(header), payload_bytes, descriptors
 
-    def receive_into(self, buffer: Any, *, ends: float = FOREVER) -> None:
-        """Fill a buffer with the next bytes.
+    def receive_into(self, buffer: Any, *, deadline: float = FOREVER) -> None:
+        """Fill a buffer with the next bytes of the payload.
 
         Raises:
             ChannelClosed, TimeoutError: see `receive`.
         """
         view = memoryview(buffer).cast("B")
         while view:
-            self._wait(ends)
+            self._wait(deadline)
             try:
                 count = self._socket.recv_into(view)
             except ConnectionError as error:
@@ -92,8 +93,8 @@ class Channel:
                 raise ChannelClosed("the other side closed the channel")
             view = view[count:]
 
-    def _receive_prefix(self, ends: float) -> tuple[bytes, list[int]]:
-        self._wait(ends)
+    def _receive_prefix(self, deadline: float) -> tuple[bytes, list[int]]:
+        self._wait(deadline)
         try:
             data, descriptors, _, _ = socket.recv_fds(self._socket, _PREFIX.size, MAX_DESCRIPTORS)
         except ConnectionError as error:
@@ -101,24 +102,24 @@ class Channel:
         if not data:
             raise ChannelClosed("the other side closed the channel")
         rest = bytearray(_PREFIX.size - len(data))
-        self.receive_into(rest, ends=ends)
+        self.receive_into(rest, deadline=deadline)
         return data + bytes(rest), descriptors
 
-    def _wait(self, ends: float) -> None:
-        """Set the timeout of the next call on the socket so that it ends before `ends`."""
-        if ends == FOREVER:
+    def _wait(self, deadline: float) -> None:
+        """Set the timeout of the next socket call to the time that remains before the deadline."""
+        if deadline == FOREVER:
             self._socket.settimeout(None)
             return
-        left = ends - time.monotonic()
-        if left <= 0:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.settimeout(remaining)
 
 
 def send_json(
     channel: Channel, document: dict[str, Any], payload: Any = b"", *, descriptors: Sequence[int] = ()
 ) -> None:
-    """Send a message whose header is JSON.
+    """Send a message with a JSON header.
 
     Raises:
         ChannelClosed: see `Channel.send`.
@@ -126,18 +127,18 @@ def send_json(
     channel.send(json.dumps(document).encode(), payload, descriptors=descriptors)
 
 
-def receive_json(channel: Channel, *, ends: float = FOREVER) -> tuple[dict[str, Any], int, list[int]]:
-    """Receive the header of a message, a JSON object; the caller reads the payload.
+def receive_json(channel: Channel, *, deadline: float = FOREVER) -> tuple[dict[str, Any], int, list[int]]:
+    """Return the header of the next message, a JSON object, the length of the payload, and open descriptors.
 
     Raises:
         ProtocolError: the header is not a JSON object.
         ChannelClosed, TimeoutError: see `Channel.receive`.
     """
-    header, num_payload, descriptors = channel.receive(ends=ends)
+    header, payload_bytes, descriptors = channel.receive(deadline=deadline)
     try:
         document = json.loads(header)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError("a header is not JSON") from error
+        raise ProtocolError("a header is not valid JSON") from error
     if not isinstance(document, dict):
         raise ProtocolError("a header is not a JSON object")
-    return document, num_payload, descriptors
+    return document, payload_bytes, descriptors

@@ -1,10 +1,10 @@
-"""Allowed containers and codecs.
+"""Allow-lists of containers and codecs.
 
-ffmpeg follows playlists, concat scripts and picture sequences to other files and hosts, so only the demuxers named here
-may open an upload.
+FFmpeg would follow playlists, concat scripts and image sequences to other files and hosts, so only the demuxers in
+`DEMUXERS` may open an upload.
 """
 
-# Demuxers that read only the given file. Audio formats are included so that the error can say "audio only".
+# Demuxers that read only one file. Audio formats are included so that the error can say "audio only".
 DEMUXERS = (
     "3g2,3gp,aac,aiff,apng,asf,avi,bmp_pipe,dv,flac,flv,gif,h264,hevc,ivf,jpeg_pipe,m4a,m4v,matroska,mj2,mov,mp3,mp4,mpeg,mpegts,"
     "mpegvideo,mxf,nut,obu,ogg,png_pipe,rm,wav,webm,webp_pipe"
@@ -18,8 +18,7 @@ CODECS = frozenset({
     "wmv2", "wmv3",
 })
 # fmt: on
-# Containers whose presentation times define the order of the frames.
-TRUSTED_TIMES = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"})
-# Containers whose times may wrap, jump or be missing: the bitstream defines the order, and the times must agree.
-# AVI and raw streams store no presentation times.
-WRITTEN_TIMES = frozenset({"mpegts", "mpeg", "flv", "live_flv", "ivf", "nut", "asf", "ogg"})
+# Containers with presentation times that are complete and never jump.
+RELIABLE_TIMES = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"})
+# Containers with presentation times that may wrap, jump or be missing. AVI and raw streams have none.
+UNRELIABLE_TIMES = frozenset({"mpegts", "mpeg", "flv", "live_flv", "ivf", "nut", "asf", "ogg"})

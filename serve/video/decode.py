@@ -1,7 +1,8 @@
-"""From a file to views: choose frames, decode them one at a time, and crop each frame immediately.
+"""Decode a file into views, the spatial crops of sampled clips.
 
-Requests use `load_views`; training and tools use its parts `open_video`, `read_frames` and `frames_at`. There are two
-decoders with the same interface, `decode_pyav.py` and `decode_decord.py`.
+Requests use `load_views`; training and tools use `open_video`, `read_frames` and `frames_at`. The settings choose
+between two decoders for videos, `decode_pyav.py` and `decode_decord.py`; images that FFmpeg does not support are
+decoded by `decode_pillow.py`.
 """
 
 import time
@@ -11,13 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
-from serve.video.border import translated
 from serve.video.decode_pillow import PillowVideo
-from serve.video.decode_pyav import Choose, ChooseByTime, DecodedFrames, Give, PyavVideo, StreamEnd, Take
+from serve.video.decode_pyav import (
+    DecodedFrames,
+    FrameConsumer,
+    FrameSelector,
+    FrameTransform,
+    PyavVideo,
+    StreamSummary,
+    TimeSelector,
+)
 from serve.video.identify import identify
+from serve.video.library_errors import translate_library_errors
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
-from serve.video.packet_index import MAX_KEPT_BYTES
+from serve.video.packet_index import MAX_CACHED_BYTES
 from serve.video.preprocess import crop_frame
 from serve.video.sampling import clip_indices
 from serve.video.view_request import DecodedViews, ViewRequest
@@ -25,79 +34,85 @@ from serve.video.view_request import DecodedViews, ViewRequest
 Video = PyavVideo | PillowVideo
 
 
-def open_video(path: Path, settings: DecodeSettings, *, max_kept_bytes: int = MAX_KEPT_BYTES) -> Video:
-    """Open a video or picture, read its timestamps and check it against the limits; nothing is decoded yet.
+def open_video(path: Path, settings: DecodeSettings, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> Video:
+    """Open a video or image, read its timestamps and check it against the limits.
 
-    Packets of a stream up to `max_kept_bytes` stay in memory; those of a larger one are read again.
+    The packets of a stream are cached in memory if they have at most `max_cached_bytes`; otherwise the file is read
+    again for decoding.
 
     Raises:
         UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: the file cannot be used.
     """
-    with translated():
+    with translate_library_errors():
         kind = identify(path)
-        return (
-            PillowVideo(path, kind, settings)
-            if kind.is_pillow
-            else PyavVideo(path, settings, max_kept_bytes=max_kept_bytes)
-        )
+        if kind.is_pillow:
+            return PillowVideo(path, kind, settings)
+        return PyavVideo(path, settings, max_cached_bytes=max_cached_bytes)
 
 
-def read_frames(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
-    """Decode the frames that `choose` selects with the configured decoder, and keep the result of `take` for each."""
-    with translated():
-        return _DECODERS[settings.decoder](video, choose, take=take, settings=settings)
+def read_frames(
+    video: Video, choose: FrameSelector, *, transform: FrameTransform, settings: DecodeSettings
+) -> DecodedFrames:
+    """Decode the frames that `choose` selects with the configured decoder; return the result of `transform` for each.
 
-
-def stream_frames(video: Video, choose: ChooseByTime, give: Give) -> StreamEnd:
-    """Give the frames that `choose` selects one after the other; see `PyavVideo.stream`.
-
-    Always with the decoder of this project: decord, which reads the same frames, cannot stream them.
+    Raises:
+        VideoError, UnsupportedMedia: the file cannot be used; see `PyavVideo.read` and `decode_decord.read`.
     """
-    with translated():
-        return video.stream(choose, give)
+    with translate_library_errors():
+        return _DECODERS[settings.decoder](video, choose, transform=transform, settings=settings)
+
+
+def stream_frames(video: Video, choose: TimeSelector, on_frame: FrameConsumer) -> StreamSummary:
+    """Pass each frame that `choose` selects to `on_frame`, in ascending order; see `PyavVideo.stream`.
+
+    The setting `decoder` has no effect, because decord cannot stream frames.
+    """
+    with translate_library_errors():
+        return video.stream(choose, on_frame)
 
 
 def frames_at(path: Path, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:
-    """Decode the frames at 0-based indices, upright. [N] -> [N, H, W, 3]
+    """Return the upright frames [N, H, W, 3] at 0-based indices [N].
 
     Raises:
-        VideoTooShort: an index lies beyond the last frame.
+        VideoTooShort: an index is beyond the last frame.
     """
-    reading = read_frames(open_video(path, settings), lambda _: indices, take=np.copy, settings=settings)
-    return np.stack([reading.kept[int(index)] for index in indices])
+    reading = read_frames(open_video(path, settings), lambda _: indices, transform=np.copy, settings=settings)
+    return np.stack([reading.values[int(index)] for index in indices])
 
 
 def load_views(
     path: Path, request: ViewRequest, *, settings: DecodeSettings, out: UInt8Array | None = None
 ) -> DecodedViews:
-    """Decode a video or picture into views, in this process and without a deadline.
+    """Decode a video or image into views, in this process and without a deadline.
 
-    Each frame is resized and cropped as soon as it is decoded, so memory holds one frame and the views. With `out`, the
-    views are written into that array, e.g. shared memory.
+    Each frame is resized and cropped as soon as it is decoded, so memory holds one frame and the views. If `out` is
+    given, the views are written into that array, e.g. shared memory.
 
     Raises:
         VideoError, UnsupportedMedia: the file cannot be used.
     """
     started = time.perf_counter()
     preprocess_seconds = 0.0
-    shown_size = (0, 0)
+    display_size: tuple[int, int] | None = None
 
-    def take(frame: UInt8Array) -> UInt8Array:
-        nonlocal preprocess_seconds, shown_size
-        begun = time.perf_counter()
-        shown_size = shown_size if shown_size != (0, 0) else frame.shape[:2]
+    def transform(frame: UInt8Array) -> UInt8Array:
+        nonlocal preprocess_seconds, display_size
+        crop_started = time.perf_counter()
+        display_size = display_size or (frame.shape[0], frame.shape[1])
         crops = crop_frame(frame, request.preprocess, num_crops=request.num_crops)
-        preprocess_seconds += time.perf_counter() - begun
+        preprocess_seconds += time.perf_counter() - crop_started
         return crops
 
     video = open_video(path, settings)
-    reading = read_frames(video, lambda count: _wanted(count, request), take=take, settings=settings)
+    reading = read_frames(video, lambda count: _sample_indices(count, request), transform=transform, settings=settings)
+    assert display_size is not None, "at least one frame was decoded"
     views = np.empty(request.shape, dtype=np.uint8) if out is None else out
     _fill_(views, reading, num_clips=request.num_clips)
     elapsed = time.perf_counter() - started
     return DecodedViews(
         views=views,
-        metadata=_metadata(video, reading, shown_size),
+        metadata=_make_metadata(video, reading, display_size),
         frame_indices=reading.indices,
         pts_seconds=reading.timeline.pts_seconds[reading.indices],
         decode_ms=(elapsed - preprocess_seconds) * 1000,
@@ -105,25 +120,27 @@ def load_views(
     )
 
 
-def _wanted(num_frames: int, request: ViewRequest) -> Int64Array:
+def _sample_indices(num_frames: int, request: ViewRequest) -> Int64Array:
+    """Return the frame indices [num_clips, T] by the sampling rule of the request."""
     sampling = request.sampling
     return clip_indices(sampling.rule, num_frames, num_segments=sampling.num_segments, num_clips=request.num_clips)
 
 
 def _fill_(views: UInt8Array, reading: DecodedFrames, *, num_clips: int) -> None:
+    """Write the crops of the decoded frames to `views` [V, T, 3, S, S], crop-major, then clip."""
     for clip, row in enumerate(reading.indices):
         for segment, index in enumerate(row):
-            views[clip::num_clips, segment] = reading.kept[int(index)]  # [num_crops, 3, S, S]
+            views[clip::num_clips, segment] = reading.values[int(index)]  # [num_crops, 3, S, S]
 
 
-def _metadata(video: Video, reading: DecodedFrames, shown_size: tuple[int, int]) -> VideoMetadata:
+def _make_metadata(video: Video, reading: DecodedFrames, display_size: tuple[int, int]) -> VideoMetadata:
     timeline = reading.timeline
     return VideoMetadata(
         num_frames=timeline.num_frames,
         fps=0.0 if video.is_still else timeline.fps,
         duration_seconds=0.0 if video.is_still else timeline.duration_seconds,
-        height=shown_size[0],
-        width=shown_size[1],
+        height=display_size[0],
+        width=display_size[1],
         container=video.container,
         codec=video.canonical_codec,
         num_broken_packets=reading.num_broken_packets,
@@ -131,14 +148,18 @@ def _metadata(video: Video, reading: DecodedFrames, shown_size: tuple[int, int])
     )
 
 
-def _read_with_own_decoder(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
-    return video.read(choose, take)
+def _read_with_pyav(
+    video: Video, choose: FrameSelector, *, transform: FrameTransform, settings: DecodeSettings
+) -> DecodedFrames:
+    return video.read(choose, transform)  # with Pillow for a `PillowVideo`
 
 
-def _read_with_decord(video: Video, choose: Choose, *, take: Take, settings: DecodeSettings) -> DecodedFrames:
-    from serve.video import decode_decord  # loads a second FFmpeg, so only if it is configured
+def _read_with_decord(
+    video: Video, choose: FrameSelector, *, transform: FrameTransform, settings: DecodeSettings
+) -> DecodedFrames:
+    from serve.video import decode_decord  # loads a second FFmpeg, so it is imported only if it is configured
 
-    return decode_decord.read(video, choose, take=take, settings=settings)
+    return decode_decord.read(video, choose, transform=transform, settings=settings)
 
 
-_DECODERS: dict[str, Callable[..., DecodedFrames]] = {"pyav": _read_with_own_decoder, "decord": _read_with_decord}
+_DECODERS: dict[str, Callable[..., DecodedFrames]] = {"pyav": _read_with_pyav, "decord": _read_with_decord}

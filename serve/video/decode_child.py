@@ -1,7 +1,7 @@
-"""The parent's side of one decode child: start it, send requests, kill it. Blocking; `workers.py` is for asyncio.
+"""Client of one decode child: start it, send requests to it, kill it. The calls block; `workers.py` is for asyncio.
 
 A child handles one request at a time, with a deadline. After a crash, a timeout or an exceeded limit, the child is lost
-and must be replaced by a new `DecodeChild`.
+and must be replaced with a new `DecodeChild`.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from serve.video.channel import Channel, ChannelClosed, ProtocolError, receive_j
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 
-START_SECONDS = 30.0  # limit for a forked child to become ready
-REPLY_SECONDS = 10.0  # limit for an idle child to start a request
+START_SECONDS = 30.0  # timeout for a forked child to become ready
+REPLY_SECONDS = 10.0  # timeout for an idle child to start a request
 
-Choose = Callable[[int], Int64Array]  # number of frames -> indices of those that are wanted
+FrameSelector = Callable[[int], Int64Array]  # number of frames -> indices of the wanted frames
 Part = TypeVar("Part")
 
 
 class ChildLost(Exception):
-    """The child died or was killed during a request; `reason` is the error of that request."""
+    """The child died or was killed during a request; `reason` is the error to report for that request."""
 
     def __init__(self, reason: ActserveError) -> None:
         super().__init__(reason.message)
@@ -55,27 +55,27 @@ class DecodeChild:
     """One child of a fork server."""
 
     def __init__(self, server: ForkServer, settings: DecodeSettings) -> None:
-        """Fork the child and wait until its limits are set.
+        """Fork the child and wait until it has set its limits.
 
         Raises:
             ForkServerError: the child does not start.
         """
         self._server = server
         self._settings = settings
-        ours, theirs = socket.socketpair()
-        self._channel = Channel(ours)
+        parent_socket, child_socket = socket.socketpair()
+        self._channel = Channel(parent_socket)
         self._exit_status: int | None = None
         try:
-            with contextlib.closing(theirs):
-                self.pid = server.fork(theirs)
-            ends = time.monotonic() + START_SECONDS
-            self._channel.send(pickle.dumps(settings), ends=ends)
-            receive_json(self._channel, ends=ends)
+            with contextlib.closing(child_socket):
+                self.pid = server.fork(child_socket)
+            deadline = time.monotonic() + START_SECONDS
+            self._channel.send(pickle.dumps(settings), deadline=deadline)
+            receive_json(self._channel, deadline=deadline)
         except (ChannelClosed, TimeoutError) as error:
             self.close()
             raise ForkServerError(f"a decode child did not start: {error}") from error
         except BaseException:
-            ours.close()
+            parent_socket.close()
             raise
 
     def call(
@@ -83,53 +83,55 @@ class DecodeChild:
         job: str,
         arguments: Mapping[str, Any],
         *,
-        choose: Choose | None = None,
+        choose: FrameSelector | None = None,
         descriptors: Sequence[int] = (),
     ) -> JobResult:
-        """Run a job `module:function` in the child within the deadline of the settings.
+        """Run the job `module:function` in the child, within `deadline_seconds` of the settings.
 
-        `choose` maps a number of frames to the wanted indices; it may be called again with another number.
+        `choose` maps the number of frames to the wanted indices; it is called again if the number changes.
 
         Raises:
             ChildExited: the child died, or was stopped, while it was idle.
-            ChildLost: the child died during this request, ran out of memory, or was killed at the deadline; close this
-                object.
+            ChildLost: the child died during this request, ran out of memory, or was killed at the deadline; call
+                `close`.
             ActserveError, OSError: raised by the job; the child can be used again.
         """
-        ends = time.monotonic() + self._settings.deadline_seconds
-        self._begin(pickle.dumps((job, dict(arguments))), descriptors, min(ends, time.monotonic() + REPLY_SECONDS))
-        with self._judged():
-            return self._answer(choose, ends)
+        deadline = time.monotonic() + self._settings.deadline_seconds
+        request = pickle.dumps((job, dict(arguments)))
+        self._start_request(request, descriptors, min(deadline, time.monotonic() + REPLY_SECONDS))
+        with self._translate_loss():
+            return self._receive_result(choose, deadline)
 
-    def parts(
-        self, job: str, arguments: Mapping[str, Any], *, taken: Callable[[Any], Part], descriptors: Sequence[int] = ()
+    def call_in_parts(
+        self, job: str, arguments: Mapping[str, Any], *, parse: Callable[[Any], Part], descriptors: Sequence[int] = ()
     ) -> Generator[Part, None, Any]:
-        """Run a job that sends its result in parts; yield what `taken` makes of each, and return the job's value.
+        """Run a job that sends its result in parts; yield each part as converted by `parse`, return the job's value.
 
-        The child works on the next part while the caller uses this one. The deadline of the settings applies to each
-        part.
+        The child works on the next part while the caller uses this one. `deadline_seconds` of the settings applies to
+        each part.
 
         Raises:
             ChildExited, ChildLost, ActserveError, OSError: see `call`.
         """
-        self._begin(pickle.dumps((job, dict(arguments))), descriptors, time.monotonic() + REPLY_SECONDS)
-        with self._judged():
+        self._start_request(pickle.dumps((job, dict(arguments))), descriptors, time.monotonic() + REPLY_SECONDS)
+        with self._translate_loss():
             while True:
-                document, _, _ = receive_json(self._channel, ends=time.monotonic() + self._settings.deadline_seconds)
+                deadline = time.monotonic() + self._settings.deadline_seconds
+                document, _, _ = receive_json(self._channel, deadline=deadline)
                 kind = document.get("kind")
                 if kind == "done":
                     return document.get("value")
                 if kind in ("error", "os_error"):
-                    raise self._error(document)
+                    raise self._job_error(document)
                 if kind != "part":
                     raise ProtocolError(f"a message has the unknown kind {str(kind)[:20]!r}")
-                part = taken(document.get("value"))
+                part = parse(document.get("value"))
                 send_json(self._channel, {"kind": "taken"})
                 yield part
 
     @contextlib.contextmanager
-    def _judged(self) -> Iterator[None]:
-        """Translate the loss of the child during a request."""
+    def _translate_loss(self) -> Iterator[None]:
+        """Raise `ChildLost` with the reason if the child dies or misses the deadline in the block."""
         limit = self._settings.deadline_seconds
         try:
             yield
@@ -141,16 +143,16 @@ class DecodeChild:
         except ChannelClosed as error:
             if isinstance(error, ProtocolError):
                 self.kill()
-            raise ChildLost(child.death(self.exit_status())) from error
+            raise ChildLost(child.exit_error(self.exit_status())) from error
 
     def kill(self) -> None:
-        """Kill the child; a call that waits for it in another thread ends with `ChildLost`."""
-        if self._exit_status is None:  # its id is not reused before its exit status is read
+        """Kill the child; a call that waits for it in another thread raises `ChildLost`."""
+        if self._exit_status is None:  # the process id is not reused until the exit status has been read
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def exit_status(self) -> int:
-        """Return the exit status; wait for at most a second, then kill the child."""
+        """Return the exit status; if the child is still running after one second, kill it first."""
         if self._exit_status is None:
             self._exit_status = self._server.exit_status(self.pid)
         return self._exit_status
@@ -161,11 +163,11 @@ class DecodeChild:
         self.exit_status()
         self._channel.close()
 
-    def _begin(self, request: bytes, descriptors: Sequence[int], ends: float) -> None:
+    def _start_request(self, request: bytes, descriptors: Sequence[int], deadline: float) -> None:
         """Send a request and wait until the child has started it."""
         try:
-            self._channel.send(request, descriptors=descriptors, ends=ends)
-            document, _, _ = receive_json(self._channel, ends=ends)
+            self._channel.send(request, descriptors=descriptors, deadline=deadline)
+            document, _, _ = receive_json(self._channel, deadline=deadline)
         except (ChannelClosed, TimeoutError) as error:
             self.kill()
             raise ChildExited from error
@@ -173,46 +175,46 @@ class DecodeChild:
             self.kill()
             raise ChildExited
 
-    def _answer(self, choose: Choose | None, ends: float) -> JobResult:
+    def _receive_result(self, choose: FrameSelector | None, deadline: float) -> JobResult:
         arrays: list[UInt8Array] = []
         while True:
-            document, num_payload, _ = receive_json(self._channel, ends=ends)
+            document, payload_bytes, _ = receive_json(self._channel, deadline=deadline)
             kind = document.get("kind")
             if kind == "array":
-                arrays.append(self._array(document, num_payload, ends))
+                arrays.append(self._receive_array(document, payload_bytes, deadline))
             elif kind == "choose" and choose is not None:
-                indices = choose(_count(document.get("num_frames")))
-                self._channel.send(child.choice(indices), ends=ends)
+                indices = choose(_check_count(document.get("num_frames")))
+                self._channel.send(child.encode_indices(indices), deadline=deadline)
             elif kind in ("error", "os_error"):
-                raise self._error(document)
+                raise self._job_error(document)
             elif kind == "done":
                 return JobResult(document.get("value"), arrays)
             else:
                 raise ProtocolError(f"a message has the unknown kind {str(kind)[:20]!r}")
 
-    def _error(self, document: dict[str, Any]) -> Exception:
-        """Return the error of a message; a child that ran out of memory is killed, which it may still hold."""
-        error = child.error_from(document)
+    def _job_error(self, document: dict[str, Any]) -> Exception:
+        """Return the error of a message; a child that ran out of memory is killed, because it may not have freed it."""
+        error = child.decode_error(document)
         if not isinstance(error, DecodeLimitExceeded):
             return error
         self.kill()
         return ChildLost(error)
 
-    def _array(self, document: dict[str, Any], num_payload: int, ends: float) -> UInt8Array:
+    def _receive_array(self, document: dict[str, Any], payload_bytes: int, deadline: float) -> UInt8Array:
         lengths = document.get("shape")
-        shape = tuple(_count(length) for length in lengths) if isinstance(lengths, list) else ()
+        shape = tuple(_check_count(length) for length in lengths) if isinstance(lengths, list) else ()
         if (
             min(shape, default=0) < 1
-            or math.prod(shape) != num_payload
-            or num_payload > self._settings.max_memory_bytes
+            or math.prod(shape) != payload_bytes
+            or payload_bytes > self._settings.max_memory_bytes
         ):
-            raise ProtocolError(f"an array of shape {shape} comes in {num_payload} bytes")
+            raise ProtocolError(f"an array of shape {shape} has an invalid payload of {payload_bytes} bytes")
         array = np.empty(shape, np.uint8)
-        self._channel.receive_into(array.reshape(-1), ends=ends)
+        self._channel.receive_into(array.reshape(-1), deadline=deadline)
         return array
 
 
-def _count(value: object) -> int:
+def _check_count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**40:
-        raise ProtocolError(f"{str(value)[:20]!r} is not a count")
+        raise ProtocolError(f"{str(value)[:20]!r} is not a valid count")
     return value

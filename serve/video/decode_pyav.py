@@ -1,14 +1,13 @@
-"""Decoding with PyAV: only the wanted frames, and only the groups of pictures they need.
+"""Decode with PyAV: only the wanted frames, and only the groups of pictures they depend on.
 
 All packets are demuxed once, without decoding, and the headers in their bitstream are parsed. They determine where
-decoding may start, which pictures are shown and in what order, and which parameter sets they need; headers and flags of
-the container are not trusted for this. Each wanted frame is then decoded from the access point before it, unwanted
-frames that are not references are skipped, and every wanted frame must be output exactly once and in order. If the
-bitstream does not prove enough, or if this check fails, the whole stream is decoded in order and its frames are
-counted.
+decoding may start, which pictures are shown, their output order and the parameter sets they need; headers and flags of
+the container are not trusted for this. Each wanted frame is then decoded from the access point before it, and unwanted
+non-reference frames are skipped. Every wanted frame must be output exactly once and in order. If this check fails, or
+if the bitstream cannot be parsed, the whole stream is decoded in order and its frames are counted.
 
-Decoding is strict first. After an error, the same packets are decoded again leniently, as FFmpeg does by default, and
-the frames that depend on corrupt data are counted.
+Decoding is strict at first. After an error, the same packets are decoded again leniently, as FFmpeg does by default,
+and the frames that depend on corrupt data are counted.
 """
 
 from bisect import bisect_left
@@ -29,31 +28,31 @@ from serve.video.decoder import DamagedError, Decoder
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
-from serve.video.packet_index import MAX_KEPT_BYTES, PacketIndex, index_packets, packets
+from serve.video.packet_index import MAX_CACHED_BYTES, PacketIndex, demux_packets, index_packets
 from serve.video.plan import DecodePlan, make_plan
 from serve.video.streams import open_container
 from serve.video.times import TimestampConverter
 from serve.video.tracks import choose_stream
-from serve.video.truncation import breaks_off
+from serve.video.truncation import is_truncated
 
-MAX_BROKEN_SHARE = 0.5  # of the packets; with more, most of the picture would be concealment
+MAX_BROKEN_SHARE = 0.5  # of the packets; with more broken packets, most of the image would be concealed
 
-Choose = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
-ChooseByTime = Callable[[Timeline], Int64Array]  # times of the shown frames -> wanted indices, any shape
-Take = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> value to keep
-Give = Callable[[int, UInt8Array], None]  # index and upright frame [H, W, 3] RGB
-Fed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
+FrameSelector = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
+TimeSelector = Callable[[Timeline], Int64Array]  # times of the shown frames -> wanted indices, any shape
+FrameTransform = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> value to return
+FrameConsumer = Callable[[int, UInt8Array], None]  # receives the index and the upright frame [H, W, 3] RGB
+PacketFeed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
 
 
 @dataclass(frozen=True)
 class DecodedFrames:
-    """The kept values of the wanted frames by frame index, and the times of all frames."""
+    """The wanted frames as returned by the transform, and the times of all frames."""
 
     timeline: Timeline
-    indices: Int64Array  # as `choose` returned them for the true count
-    kept: dict[int, Any]
+    indices: Int64Array  # as chosen for the true number of frames
+    values: dict[int, Any]  # frame index -> result of the transform
     num_broken_packets: int = 0
-    corrupt_indices: frozenset[int] = frozenset()  # wanted frames with concealed errors, or that refer to such frames
+    corrupt_indices: frozenset[int] = frozenset()  # wanted frames with concealed errors, or that depend on such frames
 
     @property
     def num_corrupt_frames(self) -> int:
@@ -62,13 +61,13 @@ class DecodedFrames:
 
 
 @dataclass(frozen=True)
-class StreamEnd:
-    """What is known of a video after all of its frames were given."""
+class StreamSummary:
+    """Information about a video that is known after all frames were streamed."""
 
     timeline: Timeline
     num_broken_packets: int
-    num_corrupt_frames: int  # of the wanted ones
-    is_truncated: bool  # the file breaks off, or its last packets cannot be decoded
+    num_corrupt_frames: int  # wanted frames only
+    is_truncated: bool  # the end of the file is missing, or its last packets cannot be decoded
 
 
 class _PlanFailedError(Exception):
@@ -77,18 +76,18 @@ class _PlanFailedError(Exception):
 
 @dataclass
 class _DecodePass:
-    """Result of decoding everything in order."""
+    """Result of decoding all packets in order."""
 
-    kept: dict[int, Any] = field(default_factory=dict)
-    shown: list[int | None] = field(default_factory=list)  # packet of each frame
-    damaged: set[int] = field(default_factory=set)  # packets whose frames are damaged
-    num_broken: int = 0
+    values: dict[int, Any] = field(default_factory=dict)  # frame index -> result of the transform
+    shown: list[int | None] = field(default_factory=list)  # packet position of each frame
+    damaged: set[int] = field(default_factory=set)  # positions of the packets whose frames are damaged
+    num_broken: int = 0  # packets that the decoder rejected
 
 
 class PyavVideo:
-    """One opened file; `read` returns its frames."""
+    """One opened video; `read` and `stream` decode its frames."""
 
-    def __init__(self, path: Path, settings: DecodeSettings, *, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
+    def __init__(self, path: Path, settings: DecodeSettings, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> None:
         self.path = path
         self._settings = settings
         self.is_still = identify(path).is_still
@@ -100,59 +99,59 @@ class PyavVideo:
             self.codec = stream.codec_context.codec.name
             self.canonical_codec = stream.codec_context.codec.canonical_name
             rate = stream.average_rate or stream.guessed_rate
-            self._clock = TimestampConverter(
+            self._timestamps = TimestampConverter(
                 container=self.container,
                 time_base=float(stream.time_base) if stream.time_base else 0.0,
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
-            self.index = index_packets(container, stream, settings, max_kept_bytes=max_kept_bytes)
-            self._breaks_off = breaks_off(path, stream, self.index)
+            self.index = index_packets(container, stream, settings, max_cached_bytes=max_cached_bytes)
+            self._is_truncated = is_truncated(path, stream, self.index)
         if self.is_still:
             del self.index.entries[1:]
         if not self.index.entries:
             raise VideoTooShort("the video stream has no frames", num_frames=0)
-        self._plan = self._checked_plan()
+        self._plan = self._make_plan()
         if self._plan is not None:
-            self._refuse_long(self._timeline(list(self._plan.order)))
+            self._check_duration(self._timeline(list(self._plan.order)))
 
     @property
     def is_planned(self) -> bool:
-        """Whether the bitstream proves where decoding may start, so that not all frames need to be decoded."""
+        """Whether the bitstream tells where decoding may start, so that only some packets need to be decoded."""
         return self._plan is not None
 
-    def counted(self) -> Timeline:
-        """Return the times of the shown frames; without a plan, this decodes everything once to count them."""
+    def read_timeline(self) -> Timeline:
+        """Return the times of the shown frames; without a plan, this decodes all packets to count the frames."""
         if self._plan is not None:
             return self._timeline(list(self._plan.order))
-        return self._timeline(self._pass(lambda: (set(), _keep_nothing)).shown)
+        return self._timeline(self._decode_all(lambda: (set(), _discard_frame)).shown)
 
-    def read(self, choose: Choose, take: Take) -> DecodedFrames:
-        """Decode the frames that `choose` selects and keep the result of `take` for each.
+    def read(self, choose: FrameSelector, transform: FrameTransform) -> DecodedFrames:
+        """Decode the frames that `choose` selects; return the result of `transform` for each.
 
-        `take` gets each frame at most once per pass; `choose` may be called again if the true number of frames differs
-        from the number of packets.
+        `transform` may be called again for the same frame if decoding has to be repeated. `choose` is called again if
+        the true number of frames differs from the number of packets.
 
         Raises:
             UndecodableVideo: no frames, or too few, can be decoded.
             PictureTooLarge, VideoTooLong, VideoTooShort, DecodeLimitExceeded: a limit is exceeded.
         """
-        reading = self._read(choose, take)
-        self._refuse_corrupt(reading.num_corrupt_frames, len(reading.kept))
-        return reading
+        frames = self._read(choose, transform)
+        self._check_corrupt_share(frames.num_corrupt_frames, len(frames.values))
+        return frames
 
-    def _read(self, choose: Choose, take: Take) -> DecodedFrames:
+    def _read(self, choose: FrameSelector, transform: FrameTransform) -> DecodedFrames:
         if self._plan is not None:
             try:
-                return self._read_planned(self._plan, choose, take)
+                return self._read_planned(self._plan, choose, transform)
             except (_PlanFailedError, av.error.InvalidDataError):
                 pass
-        return self._read_in_order(choose, take)
+        return self._read_in_order(choose, transform)
 
-    def stream(self, choose: ChooseByTime, give: Give) -> StreamEnd:
-        """Give each frame that `choose` selects once, in ascending order, and keep none of them.
+    def stream(self, choose: TimeSelector, on_frame: FrameConsumer) -> StreamSummary:
+        """Pass each frame that `choose` selects to `on_frame`, in ascending order; no frame is stored.
 
-        Every frame is decoded once if the packets tell which frames are shown, and a second time otherwise. `choose` is
-        called again where decoding starts again: the frames given so far are void.
+        If decoding has to be repeated, `choose` is called again, and the caller must discard the frames received so
+        far. Decoding is repeated after an error, or if the packets do not tell which frames are shown.
 
         Raises:
             UndecodableVideo: no frames, or too few, can be decoded.
@@ -160,47 +159,49 @@ class PyavVideo:
         """
         if self._plan is not None:
             try:
-                return self._stream_planned(self._plan, choose, give)
+                return self._stream_planned(self._plan, choose, on_frame)
             except (_PlanFailedError, av.error.InvalidDataError):
                 pass
-        return self._stream_in_order(choose, give)
+        return self._stream_in_order(choose, on_frame)
 
-    def _stream_planned(self, plan: DecodePlan, choose: ChooseByTime, give: Give) -> StreamEnd:
+    def _stream_planned(self, plan: DecodePlan, choose: TimeSelector, on_frame: FrameConsumer) -> StreamSummary:
         timeline = self._timeline(list(plan.order))
-        wanted = np.unique(within(choose(timeline), timeline.num_frames)).tolist()
+        wanted = np.unique(check_indices(choose(timeline), timeline.num_frames)).tolist()
         damaged: set[int] = set()
         expected = iter(wanted)
-        for position, picture in self._planned(plan, [plan.order[index] for index in wanted], damaged):
+        for position, frame in self._decode_planned(plan, [plan.order[index] for index in wanted], damaged):
             index = plan.rank[position]
             if index != next(expected):
                 raise _PlanFailedError
-            give(index, picture)
+            on_frame(index, frame)
         if next(expected, None) is not None:
             raise _PlanFailedError
-        self._refuse_corrupt(len(damaged), len(wanted))
-        return StreamEnd(timeline, 0, len(damaged), self._breaks_off)
+        self._check_corrupt_share(len(damaged), len(wanted))
+        return StreamSummary(timeline, 0, len(damaged), self._is_truncated)
 
-    def _stream_in_order(self, choose: ChooseByTime, give: Give) -> StreamEnd:
+    def _stream_in_order(self, choose: TimeSelector, on_frame: FrameConsumer) -> StreamSummary:
         entries = self.index.entries
         positions = [position for position, entry in enumerate(entries) if entry.is_shown]
         by_time = sorted(positions, key=lambda position: (entries[position].pts or 0, position))
         shown: list[int | None] = list(by_time)
-        found, wanted = self._given(shown, choose, give)
-        if found.shown != shown:  # the packets did not tell
-            shown = found.shown
-            found, wanted = self._given(shown, choose, give)
-            if found.shown != shown:
-                raise _unstable()
-        num_corrupt = sum(shown[index] in found.damaged for index in wanted)
-        self._refuse_corrupt(num_corrupt, len(wanted))
-        is_truncated = self._breaks_off or max(positions, default=0) > max(position or 0 for position in shown)
-        return StreamEnd(self._timeline(shown), found.num_broken, num_corrupt, is_truncated)
+        result, wanted = self._stream_all(shown, choose, on_frame)
+        if result.shown != shown:  # the decoder outputs other frames than the packets suggest
+            shown = result.shown
+            result, wanted = self._stream_all(shown, choose, on_frame)
+            if result.shown != shown:
+                raise _unstable_error()
+        num_corrupt = sum(shown[index] in result.damaged for index in wanted)
+        self._check_corrupt_share(num_corrupt, len(wanted))
+        misses_last = max(positions, default=0) > max(position or 0 for position in shown)
+        return StreamSummary(
+            self._timeline(shown), result.num_broken, num_corrupt, is_truncated=self._is_truncated or misses_last
+        )
 
-    def _refuse_corrupt(self, num_corrupt: int, num_frames: int) -> None:
+    def _check_corrupt_share(self, num_corrupt: int, num_frames: int) -> None:
         if num_corrupt > self._settings.max_corrupt_share * num_frames:
             raise UndecodableVideo(
                 f"{num_corrupt} of the {num_frames} sampled frames are corrupt; "
-                f"a share of at most {self._settings.max_corrupt_share:g} is allowed",
+                f"a fraction of at most {self._settings.max_corrupt_share:g} is allowed",
                 num_corrupt_frames=num_corrupt,
                 num_frames=num_frames,
                 limit_share=self._settings.max_corrupt_share,
@@ -208,79 +209,90 @@ class PyavVideo:
 
     # planned decoding -----------------------------------------------------------------------------------------------
 
-    def _checked_plan(self) -> DecodePlan | None:
-        """Make the plan; the frames of its head are counted by decoding them."""
+    def _make_plan(self) -> DecodePlan | None:
+        """Return the plan, or None if the stream must be decoded in order.
+
+        The packets before the first usable access point (the head) are decoded to determine which frames they output.
+        """
         plan = make_plan(self.index, self.container)
         if plan is None or not plan.head:
             return plan
         with self._decoder(is_strict=False) as decoder:
-            seen = [frame.pts for frame in _frames(decoder, _all_of(self._stored([plan.head])))]
-        ranks = [plan.rank.get(position or 0, -1) for position in seen]
+            output = [frame.pts for frame in _decode_packets(decoder, _feed_all(self._read_packets([plan.head])))]
+        ranks = [plan.rank.get(position or 0, -1) for position in output]
         if ranks != sorted(set(ranks)):
             return None  # the decoder outputs substitutes for missing pictures
         for position in plan.head:
-            self.index.entries[position].is_shown &= position in seen
+            self.index.entries[position].is_shown &= position in output
         return make_plan(self.index, self.container)
 
-    def _read_planned(self, plan: DecodePlan, choose: Choose, take: Take) -> DecodedFrames:
+    def _read_planned(self, plan: DecodePlan, choose: FrameSelector, transform: FrameTransform) -> DecodedFrames:
         num_frames = len(plan.order)
-        indices = within(choose(num_frames), num_frames)
+        indices = check_indices(choose(num_frames), num_frames)
         wanted = [plan.order[index] for index in np.unique(indices).tolist()]
         damaged: set[int] = set()
-        kept = {position: take(picture) for position, picture in self._planned(plan, wanted, damaged)}
-        if len(kept) != len(wanted):
+        values = {position: transform(frame) for position, frame in self._decode_planned(plan, wanted, damaged)}
+        if len(values) != len(wanted):
             raise _PlanFailedError
-        by_index = {plan.rank[position]: value for position, value in kept.items()}
+        by_index = {plan.rank[position]: value for position, value in values.items()}
         corrupt = frozenset(plan.rank[position] for position in damaged)
         return DecodedFrames(self._timeline(list(plan.order)), indices, by_index, corrupt_indices=corrupt)
 
-    def _planned(self, plan: DecodePlan, wanted: Sequence[int], damaged: set[int]) -> Iterator[tuple[int, UInt8Array]]:
-        """Decode the wanted packets, run by run; yield each with its picture, and add those that are `damaged`."""
+    def _decode_planned(
+        self, plan: DecodePlan, wanted: Sequence[int], damaged: set[int]
+    ) -> Iterator[tuple[int, UInt8Array]]:
+        """Decode the wanted packets, run by run; yield (position, frame) of each.
+
+        The positions of wanted packets with damaged frames are added to `damaged`.
+        """
         runs = plan.runs(wanted)
-        stored = self._stored(runs)
+        packets = self._read_packets(runs)
         ascending = sorted(wanted)
         decoder: Decoder | None = None
         with ExitStack() as stack:
             for run in runs:
-                of_run = islice(stored, len(run))
-                left = set(ascending[bisect_left(ascending, run.start) : bisect_left(ascending, run.stop)])
+                run_packets = islice(packets, len(run))
+                pending = set(ascending[bisect_left(ascending, run.start) : bisect_left(ascending, run.stop)])
                 try:
-                    if run.start == 0 and not left.isdisjoint(plan.head):
-                        raise DamagedError  # pictures with missing references are expected there
+                    if run.start == 0 and not pending.isdisjoint(plan.head):
+                        raise DamagedError  # pictures of the head may lack references: decode them leniently
                     decoder = decoder or stack.enter_context(self._decoder(is_strict=True))
-                    feed = _planned_feed(plan, self.index, run, of_run, set(left))
-                    yield from self._shown_of_run(decoder, plan, feed, left)
+                    feed = _feed_planned(plan, self.index, run, run_packets, set(pending))
+                    yield from self._decode_run(decoder, plan, feed, pending)
                 except DamagedError:
-                    stack.close()  # after an error, FFmpeg was seen to deblock the next picture wrongly
+                    stack.close()  # a context that had an error has deblocked the next picture wrongly (FFmpeg 8.1)
                     decoder = None
-                    deque(of_run, maxlen=0)  # the next run starts after them
-                    yield from self._damaged_run(plan, run, left, damaged)
+                    deque(run_packets, maxlen=0)  # skip the rest of this run
+                    yield from self._decode_damaged_run(plan, run, pending, damaged)
 
-    def _damaged_run(
-        self, plan: DecodePlan, run: range, left: set[int], damaged: set[int]
+    def _decode_damaged_run(
+        self, plan: DecodePlan, run: range, pending: set[int], damaged: set[int]
     ) -> Iterator[tuple[int, UInt8Array]]:
-        """Decode a run with errors again; add the packets of its damaged frames to `damaged`."""
-        wanted = set(left)
+        """Decode a run leniently; add the positions of wanted packets with damaged frames to `damaged`."""
+        wanted = set(pending)
         with self._decoder(is_strict=False) as decoder:
-            yield from self._shown_of_run(decoder, plan, _all_of(self._stored([run])), left)
+            yield from self._decode_run(decoder, plan, _feed_all(self._read_packets([run])), pending)
             damaged |= decoder.damaged & wanted
 
-    def _shown_of_run(
-        self, decoder: Decoder, plan: DecodePlan, feed: Fed, left: set[int]
+    def _decode_run(
+        self, decoder: Decoder, plan: DecodePlan, feed: PacketFeed, pending: set[int]
     ) -> Iterator[tuple[int, UInt8Array]]:
-        """Decode a run and check the order of its frames; yield those `left`, and remove them there."""
-        latest = -1
-        for frame in _frames(decoder, feed):
-            rank = plan.rank.get(frame.pts or 0)
-            if rank is None or rank <= latest:
-                raise _PlanFailedError
-            latest = rank
-            if frame.pts in left:
-                left.remove(frame.pts)
-                yield frame.pts, decoder.picture(frame)
+        """Decode a run and check the order of its frames.
 
-    def _stored(self, runs: Iterable[range]) -> Iterator[tuple[int, av.Packet]]:
-        """Yield positions and packets of ascending runs, from memory or by reading the file again."""
+        Yields (position, frame) of each pending packet, and removes the position from `pending`.
+        """
+        last_rank = -1
+        for frame in _decode_packets(decoder, feed):
+            rank = plan.rank.get(frame.pts or 0)
+            if rank is None or rank <= last_rank:
+                raise _PlanFailedError
+            last_rank = rank
+            if frame.pts in pending:
+                pending.remove(frame.pts)
+                yield frame.pts, decoder.to_rgb(frame)
+
+    def _read_packets(self, runs: Iterable[range]) -> Iterator[tuple[int, av.Packet]]:
+        """Yield (position, packet) of ascending runs, from memory or by reading the file again."""
         if self.index.entries[0].packet is not None:
             for run in runs:
                 for position in run:
@@ -289,7 +301,7 @@ class PyavVideo:
                     yield position, packet
             return
         with open_container(self.path) as container:
-            numbered = enumerate(packets(container, container.streams[self.stream_index]))
+            numbered = enumerate(demux_packets(container, container.streams[self.stream_index]))
             for run in runs:
                 for position, packet in numbered:
                     if position >= run.start:
@@ -299,80 +311,85 @@ class PyavVideo:
 
     # decoding in order ----------------------------------------------------------------------------------------------
 
-    def _read_in_order(self, choose: Choose, take: Take) -> DecodedFrames:
-        guess = self.index.num_shown
-        wanted = set(np.unique(choose(guess)).tolist()) if guess else set()
-        found = self._pass(lambda: (wanted, take))
+    def _read_in_order(self, choose: FrameSelector, transform: FrameTransform) -> DecodedFrames:
+        expected_count = self.index.num_shown
+        wanted = set(np.unique(choose(expected_count)).tolist()) if expected_count else set()
+        result = self._decode_all(lambda: (wanted, transform))
         num_packets = len(self.index.entries)
-        if found.num_broken > MAX_BROKEN_SHARE * num_packets:
+        if result.num_broken > MAX_BROKEN_SHARE * num_packets:
             raise UndecodableVideo(
-                f"the video is mostly corrupt: {found.num_broken} of {num_packets} packets cannot be decoded",
-                broken_packets=found.num_broken,
+                f"the video is mostly corrupt: {result.num_broken} of {num_packets} packets cannot be decoded",
+                broken_packets=result.num_broken,
                 num_packets=num_packets,
             )
-        num_frames = len(found.shown)
-        indices = within(choose(num_frames), num_frames)
+        num_frames = len(result.shown)
+        indices = check_indices(choose(num_frames), num_frames)
         needed = set(np.unique(indices).tolist())
-        kept = found.kept
-        if missing := needed - kept.keys():
-            kept = kept | self._pass(lambda: (missing, take)).kept
-        if needed - kept.keys():
-            raise _unstable()
-        timeline = self._timeline(found.shown)
-        self._refuse_long(timeline)
-        corrupt = frozenset(index for index in needed if found.shown[index] in found.damaged)
-        return DecodedFrames(timeline, indices, {index: kept[index] for index in needed}, found.num_broken, corrupt)
+        values = result.values
+        if missing := needed - values.keys():
+            values = values | self._decode_all(lambda: (missing, transform)).values
+        if needed - values.keys():
+            raise _unstable_error()
+        timeline = self._timeline(result.shown)
+        self._check_duration(timeline)
+        corrupt = frozenset(index for index in needed if result.shown[index] in result.damaged)
+        return DecodedFrames(timeline, indices, {index: values[index] for index in needed}, result.num_broken, corrupt)
 
-    def _given(self, shown: list[int | None], choose: ChooseByTime, give: Give) -> tuple[_DecodePass, list[int]]:
-        """Decode everything in order, give the frames that `choose` selects if `shown` are the frames, return those."""
+    def _stream_all(
+        self, shown: list[int | None], choose: TimeSelector, on_frame: FrameConsumer
+    ) -> tuple[_DecodePass, list[int]]:
+        """Decode all packets in order and pass the chosen frames to `on_frame`; return the result and their indices.
+
+        `shown` are the packet positions of the frames that the decoder is expected to output.
+        """
         timeline = self._timeline(shown)
-        self._refuse_long(timeline)
+        self._check_duration(timeline)
         wanted: list[int] = []
 
-        def begin() -> tuple[set[int], Take]:
+        def begin() -> tuple[set[int], FrameTransform]:
             wanted[:] = np.unique(choose(timeline)).tolist() if shown else []
-            numbers = iter(wanted)
-            return set(wanted), lambda picture: give(next(numbers), picture)
+            indices = iter(wanted)
+            return set(wanted), lambda frame: on_frame(next(indices), frame)
 
-        return self._pass(begin), wanted
+        return self._decode_all(begin), wanted
 
-    def _pass(self, begin: Callable[[], tuple[set[int], Take]]) -> _DecodePass:
-        """Decode everything once; `begin` returns the wanted frames and what is done with them.
+    def _decode_all(self, begin: Callable[[], tuple[set[int], FrameTransform]]) -> _DecodePass:
+        """Decode all packets in order; `begin` returns the indices of the wanted frames and the transform for them.
 
-        `begin` is called a second time where an error makes decoding start again.
+        If strict decoding fails, `begin` is called again and all packets are decoded leniently.
 
         Raises:
             UndecodableVideo: no frame can be decoded.
         """
         try:
-            found = self._pass_with(*begin(), is_strict=True)
+            result = self._decode_all_once(*begin(), is_strict=True)
         except DamagedError:
-            found = self._pass_with(*begin(), is_strict=False)
-        if not found.shown:
+            result = self._decode_all_once(*begin(), is_strict=False)
+        if not result.shown:
             raise UndecodableVideo(
                 "no frame can be decoded: the data of the video stream is corrupt", num_packets=len(self.index.entries)
             )
-        return found
+        return result
 
-    def _pass_with(self, wanted: set[int], take: Take, *, is_strict: bool) -> _DecodePass:
-        found = _DecodePass()
+    def _decode_all_once(self, wanted: set[int], transform: FrameTransform, *, is_strict: bool) -> _DecodePass:
+        result = _DecodePass()
         everything = [range(len(self.index.entries))]
         with self._decoder(is_strict=is_strict) as decoder:
-            for frame in _frames(decoder, _all_of(self._stored(everything))):
-                if len(found.shown) in wanted:
-                    found.kept[len(found.shown)] = take(decoder.picture(frame))
-                found.shown.append(frame.pts)
-                if len(found.shown) > self._settings.max_frames:
+            for frame in _decode_packets(decoder, _feed_all(self._read_packets(everything))):
+                if len(result.shown) in wanted:
+                    result.values[len(result.shown)] = transform(decoder.to_rgb(frame))
+                result.shown.append(frame.pts)
+                if len(result.shown) > self._settings.max_frames:
                     raise VideoTooLong(f"the video has more than {self._settings.max_frames} frames, the limit")
-            found.damaged, found.num_broken = decoder.damaged, decoder.num_broken
-        return found
+            result.damaged, result.num_broken = decoder.damaged, decoder.num_broken
+        return result
 
     # times and limits -----------------------------------------------------------------------------------------------
 
     def _timeline(self, shown: list[int | None]) -> Timeline:
-        return self._clock.timeline(self.index.entries, shown)
+        return self._timestamps.timeline(self.index.entries, shown)
 
-    def _refuse_long(self, timeline: Timeline) -> None:
+    def _check_duration(self, timeline: Timeline) -> None:
         limit = self._settings.max_duration_seconds
         if timeline.duration_seconds > limit:
             raise VideoTooLong(
@@ -389,42 +406,46 @@ class PyavVideo:
             yield Decoder(stream, self.index, self._settings, is_strict=is_strict)
 
 
-def _planned_feed(
-    plan: DecodePlan, index: PacketIndex, run: range, stored: Iterable[tuple[int, av.Packet]], wanted: set[int]
-) -> Fed:
-    """Yield the packets of a run to decode, and whether the decoder may skip each.
+def _feed_planned(
+    plan: DecodePlan, index: PacketIndex, run: range, packets: Iterable[tuple[int, av.Packet]], wanted: set[int]
+) -> PacketFeed:
+    """Yield the packets of a run to decode; the decoder may skip unwanted non-reference pictures.
 
     Leading pictures are left out, because their references are missing, unless later pictures refer to them.
     """
     first = plan.rank.get(run.start, -1)
-    for position, packet in stored:
+    for position, packet in packets:
         if plan.rank.get(position, first) >= first or index.entries[position].is_reference:
-            yield packet, position, index.may_skip and position not in wanted
+            yield packet, position, index.can_skip_non_reference and position not in wanted
 
 
-def _all_of(stored: Iterable[tuple[int, av.Packet]]) -> Fed:
-    return ((packet, position, False) for position, packet in stored)
+def _feed_all(packets: Iterable[tuple[int, av.Packet]]) -> PacketFeed:
+    return ((packet, position, False) for position, packet in packets)
 
 
-def _frames(decoder: Decoder, feed: Fed) -> Iterator[av.VideoFrame]:
+def _decode_packets(decoder: Decoder, feed: PacketFeed) -> Iterator[av.VideoFrame]:
     """Yield all frames of one run of packets."""
-    begins = True
+    is_first = True
     for packet, position, may_skip in feed:
-        yield from decoder.decode(packet, position, begins=begins, may_skip=may_skip)
-        begins = False
+        yield from decoder.decode(packet, position, is_first=is_first, may_skip=may_skip)
+        is_first = False
     yield from decoder.drain()
 
 
-def _unstable() -> UndecodableVideo:
+def _unstable_error() -> UndecodableVideo:
     return UndecodableVideo("the video decodes to different frames each time: its data is corrupt")
 
 
-def _keep_nothing(_: UInt8Array) -> None:
+def _discard_frame(_: UInt8Array) -> None:
     return None
 
 
-def within(indices: Int64Array, num_frames: int) -> Int64Array:
-    """Return the indices after checking that these frames exist."""
+def check_indices(indices: Int64Array, num_frames: int) -> Int64Array:
+    """Return the indices, after checking that the video has these frames.
+
+    Raises:
+        VideoTooShort: an index is not less than `num_frames`.
+    """
     if indices.max() >= num_frames:
         raise VideoTooShort(
             f"frame {indices.max()} was requested, but the video has {num_frames} frames", num_frames=num_frames

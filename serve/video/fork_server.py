@@ -1,7 +1,7 @@
 """A clean process from which decode children are forked, so that a child starts in milliseconds.
 
 The process is started with a minimal environment (without secrets such as the store password), loads the decoding
-libraries once, forks on request and reports the exit status of its children. It ends with the process that started it.
+libraries once, forks on request and reports the exit status of its children. It exits when its parent exits.
 """
 
 import contextlib
@@ -23,87 +23,88 @@ from typing import Any
 from serve.video import child
 from serve.video.channel import Channel, ChannelClosed, receive_json, send_json
 
-START_SECONDS = 60.0  # to load the libraries, on a busy machine
-REQUEST_SECONDS = 30.0  # to fork, or to report an exit status
-EXIT_SECONDS = 1.0  # after which a child with a closed channel is killed
-PROJECT = Path(__file__).resolve().parents[2]
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "PYTHONWARNINGS")
+START_SECONDS = 60.0  # timeout for the process to load the libraries, on a busy machine
+REQUEST_SECONDS = 30.0  # timeout for a fork or an exit status
+EXIT_SECONDS = 1.0  # time that a child with a closed channel gets to exit before it is killed
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+INHERITED_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "PYTHONWARNINGS")
 
 
 class ForkServerError(Exception):
-    """The fork server does not start or does not answer; the file is not the cause."""
+    """The fork server or a child does not start or respond; this says nothing about the video being decoded."""
 
 
 class ForkServer:
-    """Client of one fork server, safe for several threads. The process is started on first use."""
+    """Client of one fork server, thread-safe. The process is started on first use."""
 
     def __init__(self, preload: Sequence[str]) -> None:
-        """`preload` are the modules that the process imports at its start."""
+        """`preload` lists the modules that the process imports at startup."""
         self._preload = tuple(preload)
         self._lock = threading.Lock()
         self._channel: Channel | None = None
-        self._end: weakref.finalize[..., ForkServer] | None = None
+        self._finalizer: weakref.finalize[..., ForkServer] | None = None
         self.pid: int | None = None
 
-    def fork(self, end: socket.socket) -> int:
-        """Fork a child that serves the other end of a socket pair; return its process id.
+    def fork(self, child_socket: socket.socket) -> int:
+        """Fork a child that serves requests from `child_socket`; return its process id.
 
         Raises:
-            ForkServerError: the process does not start.
+            ForkServerError: the process cannot be started or does not respond.
         """
         with self._lock:
-            for is_last in (False, True):  # the process is restarted if it has died
+            for is_last in (False, True):  # a process that has died is restarted once
                 try:
-                    return int(self._ask({"request": "fork"}, descriptors=[end.fileno()])["pid"])
+                    return int(self._request({"request": "fork"}, descriptors=[child_socket.fileno()])["pid"])
                 except (ChannelClosed, TimeoutError) as error:
                     self._stop()
                     if is_last:
-                        raise ForkServerError(f"the fork server of the decoder does not answer: {error}") from error
+                        raise ForkServerError(f"the fork server of the decoder does not respond: {error}") from error
         raise AssertionError("the loop above returns or raises")
 
     def exit_status(self, pid: int) -> int:
-        """Return the exit status of a child whose channel is closed; kill the child if it runs for another second.
+        """Return the exit status of a child whose channel is closed; kill a child that does not exit within a second.
 
-        Negative numbers are signals, as in `subprocess`. Children of a fork server that died count as killed.
+        Negative numbers are signals, as in `subprocess`. If the fork server itself has died, its children are reported
+        as killed.
         """
         with self._lock:
             if self._channel is None:
                 return -signal.SIGKILL
             try:
-                return int(self._ask({"request": "exit_status", "pid": pid})["status"])
+                return int(self._request({"request": "exit_status", "pid": pid})["status"])
             except (ChannelClosed, TimeoutError):
                 self._stop()
                 return -signal.SIGKILL
 
     def close(self) -> None:
-        """End the process; its children end with it."""
+        """Stop the process; its children are killed."""
         with self._lock:
             self._stop()
 
-    def _ask(self, request: dict[str, Any], *, descriptors: Sequence[int] = ()) -> dict[str, Any]:
+    def _request(self, request: dict[str, Any], *, descriptors: Sequence[int] = ()) -> dict[str, Any]:
         channel = self._channel or self._start()
         send_json(channel, request, descriptors=descriptors)
-        answer, _, _ = receive_json(channel, ends=time.monotonic() + REQUEST_SECONDS)
-        return answer
+        response, _, _ = receive_json(channel, deadline=time.monotonic() + REQUEST_SECONDS)
+        return response
 
     def _start(self) -> Channel:
-        ours, theirs = socket.socketpair()
-        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        parent_socket, child_socket = socket.socketpair()
+        environment = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # thread pools do not survive a fork
-        command = [sys.executable, "-m", "serve.video.fork_server", str(theirs.fileno()), *self._preload]
+        command = [sys.executable, "-m", "serve.video.fork_server", str(child_socket.fileno()), *self._preload]
         process = subprocess.Popen(
             command,
             env=environment,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[child_socket.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        theirs.close()
-        channel = self._channel = Channel(ours)
-        self._end = weakref.finalize(self, _end, process, channel, os.getpid())
+        child_socket.close()
+        channel = self._channel = Channel(parent_socket)
+        self._finalizer = weakref.finalize(self, _terminate, process, channel, os.getpid())
         try:
-            receive_json(channel, ends=time.monotonic() + START_SECONDS)
+            receive_json(channel, deadline=time.monotonic() + START_SECONDS)
         except (ChannelClosed, TimeoutError) as error:
             self._stop()
             raise ForkServerError(
@@ -113,20 +114,20 @@ class ForkServer:
         return channel
 
     def _stop(self) -> None:
-        end, self._end, self._channel, self.pid = self._end, None, None, None
-        if end is not None:
-            end()
+        finalizer, self._finalizer, self._channel, self.pid = self._finalizer, None, None, None
+        if finalizer is not None:
+            finalizer()
 
 
-def _end(process: "subprocess.Popen[bytes]", channel: Channel, owner: int) -> None:
-    if os.getpid() == owner:  # not in a process that was forked from the owner
+def _terminate(process: "subprocess.Popen[bytes]", channel: Channel, owner_pid: int) -> None:
+    if os.getpid() == owner_pid:  # not in a process that was forked from the owner
         channel.close()
         process.kill()
         process.wait()
 
 
 def serve(control: Channel, modules: Sequence[str]) -> None:
-    """Load modules, then fork children on request until the owner is gone."""
+    """Import modules, then fork children on request until the parent closes the channel; then kill the children."""
     for name in modules:
         importlib.import_module(name)
     gc.collect()
@@ -166,13 +167,13 @@ def _fork(control: Channel, descriptor: int) -> int:
 
 
 def _exit_status(pid: int) -> int:
-    ends = time.monotonic() + EXIT_SECONDS
+    deadline = time.monotonic() + EXIT_SECONDS
     try:
         while True:
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
+            exited_pid, status = os.waitpid(pid, os.WNOHANG)
+            if exited_pid:
                 return os.waitstatus_to_exitcode(status)
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
                 return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             time.sleep(0.002)
@@ -181,8 +182,8 @@ def _exit_status(pid: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the socket whose descriptor is the first argument; the others are modules to preload."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner handles Ctrl-C and ends this process
+    """Serve the socket whose descriptor is the first argument; the other arguments are modules to import."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops this process
     serve(Channel(socket.socket(fileno=int(arguments[0]))), arguments[1:])
 
 

@@ -1,47 +1,48 @@
-"""Distinguish a JPEG picture from a Motion JPEG stream: both are files of consecutive JPEG pictures.
+"""Distinguish a JPEG image from a Motion JPEG stream: both can be files of several consecutive JPEG images.
 
-Cameras append thumbnails, gain maps, other views or a short video to a picture; viewers show only the first picture.
+Cameras append thumbnails, gain maps, other views or a short video to an image; viewers show only the first image.
 """
 
 from typing import BinaryIO
 
-_SEARCH_BYTES = 16 * 2**20  # searched for the end of the first picture
+_SEARCH_BYTES = 16 * 2**20  # maximum length of the search for the end of the first image
 _MAX_SEGMENTS = 1000
 _SOI, _EOI, _SOS, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
-_MULTI_PICTURE = b"MPF\0"  # CIPA DC-007: the header of the first picture lists the others that belong to it
+_MULTI_PICTURE = b"MPF\0"  # Multi-Picture Format (CIPA DC-007): the header of the first image lists the others
 
 
 def is_single(stream: BinaryIO) -> bool:
-    """Return whether a file that starts with a JPEG is a single picture.
+    """Return whether a file that starts with a JPEG is a single image.
 
-    It is a stream if a picture of the same size follows immediately and the first does not list it.
+    It is a stream if an image of the same size follows immediately and the first image does not list it.
     """
-    first = _headers(stream, 0)
+    first = _read_headers(stream, 0)
     if first is None or first.is_multi_picture:
         return True
     stream.seek(first.stop)
     end = stream.read(_SEARCH_BYTES).find(bytes((0xFF, _EOI)))
     if end < 0:
         return True
-    second = _headers(stream, first.stop + end + 2)
+    second = _read_headers(stream, first.stop + end + 2)
     return second is None or second.size != first.size
 
 
 class _Headers:
-    """The segments before the first scan."""
+    """Information from the segments before the first scan."""
 
     def __init__(self) -> None:
-        self.size = b""  # height and width as stored
+        self.size = b""  # encoded height and width
         self.is_multi_picture = False
-        self.stop = 0
+        self.stop = 0  # file position of the entropy-coded data
 
 
-def _headers(stream: BinaryIO, start: int) -> _Headers | None:
+def _read_headers(stream: BinaryIO, start: int) -> _Headers | None:
+    """Read the headers of the image at `start`; None if there is no valid JPEG."""
     stream.seek(start)
     if stream.read(2) != bytes((0xFF, _SOI)):
         return None
-    found, position = _Headers(), start + 2
+    headers, position = _Headers(), start + 2
     for _ in range(_MAX_SEGMENTS):
         stream.seek(position)
         header = stream.read(12)
@@ -49,11 +50,11 @@ def _headers(stream: BinaryIO, start: int) -> _Headers | None:
             return None
         kind, length = header[1], int.from_bytes(header[2:4], "big")
         if kind in _FRAME_HEADERS:
-            found.size = header[5:9]
+            headers.size = header[5:9]
         if kind == _APP2 and header[4:8] == _MULTI_PICTURE:
-            found.is_multi_picture = True
+            headers.is_multi_picture = True
         position += 2 + length
         if kind == _SOS:
-            found.stop = position
-            return found
+            headers.stop = position
+            return headers
     return None

@@ -1,17 +1,17 @@
-"""Test whether memory is short, because libraries report a failed allocation as corrupt data.
+"""Detect a shortage of memory, because libraries report a failed allocation as corrupt data.
 
 FFmpeg's H.264 decoder returns "invalid data" if a picture cannot be allocated, and a lenient decoder would conceal the
-lost pictures: an intact video would be answered as corrupt, or with the wrong frames.
+lost picture. An intact video would then be reported as corrupt, or decoded to wrong frames.
 """
 
 import mmap
 
-_BYTES_PER_PIXEL = 8  # a picture with four samples of 16 bits
-_OVERHEAD_BYTES = 8 * 2**20  # tables and thread stacks
+_BYTES_PER_PIXEL = 8  # four samples of 16 bits
+_OVERHEAD_BYTES = 8 * 2**20  # for tables and thread stacks
 
 
 def is_memory_short(width: int, height: int) -> bool:
-    """Return whether no further picture of this size could be allocated now."""
+    """Return whether there is too little memory to allocate another picture of this size."""
     try:
         mmap.mmap(-1, _BYTES_PER_PIXEL * width * height + _OVERHEAD_BYTES).close()
     except (OSError, OverflowError):

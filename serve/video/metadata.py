@@ -7,14 +7,14 @@ from serve.arrays import Float64Array
 
 @dataclass(frozen=True, kw_only=True)
 class VideoMetadata:
-    """Facts of the shown frames, from the frames themselves and not from headers."""
+    """Metadata of a video, determined from its packets and frames instead of the container's headers."""
 
-    num_frames: int  # shown frames, without discarded packets and those that an edit list hides
-    fps: float  # mean over the video; 0 for a picture
-    duration_seconds: float  # to the end of the last frame; 0 for a picture
-    height: int  # of the first frame read, rotation applied
+    num_frames: int  # shown frames, without those that an edit list hides
+    fps: float  # mean over the video; 0 for a still image
+    duration_seconds: float  # up to the end of the last frame; 0 for a still image
+    height: int  # of the first decoded frame, after rotation
     width: int
-    container: str  # ffmpeg's name
+    container: str  # FFmpeg's name
     codec: str
     num_broken_packets: int = 0  # packets that the decoder rejected and that were skipped
     num_corrupt_frames: int = 0  # sampled frames that depend on corrupt data
@@ -22,7 +22,7 @@ class VideoMetadata:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Presentation times of the shown frames, counted from the first one."""
+    """Presentation times of the shown frames, relative to the first one."""
 
     pts_seconds: Float64Array  # [N], ascending
     duration_seconds: float

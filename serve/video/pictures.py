@@ -1,7 +1,7 @@
-"""Convert decoded frames to upright RGB pictures: size limits, colour, rotation.
+"""Convert decoded frames to upright RGB arrays: check their size, convert colours, rotate and mirror.
 
 Colours are the same as with `ffmpeg -pix_fmt rgb24`, because the same scale filter handles chroma positions, ranges,
-matrices and interlaced chroma. There is no anamorphic stretching and no deinterlacing.
+matrices and interlaced chroma. Non-square pixels are not stretched, and frames are not deinterlaced.
 """
 
 from fractions import Fraction
@@ -16,31 +16,31 @@ from serve.arrays import UInt8Array
 from serve.errors import PictureTooLarge
 from serve.video.limits import DecodeSettings
 
-Matrix = tuple[int, int, int, int]  # a, b, c, d: a point (x, y) is shown at (a x + c y, b x + d y)
+DisplayMatrix = tuple[int, int, int, int]  # a, b, c, d: a point (x, y) is displayed at (a x + c y, b x + d y)
 
 
-class PictureConverter:
-    """Converts the frames of one video; size and format may change between frames."""
+class FrameConverter:
+    """Converts the frames of one video to RGB; their size and format may change."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
-        self._key: tuple[object, ...] = ()
+        self._graph_key: tuple[object, ...] = ()  # properties of the frames that the graph was built for
 
-    def picture(self, frame: av.VideoFrame) -> UInt8Array:
+    def to_rgb(self, frame: av.VideoFrame) -> UInt8Array:
         """Convert a frame to RGB [H, W, 3] and apply its display matrix.
 
         Raises:
-            PictureTooLarge: this frame exceeds a limit.
+            PictureTooLarge: the frame exceeds a limit.
         """
         check_picture(frame.width, frame.height, self._settings)
         key = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
-        if key != self._key:
-            self._build(frame)
-            self._key = key
+        if key != self._graph_key:
+            self._build_graph(frame)
+            self._graph_key = key
         self._source.push(frame)
-        return upright(self._sink.pull().to_ndarray(), display_matrix(frame))
+        return apply_display_matrix(self._sink.pull().to_ndarray(), read_display_matrix(frame))
 
-    def _build(self, frame: av.VideoFrame) -> None:
+    def _build_graph(self, frame: av.VideoFrame) -> None:
         self._graph = av.filter.Graph()
         self._source = self._graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
@@ -54,10 +54,10 @@ class PictureConverter:
         self._graph.configure()
 
 
-def display_matrix(frame: av.VideoFrame) -> Matrix | None:
+def read_display_matrix(frame: av.VideoFrame) -> DisplayMatrix | None:
     """Return a, b, c, d of the frame's display matrix; None if it has none.
 
-    The matrix comes from the container, from the bitstream (SEI) or, in still pictures, from the EXIF orientation.
+    The matrix comes from the container, from the bitstream (SEI) or, for still images, from the EXIF orientation.
     """
     _allow_unknown_side_data()
     for data in frame.side_data:
@@ -81,7 +81,7 @@ def _unknown_type(value: object) -> Any:
     return member
 
 
-def is_quarter_turn(matrix: Matrix | None) -> bool:
+def is_quarter_turn(matrix: DisplayMatrix | None) -> bool:
     """Return whether the matrix only rotates by a multiple of 90 degrees; True without a matrix."""
     if matrix is None:
         return True
@@ -89,24 +89,24 @@ def is_quarter_turn(matrix: Matrix | None) -> bool:
     return (a == d and b == c == 0 and a != 0) or (a == d == 0 and b == -c and b != 0)
 
 
-def upright(picture: UInt8Array, matrix: Matrix | None) -> UInt8Array:
-    """Rotate by multiples of 90 degrees and mirror. [H, W, 3] -> [H', W', 3]
+def apply_display_matrix(picture: UInt8Array, matrix: DisplayMatrix | None) -> UInt8Array:
+    """Rotate a picture [H, W, 3] by a multiple of 90 degrees and mirror it, as the matrix says.
 
-    Other angles are rounded to the nearest multiple, as in players; scaling is ignored, and a matrix of zeros has no
+    Other angles are rounded to the nearest multiple, as in players. Scaling is ignored, and a matrix of zeros has no
     effect.
     """
     if matrix is None:
         return picture
     a, b, c, d = matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):
-        turned = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        rotated = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     else:
-        turned = picture.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
-    return np.ascontiguousarray(turned)
+        rotated = picture.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+    return np.ascontiguousarray(rotated)
 
 
 def check_picture(width: int, height: int, settings: DecodeSettings) -> None:
-    """Refuse pictures that are too large or too thin.
+    """Check the size of a picture against the limits.
 
     Raises:
         PictureTooLarge: width times height, or the ratio of the sides, exceeds its limit.
@@ -118,6 +118,7 @@ def check_picture(width: int, height: int, settings: DecodeSettings) -> None:
         )  # fmt: skip
     if max(width, height) > settings.max_aspect_ratio * max(1, min(width, height)):
         raise PictureTooLarge(
-            f"the frames have {width}x{height} pixels; one side may be {settings.max_aspect_ratio:g} times the other",
+            f"the frames have {width}x{height} pixels; "
+            f"the longer side may be at most {settings.max_aspect_ratio:g} times the shorter side",
             width=width, height=height, limit_ratio=settings.max_aspect_ratio,
         )  # fmt: skip

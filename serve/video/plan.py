@@ -5,107 +5,107 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from serve.video.containers import TRUSTED_TIMES, WRITTEN_TIMES
+from serve.video.containers import RELIABLE_TIMES, UNRELIABLE_TIMES
 from serve.video.packet_index import PacketEntry, PacketIndex
 
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """The shown packets in output order, and where decoding starts for each."""
+    """The shown packets in output order, and the access points where decoding may start."""
 
-    order: list[int]  # packet positions
-    access: list[int]  # positions where decoding may start, ascending
-    rank: dict[int, int]  # position -> place in `order`
+    order: list[int]  # packet positions, in output order
+    access_points: list[int]  # packet positions where decoding may start, ascending
+    rank: dict[int, int]  # packet position -> index in `order`
     head: range  # packets before the first usable access point; only decoding tells which frames they output
 
-    def start(self, position: int) -> int:
-        """Return the position where decoding starts for a packet.
+    def start_of(self, position: int) -> int:
+        """Return the position where decoding must start to decode a packet.
 
-        A picture that is shown before its access point (a leading picture) needs the access point before that.
+        A picture that is output before the preceding access point (a leading picture) needs an earlier access point.
         """
-        at = bisect_right(self.access, position)
+        at = bisect_right(self.access_points, position)
         while at > 0:
             at -= 1
-            if self.rank.get(self.access[at], -1) <= self.rank[position]:
-                return self.access[at]
+            if self.rank.get(self.access_points[at], -1) <= self.rank[position]:
+                return self.access_points[at]
         return 0
 
     def runs(self, wanted: Iterable[int]) -> list[range]:
-        """Return the ranges of packets to decode, each from an access point to its last wanted packet."""
-        found: list[range] = []
+        """Return the ranges of packets to decode, each from an access point to the last wanted packet after it."""
+        runs: list[range] = []
         for position in sorted(wanted):
-            start = self.start(position)
-            if found and start < found[-1].stop:
-                found[-1] = range(found[-1].start, max(found[-1].stop, position + 1))
+            start = self.start_of(position)
+            if runs and start < runs[-1].stop:
+                runs[-1] = range(runs[-1].start, max(runs[-1].stop, position + 1))
             else:
-                found.append(range(start, position + 1))
-        return found
+                runs.append(range(start, position + 1))
+        return runs
 
 
 def make_plan(index: PacketIndex, container: str) -> DecodePlan | None:
-    """Make the plan; return None if the stream must be decoded in order."""
-    if index.doubt is not None:
+    """Return the plan for a stream; None if it must be decoded in order."""
+    if index.no_plan_reason is not None:
         return None
     entries = index.entries
     shown = [position for position, entry in enumerate(entries) if entry.is_shown]
     order = _output_order(entries, shown, container)
-    if not order or _hides_middle(index, order):
+    if not order or _hides_inner_pictures(index, order):
         return None
-    rank = {position: place for place, position in enumerate(order)}
-    access = _usable_access(entries, rank)
-    if not access:
+    rank = {position: number for number, position in enumerate(order)}
+    access_points = _usable_access_points(entries, rank)
+    if not access_points:
         return None
-    return DecodePlan(order, access, rank, _head(access, rank))
+    return DecodePlan(order, access_points, rank, _head_packets(access_points, rank))
 
 
-def _hides_middle(index: PacketIndex, order: list[int]) -> bool:
+def _hides_inner_pictures(index: PacketIndex, order: list[int]) -> bool:
     """Return whether an edit list hides pictures between shown ones.
 
-    FFmpeg's demuxer then leaves out packets that others refer to, and only decoding tells what is shown of these.
+    FFmpeg's demuxer then drops packets that other packets refer to, and only decoding tells which frames are output.
     """
 
-    def place(position: int) -> tuple[int, int]:
+    def output_key(position: int) -> tuple[int, int]:
         entry = index.entries[position]
         return entry.period, position if entry.order is None else entry.order
 
-    first, last = place(order[0]), place(order[-1])
-    return any(first < place(position) < last for position in index.discarded)
+    first, last = output_key(order[0]), output_key(order[-1])
+    return any(first < output_key(position) < last for position in index.discarded)
 
 
 def _output_order(entries: Sequence[PacketEntry], shown: list[int], container: str) -> list[int] | None:
-    """Return the output order of the decoder; None if it is inconsistent or contradicts the container's times."""
+    """Return the shown packets in output order; None if it is inconsistent or contradicts the container's times."""
     if len({(entries[position].period, entries[position].order is None) for position in shown}) > len(
         {entries[position].period for position in shown}
     ):
         return None  # only some pictures of a period have an order
-    places = [
+    keys = [
         (entries[position].period, entries[position].order) for position in shown if entries[position].order is not None
     ]
-    if len(set(places)) != len(places):
+    if len(set(keys)) != len(keys):
         return None  # two pictures with the same order: the stream is damaged or was joined incorrectly
     order = sorted(shown, key=lambda position: (entries[position].period, entries[position].order or 0, position))
-    if container in TRUSTED_TIMES or container in WRITTEN_TIMES:
+    if container in RELIABLE_TIMES or container in UNRELIABLE_TIMES:
         for before, after in pairwise(order):
             earlier, later = entries[before].pts, entries[after].pts
-            if earlier is not None and later is not None and later <= earlier and not entries[after].is_access:
+            if earlier is not None and later is not None and later <= earlier and not entries[after].is_access_point:
                 return None
     return order
 
 
-def _usable_access(entries: Sequence[PacketEntry], rank: dict[int, int]) -> list[int]:
+def _usable_access_points(entries: Sequence[PacketEntry], rank: dict[int, int]) -> list[int]:
     """Return the access points, except those with leading pictures that later pictures may refer to."""
-    access: list[int] = []
+    points: list[int] = []
     for position, entry in enumerate(entries):
-        if entry.is_access:
-            access.append(position)
-        elif access and entry.is_reference and access[-1] and rank.get(position, len(rank)) < rank.get(access[-1], -1):
-            access.pop()
-    return access
+        if entry.is_access_point:
+            points.append(position)
+        elif points and entry.is_reference and points[-1] and rank.get(position, len(rank)) < rank.get(points[-1], -1):
+            points.pop()
+    return points
 
 
-def _head(access: list[int], rank: dict[int, int]) -> range:
-    """Return the packets before the first access point, and later ones that are shown before it."""
-    first = access[0]
-    following = access[1] if len(access) > 1 else len(rank) + first + 1
+def _head_packets(access_points: list[int], rank: dict[int, int]) -> range:
+    """Return the packets before the first access point, and later packets that are output before it."""
+    first = access_points[0]
+    following = access_points[1] if len(access_points) > 1 else len(rank) + first + 1
     leading = [position for position in range(first + 1, following) if rank.get(position, first) < rank.get(first, -1)]
     return range(max(leading) + 1 if leading else first)

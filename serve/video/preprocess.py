@@ -1,7 +1,7 @@
-"""Preprocess decoded frames to square views by the rules of the contract; the graph normalises them.
+"""Resize and crop decoded frames by the rules of the contract; the graph normalises them.
 
-Pillow's filters are antialiased and OpenCV's bilinear is not. A model depends on the one it was trained with, so the
-contract names the kernel, the rounding of the longer side and the rounding of the corner of the centre crop.
+Pillow's filters are antialiased, OpenCV's bilinear filter is not. A model depends on the filter it was trained with, so
+the contract names the filter, the rounding of the longer side and the rounding of the offset of the centre crop.
 """
 
 from collections.abc import Callable
@@ -14,32 +14,32 @@ from serve.arrays import Float32Array, UInt8Array
 from serve.contract import PreprocessContract
 
 
-def _pillow(frame: UInt8Array, width: int, height: int, kernel: Image.Resampling) -> UInt8Array:
+def _resize_with_pillow(frame: UInt8Array, width: int, height: int, kernel: Image.Resampling) -> UInt8Array:
     if frame.shape[:2] == (height, width):
         return frame
     return np.asarray(Image.fromarray(frame).resize((width, height), kernel))
 
 
 def pillow_bicubic(frame: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Frame [H, W, 3] -> [height, width, 3]; antialiased, a = -0.5.
+    """Resize a frame [H, W, 3] to [height, width, 3] with antialiasing; the cubic coefficient is a = -0.5.
 
     >>> pillow_bicubic(np.full((8, 6, 3), 7, np.uint8), 3, 4).shape
     (4, 3, 3)
     """
-    return _pillow(frame, width, height, Image.Resampling.BICUBIC)
+    return _resize_with_pillow(frame, width, height, Image.Resampling.BICUBIC)
 
 
 def pillow_bilinear(frame: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Frame [H, W, 3] -> [height, width, 3]; antialiased.
+    """Resize a frame [H, W, 3] to [height, width, 3] with antialiasing.
 
     >>> pillow_bilinear(np.full((8, 6, 3), 7, np.uint8), 3, 4).shape
     (4, 3, 3)
     """
-    return _pillow(frame, width, height, Image.Resampling.BILINEAR)
+    return _resize_with_pillow(frame, width, height, Image.Resampling.BILINEAR)
 
 
 def opencv_bilinear(frame: UInt8Array, width: int, height: int) -> UInt8Array:
-    """Frame [H, W, 3] -> [height, width, 3]; no antialiasing.
+    """Resize a frame [H, W, 3] to [height, width, 3] without antialiasing.
 
     >>> opencv_bilinear(np.full((8, 6, 3), 7, np.uint8), 3, 4).shape
     (4, 3, 3)
@@ -54,18 +54,18 @@ INTERPOLATIONS: dict[str, Callable[[UInt8Array, int, int], UInt8Array]] = {
     "pillow_bilinear": pillow_bilinear,
     "opencv_bilinear": opencv_bilinear,
 }
-SIZE_ROUNDINGS: dict[str, Callable[[int, int, int], int]] = {  # (side, shorter side, its target) -> new side
+SIZE_ROUNDINGS: dict[str, Callable[[int, int, int], int]] = {  # (side, shorter side, new shorter side) -> new side
     "truncate": lambda side, short, target: int(target * side / short),
     "half_up": lambda side, short, target: int(side * (target / short) + 0.5),
 }
-CROP_ROUNDINGS: dict[str, Callable[[int], int]] = {  # margin -> corner
+CROP_ROUNDINGS: dict[str, Callable[[int], int]] = {  # margin -> offset of the centre crop
     "half_even": lambda margin: round(margin / 2),
     "floor": lambda margin: margin // 2,
 }
 
 
 def scaled_size(height: int, width: int, target: int, *, rounding: str) -> tuple[int, int]:
-    """Return (height, width) with `target` as the shorter side and the same aspect ratio.
+    """Return the (height, width) of a resized frame: the shorter side is `target`, the aspect ratio is preserved.
 
     >>> scaled_size(240, 426, 224, rounding="truncate")
     (224, 397)
@@ -78,11 +78,11 @@ def scaled_size(height: int, width: int, target: int, *, rounding: str) -> tuple
 
 
 def crop_frame(frame: UInt8Array, rule: PreprocessContract, *, num_crops: int) -> UInt8Array:
-    """Frame [H, W, 3] -> crops [num_crops, 3, S, S].
+    """Resize a frame [H, W, 3] and return its crops [num_crops, 3, S, S].
 
-    One crop follows the contract: resize, then crop the centre. Three crops follow X-CLIP's test for every model: the
-    shorter side becomes S, and squares are cut at the start, the end and the middle of the longer side; with an odd
-    margin the second square ends one pixel before the edge.
+    One crop follows the contract: resize, then crop the centre. Three crops follow X-CLIP's evaluation for every model:
+    the shorter side is resized to S, and squares are cropped at the start, the end and the middle of the longer side.
+    If the margin is odd, the second square ends one pixel before the edge.
 
     >>> rule = PreprocessContract(
     ...     image_size=2, resize="shortest_side", short_side=2, interpolation="opencv_bilinear",
@@ -95,21 +95,23 @@ def crop_frame(frame: UInt8Array, rule: PreprocessContract, *, num_crops: int) -
     size = rule.image_size
     resize = INTERPOLATIONS[rule.interpolation]
     if num_crops == 1 and rule.resize == "squash":
-        return _stacked([resize(frame, size, size)])
+        return _stack_crops([resize(frame, size, size)])
     target = rule.short_side if num_crops == 1 else size
     height, width = scaled_size(frame.shape[0], frame.shape[1], target, rounding=rule.size_rounding)
     resized = resize(frame, width, height)
     if num_crops == 1:
-        corner = CROP_ROUNDINGS[rule.crop_rounding]
-        corners = [(corner(height - size), corner(width - size))]
+        offset_of = CROP_ROUNDINGS[rule.crop_rounding]
+        corners = [(offset_of(height - size), offset_of(width - size))]
     else:
         step = (max(height, width) - size) // 2
         corners = [(0, offset) if width >= height else (offset, 0) for offset in (0, 2 * step, step)]
-    return _stacked([resized[top : top + size, left : left + size] for top, left in corners])
+    return _stack_crops([resized[top : top + size, left : left + size] for top, left in corners])
 
 
 def join_views(crops: UInt8Array) -> UInt8Array:
-    """Crops of every frame [num_clips, T, num_crops, 3, S, S] -> views [V, T, 3, S, S], crop-major, then clip.
+    """Arrange the crops of all frames [num_clips, T, num_crops, 3, S, S] as views [V, T, 3, S, S].
+
+    Views are ordered by crop, then by clip.
 
     >>> join_views(np.zeros((4, 8, 3, 3, 32, 32), np.uint8)).shape
     (12, 8, 3, 32, 32)
@@ -119,7 +121,7 @@ def join_views(crops: UInt8Array) -> UInt8Array:
 
 
 def normalise(views: UInt8Array, rule: PreprocessContract) -> Float32Array:
-    """Views [..., 3, S, S] in 0..255 -> float32, normalised as in the graph.
+    """Normalise views [..., 3, S, S] with values 0 to 255, as the graph does; return float32.
 
     >>> rule = PreprocessContract(
     ...     image_size=1, resize="shortest_side", short_side=1, interpolation="opencv_bilinear",
@@ -134,5 +136,5 @@ def normalise(views: UInt8Array, rule: PreprocessContract) -> Float32Array:
     return normalised
 
 
-def _stacked(squares: list[UInt8Array]) -> UInt8Array:
-    return np.stack([square.transpose(2, 0, 1) for square in squares])  # [num_crops, 3, S, S]
+def _stack_crops(crops: list[UInt8Array]) -> UInt8Array:
+    return np.stack([crop.transpose(2, 0, 1) for crop in crops])  # [num_crops, 3, S, S]

@@ -1,8 +1,8 @@
 """Frame sampling: the sampling rules of the contract, with 0-based indices.
 
-Serving, export and evaluation call `clip_indices`. Several clips are spread evenly: clip v of V is at position
-r = (v + 0.5) / V of each segment, so one clip uses the published indices. X-CLIP's published multi-clip test is
-random; this one is deterministic.
+Serving, export and evaluation call `clip_indices`. Several clips are spaced evenly: clip v of V uses the frame at
+position (v + 0.5) / V of each segment, so a single clip uses the published indices. X-CLIP's published multi-clip
+evaluation is random; this one is deterministic.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from serve.errors import VideoTooShort
 
 
 def segment_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
-    """Frame at `position` (0 to 1) of each of T equal slices [T]; a short video repeats frames.
+    """Return the index of the frame at `position` (0 to 1) of each of T equal slices [T]; short videos repeat frames.
 
-    Source: segments after TSN (arXiv:1608.00859); position 0.5 is X-CLIP's test sampling and open_clip's usual one.
+    Source: segments as in TSN (arXiv:1608.00859); position 0.5 is the test-time sampling of X-CLIP.
 
     >>> segment_positions(30, 3, 0.5).tolist()
     [5, 15, 25]
@@ -29,10 +29,10 @@ def segment_positions(num_frames: int, num_segments: int, position: float) -> In
 
 
 def actionclip_validation(num_frames: int, num_segments: int, *, seg_length: int = 1, loop: bool = False) -> Int64Array:
-    """ActionCLIP's validation indices [T * seg_length], every branch of the published code, 0-based.
+    """Return ActionCLIP's validation indices [T * seg_length], 0-based; every branch of the published code.
 
-    With one segment the result is the middle frame, for any `seg_length`. A video not longer than the clip repeats
-    frames evenly, or from its start with `loop`.
+    With one segment the result is the middle frame, for any `seg_length`. If the video is not longer than the clip,
+    frames are repeated evenly, or the video is repeated from its start if `loop` is set.
 
     >>> actionclip_validation(30, 3).tolist()
     [4, 14, 24]
@@ -56,7 +56,7 @@ def actionclip_validation(num_frames: int, num_segments: int, *, seg_length: int
 
 
 def actionclip_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
-    """ActionCLIP's rule at `position` of each segment [T]: half a frame before `segment_positions`.
+    """Return ActionCLIP's indices [T] at `position` of each segment: half a frame before `segment_positions`.
 
     >>> actionclip_positions(30, 3, 0.5).tolist()
     [4, 14, 24]
@@ -72,37 +72,41 @@ def actionclip_positions(num_frames: int, num_segments: int, position: float) ->
     )
 
 
-def both_ends(num_frames: int, num_segments: int) -> Int64Array:
-    """Evenly from the first frame to the last, both included [T].
+def endpoint_indices(num_frames: int, num_segments: int) -> Int64Array:
+    """Return evenly spaced indices [T] from the first frame to the last, both included.
 
     Source: the evaluation code of Perception Encoder (arXiv:2504.13181).
 
-    >>> both_ends(30, 3).tolist()
+    >>> endpoint_indices(30, 3).tolist()
     [0, 14, 29]
     """
     steps = max(num_segments - 1, 1)
     return np.array([int(i * (num_frames - 1) / steps) for i in range(num_segments)], np.int64)
 
 
-def _ends(num_frames: int, num_segments: int, position: float) -> Int64Array:
-    """Apply `both_ends` to a single clip, as published, and `segment_positions` to one of several clips."""
+def endpoint_positions(num_frames: int, num_segments: int, position: float) -> Int64Array:
+    """Return `endpoint_indices` at position 0.5 (a single clip, as published), otherwise `segment_positions`.
+
+    >>> endpoint_positions(30, 3, 0.5).tolist(), endpoint_positions(30, 3, 0.25).tolist()
+    ([0, 14, 29], [2, 12, 22])
+    """
     if position == 0.5:
-        return both_ends(num_frames, num_segments)
+        return endpoint_indices(num_frames, num_segments)
     return segment_positions(num_frames, num_segments, position)
 
 
 SAMPLING_RULES: dict[str, Callable[[int, int, float], Int64Array]] = {
     "centres": segment_positions,
     "actionclip": actionclip_positions,
-    "ends": _ends,
+    "ends": endpoint_positions,
 }
 
 
 def clip_indices(rule: str, num_frames: int, *, num_segments: int, num_clips: int = 1) -> Int64Array:
-    """Frame indices [num_clips, T] of a video with `num_frames` shown frames, by a rule of `SAMPLING_RULES`.
+    """Return frame indices [num_clips, T] for a video with `num_frames` shown frames, by a rule of `SAMPLING_RULES`.
 
     Raises:
-        VideoTooShort: the video shows no frame.
+        VideoTooShort: `num_frames` is less than 1.
 
     >>> clip_indices("centres", 40, num_segments=4, num_clips=2).tolist()
     [[2, 12, 22, 32], [7, 17, 27, 37]]

@@ -10,19 +10,19 @@ from av.stream import Disposition
 
 from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.containers import DEMUXERS
-from serve.video.identify import ALLOWED, identify
-from serve.video.packet_index import packets
-from serve.video.pictures import Matrix, display_matrix
+from serve.video.identify import SUPPORTED_FORMATS, identify
+from serve.video.packet_index import demux_packets
+from serve.video.pictures import DisplayMatrix, read_display_matrix
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open a file with the allow-lists; its content determines the demuxer, not its name.
+    """Open a file with one of the allowed demuxers; the content of the file determines which one, not its name.
 
     Raises:
-        UnsupportedMedia: the container is not on the allow-list.
+        UnsupportedMedia: the container is not supported.
         UndecodableVideo: the container is allowed, but its header is corrupt.
     """
-    silence_library()
+    silence_ffmpeg_log()
     kind = identify(path)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
@@ -33,14 +33,15 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise
     except av.error.FFmpegError as error:
         if kind.name is not None:
-            raise UndecodableVideo(f"the file starts as {kind.name}, but its header is corrupt") from error
+            raise UndecodableVideo(f"the file starts like {kind.name}, but its header is corrupt") from error
         raise UnsupportedMedia(
-            f"the file is not a video or picture in a supported container, or its header is corrupt; {ALLOWED}"
+            "the file is not a video or picture in a supported container, or its header is corrupt; "
+            f"{SUPPORTED_FORMATS}"
         ) from error
 
 
-def silence_library() -> None:
-    """Use FFmpeg's log callback at the level PANIC instead of PyAV's, which needs the GIL in decoding threads.
+def silence_ffmpeg_log() -> None:
+    """Replace PyAV's log callback, which needs the GIL in decoding threads, with FFmpeg's at the level PANIC.
 
     PyAV's callback deadlocks if a thread logs while the codec is freed (PyAV 18.1, a file with flipped bits).
     """
@@ -48,13 +49,13 @@ def silence_library() -> None:
     av.logging.set_libav_level(av.logging.PANIC)
 
 
-def track_facts(path: Path, stream_index: int) -> tuple[int, Matrix | None]:
-    """Return the number of video streams without covers, and the display matrix of the first frame of one stream."""
+def read_track_info(path: Path, stream_index: int) -> tuple[int, DisplayMatrix | None]:
+    """Return the number of video tracks (without cover images) and the display matrix of a stream's first frame."""
     with open_container(path) as container:
         num_tracks = sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
         stream = container.streams[stream_index]
-        for packet in chain(packets(container, stream), [None]):
+        for packet in chain(demux_packets(container, stream), [None]):
             with suppress(av.error.InvalidDataError, av.error.ArgumentError):  # continue until a frame can be decoded
                 for frame in stream.codec_context.decode(packet):
-                    return num_tracks, display_matrix(frame)
+                    return num_tracks, read_display_matrix(frame)
     return num_tracks, None

@@ -1,4 +1,4 @@
-"""Requests and results of decoding; a light module, so that the server does not load a decoder."""
+"""Requests and results of decoding; importing this module does not load a decoder."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from serve.video.windows import Window
 
 @dataclass(frozen=True, kw_only=True)
 class ViewRequest:
-    """Which views of a video are wanted."""
+    """The views to decode from a video."""
 
     sampling: SamplingContract
     preprocess: PreprocessContract
@@ -19,14 +19,14 @@ class ViewRequest:
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """[V, T, 3, S, S] of the views."""
+        """Shape [V, T, 3, S, S] of the views."""
         size = self.preprocess.image_size
         return self.num_clips * self.num_crops, self.sampling.num_segments, 3, size, size
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedViews:
-    """The views of a video and the frames they were made from."""
+    """The views of a video and the indices and times of their frames."""
 
     views: UInt8Array  # [V, T, 3, S, S], crop-major, then clip
     metadata: VideoMetadata
@@ -39,25 +39,25 @@ class DecodedViews:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRequest:
-    """Which windows of a video are wanted, and how many frames may come at once."""
+    """The windows to decode from a video, and how many frames one part may hold."""
 
     sampling: SamplingContract
     preprocess: PreprocessContract
     window_seconds: float
     stride_seconds: float
     max_windows: int
-    frames_at_once: int
+    frames_per_part: int
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """[N, 3, S, S] of the frames that come at once."""
+        """Shape [N, 3, S, S] of the frames of one part."""
         size = self.preprocess.image_size
-        return self.frames_at_once, 3, size, size
+        return self.frames_per_part, 3, size, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFacts:
-    """Facts of a video before its frames are decoded."""
+class VideoInfo:
+    """Information about a video that is known before its frames are decoded."""
 
     num_frames: int
     fps: float
@@ -67,19 +67,19 @@ class VideoFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPart:
-    """Some frames of a video, and the windows that are complete with them."""
+    """Consecutive sampled frames of a video, and the windows that they complete."""
 
-    facts: VideoFacts | None  # at the start; a second time, everything before is void
+    info: VideoInfo | None  # set in the first part; if it is set again, decoding was repeated: discard earlier parts
     frame_indices: tuple[int, ...]  # ascending
-    frame_seconds: tuple[float, ...]  # presentation times from the first shown frame
+    frame_seconds: tuple[float, ...]  # presentation times, relative to the first shown frame
     frames: UInt8Array  # [N, 3, S, S]
     windows: tuple[Window, ...]  # ascending
-    keep_from: int  # frames before this one are not needed by later windows
+    keep_from: int  # index of the first frame that later windows need
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowsEnd:
-    """What is known of a video after all of its windows came."""
+class WindowStreamSummary:
+    """Information about a video that is known after all windows were decoded."""
 
     width: int
     height: int

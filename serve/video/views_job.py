@@ -1,4 +1,4 @@
-"""Jobs of the server that decode the views of a file inside a decode child."""
+"""The jobs of a decode child that decode a file into views."""
 
 import os
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from serve.video.view_request import ViewRequest
 from serve.video.window_job import NICENESS
 
 
-def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
+def decode_views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
     """Decode a file into the shared memory of the job; return the fields of `DecodedViews` except the views.
 
     Raises:
@@ -28,11 +28,11 @@ def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
     }
 
 
-def background_views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
-    """Do the same at low priority, which the child keeps.
+def decode_views_in_background(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
+    """Run `decode_views` at low priority; the child keeps this priority.
 
     Raises:
-        ActserveError, OSError: see `views`.
+        ActserveError, OSError: see `decode_views`.
     """
     os.nice(NICENESS)
-    return views(job, path=path, request=request)
+    return decode_views(job, path=path, request=request)

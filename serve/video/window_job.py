@@ -1,7 +1,7 @@
-"""Job of a decode child that streams the windows of a long video, in parts.
+"""The job of a decode child that streams the windows of a long video, in parts.
 
-Frames are cropped as soon as they are decoded and written into shared memory. A part is sent when that is full or a
-second has passed; the child then waits until the parent has copied it. Limits of time apply to each part.
+Frames are cropped as soon as they are decoded and written into shared memory. A part is sent when the memory is full or
+one second has passed; the child then waits until the parent has copied it. Time limits apply to each part.
 """
 
 import os
@@ -14,41 +14,41 @@ import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import VideoTooLong, VideoTooShort
-from serve.video.child import Job, raise_processor_limit
+from serve.video.child import Job, extend_cpu_limit
 from serve.video.decode import open_video, stream_frames
 from serve.video.metadata import Timeline
 from serve.video.preprocess import crop_frame
-from serve.video.view_request import VideoFacts, WindowRequest
+from serve.video.view_request import VideoInfo, WindowRequest
 from serve.video.windows import WindowGrid, count_windows, make_grid
 
 SECONDS_PER_PART = 1.0
-NICENESS = 10  # timelines and jobs use the processors that interactive requests leave
+NICENESS = 10  # of timelines and background jobs, so that interactive requests have priority on the processors
 
 
-def windows(job: Job, *, path: Path, request: WindowRequest) -> dict[str, Any]:
-    """Stream the windows of a file; return the fields of `WindowsEnd`.
+def stream_windows(job: Job, *, path: Path, request: WindowRequest) -> dict[str, Any]:
+    """Stream the windows of a file; return the fields of `WindowStreamSummary`.
 
     Raises:
         ActserveError: the file cannot be used.
         OSError: the file cannot be opened.
     """
     os.nice(NICENESS)
-    video = open_video(path, job.settings, max_kept_bytes=0)  # a long video is read again
+    video = open_video(path, job.settings, max_cached_bytes=0)  # packets of long videos are read again, not cached
     if video.is_still:
-        raise VideoTooShort("the file is a picture, and a picture has no timeline", num_frames=1)
+        raise VideoTooShort("the file is a picture, but a timeline needs a video", num_frames=1)
     writer = PartWriter(job, request)
-    end = stream_frames(video, writer.begin, writer.give)
+    summary = stream_frames(video, writer.start, writer.add_frame)
     writer.finish()
     return {
         "width": writer.size[1],
         "height": writer.size[0],
-        "is_truncated": end.is_truncated,
-        "num_corrupt_frames": end.num_corrupt_frames,
+        "is_truncated": summary.is_truncated,
+        "num_corrupt_frames": summary.num_corrupt_frames,
     }
 
 
 class PartWriter:
-    """Crops frames and sends them with the windows that they complete."""
+    """Crops frames and sends them in parts, with the windows that they complete."""
 
     def __init__(self, job: Job, request: WindowRequest) -> None:
         self._job = job
@@ -56,62 +56,66 @@ class PartWriter:
         self._block = job.shared_array(request.shape)  # [N, 3, S, S]
         self.size = (0, 0)  # height and width of the first frame
 
-    def begin(self, timeline: Timeline) -> Int64Array:
-        """Lay the windows and return the frames [N, T] that they show; what was sent before is void."""
+    def start(self, timeline: Timeline) -> Int64Array:
+        """Compute the windows and return the indices [N, T] of their frames; the parent discards earlier parts.
+
+        Raises:
+            VideoTooLong: the video has more windows than the request allows.
+        """
         request = self._request
         spacing = {"window_seconds": request.window_seconds, "stride_seconds": request.stride_seconds}
         if count_windows(timeline.duration_seconds, **spacing) > request.max_windows:
             raise VideoTooLong(
-                f"the video lasts {timeline.duration_seconds:.0f} s, which a stride of {request.stride_seconds:g} s "
-                f"divides into more than {request.max_windows} windows, the limit; use a larger stride_seconds",
+                f"the video lasts {timeline.duration_seconds:.0f} s and has more than {request.max_windows} windows "
+                f"(the limit) at a stride of {request.stride_seconds:g} s; use a larger stride_seconds",
                 duration_seconds=timeline.duration_seconds,
                 limit_windows=request.max_windows,
             )
         self._seconds = timeline.pts_seconds
         self._grid = make_grid(timeline, request.sampling, **spacing)
         samples = self._grid.samples
-        self._last = np.maximum.accumulate(samples[:, -1])  # [N], frame that completes each window
-        self._first = np.minimum.accumulate(samples[::-1, 0])[::-1]  # [N], first frame that it or a later one needs
-        self._next = 0  # window
-        self._indices: list[int] = []
-        self._facts: VideoFacts | None = _facts(timeline, self._grid)
+        self._last_frames = np.maximum.accumulate(samples[:, -1])  # [N], the frame that completes each window
+        self._first_frames = np.minimum.accumulate(samples[::-1, 0])[::-1]  # [N], first frame needed from window n on
+        self._next_window = 0
+        self._indices: list[int] = []  # of the frames in the shared memory
+        self._info: VideoInfo | None = _make_info(timeline, self._grid)  # until it was sent
         self._sent_at = time.monotonic()
         return samples
 
-    def give(self, index: int, picture: UInt8Array) -> None:
-        """Take a frame; send a part if it is time."""
+    def add_frame(self, index: int, frame: UInt8Array) -> None:
+        """Crop and store a frame; send a part if the shared memory is full or one second has passed."""
         if self.size == (0, 0):
-            self.size = (picture.shape[0], picture.shape[1])
-        self._block[len(self._indices)] = crop_frame(picture, self._request.preprocess, num_crops=1)[0]
+            self.size = (frame.shape[0], frame.shape[1])
+        self._block[len(self._indices)] = crop_frame(frame, self._request.preprocess, num_crops=1)[0]
         self._indices.append(index)
-        is_full = len(self._indices) == self._request.frames_at_once
+        is_full = len(self._indices) == self._request.frames_per_part
         if is_full or time.monotonic() - self._sent_at > SECONDS_PER_PART:
-            self._send()
+            self._send_part()
 
     def finish(self) -> None:
-        """Send what is left."""
+        """Send the remaining frames."""
         if self._indices:
-            self._send()
+            self._send_part()
 
-    def _send(self) -> None:
-        stop = int(np.searchsorted(self._last, self._indices[-1], side="right"))
-        completed = [asdict(self._grid.window(number)) for number in range(self._next, stop)]
-        keep_from = self._first[stop] if stop < len(self._first) else self._indices[-1] + 1
+    def _send_part(self) -> None:
+        stop = int(np.searchsorted(self._last_frames, self._indices[-1], side="right"))
+        completed = [asdict(self._grid.window(number)) for number in range(self._next_window, stop)]
+        keep_from = self._first_frames[stop] if stop < len(self._first_frames) else self._indices[-1] + 1
         self._job.send_part(
             {
-                "facts": None if self._facts is None else asdict(self._facts),
+                "info": None if self._info is None else asdict(self._info),
                 "frame_indices": self._indices,
                 "frame_seconds": self._seconds[self._indices].tolist(),
                 "windows": completed,
                 "keep_from": int(keep_from),
             }
         )
-        raise_processor_limit(self._job.settings.max_cpu_seconds)
-        self._next, self._indices, self._facts, self._sent_at = stop, [], None, time.monotonic()
+        extend_cpu_limit(self._job.settings.max_cpu_seconds)
+        self._next_window, self._indices, self._info, self._sent_at = stop, [], None, time.monotonic()
 
 
-def _facts(timeline: Timeline, grid: WindowGrid) -> VideoFacts:
-    return VideoFacts(
+def _make_info(timeline: Timeline, grid: WindowGrid) -> VideoInfo:
+    return VideoInfo(
         num_frames=timeline.num_frames,
         fps=timeline.fps,
         duration_seconds=timeline.duration_seconds,

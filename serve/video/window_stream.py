@@ -1,7 +1,7 @@
-"""Stream the windows of a long video from a decode child of its own; the parent's side of `window_job.py`.
+"""Stream the windows of a long video from a dedicated decode child; the server's side of `window_job.py`.
 
-The child decodes ahead by one part and then waits, so memory holds two parts whatever the length of the video. Messages
-of the child are checked, because a hostile file may have compromised it.
+The child decodes one part ahead and then waits, so memory holds two parts, independent of the length of the video.
+Messages of the child are validated, because a hostile file may have compromised it.
 """
 
 import asyncio
@@ -15,69 +15,69 @@ from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked_dataclass
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from serve.arrays import UInt8Array
 from serve.errors import EngineUnavailable
 from serve.video.channel import ProtocolError
 from serve.video.decode_child import ChildExited, ChildLost
-from serve.video.view_request import VideoFacts, WindowPart, WindowRequest, WindowsEnd
+from serve.video.view_request import VideoInfo, WindowPart, WindowRequest, WindowStreamSummary
 from serve.video.windows import Window
 from serve.video.workers import DecodePool, shared_memory
 
-JOB = "serve.video.window_job:windows"
-Parts = Generator[WindowPart, None, Any]
+JOB = "serve.video.window_job:stream_windows"
+Parts = Generator[WindowPart, None, Any]  # returns the fields of `WindowStreamSummary`
 
 
-@checked_dataclass(frozen=True, kw_only=True)
-class _Message:
-    """A part as the child describes it."""
+@validated_dataclass(frozen=True, kw_only=True)
+class _PartMessage:
+    """The message of the child about one part, without the frames, which are in shared memory."""
 
-    facts: VideoFacts | None
+    info: VideoInfo | None
     frame_indices: tuple[int, ...]
     frame_seconds: tuple[float, ...]
     windows: tuple[Window, ...]
     keep_from: int
 
 
-_MESSAGE, _END = TypeAdapter(_Message), TypeAdapter(WindowsEnd)
+_PART_ADAPTER, _SUMMARY_ADAPTER = TypeAdapter(_PartMessage), TypeAdapter(WindowStreamSummary)
 
 
 class WindowStream:
-    """The parts of one video, to be iterated once; `end` is known after the last."""
+    """Asynchronous iterator over the parts of one video; `summary` is available after the last part."""
 
     def __init__(self, parts: Parts, pool: DecodePool, kill: Callable[[], None], thread: ThreadPoolExecutor) -> None:
         self._parts = parts
         self._pool = pool
         self._kill = kill
         self._thread = thread
-        self._end: WindowsEnd | None = None
+        self._summary: WindowStreamSummary | None = None
 
     @property
-    def end(self) -> WindowsEnd:
-        """What is known of the video after all parts."""
-        assert self._end is not None, "the parts come first"
-        return self._end
+    def summary(self) -> WindowStreamSummary:
+        """Information about the video; available after all parts were received."""
+        assert self._summary is not None, "iterate over all parts first"
+        return self._summary
 
     async def __aiter__(self) -> AsyncIterator[WindowPart]:
         while (part := await self._next()) is not None:
             yield part
 
     async def _next(self) -> WindowPart | None:
-        step = asyncio.get_running_loop().run_in_executor(self._thread, self._step)
+        receiving = asyncio.get_running_loop().run_in_executor(self._thread, self._receive)
         try:
-            return await asyncio.shield(step)
+            return await asyncio.shield(receiving)
         except asyncio.CancelledError:
             self._kill()
-            await asyncio.wait([step])
-            step.exception()  # the loss of the child is expected
+            await asyncio.wait([receiving])
+            receiving.exception()  # mark it as retrieved: the call fails because the child was killed
             raise
 
-    def _step(self) -> WindowPart | None:
+    def _receive(self) -> WindowPart | None:
         try:
             return next(self._parts)
         except StopIteration as stop:
-            self._end = _checked(_END, stop.value)
+            self._summary = _validate(_SUMMARY_ADAPTER, stop.value)
             return None
         except ChildLost as lost:
             if not self._pool.is_open:
@@ -91,43 +91,42 @@ class WindowStream:
 
 
 @contextlib.asynccontextmanager
-async def window_stream(pool: DecodePool, path: Path, request: WindowRequest) -> AsyncIterator[WindowStream]:
-    """Start to decode a file; the child is killed when the block ends.
+async def open_window_stream(pool: DecodePool, path: Path, request: WindowRequest) -> AsyncIterator[WindowStream]:
+    """Start decoding a file in a dedicated child; the child is killed at the end of the block.
 
     Raises:
-        Overloaded: there is no memory for the frames.
+        Overloaded: there is not enough memory for the frames.
         EngineUnavailable: the pool is closed, or the child does not start.
     """
     with shared_memory(math.prod(request.shape)) as (descriptor, block):
-        async with pool.own_child() as child:
+        async with pool.dedicated_child() as child:
             with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
                 arguments = {"path": path, "request": request}
 
-                def taken(value: Any) -> WindowPart:
-                    return _part(value, block, request)
+                def parse(value: Any) -> WindowPart:
+                    return _parse_part(value, block, request)
 
-                yield WindowStream(
-                    child.parts(JOB, arguments, taken=taken, descriptors=[descriptor]), pool, child.kill, thread
-                )
+                parts = child.call_in_parts(JOB, arguments, parse=parse, descriptors=[descriptor])
+                yield WindowStream(parts, pool, child.kill, thread)
 
 
-def _part(value: Any, block: mmap.mmap, request: WindowRequest) -> WindowPart:
-    """Check a part of the child and copy its frames.
+def _parse_part(value: Any, block: mmap.mmap, request: WindowRequest) -> WindowPart:
+    """Validate the child's message about a part and copy the frames from the shared memory.
 
     Raises:
         ProtocolError: the message is invalid.
     """
-    message = _checked(_MESSAGE, value)
+    message = _validate(_PART_ADAPTER, value)
     count = len(message.frame_indices)
     indices = np.asarray(message.frame_indices, np.int64)
-    is_count_right = 1 <= count <= request.frames_at_once and len(message.frame_seconds) == count
-    if not is_count_right or indices[0] < 0 or (np.diff(indices) <= 0).any():
-        raise ProtocolError("the frames of a part are not ascending, or too many")
+    is_count_valid = 1 <= count <= request.frames_per_part and len(message.frame_seconds) == count
+    if not is_count_valid or indices[0] < 0 or (np.diff(indices) <= 0).any():
+        raise ProtocolError("a part has an invalid number of frames, or its frame indices do not ascend")
     if any(len(window.frame_indices) != request.sampling.num_segments for window in message.windows):
-        raise ProtocolError("a window has another number of frames than a clip")
+        raise ProtocolError(f"a window does not have {request.sampling.num_segments} frames")
     frames: UInt8Array = np.frombuffer(block, np.uint8).reshape(request.shape)[:count].copy()
     return WindowPart(
-        facts=message.facts,
+        info=message.info,
         frame_indices=message.frame_indices,
         frame_seconds=message.frame_seconds,
         frames=frames,
@@ -136,8 +135,8 @@ def _part(value: Any, block: mmap.mmap, request: WindowRequest) -> WindowPart:
     )
 
 
-def _checked(kind: TypeAdapter[Any], value: Any) -> Any:
+def _validate(adapter: TypeAdapter[Any], value: Any) -> Any:
     try:
-        return kind.validate_python(value)
+        return adapter.validate_python(value)
     except ValidationError as error:
-        raise ProtocolError("a message has other fields than expected") from error
+        raise ProtocolError("a message has invalid or missing fields") from error

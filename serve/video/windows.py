@@ -1,10 +1,10 @@
 """Sliding windows over the frames of a video, by presentation time.
 
-A window holds the frames whose time lies in it; of these, the contract's rule chooses the T frames of a clip, as for a
-video that was cut there. If no frame falls into a window, it shows the frame before it.
+A window contains the frames whose times lie in it. The contract's sampling rule chooses the T frames of its clip from
+them, as if the video had been trimmed to the window. A window without a frame shows the last frame before it.
 
-Each window answers for one cell, the times that are closer to its centre than to another window's. The cells divide
-the video without overlap, so a run of windows that show a label becomes a segment that is unbiased at both ends.
+Each window represents one cell: the times that are closer to its centre than to the centre of any other window. Cells
+do not overlap and cover the whole video, so a segment of consecutive windows is not biased towards either end.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from serve.contract import SamplingContract
 from serve.video.metadata import Timeline
 from serve.video.sampling import clip_indices
 
-FRAME_TOLERANCE_SECONDS = 1e-6  # times are sums of ticks; a frame this much before a window counts as its first
+FRAME_TOLERANCE_SECONDS = 1e-6  # times are rounded sums, so a frame this much before a window still belongs to it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One window; times in seconds from the first shown frame, ranges half open."""
+    """One window; times are relative to the first shown frame, ranges are half open."""
 
     start_seconds: float
     end_seconds: float
@@ -35,19 +35,19 @@ class Window:
 
     @property
     def centre_seconds(self) -> float:
-        """Middle of the window."""
+        """Centre of the window."""
         return (self.start_seconds + self.end_seconds) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowGrid:
-    """The windows of one video, ascending."""
+    """The N windows of one video, ascending."""
 
     starts: Float64Array  # [N] seconds
     ends: Float64Array  # [N] seconds
     cell_edges: Float64Array  # [N + 1] seconds
     start_frames: Int64Array  # [N]
-    end_frames: Int64Array  # [N], above the start
+    end_frames: Int64Array  # [N], exclusive; greater than the start frame
     cell_frames: Int64Array  # [N + 1]
     samples: Int64Array  # [N, T] frame indices
 
@@ -55,7 +55,7 @@ class WindowGrid:
         return len(self.starts)
 
     def window(self, number: int) -> Window:
-        """Return one window."""
+        """Return the window with index `number`."""
         return Window(
             start_seconds=float(self.starts[number]),
             end_seconds=float(self.ends[number]),
@@ -70,9 +70,9 @@ class WindowGrid:
 
 
 def window_starts(duration_seconds: float, *, window_seconds: float, stride_seconds: float) -> Float64Array:
-    """Return the starts [N] of the windows: one each stride, and a last one that ends with the video.
+    """Return the starts [N] of the windows, one per stride; a last window is added so that the end is covered.
 
-    A video not longer than a window has one window.
+    A video that is not longer than a window has one window.
 
     >>> window_starts(5.5, window_seconds=2.0, stride_seconds=1.0).tolist()
     [0.0, 1.0, 2.0, 3.0, 3.5]
@@ -88,7 +88,7 @@ def window_starts(duration_seconds: float, *, window_seconds: float, stride_seco
 
 
 def count_windows(duration_seconds: float, *, window_seconds: float, stride_seconds: float) -> int:
-    """Return an upper bound of the number of windows, without making them.
+    """Return an upper bound of the number of windows without computing them.
 
     >>> count_windows(5.5, window_seconds=2.0, stride_seconds=1.0)
     5
@@ -99,7 +99,7 @@ def count_windows(duration_seconds: float, *, window_seconds: float, stride_seco
 def make_grid(
     timeline: Timeline, sampling: SamplingContract, *, window_seconds: float, stride_seconds: float
 ) -> WindowGrid:
-    """Lay windows over the frames of a video and choose the frames of each.
+    """Compute the windows of a video and sample the frames of each.
 
     >>> frames = Timeline(np.arange(40) / 10, 4.0)
     >>> rule = SamplingContract(rule="centres", num_segments=2)
@@ -125,7 +125,7 @@ def make_grid(
         start_frames=start_frames,
         end_frames=np.maximum(end_frames, start_frames + 1),
         cell_frames=cell_frames,
-        samples=_samples(start_frames, np.maximum(end_frames, start_frames + 1), sampling),
+        samples=_sample_frames(start_frames, np.maximum(end_frames, start_frames + 1), sampling),
     )
 
 
@@ -134,12 +134,12 @@ def _frames_at(timeline: Timeline, seconds: Float64Array) -> Int64Array:
     return np.searchsorted(timeline.pts_seconds, seconds - FRAME_TOLERANCE_SECONDS).astype(np.int64)
 
 
-def _samples(start_frames: Int64Array, end_frames: Int64Array, sampling: SamplingContract) -> Int64Array:
-    """Return the frames [N, T] of windows by the contract's rule; it is applied once for each number of frames."""
+def _sample_frames(start_frames: Int64Array, end_frames: Int64Array, sampling: SamplingContract) -> Int64Array:
+    """Return the frame indices [N, T] of windows; the rule is evaluated once per distinct number of frames."""
     counts = end_frames - start_frames
     samples = np.empty((len(counts), sampling.num_segments), np.int64)
     for count in np.unique(counts):
-        chosen = counts == count
-        within = clip_indices(sampling.rule, int(count), num_segments=sampling.num_segments)[0]  # [T]
-        samples[chosen] = start_frames[chosen, None] + np.sort(within)
+        has_count = counts == count
+        offsets = clip_indices(sampling.rule, int(count), num_segments=sampling.num_segments)[0]  # [T]
+        samples[has_count] = start_frames[has_count, None] + np.sort(offsets)
     return samples

@@ -1,8 +1,8 @@
 """Pool of decode children for asyncio, so that no file can crash the server; see `decode_child.py`.
 
 Each child has resource limits and decodes one video at a time. A child that crashes, hangs, exceeds a limit or works
-for a disconnected client is killed and replaced; only that request fails. Views are returned in anonymous shared memory
-that is freed at the end of the request, even if the child or this process dies.
+for a disconnected client is killed and replaced; only that request fails. Views are returned in anonymous shared
+memory, which is freed at the end of the request, even if the child or this process dies.
 """
 
 import asyncio
@@ -34,25 +34,25 @@ from serve.video.view_request import DecodedViews, ViewRequest
 
 __all__ = ["DecodePool", "DecodedViews", "ViewRequest"]
 
-JOB, BACKGROUND_JOB = "serve.video.views_job:views", "serve.video.views_job:background_views"
-LARGE_BYTES = 2**24  # larger views are copied in a thread, not on the event loop
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0  # between attempts to start a child
+JOB, BACKGROUND_JOB = "serve.video.views_job:decode_views", "serve.video.views_job:decode_views_in_background"
+MAX_INLINE_COPY_BYTES = 2**24  # larger views are copied in a thread, not on the event loop
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 10.0  # pause between attempts to start a child; doubled each time
 
 log = logging.getLogger(__name__)
 
 
 class _Slot:
-    """One slot of the pool, with its current child, the job it runs and the threads that wait for it."""
+    """One slot of the pool: its current child, the job that it runs, and the threads for its blocking calls."""
 
     def __init__(self, job: str, threads: ThreadPoolExecutor) -> None:
         self.job = job
         self.threads = threads
         self.child: DecodeChild | None = None
-        self.call: Future[JobResult] | None = None  # the most recent call; a thread may still wait in it
-        self.jobs = 0  # number of jobs of this child
+        self.call: Future[JobResult] | None = None  # the most recent call, which may still run in a thread
+        self.jobs = 0  # number of jobs of the current child
 
     def start(self, server: ForkServer, settings: DecodeSettings) -> None:
-        """Replace the child by a new one; blocks during the fork.
+        """Replace the child with a new one; blocks until the new child is ready.
 
         Raises:
             ForkServerError: the child does not start.
@@ -76,7 +76,7 @@ class _Slot:
 
 
 class DecodePool:
-    """Decodes videos in children; all decoding of the server uses this pool."""
+    """Decodes videos in child processes; all decoding in the server uses this pool."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
@@ -84,16 +84,16 @@ class DecodePool:
         self._threads = ThreadPoolExecutor(2 * settings.worker_count() + 1, thread_name_prefix="decode")
         self._background_threads = ThreadPoolExecutor(thread_name_prefix="decode-background")
         self._slots: list[_Slot] = []
-        self._background: set[_Slot] = set()  # of background work, beside the slots of interactive requests
+        self._background: set[_Slot] = set()  # slots of background requests, in addition to `_slots`
         self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the most recently used child has warm caches
-        self._own: set[DecodeChild] = set()  # children of long requests
-        self._revivals: set[asyncio.Task[None]] = set()
+        self._dedicated: set[DecodeChild] = set()  # children of long requests, outside of the slots
+        self._replacements: set[asyncio.Task[None]] = set()
         self._is_open = False
-        self.waiting = 0  # requests that wait for a child
-        self.running = 0  # requests in a child
-        self.jobs = 0  # requests that were passed to a child, so far
-        self.restarts = 0  # children replaced, so far
-        self.faults = 0  # files on which a decoder failed unexpectedly, so far
+        self.waiting = 0  # requests waiting for a child
+        self.running = 0  # requests being decoded
+        self.jobs = 0  # total number of requests passed to a child
+        self.restarts = 0  # total number of children replaced
+        self.faults = 0  # total number of files on which a decoder failed unexpectedly
 
     @property
     def pids(self) -> list[int]:
@@ -102,7 +102,7 @@ class DecodePool:
 
     @property
     def is_open(self) -> bool:
-        """Whether the pool was started and not closed."""
+        """Whether the pool has been started and not closed."""
         return self._is_open
 
     async def start(self) -> None:
@@ -122,32 +122,33 @@ class DecodePool:
             self._free.put_nowait(slot)
 
     async def views(self, path: Path, request: ViewRequest) -> DecodedViews:
-        """Decode a file into views; for background work in a child of its own, of low priority.
+        """Decode a file into views; a background request gets its own child, with low priority.
 
         Raises:
-            Overloaded: the queue is full, or there is no memory for the views.
+            Overloaded: the queue is full, or there is not enough memory for the views.
             UnsupportedMedia, VideoError: the file cannot be used; `DecodeLimitExceeded` if it exceeded a limit.
-            EngineUnavailable: the pool is closed.
+            EngineUnavailable: the pool is closed, or no child can be started.
+            EngineFailure: the child could not read the file.
         """
         if is_background():
-            return await self._views_beside(path, request)
-        asked = time.perf_counter()
-        slot = await self._borrow()
-        queue_ms = (time.perf_counter() - asked) * 1000
+            return await self._decode_in_background(path, request)
+        queued_at = time.perf_counter()
+        slot = await self._acquire_slot()
+        queue_ms = (time.perf_counter() - queued_at) * 1000
         if not self._is_open:
-            self._free.put_nowait(slot)  # wakes the next waiting request
+            self._free.put_nowait(slot)  # wake the next waiting request
             raise EngineUnavailable("the decoder was closed")
         self.running += 1
         self.jobs += 1
         is_alive = False
         try:
             with shared_memory(math.prod(request.shape)) as (descriptor, block):
-                answer = await self._ask(slot, path, request, descriptor)
+                result = await self._run_job(slot, path, request, descriptor)
                 is_alive = True
-                if isinstance(answer, ActserveError):
-                    raise answer
-                views = await _copy(block, request.shape)
-                return _decoded(answer.value, views, queue_ms=queue_ms)
+                if isinstance(result, ActserveError):
+                    raise result
+                views = await _copy_views(block, request.shape)
+                return _make_result(result.value, views, queue_ms=queue_ms)
         finally:
             self.running -= 1
             slot.jobs += 1
@@ -156,8 +157,8 @@ class DecodePool:
             else:
                 self._replace_later(slot)
 
-    async def _views_beside(self, path: Path, request: ViewRequest) -> DecodedViews:
-        """Decode a file in a child that is started for it and takes no slot of interactive requests."""
+    async def _decode_in_background(self, path: Path, request: ViewRequest) -> DecodedViews:
+        """Decode a file in a child that is started for this request, so that no slot of `_slots` is occupied."""
         if not self._is_open:
             raise EngineUnavailable("the decoder is closed")
         slot = _Slot(BACKGROUND_JOB, self._background_threads)
@@ -166,10 +167,10 @@ class DecodePool:
         try:
             await asyncio.shield(starting)
             with shared_memory(math.prod(request.shape)) as (descriptor, block):
-                answer = await self._ask(slot, path, request, descriptor)
-                if isinstance(answer, ActserveError):
-                    raise answer
-                return _decoded(answer.value, await _copy(block, request.shape), queue_ms=0.0)
+                result = await self._run_job(slot, path, request, descriptor)
+                if isinstance(result, ActserveError):
+                    raise result
+                return _make_result(result.value, await _copy_views(block, request.shape), queue_ms=0.0)
         except ForkServerError as error:
             raise EngineUnavailable("the decoder did not start") from error
         finally:
@@ -179,10 +180,10 @@ class DecodePool:
             await asyncio.to_thread(slot.close)
 
     @contextlib.asynccontextmanager
-    async def own_child(self) -> AsyncIterator[DecodeChild]:
-        """Start a child for one long request, beside those of short ones; it is killed when the block ends.
+    async def dedicated_child(self) -> AsyncIterator[DecodeChild]:
+        """Start an additional child for one long request; it is killed at the end of the block.
 
-        No thread may use the child at the end of the block.
+        All calls of the child must have returned before the end of the block.
 
         Raises:
             EngineUnavailable: the pool is closed, or the child does not start.
@@ -197,11 +198,11 @@ class DecodePool:
         except asyncio.CancelledError:
             starting.add_done_callback(_close_unused)
             raise
-        self._own.add(child)
+        self._dedicated.add(child)
         try:
             yield child
         finally:
-            self._own.discard(child)
+            self._dedicated.discard(child)
             child.kill()
             await asyncio.to_thread(child.close)
 
@@ -210,13 +211,13 @@ class DecodePool:
         self._is_open = False
         for slot in (*self._slots, *self._background):
             slot.kill()
-        for child in self._own:
+        for child in self._dedicated:
             child.kill()
-        for task in self._revivals:
+        for task in self._replacements:
             task.cancel()
-        await asyncio.gather(*self._revivals, return_exceptions=True)
+        await asyncio.gather(*self._replacements, return_exceptions=True)
         await asyncio.to_thread(self._background_threads.shutdown)
-        await asyncio.to_thread(self._threads.shutdown)  # calls of killed children end, and running starts complete
+        await asyncio.to_thread(self._threads.shutdown)  # calls of killed children return, and running starts complete
         await asyncio.gather(*(asyncio.to_thread(slot.close) for slot in self._slots))
         self._slots = []
         await asyncio.to_thread(self._server.close)
@@ -225,12 +226,13 @@ class DecodePool:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(slot.threads, slot.start, self._server, self._settings)
 
-    async def _borrow(self) -> _Slot:
+    async def _acquire_slot(self) -> _Slot:
         if not self._is_open:
             raise EngineUnavailable("the decoder is closed")
         if self._free.empty() and self.waiting >= self._settings.queue_size:
             raise Overloaded(
-                f"{self.waiting} videos wait for the decoder, at most {self._settings.queue_size} may; try again later",
+                f"the queue of the decoder is full: {self.waiting} videos are waiting, "
+                f"at most {self._settings.queue_size} may; try again later",
                 queued=self.waiting, limit=self._settings.queue_size,
             )  # fmt: skip
         self.waiting += 1
@@ -239,12 +241,14 @@ class DecodePool:
         finally:
             self.waiting -= 1
 
-    async def _ask(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> JobResult | ActserveError:
-        """Return the child's answer or the error of the file; raise if the child itself is lost."""
+    async def _run_job(
+        self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int
+    ) -> JobResult | ActserveError:
+        """Return the result of the job or its error; raise if the child itself is lost."""
         try:
             try:
                 return await self._call(slot, path, request, descriptor)
-            except ChildExited:  # it died while idle: this file is not the cause
+            except ChildExited:  # the child died while it was idle, so this file is not the cause
                 if not self._is_open:
                     raise
                 self.restarts += 1
@@ -252,7 +256,9 @@ class DecodePool:
                 return await self._call(slot, path, request, descriptor)
         except DecoderFault as fault:
             self.faults += 1
-            log.error("a decoder failed unexpectedly", exc_info=fault)  # its note is the traceback
+            log.error(
+                "a decoder failed unexpectedly", exc_info=fault
+            )  # the traceback of the child is a note of `fault`
             return fault
         except ActserveError as error:
             return error
@@ -262,8 +268,8 @@ class DecodePool:
             raise lost.reason from lost
         except (ChildExited, ForkServerError) as error:
             raise EngineUnavailable("the decoder did not start") from error
-        except OSError as error:  # the child still works, but cannot read the file
-            log.exception("the decode child failed outside of decoding")
+        except OSError as error:  # the child can still be used, but it could not read the file
+            log.exception("the decode child could not read the file")
             return EngineFailure(f"decoding failed: {type(error).__name__}")
 
     async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> JobResult:
@@ -278,14 +284,14 @@ class DecodePool:
             raise
 
     def _replace_later(self, slot: _Slot) -> None:
-        """Replace the child in the background."""
+        """Replace the child of the slot in the background."""
         self.restarts += 1
         task = asyncio.create_task(self._replace(slot), name="replace-decode-child")
-        self._revivals.add(task)
-        task.add_done_callback(self._revivals.discard)
+        self._replacements.add(task)
+        task.add_done_callback(self._replacements.discard)
 
     async def _replace(self, slot: _Slot) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause = MIN_RETRY_SECONDS
         try:
             while self._is_open:
                 try:
@@ -294,13 +300,13 @@ class DecodePool:
                 except ForkServerError:
                     log.exception("a decode child did not start; trying again in %.1f s", pause)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_RETRY_SECONDS)
         finally:
             self._free.put_nowait(slot)
 
 
 def _close_unused(starting: asyncio.Task[DecodeChild]) -> None:
-    """Close the child of a cancelled request, in a thread, because that waits for its exit."""
+    """Close the child of a cancelled request; in a thread, because closing waits for the exit of the child."""
     if not starting.cancelled() and starting.exception() is None:
         threading.Thread(target=starting.result().close, daemon=True).start()
 
@@ -313,26 +319,24 @@ def shared_memory(num_bytes: int) -> Iterator[tuple[int, mmap.mmap]]:
         Overloaded: there is not enough memory.
     """
     try:
-        descriptor = _memory_file(num_bytes)
+        descriptor = _create_memory_file(num_bytes)
     except OSError as error:
         raise Overloaded(
-            f"there is no memory for {num_bytes} bytes of views; try again later", needed_bytes=num_bytes
+            f"there is not enough memory for {num_bytes} bytes of views; try again later", needed_bytes=num_bytes
         ) from error
     try:
         block = mmap.mmap(descriptor, num_bytes)
         try:
             yield descriptor, block
         finally:
-            with contextlib.suppress(
-                BufferError
-            ):  # a thread may still copy from it; then the mapping ends with the copy
+            with contextlib.suppress(BufferError):  # a thread may still copy from the mapping, which is freed after it
                 block.close()
     finally:
         os.close(descriptor)
 
 
-def _memory_file(num_bytes: int) -> int:
-    """Create an unnamed file; on Linux it is sealed, so that a child cannot shrink it while it is read."""
+def _create_memory_file(num_bytes: int) -> int:
+    """Create an unnamed file; on Linux its size is sealed, so that a child cannot shrink it while it is read."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("actserve-views", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
@@ -348,12 +352,12 @@ def _memory_file(num_bytes: int) -> int:
     return descriptor
 
 
-async def _copy(block: mmap.mmap, shape: tuple[int, ...]) -> UInt8Array:
+async def _copy_views(block: mmap.mmap, shape: tuple[int, ...]) -> UInt8Array:
     views = np.frombuffer(block, dtype=np.uint8).reshape(shape)
-    return views.copy() if views.nbytes < LARGE_BYTES else await asyncio.to_thread(views.copy)
+    return views.copy() if views.nbytes < MAX_INLINE_COPY_BYTES else await asyncio.to_thread(views.copy)
 
 
-def _decoded(value: dict[str, Any], views: UInt8Array, *, queue_ms: float) -> DecodedViews:
+def _make_result(value: dict[str, Any], views: UInt8Array, *, queue_ms: float) -> DecodedViews:
     return DecodedViews(
         views=views,
         metadata=VideoMetadata(**value["metadata"]),

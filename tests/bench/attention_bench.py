@@ -25,9 +25,9 @@ from export.onnx_files import WeightFile
 from serve.arrays import UInt8Array
 from serve.engines.ort import OrtSession
 from serve.engines.ov import OpenVinoSession, has_bf16
-from serve.engines.parity_check import processor
+from serve.engines.parity_check import processor_name
 from tests.bench.export_bench import TEXT_B, VISION_B32, fresh
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.bench.turns import in_turns
 from tests.models import tiny_checkpoint, tiny_open_clip
 from training.checkpoints.native_format import Checkpoint
@@ -48,7 +48,7 @@ MODELS: dict[str, Callable[[], Checkpoint]] = {
 
 def main() -> None:
     """Print a row for each model and runtime and a line of JSON; exit with 1 where a promise is broken."""
-    name = processor().splitlines()[0].partition(":")[2].strip()
+    name = processor_name().splitlines()[0].partition(":")[2].strip()
     found: dict[str, Any] = {"bench": "attention", "processor": name, "cores": os.cpu_count(), "rows": []}
     print(f"{'model':<18}{'runtime':<18}{'packed':>10}{'separate':>10}{'times':>7}   lowest cosine of the two")
     for label, make in MODELS.items():
@@ -92,11 +92,13 @@ def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str
         runs = {name: load(path) for name, path in graphs.items()}
         features = {name: run(frames) for name, run in runs.items()}
         ways = {name: partial(run, frames) for name, run in runs.items()}
-        times = {name: statistics.median(values) for name, values in in_turns(ways, ROUNDS).items()}
+        rounds = in_turns(ways, ROUNDS)
+        times = {name: statistics.median(values) for name, values in rounds.items()}
         row = {
             "model": label,
             "runtime": runtime,
             **times,
+            "rounds_ms": rounds,
             "ratio": times["packed"] / times["separate"],
             "cosine": _cosine(features["packed"], features["separate"]),
             "cosine_of_another_clip": _cosine(features["packed"], runs["separate"](np.zeros_like(frames))),
@@ -105,6 +107,8 @@ def _rows(label: str, checkpoint: Checkpoint, folder: Path) -> Iterator[dict[str
             f"{label:<18}{runtime:<18}{row['packed']:>7.0f} ms{row['separate']:>7.0f} ms{row['ratio']:>7.2f}"
             f"   {row['cosine']:.6f}"
         )
+        for name, values in rounds.items():
+            print(f"  {name}: {spread(values, 'ms')}")
         yield row
 
 

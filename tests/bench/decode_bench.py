@@ -65,7 +65,7 @@ def compare(
     path: Path, decode: Callable[[Path, Int64Array], UInt8Array] = with_pyav, *, rounds: int = ROUNDS
 ) -> dict[str, Any]:
     """Medians of a decoder and of decord on one clip, and whether their pixels are equal."""
-    num_frames = open_video(path, SETTINGS).counted().num_frames
+    num_frames = open_video(path, SETTINGS).read_timeline().num_frames
     indices = clip_indices("centres", num_frames, num_segments=8, num_clips=1)[0]
     is_equal = np.array_equal(decode(path, indices), with_decord(path, indices))  # also the warm-up
     pairs = [(milliseconds(decode, path, indices), milliseconds(with_decord, path, indices)) for _ in range(rounds)]

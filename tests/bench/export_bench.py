@@ -2,8 +2,9 @@
 
 The parity table is over tiny random models, one graph of each kind; `--large` adds ActionCLIP and X-CLIP at the size
 of ViT-B/32. Text encoding is a ratio of runs that take turns in one process. A line of JSON follows. The promise:
-every row passes the gate of its precision with the same top-1, and rows cut to the longest are encoded `LEAST_RATIO`
-times as fast with the same features. The controls: a golden file of noise, prompts in another order, and no row cut.
+every row passes the gate of its precision with the same top-1, and rows cut to the longest are encoded at least
+`LEAST_RATIO` times as fast with the same features. The controls: a golden file of noise, prompts in another order, and
+no row cut.
 """
 
 import argparse
@@ -27,17 +28,18 @@ from export.loading import MERGES_FILE, apply_options, read_tokenizer
 from export.parity_gate import RuntimeParity, measure_parity
 from export.versions import installed_versions
 from serve.contract import TextContract
-from serve.engines.parity_check import processor
+from serve.engines.parity_check import processor_name
 from serve.repository import find_contract
 from serve.text.prompts import fill
 from serve.text.tokenizer import clip_tokenizer_json, load_tokenizer, pad_rows
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.models import FAMILIES, tiny_checkpoint, tiny_open_clip, write_tokenizer
 from training.checkpoints.native_format import Checkpoint
 from training.models.registry import build_model
 
 ROUNDS = 5
-LEAST_RATIO, MOST_DIFFERENCE = 2.0, 1e-4  # measured 6.5 and 1e-6, in fp32
+LEAST_RATIO = 4.0  # of 77 tokens to 12; measured 6.5
+MOST_DIFFERENCE = 1e-5  # relative, in fp32; measured 1e-6
 NUM_LABELS = 64
 ACTIONS = ("riding", "washing", "throwing", "repairing", "painting", "opening a box with", "dancing around")
 THINGS = ("a bike", "dishes", "a ball", "a wooden chair", "the fence", "scissors", "a fire", "two horses", "a car")
@@ -58,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="full-size ActionCLIP and X-CLIP too; minutes")
     chosen = parser.parse_args()
-    name = processor().splitlines()[0].partition(":")[2].strip()
+    name = processor_name().splitlines()[0].partition(":")[2].strip()
     found: dict[str, Any] = {"processor": name, "cores": os.cpu_count(), "tools": installed_versions()}
     with tempfile.TemporaryDirectory() as folder:
         found["parity"] = list(_parity(Path(folder), {**FAMILIES, **(LARGE if chosen.large else {})}))
@@ -197,6 +199,8 @@ def _text(folder: Path) -> dict[str, Any]:
             f"{len(tokens)} prompts on {engine}: {tokens.shape[1]} tokens {middle['short']:.0f} ms, 77 tokens "
             f"{middle['padded']:.0f} ms, {ratio:.1f} times; relative difference {difference:.1e}"
         )
+        for label, values in times.items():
+            print(f"  {label}: {spread(values, 'ms')}")
         found[engine] = {**middle, "ratio": ratio, "relative_difference": difference, "other_order": other}
     return found
 

@@ -27,7 +27,7 @@ from tests.running_server import ROOT
 from training.demo.captions import combinations
 from training.demo.scenes import draw_scene, make_scene
 from training.demo.videos import write_video
-from training.few_shot.methods import METHODS, VideoSet
+from training.few_shot.methods import METHODS, LabelledFeatures
 
 CLASSES, SHOTS, TESTS = 20, 16, 8
 FRAMES = 16  # of a clip: rendering would otherwise take most of the bench
@@ -152,7 +152,7 @@ def _fit_alone() -> dict[str, float]:
     centres = random.normal(size=(CLASSES, WIDTH)).astype(np.float32)
     features = centres[labels] + 2 * random.normal(size=(len(labels), WIDTH)).astype(np.float32)
     text = (0.2 * features @ centres.T / WIDTH * 100).astype(np.float32)
-    shots = VideoSet(features=features, text_logits=text[:, None, :], labels=labels)
+    shots = LabelledFeatures(features=features, text_logits=text[:, None, :], labels=labels)
     contract = ScoringContract(logit_scale=100.0, ensembling="mean_embedding", view_rule="mean_logit")
     found = {}
     for name, fit in METHODS.items():

@@ -31,10 +31,10 @@ from serve.video.sampling import clip_indices
 from tests.bench.promises import Promise, settle, spread
 from tests.shared_data import VIDEOS
 from training.config import DataConfig
-from training.data.clips.datasets import Epochs, Sample, TestClips, TrainingClips, collate, start_method
+from training.data.clips.datasets import EpochSampler, Sample, TestClips, TrainingClips, collate, start_method
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
-from training.data.decoding.pool import processors
+from training.data.decoding.pool import num_processors
 from training.data.lists.rows import Entry
 from training.demo.captions import Combination
 from training.demo.videos import render_video, write_video
@@ -63,7 +63,7 @@ def decode_clip(path: str) -> int:
     """Decode the T middles of a video's segments at full size; returns how many."""
     video = open_video(Path(path), SETTINGS)
     middles = partial(clip_indices, "centres", num_segments=8)
-    return len(read_frames(video, middles, take=np.copy, settings=SETTINGS).kept)
+    return len(read_frames(video, middles, transform=np.copy, settings=SETTINGS).values)
 
 
 def bare_decoding(paths: Sequence[Path], *, processes: int) -> float:
@@ -78,7 +78,9 @@ def bare_decoding(paths: Sequence[Path], *, processes: int) -> float:
 
 def loading(dataset: Dataset[Sample], num_entries: int, *, processes: int, is_training: bool) -> float:
     """Clips a second of a loader; each of its workers decodes in a process of its own and waits meanwhile."""
-    order = Epochs(num_entries, seed=0) if is_training else list(range(num_entries)) * (COPIES + WARM_UP * processes)
+    order = (
+        EpochSampler(num_entries, seed=0) if is_training else list(range(num_entries)) * (COPIES + WARM_UP * processes)
+    )
     loader = DataLoader(
         dataset,
         batch_size=BATCH,
@@ -125,7 +127,7 @@ def main(paths: list[Path]) -> None:
     """Print the table and the JSON line; exit with 1 where a promise is broken."""
     with tempfile.TemporaryDirectory() as folder:
         paths = paths or [VIDEOS / name for name in CLIPS if (VIDEOS / name).is_file()] or _rendered(Path(folder))
-        processes = processors()
+        processes = num_processors()
         rounds = kinds(paths, processes=processes)
         figures: dict[str, list[float]] = {name: [] for name in rounds}
         for _ in range(ROUNDS):
@@ -154,7 +156,7 @@ def judged(shares: Mapping[str, float]) -> list[Promise]:
 
 
 def _rendered(folder: Path) -> list[Path]:
-    """VideoSet of our own, where no real ones lie beside the clone."""
+    """LabelledFeatures of our own, where no real ones lie beside the clone."""
     paths = []
     for number, direction in enumerate(("left", "right")):
         video = render_video(Combination("walking", direction, "red"), "test", number, size=256)

@@ -22,7 +22,7 @@ import psutil
 from serve.environment import load_settings
 from serve.service import Service
 from serve.timeline.options import TimelineOptions
-from serve.video.view_request import VideoFacts
+from serve.video.view_request import VideoInfo
 from tests.bench.promises import Promise, settle
 from training.demo.captions import Combination
 from training.demo.videos import render_video
@@ -88,11 +88,11 @@ async def measured(service: Service, path: Path, *, minutes: float) -> Curve:
     child: list[float] = []
     num_frames = 0
 
-    def progress(seconds: float, facts: VideoFacts) -> None:
+    def progress(seconds: float, info: VideoInfo) -> None:
         nonlocal num_frames
-        num_frames = facts.num_frames
-        (own,) = service.pool._own
-        shares.append(seconds / facts.duration_seconds)
+        num_frames = info.num_frames
+        (own,) = service.pool._dedicated
+        shares.append(seconds / info.duration_seconds)
         server.append(psutil.Process().memory_info().rss / MIB)
         child.append(psutil.Process(own.pid).memory_info().rss / MIB)
 

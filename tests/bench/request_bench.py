@@ -7,9 +7,9 @@ the first byte to the parsed answer. Theirs runs in this process: a PyAV loop up
 processor, the model; as documented (every call encodes all texts; their token ids are made once), with the text
 features kept, and both with the weights in bf16. The ways take turns; medians of `ROUNDS`. Before that the server's
 logits are compared with those of their model on our views. Beside it: what a request to the demo model spends on
-anything but decoding and graph. A line of JSON follows. The promise: the logits of their model, at least `LEAST` of
-what was aimed at over each of their ways, and at most `MOST_BESIDE_MS` beside decoding and graph. The controls: the
-server's answers against a model of other weights, and their own way in place of ours.
+anything but decoding and graph. A line of JSON follows. The promise: the logits of their model, `LEAST` times as
+fast as each of their ways, and at most `MOST_BESIDE_MS` beside decoding and graph. The controls: the server's answers
+against a model of other weights, and their own way in place of ours.
 """
 
 import json
@@ -35,13 +35,13 @@ from export.exporter import export_checkpoint
 from export.loading import load_source, read_tokenizer
 from serve.arrays import UInt8Array
 from serve.contract import ModelContract, TextContract
-from serve.engines.parity_check import processor
+from serve.engines.parity_check import processor_name
 from serve.text.tokenizer import pad_rows
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
 from serve.video.view_request import ViewRequest
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.bench.turns import WARM_UP, in_turns
 from tests.running_server import ROOT, running_server
 from tests.shared_data import VIDEOS
@@ -51,9 +51,8 @@ CLIPS = ("arm_wrestling.mp4", "juggling_soccer_ball.mp4")
 LABELS = (ROOT / "serve" / "vocabularies" / "kinetics400.txt").read_text(encoding="utf-8").splitlines()
 ROUNDS = 7
 NAME, NUM_FRAMES, SIZE = "xclip-b-16", 8, 224
-AIMED_AT = {"documented": 8.0, "texts kept": 4.0, "bf16, texts kept": 1.4}
-LEAST = {"documented": 4.0, "texts kept": 2.0, "bf16, texts kept": 1.0}  # measured 4.9, 2.7 and 1.3 at the worst
-MOST_BESIDE_MS = 20.0  # aimed at 5; measured 8.5 at the worst
+LEAST = {"documented": 11.0, "texts kept": 5.5, "bf16, texts kept": 1.9}  # docs/benchmarks.md has what was measured
+MOST_BESIDE_MS = 5.0
 MOST_DIFFERENCE = {"bf16": 0.5, "fp32": 0.02}  # of logits up to 100; bf16 keeps 8 bits
 
 
@@ -175,7 +174,7 @@ def measure(http: httpx.Client, clip: Path, full: HuggingFace, half: HuggingFace
     )
     medians = {name: statistics.median(values) for name, values in times.items()}
     stages = {name: statistics.median(item[name] for item in answers[WARM_UP:]) for name in answers[0]}
-    return {"clip": clip.name, "ms": medians, "stages_ms": stages}
+    return {"clip": clip.name, "ms": medians, "rounds_ms": times, "stages_ms": stages}
 
 
 def beside_graph(http: httpx.Client, clip: Path) -> dict[str, Any]:
@@ -191,6 +190,7 @@ def beside_graph(http: httpx.Client, clip: Path) -> dict[str, Any]:
         "clip": clip.name,
         "bytes": clip.stat().st_size,
         "server_ms": statistics.median(rest[WARM_UP:]),
+        "rounds_ms": rest[WARM_UP:],
         "caller_ms": statistics.median(seen[WARM_UP:]),
     }
 
@@ -220,14 +220,14 @@ def main(clips: list[Path]) -> None:
     for result in results:
         print(f"{result['clip']}: ours {result['ms']['ours']:.0f} ms, stages {result['stages_ms']}")
         for way, value in result["ms"].items():
-            promise = f"  (aimed at {AIMED_AT[way]})" if way in AIMED_AT else ""
-            print(f"  {way:<20}{value:>9.1f} ms{value / result['ms']['ours']:>8.2f} times ours{promise}")
+            times = spread(result["rounds_ms"][way], "ms")
+            print(f"  {way:<20}{value / result['ms']['ours']:>8.2f} times ours; {times}")
     for item in rest:
         print(
-            f"{item['clip']}: {item['server_ms']:.1f} ms in the server beside decoding and graph, "
-            f"{item['caller_ms']:.1f} as its caller sees it; 400 labels, demo model (aimed at 5)"
+            f"{item['clip']}: beside decoding and graph, 400 labels, demo model: {spread(item['rounds_ms'], 'ms')} "
+            f"in the server, {item['caller_ms']:.1f} as its caller sees it"
         )
-    facts = {"bench": "request", "processor": processor().splitlines()[0], "cores": os.cpu_count()}
+    facts = {"bench": "request", "processor": processor_name().splitlines()[0], "cores": os.cpu_count()}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "av": av.__version__}
     print(json.dumps({**facts, "versions": versions, "agreement": agreed, "results": results, "rest": rest}))
     theirs = [{**item, "ms": {**item["ms"], "ours": item["ms"]["documented"]}} for item in results]

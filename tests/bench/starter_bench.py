@@ -1,13 +1,15 @@
 """The starter model's graph on one clip, as a share of what a product of large matrices reaches on the same processor;
-the time of a server from its command to its first answer, with a cold and a warm cache.
+the time of a server from its command until it is ready, with a cold and a warm cache.
 
-The promise: `LEAST_SHARE` of the product's arithmetic, and a server that is ready within `MOST_SECONDS`. The controls:
-a graph that runs three times, and a server that waits that long.
+The promise: at most `MOST_MS` for a clip and `LEAST_SHARE` of the product's arithmetic, and a server that is ready
+within `MOST_SECONDS` from the second start on. The controls: a graph that runs three times, and a server that waits
+that long.
 
 python -m tests.bench.starter_bench
 """
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,13 +23,13 @@ from openvino import opset13 as operations
 
 from serve.contract import ModelContract
 from serve.repository import find_contract
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.bench.turns import in_turns
 from tests.running_server import ROOT, running_server
 
 REPOSITORY = ROOT / "model_repository"
-ROUNDS, THREADS, SIDE = 40, 2, 768
-LEAST_SHARE, MOST_SECONDS = 0.3, 60.0  # measured: 0.54 and 4.4 on a busy machine
+ROUNDS, THREADS, SIDE, WARM_STARTS = 40, 2, 768, 5
+MOST_MS, LEAST_SHARE, MOST_SECONDS = 60.0, 0.3, 3.0
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(THREADS)}
 
 
@@ -44,26 +46,32 @@ def main() -> None:
         figures[f"peak_gflops_{name}"] = round(peak, 1)
         figures[f"share_of_peak_{name}"] = round(operations_of_graph / graph / 1e6 / peak, 3)
     with tempfile.TemporaryDirectory() as folder:
-        for start in ("first", "second", "third"):
-            figures[f"{start}_start_seconds"] = round(_start(Path(folder)), 2)
+        figures["first_start_seconds"] = round(_start(Path(folder)), 2)
+        warm = [_start(Path(folder)) for _ in range(WARM_STARTS)]
+    figures["warm_start_seconds_median"] = round(statistics.median(warm), 2)
     for name, value in figures.items():
         print(f"{name:<26}{value}")
+    for way, values in times.items():
+        print(f"{way}: {spread(values, 'ms')}")
+    print(f"starts with a warm cache: {spread(warm, 's')}")
     print(json.dumps(figures))
-    share, seconds = figures["share_of_peak_median"], figures["second_start_seconds"]
+    milliseconds, share = figures["graph_ms_median"], figures["share_of_peak_median"]
+    seconds = statistics.median(warm)
     settle(
-        judged(share, seconds),
+        judged(milliseconds, share, seconds),
         {
-            "a graph that runs three times": judged(share / 3, seconds),
-            "a server that waits": judged(share, seconds + MOST_SECONDS),
+            "a graph that runs three times": judged(3 * milliseconds, share / 3, seconds),
+            "a server that waits": judged(milliseconds, share, seconds + MOST_SECONDS),
         },
     )
 
 
-def judged(share: float, seconds: float) -> list[Promise]:
-    """What the share of the product's arithmetic and the second start promise."""
+def judged(milliseconds: float, share: float, seconds: float) -> list[Promise]:
+    """What the time of a clip, the share of the product's arithmetic and the starts with a warm cache promise."""
     return [
+        Promise(words="milliseconds of a clip", found=milliseconds, most=MOST_MS),
         Promise(words="share of the arithmetic of a large product", found=share, least=LEAST_SHARE),
-        Promise(words="seconds to the first answer with a warm cache", found=seconds, most=MOST_SECONDS),
+        Promise(words="seconds until ready with a warm cache", found=seconds, most=MOST_SECONDS),
     ]
 
 

@@ -89,11 +89,11 @@ def real(chosen: Sequence[dict[str, str]]) -> Iterator[tuple[str, list[UInt8Arra
     settings = DecodeSettings()
     for row in chosen:
         video = open_video(VIDEOS / row["file"], settings)
-        times = video.counted()
+        times = video.read_timeline()
         count = int(min(times.duration_seconds, REAL_SECONDS) * FPS)
         places = np.searchsorted(times.pts_seconds, np.arange(count) / FPS + 1e-6, side="right") - 1
-        reading = read_frames(video, lambda _, wanted=places: wanted, take=_resized, settings=settings)
-        yield row["label"], [reading.kept[int(place)] for place in places]
+        reading = read_frames(video, lambda _, wanted=places: wanted, transform=_resized, settings=settings)
+        yield row["label"], [reading.values[int(place)] for place in places]
 
 
 def _resized(frame: UInt8Array) -> UInt8Array:

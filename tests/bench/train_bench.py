@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.bench.promises import Promise, settle
+from tests.bench.promises import Promise, settle, spread
 from tests.running_server import ROOT
 from training.config import TrainConfig, load_config
 from training.data.prompts import TemplatedPhrases
@@ -32,7 +32,7 @@ from training.devices import autocast_context, select_device
 from training.distributed import RankInfo
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
-from training.prompting import text_rules
+from training.prompting import make_text_contract
 from training.run_state import start_or_resume
 from training.trainer import make_context, take_step
 
@@ -56,7 +56,7 @@ class RandomClips:
         self._config = config
         self.templates = config.data.templates
         self.tasks = {"label": (slice(0, len(self.labels)), torch.arange(len(self.labels)))}
-        self._phrases = TemplatedPhrases(self.labels, self.templates, text=text_rules(config), seed=0)
+        self._phrases = TemplatedPhrases(self.labels, self.templates, text=make_text_contract(config), seed=0)
 
     def tokens(self, step: int) -> Tensor:
         """Tokens [K, L] of all class names."""
@@ -64,7 +64,7 @@ class RandomClips:
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
         """Tokens [b, L] of the class name of each clip."""
-        return self._phrases.of_samples(indices, step)
+        return self._phrases.sample_tokens(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same batch without end."""
@@ -75,7 +75,7 @@ class RandomClips:
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Nothing: noise shows nothing."""
-        return EvaluationReport(figures={})
+        return EvaluationReport(metrics={})
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """Not to be used."""
@@ -89,7 +89,8 @@ class Speed:
     recipe: str
     precision: str
     batch_size: int
-    seconds_per_step: float
+    seconds_per_step: float  # median
+    rounds_seconds: tuple[float, ...]  # of each step
     clips_per_second: float
     images_per_second: float
     tflop_per_step: float
@@ -128,6 +129,7 @@ def main() -> None:
             f"{item.recipe:<34}{item.batch_size:>6}{item.seconds_per_step:>9.3f}{item.clips_per_second:>9.1f}"
             f"{item.images_per_second:>10.1f}{item.tflops:>9.2f}{item.share_of_matmul:>11.2f}{maker:>10}"
         )
+        print(f"{item.recipe}: a step takes {spread(item.rounds_seconds, 's')}")
     print(
         json.dumps(
             {"bench": "train", "device": name, "torch": torch.__version__, "recipes": [vars(item) for item in speeds]}
@@ -151,7 +153,7 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIGS / recipe, [*changes, f"run.out={folder}"])
         source = RandomClips(config)
-        place = RankInfo(rank=0, count=1, device=device)
+        place = RankInfo(rank=0, world_size=1, device=device)
         torch.manual_seed(0)
         state = start_or_resume(config, place)
         precision = autocast_context(config.run.precision, device, key="run.precision")
@@ -165,7 +167,8 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
 
         with FlopCounterMode(display=False) as counter:
             step()  # the warm-up too
-        seconds = statistics.median(timed(step, device) for _ in range(STEPS))
+        rounds = tuple(timed(step, device) for _ in range(STEPS))
+    seconds = statistics.median(rounds)
     tflop = counter.get_total_flops() / 1e12
     peak = matmul_tflops(device, torch.bfloat16 if config.run.precision == "bf16" else torch.float32)
     size, tflops = config.run.batch_size, tflop / seconds
@@ -182,6 +185,7 @@ def measured(recipe: str, changes: Sequence[str], device: torch.device) -> Speed
         precision=config.run.precision,
         batch_size=size,
         seconds_per_step=round(seconds, 4),
+        rounds_seconds=tuple(round(value, 4) for value in rounds),
         clips_per_second=round(size / seconds, 2),
         images_per_second=round(size * config.data.num_frames / seconds, 1),
         tflop_per_step=round(tflop, 3),

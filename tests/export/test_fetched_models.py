@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,9 +22,10 @@ from export.__main__ import main
 from serve.contract import ModelContract, read_contract
 from serve.repository import contract_path
 from tests.hub_server import COMMIT, Hub, hub_server, sha256
-from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, tiny_actionclip, tiny_checkpoint, write_tokenizer
+from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, tiny_checkpoint, write_tokenizer
 from tests.models import TEXT as TEXT_TOWER
 from tests.models import VISION as VISION_TOWER
+from tests.running_server import ROOT
 from training.checkpoints import open_clip_architectures
 from training.checkpoints.actionclip_files import to_official_actionclip
 from training.checkpoints.native_format import Checkpoint
@@ -221,12 +223,22 @@ def xclip_of_whole_heads() -> Checkpoint:
     )
 
 
+def actionclip_of_whole_heads() -> Checkpoint:
+    """ActionCLIP whose heads are 64 wide, as those of the published files."""
+    return tiny_checkpoint(
+        "actionclip",
+        vision={**VISION_TOWER, "width": 128, "heads": 2, "embed_dim": 64},
+        text={**TEXT_TOWER, "width": 64, "heads": 1, "embed_dim": 64},
+        fusion={"kind": "Transf", "layers": 2, "heads": 1},
+    )
+
+
 @pytest.fixture
 def checkpoints(hub: Hub, tmp_path: Path) -> dict[str, str]:
     """Addresses of checkpoints in the layouts of X-CLIP and ActionCLIP, and of a page of an error."""
     made = {
         "xclip": ("k400_32_8.pth", to_official_xclip(xclip_of_whole_heads())),
-        "actionclip": ("vit-b-16-8f.pt", to_official_actionclip(tiny_actionclip("Transf"))),
+        "actionclip": ("vit-b-16-8f.pt", to_official_actionclip(actionclip_of_whole_heads())),
     }
     addresses = {}
     for family, (name, document) in made.items():
@@ -244,8 +256,7 @@ def checkpoints(hub: Hub, tmp_path: Path) -> dict[str, str]:
 def test_a_checkpoint_is_imported_from_its_address(
     checkpoints: dict[str, str], hub: Hub, tmp_path: Path, family: str
 ) -> None:
-    heads = ("--vision-heads", "3", "--text-heads", "2") if family == "actionclip" else ()
-    run(tmp_path, "import-checkpoint", checkpoints[family], "--name", "imported", *heads)
+    run(tmp_path, "import-checkpoint", checkpoints[family], "--name", "imported")
     contract = make_contract(tmp_path, "imported")
     assert contract.family == family
     assert contract.provenance["source"] == checkpoints[family].partition("?")[0]
@@ -263,28 +274,65 @@ def test_addresses_that_hold_no_checkpoint(
     assert status == 1 and "cannot be downloaded" in line
 
 
-def test_the_command_of_the_server_runs_the_export(checkpoints: dict[str, str], hub: Hub, tmp_path: Path) -> None:
-    home, models = tmp_path / "home", tmp_path / "models"
+def actserve(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`actserve models ...` in a process of its own, without a hub; models go to `tmp_path / "models"`."""
     environment = {
         **os.environ,
-        "HOME": str(home),
+        "HOME": str(tmp_path / "home"),
         "HF_ENDPOINT": "http://127.0.0.1:9",
-        "SERVE_REPOSITORY": str(models),
+        "SERVE_REPOSITORY": str(tmp_path / "models"),
+        "PYTHONPATH": str(ROOT),
     }
+    command = [str(Path(sys.executable).with_name("actserve")), "models", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
 
-    def actserve(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("actserve")), "models", *words]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
 
-    left = actserve("fetch", "PE-Core-B-16")
+def test_without_a_network_the_command_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    left = actserve(tmp_path, "fetch", "PE-Core-B-16")
     assert len(left.stderr.splitlines()) == 1, left.stderr
-    line = left.stderr
-    assert left.returncode == 1 and "PE-Core-B-16/open_clip_model.safetensors cannot be downloaded" in line
-    assert not models.exists() and not list(home.rglob("*.partial"))
-    left = actserve("import", checkpoints["xclip"], "--name", "mine")
+    assert left.returncode == 1
+    assert "PE-Core-B-16/open_clip_model.safetensors cannot be downloaded" in left.stderr
+    assert not (tmp_path / "models").exists() and not list((tmp_path / "home").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("family", ["xclip", "actionclip"])
+@pytest.mark.parametrize("given", ["address", "path"])
+def test_an_official_file_is_served_after_one_command(
+    checkpoints: dict[str, str], tmp_path: Path, family: str, given: str
+) -> None:
+    address = checkpoints[family].partition("?")[0]
+    source = address if given == "address" else str(tmp_path / "served" / Path(address).name)
+    left = actserve(tmp_path, "fetch", source)
     assert left.returncode == 0, left.stderr
-    assert "actserve serve --model mine" in left.stdout
-    assert make_contract(tmp_path, "mine").family == "xclip"
+    name = Path(address).stem
+    assert f"actserve serve --model {name} " in left.stdout
+    contract = make_contract(tmp_path, name)
+    assert contract.family == family
+    if given == "address":
+        assert contract.provenance["source"] == source
+    else:
+        left = actserve(tmp_path, "import", source, "--name", "mine")
+        assert left.returncode == 0, left.stderr
+        assert make_contract(tmp_path, "mine").family == family
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{path}", "--pretrained", "openai"], "--pretrained: it is for architectures, not for a file"),
+        (["http://127.0.0.1:9/files/_8.pth"], "--name: '_8' cannot be the name of a model"),
+        (["./absent.pth"], "absent.pth"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_source_is_one_line(
+    checkpoints: dict[str, str], tmp_path: Path, words: list[str], expected: str
+) -> None:
+    left = actserve(tmp_path, "fetch", *(word.format(path=tmp_path / "served" / "k400_32_8.pth") for word in words))
+    assert left.returncode == 2 and left.stdout == ""
+    (line,) = left.stderr.splitlines()
+    assert expected in line
+    assert not (tmp_path / "models").exists()
 
 
 FULL_SIZE = [
@@ -295,12 +343,26 @@ FULL_SIZE = [
 ]
 
 
+def run_group(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command; a test that ends before it ends its children too."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+    try:
+        output, errors = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # five transfers of up to 1.8 GB and an export, on any machine
 @pytest.mark.parametrize(("arch", "tag", "repo", "file"), FULL_SIZE, ids=[f"{a}-{t}" for a, t, *_ in FULL_SIZE])
 def test_full_size_by_the_command_of_the_readme(tmp_path: Path, arch: str, tag: str, repo: str, file: str) -> None:
     """`make model` is what `make run` does before it starts the server."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".venv" / "everything").exists():
+    if not (ROOT / ".venv" / "everything").exists():
         pytest.skip("make would install the dependencies: there is no .venv made by it here")
     served, models = tmp_path / file, tmp_path / "models"
     weights = open_clip.create_model(arch, pretrained=None).state_dict()
@@ -321,18 +383,30 @@ def test_full_size_by_the_command_of_the_readme(tmp_path: Path, arch: str, tag: 
         environment["HF_ENDPOINT"] = hub.endpoint
 
         def make() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+            return run_group(command, cwd=ROOT, env=environment)
 
         hub.cut_after, hub.cuts, hub.status_after_cuts = served.stat().st_size // 2, 1, 503
         broken = make()
         assert broken.returncode != 0 and "failed after" in broken.stderr
         assert not list(models.rglob("*")), "nothing is half written"
         hub.cut_after, hub.status_after_cuts, hub.requests[:] = None, 200, []
+        hub.announced[f"{repo}/{file}"] = "0" * 64
+        other = make()
+        assert other.returncode != 0 and "was announced" in other.stderr
+        assert not list(models.rglob("*")) and not list((tmp_path / "home").rglob("*.partial"))
+        hub.announced.clear()
+        hub.cut_after, hub.cuts, hub.status_after_cuts = served.stat().st_size // 2, 1, 503
+        assert make().returncode != 0
+        hub.cut_after, hub.status_after_cuts, hub.requests[:] = None, 200, []
         done = make()
         assert done.returncode == 0, done.stderr
         assert len(hub.ranges()) == 1 and hub.ranges()[0].startswith("bytes="), "the second run resumed"
+    shutil.rmtree(tmp_path / "home")
+    alone = {**environment, "HF_ENDPOINT": "http://127.0.0.1:9", "REPOSITORY": str(tmp_path / "none")}
+    without = run_group(command, cwd=ROOT, env=alone)
+    assert without.returncode != 0 and "cannot be downloaded" in without.stderr
+    assert not (tmp_path / "none").exists()
     contract = read_contract(contract_path(models, arch, 1))
     assert contract.provenance["sha256"] == sha256(served)
-    shutil.rmtree(tmp_path / "home")  # gigabytes, which pytest would keep
-    shutil.rmtree(models)
+    shutil.rmtree(models)  # gigabytes, which pytest would keep
     served.unlink()

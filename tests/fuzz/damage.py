@@ -24,7 +24,7 @@ from serve.errors import ActserveError
 from serve.video.decode import open_video, read_frames
 from serve.video.decode_pyav import DecodedFrames
 from serve.video.limits import DecodeSettings
-from serve.video.streams import silence_library
+from serve.video.streams import silence_ffmpeg_log
 from tests.fuzz.cases import codec_of
 from tests.fuzz.reference import PlaneReader, digest
 from tests.fuzz.sources import make_sources
@@ -80,13 +80,13 @@ def _packets(path: Path, data: bytes) -> list[range]:
 def measure(path: Path, changed: Path) -> Counts:
     """Compare the sampled frames of a mutant with those that the intact clip shows at the same times."""
     intact = _read(path, np.arange)
-    by_time = {round(float(t), 4): intact.kept[i] for i, t in enumerate(intact.timeline.pts_seconds)}
+    by_time = {round(float(t), 4): intact.values[i] for i, t in enumerate(intact.timeline.pts_seconds)}
     try:
         found = _read(changed, _centres)
     except ActserveError:
         return Counts(mutants=1, refused=1)
     times = found.timeline.pts_seconds
-    wrong = {index for index, name in found.kept.items() if by_time.get(round(float(times[index]), 4)) != name}
+    wrong = {index for index, name in found.values.items() if by_time.get(round(float(times[index]), 4)) != name}
     marked = found.corrupt_indices
     return Counts(
         mutants=1,
@@ -100,7 +100,7 @@ def measure(path: Path, changed: Path) -> Counts:
 
 
 def _read(path: Path, choose: object) -> DecodedFrames:
-    return read_frames(open_video(path, SETTINGS), choose, take=digest, settings=SETTINGS)  # type: ignore[arg-type]
+    return read_frames(open_video(path, SETTINGS), choose, transform=digest, settings=SETTINGS)  # type: ignore[arg-type]
 
 
 def _centres(num_frames: int) -> Int64Array:
@@ -109,14 +109,14 @@ def _centres(num_frames: int) -> Int64Array:
 
 def run(count: int, *, seed: int, folder: Path) -> dict[str, Counts]:
     """Measure `count` mutants; the codecs take turns."""
-    silence_library()
+    silence_ffmpeg_log()
     by_codec: dict[str, list[Path]] = collections.defaultdict(list)
     for path in make_sources(folder).values():
         if path.suffix in CONTAINERS and codec_of(path) and _is_intact(path):
             by_codec[codec_of(path)].append(path)
     totals: dict[str, Counts] = collections.defaultdict(Counts)
     codecs = sorted(by_codec)
-    with mock.patch("serve.video.decoder.PictureConverter", PlaneReader):
+    with mock.patch("serve.video.decoder.FrameConverter", PlaneReader):
         for number in range(count):
             random = np.random.default_rng([seed, number])
             codec = codecs[number % len(codecs)]

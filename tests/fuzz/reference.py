@@ -13,7 +13,7 @@ import numpy as np
 from serve.arrays import UInt8Array
 from serve.errors import ActserveError
 from serve.video.limits import DecodeSettings
-from serve.video.pictures import PictureConverter
+from serve.video.pictures import FrameConverter
 from serve.video.streams import open_container
 
 SETTINGS = DecodeSettings(threads=2, max_corrupt_share=1.0)
@@ -30,10 +30,10 @@ class Reference:
     is_damaged: bool = False  # an error, or a frame that the decoder marks as corrupt
 
 
-class PlaneReader(PictureConverter):
+class PlaneReader(FrameConverter):
     """Takes the planes as decoded: FFmpeg mixes up the colour tags of the pieces of a joined file."""
 
-    def picture(self, frame: av.VideoFrame) -> UInt8Array:
+    def to_rgb(self, frame: av.VideoFrame) -> UInt8Array:
         """Return all rows of all planes, one after the other."""
         bits = max(component.bits for component in frame.format.components)
         is_packed = len(frame.planes) == 1 and len(frame.format.components) > 1
@@ -85,7 +85,7 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
                 if frame.pts in hidden:
                     continue
                 found.is_damaged |= frame.is_corrupt
-                found.digests.append(digest(converter.picture(frame)))
+                found.digests.append(digest(converter.to_rgb(frame)))
                 found.positions.append(frame.pts)
     return found
 

@@ -26,7 +26,7 @@ from serve.arrays import Int64Array
 from serve.errors import ActserveError
 from serve.video.decode import Video, open_video, read_frames
 from serve.video.decode_pyav import MAX_BROKEN_SHARE
-from serve.video.streams import open_container, silence_library
+from serve.video.streams import open_container, silence_ffmpeg_log
 from tests.fuzz.cases import CONTAINERS, RAW, Rewrite, codec_of, draw
 from tests.fuzz.muxing import NotWritableError, write
 from tests.fuzz.reference import SETTINGS, PlaneReader, Reference, digest, reference
@@ -102,11 +102,11 @@ def _compared(video: Video, expected: Reference, random: np.random.Generator) ->
     outcome = "planned" if getattr(video, "is_planned", False) else "in order"
     digests, num_corrupt = expected.digests, 0
     for wanted in patterns(max(1, len(digests)), random):
-        reading = read_frames(video, _chooser(wanted), take=digest, settings=SETTINGS)
+        reading = read_frames(video, _chooser(wanted), transform=digest, settings=SETTINGS)
         num_corrupt += reading.num_corrupt_frames
         found = reading.timeline.num_frames
         by_index = _by_index(video, expected, found)
-        wrong = {i for i, name in reading.kept.items() if by_index.get(i) != name}
+        wrong = {i for i, name in reading.values.items() if by_index.get(i) != name}
         steps = np.diff(reading.timeline.pts_seconds)
         if found != len(digests) or wrong or (steps < 0).any():
             detail = f"{outcome}: {found} frames of {len(digests)}, wrong {sorted(wrong)[:5]}, corrupt {num_corrupt}"
@@ -147,9 +147,9 @@ def _refusal(path: Path, case: Rewrite, error: ActserveError) -> Result:
 
 def run(count: int, *, seed: int, folder: Path, only: int | None = None) -> Totals:
     """Try `count` rewrites that can be written; an interrupt ends earlier, with the counts so far."""
-    silence_library()
+    silence_ffmpeg_log()
     totals = Totals()
-    with mock.patch("serve.video.decoder.PictureConverter", PlaneReader), suppress(KeyboardInterrupt):
+    with mock.patch("serve.video.decoder.FrameConverter", PlaneReader), suppress(KeyboardInterrupt):
         _run(totals, count, seed=seed, folder=folder, only=only)
     return totals
 

@@ -39,7 +39,7 @@ class Scorer:
         score = known[0] if known else SCORES[len(self.measured) % len(SCORES)]
         if not known:
             self.measured.append((score, weights))
-        return EvaluationReport(figures={"top1": score})
+        return EvaluationReport(metrics={"top1": score})
 
     @property
     def best(self) -> tuple[float, dict[str, Tensor]]:
@@ -130,13 +130,13 @@ def test_a_best_checkpoint_that_was_never_measured_is_replaced(
         run_state.replace(best, provenance={**best.provenance, "steps": 5, "history": [{"step": 4}]}),
     )
     train(config_of(tmp_path, "run.save_every=5", "run.evaluate_every=4", "run.steps=14"))
-    assert "the next evaluation replaces it" in caplog.text
+    assert "the next evaluation replaces the file" in caplog.text
     assert best_of(tmp_path).provenance["steps"] > STEPS
 
 
 def test_a_run_can_be_extended_and_not_shortened(tmp_path: Path, scorer: Scorer) -> None:
     train(config_of(tmp_path, "run.steps=4"))
-    with pytest.raises(ConfigError, match=r"run.steps.*can be raised, not lowered"):
+    with pytest.raises(ConfigError, match=r"run.steps.*can be increased, but not decreased"):
         train(config_of(tmp_path, "run.steps=3"))
     with pytest.raises(ConfigError, match=r"optim[.]lr"):
         train(config_of(tmp_path, "run.steps=8", "optim.lr=1"))

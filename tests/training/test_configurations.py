@@ -11,7 +11,7 @@ from serve.text.prompts import ACTIONCLIP_TEMPLATES
 from tests.models import SMALL_OPEN_CLIP_TEXT, SMALL_TOWER, write_tokenizer
 from training.checkpoints.native_format import build_on_meta, load_checkpoint
 from training.config import TrainConfig, load_config
-from training.data.clips.rules import preprocess_of
+from training.data.clips.rules import make_preprocess_contract
 from training.models.adapters import add_adapters_
 from training.models.freezing import checkpoint_activations_, freeze_
 from training.optimisers import actionclip_optimiser, freeze_xclip_text_, make_optimiser, xclip_optimiser
@@ -104,7 +104,7 @@ def test_actionclip_recipes_carry_the_published_values(name: str) -> None:
     assert config.loss.kind == "pairs"
     assert config.loss.evaluation_scale == 100
     assert data.templates == ACTIONCLIP_TEMPLATES
-    assert preprocess_of(data).mean == CLIP_MEAN
+    assert make_preprocess_contract(data).mean == CLIP_MEAN
     assert not config.model.frozen
 
 
@@ -122,7 +122,7 @@ def test_xclip_recipes_carry_the_published_values(name: str) -> None:
     assert (loss.kind, loss.smoothing, loss.mixup, loss.cutmix, loss.cutmix_share) == ("phrases", 0.1, 0.8, 1.0, 0.5)
     assert (model["mit"]["layers"], model["prompts"]["layers"], model["prompts"]["alpha"]) == (1, 2, 0.1)
     assert data.templates == ("{}",)
-    assert preprocess_of(data).mean == IMAGENET_MEAN
+    assert make_preprocess_contract(data).mean == IMAGENET_MEAN
     assert bool(data.shots) == ("few_shot" in name)
     assert config.model.checkpointing == ("336" in name)
 
@@ -156,7 +156,7 @@ def test_groups_and_rates_are_those_of_the_systems(name: str) -> None:
         )
     rate_of = schedule_of(config.optim)
     rates = [
-        rate_of(TrainProgress(step=step, steps=3000, epoch_steps=100), lr, config.optim)
+        rate_of(TrainProgress(step=step, total_steps=3000, steps_per_epoch=100), lr, config.optim)
         for step in (0, 250, 499, 500, 2999)
     ]
     assert rates[0] == 0

@@ -87,7 +87,7 @@ def _found(result: Any) -> Found:
 
 
 COMMANDS = ("check", "evaluate", "few-shot", "features", "prepare", "train")
-ONE_BASED = r"class 0 \('Archery'\) is not used"
+ONE_BASED = r"no label is 0 \('Archery'\)"
 REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "a label with an unquoted comma": ("commas/list.csv", (), r"list\.csv, line 3: .*something and something"),
     "a class name with an unquoted comma": (
@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[str, tuple[object, ...], str]] = {
     "a class without a name": (
         "commas/list.txt", ("--classes", FIELD / "commas" / "classes_short_row.csv"), r"classes_short_row\.csv, line 3",
     ),
-    "numbers alone": ("numbers/label_only.csv", (), "numbers are not prompts"),
+    "numbers alone": ("numbers/label_only.csv", (), "cannot be used as prompts"),
     "labels from one": ("numbers/one_based.txt", CLASSES, ONE_BASED),
     "UTF-16, labels from one": ("numbers/utf16.txt", CLASSES, ONE_BASED),
     "a split file of HMDB51": ("numbers/hmdb_archery_test_split1.txt", CLASSES, "HMDB51"),
@@ -113,8 +113,8 @@ def test_what_is_not_understood_is_refused_by_every_command(case: str, name: str
 
 
 PARTS, SPARE, FRAMES = (
-    "names the parts {}: choose one with --split",
-    "no class has a video to spare",
+    "has the splits {}; choose one with --split",
+    "every class has too few independent videos",
     "nothing to prepare",
 )
 # case -> list, options, videos, independent ones, and what a command says that cannot use it
@@ -173,7 +173,7 @@ def test_frames_that_are_not_all_counted_are_an_error_everywhere(command: Comman
     for name in ("check", "evaluate", "few-shot", "features", "train"):
         status, said, _ = command(name, "frames/counts_too_few.txt", *CLASSES)
         assert status != 0, name
-        assert "the list counts 6 frames, the folder holds 24" in said, (name, said)
+        assert "the list says 6 frames, the folder contains 24" in said, (name, said)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_part_is_chosen_by_every_command_that_has_the_option(
         assert found["videos"] == videos
     for name in ("evaluate", "few-shot", "features"):
         status, said, _ = command(name, "numbers/label_and_name.csv", "--split", "test")
-        assert (status, "names no parts" in said) == (1, True), said
+        assert (status, "has no splits" in said) == (1, True), said
 
 
 def test_classes_of_training_in_their_published_form_and_vowel_signs(command: Command) -> None:
@@ -205,7 +205,7 @@ def test_classes_of_training_in_their_published_form_and_vowel_signs(command: Co
     ("listing", "words"),
     [
         ("commas/list.csv", r"list\.csv, line 3: .*something and something"),
-        ("split/subset.csv", "names the parts train, test|names parts"),
+        ("split/subset.csv", "has the splits train, test|names parts"),
         ("copies/calibrate.csv", "1 of them independent, 24 are copies|label"),
     ],
 )

@@ -20,7 +20,7 @@ from training.config import ConfigError, TrainConfig, load_config
 from training.distributed import RankInfo
 from training.finite import are_finite, non_finite_names
 from training.objectives import StepBatch
-from training.run_state import skipped_steps
+from training.run_state import read_skipped_steps
 from training.stopping import NonFiniteError
 from training.trainer import check_batch_norms, train
 
@@ -70,7 +70,7 @@ def test_a_bad_batch_ends_the_run_and_is_left_out_afterwards(
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
     assert kept.provenance["steps"] == 2
     assert are_finite(kept.weights.values())
-    assert list(skipped_steps(tmp_path)) == [BAD_STEP]
+    assert list(read_skipped_steps(tmp_path)) == [BAD_STEP]
     after = load_checkpoint(train(config_of(tmp_path)))
     assert after.training_state["step"] == 8
     assert list(after.provenance["skipped_steps"]) == [str(BAD_STEP)]
@@ -177,6 +177,8 @@ def test_several_processes_of_a_cpu_do_not_go_with_batch_norms(tmp_path: Path) -
     """On GPUs SyncBatchNorm gives every process the statistics of the whole batch."""
     model, config = nn.Sequential(nn.BatchNorm2d(2)), config_of(tmp_path)
     with pytest.raises(ConfigError, match=r"run.device: the model has batch norms \(0\).*SyncBatchNorm"):
-        check_batch_norms(model, config, RankInfo(rank=0, count=2, device=torch.device("cpu")))
-    check_batch_norms(model, config, RankInfo(rank=0, count=2, device=torch.device("cuda")))
-    check_batch_norms(nn.Sequential(nn.LayerNorm(2)), config, RankInfo(rank=0, count=2, device=torch.device("cpu")))
+        check_batch_norms(model, config, RankInfo(rank=0, world_size=2, device=torch.device("cpu")))
+    check_batch_norms(model, config, RankInfo(rank=0, world_size=2, device=torch.device("cuda")))
+    check_batch_norms(
+        nn.Sequential(nn.LayerNorm(2)), config, RankInfo(rank=0, world_size=2, device=torch.device("cpu"))
+    )

@@ -29,7 +29,7 @@ def batch_of(kind: str, *, size: int = 6) -> StepBatch:
     tokens = torch.randint(1, 1000, (size if kind == "pairs" else 3, 9), generator=generator)
     targets = labels if kind == "pairs" else functional.one_hot(labels, 3).float()
     frames = torch.rand(size, FRAMES, 3, SIZE, SIZE, generator=generator)
-    return StepBatch(frames=frames, tokens=tokens, targets={"label": targets}, rows={"label": slice(0, 3)})
+    return StepBatch(frames=frames, tokens=tokens, targets={"label": targets}, phrases={"label": slice(0, 3)})
 
 
 def gradients(kind: str, model: VideoTextModel, *, micro_batch: int) -> tuple[float, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ import torch
 
 from serve.contract import Family, PreprocessContract, ScoringContract
 from training.config import DataConfig
-from training.data.clips.rules import normalised, preprocess_of, sampling_of
+from training.data.clips.rules import make_preprocess_contract, make_sampling_contract, normalise_clips
 from training.recipes import ACTIONCLIP, FAMILIES, PLAIN, XCLIP, family_contracts
 
 ACTIONCLIP_PROMPTS = (
@@ -61,14 +61,16 @@ def test_clip_s_recipe() -> None:
 def test_training_tests_by_the_recipe_it_is_imported_with(system: str, recipe: object) -> None:
     """A model that is trained and one whose published file is read get the same contracts, to the last bit."""
     data = DataConfig(system=system, image_size=224, num_frames=8)
-    assert preprocess_of(data) == recipe.preprocess(224)  # type: ignore[attr-defined]
-    assert sampling_of(data).rule == recipe.sampling  # type: ignore[attr-defined]
-    changed = preprocess_of(DataConfig(system=system, image_size=224, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)))
+    assert make_preprocess_contract(data) == recipe.preprocess(224)  # type: ignore[attr-defined]
+    assert make_sampling_contract(data).rule == recipe.sampling  # type: ignore[attr-defined]
+    changed = make_preprocess_contract(
+        DataConfig(system=system, image_size=224, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
+    )
     assert (changed.mean, changed.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
     if system in FAMILIES:
         family: Family = system  # type: ignore[assignment]
         asked = family_contracts(family, num_frames=8, image_size=224, context_length=77, logit_scale=0.0)
-        assert asked.preprocess == preprocess_of(data)
+        assert asked.preprocess == make_preprocess_contract(data)
 
 
 def test_normalised_pixels_are_those_of_the_original() -> None:
@@ -80,4 +82,4 @@ def test_normalised_pixels_are_those_of_the_original() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
     mean, std = (torch.tensor(IMAGENET_PIXELS[name]).reshape(3, 1, 1) for name in ("mean", "std"))
     expected = (pixels.float() - mean) / std
-    torch.testing.assert_close(normalised(pixels, XCLIP.preprocess(16)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(normalise_clips(pixels, XCLIP.preprocess(16)), expected, atol=1e-6, rtol=0)

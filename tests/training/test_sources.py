@@ -16,9 +16,9 @@ from training.checkpoints.native_format import load_checkpoint
 from training.config import ConfigError, TrainConfig, load_config
 from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips import datasets as clips_module
-from training.data.decoding.pool import processors
+from training.data.decoding.pool import num_processors
 from training.data.lists.labels import entries_of
-from training.data.prepare import FrameOptions, SplitShares, prepare
+from training.data.prepare import FrameOptions, SplitOptions, prepare
 from training.data.shards.writing import write_shards
 from training.sources.registry import SOURCES, make_source
 
@@ -28,7 +28,7 @@ def data_set(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Frames, lists, class names and shards of the twelve videos."""
     out = tmp_path_factory.mktemp("set")
     prepare(
-        class_folders, out, pictures=FrameOptions(short_side=40), parts=SplitShares(val=0.25), workers=2,
+        class_folders, out, frame_options=FrameOptions(short_side=40), split_options=SplitOptions(val=0.25), workers=2,
         deadline_seconds=60, retry_failed=False,
     )  # fmt: skip
     rows = ["path,label,split"]
@@ -101,10 +101,10 @@ def test_too_many_bad_videos_stop_training_with_their_names(data_set: Path, tmp_
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data.source=nosuch"], "data.source: one of demo, order, frames"),
+        (["data.source=nosuch"], "data.source must be one of demo, order, frames"),
         (["data.source=videos"], "data.train"),
         (["data.train=list.txt"], "data.train: the demo source"),
-        (["data.system=nosuch"], "data.system: one of plain"),
+        (["data.system=nosuch"], "data.system must be one of plain"),
         (["data.jitter=never"], "data.jitter"),
         (["data.system=xclip", "data.randaugment=[2, 9]"], "data.randaugment"),
         (["data.templates=['no place']"], "data.templates"),
@@ -130,11 +130,11 @@ def test_no_more_loading_processes_than_processors_are_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """torch warns of more, and a warning is an error here."""
-    monkeypatch.setattr(clips_module, "processors", lambda: min(available, processors()))
+    monkeypatch.setattr(clips_module, "num_processors", lambda: min(available, num_processors()))
     changes = [] if source == "demo" else parts(data_set, class_folders, source)
     with caplog.at_level(logging.INFO):
         next(make_source(config(tmp_path, *changes, "data.workers=5")).batches(first_step=0))
-    assert f"5 loading processes were requested, {min(available, processors())} are used" in caplog.text
+    assert f"5 loading processes were requested, {min(available, num_processors())} are used" in caplog.text
 
 
 def test_the_trainer_knows_no_source_by_name() -> None:

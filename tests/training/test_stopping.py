@@ -94,7 +94,7 @@ def test_another_configuration_neither_goes_on_nor_destroys(whole: Checkpoint, t
     before = (tmp_path / "checkpoint.pt").read_bytes()
     refused = subprocess.run(command([*changes(tmp_path), "optim.lr=1"]), cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "another configuration (optim.lr)" in refused.stderr
+    assert "a different configuration (optim.lr)" in refused.stderr
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     again = subprocess.run(command([*changes(tmp_path), "run.log_every=3"]), cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, "what changes no weight may change"

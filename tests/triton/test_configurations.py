@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.engines.triton_configuration import configuration_on_disk
+from serve.engines.triton_configuration import read_configuration
 from serve.errors import ContractError
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.repository import read_version
@@ -59,7 +59,7 @@ async def test_the_core_takes_the_bundled_model_as_it_lies_there(triton_reposito
         await runtime.engine.unload()
         assert await _answers(runtime)
         await runtime.close()
-        with pytest.raises(ContractError, match="within 2 s: of tiny_text it has nothing"):
+        with pytest.raises(ContractError, match="within 2 s: tiny_text is not ready; the server reports no versions"):
             await load_runtime(settings, "tiny@1")
 
 
@@ -72,7 +72,7 @@ async def _answers(runtime: ModelRuntime) -> bool:
 def test_configurations_read_back_as_the_contract_says(triton_repository: Path, name: str) -> None:
     contract = read_version(triton_repository, name, 1)
     for part in ("text", "video"):
-        read = configuration_on_disk(triton_repository / f"{name}_{part}", "")
+        read = read_configuration(triton_repository / f"{name}_{part}", "")
         assert read["name"] == f"{name}_{part}"
         assert read["version_policy"] == {"all": {}}
         for kind in ("input", "output"):

@@ -69,13 +69,13 @@ async def test_every_family_gives_the_numbers_of_the_embedded_engine(load: Load,
     remote, local = await load(name), await load(name, engine="onnxruntime-cpu")
     asked = views(remote, 11)  # more than a run of eight
     np.testing.assert_allclose(await logits(remote, asked), await logits(local, asked), atol=tolerance(100.0))
-    assert remote.engine.label == "triton" and remote.parity.is_passed
+    assert remote.engine.name == "triton" and remote.parity.is_passed
 
 
 async def test_views_go_through_shared_memory_or_as_messages_with_equal_numbers(load: Load) -> None:
     shared, plain = await load("demo", shared_memory="always"), await load("demo", shared_memory="never")
     assert len(shared_regions()) == 1
-    assert (shared.engine.facts["views"], plain.engine.facts["views"]) == ("shared memory", "message")
+    assert (shared.engine.details["views"], plain.engine.details["views"]) == ("shared memory", "message")
     asked = views(shared, 3)
     np.testing.assert_array_equal(await logits(shared, asked), await logits(plain, asked))
     await shared.engine.close()
@@ -85,7 +85,7 @@ async def test_views_go_through_shared_memory_or_as_messages_with_equal_numbers(
 async def test_without_room_for_shared_memory_views_go_as_messages_and_that_is_reported(load: Load) -> None:
     huge = 2**44
     fallen = await load("demo", shared_memory_bytes=huge)
-    assert fallen.engine.facts["views"].startswith("message (no shared memory: ")
+    assert fallen.engine.details["views"].startswith("message (no shared memory: ")
     assert len(await logits(fallen, views(fallen, 1))) == 1
     with pytest.raises(ContractError, match="cannot use shared memory"):
         await load("demo", shared_memory="always", shared_memory_bytes=huge)

@@ -39,22 +39,22 @@ def test_lent_blocks_lie_apart_and_hold_what_was_written(region: SharedRegion) -
             lent.pop(int(random.integers(len(lent))))[0].close()
             continue
         stack, value, count = contextlib.ExitStack(), step % 256, int(random.integers(1, 900))
-        place = stack.enter_context(region.lend(views(value, count)))
+        place = stack.enter_context(region.allocate(views(value, count)))
         if place is not None:
             lent.append((stack, place[1], value, count))
         for _, start, expected, size in lent:
             assert bytes_of(region, start, size) == bytes([expected]) * size
     for stack, *_ in lent:
         stack.close()
-    with region.lend(views(1, PAGES)) as place:
+    with region.allocate(views(1, PAGES)) as place:
         assert place == (region.name, 0)  # all of it is free again
 
 
 def test_no_room_is_reported_as_none(region: SharedRegion) -> None:
-    with region.lend(views(1, PAGES)) as place, region.lend(views(2, 1)) as other:
+    with region.allocate(views(1, PAGES)) as place, region.allocate(views(2, 1)) as other:
         assert place is not None
         assert other is None
-    with region.lend(views(3, PAGES + 1)) as place:
+    with region.allocate(views(3, PAGES + 1)) as place:
         assert place is None
 
 

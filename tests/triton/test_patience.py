@@ -131,9 +131,9 @@ async def test_a_request_ends_at_its_deadline_while_the_server_lets_it_wait(runt
 
 async def test_more_views_than_a_batch_go_in_several_calls(runtime: ModelRuntime) -> None:
     asked = views(runtime, 2 * BATCH + 1)
-    before = runtime.engine.batches
+    before = runtime.engine.batch_counts
     together = (await encode(runtime, asked)).video_features
-    assert np.subtract(runtime.engine.batches, before).tolist() == [3, len(asked)]
+    assert np.subtract(runtime.engine.batch_counts, before).tolist() == [3, len(asked)]
     first = (await encode(runtime, asked[:BATCH])).video_features
     assert_close(together[:BATCH], first)
     assert together.shape == (len(asked), runtime.contract.embed_dim)
@@ -161,7 +161,7 @@ async def test_a_model_the_server_does_not_have_is_reported_at_once(
 
 
 async def test_a_configuration_with_fp16_is_held_to_that_precision(runtime: ModelRuntime) -> None:
-    assert runtime.engine.label == "triton-fp16"
+    assert runtime.engine.name == "triton-fp16"
     assert runtime.parity.engine == "triton-fp16"
 
 

@@ -1,4 +1,4 @@
-"""Counts entries that cannot be read: each is logged once, and too many stop the run."""
+"""Count the entries that cannot be read: each one is logged once, and too many of them stop the run."""
 
 import logging
 from collections.abc import Iterable
@@ -17,22 +17,22 @@ class Failure(NamedTuple):
 
 
 class TooManyBadVideosError(WorkError):
-    """Too many entries cannot be read; the message has the count and the first ones."""
+    """Too many entries cannot be read; the message contains their number and the first reasons."""
 
 
 class BadVideos:
-    """Unreadable entries, collected in the training process; workers send failures with their samples."""
+    """The unreadable entries of a run, collected in the training process; loading workers send them with samples."""
 
     def __init__(self, *, num_entries: int, max_share: float) -> None:
         self._num_entries = num_entries
         self._max_share = max_share
-        self.reasons: dict[str, str] = {}  # by entry
+        self.reasons: dict[str, str] = {}  # name of an entry -> reason
 
-    def note(self, failures: Iterable[Failure]) -> None:
-        """Log new entries.
+    def add(self, failures: Iterable[Failure]) -> None:
+        """Add failures and log those of new entries.
 
         Raises:
-            TooManyBadVideosError: their share exceeds the limit.
+            TooManyBadVideosError: the fraction of unreadable entries exceeds `max_share`.
         """
         for failure in failures:
             if failure.name in self.reasons:
@@ -42,6 +42,6 @@ class BadVideos:
             if len(self.reasons) > self._max_share * self._num_entries:
                 first_reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.reasons.items())[:3])
                 raise TooManyBadVideosError(
-                    f"{len(self.reasons)} of {self._num_entries} videos cannot be used, "
-                    f"allowed are {self._max_share:.1%} (data.max_bad_share); the first: {first_reasons}"
+                    f"{len(self.reasons)} of {self._num_entries} videos cannot be used; at most "
+                    f"{self._max_share:.1%} are allowed (data.max_bad_share); the first are {first_reasons}"
                 )

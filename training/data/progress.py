@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left, on standard error."""
+"""A progress bar on standard error, with the rate and the remaining time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,34 +8,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 
-class _Rate(ProgressColumn):
+class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.1f}/s" if speed else "  -/s")
 
 
 class Bar:
-    """Counts finished items and failures."""
+    """Counts finished and failed items."""
 
     def __init__(self, progress: Progress, *, label: str, total: int) -> None:
         self._progress = progress
         self._task = progress.add_task(label, total=total, failed="")
-        self._failed = 0
+        self._num_failed = 0
 
     def advance(self, *, is_failure: bool = False) -> None:
         """Count one finished item."""
-        self._failed += is_failure
-        self._progress.update(self._task, advance=1, failed=f"{self._failed} failed" if self._failed else "")
+        self._num_failed += is_failure
+        self._progress.update(self._task, advance=1, failed=f"{self._num_failed} failed" if self._num_failed else "")
 
 
 @contextmanager
 def progress_bar(label: str, *, total: int, is_shown: bool = True) -> Iterator[Bar]:
-    """Show a progress bar within the context."""
+    """Show a progress bar while the context is active."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        _RateColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )

@@ -17,7 +17,7 @@ from serve.cli.calls import ApiRequest
 from training.config import ConfigError
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
 from training.demo.videos import render_video, shuffled, write_video
-from training.evaluation.score_intervals import accuracy_interval
+from training.evaluation.score_intervals import accuracy_figures, accuracy_interval
 
 SIZES = (160, 240, 320)  # shorter side of the files, pixels
 PARTS = 8  # pieces of a shuffled video
@@ -116,11 +116,7 @@ def measure(
                 kind = "direction" if shown.direction else "pair"
                 for name, scores in ((kind, logits), (f"{kind}_shuffled", mixed)):
                     hits[name].append(bool(scores[order[shown]] > scores[order[partner]]))
-    figures: dict[str, Any] = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
-    figures["intervals"] = {
-        name: [round(edge, 4) for edge in accuracy_interval(np.array(values))] for name, values in hits.items()
-    }
-    figures["counts"] = {name: len(values) for name, values in hits.items()}
+    figures = accuracy_figures(hits)
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
     in_order = hits["direction"] + hits["pair"]
     figures["order"] = round(float(np.mean(in_order)), 4) if in_order else None

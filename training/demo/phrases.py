@@ -39,6 +39,6 @@ class PhraseBank:
         """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
         return self._phrases.tokens(step)
 
-    def of_samples(self, indices: Tensor, step: int) -> Tensor:
+    def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
         """Return tokens [b, L] of the label of each clip, each with a sampled template."""
-        return self._phrases.of_samples(indices, step)
+        return self._phrases.sample_tokens(indices, step)

@@ -8,14 +8,14 @@ from torch.utils.data import DataLoader
 
 from training.config import ConfigError, DataConfig, TrainConfig
 from training.data.clips.datasets import num_loading_workers, start_method
-from training.data.clips.rules import preprocess_of
-from training.data.shared_memory import bytes_of_clip, require_shared_memory
+from training.data.clips.rules import make_preprocess_contract
+from training.data.shared_memory import check_shared_memory, clip_num_bytes
 from training.demo.captions import combinations
 from training.demo.card import demo_card
 from training.demo.dataset import RenderedClips
 from training.demo.phrases import PhraseBank
 from training.demo.proof import measure_in_process
-from training.distributed import rank_and_count
+from training.distributed import rank_and_world_size
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 
@@ -37,7 +37,7 @@ class DemoSource:
         if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name) != getattr(DataConfig(), name)]:
             raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and does not support these keys")
         self._config = config
-        if rank_and_count()[1] > 1:
+        if rank_and_world_size()[1] > 1:
             raise ConfigError("data.source: the demo world needs a single process; for several, render it to files")
         self._bank = PhraseBank(seed=config.run.seed)
         self.labels = tuple(item.label for item in combinations())
@@ -49,19 +49,19 @@ class DemoSource:
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
         """Return tokens [b, L] of the label of each clip, each with a sampled template."""
-        return self._bank.of_samples(indices, step)
+        return self._bank.sample_tokens(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (clips uint8 [B, T, 3, S, S], indices [B]) endlessly."""
         config = self._config
         clips = RenderedClips(
             num_frames=config.data.num_frames,
-            rule=preprocess_of(config.data),
+            rule=make_preprocess_contract(config.data),
             first_seed=config.run.seed * 10**9 + first_step * config.run.batch_size,
             batch_size=config.run.batch_size,
         )
         workers = num_loading_workers(config.data.workers)
-        require_shared_memory(bytes_of_clip(config.data), batch_size=config.run.batch_size, workers=2 * workers)
+        check_shared_memory(clip_num_bytes(config.data), batch_size=config.run.batch_size, workers=2 * workers)
         yield from DataLoader(
             clips,
             batch_size=config.run.batch_size,
@@ -72,7 +72,9 @@ class DemoSource:
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
         """Return top-1 on clips of the test world."""
-        return EvaluationReport(figures=dict(measure_in_process(model, preprocess_of(self._config.data), per_group=96)))
+        return EvaluationReport(
+            metrics=measure_in_process(model, make_preprocess_contract(self._config.data), per_group=96)
+        )
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """Return the model card."""

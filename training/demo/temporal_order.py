@@ -18,15 +18,16 @@ from serve.contract import PreprocessContract
 from serve.files import atomic_write
 from serve.text.tokenizer import pad_rows
 from training.config import ConfigError, TrainConfig
-from training.data.clips.datasets import Epochs
-from training.data.clips.rules import normalised, preprocess_of
+from training.data.clips.datasets import EpochSampler
+from training.data.clips.rules import make_preprocess_contract, normalise_clips
 from training.data.prompts import clip_tokenizer
 from training.demo.actions import PAIRS
 from training.demo.captions import COLOURS, Combination, opposite
 from training.demo.dataset import RenderedClips, render_clip
 from training.demo.phrases import DEMO_TEXT, PhraseBank
 from training.demo.scenes import make_scene
-from training.distributed import rank_and_count
+from training.distributed import rank_and_world_size
+from training.evaluation.score_intervals import accuracy_figures
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 
@@ -57,7 +58,7 @@ class TemporalOrderSource:
     templates = ("{}",)
 
     def __init__(self, config: TrainConfig) -> None:
-        if rank_and_count()[1] > 1:
+        if rank_and_world_size()[1] > 1:
             raise ConfigError("data.source: this source needs a single process")
         self._config = config
         num_clips = NUM_PICTURES // config.data.num_frames
@@ -68,7 +69,7 @@ class TemporalOrderSource:
         self.tasks = self._bank.tasks
         folder = Path(config.data.train or Path(config.run.out).parent)
         name = f"order-{config.data.num_frames}x{config.data.image_size}"
-        rule = preprocess_of(config.data)
+        rule = make_preprocess_contract(config.data)
         self._clips, self._indices = _kept(folder / f"{name}-train.npz", lambda: self._render(rule, num_clips))
         self._test, self._truth = _kept(folder / f"{name}-test.npz", lambda: _render_test(config, rule))
 
@@ -78,12 +79,12 @@ class TemporalOrderSource:
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
         """Return tokens [b, L] of the label of each clip, each with a sampled template."""
-        return self._bank.of_samples(indices, step)
+        return self._bank.sample_tokens(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (clips uint8 [B, T, 3, S, S], indices [B]) endlessly; half are mirrored, which keeps the label."""
         size, seed = self._config.run.batch_size, self._config.run.seed
-        order = iter(Epochs(len(self._clips), seed=seed, first=first_step * size))
+        order = iter(EpochSampler(len(self._clips), seed=seed, first=first_step * size))
         while True:
             chosen = [next(order) for _ in range(size)]
             clips = [
@@ -100,10 +101,10 @@ class TemporalOrderSource:
         texts = model.encode_text(torch.from_numpy(rows).to(device))  # [K, D]
         logits = []
         for part in torch.from_numpy(self._test).split(32):
-            video = model.encode_video(normalised(part.to(device), preprocess_of(self._config.data)))
+            video = model.encode_video(normalise_clips(part.to(device), make_preprocess_contract(self._config.data)))
             logits.append(model.head(video.video_features, video.patch_features, texts).cpu())
         scores = torch.cat(logits).numpy()  # [N, K]
-        return EvaluationReport(figures=_figures(scores, self._truth))
+        return EvaluationReport(metrics=_figures(scores, self._truth))
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
         """Return the model card."""
@@ -137,17 +138,12 @@ def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
     partners = np.array([place[other] for k in truth if (other := opposite(ordered_combinations()[k]))])
     rows = np.arange(len(truth))
     in_order = scores[rows, truth] > scores[rows, partners]
-    figures: dict[str, Any] = {
-        "seen": round(float(hits[:PER_GROUP].mean()), 4),
-        "held_out": round(float(hits[PER_GROUP:].mean()), 4),
-        "in_order": round(float(in_order.mean()), 4),
-        "videos": len(truth),
-    }
+    groups = {"seen": hits[:PER_GROUP], "held_out": hits[PER_GROUP:], "in_order": in_order}
     for first, second in PAIRS:
         chosen = np.array([ordered_combinations()[k].action in (first, second) for k in truth])
         if chosen.any():
-            figures[f"{first} / {second}"] = round(float(in_order[chosen].mean()), 4)
-    return figures
+            groups[f"{first} / {second}"] = in_order[chosen]
+    return {**accuracy_figures(groups), "videos": len(truth)}
 
 
 def _kept(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:

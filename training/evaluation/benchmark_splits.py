@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.text.tokenizer import Tokenizer
-from training.distributed import rank_and_count
+from training.distributed import rank_and_world_size
 from training.evaluation.accumulator import gather_accumulators
 from training.evaluation.inference import LoaderOptions, evaluate_list
 from training.evaluation.protocol import Protocol
@@ -47,7 +47,7 @@ def evaluate_splits(
     plans = [(each, _disjointness(each, zero_shot), _class_subsets(each, zero_shot)) for each in lists]
     results = []
     for video_list, disjointness, subsets in plans:
-        rank, num_ranks = rank_and_count()
+        rank, world_size = rank_and_world_size()
         process_accumulators = evaluate_list(
             model,
             protocol,
@@ -56,7 +56,7 @@ def evaluate_splits(
             loader_options=loader_options,
             subsets=subsets,
             rank=rank,
-            num_ranks=num_ranks,
+            world_size=world_size,
         )
         accumulators = gather_accumulators(process_accumulators)
         parts = subsets or (ClassSubset(name="", classes=tuple(range(len(video_list.class_names)))),)

@@ -14,7 +14,7 @@ import typer
 
 from serve.extras import require_extra
 from serve.files import file_sha256
-from training.data.command_line import FirstLabel, Fold, Root, SourceOf, Split
+from training.data.command_line import FirstLabel, Fold, ListKind, Root, Split
 from training.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def evaluate(
         ),
     ],
     compare: Annotated[bool, typer.Option("--compare", help="Compare two result files, paired by video.")] = False,
-    source: SourceOf = "",
+    source: ListKind = "",
     classes: Annotated[
         list[Path] | None,
         typer.Option(

@@ -36,7 +36,7 @@ def evaluate_list(
     loader_options: LoaderOptions,
     subsets: Sequence[ClassSubset] = (),
     rank: int = 0,
-    num_ranks: int = 1,
+    world_size: int = 1,
 ) -> list[MetricAccumulator]:
     """Evaluate a list; return one accumulator, or one per subset with the videos and classes of that subset.
 
@@ -53,10 +53,10 @@ def evaluate_list(
     is_distribution = protocol.scoring.activation == "softmax"
     accumulators = [MetricAccumulator(len(classes), is_distribution=is_distribution) for classes in class_lists]
     reader = make_view_reader(protocol, names, deadline_seconds=loader_options.deadline_seconds)
-    loader = make_loader(video_list, reader, protocol, workers=loader_options.workers, rank=rank, num_ranks=num_ranks)
+    loader = make_loader(video_list, reader, protocol, workers=loader_options.workers, rank=rank, world_size=world_size)
     with (
         closing(reader),
-        progress_bar("videos", total=len(range(rank, video_list.num_videos, num_ranks)), is_shown=rank == 0) as bar,
+        progress_bar("videos", total=len(range(rank, video_list.num_videos, world_size)), is_shown=rank == 0) as bar,
     ):
         for video, logits in _compute_logits(loader, scorer, num_views=protocol.num_views):
             for accumulator, classes in zip(accumulators, class_lists, strict=True):

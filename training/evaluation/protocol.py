@@ -12,7 +12,7 @@ from serve.contract import PreprocessContract, SamplingContract, ScoringContract
 from serve.text.prompts import check_templates
 from training.checkpoints.native_format import Checkpoint
 from training.config import DataConfig
-from training.data.clips.rules import preprocess_of, sampling_of
+from training.data.clips.rules import make_preprocess_contract, make_sampling_contract
 from training.devices import Precision
 from training.evaluation.errors import EvaluationError
 
@@ -82,7 +82,7 @@ def make_protocol(
             mean=preprocess.mean,
             std=preprocess.std,
         )
-        sampling, preprocess = sampling_of(data), preprocess_of(data)
+        sampling, preprocess = make_sampling_contract(data), make_preprocess_contract(data)
     scoring = replace(checkpoint.scoring, view_rule=view_rule) if view_rule else checkpoint.scoring  # type: ignore[arg-type]
     text = replace(checkpoint.text, templates=check_templates(templates)) if templates else checkpoint.text
     return Protocol(

@@ -7,7 +7,8 @@ For dependent clips, the sample size is replaced by `effective_sample_size`, der
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,20 @@ def accuracy_interval(hits: NDArray[np.bool_], groups: Int64Array | None = None)
     if not len(hits):
         raise ValueError("cannot compute an interval without clips")
     return wilson_interval(float(hits.mean()), effective_sample_size(hits, groups))
+
+
+def accuracy_figures(hits: Mapping[str, Sequence[bool] | NDArray[np.bool_]]) -> dict[str, Any]:
+    """Return the rounded accuracy of each series of independent hits, with their counts and intervals.
+
+    >>> accuracy_figures({"seen": [True, True, True, False]})
+    {'seen': 0.75, 'counts': {'seen': 4}, 'intervals': {'seen': [0.3006, 0.9544]}}
+    """
+    values = {name: np.array(each, np.bool_) for name, each in hits.items()}
+    return {
+        **{name: round(float(each.mean()), 4) for name, each in values.items()},
+        "counts": {name: len(each) for name, each in values.items()},
+        "intervals": {name: [round(edge, 4) for edge in accuracy_interval(each)] for name, each in values.items()},
+    }
 
 
 def class_accuracy_interval(hits: NDArray[np.bool_], labels: Int64Array, groups: Int64Array | None = None) -> Interval:

@@ -13,7 +13,7 @@ from serve.arrays import Float32Array, Int64Array
 from serve.scoring import Scores, reduce_logits
 from serve.text.encoding import encode_bank
 from serve.text.tokenizer import Tokenizer
-from training.data.clips.rules import normalised
+from training.data.clips.rules import normalise_clips
 from training.devices import autocast_context
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
@@ -51,7 +51,7 @@ class Scorer:
         """Compute logits [N, M, K] of views uint8 [N, T, 3, S, S]."""
         device = self.model.logit_scale.device
         with _autocast(self.protocol, device):
-            output = self.model.encode_video(normalised(views.to(device), self.protocol.preprocess))
+            output = self.model.encode_video(normalise_clips(views.to(device), self.protocol.preprocess))
             return output_logits(self.model, output, self.bank, self.protocol.scoring)
 
 

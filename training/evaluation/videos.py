@@ -17,17 +17,17 @@ from serve.lists.errors import AnnotationError
 from serve.video.limits import DecodeSettings
 from training.config import DataConfig
 from training.data.bad_videos import Failure
-from training.data.clips.datasets import num_loading_workers, single_threaded, start_method
+from training.data.clips.datasets import limit_worker_threads, num_loading_workers, start_method
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.clips.rules import clip_rule
-from training.data.decoding.pool import processors
+from training.data.decoding.pool import num_processors
 from training.data.decoding.process import BadVideoError
-from training.data.digests import digest_or_none, near_duplicates
+from training.data.digests import digest_or_none, find_near_duplicates
 from training.data.lists.class_lists import read_class_names
 from training.data.lists.labels import classes_without_videos, entries_of, index_labels
-from training.data.lists.listing import kind_of, read_listing, rows_of_part
+from training.data.lists.listing import detect_kind, read_listing, rows_of_split
 from training.data.lists.rows import Entry, ListOptions
-from training.data.shards.reading import PackedSample, Shard, find_shards, read_index, samples_of, shards_of_worker
+from training.data.shards.reading import Shard, ShardSample, find_shards, read_index, read_samples, shards_of_worker
 from training.evaluation.errors import EvaluationError
 from training.evaluation.protocol import Protocol
 
@@ -84,14 +84,14 @@ def read_list(
             it names several splits and none is selected, or it names none and one is selected.
     """
     options = options or ListOptions()
-    kind = options.kind or kind_of(Path(path), options)
+    kind = options.kind or detect_kind(Path(path), options)
     if kind == "shards":
         if split or options.fold or options.first_label is not None:
             raise AnnotationError("--split, --fold and --first-label cannot be used with shards")
         return _read_shards(path, classes)
     listing = read_listing(Path(path), replace(options, kind=kind))
     read = index_labels(
-        rows_of_part(listing, split, option="--split"), listing, classes, first_label=options.first_label
+        rows_of_split(listing, split, option="--split"), listing, classes, first_label=options.first_label
     )
     entries = entries_of(read.rows, read.names)
     start = options.root or (Path(path) if kind == "folder" else Path(path).parent)
@@ -116,8 +116,8 @@ def group_near_duplicates(video_list: VideoList, *, workers: int, deadline_secon
     if video_list.shards:
         raise EvaluationError("--near-duplicates requires video files, but the list consists of shards")
     settings = DecodeSettings.model_validate({"threads": 1, "deadline_seconds": deadline_seconds})
-    pairs = near_duplicates(
-        [entry.path for entry in video_list.entries], settings=settings, workers=workers or processors()
+    pairs = find_near_duplicates(
+        [entry.path for entry in video_list.entries], settings=settings, workers=workers or num_processors()
     )
     groups = assign_groups(declared=[entry.group for entry in video_list.entries], pairs=pairs).tolist()
     near = {groups[index] for pair in pairs for index in pair}
@@ -145,7 +145,7 @@ class ListedVideos(Dataset[LoadedVideo]):
         return len(self._listed.entries)
 
     def __getitem__(self, index: int) -> LoadedVideo:
-        single_threaded()
+        limit_worker_threads()
         entry, path = self._listed.entries[index], self._listed.paths[index]
         try:
             views, _ = self._reader.test_views(entry, **self._views)
@@ -166,17 +166,17 @@ class PackedVideos(IterableDataset[LoadedVideo]):
         num_clips: int,
         num_crops: int,
         rank: int = 0,
-        num_ranks: int = 1,
+        world_size: int = 1,
     ) -> None:
         self._shards = shards
         self._reader = reader
         self._views = {"num_clips": num_clips, "num_crops": num_crops}
         self._rank = rank
-        self._num_ranks = num_ranks
+        self._num_ranks = world_size
 
     def __iter__(self) -> Iterator[LoadedVideo]:
-        single_threaded()
-        shard_numbers = shards_of_worker(len(self._shards), rank=self._rank, num_ranks=self._num_ranks)
+        limit_worker_threads()
+        shard_numbers = shards_of_worker(len(self._shards), rank=self._rank, world_size=self._num_ranks)
         with tempfile.TemporaryDirectory(prefix="actserve-") as scratch:
             for number in shard_numbers:
                 yield from self._read_shard(number, Path(scratch))
@@ -185,13 +185,13 @@ class PackedVideos(IterableDataset[LoadedVideo]):
         first = sum(shard.num_samples for shard in self._shards[:number])
         failures: list[Failure] = []
         num_read = 0
-        for num_read, sample in enumerate(samples_of(self._shards[number], number, failures), start=1):
+        for num_read, sample in enumerate(read_samples(self._shards[number], number, failures), start=1):
             yield self._load(first + num_read - 1, sample, scratch)
         # failures are samples of the index that are missing in the shard
         for offset, failure in enumerate(failures, start=num_read):
             yield LoadedVideo(first + offset, _printable(failure.name), -1, None, failure.reason)
 
-    def _load(self, index: int, sample: PackedSample, scratch: Path) -> LoadedVideo:
+    def _load(self, index: int, sample: ShardSample, scratch: Path) -> LoadedVideo:
         label, path, group = -1, _printable(sample.name), sample.group()
         try:
             stored = sample.label()
@@ -216,7 +216,7 @@ def make_view_reader(protocol: Protocol, class_names: tuple[str, ...], *, deadli
 
 
 def make_loader(
-    video_list: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, num_ranks: int = 1
+    video_list: VideoList, reader: ClipReader, protocol: Protocol, *, workers: int, rank: int = 0, world_size: int = 1
 ) -> DataLoader[LoadedVideo]:
     """Create the loader of a list; with several ranks, each video is loaded by exactly one rank."""
     workers = num_loading_workers(workers)
@@ -224,9 +224,9 @@ def make_loader(
     dataset: Dataset[LoadedVideo]
     sampler: range | None = None
     if video_list.shards:
-        dataset = PackedVideos(video_list.shards, reader, rank=rank, num_ranks=num_ranks, **views)
+        dataset = PackedVideos(video_list.shards, reader, rank=rank, world_size=world_size, **views)
     else:
-        dataset, sampler = ListedVideos(video_list, reader, **views), range(rank, video_list.num_videos, num_ranks)
+        dataset, sampler = ListedVideos(video_list, reader, **views), range(rank, video_list.num_videos, world_size)
     return DataLoader(
         dataset,
         batch_size=None,

@@ -7,35 +7,37 @@ import typer
 
 from serve.errors import ActserveError
 from training.config import ConfigError
-from training.data.command_line import Classes, FirstLabel, Fold, Root, SourceOf, Split, Workers
-from training.data.decoding.pool import processors
+from training.data.command_line import Classes, FirstLabel, Fold, ListKind, Root, Split, Workers
+from training.data.decoding.pool import num_processors
 
-Model = Annotated[str, typer.Argument(help="A checkpoint of any format, or, with --repository, NAME[@VERSION].")]
+Model = Annotated[str, typer.Argument(help="A checkpoint of any format; with --repository, NAME[@VERSION].")]
 Repository = Annotated[
-    Path | None, typer.Option(help="Folder of exported models: MODEL is one of them.", exists=True, file_okay=False)
+    Path | None, typer.Option(help="Folder of exported models, one of which is MODEL.", exists=True, file_okay=False)
 ]
-Tokenizer = Annotated[Path | None, typer.Option(help="tokenizer.json, if the model does not use CLIP's.", exists=True)]
+Tokenizer = Annotated[
+    Path | None, typer.Option(help="tokenizer.json of a model that does not use CLIP's tokenizer.", exists=True)
+]
 Activation = Annotated[
     Literal["quick_gelu", "gelu"] | None,
     typer.Option(help="Activation of CLIP's towers, if neither the file nor its origin determines it."),
 ]
-Cache = Annotated[Path, typer.Option(help="Folder of cached features.", file_okay=False)]
+Cache = Annotated[Path, typer.Option(help="Folder in which features are cached.", file_okay=False)]
 DEFAULT_CACHE = Path("~/.cache/actserve/few_shot")
-MaxBadShare = Annotated[float, typer.Option(min=0, max=0.999, help="Share of unreadable videos.")]
-Device = Annotated[str, typer.Option(help="Device of a checkpoint: cpu, cuda ...; auto: a GPU if available.")]
+MaxBadShare = Annotated[float, typer.Option(min=0, max=0.999, help="Largest accepted fraction of unreadable videos.")]
+Device = Annotated[str, typer.Option(help="Device for a checkpoint: cpu, cuda, ...; auto: a GPU if available.")]
 
 
 def few_shot(
     model: Model,
     listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to sample from.", exists=True)],
-    shots: Annotated[str, typer.Option(metavar="N,N", help="Numbers of examples of each class.")] = "2,4,8,16",
-    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds of the draws.")] = "0,1,2",
+    shots: Annotated[str, typer.Option(metavar="N,N", help="Numbers of examples per class.")] = "2,4,8,16",
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds for sampling the examples.")] = "0,1,2",
     test: Annotated[
-        Path | None, typer.Option(help="A list to test on; default: the remaining videos.", exists=True)
+        Path | None, typer.Option(help="A list to test on; default: the videos that are not sampled.", exists=True)
     ] = None,
     split: Split = "",
-    test_split: Annotated[str, typer.Option(help="Part of the list --test, if it names parts.")] = "",
-    source: SourceOf = "",
+    test_split: Annotated[str, typer.Option(help="Split of the list --test, if it has splits.")] = "",
+    source: ListKind = "",
     classes: Classes = None,
     root: Root = None,
     fold: Fold = "",
@@ -44,17 +46,17 @@ def few_shot(
     tokenizer: Tokenizer = None,
     activation: Activation = None,
     cache: Cache = DEFAULT_CACHE,
-    out: Annotated[Path, typer.Option(help="Folder of the lists and of result.json.", file_okay=False)] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the lists and result.json.", file_okay=False)] = Path(
         "runs/few_shot"
     ),
     vocabulary: Annotated[
-        str | None, typer.Option(help="Print commands that add these shots to a vocabulary of this name on a server.")
+        str | None, typer.Option(help="Print commands that add the examples to this vocabulary on a server.")
     ] = None,
     max_bad_share: MaxBadShare = 0.05,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
-    """Fit prototypes and a linear head on a few examples of each class; features are cached."""
+    """Evaluate prototypes and a linear head that are fitted to a few examples of each class; features are cached."""
     from training.checkpoints.native_format import CheckpointError
     from training.data.lists.rows import ListOptions
     from training.few_shot.main import FewShotOptions, run
@@ -64,8 +66,8 @@ def few_shot(
         model=model,
         repository=repository,
         listing=listing,
-        shots=_numbers("--shots", shots),
-        seeds=_numbers("--seeds", seeds),
+        shots=_parse_numbers("--shots", shots),
+        seeds=_parse_numbers("--seeds", seeds),
         test=test,
         list_options=ListOptions(kind=source, root=root, fold=fold, first_label=first_label),
         split=split,
@@ -77,18 +79,18 @@ def few_shot(
         out=out,
         vocabulary=vocabulary,
         device=device,
-        workers=workers or processors(),
+        workers=workers or num_processors(),
         max_bad_share=max_bad_share,
     )
     try:
         run(options)
-    except (CheckpointError, ModelConfigError, ActserveError) as error:  # ActserveError: an invalid class name
+    except (CheckpointError, ModelConfigError, ActserveError) as error:  # ActserveError: e.g. an invalid class name
         raise ConfigError(str(error)) from error
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Parse comma-separated numbers without duplicates."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdecimal() for word in words):
-        raise ConfigError(f"{option} {text!r}: whole numbers with commas between them are needed, as in {option} 2,4,8")
-    return tuple(dict.fromkeys(map(int, words)))
+def _parse_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Parse comma-separated whole numbers; duplicates are removed."""
+    fields = [field.strip() for field in text.split(",")]
+    if not all(field.isascii() and field.isdecimal() for field in fields):
+        raise ConfigError(f"{option} must be whole numbers separated by commas, such as 2,4,8, got {text!r}")
+    return tuple(dict.fromkeys(map(int, fields)))

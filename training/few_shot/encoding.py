@@ -1,9 +1,10 @@
-"""Encode videos with a model, with a cache of features on disk.
+"""Encode videos with a model, and cache the features on disk.
 
-Each video has one view (one clip, centre crop), as examples on the server. `serve.features` defines the layout of a
-row; prototypes and linear heads use its prototype features if the model has them, else its video features, for X-CLIP
-those before the prompt head. Rows are cached by the hash of the video's content, in a file per weights and
-preprocessing; a damaged row is ignored and the video is encoded again.
+Each video has one view (one clip, centre crop), like the example clips on the server. All features of a video form one
+vector, whose layout `serve.features.FeatureLayout` defines. Prototypes and linear heads use the prototype features if
+the model has them, and otherwise the video features (for X-CLIP, those before the prompt head). Each combination of
+weights and preprocessing has a cache file, in which the key is the hash of the video's content. A video whose cached
+vector is damaged is encoded again.
 """
 
 import hashlib
@@ -32,63 +33,63 @@ from training.few_shot.models import FewShotModel
 
 logger = logging.getLogger(__name__)
 
-KEPT_BYTES = 32 * 2**30  # size limit of a feature file; the oldest rows are removed
-HEAD_AT_ONCE = 64  # videos per run of a prompt head
+MAX_CACHE_BYTES = 32 * 2**30  # per cache file; the oldest vectors are removed
+HEAD_BATCH_SIZE = 64  # videos per run of a prompt head
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedVideos:
-    """Readable videos of a list and their features."""
+    """The readable videos of a list, and their features."""
 
     entries: tuple[Entry, ...]
-    places: tuple[int, ...]  # indices of the entries in the given list
-    digests: tuple[str, ...]
-    rows: Float32Array  # [N, D + P*D + E]
-    seconds: float  # spent on videos that were not cached
-    num_encoded: int  # videos that were not cached
+    indices: tuple[int, ...]  # indices of the entries in the list that was encoded
+    digests: tuple[str, ...]  # SHA-256 of the content
+    vectors: Float32Array  # [N, D + P*D + E]: video features D, patch features P*D, prototype features E
+    seconds: float  # duration of hashing, decoding and encoding
+    num_uncached: int  # videos that were not in the cache
 
 
 class VideoEncoder:
-    """Encodes videos and class names with a model."""
+    """Encodes videos and class names with a model; `cache` is the folder of the cache files."""
 
     def __init__(self, model: FewShotModel, *, cache: Path) -> None:
         self.model = model
-        self._rule = _test_rule(model)
-        plan = "\n".join((model.identity, repr(model.sampling), repr(model.preprocess), "1 clip, 1 crop"))
+        self._rule = _evaluation_rule(model)
+        cache_key = "\n".join((model.identity, repr(model.sampling), repr(model.preprocess), "1 clip, 1 crop"))
         self.width = model.layout.width
-        self._kept = FeatureCache(
-            cache.expanduser() / f"{hashlib.sha256(plan.encode()).hexdigest()[:32]}.sqlite",
+        self._cache = FeatureCache(
+            cache.expanduser() / f"{hashlib.sha256(cache_key.encode()).hexdigest()[:32]}.sqlite",
             width=self.width,
-            max_bytes=KEPT_BYTES,
+            max_bytes=MAX_CACHE_BYTES,
         )
 
     def encode(self, entries: Sequence[Entry], *, workers: int, max_bad_share: float) -> EncodedVideos:
-        """Return the features of all readable entries.
+        """Return the features of all readable entries; `workers` is the number of decode processes.
 
         Raises:
-            TooManyBadVideosError: too many entries are unreadable.
+            TooManyBadVideosError: more than the fraction `max_bad_share` of the entries is unreadable.
         """
         started = time.perf_counter()
         bad = BadVideos(num_entries=len(entries), max_share=max_bad_share)
-        digests: dict[int, str] = {}
-        for place, entry in enumerate(entries):
+        digests: dict[int, str] = {}  # index of an entry -> digest
+        for index, entry in enumerate(entries):
             try:
-                digests[place] = digest_of(entry)
+                digests[index] = digest_of(entry)
             except (BadVideoError, OSError) as error:
-                bad.note([Failure(str(entry.path), str(error))])
-        known = self._kept.read(sorted(set(digests.values())))
-        absent = {digest: place for place, digest in digests.items() if digest not in known}
-        known |= self._encode_new(entries, absent, bad, workers=workers)
-        places = tuple(place for place, digest in digests.items() if digest in known)
+                bad.add([Failure(str(entry.path), str(error))])
+        vectors = self._cache.read(sorted(set(digests.values())))
+        uncached = {digest: index for index, digest in digests.items() if digest not in vectors}
+        vectors |= self._encode_uncached(entries, uncached, bad, workers=workers)
+        indices = tuple(index for index, digest in digests.items() if digest in vectors)
         return EncodedVideos(
-            entries=tuple(entries[place] for place in places),
-            places=places,
-            digests=tuple(digests[place] for place in places),
-            rows=np.stack([known[digests[place]] for place in places])
-            if places
+            entries=tuple(entries[index] for index in indices),
+            indices=indices,
+            digests=tuple(digests[index] for index in indices),
+            vectors=np.stack([vectors[digests[index]] for index in indices])
+            if indices
             else np.empty((0, self.width), np.float32),
             seconds=time.perf_counter() - started,
-            num_encoded=len(absent),
+            num_uncached=len(uncached),
         )
 
     def bank(self, names: Sequence[str]) -> Float32Array:
@@ -103,61 +104,66 @@ class VideoEncoder:
             has_prompt_head=model.layout.num_patches > 0,
         )
 
-    def text_logits(self, rows: Float32Array, bank: Float32Array) -> Float32Array:
-        """Compute logits [N, M, K] of rows [N, D + P*D + E] against a bank [M, K, D], as the server does."""
+    def text_logits(self, vectors: Float32Array, bank: Float32Array) -> Float32Array:
+        """Compute logits [N, M, K] of vectors [N, D + P*D + E] against a bank [M, K, D], as the server does."""
         model = self.model
         if not model.layout.num_patches:
-            return scoring.compute_logits(model.layout.unpack(rows).video_features, bank, model.scoring)
-        found = []
-        for part in np.split(rows, range(HEAD_AT_ONCE, len(rows), HEAD_AT_ONCE)):
-            features = model.layout.unpack(part)
+            return scoring.compute_logits(model.layout.unpack(vectors).video_features, bank, model.scoring)
+        logits = []
+        for batch in np.split(vectors, range(HEAD_BATCH_SIZE, len(vectors), HEAD_BATCH_SIZE)):
+            features = model.layout.unpack(batch)
             assert features.patch_features is not None, "a prompt head needs patch features"
-            logits = [
-                model.prompt_head_logits(features.video_features, features.patch_features, texts) for texts in bank
+            per_template = [
+                model.prompted_logits(features.video_features, features.patch_features, texts) for texts in bank
             ]
-            found.append(np.stack(logits, axis=1))
-        return np.concatenate(found)
+            logits.append(np.stack(per_template, axis=1))  # [batch, M, K]
+        return np.concatenate(logits)
 
-    def features(self, rows: Float32Array) -> Float32Array:
-        """Return features for prototypes and linear heads: prototype features [N, E], else [N, D]."""
-        return np.ascontiguousarray(self.model.layout.unpack(rows).prototype_or_video_features)
+    def features(self, vectors: Float32Array) -> Float32Array:
+        """Return the features for prototypes and linear heads.
+
+        These are the prototype features [N, E] if the model has them, and otherwise the video features [N, D].
+        """
+        return np.ascontiguousarray(self.model.layout.unpack(vectors).prototype_or_video_features)
 
     def close(self) -> None:
         """Close the feature cache."""
-        self._kept.close()
+        self._cache.close()
 
-    def _encode_new(
-        self, entries: Sequence[Entry], absent: Mapping[str, int], bad: BadVideos, *, workers: int
+    def _encode_uncached(
+        self, entries: Sequence[Entry], uncached: Mapping[str, int], bad: BadVideos, *, workers: int
     ) -> dict[str, Float32Array]:
+        """Encode and cache videos; `uncached` maps a digest to the index of an entry. Return digest -> vector."""
         settings = decode_settings(DataConfig())
 
         def job(decoder: DecodeProcess, digest: str) -> UInt8Array | Failure:
-            entry = entries[absent[digest]]
+            entry = entries[uncached[digest]]
             try:
                 return ClipReader(self._rule, settings, decoder=decoder).test_views(entry)[0]
             except BadVideoError as error:
                 return Failure(str(entry.path), str(error))
 
-        found: dict[str, Float32Array] = {}
-        if not absent:
-            return found
-        with progress_bar("encoding", total=len(absent)) as bar:
-            for digest, views in for_each(list(absent), job, settings=settings, workers=workers):
+        vectors: dict[str, Float32Array] = {}
+        if not uncached:
+            return vectors
+        with progress_bar("encoding", total=len(uncached)) as bar:
+            for digest, views in for_each(list(uncached), job, settings=settings, workers=workers):
                 if isinstance(views, Failure):
-                    bad.note([views])
+                    bad.add([views])
                 else:
-                    found[digest] = self._row(views)
-                    self._kept.write({digest: found[digest]})  # written at once, so that a stopped run can resume
+                    vectors[digest] = self._encode_view(views)
+                    self._cache.write({digest: vectors[digest]})  # immediately, so that a stopped run can be resumed
                 bar.advance(is_failure=isinstance(views, Failure))
-        return found
+        return vectors
 
-    def _row(self, views: UInt8Array) -> Float32Array:
-        """Encode one view [1, T, 3, S, S], so that a row does not depend on a batch."""
+    def _encode_view(self, views: UInt8Array) -> Float32Array:
+        """Encode one view [1, T, 3, S, S] at a time, so that the vector does not depend on other videos of a batch."""
         return self.model.layout.pack(self.model.encode_video(views))
 
 
-def _test_rule(model: FewShotModel) -> ClipRule:
-    """Return the evaluation rules of the model; labels are checked elsewhere."""
+def _evaluation_rule(model: FewShotModel) -> ClipRule:
+    """Return the rule that samples and crops as the model's contract says."""
     size, frames = model.preprocess.image_size, model.sampling.num_segments
     rule = clip_rule(DataConfig(image_size=size, num_frames=frames), ())
-    return replace(rule, num_classes=2**31, sampling=model.sampling, preprocess=model.preprocess)
+    max_num_classes = 2**31  # accept any label, because labels were validated when the list was read
+    return replace(rule, num_classes=max_num_classes, sampling=model.sampling, preprocess=model.preprocess)

@@ -1,9 +1,10 @@
-"""Few-shot accuracy of a model without training it: K examples of each class beside the text.
+"""Measure the few-shot accuracy of a model without training it: K examples of each class in addition to the text.
 
     python -m training few-shot runs/demo/checkpoint.pt clips/index.csv --shots 2,4,8,16 --seeds 0,1,2
     python -m training few-shot demo clips/index.csv --repository model_repository
 
-Every video is encoded once. Prints a table and, last, the document that also stands in `result.json`.
+Every video is encoded once. The command prints a table, and as its last line the JSON document that it also writes to
+`result.json`.
 """
 
 import json
@@ -24,21 +25,21 @@ from serve.lists.errors import AnnotationError
 from serve.served_model import ServedModel
 from training.config import ConfigError
 from training.data.failure_file import write_lines
-from training.data.lists.labels import entries_of, index_labels, index_labels_like, with_known_names
-from training.data.lists.listing import read_listing, rows_of_part
+from training.data.lists.labels import entries_of, index_labels, index_labels_like, unify_spelling
+from training.data.lists.listing import read_listing, rows_of_split
 from training.data.lists.rows import Entry, ListOptions
 from training.data.lists.shots import ShotSample, sample_shots
 from training.devices import select_device
 from training.few_shot.encoding import EncodedVideos, VideoEncoder
-from training.few_shot.lists import twin_rows, write_classes, write_lists
-from training.few_shot.methods import METHODS, VideoSet, accuracy
+from training.few_shot.lists import read_twin_rows, write_classes, write_lists
+from training.few_shot.methods import METHODS, LabelledFeatures, accuracy
 from training.few_shot.models import CheckpointModel, FewShotModel
-from training.few_shot.report import ZERO_SHOT, print_report, server_commands, summary_of
+from training.few_shot.report import ZERO_SHOT, print_report, server_commands, summarise
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotOptions:
-    """What is asked for."""
+    """Options of the commands `few-shot` and `features`."""
 
     model: str  # file of a checkpoint, or NAME[@VERSION] in `repository`
     repository: Path | None
@@ -47,11 +48,11 @@ class FewShotOptions:
     seeds: tuple[int, ...]
     test: Path | None
     list_options: ListOptions
-    split: str  # part of the list to draw from
+    split: str  # part of the list to sample from
     test_split: str  # part of the list to judge by
     classes: Path | None
     tokenizer: Path | None
-    activation: str | None  # of CLIP's towers, where a foreign file does not say it
+    activation: str | None  # of CLIP's model, where a foreign file does not say it
     cache: Path
     out: Path
     vocabulary: str | None  # of a server that is to be given the shots
@@ -68,40 +69,45 @@ class FewShotOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotLists:
-    """The lists, read."""
+    """The entries of the lists, and their class names."""
 
     names: tuple[str, ...]
-    pool: list[Entry]  # what shots are drawn from
-    twin: list[Entry] | None  # the same videos in the other format
-    test: list[Entry] | None  # None: the pool's own rest
+    pool: list[Entry]  # entries to sample shots from
+    twin: list[Entry] | None  # the same videos in the other list format; None: there is no such list
+    test: list[Entry] | None  # None: the entries of the pool that are not used as shots
 
     @classmethod
-    def read(cls, order: FewShotOptions) -> "FewShotLists":
-        """Raises AnnotationError where a list cannot be read or the classes do not fit."""
-        listing = read_listing(order.listing, order.list_options)
-        read = index_labels(
-            rows_of_part(listing, order.split, option="--split"),
+    def read(cls, options: FewShotOptions) -> "FewShotLists":
+        """Read the lists, and print how they were interpreted to standard error.
+
+        Raises:
+            AnnotationError: a list cannot be read, or the classes of the lists differ.
+            ConfigError: `test_split` is set without a test list.
+        """
+        listing = read_listing(options.listing, options.list_options)
+        indexed = index_labels(
+            rows_of_split(listing, options.split, option="--split"),
             listing,
-            order.classes,
-            first_label=order.list_options.first_label,
+            options.classes,
+            first_label=options.list_options.first_label,
         )
-        names, layout = read.names, listing.layout()
-        twin = twin_rows(order.listing, listing.rows, kind=listing.kind, list_options=order.list_options)
+        names, layout = indexed.names, listing.layout()
+        twin = read_twin_rows(options.listing, listing.rows, kind=listing.kind, list_options=options.list_options)
         if twin is not None:
-            twin = [replace(row, label=each.label) for row, each in zip(twin, read.rows, strict=True)]
+            twin = [replace(row, label=other.label) for row, other in zip(twin, indexed.rows, strict=True)]
         test = None
-        if order.test is not None:
-            judged = read_listing(order.test, order.list_options)
-            rows = rows_of_part(judged, order.test_split, option="--test-split")
-            test = entries_of(index_labels_like(read, rows, judged, order.classes), names)
-            layout += judged.layout()
-        elif order.test_split:
-            raise ConfigError("--test-split: there is no list --test to choose a part of")
+        if options.test is not None:
+            test_listing = read_listing(options.test, options.list_options)
+            rows = rows_of_split(test_listing, options.test_split, option="--test-split")
+            test = entries_of(index_labels_like(indexed, rows, test_listing, options.classes), names)
+            layout += test_listing.layout()
+        elif options.test_split:
+            raise ConfigError("--test-split can be used only with --test")
         for line in layout:
             print(line, file=sys.stderr)
         return cls(
             names=names,
-            pool=entries_of(with_known_names(read.rows, names), names),
+            pool=entries_of(unify_spelling(indexed.rows, names), names),
             twin=None if twin is None else entries_of(twin, names),
             test=test,
         )
@@ -109,210 +115,226 @@ class FewShotLists:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedLists:
-    """The videos shots are drawn from and those that judge, as the model sees them."""
+    """The pool that shots are sampled from, and the test videos, encoded by the model."""
 
     pool: EncodedVideos
-    test: EncodedVideos  # the pool itself without a test list
-    pool_videos: VideoSet
-    test_videos: VideoSet
-    pool_groups: Int64Array  # videos of one group depend on each other, in both lists
+    test: EncodedVideos  # the same object as `pool` if there is no test list
+    pool_features: LabelledFeatures
+    test_features: LabelledFeatures
+    pool_groups: Int64Array  # group id of each video; videos of one group, in either list, are not independent
     test_groups: Int64Array
 
     @property
-    def encoded(self) -> tuple[EncodedVideos, ...]:
-        """Every list once."""
+    def distinct(self) -> tuple[EncodedVideos, ...]:
+        """Return the pool, and the test videos if they are another list."""
         return (self.pool,) if self.test is self.pool else (self.pool, self.test)
 
-    def judges(self, draw: ShotSample) -> Int64Array:
-        """Places of the videos a draw is judged by: none of them depends on one of its shots."""
-        places = np.array(draw.rest if self.test is self.pool else range(len(self.test.entries)), np.int64)
-        shown = self.pool_groups[np.array(draw.chosen, np.int64)]
-        return places[~np.isin(self.test_groups[places], shown)]
+    def test_indices(self, sample: ShotSample) -> Int64Array:
+        """Return the indices of the test videos for a sample: those whose group contains none of its shots."""
+        indices = np.array(sample.remaining if self.test is self.pool else range(len(self.test.entries)), np.int64)
+        shot_groups = self.pool_groups[np.array(sample.chosen, np.int64)]
+        return indices[~np.isin(self.test_groups[indices], shot_groups)]
 
 
-def run(order: FewShotOptions) -> dict[str, Any]:
-    """Measure, write the lists and `result.json`, print the table; returns the document.
+def run(options: FewShotOptions) -> dict[str, Any]:
+    """Evaluate all methods, write the lists and `result.json`, and print the table; return the JSON document.
 
     Raises:
-        ConfigError, AnnotationError, CheckpointError, TooManyBadVideosError: what cannot be used.
+        ConfigError: options contradict each other.
+        AnnotationError: a list cannot be read, or has too few independent videos.
+        CheckpointError: the model cannot be read.
+        TooManyBadVideosError: too many videos cannot be read.
     """
-    lists = FewShotLists.read(order)
-    towers = open_model(order)
-    seen = _look(order, lists, towers)
+    lists = FewShotLists.read(options)
+    model = open_model(options)
+    encoded = _encode_lists(options, lists, model)
     started = time.perf_counter()
-    draws = _draws(order, lists, seen)
-    rows = [_measured(draw, seen, towers.scoring, names=lists.names) for draw in draws]
+    samples = _sample_all(options, lists, encoded)
+    results = [_evaluate_sample(sample, encoded, model.scoring, names=lists.names) for sample in samples]
     seconds = {
-        "encoding": round(sum(part.seconds for part in seen.encoded), 3),
-        "fitting": round(sum(item["seconds"] for row in rows for item in row["methods"].values()), 3),
+        "encoding": round(sum(videos.seconds for videos in encoded.distinct), 3),
+        "fitting": round(sum(item["seconds"] for result in results for item in result["methods"].values()), 3),
         "all_after_encoding": round(time.perf_counter() - started, 3),
     }
-    num_read = sum(len(part.entries) for part in seen.encoded)
+    num_read = sum(len(videos.entries) for videos in encoded.distinct)
     document = {
-        "model": {"model": order.model, "identity": towers.identity, "family": towers.family},
-        "list": str(order.listing),
-        "test": None if order.test is None else str(order.test),
+        "model": {"model": options.model, "identity": model.identity, "family": model.family},
+        "list": str(options.listing),
+        "test": None if options.test is None else str(options.test),
         "classes": len(lists.names),
-        "templates": list(towers.text.templates),
-        "features": _features_named(towers.layout),
+        "templates": list(model.text.templates),
+        "features": _describe_features(model.layout),
         "videos": num_read,
-        "independent": len(np.unique(np.concatenate([seen.pool_groups, seen.test_groups]))),
-        "copies": num_read - len({digest for part in seen.encoded for digest in part.digests}),
+        "independent": len(np.unique(np.concatenate([encoded.pool_groups, encoded.test_groups]))),
+        "copies": num_read - len({digest for videos in encoded.distinct for digest in videos.digests}),
         "unreadable": len(lists.pool) + len(lists.test or ()) - num_read,
-        "videos_encoded": sum(part.num_encoded for part in seen.encoded),
-        "summary": summary_of(rows),
-        "draws": rows,
+        "videos_encoded": sum(videos.num_uncached for videos in encoded.distinct),
+        "summary": summarise(results),
+        "draws": results,
         "seconds": seconds,
     }
-    for draw in draws:
-        _write(_folder(order, draw), lists, draw, seen)
-    write_lines(order.out / "result.json", [json.dumps(document, indent=1)])
-    if order.vocabulary is not None:
-        _tell_commands(order, order.vocabulary, lists, draws, seen.pool)
+    for sample in samples:
+        _write_sample(_sample_folder(options, sample), lists, sample, encoded)
+    write_lines(options.out / "result.json", [json.dumps(document, indent=1)])
+    if options.vocabulary is not None:
+        _print_server_commands(options, options.vocabulary, lists, samples, encoded.pool)
     if lists.twin is None:
-        print("lists: in the format that was given; the other one needs its twin (videos_*.txt beside frames_*.txt)")
-    print_report(document, num_seeds=len(order.seeds))
+        print(
+            "the lists of shots were written only in the format of the given list; for both formats, give a list that "
+            "`prepare` wrote (videos_*.txt beside frames_*.txt)"
+        )
+    print_report(document, num_seeds=len(options.seeds))
     return document
 
 
-def _features_named(layout: FeatureLayout) -> str:
+def _describe_features(layout: FeatureLayout) -> str:
     if layout.prototype_dim:
         return "prototype features"
     return "video features before the prompt head" if layout.num_patches else "video features"
 
 
-def open_model(order: FewShotOptions) -> FewShotModel:
-    if order.repository is not None:
-        if order.activation is not None or order.tokenizer is not None:
-            raise ConfigError("--activation, --tokenizer: for a checkpoint; a model of --repository says both itself")
-        return ServedModel.open(order.repository, order.model)
+def open_model(options: FewShotOptions) -> FewShotModel:
+    """Return the model of the options: a checkpoint, or an exported model if `repository` is set.
+
+    Raises:
+        ConfigError: an option can be used only with a checkpoint, or the device is not available.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    if options.repository is not None:
+        if options.activation is not None or options.tokenizer is not None:
+            raise ConfigError(
+                "--activation and --tokenizer can be used only with a checkpoint; a model of --repository contains both"
+            )
+        return ServedModel.open(options.repository, options.model)
     return CheckpointModel(
-        Path(order.model),
-        tokenizer=order.tokenizer,
-        device=select_device(order.device, key="--device"),
-        activation=order.activation,
+        Path(options.model),
+        tokenizer=options.tokenizer,
+        device=select_device(options.device, key="--device"),
+        activation=options.activation,
     )
 
 
-def _look(order: FewShotOptions, lists: FewShotLists, towers: FewShotModel) -> EncodedLists:
-    encoder = VideoEncoder(towers, cache=order.cache)
+def _encode_lists(options: FewShotOptions, lists: FewShotLists, model: FewShotModel) -> EncodedLists:
+    encoder = VideoEncoder(model, cache=options.cache)
     try:
-        pool = encoder.encode(lists.pool, workers=order.workers, max_bad_share=order.max_bad_share)
+        pool = encoder.encode(lists.pool, workers=options.workers, max_bad_share=options.max_bad_share)
         test = pool
         if lists.test is not None:
-            test = encoder.encode(lists.test, workers=order.workers, max_bad_share=order.max_bad_share)
+            test = encoder.encode(lists.test, workers=options.workers, max_bad_share=options.max_bad_share)
         bank = encoder.bank(lists.names)
-        pool_videos = _videos(encoder, pool, bank)
-        test_videos = pool_videos if test is pool else _videos(encoder, test, bank)
+        pool_features = _make_labelled_features(encoder, pool, bank)
+        test_features = pool_features if test is pool else _make_labelled_features(encoder, test, bank)
     finally:
         encoder.close()
-    groups = groups_of(pool) if test is pool else groups_of(pool, test)
+    groups = find_groups(pool) if test is pool else find_groups(pool, test)
     return EncodedLists(
         pool=pool,
         test=test,
-        pool_videos=pool_videos,
-        test_videos=test_videos,
+        pool_features=pool_features,
+        test_features=test_features,
         pool_groups=groups[: len(pool.entries)],
         test_groups=groups if test is pool else groups[len(pool.entries) :],
     )
 
 
-def groups_of(*parts: EncodedVideos) -> Int64Array:
-    """Group of each video of some lists [N]."""
-    entries = [entry for part in parts for entry in part.entries]
+def find_groups(*lists: EncodedVideos) -> Int64Array:
+    """Return the group id of each video of one or several lists [N]."""
+    entries = [entry for videos in lists for entry in videos.entries]
     return assign_groups(
         names=[entry.path.name for entry in entries],
-        digests=[digest for part in parts for digest in part.digests],
+        digests=[digest for videos in lists for digest in videos.digests],
         declared=[entry.group for entry in entries],
     )
 
 
-def _videos(encoder: VideoEncoder, encoded: EncodedVideos, bank: Float32Array) -> VideoSet:
-    if not encoded.entries:
+def _make_labelled_features(encoder: VideoEncoder, videos: EncodedVideos, bank: Float32Array) -> LabelledFeatures:
+    if not videos.entries:
         raise AnnotationError("no video of the list can be read")
-    return VideoSet(
-        features=encoder.features(encoded.rows),
-        text_logits=encoder.text_logits(encoded.rows, bank),
-        labels=np.array([entry.label for entry in encoded.entries], np.int64),
+    return LabelledFeatures(
+        features=encoder.features(videos.vectors),
+        text_logits=encoder.text_logits(videos.vectors, bank),
+        labels=np.array([entry.label for entry in videos.entries], np.int64),
     )
 
 
-def _draws(order: FewShotOptions, lists: FewShotLists, seen: EncodedLists) -> list[ShotSample]:
-    """Every seed's draws; without a test list each class keeps a group of videos to be judged by."""
-    draws = [
-        draw
-        for seed in order.seeds
-        for draw in sample_shots(
-            seen.pool.entries,
+def _sample_all(options: FewShotOptions, lists: FewShotLists, encoded: EncodedLists) -> list[ShotSample]:
+    """Return the samples of all seeds; without a test list, one group of each class is held out for evaluation."""
+    samples = [
+        sample
+        for seed in options.seeds
+        for sample in sample_shots(
+            encoded.pool.entries,
             len(lists.names),
-            shots=order.shots,
+            shots=options.shots,
             seed=seed,
-            spared=1 if order.test is None else 0,
-            groups=seen.pool_groups.tolist(),
+            num_held_out_groups=1 if options.test is None else 0,
+            groups=encoded.pool_groups.tolist(),
         )
     ]
-    if not any(draw.chosen for draw in draws):
+    if not any(sample.chosen for sample in samples):
         raise AnnotationError(
-            f"{order.listing}: no class has a video to spare for a shot: copies and videos of one group count once"
+            f"{options.listing}: every class has too few independent videos for a shot and a test video; copies and "
+            "videos of one group count once; add videos, or give a test list with --test"
         )
-    return draws
+    return samples
 
 
-def _measured(
-    draw: ShotSample, seen: EncodedLists, contract: ScoringContract, *, names: Sequence[str]
+def _evaluate_sample(
+    sample: ShotSample, encoded: EncodedLists, contract: ScoringContract, *, names: Sequence[str]
 ) -> dict[str, Any]:
-    """One draw: what each method reaches on its judges."""
-    shots = seen.pool_videos.part(np.array(draw.chosen, np.int64))
-    places = seen.judges(draw)
-    judges = seen.test_videos.part(places)
-    if not len(judges.labels):
-        raise AnnotationError("no video is left to judge by that depends on no shot: fewer shots, or --test LIST")
+    """Fit each method to the shots of a sample, and return the results on its test videos."""
+    shots = encoded.pool_features.subset(np.array(sample.chosen, np.int64))
+    indices = encoded.test_indices(sample)
+    test = encoded.test_features.subset(indices)
+    if not len(test.labels):
+        raise AnnotationError(
+            "no test video is independent of the shots; use fewer shots, or give a test list with --test"
+        )
     methods: dict[str, Any] = {}
     for name, fit in METHODS.items():
         started = time.perf_counter()
-        gain, facts = fit(shots, contract)
+        example_logits, info = fit(shots, contract)
         seconds = time.perf_counter() - started
-        top1 = accuracy(judges, gain(judges.features), contract)
-        methods[name] = {"top1": round(top1, 4), "seconds": round(seconds, 3), "fit": dict(facts)}
+        top1 = accuracy(test, example_logits(test.features), contract)
+        methods[name] = {"top1": round(top1, 4), "seconds": round(seconds, 3), "fit": dict(info)}
     return {
-        "shots": draw.shots,
-        "seed": draw.seed,
-        "num_shots": len(draw.chosen),
-        "num_shots_independent": len(np.unique(seen.pool_groups[np.array(draw.chosen, np.int64)])),
-        "num_judged": len(judges.labels),
-        "num_judged_independent": len(np.unique(seen.test_groups[places])),
-        "num_classes_judged": len(np.unique(judges.labels)),
-        "short_classes": {names[label]: count for label, count in draw.short.items()},
-        ZERO_SHOT: round(accuracy(judges, None, contract), 4),
+        "shots": sample.shots,
+        "seed": sample.seed,
+        "num_shots": len(sample.chosen),
+        "num_shots_independent": len(np.unique(encoded.pool_groups[np.array(sample.chosen, np.int64)])),
+        "num_judged": len(test.labels),
+        "num_judged_independent": len(np.unique(encoded.test_groups[indices])),
+        "num_classes_judged": len(np.unique(test.labels)),
+        "short_classes": {names[label]: count for label, count in sample.num_available.items()},
+        ZERO_SHOT: round(accuracy(test, None, contract), 4),
         "methods": methods,
     }
 
 
-def _folder(order: FewShotOptions, draw: ShotSample) -> Path:
-    return order.out / f"{draw.shots}_shots_seed_{draw.seed}"
+def _sample_folder(options: FewShotOptions, sample: ShotSample) -> Path:
+    return options.out / f"{sample.shots}_shots_seed_{sample.seed}"
 
 
-def _write(folder: Path, lists: FewShotLists, draw: ShotSample, seen: EncodedLists) -> None:
-    """The lists of a draw in each format there is."""
-    judges = seen.judges(draw)
+def _write_sample(folder: Path, lists: FewShotLists, sample: ShotSample, encoded: EncodedLists) -> None:
+    """Write the shots and the test videos of a sample as lists, in both formats if the pool has a twin list."""
+    test_indices = encoded.test_indices(sample)
     write_classes(folder / "classes.csv", lists.names)
-    write_lists(folder, "train", [seen.pool.entries[place] for place in draw.chosen])
-    write_lists(folder, "test", [seen.test.entries[place] for place in judges])
+    write_lists(folder, "train", [encoded.pool.entries[index] for index in sample.chosen])
+    write_lists(folder, "test", [encoded.test.entries[index] for index in test_indices])
     if lists.twin is not None:
-        write_lists(folder, "train", [lists.twin[seen.pool.places[place]] for place in draw.chosen])
-        if seen.test is seen.pool:
-            write_lists(folder, "test", [lists.twin[seen.pool.places[place]] for place in judges])
+        write_lists(folder, "train", [lists.twin[encoded.pool.indices[index]] for index in sample.chosen])
+        if encoded.test is encoded.pool:
+            write_lists(folder, "test", [lists.twin[encoded.pool.indices[index]] for index in test_indices])
 
 
-def _tell_commands(
-    order: FewShotOptions, vocabulary: str, lists: FewShotLists, draws: Sequence[ShotSample], pool: EncodedVideos
+def _print_server_commands(
+    options: FewShotOptions, vocabulary: str, lists: FewShotLists, samples: Sequence[ShotSample], pool: EncodedVideos
 ) -> None:
-    """For the first seed's largest draw."""
-    draw = max((draw for draw in draws if draw.seed == order.seeds[0]), key=lambda draw: draw.shots)
-    labels = _folder(order, draw) / "labels.txt"
+    """Print commands that add the shots of the first seed's largest sample to a vocabulary on a server."""
+    sample = max((sample for sample in samples if sample.seed == options.seeds[0]), key=lambda sample: sample.shots)
+    labels = _sample_folder(options, sample) / "labels.txt"
     write_lines(labels, lists.names)
-    print(f"to fit these prototypes on a server ({draw.shots} shots, seed {draw.seed}):")
-    for line in server_commands(
-        vocabulary, labels.absolute(), lists.names, [pool.entries[place] for place in draw.chosen]
-    ):
+    print(f"to fit these prototypes on a server ({sample.shots} shots, seed {sample.seed}):")
+    shots = [pool.entries[index] for index in sample.chosen]
+    for line in server_commands(vocabulary, labels.absolute(), lists.names, shots):
         print(f"  {line}")

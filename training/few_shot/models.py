@@ -1,7 +1,7 @@
-"""Models for few-shot evaluation: a checkpoint in torch, or a `serve.served_model.ServedModel`.
+"""Models for few-shot evaluation: a checkpoint, run with torch, or an exported `serve.served_model.ServedModel`.
 
-Both return NumPy arrays: video features [B, D] (with a prompt head, also patch features [B, P, D]), text features [R,
-D], and the logits of a prompt head.
+Both return NumPy arrays: video features [B, D] (with a prompt head, also patch features [B, P, D]), text features
+[R, D], and the logits of a prompt head.
 """
 
 from dataclasses import replace
@@ -19,32 +19,35 @@ from serve.files import file_sha256
 from serve.text.tokenizer import Tokenizer
 from training.checkpoints.reading import read_checkpoint
 from training.checkpoints.tokenizer_files import apply_tokenizer_file
-from training.data.clips.rules import normalised
+from training.data.clips.rules import normalise_clips
 from training.data.prompts import tokenizer_of
 
 
 class FewShotModel(Protocol):
-    """A model with its rules."""
+    """A model with its contracts and tokenizer."""
 
-    identity: str  # changes with the weights of the video part
+    identity: str  # identifies the weights of the video tower, for the feature cache
     family: str
     sampling: SamplingContract
     preprocess: PreprocessContract
     text: TextContract
     scoring: ScoringContract
     tokenizer: Tokenizer
-    layout: FeatureLayout  # layout of its features of a video
+    layout: FeatureLayout  # layout of the features of a video in one vector
 
     def encode_video(self, views: UInt8Array) -> VideoFeatures:
-        """Return features of views [B, T, 3, S, S]."""
+        """Return the features of views uint8 [B, T, 3, S, S]."""
         ...
 
     def encode_text(self, tokens: Int64Array) -> Float32Array:
         """Return text features [R, D] of tokens [R, L]."""
         ...
 
-    def prompt_head_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
-        """Return the prompt head's logits [B, K] for texts [K, D]."""
+    def prompted_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+        """Return the logits [B, K] of the prompt head.
+
+        `video` are video features [B, D], `patches` patch features [B, P, D], `texts` text features [K, D].
+        """
         ...
 
 
@@ -54,11 +57,11 @@ class CheckpointModel:
     def __init__(
         self, path: Path, *, tokenizer: Path | None, device: torch.device, activation: str | None = None
     ) -> None:
-        """Read a checkpoint; `activation` is that of CLIP's towers, if the file does not contain it.
+        """Read a checkpoint; `activation` is that of CLIP's towers, if the file does not determine it.
 
         Raises:
-            CheckpointError: it cannot be read.
-            ConfigError: it needs a tokenizer file.
+            CheckpointError: the checkpoint cannot be read.
+            ConfigError: the model does not use CLIP's tokenizer and `tokenizer` is None, or the file cannot be read.
         """
         checkpoint = read_checkpoint(path, overrides={"activation": activation} if activation else {})
         if tokenizer is not None and checkpoint.text.tokenizer == "tokenizers":
@@ -70,16 +73,16 @@ class CheckpointModel:
         self.tokenizer = tokenizer_of(checkpoint.text, tokenizer, key="--tokenizer")
         self._model = checkpoint.build().to(device)
         self._device = device
-        self.layout = self._layout()
+        self.layout = self._infer_layout()
 
     @torch.no_grad()
     def encode_video(self, views: UInt8Array) -> VideoFeatures:
         """See `FewShotModel`."""
-        found = self._model.encode_video(normalised(torch.from_numpy(views).to(self._device), self.preprocess))
+        output = self._model.encode_video(normalise_clips(torch.from_numpy(views).to(self._device), self.preprocess))
         return VideoFeatures(
-            video_features=found.video_features.cpu().numpy(),
-            patch_features=_array(found.patch_features if self._model.has_prompt_head else None),
-            prototype_features=_array(found.prototype_features),
+            video_features=output.video_features.cpu().numpy(),
+            patch_features=_to_array(output.patch_features if self._model.has_prompt_head else None),
+            prototype_features=_to_array(output.prototype_features),
         )
 
     @torch.no_grad()
@@ -89,21 +92,22 @@ class CheckpointModel:
         return features
 
     @torch.no_grad()
-    def prompt_head_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
+    def prompted_logits(self, video: Float32Array, patches: Float32Array, texts: Float32Array) -> Float32Array:
         """See `FewShotModel`."""
-        parts = (torch.from_numpy(array).to(self._device) for array in (video, patches, texts))
-        logits: Float32Array = self._model.head(*parts).cpu().numpy()
+        inputs = (torch.from_numpy(array).to(self._device) for array in (video, patches, texts))
+        logits: Float32Array = self._model.head(*inputs).cpu().numpy()
         return logits
 
-    def _layout(self) -> FeatureLayout:
+    def _infer_layout(self) -> FeatureLayout:
+        """Return the layout of the features, found by encoding one black view."""
         size = self.preprocess.image_size
-        found = self.encode_video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
+        features = self.encode_video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
         return FeatureLayout(
             embed_dim=self._model.embed_dim,
-            num_patches=0 if found.patch_features is None else found.patch_features.shape[1],
+            num_patches=0 if features.patch_features is None else features.patch_features.shape[1],
             prototype_dim=self._model.prototype_dim,
         )
 
 
-def _array(tensor: Tensor | None) -> Float32Array | None:
+def _to_array(tensor: Tensor | None) -> Float32Array | None:
     return None if tensor is None else tensor.cpu().numpy()

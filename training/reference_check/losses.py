@@ -91,7 +91,7 @@ def _actionclip_rate(epoch: float, lr: float, solver: Mapping[str, Any]) -> floa
     warmup = solver["lr_warmup_step"]
     if solver["type"] == "cosine":
         return actionclip_cosine(epoch, lr=lr, warmup_epochs=warmup, epochs=solver["epochs"])
-    return actionclip_multistep(epoch, lr=lr, warmup_epochs=warmup, steps=solver["lr_decay_step"])
+    return actionclip_multistep(epoch, lr=lr, warmup_epochs=warmup, drop_epochs=solver["lr_decay_step"])
 
 
 def _check_xclip_rates(name: str, case: Mapping[str, Any], report: ReferenceReport) -> None:
@@ -100,9 +100,9 @@ def _check_xclip_rates(name: str, case: Mapping[str, Any], report: ReferenceRepo
             xclip_cosine(
                 row["update"] or 0,
                 lr=factor * case["base_lr"],
-                lowest=case["base_lr"] / 100,
-                warmup_updates=case["warmup_epochs"] * case["iters_per_epoch"],
-                updates=case["epochs"] * case["iters_per_epoch"],
+                min_lr=case["base_lr"] / 100,
+                warmup_steps=case["warmup_epochs"] * case["iters_per_epoch"],
+                total_steps=case["epochs"] * case["iters_per_epoch"],
             )
             for factor in (1, 10)
         ]
@@ -132,11 +132,11 @@ def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
     order = torch.tensor(record["perm"])
     targets = smoothed_targets(torch.tensor(record["labels"]), record["num_classes"], smoothing=record["smoothing"])
     if record["mode"] == "mixup":
-        mixed, targets = mixup(clips, targets, weight=record["sampled_lambda"], order=order)
+        mixed, targets = mixup(clips, targets, weight=record["sampled_lambda"], permutation=order)
     else:
         left, top, right, bottom = record["bbox_x1y1x2y2"]
         box = CropBox(left=left, top=top, width=right - left, height=bottom - top)
-        mixed, targets = cutmix(clips, targets, box=box, order=order)
+        mixed, targets = cutmix(clips, targets, box=box, permutation=order)
         kept = 1 - box.width * box.height / (clips.shape[-1] * clips.shape[-2])
         report.compare("losses cutmix weights", name, kept, record["effective_lambda"], tolerance=1e-12)
     is_cutmix = seeded_rngs(record["seed_all"]).numpy.rand() < 0.5

@@ -13,10 +13,10 @@ from serve.arrays import Float32Array, UInt8Array
 from serve.contract import PreprocessContract
 from serve.video.preprocess import crop_frame, join_views, normalise
 from training.data.augmentation.augmentations import Frames, flip_label
-from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
+from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN_OFFSETS, multiscale_box
 from training.data.augmentation.randaugment import OPERATIONS, RandAugment
 from training.data.augmentation.rngs import seeded_rngs
-from training.data.augmentation.views import ActionClipViews, XClipViews, flip_by_chance
+from training.data.augmentation.views import ActionClipTrainTransform, XClipTrainTransform, random_flip
 from training.recipes import ACTIONCLIP, XCLIP
 from training.reference_check.frames import synthetic_frame
 from training.reference_check.report import ReferenceReport
@@ -35,7 +35,7 @@ def check(folder: Path, report: ReferenceReport) -> None:
     for system, checker in (("actionclip", _actionclip_case), ("xclip", _xclip_case)):
         for case, arrays in _cases(site, f"{system}_val", report):
             checker(case, arrays, report)
-    for system, offsets in (("actionclip", THIRTEEN), ("xclip", CORNERS_AND_CENTRE)):
+    for system, offsets in (("actionclip", THIRTEEN_OFFSETS), ("xclip", CORNERS_AND_CENTRE)):
         for record in _records(site, f"{system}_multiscale_crop_boxes.json", report):
             _check_box(system, record, offsets, report)
     for case, arrays in _cases(site, "actionclip_train_geom", report):
@@ -141,18 +141,18 @@ def _check_actionclip_training(
     case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport
 ) -> None:
     expected = arrays[case["key"]]
-    views, rngs = ActionClipViews(size=expected.shape[1]), seeded_rngs(case["py_seed"])
+    views, rngs = ActionClipTrainTransform(size=expected.shape[1]), seeded_rngs(case["py_seed"])
     frames = views.crop(_training_frames(case), rngs=rngs)
-    frames = flip_by_chance(frames, rngs=rngs, is_directional=case["is_sth"])
+    frames = random_flip(frames, rngs=rngs, is_directional=case["is_sth"])
     report.compare("spatial actionclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
 
 
 def _check_xclip_training(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     expected = arrays[case["key"]]
-    views = XClipViews(size=expected.shape[1])
+    views = XClipTrainTransform(size=expected.shape[1])
     rngs = seeded_rngs(case["py_seed"], numpy_seed=case["np_seed"])
     frames = views.crop(_training_frames(case), rngs=rngs, short_side=TRAIN_SHORT)
-    frames, _ = views.flip_by_chance(frames, 0, rngs=rngs)
+    frames, _ = views.random_flip(frames, 0, rngs=rngs)
     report.compare("spatial xclip training bytes", case["key"], np.stack(frames), expected, tolerance=0)
 
 
@@ -163,13 +163,13 @@ def _training_frames(case: Mapping[str, Any]) -> Frames:
 def _check_randaugment(case: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
     rngs = seeded_rngs(case["py_seed"], numpy_seed=case["np_seed"])
     if "op" in case:
-        augment = RandAugment(num_operations=1, strength=case["M"])
+        augment = RandAugment(num_operations=1, magnitude=case["M"])
         value = OPERATIONS[case["op"]].value(case["M"])
         report.compare("spatial randaugment values", case["key"], value, case["val"], tolerance=1e-12)
-        found = augment.change(arrays["input"], [case["op"]], rngs=rngs)
+        found = augment.apply(arrays["input"], [case["op"]], rngs=rngs)
     else:
-        augment = RandAugment(num_operations=case["N"], strength=case["M"])
-        names = augment.draw_names(rngs.copy_state())
+        augment = RandAugment(num_operations=case["N"], magnitude=case["M"])
+        names = augment.sample_operations(rngs.copy_state())
         report.compare("spatial randaugment draws", case["key"], names != case["ops"], 0, tolerance=0)
         found = augment([arrays["input"]], rngs=rngs)[0]
     report.compare("spatial randaugment bytes", case["key"], found, arrays[case["key"]], tolerance=0)

@@ -11,7 +11,7 @@ from serve.video.sampling import actionclip_validation, clip_indices
 from training.data.augmentation.random_sampling import SampleFrames, actionclip_training
 from training.data.augmentation.rngs import Rngs, seeded_rngs
 from training.data.frame_folders import first_file_number
-from training.data.lists.text_lists import parse_frame_folder
+from training.data.lists.text_lists import parse_frame_folder_line
 from training.reference_check.report import ReferenceReport
 
 REFUSED = [-1]  # marks a sample that raises
@@ -30,7 +30,7 @@ def check(folder: Path, report: ReferenceReport) -> None:
         found = first_file_number(record["image_tmpl"], record["index_bias_arg"])
         report.compare("temporal index bias", record["image_tmpl"], found, record["index_bias"], tolerance=0)
     for record in _records(site / "actionclip_annotation_lines.json", report):
-        entry = parse_frame_folder(record["line"])
+        entry = parse_frame_folder_line(record["line"])
         differs = (entry.path, entry.num_frames, entry.label) != (record["path"], record["num_frames"], record["label"])
         report.compare("temporal annotation lines", record["line"].strip(), differs, 0, tolerance=0)
     for name in ("xclip_train_indices.json", "xclip_general_indices.json"):

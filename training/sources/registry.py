@@ -1,4 +1,4 @@
-"""Sources of training data by name, and the interface that the trainer uses."""
+"""The sources of training data, by name, and the interface through which the trainer uses them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from training.monitor import EvaluationReport
 
 
 class Source(Protocol):
-    """Training clips, the phrases to classify them among, and the evaluation."""
+    """Yields training clips, defines the phrases among which they are classified, and evaluates the model."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ class Source(Protocol):
 
     @property
     def tasks(self) -> Mapping[str, tuple[slice, Tensor]]:
-        """Return task name -> (rows of its phrases, index of a clip -> row within them)."""
+        """Return task name -> (slice of the task's phrases, index of a clip -> index of its phrase in the slice)."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class Source(Protocol):
 
     @property
     def num_entries(self) -> int | None:
-        """Return the number of entries per epoch; None if endless."""
+        """Return the number of entries per epoch; None if the source is endless."""
         ...
 
     def tokens(self, step: int) -> Tensor:
@@ -48,15 +48,15 @@ class Source(Protocol):
         ...
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (clips uint8 [b, T, 3, S, S], indices [b]) of this process for each step from `first_step` on."""
+        """Yield (clips uint8 [b, T, 3, S, S], indices [b]) of this process for each step, starting at `first_step`."""
         ...
 
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Return the metrics of a model on the evaluation data, equal on all processes."""
+        """Return the metrics of a model on the evaluation data; the result is the same on all processes."""
         ...
 
     def card(self, history: Sequence[dict[str, Any]], *, seconds: float, clips: int) -> str:
-        """Return the model card."""
+        """Return the text of the model card; `history` are the metrics of earlier evaluations."""
         ...
 
 
@@ -90,9 +90,9 @@ def make_source(config: TrainConfig) -> Source:
     """Return the source of a configuration.
 
     Raises:
-        ConfigError: the name is unknown, or an option does not fit the source.
-        AnnotationError: its lists cannot be read.
+        ConfigError: the name is unknown, or the source does not support an option.
+        AnnotationError: a list of the source cannot be read.
     """
     if config.data.source not in SOURCES:
-        raise ConfigError(f"data.source: one of {', '.join(SOURCES)} is needed, found {config.data.source!r}")
+        raise ConfigError(f"data.source must be one of {', '.join(SOURCES)}, got {config.data.source!r}")
     return SOURCES[config.data.source](config)

@@ -33,7 +33,7 @@ def ranks_in_process(
 
     def ranks(shown: Sequence[Path], of: Int64Array, pairs: Sequence[Pair]) -> list[Ranks]:
         entries = [Entry(path=path, label=0) for path in shown]
-        rows = encoder.encode(entries, workers=1, max_bad_share=0.0).rows
+        rows = encoder.encode(entries, workers=1, max_bad_share=0.0).vectors
         return _fitted(encoder, rows, of, pairs, bank)
 
     with tempfile.TemporaryDirectory() as folder:

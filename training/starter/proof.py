@@ -144,7 +144,7 @@ def _gain(ranks: Sequence[example_gain.Ranks]) -> dict[str, Any]:
 
 def _in_process(encoder: VideoEncoder, clips: LabelledClips) -> Logits:
     entries = [Entry(path=path, label=0) for path in clips.paths]
-    rows = encoder.encode(entries, workers=1, max_bad_share=0.0).rows
+    rows = encoder.encode(entries, workers=1, max_bad_share=0.0).vectors
 
     def logits(labels: Sequence[str]) -> Float32Array:
         return encoder.text_logits(rows, encoder.bank(labels))[:, 0]

@@ -1,13 +1,13 @@
-"""Codecs whose bitstream is understood here; streams of all others are decoded in order."""
+"""Table of the codecs whose bitstream is parsed; streams of all other codecs are decoded in order."""
 
 from collections.abc import Callable
 
 from serve.video.bitstream.av1 import Av1Inspector
 from serve.video.bitstream.h264 import H264Inspector
 from serve.video.bitstream.hevc import HevcInspector
+from serve.video.bitstream.inspector import Inspector
 from serve.video.bitstream.intra import Ffv1Inspector, IntraInspector, TheoraInspector
 from serve.video.bitstream.mpeg import H263Inspector, Mpeg4Inspector, MpegInspector, SorensonInspector
-from serve.video.bitstream.picture import Inspector
 from serve.video.bitstream.vpx import Vp8Inspector, Vp9Inspector
 
 INSPECTORS: dict[str, Callable[[], Inspector]] = {
@@ -24,7 +24,7 @@ INSPECTORS: dict[str, Callable[[], Inspector]] = {
     "theora": TheoraInspector,
     "ffv1": Ffv1Inspector,
 }
-# Not PNG: its decoder adds a picture to the one before where the container does not call it a key picture.
+# PNG is left out: FFmpeg's decoder blends a picture over the previous one unless the container flags it as a key frame.
 INSPECTORS |= dict.fromkeys(
     (
         "bmp",

@@ -1,43 +1,43 @@
-"""Codecs without prediction between pictures, and those whose first bits tell key pictures; none reorders."""
+"""Intra-only codecs, and codecs whose first bits mark key frames; none of them reorders pictures."""
 
-from serve.video.bitstream.picture import NO_CONFIG, Config, Picture
+from serve.video.bitstream.inspector import NO_CONFIG, Config, PacketInfo
 
 
 class IntraInspector:
-    """Codecs whose every picture stands alone."""
+    """Intra-only codecs: every packet is an access point."""
 
-    may_skip = False
-    injects_config = False
-    extradata_header = 0
+    can_skip_non_reference = False
+    needs_inline_config = False
+    extradata_header_bytes = 0
 
-    def reset(self, extradata: bytes) -> Config:
-        """What stands outside the packets does not change between them."""
+    def read_extradata(self, extradata: bytes) -> Config:
+        """Return nothing: these codecs have no parameter sets."""
         return NO_CONFIG
 
-    def inspect(self, data: memoryview) -> Picture:
+    def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one picture."""
-        return Picture(is_access=True)
+        return PacketInfo(is_access_point=True)
 
-    def join(self, config: Config) -> bytes:
-        """Parameter sets as they are."""
+    def join_parameter_sets(self, config: Config) -> bytes:
+        """Concatenate the parameter sets unchanged."""
         return b"".join(config.values())
 
 
 class TheoraInspector(IntraInspector):
-    """Theora: the first two bits of a packet."""
+    """Theora: the first two bits of a packet mark headers and key frames."""
 
-    may_skip = True
+    can_skip_non_reference = True
 
-    def inspect(self, data: memoryview) -> Picture:
+    def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one packet."""
         if data[0] & 0x80:
-            return Picture(is_access=False, is_shown=False)  # a header
-        return Picture(not data[0] & 0x40)
+            return PacketInfo(is_access_point=False, is_shown=False)  # a header
+        return PacketInfo(not data[0] & 0x40)
 
 
 class Ffv1Inspector(IntraInspector):
-    """FFV1: the first symbol of the range coder says whether the contexts begin again; RFC 9043 section 4.4."""
+    """FFV1: the first symbol of the range coder marks key frames; RFC 9043 section 4.4."""
 
-    def inspect(self, data: memoryview) -> Picture:
+    def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one frame."""
-        return Picture(int.from_bytes(data[:2], "big") >= 0x7F80)
+        return PacketInfo(int.from_bytes(data[:2], "big") >= 0x7F80)

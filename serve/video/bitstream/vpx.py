@@ -2,38 +2,39 @@
 
 from collections.abc import Iterator
 
+from serve.video.bitstream.inspector import BitReader, PacketInfo, UnsupportedBitstreamError
 from serve.video.bitstream.intra import IntraInspector
-from serve.video.bitstream.picture import BitReader, Picture, UnprovableError
 
 
 class Vp8Inspector(IntraInspector):
-    """VP8: RFC 6386 section 9.1."""
+    """VP8: the frame tag marks key frames and hidden frames; RFC 6386 section 9.1."""
 
-    may_skip = True
+    can_skip_non_reference = True
 
-    def inspect(self, data: memoryview) -> Picture:
+    def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one frame."""
         is_key = not data[0] & 1
         if is_key and bytes(data[3:6]) != b"\x9d\x01\x2a":
-            raise UnprovableError("a VP8 key frame without its start code")
-        return Picture(is_key, bool(data[0] & 0x10))
+            raise UnsupportedBitstreamError("a VP8 key frame has no start code")
+        return PacketInfo(is_key, bool(data[0] & 0x10))
 
 
 class Vp9Inspector(IntraInspector):
-    """VP9: a packet is one frame or a superframe of which at most one is shown."""
+    """VP9: a packet is one frame, or a superframe in which at most one frame is shown."""
 
-    may_skip = True
+    can_skip_non_reference = True
 
-    def inspect(self, data: memoryview) -> Picture:
+    def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one packet."""
-        frames = [_vp9_frame(frame) for frame in _vp9_frames(data)]
+        frames = [_parse_vp9_frame(frame) for frame in _split_superframe(data)]
         num_shown = sum(is_shown for _, is_shown in frames)
         if not frames or num_shown > 1:
-            raise UnprovableError("a VP9 packet that shows several frames")
-        return Picture(frames[0][0], num_shown == 1)
+            raise UnsupportedBitstreamError("a VP9 packet contains no frame or shows several")
+        return PacketInfo(frames[0][0], num_shown == 1)
 
 
-def _vp9_frames(data: memoryview) -> Iterator[memoryview]:
+def _split_superframe(data: memoryview) -> Iterator[memoryview]:
+    """Yield the frames of a superframe, or the packet itself if it has no superframe index."""
     marker = data[-1]
     count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
     index_size = 2 + count * width
@@ -48,15 +49,15 @@ def _vp9_frames(data: memoryview) -> Iterator[memoryview]:
         at += size
 
 
-def _vp9_frame(data: memoryview) -> tuple[bool, bool]:
-    """Whether a frame is a key frame, and whether it is shown."""
+def _parse_vp9_frame(data: memoryview) -> tuple[bool, bool]:
+    """Return (is a key frame, is shown) of a frame."""
     bits = BitReader(bytes(data[:4]))
-    if bits.take(2) != 2:
-        raise UnprovableError("a VP9 frame without its marker")
-    profile = bits.take(1) + 2 * bits.take(1)
+    if bits.read(2) != 2:
+        raise UnsupportedBitstreamError("a VP9 frame has no frame marker")
+    profile = bits.read(1) + 2 * bits.read(1)
     if profile == 3:
-        bits.take(1)
-    if bits.take(1):
-        return False, True  # shows a frame that was decoded before
-    is_key = not bits.take(1)
-    return is_key, bool(bits.take(1))
+        bits.read(1)
+    if bits.read(1):
+        return False, True  # show_existing_frame: shows a frame that was decoded earlier
+    is_key = not bits.read(1)
+    return is_key, bool(bits.read(1))

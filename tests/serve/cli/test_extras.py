@@ -52,13 +52,16 @@ def test_the_table_lists_what_the_project_file_lists() -> None:
         for name in distributions:
             provided.setdefault(re.sub(r"[-_.]+", "-", name).lower(), set()).add(module)
     listed = dict(project["optional-dependencies"])
+    (own,) = (line for line in listed["dev"] if line.startswith("actserve["))
+    tested = re.split(r"[\[\],]", own)  # the extras that this environment has
     for tools in ("dev", "docs"):  # no command of the distribution needs them
         del listed[tools]
     assert listed.keys() == EXTRAS.keys()
     for extra, requirements in listed.items():
         for requirement in requirements:
             name = re.sub(r"[-_.]+", "-", re.split(r"[\[<>=;! ]", requirement)[0]).lower()
-            assert provided[name] & set(EXTRAS[extra]), f"{extra}: no module of {requirement}"
+            modules = provided[name] if extra in tested else {name}
+            assert modules & set(EXTRAS[extra]), f"{extra}: no module of {requirement}"
 
 
 @pytest.mark.parametrize("module", EXTRAS["training"])

@@ -165,11 +165,18 @@ def test_jobs_take_turns(store: JobStore, steps: JobSteps, gateway: Callable[...
 
 
 def test_a_gateway_without_the_uploads_leaves_them(
-    store: JobStore, steps: JobSteps, gateway: Callable[..., InputQueue]
+    database: Database, store: JobStore, steps: JobSteps, gateway: Callable[..., InputQueue]
 ) -> None:
-    started(store, steps, new_job(1))
     far = gateway(storage="elsewhere")
+    far_steps = JobSteps(database, storage="elsewhere", lease_seconds=LONG, keep_seconds=LONG)
+    job_id = store.create(new_job(1))[0].id
+    assert far_steps.take() is None
+    steps.begin(job_id, options={}, found=None)
     assert far.take() is None
+    assert gateway().complete(taken(gateway()), "{}")
+    found = far_steps.take()
+    assert found is not None, "whose gateway may be gone"
+    assert (found.id, found.status) == (job_id, "finalizing")
     started(store, steps, new_job(1, storage=None))
     assert far.take() is not None
 
@@ -251,6 +258,7 @@ def test_an_idempotency_key_makes_one_job_however_many_requests_arrive(store: Jo
         thread.join()
     assert len({job.id for job, _ in made}) == 1
     assert sorted(is_new for _, is_new in made) == [False, False, False, True]
+    assert store.create(new_job(idempotency_key="key", content_hash="b", key_id="another"))[1]
     with pytest.raises(IdempotencyKeyReused):
         store.create(new_job(idempotency_key="key", content_hash="b"))
 
@@ -299,12 +307,28 @@ def test_many_gateways_do_each_input_once(store: JobStore, steps: JobSteps, gate
         assert len(store.events(job_id, after=0, limit=99)[1]) == 20 + 3  # each input once, and three states
 
 
-def test_a_store_of_the_release_before_gets_the_tables_and_keeps_what_it_holds(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "store.db")
-    connection.executescript((ROOT / "tests/golden/store/before_jobs.sql").read_text(encoding="utf-8"))
+def migrated(path: Path, dump: str) -> Database:
+    connection = sqlite3.connect(path)
+    connection.executescript((ROOT / "tests/golden/store" / dump).read_text(encoding="utf-8"))
     connection.close()
-    database = Database(sqlite_url(tmp_path / "store.db"))
+    database = Database(sqlite_url(path))
     database.migrate()
+    return database
+
+
+def test_jobs_of_the_release_before_owners_go_on_and_belong_to_no_key(tmp_path: Path) -> None:
+    database = migrated(tmp_path / "store.db", "before_job_owners.sql")
+    store = JobStore(database, max_jobs=5, max_stored_bytes=10_000, deadline_seconds=LONG)
+    job, is_new = store.create(new_job(idempotency_key="key", content_hash="a"))
+    assert (job.id, is_new, job.key_id) == ("job_" + "0" * 32, False, None)
+    assert [row.result for row in store.inputs(job.id, state="completed", after=-1, limit=9)] == ['{"results":[]}']
+    queue = InputQueue(database, owner="one", storage="here", lease_seconds=LONG, max_attempts=3)
+    assert taken(queue).number == 1
+    database.close()
+
+
+def test_a_store_of_the_release_before_gets_the_tables_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    database = migrated(tmp_path / "store.db", "before_jobs.sql")
     assert [label.name for label in VocabularyStore(database, keep_versions=5).load("pets").labels] == [
         "a cat", "ein Hündchen",
     ]  # fmt: skip

@@ -80,6 +80,7 @@ def server(
         "SERVE_JOBS__DIR": str(jobs_folder),
         "SERVE_JOBS__FOLDER_ROOT": str(folders),
         "SERVE_JOBS__MAX_INPUTS": "100",
+        "SERVE_JOBS__MAX_EVENT_STREAMS": "1",
         "SERVE_JOBS__WEBHOOK_SECRET": SECRET,
         "SERVE_OUTGOING__INPUT_URLS": "true",
         "SERVE_OUTGOING__SCHEMES": '["http"]',
@@ -256,6 +257,24 @@ def test_events_are_numbered_and_go_on_where_a_stream_broke_off(client: httpx.Cl
     assert client.get(url, headers={"last-event-id": str(len(whole))}).status_code == 204
     assert problem(client.get(url, headers={"last-event-id": "99"})) == (422, "invalid-option")
     assert problem(client.get(url, headers={"last-event-id": "x"})) == (422, "invalid-option")
+
+
+def test_a_stream_too_many_is_refused(client: httpx.Client, demo_clip: Path) -> None:
+    job_id = made(create(client, *[demo_clip] * 30, kind="timeline", options={"stride_seconds": 0.1}))
+    url = f"/v1/jobs/{job_id}/events"
+    with client.stream("GET", url) as response:
+        next(response.iter_lines())
+        refused = client.get(url)
+        assert problem(refused) == (503, "overloaded")
+        assert refused.headers["retry-after"]
+    client.delete(f"/v1/jobs/{job_id}")
+
+    def is_free() -> bool:
+        with client.stream("GET", url) as response:
+            return response.status_code == 200
+
+    assert eventually(is_free), "a closed stream gives its place back"
+    finished(client, job_id)
 
 
 def test_an_idempotency_key_makes_one_job(client: httpx.Client, demo_clip: Path, tmp_path: Path) -> None:

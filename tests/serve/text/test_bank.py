@@ -35,7 +35,7 @@ def settings(folder: Path) -> ServeSettings:
 
 def dtype_of(runtime: ModelRuntime) -> str:
     """What the engine computes in; prompts were encoded in batches of another size."""
-    return "bfloat16" if runtime.engine.label.endswith("bf16") else "float32"
+    return "bfloat16" if runtime.engine.name.endswith("bf16") else "float32"
 
 
 def kept_file(folder: Path) -> Path:

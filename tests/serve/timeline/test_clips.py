@@ -15,7 +15,7 @@ from serve.features import VideoFeatures
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.parity import FULL_PRECISION_TOLERANCE, compare
 from serve.settings import ServeSettings
-from serve.timeline.clips import ClipEncoder, FusedClips, WholeClips, clip_encoder
+from serve.timeline.clips import ClipEncoder, FusedClipEncoder, WholeClipEncoder, make_clip_encoder
 from serve.video.metadata import Timeline
 from serve.video.windows import Window, make_grid
 
@@ -35,8 +35,8 @@ class Counted:
         assert len(frames) <= PER_RUN
         return await self._graphs.encode(frames)
 
-    async def fuse(self, rows: Mapping[str, Float32Array]) -> VideoFeatures:
-        return await self._graphs.fuse(rows)
+    async def fuse(self, frame_features: Mapping[str, Float32Array]) -> VideoFeatures:
+        return await self._graphs.fuse(frame_features)
 
 
 @pytest.fixture(params=["tiny@1", "fused"])
@@ -65,16 +65,16 @@ async def test_fused_clips_have_the_features_of_whole_ones(runtime: ModelRuntime
     windows, indices = windows_of(contract.sampling)
     size = contract.preprocess.image_size
     frames = np.random.default_rng(0).integers(0, 256, (len(indices), 3, size, size), dtype=np.uint8)
-    assert isinstance(clip_encoder(runtime.engine, deadline=FOREVER, windows_per_run=2), FusedClips)
+    assert isinstance(make_clip_encoder(runtime.engine, deadline=FOREVER, windows_per_run=2), FusedClipEncoder)
     assert runtime.engine.frame_graphs is not None
     counted = Counted(runtime.engine.frame_graphs)
     fused = await encoded(
-        FusedClips(runtime.engine, counted, num_segments=contract.sampling.num_segments, frames_per_run=PER_RUN),
+        FusedClipEncoder(runtime.engine, counted, num_segments=contract.sampling.num_segments, frames_per_run=PER_RUN),
         windows,
         indices,
         frames,
     )
-    whole = await encoded(WholeClips(runtime.engine, deadline=FOREVER), windows, indices, frames)
+    whole = await encoded(WholeClipEncoder(runtime.engine, deadline=FOREVER), windows, indices, frames)
     assert counted.num_frames == len(indices) < len(windows) * contract.sampling.num_segments
     assert compare(fused, whole).relative_difference <= FULL_PRECISION_TOLERANCE  # fp32 sums in another order
     assert np.abs(whole[0] - whole[-1]).max() > 100 * np.abs(fused - whole).max()
@@ -84,8 +84,8 @@ async def test_a_still_is_a_clip_of_one_frame(runtime: ModelRuntime) -> None:
     contract = runtime.contract
     size = contract.preprocess.image_size
     frames = np.random.default_rng(1).integers(0, 256, (2, 3, size, size), dtype=np.uint8)
-    encoder = clip_encoder(runtime.engine, deadline=FOREVER, windows_per_run=1)
-    assert isinstance(encoder, FusedClips)
+    encoder = make_clip_encoder(runtime.engine, deadline=FOREVER, windows_per_run=1)
+    assert isinstance(encoder, FusedClipEncoder)
     await encoder.add([3, 7], frames)
     found = await encoder.encode_stills([7, 3])
     clips = np.repeat(frames[::-1, None], contract.sampling.num_segments, axis=1)  # [2, T, 3, S, S]
@@ -98,8 +98,8 @@ async def test_dropped_frames_are_gone(runtime: ModelRuntime) -> None:
     windows, indices = windows_of(contract.sampling)
     size = contract.preprocess.image_size
     for encoder in (
-        WholeClips(runtime.engine, deadline=FOREVER),
-        clip_encoder(runtime.engine, deadline=FOREVER, windows_per_run=1),
+        WholeClipEncoder(runtime.engine, deadline=FOREVER),
+        make_clip_encoder(runtime.engine, deadline=FOREVER, windows_per_run=1),
     ):
         await encoder.add(indices, np.zeros((len(indices), 3, size, size), np.uint8))
         assert encoder.drop(indices[3]) == len(indices) - 3
@@ -115,7 +115,7 @@ async def test_halves_of_another_model_are_refused(runtime: ModelRuntime, reposi
         features = await runtime.engine.encode_video(clips[:, ::-1], deadline=FOREVER)
         return {"video_features": features.video_features + 1}
 
-    graphs._whole = other
+    graphs._run_whole_graph = other
     size = runtime.contract.preprocess.image_size
-    with pytest.raises(ContractError, match="differs from the whole graph"):
+    with pytest.raises(ContractError, match="differs from the whole video graph"):
         await graphs.encode(np.zeros((1, 3, size, size), np.uint8))

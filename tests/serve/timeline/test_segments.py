@@ -20,16 +20,16 @@ def window(number: int, *, fps: int = 10) -> Window:
     )  # fmt: skip
 
 
-def segments(*values: Sequence[float], may_open: Any = None, may_last: Any = None, **changes: Any) -> list[Segment]:
+def segments(*values: Sequence[float], may_open: Any = None, may_continue: Any = None, **changes: Any) -> list[Segment]:
     """The segments of labels, given the value of each in every second."""
     rule = {"on": 0.5, "off": 0.25, "min_segment_seconds": 0.0, "gap_seconds": 0.0, **changes}
     segmenter = Segmenter(len(values), SegmentRule(**rule))
     for number, column in enumerate(np.array(values, np.float32).T):
         opens, lasts = (
-            None if rows is None else np.array([row[number] for row in rows]) for rows in (may_open, may_last)
+            None if rows is None else np.array([row[number] for row in rows]) for rows in (may_open, may_continue)
         )
-        segmenter.add(window(number), column, column, may_open=opens, may_last=lasts)
-    return segmenter.finished()
+        segmenter.add(window(number), column, column, may_open=opens, may_continue=lasts)
+    return segmenter.finish()
 
 
 def spans(found: list[Segment]) -> list[tuple[int, float, float]]:
@@ -64,8 +64,8 @@ def test_segments_of_labels_overlap_and_are_sorted_by_start() -> None:
 
 
 def test_a_label_behind_none_of_the_labels_is_a_gap() -> None:
-    may_last = [[True, False, True]]
-    assert spans(segments([0.9, 0.9, 0.9], may_last=may_last)) == [(0, 0.0, 1.0), (0, 2.0, 3.0)]
+    may_continue = [[True, False, True]]
+    assert spans(segments([0.9, 0.9, 0.9], may_continue=may_continue)) == [(0, 0.0, 1.0), (0, 2.0, 3.0)]
 
 
 def test_a_label_that_may_not_open_lasts_once_it_is_open() -> None:

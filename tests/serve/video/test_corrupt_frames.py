@@ -61,9 +61,9 @@ def test_an_av1_stream_that_begins_between_key_frames_is_read_from_the_next_one(
                 packet.stream = stream
                 output.mux(packet)
     settings = DecodeSettings(threads=2)
-    reading = read_frames(open_video(cut, settings), np.arange, take=np.copy, settings=settings)
+    reading = read_frames(open_video(cut, settings), np.arange, transform=np.copy, settings=settings)
     expected = frames_at(whole, np.arange(16, 48), settings=settings)
-    found = [reading.kept[index] for index in range(reading.timeline.num_frames)]
+    found = [reading.values[index] for index in range(reading.timeline.num_frames)]
     assert len(found) >= len(expected)
     np.testing.assert_array_equal(np.stack(found[-len(expected) :]), expected)
 

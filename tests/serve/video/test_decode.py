@@ -170,7 +170,7 @@ def test_a_file_too_large_to_keep_is_read_twice_with_the_same_result(
 ) -> None:
     path = made.make_video(tmp_path / "clip.mp4")
     kept = load_views(path, REQUEST, settings=settings("pyav"))
-    monkeypatch.setattr("serve.video.packet_index.MAX_KEPT_BYTES", 100)
+    monkeypatch.setattr("serve.video.packet_index.MAX_CACHED_BYTES", 100)
     reread = load_views(path, REQUEST, settings=settings("pyav"))
     np.testing.assert_array_equal(reread.views, kept.views)
 

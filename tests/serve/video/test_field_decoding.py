@@ -40,7 +40,7 @@ def test_empty_chunks_of_an_avi_take_time() -> None:
     found = load_views(FIELD / "dropped_frames.avi", view_request(), settings=SETTINGS)
     assert found.metadata.duration_seconds == pytest.approx(4.0)
     assert found.metadata.num_frames == 60
-    timeline = open_video(FIELD / "dropped_frames.avi", SETTINGS).counted()
+    timeline = open_video(FIELD / "dropped_frames.avi", SETTINGS).read_timeline()
     assert timeline.pts_seconds[-1] == pytest.approx(3.96)
     # 60 pictures in 100 ticks of 1/25 s: every time is a whole tick, and none is used twice
     ticks = timeline.pts_seconds * 25

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.decode import frames_at, load_views
 from serve.video.limits import DecodeSettings
-from serve.video.pictures import is_quarter_turn, upright
+from serve.video.pictures import apply_display_matrix, is_quarter_turn
 from tests import synthetic_video as made
 from tests.serve.video.conftest import view_request
 from tests.serve.video.independent import ffmpeg_frames
@@ -154,7 +154,7 @@ def test_other_angles_go_to_the_nearest_quarter_turn(tmp_path: Path, angle: floa
 def test_a_matrix_without_meaning_leaves_the_picture_as_it_is() -> None:
     picture = made.corner_picture()
     for matrix in (None, (0, 0, 0, 0), (65536, 0, 0, 65536), (1 << 30, 0, 0, 1 << 30)):
-        np.testing.assert_array_equal(upright(picture, matrix), picture)
+        np.testing.assert_array_equal(apply_display_matrix(picture, matrix), picture)
     assert is_quarter_turn(None)
     assert not is_quarter_turn((0, 0, 0, 0))
     assert not is_quarter_turn((-65536, 0, 0, 65536))

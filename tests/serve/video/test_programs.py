@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
-from serve.video.programs import first_program
+from serve.video.programs import read_first_program
 from tests.serve.video.conftest import view_request
 from tests.synthetic_video import make_video
 
@@ -85,4 +85,4 @@ def test_no_bytes_break_the_reader_of_programs(
     packet = (b"\x47\x40\x00\x10\x00\x00\xb0\x0d" + body).ljust(PACKET_BYTES, b"\xff")[:PACKET_BYTES]
     for content in (data, packet * 9 + data, data + packet * 9):
         path.write_bytes(content)
-        assert isinstance(first_program(path), set)
+        assert isinstance(read_first_program(path), set)

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serve.errors import ActserveError, UndecodableVideo, UnsupportedMedia
-from serve.video.boxes import handlers
+from serve.video.boxes import read_handler_types
 from serve.video.decode import frames_at, load_views, open_video
-from serve.video.ebml import enabled_video_tracks
+from serve.video.ebml import read_enabled_flags
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from tests import synthetic_video as made
@@ -110,9 +110,9 @@ def test_without_flags_the_first_track_is_shown(tmp_path: Path, suffix: str) -> 
 @pytest.mark.parametrize("suffix", ["mkv", "webm"])
 def test_a_disabled_matroska_track_is_passed_over(tmp_path: Path, suffix: str) -> None:
     path = make_tracks(tmp_path / f"clip.{suffix}", (DEFAULT, DEFAULT))
-    assert enabled_video_tracks(path) == [True, True]
+    assert read_enabled_flags(path) == [True, True]
     replace_bytes(path, FLAG_LACING, FLAG_ENABLED)
-    assert enabled_video_tracks(path) == [False, True]
+    assert read_enabled_flags(path) == [False, True]
     assert scored_track(path) == 1
 
 
@@ -126,7 +126,7 @@ def test_an_auxiliary_track_is_passed_over(tmp_path: Path, suffix: str) -> None:
     path = make_tracks(tmp_path / f"clip.{suffix}", (DEFAULT, DEFAULT))
     handler = b"hdlr" + bytes(4) + (b"mhlr" if suffix == "mov" else bytes(4))
     replace_bytes(path, handler + b"vide", handler + b"auxv")
-    assert list(handlers(path).values()) == [b"auxv", b"vide"]
+    assert list(read_handler_types(path).values()) == [b"auxv", b"vide"]
     assert scored_track(path) == 1
 
 
@@ -167,8 +167,8 @@ def test_no_bytes_break_the_readers_of_headers(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes"
     path.write_bytes(head + tail)
-    assert isinstance(handlers(path), dict)
-    assert isinstance(enabled_video_tracks(path), list)
+    assert isinstance(read_handler_types(path), dict)
+    assert isinstance(read_enabled_flags(path), list)
     try:
         identify(path)
     except ActserveError as error:

@@ -22,7 +22,7 @@ from serve.errors import (
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.view_request import WindowRequest
-from serve.video.window_stream import window_stream
+from serve.video.window_stream import open_window_stream
 from serve.video.windows import Window
 from serve.video.workers import DecodePool
 from tests.serve.video.conftest import view_request
@@ -43,7 +43,7 @@ StartPool = Callable[..., Awaitable[DecodePool]]
 
 def window_request(**changes: object) -> WindowRequest:
     views = view_request(segments=4)
-    fields = {"window_seconds": 1.0, "stride_seconds": 0.5, "max_windows": 1000, "frames_at_once": 8, **changes}
+    fields = {"window_seconds": 1.0, "stride_seconds": 0.5, "max_windows": 1000, "frames_per_part": 8, **changes}
     return WindowRequest(sampling=views.sampling, preprocess=views.preprocess, **fields)  # type: ignore[arg-type]
 
 
@@ -58,11 +58,11 @@ class Collected:
 
     async def collect(self, pool: DecodePool, path: Path, request: WindowRequest) -> "Collected":
         held: set[int] = set()
-        async with window_stream(pool, path, request) as stream:
+        async with open_window_stream(pool, path, request) as stream:
             async for part in stream:
-                if part.facts is not None:
+                if part.info is not None:
                     self.frames, self.windows, held = {}, [], set()
-                    self.facts, self.starts = part.facts, self.starts + 1
+                    self.info, self.starts = part.info, self.starts + 1
                 assert not self.frames.keys() & set(part.frame_indices)
                 self.frames |= dict(zip(part.frame_indices, part.frames, strict=True))
                 held |= set(part.frame_indices)
@@ -71,8 +71,8 @@ class Collected:
                     assert held >= set(window.frame_indices)
                 self.windows += part.windows
                 held = {index for index in held if index >= part.keep_from}
-            self.end = stream.end
-        assert len(self.windows) == self.facts.num_windows
+            self.summary = stream.summary
+        assert len(self.windows) == self.info.num_windows
         assert not held
         return self
 
@@ -92,8 +92,8 @@ async def test_each_frame_comes_once_and_is_the_right_one(pool: DecodePool, tmp_
     assert found.starts == 1
     assert [shown(frame) for frame in found.frames.values()] == [index % PERIOD for index in found.frames]
     assert found.most_held <= 8 + 3 * 4  # a part, and the frames of the windows that overlap it
-    assert (found.end.width, found.end.height, found.end.is_truncated) == (64, 48, False)
-    assert found.facts.duration_seconds == pytest.approx(200 / 30)
+    assert (found.summary.width, found.summary.height, found.summary.is_truncated) == (64, 48, False)
+    assert found.info.duration_seconds == pytest.approx(200 / 30)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mov"])
@@ -120,7 +120,7 @@ async def test_an_edit_list_moves_the_first_window(pool: DecodePool) -> None:
     path = ODD / "edit_list.mp4"
     found = await Collected().collect(pool, path, window_request())
     expected = load_views(path, view_request(), settings=DecodeSettings()).metadata
-    assert found.facts.num_frames == expected.num_frames
+    assert found.info.num_frames == expected.num_frames
     assert found.windows[-1].end_seconds == pytest.approx(expected.duration_seconds)
 
 
@@ -134,8 +134,8 @@ async def test_a_file_that_breaks_off_has_windows_up_to_there(
     pool: DecodePool, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     found = await Collected().collect(pool, make(tmp_path), window_request())
-    assert found.end.is_truncated
-    assert found.facts.num_frames > 10
+    assert found.summary.is_truncated
+    assert found.info.num_frames > 10
 
 
 def _cut(whole: Path, path: Path) -> Path:
@@ -149,13 +149,13 @@ async def test_a_complete_file_does_not_break_off(pool: DecodePool, tmp_path: Pa
     codec = {"avi": "mpeg4", "webm": "libvpx"}.get(suffix, "libx264")
     path = make_video(tmp_path / f"clip.{suffix}", num_frames=60, codec=codec)
     found = await Collected().collect(pool, path, window_request())
-    assert not found.end.is_truncated
+    assert not found.summary.is_truncated
 
 
 async def test_an_animation_is_streamed_too(pool: DecodePool, tmp_path: Path) -> None:
     path = make_animation(tmp_path / "moving.webp", delays_ms=[100, 300, 100, 500])
     found = await Collected().collect(pool, path, window_request(window_seconds=0.5))
-    assert found.facts.duration_seconds == pytest.approx(1.0)
+    assert found.info.duration_seconds == pytest.approx(1.0)
 
 
 async def test_a_picture_has_no_timeline(pool: DecodePool, tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ async def test_a_corrupt_file_costs_its_own_request_alone(pool: DecodePool, tmp_
 
 async def test_a_block_that_ends_early_kills_the_child(pool: DecodePool, tmp_path: Path) -> None:
     path = make_video(tmp_path / "clip.mp4", num_frames=200)
-    async with window_stream(pool, path, window_request(frames_at_once=4)) as stream:
+    async with open_window_stream(pool, path, window_request(frames_per_part=4)) as stream:
         async for _ in stream:
             break
-        (child,) = pool._own
+        (child,) = pool._dedicated
     assert not psutil.pid_exists(child.pid)
 
 
@@ -190,7 +190,7 @@ async def test_a_cancelled_request_kills_the_child(pool: DecodePool, tmp_path: P
     video = EndlessVideo(tmp_path / "endless.mp4")
     task = asyncio.create_task(Collected().collect(pool, video.path, window_request()))
     await until(lambda: video.is_being_read)
-    (child,) = pool._own
+    (child,) = pool._dedicated
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert not psutil.pid_exists(child.pid)
@@ -201,7 +201,7 @@ async def test_a_killed_child_fails_its_request(pool: DecodePool, tmp_path: Path
     video = EndlessVideo(tmp_path / "endless.mp4")
     task = asyncio.create_task(Collected().collect(pool, video.path, window_request()))
     await until(lambda: video.is_being_read)
-    (child,) = pool._own
+    (child,) = pool._dedicated
     os.kill(child.pid, signal.SIGSEGV)
     with pytest.raises(UndecodableVideo, match="SIGSEGV"):
         await task

@@ -7,12 +7,12 @@ import pytest
 from serve.lists.errors import AnnotationError
 from training.data.frame_folders import first_file_number
 from training.data.lists.class_lists import read_class_list, read_class_names
-from training.data.lists.text_lists import parse_frame_folder, parse_video_file
+from training.data.lists.text_lists import parse_frame_folder_line, parse_video_file_line
 
 
 def test_paths_may_hold_spaces() -> None:
-    assert parse_frame_folder("my videos/a 1 240 3\n").path == "my videos/a 1"
-    entry = parse_video_file("my videos/a 1.mp4\t3\r\n")
+    assert parse_frame_folder_line("my videos/a 1 240 3\n").path == "my videos/a 1"
+    entry = parse_video_file_line("my videos/a 1.mp4\t3\r\n")
     assert (entry.path, entry.label) == ("my videos/a 1.mp4", 3)
 
 
@@ -20,26 +20,26 @@ def test_paths_may_hold_spaces() -> None:
     "line", ["a b 24 3", "a b\t24\t3", "a b  24  3", "a b, 24, 3", "a b;24;3", '"a b" 24 3', " a b 24 3 "]
 )
 def test_fields_are_separated_by_tabs_spaces_commas_or_semicolons(line: str) -> None:
-    found = parse_frame_folder(line)
+    found = parse_frame_folder_line(line)
     assert (found.path, found.num_frames, found.label) == ("a b", 24, 3)
 
 
 @pytest.mark.parametrize("line", ["a b.mp4 3", "a b.mp4\t3", "a b.mp4   3", "a b.mp4,3", "a b.mp4, 3", "a b.mp4 ; 3"])
 def test_video_lines_as_well(line: str) -> None:
-    found = parse_video_file(line)
+    found = parse_video_file_line(line)
     assert (found.path, found.label) == ("a b.mp4", 3)
 
 
 @pytest.mark.parametrize("line", ["", "a", "a b", "a 1", "a x 3", "a 10 -1", "a 1.5 2", "a 10 ٣"])
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(AnnotationError):
-        parse_frame_folder(line)
+        parse_frame_folder_line(line)
 
 
 @pytest.mark.parametrize("line", ["", "a.mp4", "a.mp4 three", "a.mp4 1.0", "a.mp4 archery"])
 def test_other_video_lines_are_refused(line: str) -> None:
     with pytest.raises(AnnotationError):
-        parse_video_file(line)
+        parse_video_file_line(line)
 
 
 def test_files_start_at_one_but_for_one_template() -> None:
@@ -89,11 +89,11 @@ def test_class_lists_come_in_many_forms(
     ("content", "words"),
     [
         ("none\n", "id,name"),
-        ("id,name\n2,run\n3,jump\n", r"labels\.csv, line 2: .* 0 to 1 or 1 to 2, each once, found 2"),
-        ("id,name\n0,run\n0,jump\n", r"labels\.csv, line 3: the id 0 is already in line 2"),
-        ("id,name\n0,run\n5,jump\n", r"line 3: .* found 5"),
-        ("id,name\n0,run\nx,jump\n", r"line 3: .* found 'x'"),
-        ("id,name\n0,run\n-1,jump\n", r"line 3: .* found '-1'"),
+        ("id,name\n2,run\n3,jump\n", r"labels\.csv, line 2: .* 0 to 1 or 1 to 2, each once, got 2"),
+        ("id,name\n0,run\n0,jump\n", r"labels\.csv, line 3: the id 0 is already used in line 2"),
+        ("id,name\n0,run\n5,jump\n", r"line 3: .* got 5"),
+        ("id,name\n0,run\nx,jump\n", r"line 3: .* got 'x'"),
+        ("id,name\n0,run\n-1,jump\n", r"line 3: .* got '-1'"),
         ("id,name\n0,run\n1\n", r"line 3: 1 of 2 fields, name is missing"),
         ("id,name\n0,run\n1,\n", r"line 3: the name is missing"),
         ("id,name\n0,run, then jump\n", r"line 2: 3 fields .* ' then jump'; put quotes"),
@@ -102,7 +102,7 @@ def test_class_lists_come_in_many_forms(
         ("id,name\n0,run\n1,run\n", r"line 3: the class 'run' is listed twice"),
         ('id,name\n0,"run\n1,jump\n', r"line 2: "),
         ("path,label\na.mp4,run\n", r"a list of videos"),
-        ("1,run\n3,jump\n", r"line 2: .* found 3"),
+        ("1,run\n3,jump\n", r"line 2: .* got 3"),
     ],
 )
 def test_class_ids_that_do_not_name_each_label_once_are_refused(tmp_path: Path, content: str, words: str) -> None:

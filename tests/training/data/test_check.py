@@ -109,7 +109,7 @@ def test_missing_pictures_and_miscounted_folders_are_found(videos: Path, classes
     assert status == 1
     holes, more = found["findings"]["unreadable"]
     assert "img_00004.jpg is missing" in holes
-    assert "the list counts 8 frames, the folder holds 9" in more
+    assert "the list says 8 frames, the folder contains 9" in more
 
 
 def test_shards_are_checked_too(class_folders: Path, tmp_path: Path) -> None:

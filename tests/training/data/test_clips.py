@@ -19,7 +19,7 @@ from tests.synthetic_video import index_of
 from tests.training.conftest import more_workers_than_processors
 from training.data.augmentation.rngs import Rngs
 from training.data.bad_videos import BadVideos, Failure, TooManyBadVideosError
-from training.data.clips.datasets import Batch, Epochs, TestClips, TrainingClips, collate, start_method
+from training.data.clips.datasets import Batch, EpochSampler, TestClips, TrainingClips, collate, start_method
 from training.data.clips.reader import ClipReader
 from training.data.lists.rows import Entry
 
@@ -28,7 +28,7 @@ Reader = Callable[..., ClipReader]
 
 def batches(clips: TrainingClips, *, workers: int, count: int, **order: int) -> list[Batch]:
     loader = DataLoader(
-        clips, batch_size=5, sampler=Epochs(len(clips), seed=0, **order), num_workers=workers, collate_fn=collate,
+        clips, batch_size=5, sampler=EpochSampler(len(clips), seed=0, **order), num_workers=workers, collate_fn=collate,
         multiprocessing_context=start_method(workers),
     )  # fmt: skip
     return list(islice(loader, count))
@@ -57,14 +57,14 @@ def test_epochs_differ_and_a_run_goes_on_where_it_stopped(entries: list[Entry], 
     assert torch.equal(whole[3].clips, rest[1].clips)
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
-def test_an_epoch_holds_every_entry_once_over_all_ranks(num_ranks: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_an_epoch_holds_every_entry_once_over_all_ranks(world_size: int) -> None:
     taken = [
         key
-        for rank in range(num_ranks)
-        for key in islice(Epochs(12, seed=0, rank=rank, num_ranks=num_ranks), 12)  # num_ranks epochs together
+        for rank in range(world_size)
+        for key in islice(EpochSampler(12, seed=0, rank=rank, world_size=world_size), 12)  # world_size epochs together
     ]
-    assert sorted(taken) == [(epoch, index) for epoch in range(num_ranks) for index in range(12)]
+    assert sorted(taken) == [(epoch, index) for epoch in range(world_size) for index in range(12)]
 
 
 def test_frames_are_those_the_sampler_drew(entries: list[Entry], make_reader: Reader) -> None:
@@ -77,7 +77,7 @@ def test_frames_are_those_the_sampler_drew(entries: list[Entry], make_reader: Re
     def uncut(frames: list[np.ndarray], label: int, rngs: Rngs) -> tuple[np.ndarray, int]:
         return np.stack(frames), label
 
-    reader = ClipReader(replace(rule, training_indices=indices, training_views=uncut), DecodeSettings(threads=1))
+    reader = ClipReader(replace(rule, training_indices=indices, augment=uncut), DecodeSettings(threads=1))
     clip, label = reader.training_clip(entries[0], (0, 0, 0, 0))
     assert [index_of(frame) for frame in clip] == drawn[-1].tolist()
     assert label == 0
@@ -110,17 +110,17 @@ def test_a_bad_video_is_replaced_logged_once_and_counted(
         for one, other in zip(made[0], made[2], strict=True):
             assert len(one.clips) == 5
             assert torch.equal(one.clips, other.clips)
-            ledger.note(one.failures)
-            ledger.note(other.failures)
+            ledger.add(one.failures)
+            ledger.add(other.failures)
     assert {Path(name).name for name in ledger.reasons} == {"broken.mp4", "gone.mp4"}
     assert sorted(record.getMessage().count("cannot be used") for record in caplog.records) == [1, 1]
 
 
 def test_too_many_bad_videos_stop_the_run() -> None:
     ledger = BadVideos(num_entries=20, max_share=0.1)
-    ledger.note([Failure("a", "broken"), Failure("a", "broken"), Failure("b", "broken")])
-    with pytest.raises(TooManyBadVideosError, match=r"3 of 20 videos cannot be used, allowed are 10.0% .* a: broken"):
-        ledger.note([Failure("c", "broken")])
+    ledger.add([Failure("a", "broken"), Failure("a", "broken"), Failure("b", "broken")])
+    with pytest.raises(TooManyBadVideosError, match=r"3 of 20 videos cannot be used; at most 10.0% .* a: broken"):
+        ledger.add([Failure("c", "broken")])
 
 
 def test_a_set_of_bad_videos_is_an_error_and_no_endless_search(make_reader: Reader, tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_testing_counts_no_entry_twice(entries: list[Entry], make_reader: Reader
 
 
 def test_a_label_outside_the_class_list_is_a_bad_entry(entries: list[Entry], make_reader: Reader) -> None:
-    with pytest.raises(TooManyBadVideosError, match="label 9 lies outside"):
+    with pytest.raises(TooManyBadVideosError, match="label 9 is not in the class list"):
         TrainingClips([Entry(path=entries[0].path, label=9)], make_reader(), seed=0)[0, 0]

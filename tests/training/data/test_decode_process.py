@@ -47,7 +47,7 @@ def test_every_odd_file_ends_in_frames_or_a_reason_and_no_process_is_lost(decode
         if expected != "either" and (found == 4) != (expected == "decodes"):
             missed.append(file)
     assert missed == []
-    assert decoder.starts == 1
+    assert decoder.num_starts == 1
 
 
 def test_a_process_that_hangs_is_killed_at_the_deadline(tmp_path: Path, clip: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_process_that_hangs_is_killed_at_the_deadline(tmp_path: Path, clip: Pa
     with pytest.raises(BadVideoError, match="longer than the 3 s allowed"):
         decoder.frames(pipe, lambda _: np.array([0]))
     frames, _ = decoder.frames(clip, lambda _: np.array([7]))
-    assert (index_of(frames[0]), decoder.starts) == (7, 2)
+    assert (index_of(frames[0]), decoder.num_starts) == (7, 2)
     decoder.close()
 
 

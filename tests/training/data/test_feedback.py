@@ -13,8 +13,8 @@ from tests.training.conftest import CLASSES
 from tests.training.lists import read_rows
 from tests.training.test_trainer import DEMO, SMALL
 from training.__main__ import app
-from training.config import ConfigError, TrainConfig, load_config, plain
-from training.data.lists.listing import kind_of
+from training.config import ConfigError, TrainConfig, as_dict, load_config
+from training.data.lists.listing import detect_kind
 from training.sources.labelled import LabelledSource
 
 
@@ -35,7 +35,7 @@ def config(*changes: str) -> TrainConfig:
 
 
 def test_a_folder_of_feedback_is_a_list_by_name(kept: FeedbackFolder) -> None:
-    assert kind_of(kept.folder) == "feedback"
+    assert detect_kind(kept.folder) == "feedback"
     rows = read_rows("feedback", kept.folder)
     assert [row.name for row in rows] == ["Waving", "Waving", "Waving", "opening  arms", "moonwalking"]
     assert all(row.path.is_file() and row.path.parent == kept.folder / "clips" for row in rows)
@@ -52,7 +52,7 @@ def test_what_is_erased_lost_or_half_written_is_left_out(kept: FeedbackFolder) -
 
 
 def test_a_folder_without_feedback_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="folder of a server's feedback"):
+    with pytest.raises(AnnotationError, match="give the feedback folder of a server"):
         read_rows("feedback", tmp_path / "nowhere")
     with pytest.raises(AnnotationError, match="the list is empty"):
         LabelledSource(config("data.source=feedback", f"data.train={tmp_path}"))
@@ -68,7 +68,7 @@ def test_feedback_alone_is_trained_on(kept: FeedbackFolder) -> None:
 def test_feedback_joins_another_source_under_its_class_names(kept: FeedbackFolder, class_folders: Path) -> None:
     extra = json.dumps([{"source": "feedback", "train": str(kept.folder), "repeat": 3}])
     resolved = config("data.source=folder", f"data.train={class_folders}", f"data.extra={extra}")
-    assert plain(resolved)["data"]["extra"][0]["repeat"] == 3
+    assert as_dict(resolved)["data"]["extra"][0]["repeat"] == 3
     source = LabelledSource(resolved)
     assert source.labels == (*CLASSES, "moonwalking")
     assert "27 labelled videos of 4 classes" in source.card([], seconds=1, clips=1)  # 12 + 3 * 5
@@ -93,7 +93,7 @@ def test_an_empty_folder_joins_without_harm(tmp_path: Path, class_folders: Path)
         ('[{"source": "feedback"}]', "data.extra: `train`"),
         ('[{"train": "x", "repeat": 0}]', "repeat"),
         ('[{"train": "x", "weight": 2}]', r"data.extra\[0\]: unknown key weight"),
-        ('["x"]', r"data.extra\[0\]: a mapping"),
+        ('["x"]', r"data.extra\[0\] must be a mapping"),
     ],
     ids=["no folder", "repeat", "unknown key", "no mapping"],
 )

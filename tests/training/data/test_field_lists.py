@@ -34,7 +34,7 @@ def check(*arguments: object, tmp_path: Path) -> tuple[int, dict[str, object]]:
 def test_parts_and_annotations_beside_each_other_are_no_classes() -> None:
     listing = read_listing(FIELD / "layout_train_val_annotations")
     assert {row.name for row in listing.rows} == {"Archery", "BabyCrawling"}
-    assert listing.parts == ("train", "val")
+    assert listing.splits == ("train", "val")
     assert any("annotations/ has no readable video" in note for note in listing.notes)
 
 
@@ -72,14 +72,14 @@ def test_a_label_with_an_unquoted_comma_makes_no_synonym() -> None:
 def test_names_beside_numbers_are_the_classes_and_numbers_alone_are_none() -> None:
     listing = read_listing(NUMBERS / "label_and_name.csv")
     assert index_labels(listing.rows, listing).names == ("archery", "baby crawling")
-    with pytest.raises(AnnotationError, match="numbers are not prompts"):
+    with pytest.raises(AnnotationError, match="cannot be used as prompts"):
         read_list(str(NUMBERS / "label_only.csv"))
 
 
 @pytest.mark.parametrize("name", ["one_based.txt", "utf16.txt"])
 def test_labels_from_one_are_refused_until_that_is_said(name: str) -> None:
     classes = NUMBERS / "classes.csv"
-    with pytest.raises(AnnotationError, match=r"class 0 \('Archery'\) is not used"):
+    with pytest.raises(AnnotationError, match=r"no label is 0 \('Archery'\)"):
         read_list(str(NUMBERS / name), classes=classes)
     listed = read_list(str(NUMBERS / name), classes=classes, options=ListOptions(first_label=1))
     assert [listed.class_names[entry.label] for entry in listed.entries] == ["Archery", "Baby Crawling"]
@@ -109,7 +109,7 @@ def test_frame_counts_that_do_not_match_are_an_error(tmp_path: Path) -> None:
     classes = FIELD / "numbers" / "classes.csv"
     status, found = check(FIELD / "frames" / "counts_too_few.txt", "--classes", classes, tmp_path=tmp_path)
     assert status == 1
-    assert "the list counts 6 frames, the folder holds 24" in json.dumps(found["findings"])
+    assert "the list says 6 frames, the folder contains 24" in json.dumps(found["findings"])
 
 
 def test_the_decoder_reads_a_file_of_an_unknown_suffix() -> None:

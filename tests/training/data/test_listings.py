@@ -9,8 +9,8 @@ import pytest
 from serve.lists.errors import AnnotationError
 from tests.training.conftest import CLASSES
 from tests.training.lists import read_rows
-from training.data.lists.labels import OneBasedLabelsError, entries_of, index_labels, index_labels_together, labelled
-from training.data.lists.listing import kind_of, read_listing, rows_of_part
+from training.data.lists.labels import OneBasedLabelsError, entries_of, index_labels, index_labels_together, label_rows
+from training.data.lists.listing import detect_kind, read_listing, rows_of_split
 from training.data.lists.rows import ListOptions, ListRow
 
 
@@ -57,7 +57,7 @@ def test_class_folders_below_parts_keep_them(tmp_path: Path, train: str, val: st
     touch(tmp_path, "annotations/train.csv", "replacement/z.mp4", "README.md", ".DS_Store", "train.txt")
     assert folder_rows(tmp_path) == [("train", "a class", "x.MP4"), ("val", "a class", "y.mp4")]
     notes = " ".join(read_listing(tmp_path).notes)
-    assert "replacement/ is not a part and is ignored: 1 videos" in notes
+    assert "replacement/ is not a split and is ignored: 1 videos" in notes
     assert "annotations/ has no readable video" in notes and "notes.txt" in notes
 
 
@@ -79,12 +79,15 @@ def test_a_class_may_be_called_as_a_part_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["train/1.mp4", "val/2.mp4"], "train and val hold videos without class folders"),
-        (["train/1.mp4"], "train hold videos without class folders"),
+        (["train/1.mp4", "val/2.mp4"], "train and val contain videos without class folders"),
+        (["train/1.mp4"], "train contain videos without class folders"),
         (["a/1.mp4", "b/2.mp4", "3.mp4"], r"3\.mp4: the video is beside the class folders"),
         (["train/a/1.mp4", "val/a/2.mp4", "val/3.mp4"], r"val/3\.mp4: the video is beside"),
-        (["train/a/1.mp4", "Training/a/2.mp4", "val/a/1.mp4"], "are the same part"),
-        (["UCF-101/a/1.mp4", "UCF-101/b/2.mp4"], r"one folder, UCF-101, .* a, b; if these are the classes"),
+        (["train/a/1.mp4", "Training/a/2.mp4", "val/a/1.mp4"], "are the same split"),
+        (
+            ["UCF-101/a/1.mp4", "UCF-101/b/2.mp4"],
+            r"a single folder, UCF-101, with the folders a, b; if these are the classes",
+        ),
     ],
 )
 def test_layouts_that_are_not_known_are_refused(tmp_path: Path, files: list[str], words: str) -> None:
@@ -115,7 +118,7 @@ def test_linked_class_folders_are_followed_and_loops_are_refused(class_folders: 
     loop = tmp_path / "loop"
     loop.mkdir()
     (loop / "again").symlink_to(tmp_path)
-    with pytest.raises(AnnotationError, match="refers to a folder above"):
+    with pytest.raises(AnnotationError, match="is a link to a folder that contains it"):
         read_rows("folder", tmp_path)
 
 
@@ -219,7 +222,7 @@ def test_what_cannot_be_read_is_reported_by_line(tmp_path: Path, kind: str, text
 
 
 def number_rows(*labels: int) -> list[ListRow]:
-    return [ListRow(path=Path(f"{i}.mp4"), label=label, place=f"line {i + 1}") for i, label in enumerate(labels)]
+    return [ListRow(path=Path(f"{i}.mp4"), label=label, location=f"line {i + 1}") for i, label in enumerate(labels)]
 
 
 @pytest.mark.parametrize(
@@ -231,11 +234,11 @@ def number_rows(*labels: int) -> list[ListRow]:
         ((1, 2), "a\nb\nc\n", 1, [0, 1]),
         ((2, 2), "a\nb\nc\n", None, [2, 2]),
         ((0, 2), "1 a\n2 b\n3 c\n", 0, [0, 2]),
-        ((1, 2), "a\nb\nc\n", None, r"line 1: the labels run from 1 to 2 and class 0 \('a'\) is not used"),
-        ((1, 3), "a\nb\nc\n", None, r"line 2: the label 3 is outside the class list of 3 .* seem to count from 1"),
-        ((0, 1), "1 a\n2 b\n3 c\n", None, r"line 1: the label 0, where the ids of the class list start at 1"),
-        ((0, 3), "a\nb\nc\n", None, r"1 labels outside the class list of 3 \(list.txt, line 2: 3\)$"),
-        ((0, 1), "a\nb\nc\n", 1, r"line 1: the label 0, where the labels start at 1"),
+        ((1, 2), "a\nb\nc\n", None, r"line 1: the labels are 1 to 2 and no label is 0 \('a'\)"),
+        ((1, 3), "a\nb\nc\n", None, r"line 2: the label 3 is not in the class list of 3 .* seem to start at 1"),
+        ((0, 1), "1 a\n2 b\n3 c\n", None, r"line 1: the label is 0, but the ids of the class list start at 1"),
+        ((0, 3), "a\nb\nc\n", None, r"1 labels are not in the class list of 3 classes \(list.txt, line 2: 3\)$"),
+        ((0, 1), "a\nb\nc\n", 1, r"line 1: the label is 0, but the labels were requested to start at 1"),
     ],
 )
 def test_labels_count_as_the_ids_of_the_class_list_do(
@@ -281,20 +284,20 @@ def test_numbers_in_a_table_are_ids_under_a_class_list_and_no_names_without_one(
 def test_names_that_read_the_same_are_refused(tmp_path: Path, one: str, other: str) -> None:
     (tmp_path / "list.csv").write_text(f"path,label\na.mp4,{one}\nb.mp4,{other}\n", encoding="utf-8")
     listing = read_listing(tmp_path / "list.csv")
-    with pytest.raises(AnnotationError, match=r"read the same \(list.csv, line"):
+    with pytest.raises(AnnotationError, match=r"differ only in case, separators or Unicode form \(list.csv, line"):
         index_labels(listing.rows, listing)
     assert index_labels(listing.rows, listing, (one, other)).names == (one, other)
 
 
 def test_an_option_that_does_not_apply_is_refused(class_folders: Path, tmp_path: Path) -> None:
     listing = read_listing(class_folders)
-    with pytest.raises(AnnotationError, match="--first-label is for lists of numbers"):
+    with pytest.raises(AnnotationError, match="--first-label is for lists with numeric labels"):
         index_labels(listing.rows, listing, first_label=1)
-    with pytest.raises(AnnotationError, match="names no parts"):
-        rows_of_part(listing, "test", option="--split")
-    with pytest.raises(AnnotationError, match="--fold is for"):
+    with pytest.raises(AnnotationError, match="has no splits"):
+        rows_of_split(listing, "test", option="--split")
+    with pytest.raises(AnnotationError, match="--fold can be used only with"):
         read_listing(class_folders, ListOptions(fold="1"))
-    with pytest.raises(AnnotationError, match="--root is for lists"):
+    with pytest.raises(AnnotationError, match="--root cannot be used with a folder of class folders"):
         read_listing(class_folders, ListOptions(root=tmp_path))
 
 
@@ -303,12 +306,12 @@ def test_labels_outside_the_class_list_are_refused_by_line(tmp_path: Path) -> No
     listing = read_listing(tmp_path / "list.txt")
     with pytest.raises(AnnotationError, match=r"list.txt, line 2: 3"):
         entries_of(index_labels(listing.rows, listing, CLASSES).rows, CLASSES)
-    with pytest.raises(AnnotationError, match="need the class names"):
+    with pytest.raises(AnnotationError, match="give the class names"):
         index_labels(listing.rows, listing)
 
 
 def test_names_the_class_list_lacks_have_no_label(class_folders: Path) -> None:
-    assert {row.label for row in labelled(read_rows("folder", class_folders), ["waving"])} == {None, 0}
+    assert {row.label for row in label_rows(read_rows("folder", class_folders), ["waving"])} == {None, 0}
 
 
 @pytest.mark.parametrize(
@@ -331,8 +334,8 @@ def test_the_kind_is_found_out(tmp_path: Path, name: str, text: str | None, kind
     (tmp_path / "clip 12").touch()
     if text is not None:
         (tmp_path / name).write_text(text)
-    assert kind_of(tmp_path / name) == kind
-    assert kind_of(tmp_path) == "folder"
+    assert detect_kind(tmp_path / name) == kind
+    assert detect_kind(tmp_path) == "folder"
 
 
 @pytest.mark.parametrize(

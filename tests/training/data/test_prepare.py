@@ -23,7 +23,7 @@ from tests.training.lists import read_rows
 from tests.waiting import eventually
 from training.__main__ import app
 from training.config import ConfigError
-from training.data.digests import near_duplicates
+from training.data.digests import find_near_duplicates
 from training.data.lists.class_lists import read_class_names
 from training.data.lists.labels import entries_of
 
@@ -112,7 +112,7 @@ def test_odd_files_are_reported_and_stop_nothing(tmp_path: Path) -> None:
     assert all(failed.values())
     assert {file for file, owed in outcomes.items() if owed == "error"} <= failed.keys()
     assert not {file for file, owed in outcomes.items() if owed == "decodes"} & failed.keys()
-    assert failed["line\nbreak.mp4"] == "a line break in the file name"
+    assert failed["line\nbreak.mp4"] == "the file name contains a line break"
     assert counts["failed"] == len(failed)
     again = prepare(tmp_path / "videos", tmp_path / "out", "--short-side", "64")
     assert (again["prepared"], again["failed"]) == (0, len(failed))
@@ -187,10 +187,10 @@ def test_near_duplicates_are_found_by_their_pictures(tmp_path: Path) -> None:
         )
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     paths.append(tmp_path / "broken.mp4")
-    assert sorted(near_duplicates(paths, settings=settings, workers=1)) == [(0, 2), (3, 4)]
+    assert sorted(find_near_duplicates(paths, settings=settings, workers=1)) == [(0, 2), (3, 4)]
 
 
 def test_nothing_to_prepare_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="no video in class folders"):
+    with pytest.raises(ConfigError, match=r"neither a video in a class folder nor an index\.csv"):
         prepare(tmp_path / "empty", tmp_path / "out")

@@ -7,7 +7,7 @@ import pytest
 
 from serve.lists.errors import AnnotationError
 from training.data.lists.labels import entries_of, index_labels
-from training.data.lists.listing import read_listing, rows_of_part
+from training.data.lists.listing import read_listing, rows_of_split
 from training.data.lists.rows import Listing, ListOptions
 
 
@@ -24,7 +24,7 @@ def touch(top: Path, *files: str) -> Path:
 
 def shown(listing: Listing, part: str, names: tuple[str, ...] | None = None) -> list[tuple[str, str]]:
     """(file, class) of the videos of a part."""
-    read = index_labels(rows_of_part(listing, part, option="--split"), listing, names)
+    read = index_labels(rows_of_split(listing, part, option="--split"), listing, names)
     return sorted((entry.path.name, read.names[entry.label]) for entry in entries_of(read.rows, read.names))
 
 
@@ -46,7 +46,7 @@ def ucf101(tmp_path: Path) -> Path:
 def test_ucf101(ucf101: Path) -> None:
     listing = read_listing(ucf101, ListOptions(kind="ucf101", fold="1"))
     assert listing.class_names == ("ApplyEyeMakeup", "HandstandPushups", "YoYo")
-    assert listing.parts == ("train", "test")
+    assert listing.splits == ("train", "test")
     assert shown(listing, "train") == [
         ("v_ApplyEyeMakeup_g08_c01.avi", "ApplyEyeMakeup"), ("v_YoYo_g09_c02.avi", "YoYo"),
     ]  # fmt: skip
@@ -63,11 +63,11 @@ def test_ucf101(ucf101: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "fold", "words"),
     [
-        ("trainlist01.txt", "YoYo/v_YoYo_g09_c02.avi 2\n", "1", "YoYo has the id 2, classInd.txt says 3"),
+        ("trainlist01.txt", "YoYo/v_YoYo_g09_c02.avi 2\n", "1", "the id of YoYo is 2, but 3 in classInd.txt"),
         ("trainlist01.txt", "YoYo/yoyo.avi 3\n", "1", "trainlist01.txt, line 1: expected"),
         ("testlist01.txt", "Yo/v_Yo_g09_c02.avi\n", "1", "has no class 'Yo'"),
         ("testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n", "", "choose one of 1, 2, 3 with --fold"),
-        ("testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n", "2", "no trainlist02.txt"),
+        ("testlist01.txt", "YoYo/v_YoYo_g01_c01.avi\n", "2", "trainlist02.txt and testlist02.txt were not found"),
     ],
 )
 def test_what_only_looks_like_ucf101_is_refused(ucf101: Path, file: str, text: str, fold: str, words: str) -> None:
@@ -77,13 +77,15 @@ def test_what_only_looks_like_ucf101_is_refused(ucf101: Path, file: str, text: s
 
 
 def test_ucf101_without_its_videos_or_class_ids(ucf101: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"no video such as .* give their folder"):
+    with pytest.raises(
+        AnnotationError, match=r"none of the listed videos .* give the folder of the videos with --root"
+    ):
         read_listing(ucf101, ListOptions(kind="ucf101", fold="1", root=tmp_path / "nowhere"))
     (ucf101 / "UCF-101/YoYo/v_YoYo_g01_c01.avi").unlink()
     (note,) = read_listing(ucf101, ListOptions(kind="ucf101", fold="1")).notes
     assert "1 of 4 videos do not exist" in note
     (ucf101 / "ucfTrainTestlist" / "classInd.txt").unlink()
-    with pytest.raises(AnnotationError, match=r"classInd\.txt is needed"):
+    with pytest.raises(AnnotationError, match=r"classInd\.txt is missing"):
         read_listing(ucf101, ListOptions(kind="ucf101", fold="1"))
 
 
@@ -103,10 +105,10 @@ def test_hmdb51(tmp_path: Path) -> None:
     assert listing.class_names == ("brush hair", "cartwheel")
     assert shown(listing, "train") == [(turns[0], "cartwheel"), (clips[1], "brush hair")]
     assert shown(listing, "test") == [(turns[1], "cartwheel"), (clips[2], "brush hair")]
-    assert listing.notes == ("1 videos that are unused in this fold",)
+    assert listing.notes == ("1 videos are unused in this fold",)
     with pytest.raises(AnnotationError, match="choose one of 1, 2, 3"):
         read_listing(tmp_path, ListOptions(kind="hmdb51"))
-    with pytest.raises(AnnotationError, match="is of fold 1, but --fold is 2"):
+    with pytest.raises(AnnotationError, match="belongs to fold 1, but --fold is 2"):
         file = tmp_path / "testTrainMulti_7030_splits" / "cartwheel_test_split1.txt"
         read_listing(file, ListOptions(kind="hmdb51", fold="2"))
     write(tmp_path / "testTrainMulti_7030_splits", **{"cartwheel_test_split1.txt": f"{turns[0]} 3 \n"})
@@ -142,7 +144,7 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
         "gone0000000_000000_000010.mp4",
     ]
     notes = " | ".join(listing.notes)
-    assert "test.csv has 1 videos without label" in notes
+    assert "test.csv has 1 videos without a label" in notes
     assert "1 of 4 videos do not exist" in notes
     assert "1 videos below" in notes and "are in no table" in notes
     one = ListOptions(kind="kinetics", root=tmp_path / "val")
@@ -152,11 +154,11 @@ def test_kinetics(tmp_path: Path, folders: bool) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ("abseiling,3vBb2lPFVLg,12,22,tuesday", "line 2: split is"),
-        ("abseiling,3vBb2lPFVLg,22,12,train", "line 2: .* increasing times"),
-        ("abseiling,3vBb2lPFVLg,x,12,train", "line 2: timestart must be seconds"),
+        ("abseiling,3vBb2lPFVLg,12,22,tuesday", "line 2: split must be"),
+        ("abseiling,3vBb2lPFVLg,22,12,train", "line 2: .* time_end must be greater than time_start"),
+        ("abseiling,3vBb2lPFVLg,x,12,train", "line 2: time_start must be in seconds"),
         ("abseiling, then falling,3vBb2lPFVLg,12,22,train", "line 2: 6 fields"),
-        ("abseiling,3vBb2lPFVLg,12,22,train", "no video such as"),
+        ("abseiling,3vBb2lPFVLg,12,22,train", "none of the listed videos"),
     ],
 )
 def test_what_only_looks_like_kinetics_is_refused(tmp_path: Path, row: str, words: str) -> None:
@@ -215,12 +217,12 @@ def test_ntu(tmp_path: Path, fold: str, action: int, train: list[str]) -> None:
     assert [name for name, _ in shown(listing, "train", classes)] == train
     assert dict(shown(listing, "train", classes))[f"S002C002P001R002A{action:03d}_rgb.avi"] == f"action {action}"
     assert listing.notes == ("1 depth or infrared videos are ignored",)
-    with pytest.raises(AnnotationError, match="need the class names"):
+    with pytest.raises(AnnotationError, match="give the class names"):
         index_labels(listing.rows, listing)
     with pytest.raises(AnnotationError, match="choose one of xsub, xview, xset"):
         read_listing(tmp_path, ListOptions(kind="ntu"))
-    with pytest.raises(AnnotationError, match=f"is not a protocol of NTU RGB\\+D {action}"):
+    with pytest.raises(AnnotationError, match=f"NTU RGB\\+D {action} has no protocol"):
         read_listing(tmp_path, ListOptions(kind="ntu", fold="xset" if action == 60 else "xview"))
     touch(tmp_path, "other.mp4")
-    with pytest.raises(AnnotationError, match=r"1 are not, the first is other\.mp4"):
+    with pytest.raises(AnnotationError, match=r"1 file names are invalid, the first is other\.mp4"):
         read_listing(tmp_path, ListOptions(kind="ntu", fold=fold))

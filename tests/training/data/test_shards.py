@@ -15,8 +15,8 @@ from tests.training.conftest import CLASSES, more_workers_than_processors
 from training.data.clips.datasets import Batch, Sample, TestClips, TrainingClips, collate, start_method
 from training.data.clips.reader import ClipReader
 from training.data.lists.rows import Entry
-from training.data.shards.clips import PackedSamples, ShardOrder, sample_places
-from training.data.shards.reading import Shard, find_shards, samples_of
+from training.data.shards.random_access import ShardSampler, ShardSamples, sample_spans
+from training.data.shards.reading import Shard, find_shards, read_samples
 from training.data.shards.writing import write_shards
 
 Reader = Callable[..., ClipReader]
@@ -55,7 +55,7 @@ def test_the_same_entries_give_the_same_shards(entries: list[Entry], folder: Pat
 def test_a_sample_is_the_video_itself(entries: list[Entry], folder: Path, tmp_path: Path) -> None:
     contents = set()
     for number, shard in enumerate(find_shards(str(folder))):
-        for sample in samples_of(shard, number, []):
+        for sample in read_samples(shard, number, []):
             entry = sample.entry(tmp_path)
             contents.add((entry.path.read_bytes(), entry.label))
     assert contents == {(entry.path.read_bytes(), entry.label) for entry in entries}
@@ -65,8 +65,8 @@ def batches(folder: Path, reader: ClipReader, *, workers: int, first: int = 0, *
     """Batches of three samples, each a clip that holds (epoch, number of the sample, attempt)."""
     shards = find_shards(str(folder))
     return DataLoader(
-        TrainingClips(PackedSamples(shards), reader, seed=5),
-        sampler=ShardOrder(shards, seed=5, buffer=4, first=first, **options),
+        TrainingClips(ShardSamples(shards), reader, seed=5),
+        sampler=ShardSampler(shards, seed=5, buffer=4, first=first, **options),
         batch_size=3,
         num_workers=workers,
         collate_fn=collate,
@@ -75,11 +75,11 @@ def batches(folder: Path, reader: ClipReader, *, workers: int, first: int = 0, *
 
 
 @more_workers_than_processors
-@pytest.mark.parametrize(("num_ranks", "workers"), [(1, 3), (2, 2), (3, 1), (4, 0)])
-def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, num_ranks: int, workers: int) -> None:
+@pytest.mark.parametrize(("world_size", "workers"), [(1, 3), (2, 2), (3, 1), (4, 0)])
+def test_an_epoch_is_every_sample_once(folder: Path, numbered: ClipReader, world_size: int, workers: int) -> None:
     seen: Counter[tuple[int, ...]] = Counter()
-    for rank in range(num_ranks):
-        options = {"rank": rank, "num_ranks": num_ranks, "num_epochs": 2}
+    for rank in range(world_size):
+        options = {"rank": rank, "world_size": world_size, "num_epochs": 2}
         for batch in batches(folder, numbered, workers=workers, **options):
             seen.update(tuple(place) for place in batch.clips.tolist())
     assert seen == {(epoch, number, 0): 1 for epoch in (0, 1) for number in range(12)}
@@ -107,17 +107,17 @@ def test_a_step_sees_the_same_samples_whatever_the_number_of_ranks(folder: Path)
     shards = find_shards(str(folder))
 
     def positions(**options: int) -> list[tuple[int, int]]:
-        return list(islice(ShardOrder(shards, seed=5, buffer=4, **options), 24 // options.get("num_ranks", 1)))
+        return list(islice(ShardSampler(shards, seed=5, buffer=4, **options), 24 // options.get("world_size", 1)))
 
     alone = positions(first=6)
-    assert [positions(first=6, rank=rank, num_ranks=4) for rank in range(4)] == [alone[rank::4] for rank in range(4)]
+    assert [positions(first=6, rank=rank, world_size=4) for rank in range(4)] == [alone[rank::4] for rank in range(4)]
     assert alone[0] == positions()[6]
     assert [epoch for epoch, _ in positions(first=30)[:7]] == [2] * 6 + [3], "a run goes on within its third epoch"
 
 
 def test_clips_are_those_of_the_list(entries: list[Entry], folder: Path, make_reader: Reader) -> None:
     reader, packed = make_reader(), {label: [] for label in range(len(CLASSES))}
-    samples = TestClips(PackedSamples(find_shards(str(folder))), reader)
+    samples = TestClips(ShardSamples(find_shards(str(folder))), reader)
     for sample in map(samples.__getitem__, range(len(samples))):
         packed[sample.label].append(sample.clip)
     listed = TestClips(entries, reader)
@@ -134,7 +134,7 @@ def test_folders_of_frames_become_pictures_in_a_shard(tmp_path: Path, make_reade
         Image.new("RGB", (40, 32), (10 * number, 0, 0)).save(frames / f"img_{number:05d}.jpg", quality=95)
     entry = Entry(path=frames, label=2, num_frames=12)
     write_shards([entry], CLASSES, tmp_path / "out", samples_per_shard=8, seed=0)
-    sample = TestClips(PackedSamples(find_shards(str(tmp_path / "out"))), make_reader())[0]
+    sample = TestClips(ShardSamples(find_shards(str(tmp_path / "out"))), make_reader())[0]
     direct = TestClips([entry], make_reader())[0]
     assert torch.equal(sample.clip, direct.clip)  # type: ignore[arg-type]
     assert sample.label == 2
@@ -150,7 +150,7 @@ def test_broken_samples_and_shards_are_reported_and_replaced(
     )
     (shard,) = find_shards(str(tmp_path / "a"))
     assert shard.num_samples == 4
-    clips = TrainingClips(PackedSamples([shard]), make_reader(), seed=0)
+    clips = TrainingClips(ShardSamples([shard]), make_reader(), seed=0)
     samples = [clips[0, number] for number in range(4)]
     assert all(isinstance(sample, Sample) and sample.clip is not None for sample in samples)
     assert len({failure.name for sample in samples for failure in sample.failures}) == 1
@@ -158,12 +158,12 @@ def test_broken_samples_and_shards_are_reported_and_replaced(
     shard.path.chmod(0o644)
     shard.path.write_bytes(data[: len(data) // 2])
     failures: list = []
-    found = list(samples_of(shard, 0, failures))
+    found = list(read_samples(shard, 0, failures))
     assert len(found) + len(failures) >= 4
     assert failures
     whole = Shard(path=tmp_path / "gone.tar", num_samples=3)
     failures.clear()
-    assert not list(samples_of(whole, 0, failures))
+    assert not list(read_samples(whole, 0, failures))
     assert len(failures) == 3
     assert "FileNotFoundError" in failures[0].reason
 
@@ -173,21 +173,21 @@ def test_a_shard_that_is_cut_off_gives_its_whole_samples(
 ) -> None:
     write_shards(entries[:4], CLASSES, tmp_path / "a", samples_per_shard=4, seed=0)
     (shard,) = find_shards(str(tmp_path / "a"))
-    whole = sample_places(shard.path)
+    whole = sample_spans(shard.path)
     assert len(whole) == 4
     data = shard.path.read_bytes()
-    views = TestClips(PackedSamples([shard]), make_reader())
+    views = TestClips(ShardSamples([shard]), make_reader())
     before = [views[number].clip for number in range(4)]
     shard.path.chmod(0o644)
     shard.path.write_bytes(data[: int(whole[2, 0]) + 700])  # within the third sample
-    cut = TestClips(PackedSamples([shard]), make_reader())
+    cut = TestClips(ShardSamples([shard]), make_reader())
     found = [cut[number] for number in range(4)]
     assert [sample.clip is not None for sample in found] == [True, True, False, False]
     assert all(torch.equal(one.clip, other) for one, other in zip(found[:2], before[:2], strict=True))  # type: ignore[arg-type]
     assert all(sample.failures for sample in found[2:])
     shard.path.write_bytes(gzip.compress(data))
     with pytest.raises(AnnotationError, match="is compressed"):
-        sample_places(shard.path)
+        sample_spans(shard.path)
 
 
 def test_shards_of_other_makers_are_counted(folder: Path, tmp_path: Path) -> None:

@@ -22,35 +22,35 @@ def names(pool: list[Entry], chosen: tuple[int, ...], base: Path = BASE) -> list
 
 def test_draws_are_balanced_nested_and_differ_by_seed() -> None:
     pool = entries()
-    small, large = sample_shots(pool, 3, shots=(4, 2), seed=0, spared=1)
+    small, large = sample_shots(pool, 3, shots=(4, 2), seed=0, num_held_out_groups=1)
     assert (small.shots, large.shots) == (2, 4)
     assert [pool[place].label for place in small.chosen] == [0, 0, 1, 1, 2, 2]
     assert [pool[place].label for place in large.chosen] == [0] * 4 + [1] * 4 + [2] * 2
     assert set(small.chosen) < set(large.chosen)
-    assert small.rest == large.rest
-    assert set(large.rest) == set(range(len(pool))) - set(large.chosen)
-    (other,) = sample_shots(pool, 3, shots=(4,), seed=1, spared=1)
+    assert small.remaining == large.remaining
+    assert set(large.remaining) == set(range(len(pool))) - set(large.chosen)
+    (other,) = sample_shots(pool, 3, shots=(4,), seed=1, num_held_out_groups=1)
     assert set(other.chosen) != set(large.chosen)
 
 
 def test_classes_with_fewer_videos_say_so() -> None:
-    (spared,) = sample_shots(entries(), 4, shots=(6,), seed=0, spared=1)
-    assert spared.short == {1: 5, 2: 2, 3: 0}
-    (whole,) = sample_shots(entries(), 3, shots=(6,), seed=0, spared=0)
-    assert whole.short == {2: 3}
+    (few,) = sample_shots(entries(), 4, shots=(6,), seed=0, num_held_out_groups=1)
+    assert few.num_available == {1: 5, 2: 2, 3: 0}
+    (whole,) = sample_shots(entries(), 3, shots=(6,), seed=0, num_held_out_groups=0)
+    assert whole.num_available == {2: 3}
 
 
 @pytest.mark.parametrize("change", ["order", "place", "a class more"])
 def test_nothing_but_names_and_the_seed_decides(change: str) -> None:
     pool = entries()
-    (draw,) = sample_shots(pool, 3, shots=(2,), seed=5, spared=1)
+    (draw,) = sample_shots(pool, 3, shots=(2,), seed=5, num_held_out_groups=1)
     base = Path("/elsewhere/copy") if change == "place" else BASE
     changed = entries(base)
     if change == "order":
         changed.reverse()
     elif change == "a class more":
         changed += [Entry(path=base / f"new {i}.mp4", label=3) for i in range(5)]
-    (again,) = sample_shots(changed, 4, shots=(2,), seed=5, spared=1)
+    (again,) = sample_shots(changed, 4, shots=(2,), seed=5, num_held_out_groups=1)
     assert names(changed, again.chosen, base)[:6] == names(pool, draw.chosen)
 
 
@@ -67,11 +67,11 @@ def test_a_run_of_few_shots_is_balanced_and_a_larger_k_holds_a_smaller() -> None
 def test_no_video_of_a_shot_s_group_judges_and_a_whole_group_is_spared() -> None:
     pool = entries()
     groups = [place // 3 for place in range(len(pool))]  # some groups hold videos of two classes
-    draws = sample_shots(pool, 3, shots=(1, 9), seed=2, spared=1, groups=groups)
+    draws = sample_shots(pool, 3, shots=(1, 9), seed=2, num_held_out_groups=1, groups=groups)
     shown = {groups[place] for draw in draws for place in draw.chosen}
-    judging = {groups[place] for place in draws[0].rest}
-    assert draws[0].rest == draws[1].rest
+    judging = {groups[place] for place in draws[0].remaining}
+    assert draws[0].remaining == draws[1].remaining
     assert not shown & judging and shown | judging == set(groups)
-    assert {pool[place].label for place in draws[0].rest} == {0, 1, 2}
-    (alone,) = sample_shots(pool, 3, shots=(2,), seed=2, spared=1, groups=[0] * len(pool))
-    assert alone.chosen == () and alone.short == {0: 0, 1: 0, 2: 0}
+    assert {pool[place].label for place in draws[0].remaining} == {0, 1, 2}
+    (alone,) = sample_shots(pool, 3, shots=(2,), seed=2, num_held_out_groups=1, groups=[0] * len(pool))
+    assert alone.chosen == () and alone.num_available == {0: 0, 1: 0, 2: 0}

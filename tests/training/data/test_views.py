@@ -13,7 +13,7 @@ from training.data.augmentation.augmentations import colour_jitter, flip, flip_l
 from training.data.augmentation.crops import five_boxes, five_crops, ten_crops
 from training.data.augmentation.randaugment import OPERATIONS, RandAugment
 from training.data.augmentation.rngs import seeded_rngs
-from training.data.augmentation.views import ActionClipViews, XClipViews
+from training.data.augmentation.views import ActionClipTrainTransform, XClipTrainTransform
 from training.reference_check.frames import synthetic_frame
 
 
@@ -47,7 +47,7 @@ def test_jitter_of_the_clip_does_not_flicker(still: list[UInt8Array]) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_changes_the_picture_and_keeps_its_size(name: str, still: list[UInt8Array]) -> None:
-    found = RandAugment(num_operations=1, strength=9).change(still[0], [name], rngs=seeded_rngs(0))
+    found = RandAugment(num_operations=1, magnitude=9).apply(still[0], [name], rngs=seeded_rngs(0))
     assert found.shape == still[0].shape
     assert found.dtype == np.uint8
     assert (found != still[0]).any()
@@ -55,15 +55,17 @@ def test_every_operation_changes_the_picture_and_keeps_its_size(name: str, still
 
 def test_randaugment_of_the_clip_does_not_flicker(still: list[UInt8Array]) -> None:
     for seed in range(6):
-        once = RandAugment(num_operations=2, strength=9, scope="clip")(still, rngs=seeded_rngs(seed))
+        once = RandAugment(num_operations=2, magnitude=9, scope="clip")(still, rngs=seeded_rngs(seed))
         np.testing.assert_array_equal(once[0], once[2])
-    again = RandAugment(num_operations=2, strength=9)(still, rngs=seeded_rngs(0))
+    again = RandAugment(num_operations=2, magnitude=9)(still, rngs=seeded_rngs(0))
     assert any((one != other).any() for one, other in itertools.pairwise(again))
 
 
 def test_recipes_give_squares_and_repeat_from_their_seed(frames: list[UInt8Array]) -> None:
-    action = ActionClipViews(size=32, randaugment=RandAugment(num_operations=2, strength=9), blur=1, solarisation=1)
-    cross = XClipViews(size=32, mirrored_labels={3: 7})
+    action = ActionClipTrainTransform(
+        size=32, randaugment=RandAugment(num_operations=2, magnitude=9), blur=1, solarisation=1
+    )
+    cross = XClipTrainTransform(size=32, mirrored_labels={3: 7})
     first, again, other = (action(frames, rngs=seeded_rngs(seed)) for seed in (5, 5, 6))
     assert first.shape == (3, 32, 32, 3)
     np.testing.assert_array_equal(first, again)
@@ -75,7 +77,7 @@ def test_recipes_give_squares_and_repeat_from_their_seed(frames: list[UInt8Array
 
 def test_directional_clips_are_never_mirrored(frames: list[UInt8Array]) -> None:
     for seed in range(12):
-        kept = ActionClipViews(size=32, is_directional=True)
+        kept = ActionClipTrainTransform(size=32, is_directional=True)
         rngs = seeded_rngs(seed)
         cropped = kept.crop(frames, rngs=rngs.copy_state())
         mirrored = [np.asarray(frame) for frame in flip(cropped)]

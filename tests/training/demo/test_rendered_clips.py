@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from tests.training.conftest import more_workers_than_processors
 from training.config import DataConfig
 from training.data.clips.datasets import start_method
-from training.data.clips.rules import preprocess_of
+from training.data.clips.rules import make_preprocess_contract
 from training.demo.dataset import RenderedClips
 
 BATCH, STEPS = 3, 5
@@ -23,7 +23,9 @@ class Seeds(RenderedClips):
 
 
 def seeds(*, workers: int, first_step: int, steps: int) -> list[int]:
-    clips = Seeds(num_frames=2, rule=preprocess_of(DataConfig()), first_seed=100 + first_step * BATCH, batch_size=BATCH)
+    clips = Seeds(
+        num_frames=2, rule=make_preprocess_contract(DataConfig()), first_seed=100 + first_step * BATCH, batch_size=BATCH
+    )
     loader = DataLoader(clips, batch_size=BATCH, num_workers=workers, multiprocessing_context=start_method(workers))
     return [seed for batch, _ in islice(loader, steps) for seed in batch.tolist()]
 

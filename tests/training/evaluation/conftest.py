@@ -10,7 +10,7 @@ from PIL import Image
 from tests.models import tiny_actionclip, tiny_xclip
 from tests.training.conftest import CLASSES
 from training.checkpoints.native_format import save_checkpoint
-from training.config import DataConfig, RunConfig, TrainConfig, plain
+from training.config import DataConfig, RunConfig, TrainConfig, as_dict
 from training.data.lists.rows import Entry
 from training.data.shards.writing import write_shards
 
@@ -20,7 +20,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`xclip.pt` with prompt head, from a run on four shots, and `actionclip.pt`, which knows a class more."""
     folder = tmp_path_factory.mktemp("checkpoints")
     config = TrainConfig(run=RunConfig(out="runs/few", steps=30), data=DataConfig(shots=4, shots_seed=2))
-    trained = replace(tiny_xclip(), provenance={"config": plain(config)}, training_state={"step": 30})
+    trained = replace(tiny_xclip(), provenance={"config": as_dict(config)}, training_state={"step": 30})
     save_checkpoint(folder / "xclip.pt", trained)
     save_checkpoint(folder / "actionclip.pt", replace(tiny_actionclip("Transf"), labels=(*CLASSES, "bowing")))
     return folder

@@ -254,7 +254,7 @@ def test_what_is_wrong_is_reported_in_one_line(
         ((xclip, frame_list, *good, "--templates", tmp_path / "templates.txt"), "exactly one is needed"),
         ((xclip, frame_list, *good, "--device", "nosuch"), "--device nosuch"),
         ((xclip, frame_list, *good, "--precision", "fp16"), "the precision must be one of fp32, bf16"),
-        ((xclip, frame_list, *good, "--device", "cpu", "--precision", "bf16"), "bf16 needs a GPU"),
+        ((xclip, frame_list, *good, "--device", "cpu", "--precision", "bf16"), "bf16 requires a GPU"),
         ((xclip, frame_list, *good, "--num-frames", 4), "num_frames"),
         ((xclip, frame_list, *good, *good), "--classes"),
         ((xclip, frame_list, *good, "--out", classes / "result.json"), "cannot write to the folder"),

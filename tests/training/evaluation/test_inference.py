@@ -79,7 +79,7 @@ def test_two_ranks_together_are_one(
     source: str, checkpoints: Path, accumulators: dict[str, tuple[VideoList, MetricAccumulator]]
 ) -> None:
     listed, whole = accumulators[source]
-    (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, num_ranks=2)[2] for rank in range(2))
+    (first,), (second,) = (run(checkpoints / "actionclip.pt", listed, rank=rank, world_size=2)[2] for rank in range(2))
     assert 0 < len(first.readable) < len(whole.readable)
     first.merge(second)
     assert [(row.index, row.path, row.label) for row in first.readable] == [
@@ -171,7 +171,7 @@ def test_of_a_list_with_splits_one_is_chosen_and_all_classes_stay(tmp_path: Path
     assert chosen.paths == ("b.mp4", "c.mp4")
     assert chosen.class_names == ("bowing", "jumping", "waving")
     assert [entry.label for entry in chosen.entries] == [2, 1]
-    with pytest.raises(AnnotationError, match="names the parts train, val, --split is 'test'"):
+    with pytest.raises(AnnotationError, match="has the splits train, val, but --split is 'test'"):
         read_list(str(tmp_path / "list.csv"), split="test")
 
 
@@ -217,5 +217,5 @@ def test_samples_of_shards_keep_their_groups(checkpoints: Path, entries: list[En
 
 
 def test_a_part_of_a_list_that_names_none_is_refused(video_list: Path) -> None:
-    with pytest.raises(AnnotationError, match="names no parts"):
+    with pytest.raises(AnnotationError, match="has no splits"):
         read_list(str(video_list), classes=video_list.parent / "classes.csv", split="test")

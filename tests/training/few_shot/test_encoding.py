@@ -20,7 +20,7 @@ from training.data.bad_videos import TooManyBadVideosError
 from training.data.clips.reader import ClipReader, decode_settings
 from training.data.decoding.process import DecodeProcess
 from training.data.lists.rows import Entry
-from training.few_shot.encoding import EncodedVideos, VideoEncoder, _test_rule
+from training.few_shot.encoding import EncodedVideos, VideoEncoder, _evaluation_rule
 from training.few_shot.models import CheckpointModel
 
 pytestmark = pytest.mark.numeric
@@ -47,12 +47,12 @@ def test_logits_are_those_of_the_model(family: str, entries: list[Entry], tmp_pa
     found = encode(encoder, entries[:3])
     names = ("waving", "opening arms", "closing arms")
     bank = encoder.bank(names)
-    logits = encoder.text_logits(found.rows, bank)
+    logits = encoder.text_logits(found.vectors, bank)
     assert logits.shape == (3, len(bank), 3)
     model, rule = checkpoint.build(), checkpoint.preprocess
     mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
     settings = decode_settings(DataConfig())
-    reader = ClipReader(_test_rule(encoder.model), settings, decoder=DecodeProcess(settings))
+    reader = ClipReader(_evaluation_rule(encoder.model), settings, decoder=DecodeProcess(settings))
     with torch.no_grad():
         for row, entry in zip(logits, entries, strict=False):
             views = torch.from_numpy(reader.test_views(entry)[0]).float()
@@ -68,16 +68,16 @@ def test_logits_are_those_of_the_model(family: str, entries: list[Entry], tmp_pa
 def test_a_content_is_encoded_once_under_whatever_name(entries: list[Entry], tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("clip")
     first = encode(encoder_of(checkpoint, tmp_path), entries[:4])
-    assert first.num_encoded == 4
+    assert first.num_uncached == 4
     copy = tmp_path / "copy.bin"
     copy.write_bytes(entries[2].path.read_bytes())
     again = encode(encoder_of(checkpoint, tmp_path), [*entries[2:6], Entry(path=copy, label=0)])
-    assert again.num_encoded == 2
-    np.testing.assert_array_equal(again.rows[:2], first.rows[2:])
-    np.testing.assert_array_equal(again.rows[4], again.rows[0])
+    assert again.num_uncached == 2
+    np.testing.assert_array_equal(again.vectors[:2], first.vectors[2:])
+    np.testing.assert_array_equal(again.vectors[4], again.vectors[0])
     (tmp_path / "checkpoint.pt").unlink()
     other = encode(encoder_of(shifted(checkpoint, 1), tmp_path), entries[:1])
-    assert other.num_encoded == 1
+    assert other.num_uncached == 1
 
 
 @pytest.mark.parametrize("damage", ["a row", "the file"])
@@ -96,8 +96,8 @@ def test_what_is_damaged_is_encoded_again(entries: list[Entry], tmp_path: Path, 
     else:
         file.write_bytes(os.urandom(5000))
     again = encode(encoder_of(checkpoint, tmp_path), entries[:3])
-    assert again.num_encoded == (1 if damage == "a row" else 3)
-    np.testing.assert_array_equal(again.rows, first.rows)
+    assert again.num_uncached == (1 if damage == "a row" else 3)
+    np.testing.assert_array_equal(again.vectors, first.vectors)
 
 
 def test_videos_that_cannot_be_read_are_left_out_up_to_a_share(entries: list[Entry], tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_videos_that_cannot_be_read_are_left_out_up_to_a_share(entries: list[Ent
     encoder = encoder_of(tiny_checkpoint("clip"), tmp_path)
     found = encode(encoder, mixed)
     assert found.entries == (entries[0], entries[1])
-    assert found.places == (0, 2)
+    assert found.indices == (0, 2)
     with pytest.raises(TooManyBadVideosError):
         encoder.encode(mixed, workers=1, max_bad_share=0.4)
 
@@ -133,8 +133,8 @@ def test_an_exported_model_gives_the_same_logits(
     found = []
     for encoder in encoders:
         encoded = encode(encoder, entries[:2])
-        assert encoded.num_encoded == 2  # features of another runtime are others
-        found.append(encoder.text_logits(encoded.rows, encoder.bank(names)))
+        assert encoded.num_uncached == 2  # features of another runtime are others
+        found.append(encoder.text_logits(encoded.vectors, encoder.bank(names)))
     assert_close(found[0], found[1], magnitude=checkpoint[name].scoring.logit_scale)
 
 

@@ -45,4 +45,4 @@ def test_another_suffix_is_refused(checkpoint_file: Path, class_folders: Path, t
     words = ["features", str(checkpoint_file), str(class_folders), "--out", str(tmp_path / "features.csv")]
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, ConfigError)
-    assert "a file that ends in .npz is needed" in str(done.exception)
+    assert "--out must be a file with the suffix .npz" in str(done.exception)

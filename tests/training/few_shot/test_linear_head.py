@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from serve.scoring import normalize
-from training.few_shot.linear_head import ASSUMED_STRENGTH, STRENGTHS, LinearHead, fit_linear_head
+from training.few_shot.linear_head import DEFAULT_STRENGTH, STRENGTHS, LinearHead, fit_linear_head
 
 D, K = 24, 5
 CENTRES = normalize(np.random.default_rng(3).normal(size=(K, D)).astype(np.float32))
@@ -93,8 +93,8 @@ def test_features_that_lie_close_together_are_fitted_alike() -> None:
 
 def test_one_shot_each_is_held_back_as_assumed() -> None:
     head, *_ = fitted((1,) * K)
-    assert (head.l2, head.chosen_by) == (ASSUMED_STRENGTH, "assumed")
-    assert ASSUMED_STRENGTH in STRENGTHS
+    assert (head.l2, head.chosen_by) == (DEFAULT_STRENGTH, "assumed")
+    assert DEFAULT_STRENGTH in STRENGTHS
 
 
 def test_the_same_shots_give_the_same_head() -> None:

@@ -24,8 +24,8 @@ from tests.waiting import PATIENCE_SECONDS
 from training.__main__ import app, main
 from training.checkpoints.native_format import save_checkpoint
 from training.data.lists.labels import entries_of
-from training.data.lists.listing import kind_of
-from training.data.prepare import FrameOptions, SplitShares, prepare
+from training.data.lists.listing import detect_kind
+from training.data.prepare import FrameOptions, SplitOptions, prepare
 
 Run = Callable[..., tuple[dict[str, Any], str]]
 
@@ -91,7 +91,7 @@ def test_what_is_asked_wrongly_is_reported(few_shot: Run, class_folders: Path) -
 
 def test_classes_that_are_short_say_so_and_keep_a_judge(few_shot: Run, class_folders: Path) -> None:
     document, said = few_shot(class_folders, "--shots", "2,16", "--seeds", "0")
-    assert "16 shots, seed 0: 3 classes have fewer (closing arms 3" in said
+    assert "16 shots, seed 0: 3 classes have fewer shots (closing arms 3" in said
     assert document["draws"][1]["num_shots"] == 9
     assert document["draws"][1]["num_judged"] == 3
     assert document["summary"][0]["linear"]["deviation"] is None
@@ -100,7 +100,7 @@ def test_classes_that_are_short_say_so_and_keep_a_judge(few_shot: Run, class_fol
 def test_lists_of_a_draw_are_written_in_both_formats(few_shot: Run, class_folders: Path, tmp_path: Path) -> None:
     made = tmp_path / "set"
     prepare(
-        class_folders, made, pictures=FrameOptions(short_side=40), parts=SplitShares(val=0.25), workers=1,
+        class_folders, made, frame_options=FrameOptions(short_side=40), split_options=SplitOptions(val=0.25), workers=1,
         deadline_seconds=60, retry_failed=False,
     )  # fmt: skip
     classes = ["--classes", str(made / "classes.csv")]
@@ -109,7 +109,7 @@ def test_lists_of_a_draw_are_written_in_both_formats(few_shot: Run, class_folder
     )
     folder = tmp_path / "out" / "2_shots_seed_3"
     videos, frames = (read_rows(kind, folder / f"{kind}_train.txt") for kind in ("videos", "frames"))
-    assert [kind_of(folder / f"{kind}_train.txt") for kind in ("videos", "frames")] == ["videos", "frames"]
+    assert [detect_kind(folder / f"{kind}_train.txt") for kind in ("videos", "frames")] == ["videos", "frames"]
     assert [row.path.stem for row in videos] == [row.path.stem for row in frames]
     assert len(entries_of(videos, CLASSES)) == 6
     assert all(row.path.is_file() for row in videos)
@@ -139,7 +139,7 @@ def test_videos_of_a_shot_s_group_and_its_copies_judge_nothing(
                 shutil.copy(clip, tmp_path / "set" / name / take)
     document, said = few_shot(tmp_path / "set", "--shots", "1,8", "--seeds", "0,1")
     assert (document["videos"], document["independent"], document["copies"]) == (24, 6, 12)
-    assert "24 videos, 6 independent, 12 copies; judged by 3 independent ones a draw" in said
+    assert "24 videos, 6 independent, 12 copies; each sample is tested on 3 independent videos" in said
     for draw in document["draws"]:
         assert (draw["num_judged"], draw["num_judged_independent"], draw["num_classes_judged"]) == (12, 3, 3)
         assert draw["num_shots"] == 3 * min(draw["shots"], 4) and draw["num_shots_independent"] == 3
@@ -169,7 +169,10 @@ def test_numbers_have_commas_between_them(given: tuple[str, str], capsys: pytest
         patch.setattr(sys, "argv", ["training", "few-shot", "model.pt", str(ROOT), *given])
         main()
     assert left.value.code == 2
-    assert f"{given[0]} {given[1]!r}: whole numbers with commas between them" in capsys.readouterr().err
+    assert (
+        f"{given[0]} must be whole numbers separated by commas, such as 2,4,8, got {given[1]!r}"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_server_given_the_shots_fits_the_same_prototypes(

@@ -1,7 +1,7 @@
-"""Colour and mirror augmentations of the frames of a clip.
+"""Colour augmentations and mirroring of the frames of a clip.
 
-Whether to augment is decided once per clip. In both published recipes colour jitter samples new factors for each frame,
-which flickers; `jitter="clip"` samples them once.
+Whether to augment is decided once per clip. In the published recipes of ActionCLIP and X-CLIP, colour jitter samples
+new factors for each frame, which makes the clip flicker; the scope "clip" samples them once per clip.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ BLUR_SIGMA = (0.1, 2.0)  # pixels
 SOLARISE_AT = 128
 
 Frames = list[UInt8Array]  # T frames [H, W, 3]
-Scope = Literal["frame", "clip"]  # what one sample of parameters applies to
+Scope = Literal["frame", "clip"]  # sample random parameters once per frame or once per clip
 
 
 def flip(frames: Frames) -> Frames:
@@ -28,15 +28,21 @@ def flip(frames: Frames) -> Frames:
 
 
 def flip_label(label: int, mirrored: Mapping[int, int]) -> int:
-    """Return the label of a mirrored clip; `mirrored` maps labels with left and right onto each other, both ways."""
-    both_ways = {**{there: here for here, there in mirrored.items()}, **mirrored}
-    return both_ways.get(label, label)
+    """Return the label of a mirrored clip.
+
+    `mirrored` maps a label to the label of its mirror image, e.g. a left turn to a right turn; a pair that is given in
+    one direction is also used in the other.
+    """
+    both_directions = {**{target: source for source, target in mirrored.items()}, **mirrored}
+    return both_directions.get(label, label)
 
 
 def colour_jitter(frames: Frames, *, rngs: Rngs, scope: Scope = "frame") -> Frames:
     """Change brightness, contrast, saturation and hue randomly, in random order; advances `rngs.torch`."""
-    changes = [_jitter_changes(rngs.torch)] if scope == "clip" else [_jitter_changes(rngs.torch) for _ in frames]
-    return [_applied(frame, changes[i if len(changes) > 1 else 0]) for i, frame in enumerate(frames)]
+    if scope == "clip":
+        adjustments = _sample_adjustments(rngs.torch)
+        return [_apply_all(frame, adjustments) for frame in frames]
+    return [_apply_all(frame, _sample_adjustments(rngs.torch)) for frame in frames]
 
 
 def grayscale(frames: Frames) -> Frames:
@@ -45,7 +51,7 @@ def grayscale(frames: Frames) -> Frames:
 
 
 def gaussian_blur(frames: Frames, *, rngs: Rngs) -> Frames:
-    """Blur with one random radius for the clip; advances `rngs.python`."""
+    """Blur all frames with the same random radius; advances `rngs.python`."""
     radius = rngs.python.uniform(*BLUR_SIGMA)
     return [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius))) for frame in frames]
 
@@ -55,32 +61,34 @@ def solarise(frames: Frames) -> Frames:
     return [np.asarray(ImageOps.solarize(Image.fromarray(frame), SOLARISE_AT)) for frame in frames]
 
 
-def _jitter_changes(generator: torch.Generator) -> list[Callable[[Image.Image], Image.Image]]:
-    """Return four changes in their order; samples random numbers like torchvision's `ColorJitter`."""
+def _sample_adjustments(generator: torch.Generator) -> list[Callable[[Image.Image], Image.Image]]:
+    """Return four adjustments in random order; samples random numbers like torchvision's `ColorJitter`."""
     from torchvision.transforms import functional  # takes seconds to import in each loading process
 
     order = torch.randperm(4, generator=generator).tolist()
     ranges = [(1 - BRIGHTNESS, 1 + BRIGHTNESS), (1 - CONTRAST, 1 + CONTRAST), (1 - SATURATION, 1 + SATURATION)]
     factors = [_uniform(generator, low, high) for low, high in [*ranges, (-HUE, HUE)]]
-    kernels = (
+    adjust_functions = (
         functional.adjust_brightness,
         functional.adjust_contrast,
         functional.adjust_saturation,
         functional.adjust_hue,
     )
-    return [_change(kernels[i], factors[i]) for i in order]
+    return [_bind_factor(adjust_functions[i], factors[i]) for i in order]
 
 
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:
     return float(torch.empty(1).uniform_(low, high, generator=generator))
 
 
-def _change(kernel: Callable[[Image.Image, float], Image.Image], factor: float) -> Callable[[Image.Image], Image.Image]:
-    return lambda picture: kernel(picture, factor)
+def _bind_factor(
+    adjust: Callable[[Image.Image, float], Image.Image], factor: float
+) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: adjust(image, factor)
 
 
-def _applied(frame: UInt8Array, changes: Sequence[Callable[[Image.Image], Image.Image]]) -> UInt8Array:
-    picture = Image.fromarray(frame)
-    for change in changes:
-        picture = change(picture)
-    return np.asarray(picture)
+def _apply_all(frame: UInt8Array, adjustments: Sequence[Callable[[Image.Image], Image.Image]]) -> UInt8Array:
+    image = Image.fromarray(frame)
+    for adjust in adjustments:
+        image = adjust(image)
+    return np.asarray(image)

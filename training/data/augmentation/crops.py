@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from serve.arrays import UInt8Array
 from training.data.augmentation.rngs import Rngs
 
-SCALES = (1.0, 0.875, 0.75, 0.66)
-SNAP = 3  # pixels: a side this close to the target size is set to it
-CORNERS_AND_CENTRE = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))  # (x, y) in quarters of the margin; X-CLIP
-THIRTEEN = (  # ActionCLIP: also middles of edges, and quarters
+SCALES = (1.0, 0.875, 0.75, 0.66)  # side of the box relative to the shorter side of the frame
+SNAP_DISTANCE = 3  # pixels; a side closer than this to the target size is set to the target size
+CORNERS_AND_CENTRE = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))  # (x, y) in quarters of the margin; used by X-CLIP
+THIRTEEN_OFFSETS = (  # used by ActionCLIP: in addition the middles of the edges and the centres of the quadrants
     *CORNERS_AND_CENTRE, (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropBox:
-    """A rectangle of a frame in pixels; half open."""
+    """A rectangle in a frame, in pixels."""
 
     left: int
     top: int
@@ -39,28 +39,33 @@ def multiscale_box(
 ) -> CropBox:
     """Sample a box from several sizes and positions; advances `rngs.python` twice.
 
-    Sides are `scales` of the shorter side; width and height may differ by `max_distort` steps of scale.
+    Width and height are the shorter side of the frame times one of `scales`; the two scales are at most `max_distort`
+    positions apart in `scales`.
 
     Source: multi-scale cropping after TSN (arXiv:1608.00859).
     """
     sides = [int(min(height, width) * scale) for scale in scales]
-    pairs = [
-        (across, down) for i, down in enumerate(sides) for j, across in enumerate(sides) if abs(i - j) <= max_distort
+    box_sizes = [
+        (box_width, box_height)
+        for i, box_height in enumerate(sides)
+        for j, box_width in enumerate(sides)
+        if abs(i - j) <= max_distort
     ]
-    chosen = rngs.python.choice(pairs)
-    across, down = (size if abs(side - size) < SNAP else side for side in chosen)
-    x, y = rngs.python.choice([(x * ((width - across) // 4), y * ((height - down) // 4)) for x, y in offsets])
-    return CropBox(left=x, top=y, width=across, height=down)
+    box_size = rngs.python.choice(box_sizes)
+    box_width, box_height = (size if abs(side - size) < SNAP_DISTANCE else side for side in box_size)
+    step_x, step_y = (width - box_width) // 4, (height - box_height) // 4
+    left, top = rngs.python.choice([(x * step_x, y * step_y) for x, y in offsets])
+    return CropBox(left=left, top=top, width=box_width, height=box_height)
 
 
 def five_boxes(height: int, width: int, size: int) -> list[CropBox]:
     """Return boxes of side `size`: upper left, upper right, lower left, lower right, centre.
 
-    Positions are those of the unused multi-crop tests of X-CLIP and ActionCLIP: multiples of a quarter of the margin,
-    rounded down, so the far boxes may not reach the edge.
+    The code of X-CLIP and ActionCLIP defines these positions for multi-crop evaluation, which neither of them uses.
+    They are multiples of a quarter of the margin, rounded down, so the right and lower boxes may not reach the edge.
     """
-    across, down = (width - size) // 4, (height - size) // 4
-    return [CropBox(left=x * across, top=y * down, width=size, height=size) for x, y in CORNERS_AND_CENTRE]
+    step_x, step_y = (width - size) // 4, (height - size) // 4
+    return [CropBox(left=x * step_x, top=y * step_y, width=size, height=size) for x, y in CORNERS_AND_CENTRE]
 
 
 def five_crops(frame: UInt8Array, size: int) -> list[UInt8Array]:
@@ -69,6 +74,6 @@ def five_crops(frame: UInt8Array, size: int) -> list[UInt8Array]:
 
 
 def ten_crops(frame: UInt8Array, size: int) -> list[UInt8Array]:
-    """Return five square crops, then the same mirrored."""
-    squares = five_crops(frame, size)
-    return squares + [square[:, ::-1] for square in squares]
+    """Return five square crops of a frame [H, W, 3], followed by their mirror images."""
+    crops = five_crops(frame, size)
+    return crops + [crop[:, ::-1] for crop in crops]

@@ -1,7 +1,8 @@
-"""Random generators of one training sample.
+"""Random number generators of one training sample.
 
-The two systems use the global generators of Python, NumPy and torch. Here the three generators are passed as values: a
-sample depends only on its seed, not on the worker or the order, and equals that of the originals with the same seed.
+The published code of ActionCLIP and X-CLIP uses the global generators of Python, NumPy and torch. This project passes
+three generators as arguments instead: a sample depends only on its seed, not on the worker or the order of samples, and
+the same seed yields the same sample as the published code.
 """
 
 import copy
@@ -14,7 +15,7 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Rngs:
-    """Three generators; each function says which of them it advances."""
+    """Three generators; the docstring of each function says which of them it advances."""
 
     python: random.Random
     numpy: np.random.RandomState  # the legacy generator that `np.random.seed` seeds
@@ -26,9 +27,9 @@ class Rngs:
 
 
 def seeded_rngs(seed: int, *, numpy_seed: int | None = None) -> Rngs:
-    """Seed all three with a number below 2**32, like `random.seed`, `np.random.seed` and `torch.manual_seed`.
+    """Return three generators seeded as by `random.seed`, `np.random.seed` and `torch.manual_seed`.
 
-    NumPy's generator may have a separate seed.
+    `seed` must be below 2**32; NumPy's generator uses `numpy_seed` if it is given.
     """
     return Rngs(
         python=random.Random(seed),

@@ -1,6 +1,7 @@
-"""Augment decoded frames to a training clip with the published recipe of each system, before normalisation.
+"""Augment decoded frames into a training clip with the published recipes of ActionCLIP and X-CLIP.
 
-Both recipes decide on crop, mirroring and colour changes once per clip.
+Both recipes sample the crop box, and whether to apply mirroring and each colour change, once per clip; the factors of
+colour jitter are sampled once per frame by default. Normalisation follows later.
 """
 
 from collections.abc import Mapping
@@ -20,32 +21,35 @@ from training.data.augmentation.augmentations import (
     grayscale,
     solarise,
 )
-from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN, multiscale_box
+from training.data.augmentation.crops import CORNERS_AND_CENTRE, THIRTEEN_OFFSETS, multiscale_box
 from training.data.augmentation.randaugment import RandAugment
 from training.data.augmentation.rngs import Rngs
 
-FLIP, JITTER, GRAY = 0.5, 0.8, 0.2  # probabilities, per clip
+FLIP_PROBABILITY, JITTER_PROBABILITY, GRAY_PROBABILITY = 0.5, 0.8, 0.2  # per clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionClipViews:
-    """ActionCLIP's training recipe: multi-scale crop of the full frame, Pillow's bilinear, colours."""
+class ActionClipTrainTransform:
+    """ActionCLIP's training recipe: multi-scale crop of the full frame, bilinear resize by Pillow, colour changes."""
 
     size: int  # S, pixels
-    randaugment: RandAugment | None = None  # K400 uses N = 2, M = 9; HMDB51 and UCF101 none
-    is_directional: bool = False  # labels distinguish left and right (something-something): never mirror
+    randaugment: RandAugment | None = None  # N = 2, M = 9 on Kinetics-400; None on HMDB51 and UCF101
+    is_directional: bool = False  # labels distinguish left and right (Something-Something): never mirror
     jitter_scope: Scope = "frame"
     blur: float = 0.0  # probability
     solarisation: float = 0.0  # probability
 
     def __call__(self, frames: Frames, *, rngs: Rngs) -> UInt8Array:
-        """Augment T frames [H, W, 3] to [T, S, S, 3]; random numbers of disabled steps are drawn too."""
+        """Augment T frames [H, W, 3] into a clip [T, S, S, 3].
+
+        Random numbers are drawn for disabled steps too, so that disabling a step does not change the others.
+        """
         if self.randaugment is not None:
             frames = self.randaugment(frames, rngs=rngs)
-        frames = flip_by_chance(self.crop(frames, rngs=rngs), rngs=rngs, is_directional=self.is_directional)
-        if rngs.python.random() < JITTER:
+        frames = random_flip(self.crop(frames, rngs=rngs), rngs=rngs, is_directional=self.is_directional)
+        if rngs.python.random() < JITTER_PROBABILITY:
             frames = colour_jitter(frames, rngs=rngs, scope=self.jitter_scope)
-        if rngs.python.random() < GRAY:
+        if rngs.python.random() < GRAY_PROBABILITY:
             frames = grayscale(frames)
         if rngs.python.random() < self.blur:
             frames = gaussian_blur(frames, rngs=rngs)
@@ -54,37 +58,40 @@ class ActionClipViews:
         return np.stack(frames)
 
     def crop(self, frames: Frames, *, rngs: Rngs) -> Frames:
-        """Crop the same box of all frames and resize it to S by S."""
+        """Crop the same box from all frames and resize it to S by S."""
         height, width = frames[0].shape[:2]
-        box = multiscale_box(height, width, self.size, rngs=rngs, offsets=THIRTEEN)
+        box = multiscale_box(height, width, self.size, rngs=rngs, offsets=THIRTEEN_OFFSETS)
         return [pillow_bilinear(box.cut(frame), self.size, self.size) for frame in frames]
 
 
-def flip_by_chance(frames: Frames, *, rngs: Rngs, is_directional: bool) -> Frames:
-    """Mirror half of the clips; the random number is drawn even if mirroring is disabled."""
-    is_mirrored = rngs.python.random() < FLIP
+def random_flip(frames: Frames, *, rngs: Rngs, is_directional: bool) -> Frames:
+    """Mirror the clip with probability 1/2, unless `is_directional`; the random number is drawn in both cases."""
+    is_mirrored = rngs.python.random() < FLIP_PROBABILITY
     return flip(frames) if is_mirrored and not is_directional else frames
 
 
 @dataclass(frozen=True, kw_only=True)
-class XClipViews:
-    """X-CLIP's training recipe: shorter side to 256/224 of S, multi-scale crop, OpenCV's bilinear, colours."""
+class XClipTrainTransform:
+    """X-CLIP's training recipe: resize the shorter side to 256/224 of S, multi-scale crop, colour changes.
+
+    All resizing is bilinear, by OpenCV.
+    """
 
     size: int  # S, pixels
     mirrored_labels: Mapping[int, int] = field(default_factory=dict)  # label -> label of its mirror image
     jitter_scope: Scope = "frame"
 
     def __call__(self, frames: Frames, *, label: int, rngs: Rngs) -> tuple[UInt8Array, int]:
-        """Augment T frames [H, W, 3]; return ([T, S, S, 3], label after mirroring)."""
-        frames, label = self.flip_by_chance(self.crop(frames, rngs=rngs), label, rngs=rngs)
-        if rngs.numpy.rand() < JITTER:
+        """Augment T frames [H, W, 3]; return (clip [T, S, S, 3], label after mirroring)."""
+        frames, label = self.random_flip(self.crop(frames, rngs=rngs), label, rngs=rngs)
+        if rngs.numpy.rand() < JITTER_PROBABILITY:
             frames = colour_jitter(frames, rngs=rngs, scope=self.jitter_scope)
-        if rngs.numpy.rand() < GRAY:
+        if rngs.numpy.rand() < GRAY_PROBABILITY:
             frames = grayscale(frames)
         return np.stack(frames), label
 
     def crop(self, frames: Frames, *, rngs: Rngs, short_side: int | None = None) -> Frames:
-        """Resize frames, crop the same box of all, and resize it to S by S."""
+        """Resize the frames, crop the same box from all of them, and resize it to S by S."""
         target = short_side or self.size * 256 // 224
         height, width = frames[0].shape[:2]
         height, width = scaled_size(height, width, target, rounding="half_up")
@@ -93,8 +100,8 @@ class XClipViews:
             opencv_bilinear(box.cut(opencv_bilinear(frame, width, height)), self.size, self.size) for frame in frames
         ]
 
-    def flip_by_chance(self, frames: Frames, label: int, *, rngs: Rngs) -> tuple[Frames, int]:
-        """Mirror half of the clips, with their labels."""
-        if rngs.numpy.rand() < FLIP:
+    def random_flip(self, frames: Frames, label: int, *, rngs: Rngs) -> tuple[Frames, int]:
+        """Mirror the clip with probability 1/2, and convert its label accordingly."""
+        if rngs.numpy.rand() < FLIP_PROBABILITY:
             return flip(frames), flip_label(label, self.mirrored_labels)
         return frames, label

@@ -1,4 +1,4 @@
-"""Read every entry of lists to its test clip, for `training check`."""
+"""Decode the evaluation clip of every entry of the lists, for `training check`."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,92 +15,92 @@ from training.data.decoding.pool import for_each
 from training.data.decoding.process import BadVideoError, DecodeProcess
 from training.data.digests import digest_of
 from training.data.lists.class_lists import read_class_names
-from training.data.lists.labels import index_labels_together, labelled
-from training.data.lists.listing import kind_of, read_listing
+from training.data.lists.labels import index_labels_together, label_rows
+from training.data.lists.listing import detect_kind, read_listing
 from training.data.lists.rows import Entry, Listing, ListOptions, ListRow
 from training.data.progress import progress_bar
-from training.data.shards.reading import Shard, find_shards, read_index, samples_of
+from training.data.shards.reading import Shard, find_shards, read_index, read_samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckItem:
     """One entry of one list."""
 
-    listing: str  # and its part, if it names parts
-    place: str  # position, for messages
+    listing: str  # path of the list, followed by the split if the list has splits
+    location: str  # position in the list, for messages
     path: str
-    entry: Entry | None  # None if its label is not a class
+    entry: Entry | None  # None if the label is not in the class list
     name: str | None = None  # class name in the list
-    shard: tuple[Shard, int] | None = None  # shard and index of its content
+    shard: tuple[Shard, int] | None = None  # shard that contains the video, and the index of the sample in it
 
-    def content(self, scratch: Path) -> Entry:
-        """Return the entry with its content; read it from the shard again if needed."""
+    def load_entry(self, scratch: Path) -> Entry:
+        """Return an entry that can be read; a video of a shard is written to the folder `scratch` first."""
         assert self.entry is not None
         if self.shard is None:
             return self.entry
-        shard, place = self.shard
-        return next(islice(samples_of(shard, 0, []), place, None)).entry(scratch)
+        shard, index = self.shard
+        return next(islice(read_samples(shard, 0, []), index, None)).entry(scratch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """Result of reading one entry."""
+    """The result of reading one entry."""
 
-    reason: str = ""  # why it cannot be read
-    is_outside: bool = False  # its label is not a class
-    num_frames: int = 0
-    digest: str = ""  # of the content
+    reason: str = ""  # why the entry cannot be read; empty if it can be read
+    has_unknown_label: bool = False  # the label is not in the class list
+    num_frames: int = 0  # number of frames of the video
+    digest: str = ""  # SHA-256 of the content
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectionPlan:
-    """The units of reading: entries of lists, and shards."""
+    """What has to be read, and the class names."""
 
     names: tuple[str, ...]
-    units: list["CheckItem | tuple[str, Shard]"]
+    units: list["CheckItem | tuple[str, Shard]"]  # an entry of a list, or (path as given, shard)
     listings: tuple[Listing, ...]
 
 
-def units_of(lists: Sequence[Path], *, options: ListOptions, classes: Path | None) -> InspectionPlan:
-    """Read the lists with one class list.
+def plan_inspection(lists: Sequence[Path], *, options: ListOptions, classes: Path | None) -> InspectionPlan:
+    """Read the lists, which share one class list; entries of shards are not read yet.
 
     Raises:
         AnnotationError: a list is not supported, or there are no class names.
     """
     listings: list[Listing] = []
     shards: list[tuple[str, Shard]] = []
-    of_shards: tuple[str, ...] = ()
+    shard_classes: tuple[str, ...] = ()
     for path in lists:
-        if (options.kind or kind_of(path, options)) == "shards":
+        if (options.kind or detect_kind(path, options)) == "shards":
             shards += [(str(path), shard) for shard in find_shards(str(path))]
-            of_shards = of_shards or tuple(read_index(shards[-1][1].path.parent).get("classes", ()))
+            shard_classes = shard_classes or tuple(read_index(shards[-1][1].path.parent).get("classes", ()))
         else:
             listings.append(read_listing(path, options))
-    read = index_labels_together(listings, classes or of_shards or None, first_label=options.first_label)
-    names = read[0].names if read else tuple(read_class_names(classes)) if classes else of_shards
+    indexed = index_labels_together(listings, classes or shard_classes or None, first_label=options.first_label)
+    names = indexed[0].names if indexed else tuple(read_class_names(classes)) if classes else shard_classes
     if not names:
         raise AnnotationError("these shards have no class names; give --classes, e.g. a CSV `id,name`")
     items = [
-        _item(f"{listing.path} ({row.split})" if row.split else str(listing.path), row)
-        for listing, each in zip(listings, read, strict=True)
-        for row in labelled(each.rows, names)
+        _make_item(f"{listing.path} ({row.split})" if row.split else str(listing.path), row)
+        for listing, indexed_rows in zip(listings, indexed, strict=True)
+        for row in label_rows(indexed_rows.rows, names)
     ]
     return InspectionPlan(names=names, units=[*items, *shards], listings=tuple(listings))
 
 
-def _item(listing: str, row: ListRow) -> CheckItem:
+def _make_item(listing: str, row: ListRow) -> CheckItem:
     entry = None
     if row.label is not None:
         entry = Entry(path=row.path, label=row.label, num_frames=row.num_frames, group=row.group)
-    return CheckItem(listing=listing, place=row.place, path=str(row.path), entry=entry, name=row.name)
+    return CheckItem(listing=listing, location=row.location, path=str(row.path), entry=entry, name=row.name)
 
 
-def read_all(
+def inspect_all(
     units: Sequence["CheckItem | tuple[str, Shard]"], rule: ClipRule, data: DataConfig, *, workers: int
 ) -> list[tuple[CheckItem, Inspection]]:
-    """Read all entries; return them with results in the order of the lists."""
+    """Read all entries in `workers` decode processes; return (entry, result) pairs in the order of the lists."""
     settings = decode_settings(data)
-    read: dict[int, list[tuple[CheckItem, Inspection]]] = {}
+    results: dict[int, list[tuple[CheckItem, Inspection]]] = {}
 
     def job(decoder: DecodeProcess, number: int) -> list[tuple[CheckItem, Inspection]]:
         reader = ClipReader(rule, settings, decoder=decoder)
@@ -111,19 +111,19 @@ def read_all(
             return list(_read_shard(*unit, reader, Path(scratch)))
 
     with progress_bar("reading", total=len(units)) as bar:
-        for number, found in for_each(range(len(units)), job, settings=settings, workers=workers):
-            read[number] = found
-            bar.advance(is_failure=any(each.reason for _, each in found))
-    return [pair for number in range(len(units)) for pair in read[number]]
+        for number, pairs in for_each(range(len(units)), job, settings=settings, workers=workers):
+            results[number] = pairs
+            bar.advance(is_failure=any(inspection.reason for _, inspection in pairs))
+    return [pair for number in range(len(units)) for pair in results[number]]
 
 
 def _read_shard(
     listing: str, shard: Shard, reader: ClipReader, scratch: Path
 ) -> Iterator[tuple[CheckItem, Inspection]]:
     failures: list[Failure] = []
-    for sample in samples_of(shard, 0, failures):
+    for sample in read_samples(shard, 0, failures):
         item = CheckItem(
-            listing=listing, place=sample.name, path=sample.name, entry=None, shard=(shard, sample.number[1])
+            listing=listing, location=sample.name, path=sample.name, entry=None, shard=(shard, sample.number[1])
         )
         try:
             entry = sample.entry(scratch)
@@ -133,16 +133,16 @@ def _read_shard(
         yield replace(item, entry=Entry(path=Path(sample.name), label=entry.label)), _inspect(entry, reader)
     for failure in failures:
         yield (
-            CheckItem(listing=listing, place=failure.name, path=failure.name, entry=None),
+            CheckItem(listing=listing, location=failure.name, path=failure.name, entry=None),
             Inspection(reason=failure.reason),
         )
 
 
 def _inspect(entry: Entry | None, reader: ClipReader) -> Inspection:
-    """Read an entry to its test clip, unless its label is not a class."""
+    """Decode the evaluation clip of an entry and hash the content, unless the label is not in the class list."""
     num_classes = reader.rule.num_classes
     if entry is None or not entry.label < num_classes:
-        return Inspection(is_outside=True)
+        return Inspection(has_unknown_label=True)
     try:
         digest = digest_of(entry)
         _, num_frames = reader.test_views(entry)

@@ -1,4 +1,4 @@
-"""torch datasets of lists of videos: a sample has a clip, its label, and the entries that failed.
+"""PyTorch datasets and a sampler for labelled videos; a sample has a clip, its label, and the entries that failed.
 
 A sample depends only on (seed, epoch, index), not on the number of workers. The sampler yields (epoch, index) and can
 start at any position, so that a run can be resumed.
@@ -17,26 +17,35 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from training.data.bad_videos import Failure, TooManyBadVideosError
 from training.data.clips.reader import ClipReader
-from training.data.decoding.pool import processors
+from training.data.decoding.pool import num_processors
 from training.data.decoding.process import BadVideoError
+from training.data.digests import digest_or_none
 from training.data.lists.rows import Entry
 
 logger = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 20  # attempts per sample
+MAX_ATTEMPTS = 20  # entries that are tried per sample
 
 
-def num_loading_workers(asked: int) -> int:
-    """Return the number of loading processes: as requested, but at most the available processors."""
-    available = processors()
-    if asked > available:
-        logger.info("%d loading processes were requested, %d are used: the number of processors", asked, available)
-    return min(asked, available)
+def num_loading_workers(requested: int) -> int:
+    """Return the number of loading processes: as requested, but at most the number of available processors."""
+    available = num_processors()
+    if requested > available:
+        logger.info("%d loading processes were requested, %d are used: the number of processors", requested, available)
+    return min(requested, available)
 
 
 def start_method(workers: int) -> str | None:
-    """Return the start method of a DataLoader's workers; plain forks of a process with threads may deadlock."""
+    """Return the start method for the workers of a DataLoader; forking a process with threads may deadlock."""
     return "forkserver" if workers else None
+
+
+class ClipOrigin(NamedTuple):
+    """The facts that decide which clips depend on each other, see `serve.independence`."""
+
+    name: str = ""  # of the file, or of the sample of a shard
+    digest: str = ""  # SHA-256 of the content; empty in training, which needs none
+    group: str = ""  # as declared in its list
 
 
 class Batch(NamedTuple):
@@ -45,18 +54,20 @@ class Batch(NamedTuple):
     clips: Tensor  # uint8 [B, T, 3, S, S]; [B, V, T, 3, S, S] in evaluation
     labels: Tensor  # int64 [B]
     failures: tuple[Failure, ...]  # entries that could not be read
+    origins: tuple[ClipOrigin, ...]  # [B]
 
 
 class Sample(NamedTuple):
-    """One clip."""
+    """One labelled clip."""
 
     clip: Tensor | None  # uint8 [T, 3, S, S]; [V, T, 3, S, S] in evaluation; None if the entry cannot be read
     label: int
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[Failure, ...] = ()  # entries that could not be read
+    origin: ClipOrigin = ClipOrigin()
 
 
 class Samples(Protocol):
-    """The source of samples of a dataset."""
+    """Indexed access to the entries of a dataset."""
 
     def __len__(self) -> int: ...
 
@@ -64,16 +75,16 @@ class Samples(Protocol):
         """Return the name of a sample for messages."""
         ...
 
-    def opened(self, number: int) -> AbstractContextManager[Entry]:
-        """Open a sample as an entry, whose files exist within the context.
+    def open_sample(self, number: int) -> AbstractContextManager[Entry]:
+        """Return a context manager that yields the sample as an entry; its files exist only within the context.
 
         Raises:
-            BadVideoError: there is no such sample.
+            BadVideoError: the sample is missing.
         """
         ...
 
 
-class ListedSamples:
+class ListSamples:
     """Samples from the entries of a list."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -83,51 +94,51 @@ class ListedSamples:
         return len(self._entries)
 
     def name(self, number: int) -> str:
-        """Return the path."""
+        """Return the path of an entry."""
         return str(self._entries[number].path)
 
-    def opened(self, number: int) -> AbstractContextManager[Entry]:
-        """Return the entry."""
+    def open_sample(self, number: int) -> AbstractContextManager[Entry]:
+        """Return a context manager that yields the entry."""
         return nullcontext(self._entries[number])
 
 
 class TrainingClips(Dataset[Sample]):
     """Dataset of training clips, indexed by (epoch, number).
 
-    A sample that cannot be read is replaced by another one, chosen by (seed, epoch, number, attempt); a worker does not
-    try it again.
+    A sample that cannot be read is replaced by another one, which depends on (seed, epoch, number, attempt). A worker
+    does not read an unreadable sample again.
     """
 
     def __init__(self, entries: Sequence[Entry] | Samples, reader: ClipReader, *, seed: int) -> None:
-        self._samples = ListedSamples(entries) if isinstance(entries, Sequence) else entries
+        self._samples = ListSamples(entries) if isinstance(entries, Sequence) else entries
         self._reader = reader
         self._seed = seed
-        self._bad: dict[int, Failure] = {}
+        self._failures: dict[int, Failure] = {}  # index of an unreadable sample -> failure
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Return the clip of an epoch and a number.
+        """Return the clip at index `number` in an epoch; `key` is (epoch, number).
 
         Raises:
-            TooManyBadVideosError: too many samples in a row cannot be read.
+            TooManyBadVideosError: the sample and all its substitutes cannot be read.
         """
-        single_threaded()
+        limit_worker_threads()
         epoch, number = key
         failures: list[Failure] = []
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             chosen = number if attempt == 0 else self._substitute(epoch, number, attempt)
-            if chosen not in self._bad:
+            if chosen not in self._failures:
                 try:
-                    with self._samples.opened(chosen) as entry:
+                    with self._samples.open_sample(chosen) as entry:
                         clip, label = self._reader.training_clip(entry, (self._seed, epoch, number, attempt))
                     return Sample(torch.from_numpy(clip), label, tuple(failures))
                 except BadVideoError as error:
-                    self._bad[chosen] = Failure(self._samples.name(chosen), str(error))
-            failures.append(self._bad[chosen])
+                    self._failures[chosen] = Failure(self._samples.name(chosen), str(error))
+            failures.append(self._failures[chosen])
         first_reasons = "; ".join(f"{name}: {reason}" for name, reason in failures[:3])
-        raise TooManyBadVideosError(f"{MOST_ATTEMPTS} videos in a row cannot be used; the first: {first_reasons}")
+        raise TooManyBadVideosError(f"{MAX_ATTEMPTS} videos in a row cannot be used; the first are {first_reasons}")
 
     def _substitute(self, epoch: int, number: int, attempt: int) -> int:
         words = np.random.SeedSequence((self._seed, epoch, number, attempt, 1)).generate_state(1)
@@ -135,45 +146,46 @@ class TrainingClips(Dataset[Sample]):
 
 
 class TestClips(Dataset[Sample]):
-    """Dataset of test views, indexed by number; an unreadable sample has no clip and is not replaced."""
+    """Dataset of evaluation views, indexed by number; an unreadable sample has no clip and is not replaced."""
 
     __test__ = False  # not a pytest class
 
     def __init__(
         self, entries: Sequence[Entry] | Samples, reader: ClipReader, *, num_clips: int = 1, num_crops: int = 1
     ) -> None:
-        self._samples = ListedSamples(entries) if isinstance(entries, Sequence) else entries
+        self._samples = ListSamples(entries) if isinstance(entries, Sequence) else entries
         self._reader = reader
-        self._views = {"num_clips": num_clips, "num_crops": num_crops}
+        self._view_options = {"num_clips": num_clips, "num_crops": num_crops}
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, number: int) -> Sample:
-        single_threaded()
-        label = 0  # for samples that cannot be opened
+        limit_worker_threads()
+        label = 0  # used if the sample cannot be opened
         try:
-            with self._samples.opened(number) as entry:
+            with self._samples.open_sample(number) as entry:
                 label = entry.label
-                views, _ = self._reader.test_views(entry, **self._views)
+                views, _ = self._reader.test_views(entry, **self._view_options)
+                origin = ClipOrigin(self._samples.name(number), digest_or_none(entry) or "", entry.group)
         except BadVideoError as error:
             return Sample(None, label, (Failure(self._samples.name(number), str(error)),))
-        return Sample(torch.from_numpy(views), label)
+        return Sample(torch.from_numpy(views), label, origin=origin)
 
 
-class Epochs(Sampler[tuple[int, int]]):
-    """Endless sampler of (epoch, index): each epoch has every entry once, in a new order.
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Endless sampler of (epoch, index): each epoch contains every entry once, in a new random order.
 
-    Rank r of n takes the positions r, r + n, ... of the sequence from `first` on. Batches may span two epochs, so no
+    Rank r of n takes the positions first + r, first + r + n, ... of this sequence. A batch may span two epochs, so no
     sample is dropped at the end of an epoch.
     """
 
-    def __init__(self, num_entries: int, *, seed: int, first: int = 0, rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(self, num_entries: int, *, seed: int, first: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self._num_entries = num_entries
         self._seed = seed
         self._first = first
         self._rank = rank
-        self._num_ranks = num_ranks
+        self._num_ranks = world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         position = self._first + self._rank
@@ -187,14 +199,15 @@ class Epochs(Sampler[tuple[int, int]]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Collate samples to a batch; of samples without clip only the failures are kept."""
-    whole = [sample for sample in samples if sample.clip is not None]
-    clips = torch.stack([sample.clip for sample in whole]) if whole else torch.empty(0)  # type: ignore[misc]
-    labels = torch.tensor([sample.label for sample in whole], dtype=torch.int64)
-    return Batch(clips, labels, tuple(failure for sample in samples for failure in sample.failures))
+    """Collate samples into a batch; a sample without a clip contributes only its failures."""
+    readable = [sample for sample in samples if sample.clip is not None]
+    clips = torch.stack([sample.clip for sample in readable]) if readable else torch.empty(0)  # type: ignore[misc]
+    labels = torch.tensor([sample.label for sample in readable], dtype=torch.int64)
+    failures = tuple(failure for sample in samples for failure in sample.failures)
+    return Batch(clips, labels, failures, tuple(sample.origin for sample in readable))
 
 
-def single_threaded() -> None:
-    """Limit a worker to one thread."""
+def limit_worker_threads() -> None:
+    """Limit OpenCV to one thread in a worker of a DataLoader."""
     if get_worker_info() is not None:
         cv2.setNumThreads(1)

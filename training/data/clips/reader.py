@@ -1,6 +1,6 @@
-"""Read an entry as a clip: frames of a folder or a video file, sampled and cropped by a `ClipRule`.
+"""Read an entry as a clip: frames of a video file or a folder of frame images, sampled and cropped by a `ClipRule`.
 
-A training clip depends only on the entry and its seed, not on the worker or the order.
+A training clip depends only on the entry and the seed, not on the worker or the order of entries.
 """
 
 import io
@@ -24,7 +24,7 @@ from training.data.decoding.process import BadVideoError, DecodeProcess
 from training.data.frame_folders import FrameFolderError, frame_files
 from training.data.lists.rows import Entry
 
-Seed = tuple[int, ...]  # run's seed, epoch, index, attempt
+Seed = tuple[int, ...]  # seed of the run, epoch, index, attempt
 
 
 def sample_rngs(seed: Seed) -> Rngs:
@@ -34,7 +34,7 @@ def sample_rngs(seed: Seed) -> Rngs:
 
 
 def decode_settings(data: DataConfig) -> DecodeSettings:
-    """Return the limits of decoding a video; one thread, since each worker decodes."""
+    """Return the limits for decoding a video; decoding uses one thread, because several workers decode at a time."""
     return DecodeSettings.model_validate(
         {
             "threads": 1,
@@ -45,7 +45,7 @@ def decode_settings(data: DataConfig) -> DecodeSettings:
 
 
 class ClipReader:
-    """Reads clips of entries; owns a decode process."""
+    """Reads clips of entries; video files are decoded in a decode process that the reader owns."""
 
     def __init__(self, rule: ClipRule, settings: DecodeSettings, *, decoder: DecodeProcess | None = None) -> None:
         self.rule = rule
@@ -53,7 +53,7 @@ class ClipReader:
         self._decoder = decoder or DecodeProcess(settings)
 
     def training_clip(self, entry: Entry, seed: Seed) -> tuple[UInt8Array, int]:
-        """Return (clip [T, 3, S, S], label after mirroring), randomly sampled and augmented.
+        """Return (clip uint8 [T, 3, S, S], label after mirroring), randomly sampled and augmented.
 
         Raises:
             BadVideoError: the entry cannot be read; the message is the reason.
@@ -63,15 +63,15 @@ class ClipReader:
 
         def choose(num_frames: int) -> Int64Array:
             nonlocal rngs
-            rngs = sample_rngs(seed)  # called again if the decoder corrects the number of frames
+            rngs = sample_rngs(seed)  # reset: `choose` is called again if the decoder corrects the number of frames
             return self.rule.training_indices(num_frames, self.rule.sampling.num_segments, rngs)
 
         frames = self._frames(entry, choose)
-        clip, label = self.rule.training_views(frames, entry.label, rngs)  # [T, S, S, 3]
+        clip, label = self.rule.augment(frames, entry.label, rngs)  # [T, S, S, 3]
         return np.ascontiguousarray(clip.transpose(0, 3, 1, 2)), label  # [T, 3, S, S]
 
     def test_views(self, entry: Entry, *, num_clips: int = 1, num_crops: int = 1) -> tuple[UInt8Array, int]:
-        """Return (views [V, T, 3, S, S], number of frames of the video), exactly as in serving.
+        """Return (views uint8 [V, T, 3, S, S], number of frames of the video), computed as in serving.
 
         Raises:
             BadVideoError: the entry cannot be read; the message is the reason.
@@ -82,15 +82,15 @@ class ClipReader:
             request = ViewRequest(sampling=sampling, preprocess=preprocess, num_clips=num_clips, num_crops=num_crops)
             return self._decoder.views(entry.path, request)
         if entry.num_frames < 1:
-            raise BadVideoError("the list says 0 frames")
+            raise BadVideoError("the number of frames in the list is 0; it must be at least 1")
         indices = clip_indices(
             sampling.rule, entry.num_frames, num_segments=sampling.num_segments, num_clips=num_clips
         )  # [num_clips, T]
-        files = _files(entry)
-        pictures = {int(i): self._picture(entry, files, int(i)) for i in np.unique(indices)}
-        crops = {i: crop_frame(picture, preprocess, num_crops=num_crops) for i, picture in pictures.items()}
-        rows = [np.stack([crops[int(i)] for i in row], axis=1) for row in indices]  # each [num_crops, T, 3, S, S]
-        return np.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:]), entry.num_frames
+        files = _image_files(entry)
+        images = {int(i): self._read_image(entry, files, int(i)) for i in np.unique(indices)}
+        crops = {i: crop_frame(image, preprocess, num_crops=num_crops) for i, image in images.items()}
+        clips = [np.stack([crops[int(i)] for i in row], axis=1) for row in indices]  # each [num_crops, T, 3, S, S]
+        return np.stack(clips, axis=1).reshape(-1, *clips[0].shape[1:]), entry.num_frames
 
     def close(self) -> None:
         """End the decode process."""
@@ -98,30 +98,35 @@ class ClipReader:
 
     def _check_label(self, entry: Entry) -> None:
         if not 0 <= entry.label < self.rule.num_classes:
-            raise BadVideoError(f"label {entry.label} lies outside the class list of {self.rule.num_classes}")
+            raise BadVideoError(
+                f"label {entry.label} is not in the class list; labels must be 0 to {self.rule.num_classes - 1}"
+            )
 
     def _frames(self, entry: Entry, choose: Callable[[int], Int64Array]) -> Frames:
-        """Return the chosen frames, all in the size of the first one, since one crop box applies to all."""
+        """Return the chosen frames, resized to the size of the first one, because one crop box applies to all."""
         if entry.num_frames is None:
             frames, _ = self._decoder.frames(entry.path, choose)
         elif entry.num_frames < 1:
-            raise BadVideoError("the list says 0 frames")
+            raise BadVideoError("the number of frames in the list is 0; it must be at least 1")
         else:
-            files = _files(entry)
-            frames = [self._picture(entry, files, int(index)) for index in choose(entry.num_frames)]
+            files = _image_files(entry)
+            frames = [self._read_image(entry, files, int(index)) for index in choose(entry.num_frames)]
         height, width = frames[0].shape[:2]
         return [opencv_bilinear(frame, width, height) for frame in frames]
 
-    def _picture(self, entry: Entry, files: Sequence[Path], index: int) -> UInt8Array:
-        """Return one picture of an entry, RGB [H, W, 3]."""
+    def _read_image(self, entry: Entry, files: Sequence[Path], index: int) -> UInt8Array:
+        """Return one frame image of an entry, RGB [H, W, 3]."""
         path = files[index]
         try:
-            if not entry.packed and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
+            if not entry.encoded_images and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
                 raise BadVideoError(f"{path.name} is not a file")
-            with Image.open(io.BytesIO(entry.packed[index]) if entry.packed else path) as picture:
-                if picture.width * picture.height > self._settings.max_picture_pixels:
-                    raise BadVideoError(f"{path.name} has {picture.width}x{picture.height} pixels")
-                return np.asarray(picture.convert("RGB"))
+            with Image.open(io.BytesIO(entry.encoded_images[index]) if entry.encoded_images else path) as image:
+                if image.width * image.height > self._settings.max_picture_pixels:
+                    raise BadVideoError(
+                        f"{path.name} has {image.width}x{image.height} pixels; "
+                        f"at most {self._settings.max_picture_pixels} are allowed"
+                    )
+                return np.asarray(image.convert("RGB"))
         except BadVideoError:
             raise
         except FileNotFoundError as error:
@@ -130,14 +135,14 @@ class ClipReader:
             raise BadVideoError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _files(entry: Entry) -> list[Path]:
-    """Return the picture files of an entry in order.
+def _image_files(entry: Entry) -> list[Path]:
+    """Return the paths of the frame images of an entry, in order.
 
     Raises:
-        BadVideoError: the folder is not a series with the number of pictures of the list.
+        BadVideoError: the folder does not contain one series of images, or not as many as the list says.
     """
-    if entry.packed:
-        return [entry.path / f"{number:05d}" for number in range(len(entry.packed))]
+    if entry.encoded_images:
+        return [entry.path / f"{number:05d}" for number in range(len(entry.encoded_images))]
     try:
         return frame_files(entry.path, entry.num_frames or 0)
     except FrameFolderError as error:

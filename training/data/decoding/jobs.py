@@ -1,4 +1,4 @@
-"""Jobs of training in a decode child: frames, views, or all frames as JPEG files."""
+"""Jobs that training runs in a decode child: return frames or views, or write all frames as JPEG files."""
 
 from pathlib import Path
 
@@ -15,19 +15,19 @@ from training.data.frame_folders import FRAME_TEMPLATE
 
 
 def frames(job: Job, *, path: Path) -> dict[str, object]:
-    """Send the frames that the parent chooses by their number; each distinct frame is sent once.
+    """Send the frames that the parent chooses once it knows their number; each distinct frame is sent once.
 
-    Returns `num_frames` and `places`, the index of each chosen frame among the sent arrays.
+    Returns `num_frames` and `positions`, the position of each chosen frame among the sent arrays.
     """
-    reading = read_frames(open_video(path, job.settings), job.choose, take=np.copy, settings=job.settings)
-    distinct, places = np.unique(reading.indices, return_inverse=True)  # a short video repeats frames
+    reading = read_frames(open_video(path, job.settings), job.choose, transform=np.copy, settings=job.settings)
+    distinct, positions = np.unique(reading.indices, return_inverse=True)  # a short video repeats frames
     for index in distinct:
-        job.send_array(reading.kept[int(index)])
-    return {"num_frames": reading.timeline.num_frames, "places": places.reshape(-1).tolist()}
+        job.send_array(reading.values[int(index)])
+    return {"num_frames": reading.timeline.num_frames, "positions": positions.reshape(-1).tolist()}
 
 
 def probe(job: Job, *, path: Path) -> dict[str, object]:
-    """Open a file like serving, without decoding it; an error says why it is not a video."""
+    """Open a file as serving does, without decoding it; the error says why the file is not a video."""
     return {"container": open_video(path, job.settings).container}
 
 
@@ -36,30 +36,33 @@ def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, object]:
     cv2.setNumThreads(1)  # training has one child per worker
     decoded = load_views(path, request, settings=job.settings)
     job.send_array(decoded.views)
-    return {"num_frames": decoded.metadata.num_frames, "places": [0]}
+    return {"num_frames": decoded.metadata.num_frames}
 
 
 def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int) -> dict[str, int]:
-    """Write all frames as `img_00001.jpg` ... into an empty folder; never enlarge, `short_side` 0 keeps the size."""
-    Image.MAX_IMAGE_PIXELS = None  # the decoder has its own limit
+    """Write all frames as `img_00001.jpg`, `img_00002.jpg`, ... into an empty folder.
+
+    `short_side` is the shorter side of the images in pixels; 0 keeps the size, and smaller frames are not enlarged.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # the decoder limits the number of pixels
     written: list[Path] = []
 
     def take(frame: UInt8Array) -> Path:
-        """Write a frame; a decoding pass may restart, so files are numbered per pass and renamed at the end."""
+        """Write a frame under a temporary name, because decoding may restart; the final names are set at the end."""
         target = folder / f"pass_{len(written)}.jpg"
-        Image.fromarray(_shrunk(frame, short_side)).save(target, quality=quality)
+        Image.fromarray(_shrink(frame, short_side)).save(target, quality=quality)
         written.append(target)
         return target
 
-    reading = read_frames(open_video(path, job.settings), np.arange, take=take, settings=job.settings)
+    reading = read_frames(open_video(path, job.settings), np.arange, transform=take, settings=job.settings)
     for index in reading.indices.tolist():
-        reading.kept[index].rename(folder / FRAME_TEMPLATE.format(index + 1))
+        reading.values[index].rename(folder / FRAME_TEMPLATE.format(index + 1))
     for leftover in folder.glob("pass_*.jpg"):
         leftover.unlink()
     return {"num_frames": reading.timeline.num_frames, "num_broken_packets": reading.num_broken_packets}
 
 
-def _shrunk(frame: UInt8Array, short_side: int) -> UInt8Array:
+def _shrink(frame: UInt8Array, short_side: int) -> UInt8Array:
     if not 0 < short_side < min(frame.shape[:2]):
         return frame
     height, width = scaled_size(frame.shape[0], frame.shape[1], short_side, rounding="half_up")

@@ -1,4 +1,4 @@
-"""Run a job for each of many videos on several decode processes."""
+"""Run a job for each of many videos in several decode processes."""
 
 import os
 import threading
@@ -12,10 +12,10 @@ from training.data.decoding.process import DecodeProcess
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4  # queued jobs per process, to bound memory
+MAX_PENDING_JOBS = 4  # per process, to limit the memory of queued jobs and their results
 
 
-def processors() -> int:
+def num_processors() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -27,30 +27,30 @@ def for_each(
     settings: DecodeSettings,
     workers: int,
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield (item, result) in order of completion; an exception of a job stops all and is raised."""
-    own = threading.local()
+    """Yield (item, result) in order of completion; an exception of a job cancels the other jobs and is raised."""
+    thread_state = threading.local()
     decoders: list[DecodeProcess] = []
 
     def run(item: Item) -> tuple[Item, Result]:
-        if not hasattr(own, "decoder"):
-            own.decoder = DecodeProcess(settings)
-            decoders.append(own.decoder)
-        return item, job(own.decoder, item)
+        if not hasattr(thread_state, "decoder"):
+            thread_state.decoder = DecodeProcess(settings)
+            decoders.append(thread_state.decoder)
+        return item, job(thread_state.decoder, item)
 
     executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode")
-    waiting: set[Future[tuple[Item, Result]]] = set()
-    left = iter(items)
+    pending: set[Future[tuple[Item, Result]]] = set()
+    remaining = iter(items)
     try:
         while True:
-            while len(waiting) < AHEAD * workers and (item := next(left, None)) is not None:
-                waiting.add(executor.submit(run, item))
-            if not waiting:
+            while len(pending) < MAX_PENDING_JOBS * workers and (item := next(remaining, None)) is not None:
+                pending.add(executor.submit(run, item))
+            if not pending:
                 return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         for decoder in decoders:
-            decoder.close()  # ends current jobs, so that the threads end
+            decoder.close()  # ends running jobs, so that the threads finish
         executor.shutdown(wait=True)

@@ -1,7 +1,8 @@
-"""Decoding for training in a child process: crashes, hangs and memory exhaustion affect only one file.
+"""Decoding for training in a child process: a crash, a hang or memory exhaustion affects only one file.
 
-Synchronous use of `serve.video.decode_child` with the jobs of training. The child is started on first use, ends with
-its owner, and is replaced after a crash. A worker of torch's DataLoader may own one.
+`DecodeProcess` calls the jobs of `training.data.decoding.jobs` through `serve.video.decode_child` and waits for the
+result. The child is started on first use, is replaced after a crash, and exits when its owner exits. A worker of a
+DataLoader may own a `DecodeProcess`.
 """
 
 import errno
@@ -12,15 +13,16 @@ from typing import Any
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError
-from serve.video.decode_child import ChildExited, ChildLost, Choose, DecodeChild, JobResult
+from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, FrameSelector, JobResult
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
 
-JOBS = "training.data.decoding.jobs"
-DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # not caused by the video
+JOBS_MODULE = "training.data.decoding.jobs"
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # caused by the disk, not by the video
 
-_inherited: list[object] = []  # handles of the parent's processes, referenced so that a fork does not end them
+# Processes of the parent that a fork inherits; referenced so that garbage collection in the fork does not end them.
+_inherited: list[object] = []
 
 
 class DecodeProcessError(Exception):
@@ -28,19 +30,19 @@ class DecodeProcessError(Exception):
 
 
 class BadVideoError(Exception):
-    """The video cannot be used; the message is the reason."""
+    """The video cannot be used; the message says why."""
 
 
 class DecodeProcess:
-    """A decode child; each call ends within the deadline of the settings, with a result or `BadVideoError`."""
+    """A decode child; each call returns, or raises `BadVideoError`, within the deadline of the settings."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self.settings = settings
-        self.starts = 0  # number of started children
-        self._owner = os.getpid()
+        self.num_starts = 0  # number of children that were started
+        self._owner_pid = os.getpid()
         self._server: ForkServer | None = None
         self._child: DecodeChild | None = None
-        self._jobs = 0  # jobs of the current child
+        self._num_jobs = 0  # jobs that the current child has run
 
     def frames(self, path: Path, choose: Callable[[int], Int64Array]) -> tuple[list[UInt8Array], int]:
         """Return the frames [H, W, 3] whose indices `choose` returns, and the number of frames.
@@ -50,11 +52,11 @@ class DecodeProcess:
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
         """
-        answer = self._call("frames", {"path": path}, choose=choose)
-        return [answer.arrays[place] for place in answer.value["places"]], int(answer.value["num_frames"])
+        result = self._call("frames", {"path": path}, choose=choose)
+        return [result.arrays[position] for position in result.value["positions"]], int(result.value["num_frames"])
 
     def probe(self, path: Path) -> str:
-        """Return the container of a video.
+        """Return the name of a video's container format.
 
         Raises:
             BadVideoError: the decoder cannot open the file.
@@ -67,8 +69,8 @@ class DecodeProcess:
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
         """
-        answer = self._call("views", {"path": path, "request": request})
-        return answer.arrays[0], int(answer.value["num_frames"])
+        result = self._call("views", {"path": path, "request": request})
+        return result.arrays[0], int(result.value["num_frames"])
 
     def extract(self, path: Path, folder: Path, *, quality: int, short_side: int) -> dict[str, int]:
         """Write all frames into an empty folder; return `num_frames` and `num_broken_packets`.
@@ -78,61 +80,62 @@ class DecodeProcess:
             OSError: the disk is full or not writable.
         """
         arguments = {"path": path, "folder": folder, "quality": quality, "short_side": short_side}
-        facts: dict[str, int] = self._call("extract", arguments).value
-        return facts
+        counts: dict[str, int] = self._call("extract", arguments).value
+        return counts
 
     @property
     def pid(self) -> int | None:
-        """Return the process id of the child, or None."""
+        """Return the process id of the child; None if no child is running."""
         return None if self._child is None else self._child.pid
 
     def close(self) -> None:
         """End the child and its fork server."""
-        if self._owner == os.getpid():
+        if self._owner_pid == os.getpid():
             self._end_child()
             server, self._server = self._server, None
             if server is not None:
                 server.close()
 
     def __del__(self) -> None:
-        """End the child with its owner; datasets have no close method."""
-        if hasattr(self, "_server"):  # unset if the constructor failed
+        """End the child when this object is deleted, because datasets have no close method."""
+        if hasattr(self, "_server"):  # False if the constructor failed
             self.close()
 
-    def _call(self, name: str, arguments: dict[str, Any], *, choose: Choose | None = None) -> JobResult:
+    def _call(self, name: str, arguments: dict[str, Any], *, choose: FrameSelector | None = None) -> JobResult:
         try:
             try:
-                return self._ready().call(f"{JOBS}:{name}", arguments, choose=choose)
+                return self._ensure_child().call(f"{JOBS_MODULE}:{name}", arguments, choose=choose)
             except ChildExited:  # killed while it was idle
                 self._end_child()
-                return self._ready().call(f"{JOBS}:{name}", arguments, choose=choose)
-        except ActserveError as error:  # the child lives on
+                return self._ensure_child().call(f"{JOBS_MODULE}:{name}", arguments, choose=choose)
+        except ActserveError as error:  # the child continues to run
             raise BadVideoError(f"{error} ({type(error).__name__})") from error
         except ChildLost as lost:
             self._end_child()
             raise BadVideoError(str(lost.reason)) from lost
         except OSError as error:
-            if error.errno in DISK_IS_FULL:
+            if error.errno in DISK_ERRNOS:
                 raise
             raise BadVideoError(f"{error.strerror or error} ({type(error).__name__})") from error
         except (ForkServerError, ChildExited) as error:
             raise DecodeProcessError(f"the decode process cannot be started: {error}") from error
-        except BaseException:  # interrupted between request and answer: the next answer would be for the wrong request
+        except BaseException:  # interrupted: the child's result for this call would be taken for that of the next one
             self._end_child()
             raise
 
-    def _ready(self) -> DecodeChild:
-        if self._owner != os.getpid():
+    def _ensure_child(self) -> DecodeChild:
+        """Return the running child; start one if there is none, and replace it after its maximum number of jobs."""
+        if self._owner_pid != os.getpid():
             _inherited.append((self._server, self._child))
-            self._owner, self._server, self._child = os.getpid(), None, None
-        if self._child is not None and self._jobs >= self.settings.max_jobs_per_child:
+            self._owner_pid, self._server, self._child = os.getpid(), None, None
+        if self._child is not None and self._num_jobs >= self.settings.max_jobs_per_child:
             self._end_child()
         if self._server is None:
-            self._server = ForkServer([JOBS])
+            self._server = ForkServer([JOBS_MODULE])
         if self._child is None:
-            self._child, self._jobs = DecodeChild(self._server, self.settings), 0
-            self.starts += 1
-        self._jobs += 1
+            self._child, self._num_jobs = DecodeChild(self._server, self.settings), 0
+            self.num_starts += 1
+        self._num_jobs += 1
         return self._child
 
     def _end_child(self) -> None:

@@ -1,14 +1,14 @@
-"""A folder of class folders, with or without a part (train, val, test) above or below them.
+"""Read a folder of class folders, optionally with folders of splits (train, val, test) above or below them.
 
-    CLASS/video.mp4              PART/CLASS/video.mp4              CLASS/PART/video.mp4
+    CLASS/video.mp4              SPLIT/CLASS/video.mp4              CLASS/SPLIT/video.mp4
 
-Every file is checked: files with other suffixes are opened by the decoder to see whether they are videos; other files
-are counted in the notes; a video outside the class folders is refused.
+Every file is checked: a file with an unknown suffix is opened with the decoder, which decides whether it is a video.
+Files that are not videos are counted in the notes. A video outside the class folders is an error.
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,32 +16,31 @@ from pathlib import Path
 from serve.lists.errors import AnnotationError
 from serve.lists.parts import part_of_folder
 from training.data.lists.rows import Listing, ListOptions, ListRow
-from training.data.lists.video_files import is_known_suffix, is_video
+from training.data.lists.video_files import detect_videos, is_known_suffix
 
-Probe = Callable[[Sequence[Path]], Sequence[bool]]
-SHOWN = 3  # file names in a message
+MAX_SHOWN_FILES = 3  # in a message
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FolderTree:
-    """The files below a folder, and which of them are videos."""
+    """The files below a folder, divided into videos and other files."""
 
     top: Path
-    videos: tuple[Path, ...]  # relative to the top
-    others: tuple[Path, ...]
+    videos: tuple[Path, ...]  # relative to `top`
+    other_files: tuple[Path, ...]  # relative to `top`
 
     @cached_property
-    def by_folder(self) -> dict[str, list[Path]]:
-        """Return folder of the top -> relative paths of its videos."""
-        found: dict[str, list[Path]] = {}
+    def videos_by_folder(self) -> dict[str, list[Path]]:
+        """Return name of a folder in `top` -> paths of the videos below it, relative to this folder."""
+        videos: dict[str, list[Path]] = {}
         for path in self.videos:
             if len(path.parts) > 1:
-                found.setdefault(path.parts[0], []).append(Path(*path.parts[1:]))
-        return found
+                videos.setdefault(path.parts[0], []).append(Path(*path.parts[1:]))
+        return videos
 
-    def below(self, folder: str) -> list[Path]:
-        """Return relative paths of the videos of the top or of one of its folders."""
-        return self.by_folder.get(folder, []) if folder else list(self.videos)
+    def videos_below(self, folder: str) -> list[Path]:
+        """Return the paths of the videos below a folder in `top`, relative to it; all videos if `folder` is empty."""
+        return self.videos_by_folder.get(folder, []) if folder else list(self.videos)
 
 
 def read_class_folders(path: Path, options: ListOptions) -> Listing:
@@ -51,137 +50,147 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
         AnnotationError: a video is outside the class folders, or the layout is unknown.
     """
     if not path.is_dir():
-        raise AnnotationError(f"{path}: a folder of class folders is needed")
+        raise AnnotationError(f"{path} is not a folder; give a folder of class folders")
     if options.root is not None:
-        raise AnnotationError("--root is for lists; the videos of a folder are inside it")
+        raise AnnotationError("--root cannot be used with a folder of class folders, because its videos are inside it")
     tree = read_tree(path)
-    parts = _part_folders(tree)
-    if parts:
-        rows = [replace(row, split=part) for name, part in parts.items() for row in _rows(tree, name)]
-        folders = ", ".join(f"{name}/ is {part}" for name, part in parts.items())
-        form = f"parts ({folders}), in each a folder for each class"
+    split_folders = _find_split_folders(tree)
+    if split_folders:
+        rows = [replace(row, split=split) for name, split in split_folders.items() for row in _read_rows(tree, name)]
+        folders = ", ".join(f"{name}/ is {split}" for name, split in split_folders.items())
+        description = f"a folder per split ({folders}), each with a folder per class"
     else:
-        rows, form = _classes_with_parts(_rows(tree)), "a folder for each class"
-        form += ", in each a folder for each part" if any(row.split for row in rows) else ""
-    return Listing(path=path, kind="folder", form=form, rows=tuple(rows), notes=tuple(_notes(tree, rows, parts)))
+        rows, description = _assign_inner_splits(_read_rows(tree)), "a folder per class"
+        description += ", each with a folder per split" if any(row.split for row in rows) else ""
+    notes = tuple(_describe_unused(tree, rows, split_folders))
+    return Listing(path=path, kind="folder", description=description, rows=tuple(rows), notes=notes)
 
 
 def read_tree(top: Path) -> FolderTree:
-    """Find all files below a folder; skip hidden ones, follow links."""
-    found = sorted(_walk(top, top, frozenset()))
-    flags = is_video([top / path for path in found])
+    """Find all files below a folder; hidden files are skipped, links are followed."""
+    paths = sorted(_walk(top, top, frozenset()))
+    is_video = detect_videos([top / path for path in paths])
     return FolderTree(
         top=top,
-        videos=tuple(path for path, flag in zip(found, flags, strict=True) if flag),
-        others=tuple(path for path, flag in zip(found, flags, strict=True) if not flag),
+        videos=tuple(path for path, flag in zip(paths, is_video, strict=True) if flag),
+        other_files=tuple(path for path, flag in zip(paths, is_video, strict=True) if not flag),
     )
 
 
 def class_name_of(folder: str) -> str:
-    """Return the class of a folder; a name that is not UTF-8 is shown with escapes."""
+    """Return the class name of a folder; bytes that are not UTF-8 are replaced by escape sequences."""
     return os.fsencode(folder).decode("utf-8", errors="backslashreplace")
 
 
-def _walk(folder: Path, top: Path, above: frozenset[Path]) -> Iterator[Path]:
+def _walk(folder: Path, top: Path, ancestors: frozenset[Path]) -> Iterator[Path]:
+    """Yield the paths of all files below a folder, relative to `top`."""
     real = folder.resolve()
-    if real in above:
-        raise AnnotationError(f"{folder}: the link refers to a folder above it")
+    if real in ancestors:
+        raise AnnotationError(f"{folder} is a link to a folder that contains it; remove the link")
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry, top, above | {real})
+            yield from _walk(entry, top, ancestors | {real})
         else:
             yield entry.relative_to(top)
 
 
-def _part_folders(tree: FolderTree) -> dict[str, str]:
-    """Return folder -> part if the top holds parts; empty if it holds classes.
+def _find_split_folders(tree: FolderTree) -> dict[str, str]:
+    """Return folder -> split if the top contains folders of splits; empty if it contains class folders.
 
     Raises:
-        AnnotationError: a part has no class folders, two folders are the same part, or videos are beside class folders.
+        AnnotationError: a split has no class folders, or two folders are the same split.
     """
-    tops = list(dict.fromkeys(path.parts[0] for path in (*tree.videos, *tree.others) if len(path.parts) > 1))
-    named = {name: part for name in tops if (part := part_of_folder(name)) is not None and tree.below(name)}
-    flat = [name for name in named if all(len(path.parts) == 1 for path in tree.below(name))]
-    with_videos = [name for name in tops if tree.below(name)]
-    if not named or (len(named) == 1 and flat and len(with_videos) > 1):  # a class with the name of a part
+    top_folders = list(
+        dict.fromkeys(path.parts[0] for path in (*tree.videos, *tree.other_files) if len(path.parts) > 1)
+    )
+    with_videos = [name for name in top_folders if tree.videos_below(name)]
+    splits = {name: split for name in with_videos if (split := part_of_folder(name)) is not None}
+    flat = [name for name in splits if all(len(path.parts) == 1 for path in tree.videos_below(name))]
+    if not splits or (len(splits) == 1 and flat and len(with_videos) > 1):  # a class that is named like a split
         return {}
     if flat:
         raise AnnotationError(
-            f"{tree.top}: {' and '.join(flat)} hold videos without class folders, so their classes are not known; "
-            "give a list of the videos, or use --source kinetics for its tables"
+            f"{tree.top}: {' and '.join(flat)} contain videos without class folders, so the classes are unknown; "
+            "give a list of the videos, or use --source kinetics for the tables of Kinetics"
         )
-    twice = [name for name, part in named.items() if list(named.values()).count(part) > 1]
-    if twice:
-        raise AnnotationError(f"{tree.top}: {' and '.join(twice)} are the same part; keep one of them")
-    return named
+    duplicates = [name for name, split in splits.items() if list(splits.values()).count(split) > 1]
+    if duplicates:
+        raise AnnotationError(f"{tree.top}: {' and '.join(duplicates)} are the same split; keep one of them")
+    return splits
 
 
-def _rows(tree: FolderTree, part: str = "") -> list[ListRow]:
-    """Return the rows of the class folders of the top or of a part.
+def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
+    """Return the rows of the class folders in the top, or in the folder of a split.
 
     Raises:
-        AnnotationError: a video is beside the class folders, or one folder holds everything.
+        AnnotationError: a video is beside the class folders, or a single folder contains all class folders.
     """
     rows = []
-    for path in tree.below(part):
-        whole = Path(part, path)
+    for path in tree.videos_below(split_folder):
+        relative = Path(split_folder, path)
         if len(path.parts) == 1:
             raise AnnotationError(
-                f"{tree.top / whole}: the video is beside the class folders; move it into one, or give a list"
+                f"{tree.top / relative}: the video is beside the class folders; move it into one, or give a list"
             )
-        rows.append(ListRow(path=tree.top / whole, name=class_name_of(path.parts[0]), place=str(whole)))
-    inner = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.below(part)}
-    is_wrapped = len({row.name for row in rows}) == 1 and len(inner) > 1 and "" not in inner
-    if is_wrapped and not all(part_of_folder(name) for name in inner):
+        rows.append(ListRow(path=tree.top / relative, name=class_name_of(path.parts[0]), location=str(relative)))
+    subfolders = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.videos_below(split_folder)}
+    is_nested = len({row.name for row in rows}) == 1 and len(subfolders) > 1 and "" not in subfolders
+    if is_nested and not all(part_of_folder(name) for name in subfolders):
+        folder = tree.top / split_folder
         raise AnnotationError(
-            f"{tree.top / part}: one folder, {rows[0].name}, holds everything; it contains "
-            f"{', '.join(sorted(inner)[:SHOWN])}; if these are the classes, give {tree.top / part / str(rows[0].name)}"
+            f"{folder} contains a single folder, {rows[0].name}, with the folders "
+            f"{', '.join(sorted(subfolders)[:MAX_SHOWN_FILES])}; if these are the classes, "
+            f"give {folder / str(rows[0].name)}"
         )
     return rows
 
 
-def _classes_with_parts(rows: Sequence[ListRow]) -> list[ListRow]:
-    """Split class and part of rows `CLASS/PART/video`; keep others unchanged.
+def _assign_inner_splits(rows: Sequence[ListRow]) -> list[ListRow]:
+    """Set the split of rows `CLASS/SPLIT/video`; return the rows unchanged if there are no folders of splits.
 
     Raises:
-        AnnotationError: only some videos are in parts.
+        AnnotationError: only some of the videos are in folders of splits.
     """
-    inner = [Path(row.place).parts[1:-1] for row in rows]
-    parts = [part_of_folder(folders[0]) if folders else None for folders in inner]
-    if not any(parts):
+    inner_folders = [Path(row.location).parts[1:-1] for row in rows]
+    splits = [part_of_folder(folders[0]) if folders else None for folders in inner_folders]
+    if not any(splits):
         return list(rows)
-    outside = [row.place for row, part in zip(rows, parts, strict=True) if part is None]
-    if outside:
-        raise AnnotationError(f"some class folders are divided into parts, but {outside[0]} is in none of them")
-    return [replace(row, split=part or "") for row, part in zip(rows, parts, strict=True)]
+    without_split = [row.location for row, split in zip(rows, splits, strict=True) if split is None]
+    if without_split:
+        raise AnnotationError(
+            f"some class folders contain folders of splits, but {without_split[0]} is in none of them"
+        )
+    return [replace(row, split=split or "") for row, split in zip(rows, splits, strict=True)]
 
 
-def _notes(tree: FolderTree, rows: Sequence[ListRow], parts: dict[str, str]) -> Iterator[str]:
-    used = {row.place for row in rows}
-    left = Counter(path.parts[0] for path in tree.videos if str(path) not in used)
-    for name, count in left.items():
-        yield f"{name}/ is not a part and is ignored: {count} videos"
-    with_video = {above for path in tree.videos for above in path.parents}
-    depth = 2 if parts else 1
-    beside: list[Path] = []
+def _describe_unused(tree: FolderTree, rows: Sequence[ListRow], split_folders: dict[str, str]) -> Iterator[str]:
+    """Yield notes about files that are ignored, and files with an unknown suffix that are used."""
+    used = {row.location for row in rows}
+    num_ignored = Counter(path.parts[0] for path in tree.videos if str(path) not in used)
+    for name, count in num_ignored.items():
+        yield f"{name}/ is not a split and is ignored: {count} videos"
+    with_video = {ancestor for path in tree.videos for ancestor in path.parents}
+    depth = 2 if split_folders else 1
+    beside_videos: list[Path] = []
     without_video: dict[Path, list[Path]] = {}
-    for path in tree.others:
+    for path in tree.other_files:
         folder = Path(*path.parts[: min(depth, len(path.parts) - 1)])
-        (beside if folder in with_video else without_video.setdefault(folder, [])).append(path)
+        (beside_videos if folder in with_video else without_video.setdefault(folder, [])).append(path)
     for folder, files in without_video.items():
-        yield f"{folder}/ has no readable video: {_counted(files)}"
-    if beside:
-        yield f"not videos: {_counted(beside)}"
-    kinds = Counter(path.suffix.lower() or "no suffix" for path in map(Path, used))
-    unusual = {suffix: count for suffix, count in kinds.items() if not is_known_suffix(suffix)}
-    if unusual:
-        counts = ", ".join(f"{suffix} {count}" for suffix, count in unusual.items())
-        yield f"read as videos, since the decoder opens them: {counts}"
+        yield f"{folder}/ has no readable video: {_summarise_files(files)}"
+    if beside_videos:
+        yield f"not videos: {_summarise_files(beside_videos)}"
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in map(Path, used))
+    unknown = {suffix: count for suffix, count in suffixes.items() if not is_known_suffix(suffix)}
+    if unknown:
+        counts = ", ".join(f"{suffix} {count}" for suffix, count in unknown.items())
+        yield f"read as videos, because the decoder can open them: {counts}"
 
 
-def _counted(files: Sequence[Path]) -> str:
+def _summarise_files(files: Sequence[Path]) -> str:
+    """Return the number of files per suffix, and the first names."""
     counts = Counter(path.suffix.lower() or "no suffix" for path in files)
-    shown = ", ".join(map(str, files[:SHOWN]))
+    shown = ", ".join(map(str, files[:MAX_SHOWN_FILES]))
     return f"{', '.join(f'{suffix} {count}' for suffix, count in counts.items())} ({shown})"

@@ -1,4 +1,4 @@
-"""Paths in lists: relative to the list's folder or a root; Windows separators are supported."""
+"""Resolve the paths in lists, relative to the folder of the list or a root; Windows separators are supported."""
 
 import os
 from pathlib import Path, PureWindowsPath
@@ -7,14 +7,14 @@ from serve.lists.errors import AnnotationError
 from serve.lists.text import refuse_undecoded
 
 
-def located(name: str, listing: Path, root: Path | None, place: str) -> Path:
-    r"""Return the path of a video of a list.
+def resolve_path(name: str, listing: Path, root: Path | None, location: str) -> Path:
+    r"""Return the path of a video in a list; `location` is the file and line for messages.
 
-    A backslash separates folders, unless a file has it in its name. Bytes that are not UTF-8 are allowed only in names
-    of existing files.
+    A backslash separates folders, unless a file with a backslash in its name exists. A name that is not UTF-8 is
+    allowed only if the file exists.
 
     Raises:
-        AnnotationError: it begins with a drive letter, or is not UTF-8 and does not exist.
+        AnnotationError: the path begins with a drive letter, or is not UTF-8 and does not exist.
     """
     base = root or listing.parent
     path = base / name
@@ -22,9 +22,9 @@ def located(name: str, listing: Path, root: Path | None, place: str) -> Path:
         windows = PureWindowsPath(name)
         if windows.drive:
             raise AnnotationError(
-                f"{place}: {name!r} is a Windows path with a drive; make it relative to the list or to --root"
+                f"{location}: {name!r} is a Windows path with a drive; make it relative to the list or to --root"
             )
         path = base / windows.as_posix()
     if not name.isascii() and not path.exists():
-        refuse_undecoded(name, place)
+        refuse_undecoded(name, location)
     return path

@@ -1,11 +1,11 @@
-"""K examples of each class, the same ones for the same videos and seed, on every machine.
+"""Sample K videos (shots) of each class; the sample depends only on the videos and the seed.
 
-Each class is ordered by a hash of the seed and the last two parts of the path, and K shots are its first K. So draws
-are balanced, the 4 shots of a seed hold its 2 shots, and neither where the videos lie, nor the order of the list, nor a
-class more changes anything.
+The videos of each class are ordered by a hash of the seed and the last two parts of the path, and the shots are the
+first K of them. So samples are balanced and nested (the 4 shots of a seed contain its 2 shots), and they do not depend
+on the folder of the videos, the order of the list, or added classes.
 
-VideoSet of one group depend on each other: none is judged by a video of a group that a shot has, and whole groups are
-spared.
+Videos of one group are not independent: a group that contains a shot is never used for evaluation, and groups are held
+out as a whole.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from training.data.lists.rows import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class ShotSample:
-    """The shots of one seed and one K, by place in the entries."""
+    """The shots for one seed and one K, as indices into the entries."""
 
     seed: int
     shots: int  # K
-    chosen: tuple[int, ...]  # label by label, each in the order it was drawn
-    rest: tuple[int, ...]  # videos of groups that no draw of this seed takes from, whatever its K
-    short: Mapping[int, int]  # label -> shots it has, where they are fewer than K
+    chosen: tuple[int, ...]  # label by label, each in sampling order
+    remaining: tuple[int, ...]  # videos of groups without a shot in any sample of this seed
+    num_available: Mapping[int, int]  # label -> number of shots, for labels with fewer than K
 
 
 def sample_shots(
@@ -34,54 +34,56 @@ def sample_shots(
     *,
     shots: Sequence[int],
     seed: int,
-    spared: int,
+    num_held_out_groups: int,
     groups: Sequence[int] | None = None,
 ) -> list[ShotSample]:
-    """A draw of each K; every class keeps at least `spared` groups that no draw takes from.
+    """Return one sample per K in `shots`; at least `num_held_out_groups` groups of each class contain no shot.
 
-    `groups` numbers the entries that depend on each other; without it every entry is its own group.
+    `groups` are the group ids of the entries; entries with the same id are not independent. By default, each entry is
+    a group of its own.
     """
-    group = range(len(entries)) if groups is None else groups
-    orders = [_order(entries, label, seed=seed) for label in range(num_classes)]
-    kept = {number for order in orders for number in _last_groups(order, group, spared)}
-    free = [[index for index in order if group[index] not in kept] for order in orders]
-    taken = {group[index] for order in free for index in order[: max(shots)]}
-    rest = tuple(index for index in range(len(entries)) if group[index] not in taken)
+    group_ids = range(len(entries)) if groups is None else groups
+    orders = [_sampling_order(entries, label, seed=seed) for label in range(num_classes)]
+    held_out = {group for order in orders for group in _last_groups(order, group_ids, num_held_out_groups)}
+    candidates = [[index for index in order if group_ids[index] not in held_out] for order in orders]
+    used_groups = {group_ids[index] for order in candidates for index in order[: max(shots)]}
+    remaining = tuple(index for index in range(len(entries)) if group_ids[index] not in used_groups)
     return [
         ShotSample(
             seed=seed,
             shots=count,
-            chosen=tuple(index for order in free for index in order[:count]),
-            rest=rest,
-            short={label: len(order) for label, order in enumerate(free) if len(order) < count},
+            chosen=tuple(index for order in candidates for index in order[:count]),
+            remaining=remaining,
+            num_available={label: len(order) for label, order in enumerate(candidates) if len(order) < count},
         )
         for count in sorted(set(shots))
     ]
 
 
 def sample_shots_to_train(entries: Sequence[Entry], names: Sequence[str], *, shots: int, seed: int) -> list[Entry]:
-    """The entries of a draw, for training on them alone.
+    """Return `shots` entries of each class, to train on them only.
 
     Raises:
-        AnnotationError: a class has fewer.
+        AnnotationError: a class has fewer than `shots` videos.
     """
-    (draw,) = sample_shots(entries, len(names), shots=[shots], seed=seed, spared=0)
-    if draw.short:
-        short_classes = ", ".join(f"{names[label]} ({count})" for label, count in list(draw.short.items())[:5])
-        raise AnnotationError(f"data.shots: {len(draw.short)} classes have fewer than {shots} videos: {short_classes}")
-    return [entries[index] for index in draw.chosen]
+    (sample,) = sample_shots(entries, len(names), shots=[shots], seed=seed, num_held_out_groups=0)
+    if sample.num_available:
+        num_classes = len(sample.num_available)
+        counts = ", ".join(f"{names[label]} ({count})" for label, count in list(sample.num_available.items())[:5])
+        raise AnnotationError(f"data.shots: {num_classes} classes have fewer than {shots} videos: {counts}")
+    return [entries[index] for index in sample.chosen]
 
 
-def _last_groups(order: Sequence[int], group: Sequence[int], count: int) -> list[int]:
-    """The last `count` groups of entries in an order."""
-    return list(dict.fromkeys(group[index] for index in reversed(order)))[:count]
+def _last_groups(order: Sequence[int], group_ids: Sequence[int], count: int) -> list[int]:
+    """Return the last `count` distinct groups of the entries in an order."""
+    return list(dict.fromkeys(group_ids[index] for index in reversed(order)))[:count]
 
 
-def _order(entries: Sequence[Entry], label: int, *, seed: int) -> list[int]:
-    """Places of a class's entries in the order they are drawn."""
+def _sampling_order(entries: Sequence[Entry], label: int, *, seed: int) -> list[int]:
+    """Return the indices of the entries of a class in the order in which they are sampled."""
     members = [index for index, entry in enumerate(entries) if entry.label == label]
-    return sorted(members, key=lambda index: _hash(entries[index].path, seed))
+    return sorted(members, key=lambda index: _path_hash(entries[index].path, seed))
 
 
-def _hash(path: Path, seed: int) -> bytes:
+def _path_hash(path: Path, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{path.parent.name}/{path.name}".encode(errors="surrogateescape")).digest()

@@ -1,6 +1,6 @@
-"""Reader of Kinetics-400, -600 and -700 in their published layout.
+"""Read Kinetics-400, -600 and -700 in their published layout.
 
-annotations/train.csv     label,youtube_id,time_start,time_end,split (more columns may follow)
+annotations/train.csv     label,youtube_id,time_start,time_end,split (and optionally other columns)
 train/3vBb2lPFVLg_000012_000022.mp4      or  train/abseiling/3vBb2lPFVLg_000012_000022.mp4
 """
 
@@ -12,91 +12,103 @@ from serve.lists.parts import PARTS, part_of, part_of_folder
 from serve.lists.tables import TableRow, read_table
 from serve.lists.text import TextFile, read_text
 from training.data.lists.folders import read_tree
-from training.data.lists.published.places import missing_note
+from training.data.lists.published.files import missing_notes
 from training.data.lists.rows import Listing, ListOptions, ListRow
 
-COLUMNS = ("youtubeid", "timestart", "timeend", "split")
-KNOWN = frozenset({*COLUMNS, "label", "iscc", "duration", "url"})
+REQUIRED_COLUMNS = ("youtubeid", "timestart", "timeend", "split")  # column names are read without underscores
+KNOWN_COLUMNS = frozenset({*REQUIRED_COLUMNS, "label", "iscc", "duration", "url"})
+PUBLISHED_NAMES = {"timestart": "time_start", "timeend": "time_end"}
 
 
 def read_kinetics(path: Path, options: ListOptions) -> Listing:
     """Read one table, or all tables of a folder, and find their videos.
 
     Raises:
-        AnnotationError: a table is invalid, or none of its videos exists; names the file and the line.
+        AnnotationError: a table is invalid, or none of its videos exists; the message contains the file and the line.
     """
-    tables = [path] if path.is_file() else _tables(path)
-    above = path.parent.parent if path.parent.name == "annotations" else path.parent
-    base = options.root or (path if path.is_dir() else above)
+    tables = [path] if path.is_file() else _find_tables(path)
+    dataset_root = path.parent.parent if path.parent.name == "annotations" else path.parent
+    base = options.root or (path if path.is_dir() else dataset_root)
     tree = read_tree(base)
-    places = {file.stem: base / file for file in reversed(tree.videos)}
+    paths_by_stem = {video.stem: base / video for video in reversed(tree.videos)}
     rows: list[ListRow] = []
     notes: list[str] = []
     for table in tables:
         text = read_text(table)
-        found, unlabelled = _rows(text, places, base)
-        rows += found
-        if unlabelled:
-            notes.append(f"{table.name} has {unlabelled} videos without label, which are ignored")
+        new_rows, num_unlabelled = _read_rows(text, paths_by_stem, base)
+        rows += new_rows
+        if num_unlabelled:
+            notes.append(f"{table.name} has {num_unlabelled} videos without a label, which are ignored")
     if not rows:
-        raise AnnotationError(f"{path}: the tables have no labelled video")
-    present = {row.path for row in rows} & set(places.values())
-    absent = missing_note([row.path for row in rows])
-    if not present:
+        raise AnnotationError(f"{path}: the tables contain no labelled video")
+    existing = {row.path for row in rows} & set(paths_by_stem.values())
+    if not existing:
         raise AnnotationError(
-            f"Kinetics: no video such as {rows[0].path.name} is found below {base}; give their folder with --root"
+            f"Kinetics: none of the listed videos (for example {rows[0].path.name}) was found below {base}; "
+            "give the folder of the videos with --root"
         )
-    left = len(tree.videos) - len(present)
-    notes += [*absent, *([f"{left} videos below {base} are in no table and are ignored"] if left else [])]
+    notes += missing_notes([row.path for row in rows])
+    if num_unlisted := len(tree.videos) - len(existing):
+        notes.append(f"{num_unlisted} videos below {base} are in no table and are ignored")
     names = tuple(sorted({row.name for row in rows if row.name is not None}))
-    form = f"Kinetics, {', '.join(table.name for table in tables)}, videos in {base}"
-    return Listing(path=path, kind="kinetics", form=form, rows=tuple(rows), notes=tuple(notes), class_names=names)
+    return Listing(
+        path=path,
+        kind="kinetics",
+        description=f"Kinetics, {', '.join(table.name for table in tables)}, videos in {base}",
+        rows=tuple(rows),
+        notes=tuple(notes),
+        class_names=names,
+    )
 
 
-def _tables(path: Path) -> list[Path]:
-    found = sorted(file for folder in (path / "annotations", path) for file in folder.glob("*.csv"))
-    if not found:
-        raise AnnotationError(f"{path}: Kinetics has its tables in annotations/*.csv; none was found")
-    parts = {file: part_of_folder(file.stem) for file in found}
-    return sorted(found, key=lambda file: (PARTS.index(parts[file] or "train"), file.name))
+def _find_tables(path: Path) -> list[Path]:
+    tables = sorted(file for folder in (path / "annotations", path) for file in folder.glob("*.csv"))
+    if not tables:
+        raise AnnotationError(f"{path}: no table was found; the tables of Kinetics are in annotations/*.csv")
+    splits = {file: part_of_folder(file.stem) for file in tables}
+    return sorted(tables, key=lambda file: (PARTS.index(splits[file] or "train"), file.name))
 
 
-def _rows(text: TextFile, places: dict[str, Path], base: Path) -> tuple[list[ListRow], int]:
-    table = read_table(text, KNOWN)
-    absent = [column for column in COLUMNS if column not in table.columns]
-    if absent:
+def _read_rows(text: TextFile, paths_by_stem: dict[str, Path], base: Path) -> tuple[list[ListRow], int]:
+    """Return (labelled rows, number of rows without a label)."""
+    table = read_table(text, KNOWN_COLUMNS)
+    if any(column not in table.columns for column in REQUIRED_COLUMNS):
         raise AnnotationError(
-            f"{text.name}, line 1: a Kinetics table has the columns label, youtube_id, time_start, time_end and split, "
-            f"found {', '.join(table.columns)}"
+            f"{text.name}, line 1: a Kinetics table must have the columns label, youtube_id, time_start, time_end and "
+            f"split, got {', '.join(table.columns)}"
         )
-    rows, unlabelled = [], 0
+    rows, num_unlabelled = [], 0
     for row in table.rows:
-        label, part = row.cells.get("label", ""), part_of(row.cells["split"])
-        if part is None:
-            raise AnnotationError(f"{table.place(row)}: split is train, validate or test, found {row.cells['split']!r}")
-        if not label:
-            unlabelled += 1
-            continue
-        stems = _stems(row, table.place(row))
-        path = next((places[stem] for stem in stems if stem in places), base / part / f"{stems[0]}.mp4")
-        rows.append(
-            ListRow(
-                path=path, name=label, split=part, group=f"kinetics:{row.cells['youtubeid']}", place=table.place(row)
+        label, split = row.cells.get("label", ""), part_of(row.cells["split"])
+        if split is None:
+            raise AnnotationError(
+                f"{table.place(row)}: split must be train, validate or test, got {row.cells['split']!r}"
             )
-        )
-    return rows, unlabelled
+        if not label:
+            num_unlabelled += 1
+            continue
+        stems = _file_stems(row, table.place(row))
+        default = base / split / f"{stems[0]}.mp4"
+        path = next((paths_by_stem[stem] for stem in stems if stem in paths_by_stem), default)
+        group = f"kinetics:{row.cells['youtubeid']}"
+        rows.append(ListRow(path=path, name=label, split=split, group=group, location=table.place(row)))
+    return rows, num_unlabelled
 
 
-def _stems(row: TableRow, place: str) -> Sequence[str]:
-    """Return the file names without suffix that downloaders use for a clip, the published one first."""
+def _file_stems(row: TableRow, location: str) -> Sequence[str]:
+    """Return the file names, without suffix, that download tools use for a clip; the published name is the first."""
     video = row.cells["youtubeid"]
     times = []
     for column in ("timestart", "timeend"):
         try:
             times.append(round(float(row.cells[column])))
         except ValueError as error:
-            raise AnnotationError(f"{place}: {column} must be seconds, found {row.cells[column]!r}") from error
+            name = PUBLISHED_NAMES[column]
+            raise AnnotationError(f"{location}: {name} must be in seconds, got {row.cells[column]!r}") from error
     start, end = times
     if not video or not 0 <= start < end:
-        raise AnnotationError(f"{place}: a youtube_id and increasing times are needed, found {video!r}, {start}, {end}")
+        raise AnnotationError(
+            f"{location}: youtube_id must not be empty and time_end must be greater than time_start, "
+            f"got {video!r}, {start}, {end}"
+        )
     return f"{video}_{start:06d}_{end:06d}", f"{video}_{start}_{end}", video

@@ -1,28 +1,29 @@
-"""Reader of UCF101 in its published layout.
+"""Read UCF101 in its published layout.
 
-ucfTrainTestlist/classInd.txt          `1 ApplyEyeMakeup`, ids from 1
+ucfTrainTestlist/classInd.txt          `1 ApplyEyeMakeup`; ids start at 1
 ucfTrainTestlist/trainlist01.txt       `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1`
-ucfTrainTestlist/testlist01.txt        `ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`, without the id
+ucfTrainTestlist/testlist01.txt        `ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`, without an id
 UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from serve.independence import source_of_name
 from serve.lists.errors import AnnotationError
 from serve.lists.text import read_text
 from training.data.lists.class_lists import ClassList, read_class_list
-from training.data.lists.published.places import (
+from training.data.lists.published.files import (
     check_file_name,
-    chosen_fold,
-    find_base,
-    folders_with_lists,
-    missing_note,
+    find_video_folder,
+    list_folder_candidates,
+    missing_notes,
+    select_fold,
 )
 from training.data.lists.rows import Listing, ListOptions, ListRow
 
-LIST = re.compile(r"(?P<part>train|test)list0(?P<fold>[123])\.txt")
+LIST_FILE_NAME = re.compile(r"(?P<split>train|test)list0(?P<fold>[123])\.txt")
 LINE = re.compile(r"(?P<folder>[^/\\]+)[/\\](?P<file>v_.+_g[0-9]{2}_c[0-9]{2}\.\w+)(?:\s+(?P<id>[0-9]+))?")
 
 
@@ -30,63 +31,63 @@ def read_ucf101(path: Path, options: ListOptions) -> Listing:
     """Read the lists of a fold, or one list file.
 
     Raises:
-        AnnotationError: files are missing, or a line is invalid; names the file and the line.
+        AnnotationError: files are missing, or a line is invalid; the message contains the file and the line.
     """
-    lists = _list_files(path, options)
+    lists = _find_list_files(path, options)
     folder = lists[0].parent
     if not (folder / "classInd.txt").is_file():
-        raise AnnotationError(f"{folder}: UCF101's classInd.txt is needed beside {lists[0].name}")
+        raise AnnotationError(f"{folder}: classInd.txt is missing; it must be beside {lists[0].name}")
     classes = read_class_list(folder / "classInd.txt")
-    lines = [pair for file in lists for pair in _lines(file, classes)]
-    files = [file for _, file in lines]
-    around = (path, folder, folder.parent) if path.is_dir() else (folder, folder.parent)
-    candidates = [base / name for base in around for name in ("UCF-101", "UCF101", "videos", "")]
-    base = find_base(candidates, files, what="UCF101", options=options)
-    rows = tuple(
-        ListRow(
-            path=base / file, label=row.label, split=row.split, group=source_of_name(file.name) or "", place=row.place
-        )
-        for row, file in lines
-    )
+    relative_rows = [row for file in lists for row in _read_rows(file, classes)]
+    parents = (path, folder, folder.parent) if path.is_dir() else (folder, folder.parent)
+    candidates = [parent / name for parent in parents for name in ("UCF-101", "UCF101", "videos", "")]
+    base = find_video_folder(candidates, [row.path for row in relative_rows], dataset="UCF101", options=options)
+    rows = tuple(replace(row, path=base / row.path, group=source_of_name(row.path.name) or "") for row in relative_rows)
     return Listing(
         path=path,
         kind="ucf101",
-        form=f"UCF101, {' and '.join(file.name for file in lists)}, videos in {base}",
+        description=f"UCF101, {' and '.join(file.name for file in lists)}, videos in {base}",
         rows=rows,
-        notes=missing_note([row.path for row in rows]),
+        notes=missing_notes([row.path for row in rows]),
         class_names=classes.names,
     )
 
 
-def _list_files(path: Path, options: ListOptions) -> list[Path]:
+def _find_list_files(path: Path, options: ListOptions) -> list[Path]:
     if path.is_file():
-        check_file_name(path, LIST, options, usual="UCF101's lists are named trainlist01.txt, testlist01.txt and so on")
+        expected = "a list of UCF101 must be named like trainlist01.txt or testlist01.txt"
+        check_file_name(path, LIST_FILE_NAME, options, expected=expected)
         return [path]
-    fold = chosen_fold(options, ("1", "2", "3"), what="UCF101 has three folds")
-    for folder in folders_with_lists(path, "ucfTrainTestlist"):
-        found = [folder / f"{part}list0{fold}.txt" for part in ("train", "test")]
-        if all(file.is_file() for file in found):
-            return found
-    raise AnnotationError(f"{path}: no trainlist0{fold}.txt and testlist0{fold}.txt found, nor in ucfTrainTestlist")
+    fold = select_fold(options, ("1", "2", "3"), reason="UCF101 has three folds")
+    for folder in list_folder_candidates(path, "ucfTrainTestlist"):
+        files = [folder / f"{split}list0{fold}.txt" for split in ("train", "test")]
+        if all(file.is_file() for file in files):
+            return files
+    raise AnnotationError(
+        f"{path}: trainlist0{fold}.txt and testlist0{fold}.txt were not found in this folder or its subfolders, "
+        "usually ucfTrainTestlist"
+    )
 
 
-def _lines(file: Path, classes: ClassList) -> list[tuple[ListRow, Path]]:
-    """Return (row without base folder, path below the base) of each line."""
-    part = LIST.fullmatch(file.name)
-    text, numbers = read_text(file), {name.casefold(): number for number, name in enumerate(classes.names)}
-    found = []
-    for line, content in text.lines():
-        place, match = text.place(line), LINE.fullmatch(content.strip())
-        if match is None or part is None:
-            raise AnnotationError(f"{place}: expected `CLASS/v_CLASS_g01_c01.avi`, found {content.strip()!r}")
-        label = numbers.get(match["folder"].casefold())
+def _read_rows(file: Path, classes: ClassList) -> list[ListRow]:
+    """Return the rows of a list, with relative paths."""
+    list_match = LIST_FILE_NAME.fullmatch(file.name)
+    text, label_of = read_text(file), {name.casefold(): label for label, name in enumerate(classes.names)}
+    rows = []
+    for number, line in text.lines():
+        location, match = text.place(number), LINE.fullmatch(line.strip())
+        if match is None or list_match is None:
+            raise AnnotationError(f"{location}: expected `CLASS/v_CLASS_g01_c01.avi`, got {line.strip()!r}")
+        label = label_of.get(match["folder"].casefold())
         if label is None:
-            raise AnnotationError(f"{place}: classInd.txt has no class {match['folder']!r}")
-        known = label + (classes.first_id or 0)
-        if match["id"] is not None and int(match["id"]) != known:
-            raise AnnotationError(f"{place}: {match['folder']} has the id {match['id']}, classInd.txt says {known}")
+            raise AnnotationError(f"{location}: classInd.txt has no class {match['folder']!r}")
+        class_id = label + (classes.first_id or 0)
+        if match["id"] is not None and int(match["id"]) != class_id:
+            raise AnnotationError(
+                f"{location}: the id of {match['folder']} is {match['id']}, but {class_id} in classInd.txt"
+            )
         path = Path(match["folder"], match["file"])
-        found.append((ListRow(path=path, label=label, split=part["part"], place=place), path))
-    if not found:
+        rows.append(ListRow(path=path, label=label, split=list_match["split"], location=location))
+    if not rows:
         raise AnnotationError(f"{file.name}: the file is empty")
-    return found
+    return rows

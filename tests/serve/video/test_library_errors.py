@@ -16,9 +16,9 @@ from PIL import Image
 
 from serve.api.problems import STATUS
 from serve.errors import DecodeLimitExceeded, DecoderFault, UndecodableVideo, VideoTooShort
-from serve.video.border import decoder_fault, translated
 from serve.video.decode import frames_at, open_video
 from serve.video.decoder import Decoder
+from serve.video.library_errors import decoder_fault, translate_library_errors
 from serve.video.limits import DecodeSettings
 from serve.video.streams import open_container
 from tests.serve.video.conftest import view_request
@@ -36,7 +36,7 @@ from tests.synthetic_video import make_video
     ids=lambda raised: type(raised).__name__,
 )  # fmt: skip
 def test_any_exception_of_a_library_is_a_fault_of_the_file(raised: Exception) -> None:
-    with pytest.raises(DecoderFault, match=type(raised).__name__) as caught, translated():
+    with pytest.raises(DecoderFault, match=type(raised).__name__) as caught, translate_library_errors():
         raise raised
     assert caught.value.__cause__ is raised
     assert STATUS[DecoderFault] == 422
@@ -54,14 +54,14 @@ EXHAUSTIONS = [
 
 @pytest.mark.parametrize("raised", EXHAUSTIONS, ids=str)
 def test_memory_and_threads_that_run_out_are_a_limit(raised: Exception) -> None:
-    with pytest.raises(DecodeLimitExceeded), translated():
+    with pytest.raises(DecodeLimitExceeded), translate_library_errors():
         raise raised
 
 
 @pytest.mark.parametrize("raised", EXHAUSTIONS, ids=str)
 def test_an_error_whose_cause_is_exhaustion_is_a_limit(raised: Exception) -> None:
-    with pytest.raises(DecodeLimitExceeded), translated():
-        raise UndecodableVideo("the file starts as MP4, but its header is corrupt") from raised
+    with pytest.raises(DecodeLimitExceeded), translate_library_errors():
+        raise UndecodableVideo("the file starts like MP4, but its header is corrupt") from raised
 
 
 @pytest.mark.parametrize("raised", EXHAUSTIONS, ids=str)
@@ -89,10 +89,10 @@ def test_a_lenient_decoder_does_not_conceal_that_memory_ran_out(
         stream = container.streams.video[0]
         decoder = Decoder(stream, video.index, DecodeSettings(), is_strict=False)  # type: ignore[union-attr]
         monkeypatch.setattr(
-            "serve.video.decoder._messages", lambda: nullcontext(["get_buffer() failed: cannot allocate"])
+            "serve.video.decoder._capture_errors", lambda: nullcontext(["get_buffer() failed: cannot allocate"])
         )
         packet = next(container.demux(stream))
-        with pytest.raises(DecodeLimitExceeded), translated():
+        with pytest.raises(DecodeLimitExceeded), translate_library_errors():
             decoder.decode(packet, 0)
 
 
@@ -114,15 +114,15 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from serve.errors import ActserveError
-from serve.video.child import address_space
+from serve.video.child import mapped_bytes
 from serve.video.decode import open_video, read_frames
 from serve.video.limits import DecodeSettings
 settings = DecodeSettings(threads=2, max_corrupt_share=1.0)
-resource.setrlimit(resource.RLIMIT_AS, (address_space() + int(sys.argv[2]),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes() + int(sys.argv[2]),) * 2)
 try:
     video = open_video(Path(sys.argv[1]), settings)
-    reading = read_frames(video, np.arange, take=lambda frame: int(frame.max()), settings=settings)
-    print(len(reading.kept), reading.num_corrupt_frames)
+    reading = read_frames(video, np.arange, transform=lambda frame: int(frame.max()), settings=settings)
+    print(len(reading.values), reading.num_corrupt_frames)
 except ActserveError as error:
     print(type(error).__name__)
 """
@@ -130,13 +130,13 @@ except ActserveError as error:
 
 @pytest.mark.parametrize("raised", [AssertionError("ours"), OSError(28, "No space left"), EOFError("pipe closed")])
 def test_mistakes_of_ours_and_the_callers_own_files_pass(raised: Exception) -> None:
-    with pytest.raises(type(raised)) as caught, translated():
+    with pytest.raises(type(raised)) as caught, translate_library_errors():
         raise raised
     assert caught.value is raised
 
 
 def test_errors_of_this_project_pass() -> None:
-    with pytest.raises(VideoTooShort), translated():
+    with pytest.raises(VideoTooShort), translate_library_errors():
         raise VideoTooShort("none", num_frames=0)
 
 

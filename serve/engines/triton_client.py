@@ -1,4 +1,4 @@
-"""Client of a Triton server over gRPC: its calls, the translation of their errors, and facts of its models.
+"""Client of a Triton server over gRPC: inference, model metadata and statistics, model control; translates errors.
 
 This module and `triton_configuration` import tritonclient, which the extra `triton` installs.
 """
@@ -25,19 +25,19 @@ from serve.extras import require_extra
 NUMPY_NAMES = {"UINT8": "uint8", "INT64": "int64", "FP32": "float32"}
 TRITON_NAMES = {name: triton for triton, name in NUMPY_NAMES.items()}
 CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),  # gRPC's default of 4 MB is three views; the server's limit is 2 GB
+    ("grpc.max_send_message_length", -1),  # gRPC's default of 4 MB fits only three views; the server's limit is 2 GB
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # also the longest time of one attempt
+    ("grpc.min_reconnect_backoff_ms", 1000),  # also the timeout of one connection attempt
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 10_000),  # detects a lost host
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.use_local_subchannel_pool", 1),  # one connection for each engine
+    ("grpc.use_local_subchannel_pool", 1),  # one connection per engine
 ]
-Place = tuple[str, int]  # name of a registered region, offset in it
-ABANDONED_SECONDS = 120.0  # after the deadline, until a call without an answer is cancelled
-PROBE_SECONDS = 5.0  # timeout of calls that need no computation
-NO_CONTROL = "explicit model load / unload is not allowed"  # answer of servers without explicit model control
+SharedMemoryLocation = tuple[str, int]  # name of a registered region, offset in bytes
+CLIENT_GRACE_SECONDS = 120.0  # time after its timeout when a call without a response is cancelled
+QUERY_SECONDS = 5.0  # timeout of calls that do not run a model
+NO_MODEL_CONTROL = "explicit model load / unload is not allowed"  # message of servers without explicit model control
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +52,25 @@ class Counters:
     queue_ns: int
     compute_ns: int
 
-    def continues(self, earlier: "Counters") -> bool:
-        """Return whether both readings can be of the same load of the version."""
+    def may_follow(self, earlier: "Counters") -> bool:
+        """Return whether no counter has decreased, i.e. whether the version was not reloaded since `earlier`."""
         return all(now >= before for now, before in zip(astuple(self), astuple(earlier), strict=True))
 
 
-class RegionUnknown(Exception):
-    """The server does not know the shared memory region of a request, e.g. after its restart."""
+class UnknownRegion(Exception):
+    """The server does not know the shared memory region of a request, e.g. because it was restarted."""
 
 
-class TritonServer:
-    """One connection. Error messages hide the server's details from clients; `reason_of` returns them for operators."""
+class TritonClient:
+    """One connection to a Triton server.
+
+    Most errors have a generic message for clients of the HTTP API; `reason_of` returns the server's message for
+    operators.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._library = _library()
+        self._library = _import_library()
         self._client = self._library.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
 
     async def infer(
@@ -77,92 +81,94 @@ class TritonServer:
         *,
         input_name: str,
         output_names: Sequence[str],
-        seconds: float,
-        place: Place | None = None,
+        timeout_seconds: float,
+        location: SharedMemoryLocation | None = None,
     ) -> dict[str, Float32Array]:
-        """Run rows [n, ...] and return outputs by name, each [n, ...].
+        """Run a model on rows [n, ...] and return the outputs by name, each [n, ...].
 
-        The rows are in shared memory at `place`, or are sent in the message. After `seconds` the server drops the
-        request if it is still queued; the call itself continues until then.
+        The rows are in shared memory at `location`, or they are sent in the message. After `timeout_seconds` the server
+        drops the request if it is still queued. If it is already running, the call waits for the result, at most
+        `CLIENT_GRACE_SECONDS` longer.
 
         Raises:
-            RegionUnknown: the server does not know the region.
+            UnknownRegion: the server does not know the region.
             Overloaded, DeadlineExceeded, EngineUnavailable, EngineFailure: see `serve.errors`.
         """
         tensor = self._library.InferInput(input_name, list(rows.shape), TRITON_NAMES[rows.dtype.name])
-        if place is None:
+        if location is None:
             tensor.set_data_from_numpy(rows)
         else:
-            tensor.set_shared_memory(place[0], rows.nbytes, place[1])
+            region, offset = location
+            tensor.set_shared_memory(region, rows.nbytes, offset)
         outputs = [self._library.InferRequestedOutput(name) for name in output_names]
-        with _translated():
-            answer = await self._client.infer(
+        with _translate_errors():
+            response = await self._client.infer(
                 model,
                 [tensor],
                 model_version=str(version),
                 outputs=outputs,
-                timeout=int(seconds * 1e6),
-                client_timeout=seconds + ABANDONED_SECONDS,
+                timeout=int(timeout_seconds * 1e6),
+                client_timeout=timeout_seconds + CLIENT_GRACE_SECONDS,
             )
-        return {name: _rows(answer.as_numpy(name), name, len(rows)) for name in output_names}
+        return {name: _check_output(response.as_numpy(name), name, len(rows)) for name in output_names}
 
     async def register(self, name: str, *, key: str, num_bytes: int) -> None:
         """Register a region of shared memory with the server.
 
         Raises:
             EngineFailure: the server cannot open it, e.g. because it runs on another host.
-            EngineUnavailable, DeadlineExceeded: the server does not answer.
+            EngineUnavailable, DeadlineExceeded: the server does not respond.
         """
         try:
-            with _translated():
-                await self._client.register_system_shared_memory(name, key, num_bytes, client_timeout=PROBE_SECONDS)
+            with _translate_errors():
+                await self._client.register_system_shared_memory(name, key, num_bytes, client_timeout=QUERY_SECONDS)
         except EngineFailure as error:
-            if "ALREADY_EXISTS" not in exit_status_of(error):  # this region: the name is random
+            if "ALREADY_EXISTS" not in status_of(error):  # names are random, so an existing region is this one
                 raise
 
     async def unregister(self, name: str) -> None:
         """Unregister a region.
 
         Raises:
-            ServiceError: the server does not answer.
+            ServiceError: the server does not respond.
         """
-        with _translated():
-            await self._client.unregister_system_shared_memory(name, client_timeout=PROBE_SECONDS)
+        with _translate_errors():
+            await self._client.unregister_system_shared_memory(name, client_timeout=QUERY_SECONDS)
 
     async def version(self) -> str:
         """Return the version of the server.
 
         Raises:
-            ServiceError: the server does not answer.
+            ServiceError: the server does not respond.
         """
-        with _translated():
-            found = await self._client.get_server_metadata(client_timeout=PROBE_SECONDS)
-        return str(found.version)
+        with _translate_errors():
+            metadata = await self._client.get_server_metadata(client_timeout=QUERY_SECONDS)
+        return str(metadata.version)
 
     async def is_ready(self, model: str, version: int) -> bool:
         """Return whether the server has loaded a version.
 
         Raises:
-            ServiceError: the server does not answer.
+            ServiceError: the server does not respond.
         """
         try:
-            with _translated():
-                return bool(await self._client.is_model_ready(model, str(version), client_timeout=PROBE_SECONDS))
+            with _translate_errors():
+                return bool(await self._client.is_model_ready(model, str(version), client_timeout=QUERY_SECONDS))
         except EngineUnavailable as error:
-            if exit_status_of(error) == "NOT_FOUND":
+            if status_of(error) == "NOT_FOUND":
                 return False
             raise
 
     async def signature(
         self, model: str, version: int
     ) -> tuple[dict[str, tuple[str, Shape]], dict[str, tuple[str, Shape]]]:
-        """Return (inputs, outputs) of a version: name -> numpy dtype name and shape, batch axis included.
+        """Return (inputs, outputs) of a version: name -> (NumPy dtype name, shape with the batch axis).
 
         Raises:
-            ServiceError: the server does not answer, or has no such version.
+            ServiceError: the server does not respond, or it has not loaded this version.
         """
-        with _translated():
-            found = await self._client.get_model_metadata(model, str(version), client_timeout=PROBE_SECONDS)
+        with _translate_errors():
+            metadata = await self._client.get_model_metadata(model, str(version), client_timeout=QUERY_SECONDS)
         inputs, outputs = (
             {
                 item.name: (
@@ -171,76 +177,78 @@ class TritonServer:
                 )
                 for item in tensors
             }
-            for tensors in (found.inputs, found.outputs)
+            for tensors in (metadata.inputs, metadata.outputs)
         )
         return inputs, outputs
 
     async def configuration(self, model: str, version: int) -> dict[str, Any]:
-        """Return the configuration of a loaded version, with the field names of the protobuf.
+        """Return the configuration of a loaded version, with protobuf field names.
 
         Raises:
-            ServiceError: the server does not answer, or has no such version.
+            ServiceError: the server does not respond, or it has not loaded this version.
         """
-        with _translated():
-            found = await self._client.get_model_config(model, str(version), as_json=True, client_timeout=PROBE_SECONDS)
-        configuration: dict[str, Any] = found["config"]
+        with _translate_errors():
+            response = await self._client.get_model_config(
+                model, str(version), as_json=True, client_timeout=QUERY_SECONDS
+            )
+        configuration: dict[str, Any] = response["config"]
         return configuration
 
     async def counters(self, model: str, version: int) -> Counters:
         """Return the statistics of a version since it was loaded.
 
         Raises:
-            ServiceError: the server does not answer, has no such version or keeps no statistics.
+            ServiceError: the server does not respond, or it has no statistics of this version.
         """
-        with _translated():
-            found = await self._client.get_inference_statistics(model, str(version), client_timeout=PROBE_SECONDS)
-        for item in found.model_stats:
+        with _translate_errors():
+            response = await self._client.get_inference_statistics(model, str(version), client_timeout=QUERY_SECONDS)
+        for item in response.model_stats:
             if item.name == model and item.version == str(version):
-                spent = item.inference_stats
+                stats = item.inference_stats
                 return Counters(
                     inferences=item.inference_count,
                     executions=item.execution_count,
-                    successes=spent.success.count,
-                    failures=spent.fail.count,
-                    success_ns=spent.success.ns,
-                    queue_ns=spent.queue.ns,
-                    compute_ns=spent.compute_infer.ns,
+                    successes=stats.success.count,
+                    failures=stats.fail.count,
+                    success_ns=stats.success.ns,
+                    queue_ns=stats.queue.ns,
+                    compute_ns=stats.compute_infer.ns,
                 )
-        raise EngineUnavailable("the Triton server keeps no statistics of this version of the model")
+        raise EngineUnavailable("the Triton server has no statistics of this model version")
 
     async def states(self, model: str) -> dict[int, str]:
-        """Return version -> state (with a reason, if any) from the server's repository index.
+        """Return version -> state (with the reason, if there is one) from the server's repository index.
 
         Raises:
-            ServiceError: the server does not answer.
+            ServiceError: the server does not respond.
         """
-        with _translated():
-            found = await self._client.get_model_repository_index(client_timeout=PROBE_SECONDS)
+        with _translate_errors():
+            index = await self._client.get_model_repository_index(client_timeout=QUERY_SECONDS)
         return {
             int(item.version): f"{item.state} {item.reason}".strip()
-            for item in found.models
+            for item in index.models
             if item.name == model and item.version
         }
 
-    async def load(self, model: str, configuration: Mapping[str, Any], *, seconds: float) -> bool:
+    async def load(self, model: str, configuration: Mapping[str, Any], *, timeout_seconds: float) -> bool:
         """Load a model with a configuration; return False if the server does not allow model control.
 
         Raises:
             EngineFailure: the server cannot load it.
-            EngineUnavailable, DeadlineExceeded: the server does not answer.
+            EngineUnavailable, DeadlineExceeded: the server does not respond.
         """
         with _model_control() as control:
-            await self._client.load_model(model, config=json.dumps(configuration), client_timeout=seconds)
+            await self._client.load_model(model, config=json.dumps(configuration), client_timeout=timeout_seconds)
         return control.is_allowed
 
     async def unload(self, model: str) -> bool:
-        """Unload every version of a model; return False if the server does not allow model control.
+        """Unload all versions of a model; return False if the server does not allow model control.
 
         Raises:
-            ServiceError: the server does not answer.
+            ServiceError: the server does not respond.
         """
         with _model_control() as control:
-            await self._client.unload_model(model, client_timeout=PROBE_SECONDS)
+            await self._client.unload_model(model, client_timeout=QUERY_SECONDS)
         return control.is_allowed
 
     async def close(self) -> None:
@@ -249,12 +257,12 @@ class TritonServer:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the message of the server or gRPC that caused an error; for operators."""
+    """Return the message of the server or of gRPC that caused an error; it is meant for operators."""
     origin = _origin(error)
     return str(error if origin is None else origin.message())
 
 
-def exit_status_of(error: BaseException) -> str:
+def status_of(error: BaseException) -> str:
     """Return the gRPC status that caused an error, e.g. "NOT_FOUND"; empty if there is none."""
     origin = _origin(error)
     return "" if origin is None else str(origin.status()).removeprefix("StatusCode.")
@@ -269,26 +277,26 @@ def _origin(error: BaseException | None) -> Any:
 
 @dataclass
 class _ModelControl:
-    """Whether a server allowed a request to load or unload a model."""
+    """Whether the server allows requests to load or unload a model."""
 
     is_allowed: bool = True
 
 
 @contextmanager
 def _model_control() -> Iterator[_ModelControl]:
-    """Record whether the server allows the request; servers without explicit model control refuse it."""
+    """Record whether the server allows the request in the block; servers without explicit model control reject it."""
     control = _ModelControl()
     try:
-        with _translated():
+        with _translate_errors():
             yield control
     except EngineUnavailable as error:
-        if NO_CONTROL not in reason_of(error):
+        if NO_MODEL_CONTROL not in reason_of(error):
             raise
         control.is_allowed = False
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Translate the exceptions of tritonclient."""
     from tritonclient.utils import InferenceServerException
 
@@ -301,32 +309,32 @@ def _translated() -> Iterator[None]:
 def _error_for(status: str, message: str) -> Exception:
     """Return the error of `serve.errors` for a status and message of the server."""
     if status == "NOT_FOUND" and "shared memory region" in message:
-        return RegionUnknown(message)
+        return UnknownRegion(message)
     if status == "DEADLINE_EXCEEDED" or (status == "UNAVAILABLE" and "timeout expired" in message):
-        return DeadlineExceeded("the Triton server did not answer before the deadline")
+        return DeadlineExceeded("the Triton server did not respond before the deadline")
     if status == "UNAVAILABLE" and "maximum queue size" in message:
         return Overloaded("the queue of the Triton server is full")
     if status == "NOT_FOUND":
         return EngineUnavailable("the Triton server has not loaded this version of the model")
     if status in ("UNAVAILABLE", "CANCELLED"):
-        return EngineUnavailable("the Triton server does not answer")
+        return EngineUnavailable("the Triton server does not respond")
     return EngineFailure(f"the Triton server failed: {message}")
 
 
-def _rows(values: NDArray[Any] | None, name: str, num_rows: int) -> Float32Array:
-    """Return an output as float32 after checking that it has `num_rows` rows."""
+def _check_output(values: NDArray[Any] | None, name: str, num_rows: int) -> Float32Array:
+    """Return an output as float32, after checking that it has `num_rows` rows."""
     if values is None or len(values) != num_rows:
         raise EngineFailure(
-            f"the Triton server returned {0 if values is None else len(values)} rows of {name} for {num_rows} rows"
+            f"the Triton server returned {0 if values is None else len(values)} rows of {name} for {num_rows} inputs"
         )
     return np.asarray(values, np.float32)
 
 
-def _library() -> Any:
+def _import_library() -> Any:
     """Import tritonclient's asyncio client.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: tritonclient is not installed.
     """
     require_extra("triton", needed_by="engine triton")
     from tritonclient.grpc import aio

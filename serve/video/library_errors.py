@@ -1,7 +1,7 @@
-"""Translation of the exceptions of decoding libraries into errors of this project.
+"""Translate the exceptions of decoding libraries into the errors of `serve.errors`.
 
-A file may make a library raise anything: PyAV raises `ValueError` for unknown side data, `IndexError` for streams that
-appear late, `UnicodeDecodeError` for names. These are faults of the file, not of the server.
+An invalid file may make a library raise any exception: PyAV raises `ValueError` for unknown side data, `IndexError` for
+streams that appear late and `UnicodeDecodeError` for names. They are errors of the file, not of the server.
 """
 
 import errno
@@ -16,7 +16,7 @@ from serve.errors import ActserveError, DecodeLimitExceeded, DecoderFault, Undec
 
 # FFmpeg reports a thread that cannot be created, or a frame that a filter lost, as EAGAIN; memory is often the cause.
 _EXHAUSTION = frozenset({errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS})
-# Messages of libraries that have no exception for it: Python's threads, C++, libavif, FFmpeg's log.
+# Messages of libraries without an exception class for exhaustion: Python's threads, C++, libavif, FFmpeg's log.
 _EXHAUSTION_MESSAGE = re.compile(
     r"start new thread|bad_alloc|out of memory|cannot allocate|(?:could not|unable to|failed to) alloc"
     r"|alloc\w* (?:error|fail)|resource temporarily unavailable",
@@ -25,14 +25,14 @@ _EXHAUSTION_MESSAGE = re.compile(
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Translate the exceptions of the libraries.
+def translate_library_errors() -> Iterator[None]:
+    """Translate the exceptions that decoding libraries raise in the block.
 
-    `AssertionError` passes unchanged, because it is a bug of this project, and so do `OSError` and `EOFError`, which
-    come from the caller's own files and pipes; FFmpeg's subclasses of them are translated.
+    `AssertionError` is not translated, because it is a bug of this project. `OSError` and `EOFError` are not translated
+    either, because they come from the caller's files and pipes; FFmpeg's subclasses of them are.
 
     Raises:
-        DecodeLimitExceeded: memory or threads run out, however the library reports it.
+        DecodeLimitExceeded: memory or threads ran out, however the library reports it.
         UndecodableVideo: FFmpeg rejects the data.
         DecoderFault: a library raised an unexpected exception.
     """
@@ -42,7 +42,7 @@ def translated() -> Iterator[None]:
         raise
     except Exception as error:
         if is_exhaustion(error):
-            raise exhausted() from error
+            raise resource_exhausted_error() from error
         if isinstance(error, av.error.FFmpegError):
             raise UndecodableVideo(f"the video cannot be decoded: {error.strerror}") from error
         if isinstance(error, ActserveError | AssertionError | OSError | EOFError):
@@ -51,29 +51,29 @@ def translated() -> Iterator[None]:
 
 
 def is_exhaustion(error: BaseException) -> bool:
-    """Return whether memory or threads ran out: this exception, or one that it was raised from, says so."""
+    """Return whether the exception, or one in its chain of causes, reports that memory or threads ran out."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError) or _says_exhaustion(cause):
+        if isinstance(cause, MemoryError) or _reports_exhaustion(cause):
             return True
         cause = cause.__cause__
     return False
 
 
-def _says_exhaustion(error: BaseException) -> bool:
+def _reports_exhaustion(error: BaseException) -> bool:
     if isinstance(error, av.error.FFmpegError):
         return error.errno in _EXHAUSTION
-    is_of_library = not isinstance(error, ActserveError | AssertionError | OSError)
-    return is_of_library and is_exhaustion_message(str(error))
+    is_library_error = not isinstance(error, ActserveError | AssertionError | OSError)
+    return is_library_error and is_exhaustion_message(str(error))
 
 
 def is_exhaustion_message(message: str) -> bool:
-    """Return whether a library's message says that memory or threads ran out."""
+    """Return whether a library's message reports that memory or threads ran out."""
     return _EXHAUSTION_MESSAGE.search(message) is not None
 
 
-def exhausted() -> DecodeLimitExceeded:
-    """Return the error for memory or threads that ran out."""
+def resource_exhausted_error() -> DecodeLimitExceeded:
+    """Return the error for a decoder that ran out of memory or threads."""
     return DecodeLimitExceeded("decoding needs more memory or threads than allowed")
 
 

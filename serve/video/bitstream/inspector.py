@@ -1,0 +1,94 @@
+"""Interface of the bitstream parsers: the description of a packet, the parser protocol and a bit reader."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+Config = Mapping[Hashable, bytes]  # parameter sets by kind and identifier
+
+NO_CONFIG: Config = MappingProxyType({})
+
+
+class UnsupportedBitstreamError(Exception):
+    """The bitstream cannot be parsed or uses unsupported features; the stream is decoded in order instead."""
+
+
+@dataclass(slots=True)
+class PacketInfo:
+    """Description of one packet by its bitstream; the container's flags are not used."""
+
+    is_access_point: bool  # decoding may start here: no picture shown later refers to an earlier packet
+    is_shown: bool = True  # the packet outputs one frame; False: no frame
+    starts_period: bool = False  # every earlier picture is output before this one
+    order: int | None = None  # output order within the period; None: decoding order
+    config: Config = field(default_factory=dict)  # parameter sets that the packet carries
+    is_reference: bool = True  # False: no picture shown after the next access point refers to it
+
+
+class Inspector(Protocol):
+    """Parses the packets of one stream in decoding order."""
+
+    can_skip_non_reference: bool  # the decoder may skip unwanted non-reference pictures (FFmpeg's `skip_frame=noref`)
+    needs_inline_config: bool  # the decoder reads new extradata only if it precedes the data of a packet
+    extradata_header_bytes: (
+        int  # length in bytes of the header of extradata, which must not precede the data of a packet
+    )
+
+    def read_extradata(self, extradata: bytes) -> Config:
+        """Parse the extradata of the container and return its parameter sets; they replace the earlier ones.
+
+        Raises:
+            UnsupportedBitstreamError: the extradata cannot be parsed.
+        """
+
+    def inspect(self, data: memoryview) -> PacketInfo:
+        """Describe the next packet.
+
+        Raises:
+            UnsupportedBitstreamError: the packet cannot be parsed or uses an unsupported feature.
+        """
+
+    def join_parameter_sets(self, config: Config) -> bytes:
+        """Concatenate parameter sets in the format of the stream, to be prepended to the data of a packet."""
+
+
+class BitReader:
+    """Reads bits from the start of a byte string."""
+
+    __slots__ = ("_left", "_value")
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = len(data) * 8
+
+    def read(self, count: int) -> int:
+        """Return the next `count` bits as an unsigned number.
+
+        Raises:
+            UnsupportedBitstreamError: fewer bits are left.
+        """
+        left = self._left - count
+        if left < 0:
+            raise UnsupportedBitstreamError("a header is truncated")
+        number = self._value >> left
+        self._value &= (1 << left) - 1
+        self._left = left
+        return number
+
+    def read_exp_golomb(self) -> int:
+        """Return the next unsigned exponential Golomb code, ue(v) in H.264 and HEVC.
+
+        Raises:
+            UnsupportedBitstreamError: the code is truncated or longer than 32 bits.
+        """
+        value = self._value
+        zeros = self._left - value.bit_length()
+        if zeros > 32:
+            raise UnsupportedBitstreamError("a number in a header is too large")
+        left = self._left - 2 * zeros - 1
+        if left < 0:
+            raise UnsupportedBitstreamError("a header is truncated")
+        code = value >> left
+        self._value, self._left = value ^ (code << left), left
+        return code - 1
