@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.exit_status import exit_without
+from serve.exit_status import exit_if_missing_extra
 
 if __name__ == "__main__":  # the imports below need the extra `export`
-    exit_without("export", needed_by="python -m export")
+    exit_if_missing_extra("export", needed_by="python -m export")
 
 from export.contract import Weights
 from export.errors import ExportInputError
@@ -227,7 +227,7 @@ def verify(
     """Check the files and the parity of a version on this machine."""
     result = verify_version(repository, name, version=version)
     contract = result.contract
-    print(f"{contract.name}@{contract.version}: {len(contract.files())} files match the contract")
+    print(f"{contract.name}@{contract.version}: {len(contract.file_hashes())} files match the contract")
     _print_parity(result.parity)
 
 
@@ -292,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for name in ("export", "training.checkpoints.downloads"):
         logging.getLogger(name).setLevel(logging.INFO)
-    run_app(app, arguments, name="python -m export", unusable=(InputError,), failed=(WorkError,))
+    run_app(app, arguments, name="python -m export", input_errors=(InputError,), runtime_errors=(WorkError,))
 
 
 if __name__ == "__main__":

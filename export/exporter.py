@@ -19,7 +19,7 @@ from export.onnx_files import WeightFile, round_to_float16_, write_graph
 from export.parity_gate import RuntimeParity, measure_parity, require_parity
 from export.publication import Accelerator, StagingDir, check_accelerator, check_signature, publish, staging_dir
 from serve.contract import ModelContract
-from serve.files import require_space
+from serve.files import check_free_space
 from serve.repository import check_default_labels
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 from training.checkpoints.native_format import Checkpoint
@@ -65,7 +65,7 @@ def export_checkpoint(
     check_accelerator(repository, name, accelerator)
     check_default_labels(checkpoint.labels)
     num_bytes = sum(item.numel() * item.element_size() for item in checkpoint.weights.values())
-    require_space(repository, num_bytes // 2 if weights == "fp16" else num_bytes)
+    check_free_space(repository, num_bytes // 2 if weights == "fp16" else num_bytes)
     model = checkpoint.build()
     if weights == "fp16":
         round_to_float16_(model)

@@ -20,9 +20,9 @@ from serve.parity import (
     HALF_PRECISION,
     HALF_PRECISION_COSINE,
     ArrayDifference,
-    clear_disagreements,
     compare,
     cosine_logits,
+    count_clear_disagreements,
 )
 
 
@@ -83,7 +83,7 @@ def _measure(
     except Exception as error:  # the libraries raise exceptions of many types
         return RuntimeParity(is_passed=False, failure=str(error).strip())
     arrays = {name: compare(actual[name], expected[name]) for name in expected}
-    disagreements = clear_disagreements(actual["logits"], expected["logits"])
+    disagreements = count_clear_disagreements(actual["logits"], expected["logits"])
     features = [item for name, item in arrays.items() if name != "logits"]
     if runtime in HALF_PRECISION:
         is_close = all(item.lowest_cosine >= HALF_PRECISION_COSINE for item in features)

@@ -65,7 +65,7 @@ def _request(server: str, method: str, path: str, body: dict[str, Any], *fields:
     headers = {"Content-Type": "application/json", "Prefer": f"wait={ACTIVATION_SECONDS}"}
     return ApiRequest(
         method=method, url=server + path, headers=headers, body=json.dumps(body).encode() if body else None
-    ).answer(*fields)
+    ).send_for_json(*fields)
 
 
 def _describe(decision: PromotionDecision) -> str:

@@ -1,4 +1,4 @@
-"""The FastAPI application: `create_app(settings)` joins routes, problems and the service."""
+"""The FastAPI application: `create_app(settings)` assembles routes, error handlers and the service."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from serve.access import scopes
 from serve.access.rules import BrowserRules
 from serve.api import openapi, problems
 from serve.api.browsers import BrowserGuard, cors_options
-from serve.api.middleware import RequestFacts
+from serve.api.middleware import RequestContextMiddleware
 from serve.errors import ActserveError
 from serve.query import check_request_line
 from serve.routes import (
@@ -48,7 +48,7 @@ ROUTERS = (
 DESCRIPTION = """
 Zero-shot video action recognition: POST a video, get the top-k actions of a vocabulary you choose.
 
-Errors are RFC 9457 problems (`application/problem+json`); every answer carries `X-Request-Id`.
+Errors are RFC 9457 problems (`application/problem+json`); every response carries `X-Request-Id`.
 """
 
 
@@ -56,15 +56,14 @@ def create_app(
     settings: ServeSettings,
     *,
     on_ready: Callable[[], None] | None = None,
-    on_fault: Callable[[BaseException], None] | None = None,
+    on_startup_error: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
     """Create the application. Its lifespan starts the service in the background.
 
-    `/healthz` and `/readyz` answer meanwhile.
-
-    `on_ready` is called once the service is ready, `on_fault` with the exception if its start fails.
+    During startup `/healthz` and `/readyz` already respond. `on_ready` is called once the service is ready;
+    `on_startup_error` is called with the exception if startup fails.
     """
-    app = FastAPIOffline(  # its /docs loads nothing from other hosts
+    app = FastAPIOffline(  # its /docs page loads nothing from other hosts
         title="actserve",
         version=VERSION,
         description=DESCRIPTION,
@@ -75,7 +74,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.on_ready = on_ready
-    app.state.on_fault = on_fault
+    app.state.on_startup_error = on_startup_error
     problems.install(app)
     origins = settings.http.origins
     if origins:
@@ -84,7 +83,7 @@ def create_app(
         BrowserGuard,
         rules=BrowserRules.of(listen_on=settings.host, hosts=settings.http.hosts, origins=origins),
     )
-    app.add_middleware(RequestFacts)  # the outermost
+    app.add_middleware(RequestContextMiddleware)  # added last, so it is the outermost
     for module in ROUTERS:
         app.include_router(module.router)
     page.mount_files(app)
@@ -94,21 +93,21 @@ def create_app(
 
 
 def check_scopes() -> None:
-    """Make sure that each route has a scope, and each scope a route.
+    """Check that `ROUTE_SCOPES` lists exactly the routes of the application.
 
     Raises:
-        RuntimeError: names those without.
+        RuntimeError: it does not; the message lists the differences.
     """
     routes = (route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute))
-    found = {(method, route.path) for route in routes for method in route.methods or ()}
-    if unmatched := found ^ scopes.ROUTE_SCOPES.keys():
+    declared = {(method, route.path) for route in routes for method in route.methods or ()}
+    if unmatched := declared ^ scopes.ROUTE_SCOPES.keys():
         raise RuntimeError(f"serve.access.scopes.ROUTE_SCOPES and the routes differ: {sorted(unmatched)}")
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service = app.state.service = Service(app.state.settings, runs_jobs=True)
-    starting = asyncio.create_task(_start(app, service), name="start")
+    starting = asyncio.create_task(_start(app, service), name="startup")
     try:
         yield
     finally:
@@ -120,13 +119,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _start(app: FastAPI, service: Service) -> None:
     try:
         await service.start()
-    except Exception as error:  # reported to the operator; the process ends
-        if app.state.on_fault is not None:
-            app.state.on_fault(error)
+    except Exception as error:  # `on_startup_error` decides whether the process exits
+        if app.state.on_startup_error is not None:
+            app.state.on_startup_error(error)
         else:
-            logger.error("the start failed: %s", error)
+            logger.error("startup failed: %s", error)
         if not isinstance(error, ActserveError):
-            logger.error("the start failed with an internal error", exc_info=error)
+            logger.error("startup failed with an unexpected exception", exc_info=error)
         return
     if app.state.on_ready is not None:
         app.state.on_ready()

@@ -1,7 +1,8 @@
-"""Micro-batching: run the rows of concurrent requests through a graph together.
+"""Micro-batching: run the inputs of concurrent requests through a graph in one batch.
 
-Batches form while the graph is busy; `max_delay_ms` adds a wait for further rows when it is idle. The queue is bounded,
-each item has a deadline, and every future completes: with rows, with an error, or by cancellation.
+A row is one entry of the first axis of an input: a view or a token sequence. Batches form while the graph is busy;
+`max_delay_ms` adds a wait for more rows when it is idle. The queue is bounded, each item has a deadline, and every
+future completes with outputs, with an error, or by cancellation.
 """
 
 import asyncio
@@ -16,29 +17,29 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array
 from serve.errors import ActserveError, DeadlineExceeded, EngineFailure, EngineUnavailable, Overloaded
 
-Rows = dict[str, Float32Array]
-RunBatch = Callable[[NDArray[Any]], Awaitable[Rows]]
+Outputs = dict[str, Float32Array]  # tensor name -> [n, ...]
+RunBatch = Callable[[NDArray[Any]], Awaitable[Outputs]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
     """Result of `submit`."""
 
-    outputs: Rows
-    queue_seconds: float  # until the run with its first row started
+    outputs: Outputs
+    queue_seconds: float  # time until the batch with the first row started
 
 
 @dataclass(eq=False)
 class _QueuedRows:
     rows: NDArray[Any]
     deadline: float
-    future: asyncio.Future[Rows]
-    queued_at: float  # seconds of the event loop's clock
+    future: asyncio.Future[Outputs]
+    queued_at: float  # seconds on the event loop's clock
     started_at: float = 0.0
 
 
 class MicroBatcher:
-    """Joins rows (first axis) of several callers into runs of at most `max_rows`."""
+    """Combines the rows of several callers into batches of at most `max_rows`."""
 
     def __init__(self, run_batch: RunBatch, *, max_rows: int, max_delay_ms: float, max_queued_rows: int) -> None:
         self._run_batch = run_batch
@@ -49,20 +50,20 @@ class MicroBatcher:
         self._queued_rows = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.runs = 0  # batches so far, for metrics
-        self.rows = 0
+        self.num_batches = 0  # batches and rows that have been run, for metrics
+        self.num_rows = 0
 
     @property
     def queued_rows(self) -> int:
-        """Number of rows waiting for a run."""
+        """Number of rows that wait in the queue."""
         return self._queued_rows
 
     def start(self) -> None:
-        """Start the batching task; needs a running event loop."""
-        self._task = asyncio.create_task(self._serve(), name="micro-batcher")
+        """Start the batching task; requires a running event loop."""
+        self._task = asyncio.create_task(self._run_batches(), name="micro-batcher")
 
     async def submit(self, rows: NDArray[Any], *, deadline: float) -> BatchResult:
-        """Run rows [n, ...] and return outputs by name, each [n, ...]; more than `max_rows` rows take several runs.
+        """Run rows [n, ...] and return outputs by name, each [n, ...]; more than `max_rows` rows take several batches.
 
         Raises:
             Overloaded: the queue is full.
@@ -73,7 +74,7 @@ class MicroBatcher:
             raise EngineUnavailable("the engine is closed")
         if self._queued_rows + len(rows) > max(self._max_queued, len(rows)):
             raise Overloaded(
-                f"{self._queued_rows} views are waiting, at most {self._max_queued} may wait; try again later",
+                f"{self._queued_rows} views are queued and {self._max_queued} are allowed; try again later",
                 queued=self._queued_rows,
                 limit=self._max_queued,
             )
@@ -89,7 +90,7 @@ class MicroBatcher:
         try:
             parts = await asyncio.gather(*(item.future for item in items))
         except BaseException:
-            for item in items:  # the remaining items of this call need not run
+            for item in items:  # the remaining items of this call are not needed
                 item.future.cancel()
             raise
         outputs = (
@@ -98,7 +99,7 @@ class MicroBatcher:
         return BatchResult(outputs=outputs, queue_seconds=items[0].started_at - items[0].queued_at)
 
     async def close(self) -> None:
-        """Stop; waiting callers get `EngineUnavailable`."""
+        """Stop the task; waiting callers get `EngineUnavailable`."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -108,19 +109,19 @@ class MicroBatcher:
                 item.future.set_exception(EngineUnavailable("the engine was closed"))
         self._queued_rows = 0
 
-    async def _serve(self) -> None:
+    async def _run_batches(self) -> None:
         while True:
             while not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
             if self._max_delay and self._queued_rows < self._max_rows:
                 await asyncio.sleep(self._max_delay)
-            batch = self._take()
+            batch = self._next_batch()
             if batch:
-                await self._run(batch)
+                await self._run_batch_items(batch)
 
-    def _take(self) -> list[_QueuedRows]:
-        """Remove and return the next items that fit into one run; drop cancelled and expired ones."""
+    def _next_batch(self) -> list[_QueuedRows]:
+        """Remove and return the next items that fit into one batch; drop cancelled and expired ones."""
         now = asyncio.get_running_loop().time()
         batch: list[_QueuedRows] = []
         room = self._max_rows
@@ -139,7 +140,7 @@ class MicroBatcher:
             room -= len(item.rows)
         return batch
 
-    async def _run(self, batch: list[_QueuedRows]) -> None:
+    async def _run_batch_items(self, batch: list[_QueuedRows]) -> None:
         rows = np.concatenate([item.rows for item in batch]) if len(batch) > 1 else batch[0].rows
         try:
             outputs = await self._run_batch(rows)
@@ -152,8 +153,8 @@ class MicroBatcher:
         except Exception as error:  # an unexpected error must not leave callers waiting
             self._fail(batch, EngineFailure(f"the engine failed: {error}"))
             return
-        self.runs += 1
-        self.rows += len(rows)
+        self.num_batches += 1
+        self.num_rows += len(rows)
         start = 0
         for item in batch:
             stop = start + len(item.rows)

@@ -1,4 +1,4 @@
-"""Calibration from clips: each clip is measured like a classification, then thresholds are fitted."""
+"""Calibration from clips: compute the logits of each clip as in a classification, then fit thresholds."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from serve.api.options import CalibrateOptions, ClassifyOptions
 from serve.arrays import Int64Array
 from serve.errors import InvalidOption, RequestError
 from serve.files import file_sha256
-from serve.independence import Independence, independence, independent_groups
-from serve.pipeline import Pipeline, ResolvedOptions, VideoLogits, reduced
+from serve.independence import Independence, assign_groups, count_independent
+from serve.pipeline import Pipeline, ResolvedOptions, VideoLogits, score_logits
 from serve.scoring import LogitScaling, Scores
 from serve.uploads import ReceivedFile
 from serve.vocabularies import threshold_fit
 from serve.vocabularies.acceptance import Acceptance, Fit
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
-CLIPS_AT_ONCE = 4
-MAX_LOGIT_BYTES = 2**30  # of all clips
+MAX_CONCURRENT_CLIPS = 4
+MAX_LOGIT_BYTES = 2**30  # logits of all clips together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +30,22 @@ class CalibrationResult:
 
     acceptance: Acceptance
     label_thresholds: Mapping[str, float]  # by label_id
-    found: threshold_fit.Calibration
+    calibration: threshold_fit.Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sent:
-    """What was sent, before anything is measured."""
+class _ClipSet:
+    """Labels, groups and content hashes of the n uploaded clips."""
 
-    known: Int64Array  # index of the label of each clip, -1 for none [n]
-    groups: Int64Array  # clips of one group depend on each other [n]
-    digests: Sequence[str]  # of the content of each clip
-    distinct: Sequence[int]  # the first clip of each content
+    label_indices: Int64Array  # [n], -1 for a clip that shows none of the labels
+    groups: Int64Array  # [n], clips with the same group index are not independent
+    digests: Sequence[str]  # SHA-256 of the content of each clip
+    distinct: Sequence[int]  # index of the first clip with each content
 
-    def independence_of(self, chosen: NDArray[np.bool_]) -> Independence:
-        """Return how many of the chosen clips [n] are independent, and how many are copies."""
-        clips = np.flatnonzero(chosen)
-        return independence(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
+    def count_selected(self, is_selected: NDArray[np.bool_]) -> Independence:
+        """Count the independent clips and the copies among the selected clips [n]."""
+        clips = np.flatnonzero(is_selected)
+        return count_independent(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
 
 
 async def calibrate(
@@ -56,17 +56,17 @@ async def calibrate(
     *,
     deadline: float,
 ) -> CalibrationResult:
-    """Measure each clip and fit thresholds; `deadline` in seconds of the event loop's clock.
+    """Compute the logits of each clip and fit thresholds; `deadline` in seconds on the event loop's clock.
 
-    Of clips with the same content the first is measured and used.
+    If several clips have the same content, only the first one is used.
 
     Raises:
         InvalidOption: labels, groups and clips do not match, copies have different labels, or there are too few
             independent unknown clips.
-        RequestError, ServiceError: a clip cannot be used; names it.
+        RequestError, ServiceError: a clip cannot be used; the message names it.
     """
-    sent = await asyncio.to_thread(_sent, clips, _split_indices(vocabulary, clips, options), options)
-    known = [sent.known[clip] for clip in sent.distinct]
+    clip_set = await asyncio.to_thread(_inspect_clips, clips, _label_indices(vocabulary, clips, options), options)
+    label_indices = [clip_set.label_indices[clip] for clip in clip_set.distinct]
     classify_options = ClassifyOptions(
         vocabulary=vocabulary.reference,
         num_clips=options.num_clips,
@@ -75,70 +75,76 @@ async def calibrate(
         model=options.model,
     )
     async with pipeline.resolve(classify_options) as resolved:
-        _check_size(resolved, len(sent.distinct), options)
-        measured = await _measure_clips(
-            pipeline, resolved, [clips[clip] for clip in sent.distinct], classify_options, deadline=deadline
+        _check_size(resolved, len(clip_set.distinct), options)
+        video_logits = await _compute_clip_logits(
+            pipeline, resolved, [clips[clip] for clip in clip_set.distinct], classify_options, deadline=deadline
         )
 
     def score(clip: int, scale: LogitScaling) -> Scores:
-        return reduced(resolved, measured[clip].logits, measured[clip].example_logits, scale=scale)
+        return score_logits(resolved, video_logits[clip].logits, video_logits[clip].example_logits, scale=scale)
 
-    found = await asyncio.to_thread(
+    calibration = await asyncio.to_thread(
         threshold_fit.fit,
         score,
-        known,
+        label_indices,
         function=resolved.function,
         false_accept_rate=options.false_accept_rate,
         criterion=options.criterion,
         per_label=options.per_label,
-        groups=sent.groups[sent.distinct],
+        groups=clip_set.groups[clip_set.distinct],
     )
-    thresholds = {vocabulary.labels[place].label_id: value for place, value in found.label_thresholds.items()}
+    thresholds = {vocabulary.labels[index].label_id: value for index, value in calibration.label_thresholds.items()}
     return CalibrationResult(
-        acceptance=_acceptance(resolved, vocabulary, options, found, sent),
+        acceptance=_make_acceptance(resolved, vocabulary, options, calibration, clip_set),
         label_thresholds=thresholds,
-        found=found,
+        calibration=calibration,
     )
 
 
-def _split_indices(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: CalibrateOptions) -> list[int]:
-    """Return the index of each clip's label, -1 for none."""
+def _label_indices(vocabulary: Vocabulary, clips: Sequence[ReceivedFile], options: CalibrateOptions) -> list[int]:
+    """Return the index of each clip's label, or -1 for a clip that shows none of the labels."""
     if len(options.labels) != len(clips):
-        raise InvalidOption(f"{len(clips)} clips came with {len(options.labels)} labels; each clip needs one label")
+        raise InvalidOption(
+            f"{len(clips)} clips were sent with {len(options.labels)} labels; send one label, or null, per clip"
+        )
     find = LabelFinder(vocabulary)
-    place = {label.label_id: number for number, label in enumerate(vocabulary.labels)}
-    return [-1 if label is None else place[find(label).label_id] for label in options.labels]
+    index_of = {label.label_id: index for index, label in enumerate(vocabulary.labels)}
+    return [-1 if label is None else index_of[find(label).label_id] for label in options.labels]
 
 
-def _sent(clips: Sequence[ReceivedFile], known: Sequence[int], options: CalibrateOptions) -> _Sent:
-    """Return which clips are copies or depend on each other.
+def _inspect_clips(clips: Sequence[ReceivedFile], label_indices: Sequence[int], options: CalibrateOptions) -> _ClipSet:
+    """Find the clips that are copies of, or not independent from, another clip.
 
     Raises:
         InvalidOption: copies have different labels, there are not as many groups as clips, or there are too few
             independent unknown clips.
     """
     if options.groups and len(options.groups) != len(clips):
-        raise InvalidOption(f"{len(clips)} clips came with {len(options.groups)} groups; each clip needs one, or null")
+        raise InvalidOption(
+            f"{len(clips)} clips were sent with {len(options.groups)} groups; send one group, or null, per clip"
+        )
     digests = [file_sha256(clip.path) for clip in clips]
     first: dict[str, int] = {}
     for clip, digest in enumerate(digests):
         other = first.setdefault(digest, clip)
-        if known[other] != known[clip]:
+        if label_indices[other] != label_indices[clip]:
             raise InvalidOption(
                 f"{clips[other].filename!r} and {clips[clip].filename!r} have the same content and different labels"
             )
-    groups = independent_groups(
+    groups = assign_groups(
         names=[clip.filename for clip in clips],
         digests=digests,
         declared=[group or "" for group in options.groups],
     )
-    sent = _Sent(known=np.array(known, np.int64), groups=groups, digests=digests, distinct=list(first.values()))
-    unknown = sent.independence_of(sent.known < 0)
+    clip_set = _ClipSet(
+        label_indices=np.array(label_indices, np.int64), groups=groups, digests=digests, distinct=list(first.values())
+    )
+    unknown = clip_set.count_selected(clip_set.label_indices < 0)
     threshold_fit.require_unknown(
         unknown.num_clips, unknown.num_independent, num_copies=unknown.num_copies,
         false_accept_rate=options.false_accept_rate, per_label=options.per_label,
     )  # fmt: skip
-    return sent
+    return clip_set
 
 
 def _check_size(resolved: ResolvedOptions, num_clips: int, options: CalibrateOptions) -> None:
@@ -146,14 +152,14 @@ def _check_size(resolved: ResolvedOptions, num_clips: int, options: CalibrateOpt
     needed = 4 * num_clips * views * len(resolved.templates) * len(resolved.phrases)
     if needed > MAX_LOGIT_BYTES:
         raise InvalidOption(
-            f"the logits of {num_clips} clips would take {needed} bytes, {MAX_LOGIT_BYTES} are allowed: "
+            f"the logits of {num_clips} clips would take {needed} bytes and at most {MAX_LOGIT_BYTES} are allowed; "
             "send fewer clips, or request fewer views",
             needed=needed,
             limit=MAX_LOGIT_BYTES,
         )
 
 
-async def _measure_clips(
+async def _compute_clip_logits(
     pipeline: Pipeline,
     resolved: ResolvedOptions,
     clips: Sequence[ReceivedFile],
@@ -161,38 +167,39 @@ async def _measure_clips(
     *,
     deadline: float,
 ) -> list[VideoLogits]:
-    """Measure all clips, a few at a time; the first failure cancels the others."""
-    turns = asyncio.Semaphore(CLIPS_AT_ONCE)
+    """Compute the logits of all clips, a few at a time; the first failure cancels the others."""
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT_CLIPS)
 
-    async def one(clip: ReceivedFile) -> VideoLogits:
-        async with turns:
+    async def compute_logits(clip: ReceivedFile) -> VideoLogits:
+        async with semaphore:
             try:
-                return await pipeline.measure(clip.path, resolved, classify_options, deadline=deadline)
+                return await pipeline.compute_logits(clip.path, resolved, classify_options, deadline=deadline)
             except RequestError as error:
-                raise type(error)(f"{clip.filename!r}: {error.message}", **error.facts) from error
+                raise type(error)(f"{clip.filename!r}: {error.message}", **error.details) from error
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(clip)) for clip in clips]
+            tasks = [group.create_task(compute_logits(clip)) for clip in clips]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
-def _acceptance(
+def _make_acceptance(
     resolved: ResolvedOptions,
     vocabulary: Vocabulary,
     options: CalibrateOptions,
-    found: threshold_fit.Calibration,
-    sent: _Sent,
+    calibration: threshold_fit.Calibration,
+    clip_set: _ClipSet,
 ) -> Acceptance:
-    assert resolved.function != "none", "the options allow softmax and sigmoid"
-    known, unknown = sent.independence_of(sent.known >= 0), sent.independence_of(sent.known < 0)
+    assert resolved.function != "none", "CalibrateOptions allows only softmax and sigmoid"
+    known = clip_set.count_selected(clip_set.label_indices >= 0)
+    unknown = clip_set.count_selected(clip_set.label_indices < 0)
     return Acceptance(
-        criterion=found.criterion,
-        threshold=found.threshold,
-        temperature=found.scale.temperature,
-        bias=found.scale.bias,
+        criterion=calibration.criterion,
+        threshold=calibration.threshold,
+        temperature=calibration.scale.temperature,
+        bias=calibration.scale.bias,
         fitted=Fit(
             model=resolved.runtime.reference,
             function=resolved.function,
@@ -207,13 +214,13 @@ def _acceptance(
             num_unknown_independent=unknown.num_independent,
             num_copies=known.num_copies + unknown.num_copies,
             false_accept_rate=options.false_accept_rate,
-            false_accept_interval=found.false_accept_interval,
-            true_accept_rate=found.true_accept_rate,
-            accuracy=found.accuracy,
-            auroc=found.auroc,
-            fpr_at_95_tpr=found.fpr_at_95_tpr,
-            calibration_error_before=found.calibration_error_before,
-            calibration_error_after=found.calibration_error_after,
+            false_accept_interval=calibration.false_accept_interval,
+            true_accept_rate=calibration.true_accept_rate,
+            accuracy=calibration.accuracy,
+            auroc=calibration.auroc,
+            fpr_at_95_tpr=calibration.fpr_at_95_tpr,
+            calibration_error_before=calibration.calibration_error_before,
+            calibration_error_after=calibration.calibration_error_after,
             fitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )

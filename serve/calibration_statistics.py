@@ -1,6 +1,7 @@
-"""Figures of calibration and separation in NumPy, since serving has no scipy; tests compare both.
+"""Calibration and detection metrics in NumPy. Serving does not depend on SciPy; tests compare the results with it.
 
-N is the number of clips; the confidence of a clip is its best score; it is a hit if its best label is the right one.
+N is the number of clips. The confidence of a clip is its best score, and a prediction is correct if the best label is
+the true one. Known clips (positives) show a label of the vocabulary; unknown clips (negatives) show none.
 """
 
 import math
@@ -12,36 +13,38 @@ from numpy.typing import NDArray
 
 from serve.arrays import Float64Array
 
-BINS = 15  # of equal width, of the reliability diagram and of the expected calibration error
-CONFIDENCE = 0.95  # of intervals
+NUM_BINS = 15  # equal-width bins of the reliability diagram and of the expected calibration error
+CONFIDENCE_LEVEL = 0.95  # of the intervals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Clips whose best score lies in a range."""
+class ReliabilityBin:
+    """Clips whose confidence lies in one bin."""
 
-    confidence: float  # mean of the best score
-    accuracy: float  # share of hits
+    confidence: float  # mean confidence
+    accuracy: float  # fraction of correct predictions
     count: int
 
 
-def reliability(confidences: NDArray[np.floating], hits: NDArray[np.bool_], *, bins: int = BINS) -> tuple[Bin, ...]:
+def reliability_bins(
+    confidences: NDArray[np.floating], is_correct: NDArray[np.bool_], *, num_bins: int = NUM_BINS
+) -> tuple[ReliabilityBin, ...]:
     """Group clips by confidence [N] into bins of equal width from 0 to 1; empty bins are omitted."""
-    place = np.minimum((confidences * bins).astype(np.int64), bins - 1)
+    bin_indices = np.minimum((confidences * num_bins).astype(np.int64), num_bins - 1)  # [N]
     return tuple(
-        Bin(
-            confidence=float(confidences[place == number].mean(dtype=np.float64)),
-            accuracy=float(hits[place == number].mean()),
-            count=int((place == number).sum()),
+        ReliabilityBin(
+            confidence=float(confidences[bin_indices == index].mean(dtype=np.float64)),
+            accuracy=float(is_correct[bin_indices == index].mean()),
+            count=int((bin_indices == index).sum()),
         )
-        for number in np.unique(place)
+        for index in np.unique(bin_indices)
     )
 
 
-def calibration_error(bins: Sequence[Bin]) -> float | None:
-    """Return the expected calibration error: the difference of accuracy and confidence, averaged over clips.
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float | None:
+    """Return the expected calibration error: |accuracy - confidence|, averaged over clips; None if there are no clips.
 
-    None if there are no clips. Source: arXiv:1706.04599, equation 3.
+    Source: arXiv:1706.04599, equation 3.
     """
     total = sum(item.count for item in bins)
     return sum(item.count * abs(item.accuracy - item.confidence) for item in bins) / total if total else None
@@ -55,25 +58,28 @@ def auroc(known: Float64Array, unknown: Float64Array) -> float:
 
 
 def fpr_at_tpr(known: Float64Array, unknown: Float64Array, *, tpr: float) -> float:
-    """Return the share of unknown clips at or above the highest threshold that accepts a share `tpr` of known ones."""
+    """Return the false positive rate at the highest threshold whose true positive rate is at least `tpr`.
+
+    That is the fraction of unknown clips accepted at the threshold that accepts a fraction `tpr` of the known clips.
+    """
     threshold = np.sort(known)[::-1][math.ceil(tpr * len(known)) - 1]
     return float((unknown >= threshold).mean())
 
 
 def beta_interval(a: int, b: int) -> tuple[float, float]:
-    """Return the central 95 % interval of a beta distribution with integer parameters, by its binomial tail."""
-    tail = (1 - CONFIDENCE) / 2
+    """Return the central 95 % interval of a beta distribution with integer parameters."""
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     return _beta_quantile(a, b, tail), _beta_quantile(a, b, 1 - tail)
 
 
-def _beta_quantile(a: int, b: int, share: float) -> float:
-    """x with P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a) = share."""
+def _beta_quantile(a: int, b: int, probability: float) -> float:
+    """Return x such that P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a) = probability, by bisection."""
     n = a + b - 1
     counts = np.arange(a, n + 1)
-    log_ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts])
+    log_binomials = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts])
     low, high = 0.0, 1.0
     for _ in range(60):
         x = (low + high) / 2
-        below = float(np.exp(log_ways + counts * math.log(x) + (n - counts) * math.log1p(-x)).sum())
-        low, high = (x, high) if below < share else (low, x)
+        below = float(np.exp(log_binomials + counts * math.log(x) + (n - counts) * math.log1p(-x)).sum())
+        low, high = (x, high) if below < probability else (low, x)
     return (low + high) / 2

@@ -1,8 +1,8 @@
-"""The contract of a model on disk: every choice that changes a number, as written by export and honoured by serve.
+"""The contract of an exported model: every choice that affects its results. Export writes it and serving follows it.
 
-`contract.json` is beside the video graph and is renamed into place last, so a version without it does not exist.
-Each rule is a name in a table of a light module (`video/sampling.py`, `video/preprocess.py`, `scoring.py`,
-`text/tokenizer.py`); a name that is not known is refused with the field, what was expected and what was found.
+`contract.json` is stored beside the video graph and is moved into place last, so a version without it does not exist.
+Each rule is a name in a table of `video/sampling.py`, `video/preprocess.py`, `scoring.py` or `text/tokenizer.py`; an
+unknown name is rejected with the field, the expected value and the value found.
 """
 
 import math
@@ -17,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from serve import strict_json
 from serve.errors import ContractError
 
-FORMAT = 1  # of the file; grows when a field changes its meaning
+FORMAT_VERSION = 1  # of contract.json; incremented when the meaning of a field changes
 
 Family = Literal["clip", "actionclip", "xclip"]
 SamplingRule = Literal["centres", "actionclip", "ends"]
@@ -28,77 +28,77 @@ CropRounding = Literal["half_even", "floor"]
 Ensembling = Literal["mean_probability", "mean_embedding"]
 ViewRule = Literal["mean_probability", "mean_logit"]
 Activation = Literal["softmax", "sigmoid"]
-PhraseRule = Literal["best", "mean"]  # from the phrases of a label to its logit; a vocabulary's choice
+PhraseRule = Literal["best", "mean"]  # how the logits of a label's phrases are reduced to one; chosen by the vocabulary
 TokenizerKind = Literal["clip", "tokenizers"]
 TextCleaning = Literal["none", "whitespace", "lower", "canonicalize"]
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class _Record:
-    """Base of every part of a contract: how pydantic reads it."""
+class _ContractPart:
+    """Base of all parts of a contract: strict validation by pydantic."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingContract(_Record):
-    """Which frames: a rule of `serve.video.sampling` and its number of segments."""
+class SamplingContract(_ContractPart):
+    """Frame sampling: a rule of `serve.video.sampling` and the number of segments."""
 
     rule: SamplingRule
     num_segments: int  # T, frames of one clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessContract(_Record):
-    """From a frame to a square: rules of `serve.video.preprocess`. Sizes in pixels."""
+class PreprocessContract(_ContractPart):
+    """Preprocessing of frames: rules of `serve.video.preprocess`; sizes in pixels."""
 
     image_size: int  # S
     resize: ResizeRule
-    short_side: int  # target of the shorter side for one centre crop; equals image_size under "squash"
+    short_side: int  # length of the shorter side after resizing; equals image_size for "squash"
     interpolation: Interpolation
-    size_rounding: SizeRounding  # of the longer side
-    crop_rounding: CropRounding  # of the centre crop's corner
-    mean: tuple[float, float, float]  # of RGB in 0..1; applied inside the graph
+    size_rounding: SizeRounding  # rounding of the longer side
+    crop_rounding: CropRounding  # rounding of the corner of the centre crop
+    mean: tuple[float, float, float]  # per RGB channel in the range 0 to 1; applied inside the graph
     std: tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextContract(_Record):
-    """From a prompt to tokens: the tokenizer, its length and whether rows may be cut to the longest prompt."""
+class TextContract(_ContractPart):
+    """Tokenization of prompts."""
 
     tokenizer: TokenizerKind
-    context_length: int  # L at most, start and end tokens included
-    dynamic_length: bool  # the graph takes rows shorter than context_length (causal towers)
+    context_length: int  # largest L, including start and end tokens
+    dynamic_length: bool  # whether the graph accepts sequences shorter than context_length (causal towers)
     pad_id: int
-    cleaning: TextCleaning = "none"  # of the "tokenizers" kind, before its file sees the text
-    zeroed_token_id: int | None = None  # of the "tokenizers" kind: replaced by 0 in every row (CLIPA's separator)
+    cleaning: TextCleaning = "none"  # of text before tokenization; only for the "tokenizers" kind
+    zeroed_token_id: int | None = None  # token replaced by 0 (CLIPA's separator); only for the "tokenizers" kind
     templates: tuple[str, ...] = ("{}",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringContract(_Record):
-    """From features to probabilities: rules of `serve.scoring`."""
+class ScoringContract(_ContractPart):
+    """Scoring of features: rules of `serve.scoring`."""
 
     logit_scale: float  # already exponentiated
     logit_bias: float = 0.0  # SigLIP's
     ensembling: Ensembling  # over templates
     view_rule: ViewRule  # over views
-    activation: Activation = "softmax"  # the one the model was trained for
+    activation: Activation = "softmax"  # activation the model was trained with
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorContract(_Record):
-    """One input or output of a graph; an axis is a letter of the style guide or a fixed size."""
+class TensorContract(_ContractPart):
+    """One input or output of a graph; an axis is a symbolic letter or a fixed size."""
 
     name: str
-    dtype: str  # numpy's name
+    dtype: str  # NumPy name
     axes: tuple[str | int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphContract(_Record):
-    """One ONNX file, relative to the repository folder, with the files it needs."""
+class GraphContract(_ContractPart):
+    """One ONNX file and its external data files; paths are relative to the repository folder."""
 
     file: str  # e.g. "demo_video/1/model.onnx"
     sha256: str
@@ -109,16 +109,16 @@ class GraphContract(_Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileContract(_Record):
-    """Any other file of the version that changes a number."""
+class FileContract(_ContractPart):
+    """Another file of the version that affects the results."""
 
     file: str
     sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelContract(_Record):
-    """Every choice that changes a number, plus where the model comes from."""
+class ModelContract(_ContractPart):
+    """Every choice that affects the results of a model, and the origin of the model."""
 
     family: Family
     name: str
@@ -129,17 +129,17 @@ class ModelContract(_Record):
     text: TextContract
     scoring: ScoringContract
     opset: int
-    graphs: Mapping[str, GraphContract]  # "video", "text" and, by family, "head", "frames", "fusion"
+    graphs: Mapping[str, GraphContract]  # "video", "text" and, depending on the family, "head", "frames", "fusion"
     tokenizer_file: FileContract
     parity_file: FileContract
-    default_labels: tuple[str, ...] = ()  # a vocabulary the model card recommends; served under the model's name
-    parity: Mapping[str, Any] = field(default_factory=dict)  # figures measured at export
+    default_labels: tuple[str, ...] = ()  # recommended vocabulary; served under the model's name
+    parity: Mapping[str, Any] = field(default_factory=dict)  # parity metrics measured at export
     provenance: Mapping[str, Any] = field(default_factory=dict)  # the training run
     card: str = ""  # text of the model card; its first paragraph is the notice
-    format: int = FORMAT
+    format: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        check_field(self.format == FORMAT, "format", FORMAT, self.format)
+        check_field(self.format == FORMAT_VERSION, "format", FORMAT_VERSION, self.format)
         check_field(MODEL_NAME.fullmatch(self.name) is not None, "name", MODEL_NAME.pattern, self.name)
         check_field(self.version >= 1, "version", "at least 1", self.version)
         check_field(self.embed_dim >= 1, "embed_dim", "at least 1", self.embed_dim)
@@ -156,36 +156,39 @@ class ModelContract(_Record):
         check_field(len(self.text.templates) > 0, "text.templates", "at least one", self.text.templates)
         for template in self.text.templates:
             check_field(template.count("{}") == 1, "text.templates", "exactly one {} in each", template)
-        needed = {"video", "text"}
-        check_field(needed <= set(self.graphs), "graphs", sorted(needed), sorted(self.graphs))
-        gives_patches = bool(self._output_axes("patch_features"))
+        required = {"video", "text"}
+        check_field(required <= set(self.graphs), "graphs", sorted(required), sorted(self.graphs))
+        has_patch_features = bool(self._output_axes("patch_features"))
         check_field(
-            gives_patches == self.has_prompt_head, "graphs", "head and patch_features together", sorted(self.graphs)
+            has_patch_features == self.has_prompt_head,
+            "graphs",
+            "both `head` and patch_features, or neither",
+            sorted(self.graphs),
         )
         axes = self._output_axes("prototype_features")
         is_matrix = len(axes) in (0, 2) and all(isinstance(axis, int) and axis > 0 for axis in axes[1:])
-        check_field(is_matrix, "graphs.video.outputs", 'prototype_features of axes ["B", E]', list(axes))
+        check_field(is_matrix, "graphs.video.outputs", 'prototype_features with axes ["B", E]', list(axes))
 
     @property
     def has_prompt_head(self) -> bool:
-        """Whether logits come of a graph that changes each text by the video (X-CLIP with prompts)."""
+        """Whether a `head` graph adapts text features to each video and computes the logits (X-CLIP with prompts)."""
         return "head" in self.graphs
 
     @property
     def notice(self) -> str | None:
-        """Return the limitation that users of the model should know: the first paragraph of its card, if it has one."""
-        first = self.card.strip().split("\n\n")[0]
-        return " ".join(first.split()) or None
+        """The limitation that users of the model should know: the first paragraph of the card, or None."""
+        first_paragraph = self.card.strip().split("\n\n")[0]
+        return " ".join(first_paragraph.split()) or None
 
     @property
     def num_patches(self) -> int:
-        """P of `patch_features`; 0 where the video graph gives none."""
+        """P, the number of patch features; 0 if the video graph has no `patch_features` output."""
         axes = self._output_axes("patch_features")
         return int(axes[1]) if axes else 0
 
     @property
     def prototype_dim(self) -> int:
-        """E of `prototype_features` [B, E], by which examples and few-shot heads compare videos; 0 without."""
+        """E of `prototype_features` [B, E], which examples and few-shot heads compare; 0 if there is no such output."""
         axes = self._output_axes("prototype_features")
         return int(axes[1]) if axes else 0
 
@@ -193,30 +196,30 @@ class ModelContract(_Record):
         """Return the axes of an output of the video graph; empty if there is no such output."""
         return next((item.axes for item in self.graphs["video"].outputs if item.name == name), ())
 
-    def files(self) -> dict[str, str]:
-        """Path relative to the repository folder -> sha256, of every file the numbers depend on."""
-        found = {item.file: item.sha256 for item in (self.tokenizer_file, self.parity_file)}
+    def file_hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of every file that affects the results, by path relative to the repository folder."""
+        hashes = {item.file: item.sha256 for item in (self.tokenizer_file, self.parity_file)}
         for graph in self.graphs.values():
-            found[graph.file] = graph.sha256
-            found.update(zip(graph.external_data, graph.external_sha256, strict=True))
-        return found
+            hashes[graph.file] = graph.sha256
+            hashes.update(zip(graph.external_data, graph.external_sha256, strict=True))
+        return hashes
 
 
-_READER: TypeAdapter[ModelContract] = TypeAdapter(ModelContract)
+_ADAPTER: TypeAdapter[ModelContract] = TypeAdapter(ModelContract)
 
 
 def read_contract(path: Path) -> ModelContract:
     """Read and check a contract.
 
     Raises:
-        ContractError: the file is missing, is not JSON, or holds something this code cannot honour.
+        ContractError: the file is missing or not JSON, or a field is unknown, missing or not supported.
     """
     try:
-        text = strict_json.decoded(path.read_bytes())
-        strict_json.loads(text)  # pydantic's reader takes duplicate names and unbounded nesting
-        return _READER.validate_json(text)
+        text = strict_json.decode_text(path.read_bytes())
+        strict_json.loads(text)  # pydantic's parser accepts duplicate names and unbounded nesting
+        return _ADAPTER.validate_json(text)
     except FileNotFoundError as error:
-        raise ContractError(f"no contract at {path}: this version does not exist", file=str(path)) from error
+        raise ContractError(f"there is no contract at {path}: this version does not exist", file=str(path)) from error
     except ValidationError as error:  # before ValueError, its base
         raise _contract_error(error) from error
     except (OSError, ValueError) as error:
@@ -225,13 +228,13 @@ def read_contract(path: Path) -> ModelContract:
 
 def contract_document(contract: ModelContract) -> dict[str, Any]:
     """Return the contract as plain JSON values, in the order of its fields."""
-    document: dict[str, Any] = _READER.dump_python(contract, mode="json")
+    document: dict[str, Any] = _ADAPTER.dump_python(contract, mode="json")
     return document
 
 
-def check_field(is_right: bool, name: str, expected: object, found: object) -> None:
-    """Raise a `ContractError` that names the field unless it is right."""
-    if not is_right:
+def check_field(is_valid: bool, name: str, expected: object, found: object) -> None:
+    """Raise a `ContractError` that names the field if its value is not valid."""
+    if not is_valid:
         raise ContractError(
             f"contract field {name}: expected {expected}, found {found}",
             field=name,
@@ -241,13 +244,13 @@ def check_field(is_right: bool, name: str, expected: object, found: object) -> N
 
 
 def _contract_error(error: ValidationError) -> ContractError:
-    """The first fault pydantic found, as field, expected and found."""
-    fault = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in fault["loc"]) or "contract"
-    expected, found = str(fault.get("ctx", {}).get("expected", fault["msg"])), repr(fault["input"])
-    if fault["type"] == "missing":
+    """Convert the first error found by pydantic."""
+    detail = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in detail["loc"]) or "contract"
+    expected, found = str(detail.get("ctx", {}).get("expected", detail["msg"])), repr(detail["input"])
+    if detail["type"] == "missing":
         expected, found = "a value", "none"
-    elif fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    elif detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         expected, found = "no field of this name", f"the unknown field {name}"
     return ContractError(
         f"contract field {name}: expected {expected}, found {found[:200]}", field=name, expected=expected, found=found

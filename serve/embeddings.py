@@ -1,4 +1,4 @@
-"""Embeddings of texts and of a video: the features that a model compares, in the shape of OpenAI's API."""
+"""Embeddings of texts and videos, in the response format of OpenAI's embeddings API."""
 
 import base64
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ EncodingFormat = Literal["float", "base64"]
 
 
 class VideoEmbeddingOptions(BaseModel):
-    """Options of the embedding of a video."""
+    """Options of a video embedding."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,11 +35,13 @@ class VideoEmbeddingOptions(BaseModel):
 
 
 class TextEmbeddingOptions(BaseModel):
-    """The body of a request for the embeddings of texts."""
+    """Request body for text embeddings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: str | list[str] = Field(description="A text, or several; each is encoded as it is, without a template.")
+    input: str | list[str] = Field(
+        description="One text or a list of texts; they are encoded unchanged, without a template."
+    )
     model: str | None = Field(None, description="A model, `name` or `name@version`; by default that of the server.")
     encoding_format: EncodingFormat = Field(
         "float", description="`base64`: the float32 values in little-endian order, encoded as text."
@@ -54,7 +56,7 @@ class TextEmbeddingOptions(BaseModel):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts, in order."""
+        """The input as a tuple."""
         return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
 
@@ -67,9 +69,9 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """What was encoded."""
+    """Number of tokens that were encoded."""
 
-    prompt_tokens: int = Field(description="Tokens of all texts; 0 for a video.")
+    prompt_tokens: int = Field(description="Number of tokens of all texts; 0 for a video.")
     total_tokens: int
 
 
@@ -80,21 +82,21 @@ class EmbeddingList(BaseModel):
     model: str = Field(description="`name@version`; embeddings of different versions cannot be compared.")
     data: list[Embedding]
     scored_by_cosine: bool = Field(
-        description="Whether the model scores a video by the cosine of these embeddings; false if it adapts texts to "
-        "the video first, as X-CLIP does."
+        description="Whether the model scores a video by the cosine similarity of these embeddings; false if it adapts "
+        "text features to the video first (X-CLIP)."
     )
     usage: Usage
 
 
 class Embedder:
-    """Makes embeddings with the models of the server."""
+    """Computes embeddings with the models of the server."""
 
     def __init__(self, pool: DecodePool, registry: ModelRegistry, limits: LimitSettings) -> None:
         self._pool = pool
         self._registry = registry
         self._limits = limits
 
-    async def texts(self, options: TextEmbeddingOptions) -> EmbeddingList:
+    async def embed_texts(self, options: TextEmbeddingOptions) -> EmbeddingList:
         """Encode texts.
 
         Raises:
@@ -106,10 +108,10 @@ class Embedder:
         with self._registry.use(options.model) as runtime:
             features = await runtime.bank.text_features(options.texts)
             tokens = sum(map(len, runtime.tokenizer.encode(options.texts)))
-            return _answer(runtime, features, options, num_tokens=tokens)
+            return _make_response(runtime, features, options, num_tokens=tokens)
 
-    async def video(self, path: Path, options: VideoEmbeddingOptions, *, deadline: float) -> EmbeddingList:
-        """Encode a video: the mean over its views, each scaled to length one before if the result is.
+    async def embed_video(self, path: Path, options: VideoEmbeddingOptions, *, deadline: float) -> EmbeddingList:
+        """Encode a video: the mean of the features of its views, which are normalized first if `normalize` is set.
 
         Raises:
             RequestError, ServiceError: see `serve.errors`.
@@ -124,16 +126,17 @@ class Embedder:
                 num_crops=options.num_crops,
             )
             decoded = await self._pool.views(path, request)
-            found = await encode_views(runtime.engine, decoded.views, deadline=deadline)
-            features = found.video_features
-            rows = (scoring.unit(features) if options.normalize else features).mean(axis=0, keepdims=True)
-            return _answer(runtime, rows, options, num_tokens=0)
+            encoded = await encode_views(runtime.engine, decoded.views, deadline=deadline)
+            features = encoded.video_features  # [V, D]
+            mean = (scoring.normalize(features) if options.normalize else features).mean(axis=0, keepdims=True)
+            return _make_response(runtime, mean, options, num_tokens=0)
 
     def check(self, options: VideoEmbeddingOptions) -> None:
-        """Check options that a video is to be encoded with later.
+        """Check the options of a video that will be encoded later.
 
         Raises:
-            UnknownModel, InvalidOption: with what is allowed.
+            UnknownModel: there is no such model.
+            InvalidOption: `num_clips` is too large.
         """
         self._check_clips(options)
         with self._registry.use(options.model):
@@ -141,43 +144,43 @@ class Embedder:
 
     def _check_clips(self, options: VideoEmbeddingOptions) -> None:
         if options.num_clips > self._limits.max_num_clips:
-            raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
+            raise InvalidOption(f"num_clips must be at most {self._limits.max_num_clips}, got {options.num_clips}")
 
     def _check_texts(self, texts: Sequence[str]) -> None:
         limits = self._limits
         if len(texts) > limits.max_candidate_labels:
-            raise InvalidOption(f"{len(texts)} texts, at most {limits.max_candidate_labels} are allowed")
+            raise InvalidOption(f"`input` must have at most {limits.max_candidate_labels} texts, got {len(texts)}")
         for index, text in enumerate(texts):
             if not text.strip():
                 raise InvalidOption(f"text {index} is empty")
             if len(text) > limits.max_label_chars:
                 raise InvalidOption(
-                    f"text {index} has {len(text)} characters, at most {limits.max_label_chars} are allowed",
+                    f"text {index} must have at most {limits.max_label_chars} characters, got {len(text)}",
                     index=index,
                 )
 
 
-def _answer(
+def _make_response(
     runtime: ModelRuntime,
     features: Float32Array,
     options: TextEmbeddingOptions | VideoEmbeddingOptions,
     *,
     num_tokens: int,
 ) -> EmbeddingList:
-    rows = scoring.unit(features) if options.normalize else features
-    encode = _as_text if options.encoding_format == "base64" else _as_numbers
+    embeddings = scoring.normalize(features) if options.normalize else features  # [n, D]
+    encode = _encode_base64 if options.encoding_format == "base64" else _encode_list
     return EmbeddingList(
         model=runtime.reference,
-        data=[Embedding(index=index, embedding=encode(row)) for index, row in enumerate(rows)],
+        data=[Embedding(index=index, embedding=encode(row)) for index, row in enumerate(embeddings)],
         scored_by_cosine=not runtime.contract.has_prompt_head,
         usage=Usage(prompt_tokens=num_tokens, total_tokens=num_tokens),
     )
 
 
-def _as_numbers(row: Float32Array) -> list[float]:
-    numbers: list[float] = row.tolist()
+def _encode_list(embedding: Float32Array) -> list[float]:
+    numbers: list[float] = embedding.tolist()
     return numbers
 
 
-def _as_text(row: Float32Array) -> str:
-    return base64.b64encode(row.astype("<f4").tobytes()).decode()
+def _encode_base64(embedding: Float32Array) -> str:
+    return base64.b64encode(embedding.astype("<f4").tobytes()).decode()

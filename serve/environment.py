@@ -1,4 +1,4 @@
-"""Settings of the server from the environment: every `SERVE_` variable is known, or the start stops."""
+"""Load the settings of the server from the environment; an unknown `SERVE_` variable is an error."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,54 +9,57 @@ from pydantic_settings import SettingsError
 from serve.errors import ConfigurationError
 from serve.settings import ServeSettings
 from serve.variables import (
-    COMMAND_LINE,
     COMMAND_LINE_PREFIX,
+    COMMAND_VARIABLES,
+    SETTINGS_HINT,
     SETTINGS_PREFIX,
-    WHERE,
-    describe_unknown,
-    refuse_unknown,
-    shown,
+    describe_unknown_variable,
+    quote_value,
+    reject_unknown_variables,
 )
 
 
 def settings_variables(model: type[BaseModel] = ServeSettings, prefix: str = SETTINGS_PREFIX) -> dict[str, str]:
-    """Return variable -> meaning of every setting of the server, including nested groups."""
-    found: dict[str, str] = {}
+    """Return the description of every setting of the server, including nested groups, by variable."""
+    descriptions: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found.update(settings_variables(field.annotation, f"{prefix}{name.upper()}__"))
+            descriptions.update(settings_variables(field.annotation, f"{prefix}{name.upper()}__"))
         else:
-            found[f"{prefix}{name.upper()}"] = field.description or ""
-    return found
+            descriptions[f"{prefix}{name.upper()}"] = field.description or ""
+    return descriptions
 
 
 def known_variables() -> set[str]:
-    """Return every variable with our prefixes, including groups of settings as JSON."""
+    """Return every variable that actserve reads, including those that hold a group of settings as JSON."""
     groups = {f"{SETTINGS_PREFIX}{name.upper()}" for name in ServeSettings.model_fields}
-    return {*settings_variables(), *groups, *COMMAND_LINE}
+    return {*settings_variables(), *groups, *COMMAND_VARIABLES}
 
 
-def load_settings(given: Mapping[str, Any]) -> ServeSettings:
-    """Load the settings of the server; `given` overrides the environment.
+def load_settings(overrides: Mapping[str, Any]) -> ServeSettings:
+    """Load the settings of the server; `overrides` take precedence over the environment.
 
     Raises:
-        ConfigurationError: a variable is unknown or a value is invalid; names it, the value and what is allowed.
+        ConfigurationError: a variable is unknown or a value is invalid; the message names the variable, the value and
+            the allowed values.
     """
-    refuse_unknown(SETTINGS_PREFIX, COMMAND_LINE_PREFIX, known=known_variables())
+    reject_unknown_variables(SETTINGS_PREFIX, COMMAND_LINE_PREFIX, known=known_variables())
     try:
-        return ServeSettings(**given)
+        return ServeSettings(**overrides)
     except SettingsError as error:
-        raise ConfigurationError(f"{error}: a group of settings is a JSON object; {WHERE}") from error
+        raise ConfigurationError(f"{error}: a group of settings must be a JSON object; {SETTINGS_HINT}") from error
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_fault(item, given) for item in error.errors(include_url=False))) from error
+        raise ConfigurationError(
+            "\n".join(_describe_error(item, overrides) for item in error.errors(include_url=False))
+        ) from error
 
 
-def _fault(item: Any, given: Mapping[str, Any]) -> str:
-    """Describe an invalid setting by the name it was given under."""
-    place = [str(part) for part in item["loc"]]
-    is_given = bool(place) and place[0] in given
-    variable = f"{SETTINGS_PREFIX}{'__'.join(place).upper()}"
-    name = f"--{'-'.join(place).replace('_', '-')}" if is_given else variable
+def _describe_error(item: Any, overrides: Mapping[str, Any]) -> str:
+    """Describe an invalid setting by its command-line option if it is overridden, otherwise by its variable."""
+    path = [str(part) for part in item["loc"]]
+    is_override = bool(path) and path[0] in overrides
+    variable = f"{SETTINGS_PREFIX}{'__'.join(path).upper()}"
+    name = f"--{'-'.join(path).replace('_', '-')}" if is_override else variable
     if item["type"] == "extra_forbidden":
-        return describe_unknown(variable, settings_variables())
-    return f"{name} is {shown(item['input'])}: {item['msg']}"
+        return describe_unknown_variable(variable, settings_variables())
+    return f"{name} is {quote_value(item['input'])}: {item['msg']}"

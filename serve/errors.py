@@ -1,24 +1,24 @@
-"""The errors of actserve. They know nothing of HTTP: `problems.py` maps each to a status.
+"""The exceptions of actserve. They are independent of HTTP: `serve/api/problems.py` maps each to a status.
 
 ActserveError
-├── RequestError                    the caller can fix it
+├── RequestError                    the request cannot be served; the caller can change it
 │   ├── InvalidOption               an option is unknown, of the wrong type or out of range
 │   ├── UnknownModel, UnknownVocabulary, UnknownLabel, UnknownExample
 │   ├── UploadTooLarge              the upload exceeds the limit
 │   ├── UnsupportedMedia            container or codec outside the allowed list, or not a video
-│   ├── InvalidVocabulary           labels or templates that cannot be scored
+│   ├── InvalidVocabulary           labels or templates cannot be scored
 │   ├── MissingPrecondition         the change does not name the version it is based on
 │   ├── StaleVersion                the resource changed meanwhile, or exists already
 │   ├── ActivationUnderWay          another activation is in progress
-│   ├── ModelRefused                the model cannot be served; the active one stays
-│   ├── ClientDisconnected          the client closed the connection before the answer
-│   ├── Unauthenticated             the request carries no valid key
-│   ├── Forbidden                   the key lacks a scope
+│   ├── ModelRefused                the model cannot be served; the active one is unchanged
+│   ├── ClientDisconnected          the client closed the connection before the response
+│   ├── Unauthenticated             the request has no valid API key
+│   ├── Forbidden                   the API key lacks a required scope
 │   ├── UnknownKey
-│   ├── InvalidHeaders              what arrived is not HTTP, or its headers are too large
+│   ├── InvalidHeaders              the request is not valid HTTP, or its headers are too large
 │   ├── SlowHeaders                 the headers were not complete in time
-│   ├── MisdirectedRequest          the Host header names another server
-│   ├── CrossOrigin                 a page of another origin sent a request that may change something
+│   ├── MisdirectedRequest          the Host header does not name this server
+│   ├── CrossOrigin                 a page of another origin sent a request that may change data
 │   ├── FeedbackOff                 feedback is disabled
 │   ├── UnknownFeedback
 │   ├── UnknownJob
@@ -30,52 +30,52 @@ ActserveError
 │   ├── StaleVideo                  a stored video was made by another model version
 │   └── VideoError                  the request is valid, its video cannot be used
 │       ├── UndecodableVideo        broken, truncated or encrypted
-│       │   ├── DecodeLimitExceeded the decoder exceeded its time, memory or processor limit
+│       │   ├── DecodeLimitExceeded the decoder exceeded its time, memory or CPU limit
 │       │   └── DecoderFault        the decoder failed unexpectedly; the log has the traceback
-│       ├── VideoTooShort           it has no frame
-│       ├── VideoTooLong            longer, or more frames, than allowed
-│       └── PictureTooLarge         more pixels in a frame than allowed
-├── ServiceError                    the server cannot answer at present
-│   ├── Overloaded                  the queue is full; refused before any work
+│       ├── VideoTooShort           the video has no frame
+│       ├── VideoTooLong            the video is longer, or has more frames, than allowed
+│       └── PictureTooLarge         a frame has more pixels than allowed
+├── ServiceError                    the server currently cannot process the request
+│   ├── Overloaded                  the queue is full; the request was rejected before any work
 │   ├── EngineUnavailable           the engine is not ready, or no longer available
-│   ├── StoreUnavailable            the database does not answer; nothing was changed
+│   ├── StoreUnavailable            the database does not respond; nothing was changed
 │   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
-│   ├── FeedbackFull                the limit of feedback is reached; nothing was stored
+│   ├── FeedbackFull                the feedback folder is full; nothing was stored
 │   ├── JobsFull                    the limit of unfinished jobs is reached; nothing was stored
 │   ├── JobFolderUnavailable        the folder of uploads cannot be used; nothing was stored
 │   ├── InputAbandoned              the server stopped whenever it worked on the input
 │   ├── VideoStoreFull              the limit of stored videos is reached; nothing was stored
 │   ├── DeadlineExceeded            the answer would exceed the deadline
 │   └── EngineFailure               the engine failed on this input
-├── ConfigurationError              a setting, folder or database that cannot be used; the start stops
-└── ContractError                   a model on disk that this server cannot serve
+├── ConfigurationError              a setting, folder or database cannot be used; startup fails
+└── ContractError                   a model on disk cannot be served by this version
 """
 
 from typing import Any
 
 
 class ActserveError(Exception):
-    """Base of the tree: a message for people and facts for programs.
+    """Base class: `message` is for people, `details` are machine-readable values for programs.
 
-    Errors are sent between processes, so message, facts and notes survive pickling.
+    Errors are sent between processes, so message, details and notes survive pickling.
     """
 
-    def __init__(self, message: str, **facts: Any) -> None:
+    def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.message = message
-        self.facts = facts
+        self.details = details
 
     def __reduce__(self) -> tuple[Any, ...]:
         notes = getattr(self, "__notes__", None)
-        return _rebuild, (type(self), self.message, self.facts), {"__notes__": notes} if notes else None
+        return _rebuild, (type(self), self.message, self.details), {"__notes__": notes} if notes else None
 
 
-def _rebuild(kind: type[ActserveError], message: str, facts: dict[str, Any]) -> ActserveError:
-    return kind(message, **facts)
+def _rebuild(error_class: type[ActserveError], message: str, details: dict[str, Any]) -> ActserveError:
+    return error_class(message, **details)
 
 
 class RequestError(ActserveError):
-    """The caller can fix it."""
+    """The request cannot be served as it is; the caller can change it."""
 
 
 class InvalidOption(RequestError):
@@ -99,7 +99,7 @@ class UnknownExample(RequestError):
 
 
 class ClientDisconnected(RequestError):
-    """The client closed the connection before the answer; seen in logs and metrics alone."""
+    """The client closed the connection before the response; only logs and metrics show this error."""
 
 
 class UploadTooLarge(RequestError):
@@ -127,19 +127,19 @@ class ActivationUnderWay(RequestError):
 
 
 class ModelRefused(RequestError):
-    """The model cannot be served here; the active one stays."""
+    """The model cannot be served by this server; the active model is unchanged."""
 
 
 class Unauthenticated(RequestError):
-    """The request carries no valid key."""
+    """The request has no valid API key."""
 
 
 class Forbidden(RequestError):
-    """The key lacks the scope that the route requires."""
+    """The API key lacks the scope that the route requires."""
 
 
 class UnknownKey(RequestError):
-    """There is no valid key of this name."""
+    """There is no valid API key with this name."""
 
 
 class InvalidHeaders(RequestError):
@@ -151,11 +151,11 @@ class SlowHeaders(RequestError):
 
 
 class MisdirectedRequest(RequestError):
-    """The `Host` header names another server than this one."""
+    """The `Host` header does not name this server."""
 
 
 class CrossOrigin(RequestError):
-    """A page of another origin sent a request that may change something."""
+    """A page of another origin sent a request that may change data."""
 
 
 class FeedbackOff(RequestError):
@@ -203,7 +203,7 @@ class UndecodableVideo(VideoError):
 
 
 class DecodeLimitExceeded(UndecodableVideo):
-    """The decoder exceeded its time, memory or processor limit."""
+    """The decoder exceeded its time, memory or CPU limit."""
 
 
 class DecoderFault(UndecodableVideo):
@@ -223,11 +223,11 @@ class PictureTooLarge(VideoError):
 
 
 class ServiceError(ActserveError):
-    """The server cannot answer at present."""
+    """The server currently cannot process the request."""
 
 
 class Overloaded(ServiceError):
-    """The queue is full; refused before any work was done."""
+    """The queue is full; the request was rejected before any work was done."""
 
 
 class EngineUnavailable(ServiceError):
@@ -235,7 +235,7 @@ class EngineUnavailable(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The database does not answer; nothing was changed."""
+    """The database does not respond; nothing was changed."""
 
 
 class FeedbackUnavailable(ServiceError):
@@ -243,7 +243,7 @@ class FeedbackUnavailable(ServiceError):
 
 
 class FeedbackFull(ServiceError):
-    """The limit of feedback is reached; nothing was stored."""
+    """The feedback folder is full; nothing was stored."""
 
 
 class JobsFull(ServiceError):
@@ -263,7 +263,7 @@ class VideoStoreFull(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would exceed the deadline."""
+    """The request could not be completed within its deadline."""
 
 
 class EngineFailure(ServiceError):
@@ -271,8 +271,8 @@ class EngineFailure(ServiceError):
 
 
 class ConfigurationError(ActserveError):
-    """A setting, or a folder or database it names, cannot be used."""
+    """A setting, or the folder or database that it names, cannot be used."""
 
 
 class ContractError(ActserveError):
-    """A model on disk that this server cannot serve: names the field, what was expected and what was found."""
+    """A model on disk cannot be served; the message names the field, the expected value and the value found."""

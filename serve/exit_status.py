@@ -1,9 +1,10 @@
-"""Exit statuses of all command lines of the distribution, with one line on standard error.
+"""Exit statuses of all commands of the distribution; errors are reported in one line on standard error.
 
-0 done. 1 The work failed, or its result is negative: a server refuses or does not answer, a download fails, a check
-   does not pass, a disk is full. 2 The input cannot be used and nothing was done: an unknown option or variable, a
-   value out of range, a file that is missing, unreadable or of the wrong kind, a model that does not exist, an extra
-   that is not installed.
+0: success.
+1: the work failed or a check did not pass: a server rejects the request or does not respond, a download fails, a disk
+   is full.
+2: the input cannot be used and nothing was done: an unknown option or variable, a value out of range, a file that is
+   missing, unreadable or of the wrong kind, a model that does not exist, an extra that is not installed.
 """
 
 import sys
@@ -16,22 +17,27 @@ from typer.exceptions import TyperException
 from serve.errors import ActserveError, ConfigurationError, RequestError
 from serve.extras import MissingExtra, require_extra
 
-DONE, FAILED, UNUSABLE = 0, 1, 2
-# of the operating system: about a path that was given
-UNUSABLE_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+SUCCESS, FAILURE, INPUT_ERROR = 0, 1, 2
+INPUT_PATH_ERRORS = (  # errors of the operating system about a path of the user
+    FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
+)  # fmt: skip
 
 
-def status_of(error: BaseException) -> int:
-    """Return the exit status for an error of the server's tree, of a missing extra or of the operating system."""
-    return UNUSABLE if isinstance(error, (RequestError, ConfigurationError, MissingExtra, *UNUSABLE_PATHS)) else FAILED
+def exit_status_of(error: BaseException) -> int:
+    """Return the exit status for an `ActserveError`, a `MissingExtra` or an `OSError`."""
+    return (
+        INPUT_ERROR
+        if isinstance(error, (RequestError, ConfigurationError, MissingExtra, *INPUT_PATH_ERRORS))
+        else FAILURE
+    )
 
 
-def exit_without(extra: str, *, needed_by: str) -> None:
-    """End a program with one line on standard error if an extra is missing."""
+def exit_if_missing_extra(extra: str, *, needed_by: str) -> None:
+    """Exit with one line on standard error if an extra is not installed."""
     try:
         require_extra(extra, needed_by=needed_by)
     except MissingExtra as error:
-        _end("error", str(error), status_of(error))
+        _exit("error", str(error), exit_status_of(error))
 
 
 def run_app(
@@ -40,48 +46,48 @@ def run_app(
     *,
     name: str,
     prefix: str = "error",
-    unusable: tuple[type[Exception], ...] = (),
-    failed: tuple[type[Exception], ...] = (),
+    input_errors: tuple[type[Exception], ...] = (),
+    runtime_errors: tuple[type[Exception], ...] = (),
 ) -> None:
-    """Run a command line; return when all is done, else exit.
+    """Run a command; return on success, otherwise exit with the status of the error.
 
-    `unusable` and `failed` are further errors that end with 2 and with 1. Any other error is a bug and keeps its
-    traceback.
+    `input_errors` and `runtime_errors` are additional exception types that exit with 2 and 1. Any other exception is a
+    bug and keeps its traceback.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = typer.main.get_command(app).main(args=words, prog_name=name, standalone_mode=False)
+        status = typer.main.get_command(app).main(args=arguments, prog_name=name, standalone_mode=False)
     except TyperException as error:
-        line = one_line(error.format_message()).removesuffix(".")  # empty if the help was shown instead
+        line = join_lines(error.format_message()).removesuffix(".")  # empty if the help was printed
         context = getattr(error, "ctx", None)
-        _end(prefix, f"{line}; see `{context.command_path} --help`" if line and context else line, UNUSABLE)
+        _exit(prefix, f"{line}; see `{context.command_path} --help`" if line and context else line, INPUT_ERROR)
     except typer.Abort:
-        _end(prefix, "aborted", FAILED)
-    except unusable as error:
-        _end(prefix, one_line(str(error)), UNUSABLE)
-    except failed as error:
-        _end(prefix, one_line(str(error)), FAILED)
+        _exit(prefix, "aborted", FAILURE)
+    except input_errors as error:
+        _exit(prefix, join_lines(str(error)), INPUT_ERROR)
+    except runtime_errors as error:
+        _exit(prefix, join_lines(str(error)), FAILURE)
     except (ActserveError, MissingExtra) as error:
-        _end(prefix, one_line(str(error)), status_of(error))
+        _exit(prefix, join_lines(str(error)), exit_status_of(error))
     except OSError as error:
-        _end(prefix, describe_os_error(error), status_of(error))
-    if isinstance(status, int) and status != DONE:
+        _exit(prefix, describe_os_error(error), exit_status_of(error))
+    if isinstance(status, int) and status != SUCCESS:
         sys.exit(status)
 
 
 def describe_os_error(error: OSError) -> str:
-    """What the operating system refused, path first."""
+    """Return a message of the form `path: reason`, or the reason alone if the error has no path."""
     if error.strerror is None:
-        return one_line(str(error))
-    return one_line(f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror)
+        return join_lines(str(error))
+    return join_lines(f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror)
 
 
-def one_line(message: str) -> str:
-    """A message of several lines as one."""
+def join_lines(message: str) -> str:
+    """Join the lines of a message with semicolons."""
     return "; ".join(line.strip().removesuffix(";") for line in message.splitlines() if line.strip())
 
 
-def _end(prefix: str, line: str, status: int) -> NoReturn:
+def _exit(prefix: str, line: str, status: int) -> NoReturn:
     if line:
         print(f"{prefix}: {line}", file=sys.stderr)
     sys.exit(status)

@@ -1,9 +1,16 @@
-"""Optional dependencies: what each extra of the distribution installs, and one line where it is missing."""
+"""Optional dependencies: the modules that each extra installs, and the error for an extra that is missing."""
 
 import importlib.util
 
-_MODELS = ("torch", "torchvision", "open_clip", "huggingface_hub", "httpx2", "safetensors")  # to build and read them
-EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> modules of what it installs, as pyproject.toml lists it
+_MODELS = (
+    "torch",
+    "torchvision",
+    "open_clip",
+    "huggingface_hub",
+    "httpx2",
+    "safetensors",
+)  # needed to build and read models
+EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> top-level modules of its packages in pyproject.toml
     "triton": ("tritonclient", "grpc"),
     "postgres": ("psycopg",),
     "plots": ("matplotlib",),
@@ -18,10 +25,10 @@ class MissingExtra(ImportError):
 
 
 def require_extra(extra: str, *, needed_by: str = "this command") -> None:
-    """Make sure that an extra is installed, without importing anything of it.
+    """Check that an extra is installed, without importing its modules.
 
     Raises:
-        MissingExtra: names what needs it, what is missing and how to install it.
+        MissingExtra: it is not; the message names what needs it, the missing modules and the pip command.
     """
     missing = [name for name in EXTRAS[extra] if not _is_installed(name)]
     if missing:
@@ -34,5 +41,5 @@ def require_extra(extra: str, *, needed_by: str = "this command") -> None:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a finder that refuses it; `None` in sys.modules
+    except (ImportError, ValueError):  # raised by a finder, or for `None` in sys.modules
         return False

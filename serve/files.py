@@ -1,4 +1,4 @@
-"""Crash-safe file writes, flushing to the disk, room on it, and content hashes."""
+"""Crash-safe file writes, fsync, free-space checks and content hashes."""
 
 import errno
 import hashlib
@@ -12,19 +12,20 @@ from pathlib import Path
 
 def sync_to_disk(path: Path) -> None:
     """Flush a file's content, or a folder's entries, so that they survive power loss."""
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends, and is removed when it raises.
 
-    Readers see the old file or the whole new one, also after power loss: the content is flushed before the rename and
-    the folder after it. Of several concurrent writers one wins, with its whole file. Missing folders are created.
+    Readers see either the old file or the complete new one, even after power loss: the content is flushed before the
+    rename and the folder after it. If several writers run concurrently, the file of the last rename remains, complete.
+    Missing parent folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
@@ -38,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Replace a file by `content` as `atomic_write` does; text is written as UTF-8."""
+    """Replace the content of a file atomically (see `atomic_write`); text is written as UTF-8."""
     with atomic_write(path) as partial:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
@@ -49,20 +50,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def require_space(folder: Path, num_bytes: int) -> None:
-    """Make sure that the disk of a folder, which need not exist yet, has room.
+def check_free_space(folder: Path, num_bytes: int) -> None:
+    """Check that the disk of `folder` has `num_bytes` free; the folder need not exist yet.
 
     Raises:
-        OSError: ENOSPC, with what is free and what is needed.
+        OSError: ENOSPC; the message states how much is free and how much is needed.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        message = f"the disk has {shown_size(free)} free, {shown_size(num_bytes)} are needed"
+        message = f"only {format_size(free)} free on the disk, {format_size(num_bytes)} needed"
         raise OSError(errno.ENOSPC, message, str(folder))
 
 
-def shown_size(num_bytes: float) -> str:
+def format_size(num_bytes: float) -> str:
     """Format a number of bytes, e.g. `1.79 GB`."""
     for unit in ("bytes", "kB", "MB"):
         if num_bytes < 1000:

@@ -1,4 +1,4 @@
-"""Pydantic models from JSON text, read strictly."""
+"""Strict validation of pydantic models from JSON text."""
 
 from typing import Annotated, TypeVar
 
@@ -11,23 +11,25 @@ from serve.version_numbers import MAX_VERSION
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
 Model = TypeVar("Model", bound=BaseModel)
-SHOWN_FAULTS, DESCRIBED_FAULTS = 20, 3
+MAX_LISTED_ERRORS, MAX_DESCRIBED_ERRORS = 20, 3  # in `errors`, and in the message
 
 
-def read_model(kind: type[Model], text: str | bytes, *, refused_with: type[RequestError] = InvalidOption) -> Model:
+def read_model(model_type: type[Model], text: str | bytes, *, error_type: type[RequestError] = InvalidOption) -> Model:
     """Validate a model from JSON text.
 
     Raises:
-        refused_with: the text is not strict JSON, or has other fields than the model.
+        error_type: the text is not strict JSON, or does not match the model.
     """
     try:
         strict_json.loads(text)
-        return kind.model_validate_json(strict_json.decoded(text))  # a strict model takes a JSON array for a tuple
+        return model_type.model_validate_json(
+            strict_json.decode_text(text)
+        )  # unlike Python input, JSON input may be an array where a strict model has a tuple
     except strict_json.InvalidJson as error:
-        raise refused_with(f"the body cannot be read as JSON: {error}") from error
+        raise error_type(f"the body cannot be read as JSON: {error}") from error
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)[:SHOWN_FAULTS]
-        words = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:DESCRIBED_FAULTS]
+        errors = error.errors(include_url=False, include_input=False, include_context=False)[:MAX_LISTED_ERRORS]
+        message = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in errors[:MAX_DESCRIBED_ERRORS]
         )
-        raise refused_with(words, errors=faults) from error
+        raise error_type(message, errors=errors) from error

@@ -2,60 +2,73 @@
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # seconds
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # seconds
 
 
 class Metrics:
-    """Counters and histograms by name."""
+    """The metrics of one server, one attribute per metric."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "actserve_requests_total", "Requests by route and status.", ["route", "status"], registry=self.registry
+            "actserve_requests_total",
+            "Number of requests, by route and status.",
+            ["route", "status"],
+            registry=self.registry,
         )
         self.request_seconds = Histogram(
             "actserve_request_seconds",
-            "Time of a request by route.",
+            "Duration of requests in seconds, by route.",
             ["route"],
-            buckets=STAGE_BUCKETS,
+            buckets=DURATION_BUCKETS,
             registry=self.registry,
         )
         self.stage_seconds = Histogram(
             "actserve_stage_seconds",
-            "Time of a classification by stage.",
+            "Duration of the stages of classifications in seconds, by stage.",
             ["stage"],
-            buckets=STAGE_BUCKETS,
+            buckets=DURATION_BUCKETS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("actserve_requests_in_flight", "Classifications in progress.", registry=self.registry)
+        self.in_flight = Gauge(
+            "actserve_requests_in_flight",
+            "Requests with a video or texts in progress, except timelines.",
+            registry=self.registry,
+        )
         self.timelines_in_flight = Gauge(
             "actserve_timelines_in_flight", "Timelines in progress.", registry=self.registry
         )
-        self.job_uploads = Gauge("actserve_job_uploads", "Jobs whose uploads arrive.", registry=self.registry)
-        self.event_streams = Gauge("actserve_event_streams", "Streams of events of jobs.", registry=self.registry)
+        self.job_uploads = Gauge(
+            "actserve_job_uploads", "Jobs whose uploads are being received.", registry=self.registry
+        )
+        self.event_streams = Gauge("actserve_event_streams", "Open streams of events of jobs.", registry=self.registry)
         self.timeline_windows = Counter(
-            "actserve_timeline_windows_total", "Windows of finished timelines.", registry=self.registry
+            "actserve_timeline_windows_total", "Number of windows of finished timelines.", registry=self.registry
         )
         self.timeline_video_seconds = Counter(
-            "actserve_timeline_video_seconds_total", "Length of the videos of finished timelines.",
+            "actserve_timeline_video_seconds_total", "Total duration of the videos of finished timelines in seconds.",
             registry=self.registry,
         )  # fmt: skip
         self.queued_views = Gauge("actserve_queued_views", "Views waiting for the video graph.", registry=self.registry)
-        self.batches = Gauge("actserve_batches", "Runs of the video graph so far.", registry=self.registry)
-        self.batched_views = Gauge("actserve_batched_views", "Views in those runs so far.", registry=self.registry)
-        self.decode_restarts = Gauge(
+        self.num_batches = Gauge(
+            "actserve_batches", "Batches run by the video graphs of the loaded models.", registry=self.registry
+        )
+        self.num_batched_views = Gauge(
+            "actserve_batched_views", "Views run by the video graphs of the loaded models.", registry=self.registry
+        )
+        self.decode_children_replaced = Gauge(
             "actserve_decode_children_replaced",
-            "Decode children that were killed or died so far.",
+            "Decode children replaced since startup because they were killed or exited.",
             registry=self.registry,
         )
         self.decode_faults = Gauge(
             "actserve_decode_faults",
-            "Files on which a decoder failed unexpectedly so far; the log has the tracebacks.",
+            "Files on which a decoder has failed unexpectedly since startup; the log has the tracebacks.",
             registry=self.registry,
         )
 
     def observe_stages(self, timing_ms: dict[str, float]) -> None:
-        """Record the stage timings of one answer (milliseconds)."""
+        """Record the stage timings of one response, in milliseconds."""
         for stage, milliseconds in timing_ms.items():
             self.stage_seconds.labels(stage).observe(milliseconds / 1000)
 

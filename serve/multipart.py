@@ -1,11 +1,11 @@
-"""Multipart forms (RFC 2046, RFC 7578) as a stream of parts: bytes in, part headers and data out, in any split.
+"""Incremental parser of multipart forms (RFC 2046, RFC 7578); the input may be split into chunks at any byte.
 
-Preamble, epilogue, white space after a boundary and folded headers are read as the RFCs say, part headers as clients
-write them. What is not read is refused: nested multipart, transfer encodings, text in an unknown charset.
+Preamble, epilogue, white space after a boundary and folded headers follow the RFCs; part headers are parsed leniently,
+as clients write them. Nested multipart bodies, transfer encodings and unknown charsets are rejected.
 
-This is code of our own because no library reads the table of `tests/serve/form_bodies.py`: streaming-form-data 2.1
-loses the last field before a second line end, python-multipart 0.0.34 knows neither a preamble nor folded headers,
-multipart 2.0 no white space after a boundary, and werkzeug 3.1.9 adds bytes to data where a chunk ends in a boundary.
+No library parses all bodies of `tests/serve/form_bodies.py`: streaming-form-data 2.1 loses the last field before an
+extra line end, python-multipart 0.0.34 supports neither a preamble nor folded headers, multipart 2.0 no white space
+after a boundary, and werkzeug 3.1.9 adds bytes to the data if a chunk ends inside a boundary.
 """
 
 import re
@@ -15,7 +15,7 @@ from email.utils import collapse_rfc2231_value, decode_params
 from enum import Enum, auto
 
 from serve.errors import InvalidOption, UnsupportedMedia
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 
 MAX_BOUNDARY_CHARS = 200  # RFC 2046 allows 70; some clients write more
 MAX_PREAMBLE_BYTES, MAX_HEADER_BYTES, MAX_PADDING_BYTES = 2**16, 2**14, 256
@@ -25,8 +25,8 @@ CHARSETS = {
     "latin1": "latin-1", "windows-1252": "cp1252",
 }  # fmt: skip
 
-_LINE_START = re.compile(rb"[ \t]*\r\n")  # what makes a boundary a line: padding and the end of the line
-_PARTIAL_LINE = re.compile(rb"-|[ \t]*\r?")
+_LINE_START = re.compile(rb"[ \t]*\r\n")  # the rest of a boundary line: padding and line end
+_PARTIAL_LINE = re.compile(rb"-|[ \t]*\r?")  # a prefix of `--`, or of the rest of a boundary line
 _FOLD = re.compile(r"\r\n[ \t]+")
 _PARAMETER = re.compile(r';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]*(?:;|$))|([^;]*))')
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -38,18 +38,18 @@ class Part:
 
     name: str
     filename: str | None
-    charset: str | None  # Python's name of it; None where the part does not say
+    charset: str | None  # Python codec name; None if the part does not name a charset
     num_header_bytes: int
 
 
 class PartEnd(Enum):
-    """The current part is complete."""
+    """Event at the end of each part."""
 
     END = auto()
 
 
 class State(Enum):
-    """What the next byte belongs to."""
+    """The section of the form that the next byte belongs to."""
 
     PREAMBLE = auto()
     HEADERS = auto()
@@ -60,54 +60,54 @@ class State(Enum):
 Event = Part | bytes | PartEnd
 
 
-class FormReader:
-    """Reads one form; chunks go in as they arrive."""
+class FormParser:
+    """Parses one form from chunks."""
 
     def __init__(self, content_type: str) -> None:
-        """`content_type`: the header of the request.
+        """Start to parse a form with the `Content-Type` of the request.
 
         Raises:
-            InvalidOption: the header names no usable boundary.
+            InvalidOption: the header has no valid boundary.
         """
-        self._delimiter = b"\r\n--" + boundary_of(content_type)  # holds one carriage return, its first byte
+        self._delimiter = b"\r\n--" + parse_boundary(content_type)  # its only carriage return is the first byte
         self._state = State.PREAMBLE
-        self._held = b"\r\n"  # as if a line ended before the form, so that every boundary follows the end of a line
-        self._searched = 0  # bytes of `_held` in which headers do not end
+        self._buffer = b"\r\n"  # a virtual line end, so that the first boundary also follows a line end
+        self._searched = 0  # bytes of `_buffer` already searched for the end of the headers
         self._num_preamble_bytes = 0
-        self._blank_line_bytes = 0  # of a part whose data has not begun
+        self._blank_line_bytes = 0  # bytes of the blank line after the headers still to be removed from the data
 
     @property
-    def num_held_bytes(self) -> int:
-        """Bytes kept until more arrive."""
-        return len(self._held)
+    def num_buffered_bytes(self) -> int:
+        """Number of bytes buffered until more arrive."""
+        return len(self._buffer)
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Yield what a chunk completes: a `Part`, then its data in pieces, then `PartEnd.END`.
+        """Parse a chunk and yield events: for each part a `Part`, its data as `bytes`, then `PartEnd.END`.
 
         Raises:
-            InvalidOption, UnsupportedMedia: the form cannot be read; states why.
+            InvalidOption, UnsupportedMedia: the form cannot be parsed.
         """
         if self._state is State.EPILOGUE:
             return  # bytes after the closing boundary are ignored
-        self._held = self._held + chunk if self._held else chunk
-        is_moving = True
-        while is_moving:
+        self._buffer = self._buffer + chunk if self._buffer else chunk
+        has_progress = True
+        while has_progress:
             if self._state is State.HEADERS:
                 part = self._take_headers()
-                is_moving = part is not None
+                has_progress = part is not None
                 if part is not None:
                     yield part
             else:
                 is_preamble = self._state is State.PREAMBLE
-                data, is_moving = self._take_data()
+                data, has_progress = self._take_data()
                 if is_preamble:
                     self._count_preamble(len(data))
                 else:
-                    if piece := self._without_blank_line(data):
+                    if piece := self._strip_blank_line(data):
                         yield piece
-                    if is_moving:
+                    if has_progress:
                         yield PartEnd.END
-            is_moving = is_moving and not self.is_complete
+            has_progress = has_progress and not self.is_complete
 
     @property
     def is_complete(self) -> bool:
@@ -118,52 +118,53 @@ class FormReader:
         """Check that the form is complete.
 
         Raises:
-            InvalidOption: it ends before its closing boundary.
+            InvalidOption: it ended before its closing boundary.
         """
         if self._state is State.PREAMBLE:
-            raise self._without_boundary("the form holds")
+            raise self._no_boundary_error("the form contains")
         if not self.is_complete:
-            raise InvalidOption("the form ends before its closing boundary: the upload was cut")
+            raise InvalidOption("the form ends before its closing boundary: the upload is incomplete")
 
     def _take_data(self) -> tuple[bytes, bool]:
-        """Return data up to a boundary, or all that cannot be part of one, and whether there was a boundary."""
-        held, delimiter = self._held, self._delimiter
-        start = held.find(delimiter)
+        """Return the data before the next boundary and True; without a boundary, all data that cannot belong to one."""
+        buffer, delimiter = self._buffer, self._delimiter
+        start = buffer.find(delimiter)
         while start >= 0:
             after = start + len(delimiter)
-            if held.startswith(b"--", after):
-                self._state, self._held = State.EPILOGUE, b""
-                return held[:start], True
-            line = _LINE_START.match(held, after)
+            if buffer.startswith(b"--", after):
+                self._state, self._buffer = State.EPILOGUE, b""
+                return buffer[:start], True
+            line = _LINE_START.match(buffer, after)
             if line is not None:
-                self._state, self._held, self._searched = State.HEADERS, held[line.end() :], 0
-                return held[:start], True
-            if len(held) - after <= MAX_PADDING_BYTES and _PARTIAL_LINE.fullmatch(held, after):
-                self._held = held[start:]
-                return held[:start], False
-            start = held.find(delimiter, after)  # another line that starts like the boundary: data
-        start = held.rfind(b"\r", max(0, len(held) - len(delimiter) + 1))
-        if start < 0 or not delimiter.startswith(held[start:]):
-            start = len(held)
-        self._held = held[start:]
-        return held[:start], False
+                self._state, self._buffer, self._searched = State.HEADERS, buffer[line.end() :], 0
+                return buffer[:start], True
+            if len(buffer) - after <= MAX_PADDING_BYTES and _PARTIAL_LINE.fullmatch(buffer, after):
+                self._buffer = buffer[start:]
+                return buffer[:start], False
+            start = buffer.find(delimiter, after)  # a line that only starts like the boundary is data
+        start = buffer.rfind(b"\r", max(0, len(buffer) - len(delimiter) + 1))
+        if start < 0 or not delimiter.startswith(buffer[start:]):
+            start = len(buffer)
+        self._buffer = buffer[start:]
+        return buffer[:start], False
 
     def _take_headers(self) -> Part | None:
-        held = self._held
-        if held.startswith(b"\r\n"):
-            raise _unnamed()
-        end = held.find(b"\r\n\r\n", self._searched)
-        if (len(held) if end < 0 else end) > MAX_HEADER_BYTES:
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n"):
+            raise _missing_name_error()
+        end = buffer.find(b"\r\n\r\n", self._searched)
+        if (len(buffer) if end < 0 else end) > MAX_HEADER_BYTES:
             raise InvalidOption(f"the headers of a part have more than the {MAX_HEADER_BYTES} bytes allowed")
         if end < 0:
-            self._searched = max(0, len(held) - 3)
+            self._searched = max(0, len(buffer) - 3)
             return None
-        self._state, self._held = State.DATA, held[end + 2 :]  # from the blank line on, which may begin a boundary
+        self._state = State.DATA
+        self._buffer = buffer[end + 2 :]  # keeps the blank line, which may be part of a boundary
         self._blank_line_bytes = 2
-        return _part(held[:end])
+        return _parse_part(buffer[:end])
 
-    def _without_blank_line(self, data: bytes) -> bytes:
-        """Return data of a part without the blank line after its headers."""
+    def _strip_blank_line(self, data: bytes) -> bytes:
+        """Return the data of a part without the blank line after its headers."""
         if not data:
             return data
         start, self._blank_line_bytes = self._blank_line_bytes, 0
@@ -172,96 +173,97 @@ class FormReader:
     def _count_preamble(self, num_bytes: int) -> None:
         self._num_preamble_bytes += num_bytes
         if self._num_preamble_bytes > MAX_PREAMBLE_BYTES:
-            raise self._without_boundary(f"the first {MAX_PREAMBLE_BYTES} bytes of the form hold")
+            raise self._no_boundary_error(f"the first {MAX_PREAMBLE_BYTES} bytes of the form contain")
 
-    def _without_boundary(self, start: str) -> InvalidOption:
+    def _no_boundary_error(self, start: str) -> InvalidOption:
         return InvalidOption(
-            f"{start} no line {self._delimiter[2:].decode()!r}: the boundary that Content-Type names has to be the one "
-            "the body is written with, and lines end with CR LF"
+            f"{start} no line {self._delimiter[2:].decode()!r}: Content-Type must name the boundary of the body, and "
+            "lines must end with CR LF"
         )
 
 
-def boundary_of(content_type: str) -> bytes:
+def parse_boundary(content_type: str) -> bytes:
     """Return the boundary of a `Content-Type`.
 
     Raises:
         InvalidOption: there is none, or it is invalid.
     """
-    boundary = _parameters(content_type).get("boundary", "")
+    boundary = _parse_parameters(content_type).get("boundary", "")
     if not boundary:
         raise InvalidOption(
-            "the multipart form cannot be read: Content-Type names no boundary; HTTP libraries add one when the header "
-            "is left to them"
+            "the multipart form cannot be read: Content-Type has no boundary; let the HTTP library set the header"
         )
     if len(boundary) > MAX_BOUNDARY_CHARS or not boundary.isascii() or not boundary.isprintable():
         raise InvalidOption(
-            f"the multipart form cannot be read: the boundary {boundary[:80]!r} is not at most {MAX_BOUNDARY_CHARS} "
-            "printable ASCII characters"
+            f"the multipart form cannot be read: the boundary must be at most {MAX_BOUNDARY_CHARS} printable ASCII "
+            f"characters, got {boundary[:80]!r}"
         )
     return boundary.encode()
 
 
-def known_charset(given: str, *, of: str) -> str:
-    """Return Python's name of a charset.
+def resolve_charset(charset: str, *, subject: str) -> str:
+    """Return the Python codec name of a charset; `subject` names the text in the error message.
 
     Raises:
         UnsupportedMedia: the charset is not supported.
     """
-    found = CHARSETS.get(given.strip().lower())
-    if found is None:
-        raise UnsupportedMedia(f"{of} is in the charset {given[:40]!r}; send UTF-8 (also supported: {_OTHER_CHARSETS})")
-    return found
+    codec = CHARSETS.get(charset.strip().lower())
+    if codec is None:
+        raise UnsupportedMedia(
+            f"{subject} is in the charset {charset[:40]!r}; send UTF-8 (also supported: {_OTHER_CHARSETS})"
+        )
+    return codec
 
 
 _OTHER_CHARSETS = "us-ascii, iso-8859-1, windows-1252"
 
 
-def _part(block: bytes) -> Part:
-    """Return the part of a block of header lines."""
+def _parse_part(block: bytes) -> Part:
+    """Parse the header lines of a part."""
     lines = _FOLD.sub(" ", block.decode("latin-1")).split("\r\n")
     pairs = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-    headers = dict(reversed(pairs))  # the first of a name counts
-    parameters = _parameters(headers.get("content-disposition", ""))
-    name = _utf8(parameters.get("name", ""))
+    headers = dict(reversed(pairs))  # the first header of a name is used
+    parameters = _parse_parameters(headers.get("content-disposition", ""))
+    name = _redecode_utf8(parameters.get("name", ""))
     if name == "":
-        raise _unnamed()
-    if name is None or text_fault(name) is not None:
-        raise InvalidOption("a part of the form has a name that is not UTF-8 text")
-    _refuse_coding(name, headers)
-    charset = _parameters(headers.get("content-type", "")).get("charset")
+        raise _missing_name_error()
+    if name is None or describe_text_fault(name) is not None:
+        raise InvalidOption("a part of the form has a name that is not valid UTF-8 text")
+    _check_encoding(name, headers)
+    charset = _parse_parameters(headers.get("content-type", "")).get("charset")
     return Part(
         name=name,
-        filename=_filename(parameters.get("filename")),
-        charset=None if charset is None else known_charset(charset, of=f"the part `{name[:80]}`"),
+        filename=_decode_filename(parameters.get("filename")),
+        charset=None if charset is None else resolve_charset(charset, subject=f"the part `{name[:80]}`"),
         num_header_bytes=len(block),
     )
 
 
-def _unnamed() -> InvalidOption:
-    return InvalidOption('a part of the form has no name; its header is: Content-Disposition: form-data; name="NAME"')
+def _missing_name_error() -> InvalidOption:
+    return InvalidOption('a part of the form has no name; add the header Content-Disposition: form-data; name="NAME"')
 
 
-def _refuse_coding(name: str, headers: dict[str, str]) -> None:
+def _check_encoding(name: str, headers: dict[str, str]) -> None:
     coding = headers.get("content-transfer-encoding", "").lower()
     if coding not in IDENTITY_ENCODINGS:
         raise UnsupportedMedia(
-            f"the part `{name[:80]}` has Content-Transfer-Encoding: {coding[:40]}; HTTP carries bytes as they are, so "
-            "send it without one (RFC 7578, section 4.7)"
+            f"the part `{name[:80]}` has Content-Transfer-Encoding: {coding[:40]}; send it "
+            "without a transfer encoding (RFC 7578, section 4.7)"
         )
     if headers.get("content-type", "").lower().startswith("multipart/"):
         raise UnsupportedMedia(
-            f"the part `{name[:80]}` is a multipart body of its own; send each file as a part of the form "
+            f"the part `{name[:80]}` is a nested multipart body; send each file as a separate part of the form "
             "(RFC 7578, section 4.3)"
         )
 
 
-def _parameters(header: str) -> dict[str, str]:
-    """Return the parameters of a header by name in lower case; `name*` and `name*0` (RFC 2231) override `name`.
+def _parse_parameters(header: str) -> dict[str, str]:
+    """Return the parameters of a header by lower-case name; `name*` and `name*0` (RFC 2231) override `name`.
 
-    Quotes may be missing (`boundary=----=_Part_1`), and inside them a backslash stands for itself unless a quote or
-    another backslash follows it, as in paths of Windows.
+    Values may be unquoted (`boundary=----=_Part_1`). In a quoted value a backslash is literal unless a quote or another
+    backslash follows it, so that Windows paths are preserved.
     """
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     extended: list[tuple[str, str]] = [("", "")]
     for match in _PARAMETER.finditer(header):
         name, quoted, plain = match.groups()
@@ -269,27 +271,27 @@ def _parameters(header: str) -> dict[str, str]:
         if "*" in name:
             extended.append((name.lower(), value))
         else:
-            found.setdefault(name.lower(), value)
+            parameters.setdefault(name.lower(), value)
     if len(extended) > 1:
         for name, pieces in decode_params(extended)[1:]:
-            found[name] = collapse_rfc2231_value(pieces).strip('"')
-    return found
+            parameters[name] = collapse_rfc2231_value(pieces).strip('"')
+    return parameters
 
 
-def _utf8(text: str) -> str | None:
-    """Return text whose UTF-8 bytes were decoded as Latin-1; None if they are not UTF-8."""
+def _redecode_utf8(text: str) -> str | None:
+    """Decode text as UTF-8 whose bytes were decoded as Latin-1; return None if they are not UTF-8."""
     try:
         return text.encode("latin-1").decode()
     except UnicodeEncodeError:
-        return text  # RFC 2231 names its charset and was decoded by it
+        return text  # was already decoded with the charset of RFC 2231
     except UnicodeDecodeError:
         return None
 
 
-def _filename(given: str | None) -> str | None:
-    """Return a file name for display: UTF-8, else the Latin-1 of older clients; browsers write a quote as `%22`."""
-    if given is None:
+def _decode_filename(raw: str | None) -> str | None:
+    """Return a file name for display: UTF-8 if valid, else Latin-1 (older clients); `%22` is a quote (browsers)."""
+    if raw is None:
         return None
-    text = _utf8(given)
-    shown = (given if text is None else text).replace("%22", '"')
-    return shown.encode("utf-8", "replace").decode()  # RFC 2231 can spell out surrogates
+    text = _redecode_utf8(raw)
+    filename = (raw if text is None else text).replace("%22", '"')
+    return filename.encode("utf-8", "replace").decode()  # RFC 2231 can encode surrogates

@@ -1,4 +1,4 @@
-"""Pipeline of a request, from a file on disk to the answer; the only module that joins the stages.
+"""Classification pipeline, from a file on disk to the response; the only module that combines the stages.
 
 options     -> model, labels, templates        (validated before any work)
 bank        -> text features [M, K, D]         (cached; encoded while the video is decoded)
@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve import scoring
-from serve.api.answers import (
-    AcceptanceFacts,
-    Classification,
-    ExampleFacts,
-    LabelResult,
-    ModelFacts,
-    NoneOfThese,
-    SamplingFacts,
-)
 from serve.api.options import ClassifyOptions, FunctionToApply
+from serve.api.responses import (
+    AcceptanceInfo,
+    Classification,
+    ExampleInfo,
+    LabelResult,
+    ModelInfo,
+    NoneOfThese,
+    SamplingInfo,
+)
 from serve.arrays import Float32Array
 from serve.background import encode_views
 from serve.errors import InvalidOption, InvalidVocabulary
@@ -51,28 +51,28 @@ from serve.vocabularies.vocabulary import Vocabulary
 Result = TypeVar("Result")
 First = TypeVar("First")
 Second = TypeVar("Second")
-INLINE_SCORES = 100_000  # views x templates x labels; below it, switching to a thread costs more than the computation
+INLINE_SCORES = 100_000  # values [V, M, P]; with fewer, switching to a thread costs more than the computation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedOptions:
-    """The resolved options of a request: model, labels, templates and the rule that accepts labels."""
+    """Options of a request with names resolved to the model, vocabulary and acceptance rule."""
 
     runtime: ModelRuntime
     vocabulary: Vocabulary | None
     labels: tuple[str, ...]
-    phrases: tuple[str, ...]  # texts compared with the video; by default the labels
-    phrasing: scoring.PhraseLayout | None
+    phrases: tuple[str, ...]  # texts that are compared with the video; the labels themselves without a vocabulary
+    phrase_layout: scoring.PhraseLayout | None
     templates: tuple[str, ...]
     function: FunctionToApply
-    prototypes: Prototypes | None  # of the vocabulary's examples
+    prototypes: Prototypes | None  # prototypes of the vocabulary's example clips
     rule: AcceptanceRule
-    acceptance: AcceptanceFacts | None
+    acceptance: AcceptanceInfo | None
 
     @property
-    def example_facts(self) -> ExampleFacts | None:
-        """How the vocabulary's examples add to the text; None without examples."""
-        return None if self.prototypes is None else ExampleFacts(**asdict(self.prototypes.fit))
+    def example_info(self) -> ExampleInfo | None:
+        """How example clips contribute to the logits; None if the vocabulary has no examples."""
+        return None if self.prototypes is None else ExampleInfo(**asdict(self.prototypes.fit))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class VideoLogits:
 
     features: VideoFeatures
     logits: Float32Array  # [V, M, P]
-    example_logits: Float32Array | None  # [V, K], from the vocabulary's examples
+    example_logits: Float32Array | None  # [V, K], None if the vocabulary has no examples
     decoded: DecodedViews
     timing_ms: dict[str, float]
 
@@ -115,21 +115,21 @@ class Pipeline:
             RequestError, ServiceError: see `serve.errors`.
         """
         async with self.resolve(options) as resolved:
-            measured, warnings = await _together(
-                self.measure(path, resolved, options, deadline=deadline), warnings_of(resolved)
+            computed, warnings = await _run_both(
+                self.compute_logits(path, resolved, options, deadline=deadline), find_label_warnings(resolved)
             )
-            scores, score_ms = await _timed(scores_of(resolved, measured.logits, measured.example_logits))
-            timing_ms = {**measured.timing_ms, "score": measured.timing_ms["score"] + score_ms}
+            scores, score_ms = await _time(compute_scores(resolved, computed.logits, computed.example_logits))
+            timing_ms = {**computed.timing_ms, "score": computed.timing_ms["score"] + score_ms}
             answer = Classification(
                 **resolved_facts(resolved),
                 **scored_facts(resolved, scores, top_k=options.top_k),
                 vocabulary_warnings=warnings,
-                sampling=_sampling_facts(measured.decoded, options),
+                sampling=_describe_sampling(computed.decoded, options),
                 timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
             )
             if options.store:
-                answer.video_id, store_ms = await _timed(
-                    self._store(path, measured, resolved, options, sampling=answer.sampling, origin=origin)
+                answer.video_id, store_ms = await _time(
+                    self._store(path, computed, resolved, options, sampling=answer.sampling, origin=origin)
                 )
                 answer.timing_ms["store"] = round(store_ms, 2)
         return answer
@@ -137,11 +137,11 @@ class Pipeline:
     async def _store(
         self,
         path: Path,
-        measured: VideoLogits,
+        computed: VideoLogits,
         resolved: ResolvedOptions,
         options: ClassifyOptions,
         *,
-        sampling: SamplingFacts,
+        sampling: SamplingInfo,
         origin: Origin,
     ) -> str:
         """Store the features of the views; each view stands for the whole video. Return the id."""
@@ -163,10 +163,10 @@ class Pipeline:
             cell_end_frame=sampling.num_frames, frame_indices=(),
         )  # fmt: skip
         async with self._saver.writing(resolved.runtime, options, kind="clips", key_id=origin.key_id) as writer:
-            await writer.add([whole] * len(measured.features.video_features), measured.features)
+            await writer.add([whole] * len(computed.features.video_features), computed.features)
             return (await writer.finish(facts)).video_id
 
-    async def measure(
+    async def compute_logits(
         self, path: Path, resolved: ResolvedOptions, options: ClassifyOptions, *, deadline: float
     ) -> VideoLogits:
         """Compute the logits of the video at `path`.
@@ -175,19 +175,19 @@ class Pipeline:
             RequestError, ServiceError: see `serve.errors`.
         """
         runtime = resolved.runtime
-        (bank, text_ms), (decoded, decode_ms) = await _together(
-            _timed(runtime.bank.features(resolved.phrases, resolved.templates)),
-            _timed(self._pool.views(path, _view_request(runtime, options))),
+        (bank, text_ms), (decoded, decode_ms) = await _run_both(
+            _time(runtime.bank.features(resolved.phrases, resolved.templates)),
+            _time(self._pool.views(path, _view_request(runtime, options))),
         )
-        features, engine_ms = await _timed(encode_views(runtime.engine, decoded.views, deadline=deadline))
+        features, engine_ms = await _time(encode_views(runtime.engine, decoded.views, deadline=deadline))
         if options.store:
             features = rounded(features)  # so that scoring the stored features again gives these very numbers
-        logits, score_ms = await _timed(runtime.logits(features, bank))
+        logits, score_ms = await _time(runtime.logits(features, bank))
         prototypes = resolved.prototypes
         return VideoLogits(
             features=features,
             logits=logits,
-            example_logits=None if prototypes is None else prototypes.logits(features.for_prototypes),
+            example_logits=None if prototypes is None else prototypes.logits(features.prototype_or_video_features),
             decoded=decoded,
             timing_ms={
                 "queue": decoded.queue_ms + features.queue_ms,
@@ -201,10 +201,11 @@ class Pipeline:
 
     @asynccontextmanager
     async def resolve(self, options: ClassifyOptions) -> AsyncIterator[ResolvedOptions]:
-        """Resolve names and check labels and templates; the model is not closed inside the block.
+        """Resolve the options of a request; the model stays loaded until the end of the block.
 
         Raises:
-            UnknownModel, UnknownVocabulary, InvalidVocabulary, InvalidOption: with what is allowed.
+            UnknownModel, UnknownVocabulary: there is no such model or vocabulary.
+            InvalidVocabulary, InvalidOption: labels, templates or options are not allowed.
         """
         with self._registry.use(options.model) as runtime:
             yield await self._resolve(runtime, options)
@@ -212,7 +213,7 @@ class Pipeline:
     async def _resolve(self, runtime: ModelRuntime, options: ClassifyOptions) -> ResolvedOptions:
         self._saver.check(options)
         if options.num_clips > self._limits.max_num_clips:
-            raise InvalidOption(f"num_clips is {options.num_clips}, at most {self._limits.max_num_clips} are allowed")
+            raise InvalidOption(f"num_clips must be at most {self._limits.max_num_clips}, got {options.num_clips}")
         contract = runtime.contract
         if options.candidate_labels is not None:
             self.check_labels(options.candidate_labels)
@@ -225,21 +226,21 @@ class Pipeline:
                 else await self._vocabularies.catalogue.resolve(options.vocabulary)
             )
             labels, phrases = vocabulary.label_names, vocabulary.phrases
-        own_templates = vocabulary.templates if vocabulary is not None else None
-        templates = options.chosen_templates(own_templates or contract.text.templates)
+        vocabulary_templates = vocabulary.templates if vocabulary is not None else None
+        templates = options.resolve_templates(vocabulary_templates or contract.text.templates)
         if options.templates is not None or options.hypothesis_template is not None:
             prompts.check_templates(templates)
         if len(templates) > self._limits.max_templates:
-            raise InvalidVocabulary(f"{len(templates)} templates, at most {self._limits.max_templates} are allowed")
-        rule, acceptance = _rule(vocabulary, runtime, options, templates)
+            raise InvalidVocabulary(f"at most {self._limits.max_templates} templates are allowed, got {len(templates)}")
+        rule, acceptance = _resolve_acceptance(vocabulary, runtime, options, templates)
         return ResolvedOptions(
             runtime=runtime,
             vocabulary=vocabulary,
             labels=labels,
             phrases=phrases,
-            phrasing=None if vocabulary is None else vocabulary.phrasing,
+            phrase_layout=None if vocabulary is None else vocabulary.phrasing,
             templates=templates,
-            function=options.chosen_function(contract.scoring.activation),
+            function=options.resolve_function(contract.scoring.activation),
             prototypes=None if vocabulary is None else await self._vocabularies.encoder.prototypes(vocabulary, runtime),
             rule=rule,
             acceptance=acceptance,
@@ -254,82 +255,82 @@ class Pipeline:
         limits = self._limits
         if len(labels) > limits.max_candidate_labels:
             raise InvalidVocabulary(
-                f"{len(labels)} candidate labels, at most {limits.max_candidate_labels} are allowed",
+                f"at most {limits.max_candidate_labels} candidate labels are allowed, got {len(labels)}",
                 num_labels=len(labels), limit=limits.max_candidate_labels,
             )  # fmt: skip
         for index, label in enumerate(labels):
             if len(label) > limits.max_label_chars:
                 raise InvalidVocabulary(
-                    f"label {index} has {len(label)} characters, at most {limits.max_label_chars} are allowed",
+                    f"label {index} must have at most {limits.max_label_chars} characters, got {len(label)}",
                     index=index,
                 )
 
 
-async def warnings_of(resolved: ResolvedOptions) -> list[VocabularyWarning]:
-    """Return warnings about labels of the request that the model does not distinguish."""
+async def find_label_warnings(resolved: ResolvedOptions) -> list[VocabularyWarning]:
+    """Return warnings about labels of the request (not of a vocabulary) that the model does not distinguish."""
     if resolved.vocabulary is not None:
         return []
     return await label_warnings(resolved.labels, resolved.templates[0], resolved.runtime)
 
 
-async def scores_of(
+async def compute_scores(
     resolved: ResolvedOptions, logits: Float32Array, example_logits: Float32Array | None
 ) -> scoring.Scores:
-    """Compute the scores of labels from logits [V, M, P] of one video; large inputs are reduced in a thread."""
+    """Compute the scores of the labels from the logits [V, M, P] of one video; large inputs are reduced in a thread."""
     if logits.size <= INLINE_SCORES:
-        return reduced(resolved, logits, example_logits, scale=resolved.rule.scale)
-    return await asyncio.to_thread(reduced, resolved, logits, example_logits, scale=resolved.rule.scale)
+        return score_logits(resolved, logits, example_logits, scale=resolved.rule.scale)
+    return await asyncio.to_thread(score_logits, resolved, logits, example_logits, scale=resolved.rule.scale)
 
 
-def reduced(
+def score_logits(
     resolved: ResolvedOptions, logits: Float32Array, example_logits: Float32Array | None, *, scale: scoring.LogitScaling
 ) -> scoring.Scores:
-    """Reduce logits of one video to scores of labels under a scale."""
+    """Reduce the logits [V, M, P] of one video to scores of the labels with the given calibration of logits."""
     return scoring.reduce_logits(
         logits,
         resolved.runtime.contract.scoring,
         function=resolved.function,
-        phrasing=resolved.phrasing,
+        phrase_layout=resolved.phrase_layout,
         example_logits=example_logits,
         scale=scale,
     )
 
 
-def _rule(
+def _resolve_acceptance(
     vocabulary: Vocabulary | None, runtime: ModelRuntime, options: ClassifyOptions, templates: Sequence[str]
-) -> tuple[AcceptanceRule, AcceptanceFacts | None]:
-    """Return the acceptance rule and its description in the answer; a threshold of the request takes precedence."""
-    function = options.chosen_function(runtime.contract.scoring.activation)
-    own = None if vocabulary is None else vocabulary.acceptance
-    rule, facts = AcceptanceRule(), None
-    if vocabulary is not None and own is not None:
-        obstacle = own.inapplicable_reason(model=runtime.reference, function=function, templates=templates)
-        caveats = own.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
+) -> tuple[AcceptanceRule, AcceptanceInfo | None]:
+    """Return the acceptance rule and its description for the response; a threshold of the request takes precedence."""
+    function = options.resolve_function(runtime.contract.scoring.activation)
+    acceptance = None if vocabulary is None else vocabulary.acceptance
+    rule, info = AcceptanceRule(), None
+    if vocabulary is not None and acceptance is not None:
+        obstacle = acceptance.inapplicable_reason(model=runtime.reference, function=function, templates=templates)
+        caveats = acceptance.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
         rule = vocabulary.acceptance_rule() if obstacle is None else rule
-        facts = AcceptanceFacts(
+        info = AcceptanceInfo(
             applied=obstacle is None,
             obstacle=obstacle,
             caveats=caveats if obstacle is None else [],
-            false_accept_rate=None if own.fitted is None else own.fitted.false_accept_rate,
-            false_accept_interval=None if own.fitted is None else own.fitted.false_accept_interval,
-            **own.model_dump(include={"criterion", "threshold", "temperature", "bias"}),
+            false_accept_rate=None if acceptance.fitted is None else acceptance.fitted.false_accept_rate,
+            false_accept_interval=None if acceptance.fitted is None else acceptance.fitted.false_accept_interval,
+            **acceptance.model_dump(include={"criterion", "threshold", "temperature", "bias"}),
         )
     elif vocabulary is not None and function != "none":
-        rule = vocabulary.acceptance_rule()  # thresholds of labels alone
+        rule = vocabulary.acceptance_rule()  # the vocabulary has only per-label thresholds
     if options.threshold is not None:
         rule = AcceptanceRule(thresholds=options.threshold, scale=rule.scale)
-    return rule, facts
+    return rule, info
 
 
-async def _timed(work: Awaitable[Result]) -> tuple[Result, float]:
-    """Await `work` and return its result and the time it took in milliseconds."""
+async def _time(work: Awaitable[Result]) -> tuple[Result, float]:
+    """Await `work`; return its result and the duration in milliseconds."""
     started = time.perf_counter()
     result = await work
     return result, (time.perf_counter() - started) * 1000
 
 
-async def _together(first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]) -> tuple[First, Second]:
-    """Run both and return both results; if one fails, cancel the other and raise the original exception."""
+async def _run_both(first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]) -> tuple[First, Second]:
+    """Run two coroutines concurrently and return both results; if one fails, cancel the other and raise its error."""
     try:
         async with asyncio.TaskGroup() as group:
             one, other = group.create_task(first), group.create_task(second)
@@ -348,20 +349,20 @@ def _view_request(runtime: ModelRuntime, options: ClassifyOptions) -> ViewReques
     )
 
 
-def model_facts(runtime: ModelRuntime) -> ModelFacts:
-    """Describe the model in an answer."""
+def describe_model(runtime: ModelRuntime) -> ModelInfo:
+    """Return the description of the model for a response."""
     contract = runtime.contract
-    return ModelFacts(name=contract.name, version=str(contract.version), engine=runtime.engine.name)
+    return ModelInfo(name=contract.name, version=str(contract.version), engine=runtime.engine.name)
 
 
 def resolved_facts(resolved: ResolvedOptions) -> dict[str, Any]:
     """Return the fields of an answer that follow from the options."""
     return {
-        "model": model_facts(resolved.runtime),
+        "model": describe_model(resolved.runtime),
         "notice": resolved.runtime.contract.notice,
         "vocabulary": None if resolved.vocabulary is None else resolved.vocabulary.reference,
         "acceptance": resolved.acceptance,
-        "examples": resolved.example_facts,
+        "examples": resolved.example_info,
     }
 
 
@@ -369,15 +370,15 @@ def scored_facts(resolved: ResolvedOptions, scores: scoring.Scores, *, top_k: in
     """Return the fields of an answer that follow from the scores of a video."""
     accepted = resolved.rule.accepted(scores)
     return {
-        "results": label_results(resolved.labels, scores, accepted, top_k=top_k),
+        "results": top_results(resolved.labels, scores, accepted, top_k=top_k),
         "none_of_these": NoneOfThese(score=scores.none_of_these_score, rejected=not accepted.any()),
     }
 
 
-def label_results(
+def top_results(
     labels: Sequence[str], scores: scoring.Scores, accepted: NDArray[np.bool_], *, top_k: int
 ) -> list[LabelResult]:
-    """Return the best labels of an answer."""
+    """Return the `top_k` best labels, best first."""
     return [
         LabelResult(
             label=labels[k],
@@ -390,9 +391,9 @@ def label_results(
     ]
 
 
-def _sampling_facts(decoded: DecodedViews, options: ClassifyOptions) -> SamplingFacts:
+def _describe_sampling(decoded: DecodedViews, options: ClassifyOptions) -> SamplingInfo:
     metadata = decoded.metadata
-    return SamplingFacts(
+    return SamplingInfo(
         num_frames=metadata.num_frames,
         fps=metadata.fps,
         duration_seconds=metadata.duration_seconds,

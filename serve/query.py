@@ -1,7 +1,7 @@
-"""Query strings: the route knows every name, each name occurs once, and all values are text.
+"""Strict query strings: unknown names, repeated names and values that are not UTF-8 text are rejected.
 
-The application runs `check_request_line` for each route. A route that reads further query options itself declares them
-by `reads_query`.
+The application runs `check_request_line` for each route. A route that reads query options from the request itself
+declares them with `accepts_query`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,82 +13,77 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from serve.errors import InvalidOption
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-_NAMES = "query_names"  # attribute of an endpoint
+_ATTRIBUTE = "query_names"  # attribute of an endpoint that holds its declared names
 
 
-def reads_query(*names: str) -> Callable[[Endpoint], Endpoint]:
-    """Declare query options that the endpoint reads itself, by `query_options`."""
+def accepts_query(*names: str) -> Callable[[Endpoint], Endpoint]:
+    """Declare the query options that an endpoint reads with `read_query`."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, _NAMES, names)
+        setattr(endpoint, _ATTRIBUTE, names)
         return endpoint
 
     return mark
 
 
 async def check_request_line(request: Request) -> None:
-    """Refuse a path or query that is not text, and unknown query options.
+    """Check that path and query are UTF-8 text and that the route declares every query option.
 
     Raises:
-        InvalidOption: names them and what is allowed.
+        InvalidOption: they are not, or an option that FastAPI reads is repeated.
     """
-    _check_text(request.scope.get("raw_path") or b"", "the path")
+    _decode_text(request.scope.get("raw_path") or b"", "the path")
     route = request.scope.get("route")
     if not isinstance(route, APIRoute):
         return
-    own = getattr(route.endpoint, _NAMES, ())
-    declared = _declared(route.dependant)
-    found = _parsed(request, (*declared, *own))
-    for name in declared:
-        if len(found.get(name, ())) > 1:
-            raise InvalidOption(f"the query gives `{name}` {len(found[name])} times; give it once")
+    parameters = _parameter_names(route.dependant)
+    values = read_query(request, (*parameters, *getattr(route.endpoint, _ATTRIBUTE, ())))
+    for name in parameters:
+        if len(values.get(name, ())) > 1:
+            raise InvalidOption(f"the query has `{name}` {len(values[name])} times; send it once")
 
 
-def _declared(dependant: Dependant) -> list[str]:
-    own = [field.alias for field in dependant.query_params]
-    return own + [name for inner in dependant.dependencies for name in _declared(inner)]
+def _parameter_names(dependant: Dependant) -> list[str]:
+    """Return the query parameters that FastAPI reads for a route and its dependencies."""
+    names = [field.alias for field in dependant.query_params]
+    return names + [name for inner in dependant.dependencies for name in _parameter_names(inner)]
 
 
-def query_options(request: Request, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the raw values of a query by name.
+def read_query(request: Request, allowed: Sequence[str]) -> dict[str, list[str]]:
+    """Parse the query string; return the values by name.
 
     Raises:
-        InvalidOption: there is another name, or a value is not text.
+        InvalidOption: a name is not in `allowed`, or a name or value is not UTF-8 text.
     """
-    return _parsed(request, names)
-
-
-def _parsed(request: Request, allowed: Sequence[str]) -> dict[str, list[str]]:
     raw: bytes = request.scope.get("query_string") or b""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for item in raw.split(b"&"):
         if item:
-            name, _, value = (_text(piece) for piece in item.partition(b"="))
-            found.setdefault(name, []).append(value)
-    unknown = [name for name in found if name not in allowed]
+            name, _, value = (_decode_text(piece.replace(b"+", b" "), "the query") for piece in item.partition(b"="))
+            values.setdefault(name, []).append(value)
+    unknown = [name for name in values if name not in allowed]
     if unknown:
         raise InvalidOption(
-            f"the query holds `{unknown[0][:80]}`, which this route does not know; "
+            f"unknown query option `{unknown[0][:80]}`; "
             + (f"allowed: {', '.join(allowed)}" if allowed else "this route has no query options"),
             allowed=list(allowed),
         )
-    return found
+    return values
 
 
-def _text(piece: bytes) -> str:
-    return _check_text(piece.replace(b"+", b" "), "the query")
-
-
-def _check_text(percent_encoded: bytes, where: str) -> str:
+def _decode_text(percent_encoded: bytes, subject: str) -> str:
+    """Decode percent-encoded UTF-8; `subject` names it in the error message."""
     raw = unquote_to_bytes(percent_encoded)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise InvalidOption(f"{where} is not UTF-8 once percent-decoded: byte {error.start} of {raw[:40]!r}") from error
-    fault = text_fault(text)
+        raise InvalidOption(
+            f"{subject} is not valid UTF-8 after percent-decoding: byte {error.start} of {raw[:40]!r}"
+        ) from error
+    fault = describe_text_fault(text)
     if fault is not None:
-        raise InvalidOption(f"{where} holds {fault}")
+        raise InvalidOption(f"{subject} contains {fault}")
     return text

@@ -1,6 +1,6 @@
 """Model repository folder: references `NAME[@VERSION]`, the versions on disk, their contracts and file hashes.
 
-Every function does blocking I/O; the server calls them in a worker thread. Hashing a large version takes seconds.
+The functions do blocking I/O, so the server calls them in a worker thread. Hashing a large version takes seconds.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from serve.files import file_sha256
 from serve.text.normalization import duplicate_groups, is_visible, normal_form
 from serve.version_numbers import MAX_VERSION, parse_version
 
-FOLDER = Path("model_repository")
-BUNDLED = Path(__file__).resolve().parents[1] / FOLDER  # beside the packages, in a checkout as in an installation
+DEFAULT_FOLDER = Path("model_repository")
+BUNDLED_REPOSITORY = Path(__file__).resolve().parents[1] / DEFAULT_FOLDER  # beside the package `serve`
 
 
 def default_repository() -> Path:
-    """Return the folder of models in the working folder or, if there is none, that of the bundled models."""
-    return FOLDER if FOLDER.is_dir() else BUNDLED
+    """Return `model_repository` in the working directory if it exists, else the folder of the bundled models."""
+    return DEFAULT_FOLDER if DEFAULT_FOLDER.is_dir() else BUNDLED_REPOSITORY
 
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Name of a model and optionally a version of it."""
+    """Name of a model and optionally a version."""
 
     name: str
     version: int | None = None
@@ -45,8 +45,8 @@ class ModelReference:
         number = parse_version(version)
         if number is None:
             raise UnknownModel(
-                f"model {text[:100]!r}: {version[:20]!r} is not a version number (1 to {MAX_VERSION}); "
-                f"write NAME or NAME@NUMBER"
+                f"a model reference must be NAME or NAME@VERSION with a version from 1 to {MAX_VERSION}, "
+                f"got {text[:100]!r}"
             )
         return cls(name, number)
 
@@ -66,7 +66,7 @@ def model_names(repository: Path) -> list[str]:
 
 
 def model_versions(repository: Path, name: str) -> list[int]:
-    """Return the numbers of a model's versions (folders with a contract), smallest first."""
+    """Return the version numbers of a model (folders with a contract) in ascending order."""
     folders = (repository / f"{name}_video").glob("*/contract.json")
     versions = (parse_version(path.parent.name) for path in folders)
     return sorted(version for version in versions if version is not None)
@@ -76,7 +76,7 @@ def read_version(repository: Path, name: str, version: int) -> ModelContract:
     """Read the contract of a version and check that it states this name and number.
 
     Raises:
-        ContractError: see `read_contract`, or the contract states another name or version, or equal labels.
+        ContractError: see `read_contract` and `check_default_labels`; or the contract states another name or version.
     """
     contract = read_contract(contract_path(repository, name, version))
     check_field(contract.name == name, "name", name, contract.name)
@@ -86,16 +86,16 @@ def read_version(repository: Path, name: str, version: int) -> ModelContract:
 
 
 def check_default_labels(labels: Sequence[str]) -> None:
-    """Check that the labels of a contract can be a vocabulary: all have visible characters, and no two are equal.
+    """Check that the default labels of a contract have visible characters and are distinct, as in any vocabulary.
 
     Raises:
-        ContractError: they cannot.
+        ContractError: they are not.
     """
     forms = [normal_form(label) for label in labels]
     empty = [label for label, form in zip(labels, forms, strict=True) if not is_visible(form)]
-    check_field(not empty, "default_labels", "labels with a visible character", empty)
-    same = [[labels[index] for index in group] for group in duplicate_groups(forms)]
-    check_field(not same, "default_labels", "labels that differ, as in any vocabulary", same)
+    check_field(not empty, "default_labels", "labels with at least one visible character", empty)
+    duplicates = [[labels[index] for index in group] for group in duplicate_groups(forms)]
+    check_field(not duplicates, "default_labels", "distinct labels", duplicates)
 
 
 def find_contract(repository: Path, reference: str | ModelReference) -> ModelContract:
@@ -105,33 +105,33 @@ def find_contract(repository: Path, reference: str | ModelReference) -> ModelCon
         UnknownModel: the repository has no such model or version.
         ContractError: the contract is not supported, or states another name or version than its folder.
     """
-    wanted = ModelReference.parse(reference) if isinstance(reference, str) else reference
-    names = model_names(repository)  # a requested name is joined to a path only if it is one of these
-    versions = model_versions(repository, wanted.name) if wanted.name in names else []
-    if not versions or (wanted.version is not None and wanted.version not in versions):
+    requested = ModelReference.parse(reference) if isinstance(reference, str) else reference
+    names = model_names(repository)  # prevents path traversal: only these names are used in paths
+    versions = model_versions(repository, requested.name) if requested.name in names else []
+    if not versions or (requested.version is not None and requested.version not in versions):
         known = [f"{name}@{version}" for name in names for version in model_versions(repository, name)]
         if not repository.is_dir():
             raise UnknownModel(
-                f"there is no folder {str(repository)!r}: SERVE_REPOSITORY or --repository names that of the models",
+                f"the model repository {str(repository)!r} does not exist; set SERVE_REPOSITORY or --repository",
                 known=[],
             )
         raise UnknownModel(
-            f"{repository} has no model {str(wanted)!r}; it has {', '.join(known) or 'none'}", known=known
+            f"{repository} has no model {str(requested)!r}; it has {', '.join(known) or 'none'}", known=known
         )
-    return read_version(repository, wanted.name, versions[-1] if wanted.version is None else wanted.version)
+    return read_version(repository, requested.name, versions[-1] if requested.version is None else requested.version)
 
 
-def contracts_on_disk(repository: Path) -> list[tuple[str, int, ModelContract | ContractError]]:
-    """Return every version with its contract, or with the reason why it cannot be served."""
-    found: list[tuple[str, int, ModelContract | ContractError]] = []
+def list_contracts(repository: Path) -> list[tuple[str, int, ModelContract | ContractError]]:
+    """Return the name, version and contract of every version, or the error if it cannot be served."""
+    versions: list[tuple[str, int, ModelContract | ContractError]] = []
     for name in model_names(repository):
         for version in model_versions(repository, name):
             try:
                 contract: ModelContract | ContractError = read_version(repository, name, version)
             except ContractError as error:
                 contract = error
-            found.append((name, version, contract))
-    return found
+            versions.append((name, version, contract))
+    return versions
 
 
 def verify_files(contract: ModelContract, repository: Path) -> None:
@@ -140,12 +140,12 @@ def verify_files(contract: ModelContract, repository: Path) -> None:
     Raises:
         ContractError: a file is missing or differs.
     """
-    for name, expected in contract.files().items():
+    for name, expected in contract.file_hashes().items():
         verify_file(repository, name, expected)
 
 
 def verify_file(repository: Path, name: str, expected: str) -> None:
-    """Compare the SHA-256 of one file with the contract's.
+    """Compare the SHA-256 of one file with the expected one.
 
     Raises:
         ContractError: the file is missing or differs.
@@ -153,5 +153,5 @@ def verify_file(repository: Path, name: str, expected: str) -> None:
     path = repository / name
     if not path.is_file():
         raise ContractError(f"{name}: the contract lists this file, but it is missing", field=name)
-    found = file_sha256(path)
-    check_field(found == expected, f"sha256 of {name}", expected, found)
+    actual = file_sha256(path)
+    check_field(actual == expected, f"sha256 of {name}", expected, actual)

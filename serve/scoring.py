@@ -1,6 +1,7 @@
-"""From features to scores: logits of views against the bank, and the contract's means over templates and views.
+"""Compute scores from features: logits of the views against the bank, then means over templates and views.
 
-Axes: V views, M templates kept apart, P phrases, K labels, R rivals, D embedding.
+Axes: V views, M templates that are not averaged in the bank, P phrases, K labels, R distractors, D embedding. A
+distractor is a background or negative phrase: it stands for "none of the labels" and competes as a separate class.
 """
 
 from collections.abc import Callable
@@ -15,17 +16,14 @@ from serve.contract import PhraseRule, ScoringContract
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseLayout:
-    """Which columns of a bank [M, P, D] belong to which label: phrases per label in order, then P - sum(counts) rivals.
+    """Layout of a bank [M, P, D]: the phrases of each label, in the order of labels, then the R distractors."""
 
-    Rivals are phrases for "none of the labels"; each rival competes as a separate class.
-    """
-
-    counts: tuple[int, ...]  # [K], at least one each
+    counts: tuple[int, ...]  # [K], number of phrases of each label, at least 1
     rule: PhraseRule
 
     @cached_property
     def num_phrases(self) -> int:
-        """Number of phrases of the labels, without rivals."""
+        """Number of phrases of all labels, without the distractors."""
         return sum(self.counts)
 
     @cached_property
@@ -42,17 +40,17 @@ class LogitScaling:
     bias: float = 0.0
 
 
-PLAIN = LogitScaling()
+IDENTITY_SCALING = LogitScaling()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Scores of one video for each label [K], and for "none of the labels"."""
 
-    scores: Float32Array | None  # after softmax or sigmoid; None without a function
-    logits: Float32Array  # mean over views and templates, the model's scale and examples included
+    scores: Float32Array | None  # after softmax or sigmoid; None if the function is `none`
+    logits: Float32Array  # mean over views and templates; includes the logit scale and the example logits
     cosines: Float32Array  # mean over views and templates
-    none_of_these_score: float | None = None  # of all rivals; None without rivals or without a function
+    none_of_these_score: float | None = None  # of the distractors; None without distractors or without scores
 
     @property
     def best(self) -> float:
@@ -60,46 +58,47 @@ class Scores:
         return float((self.logits if self.scores is None else self.scores).max())
 
 
-def unit(features: Float32Array) -> Float32Array:
-    """Normalise to unit length along the last axis; zero rows stay zero.
+def normalize(features: Float32Array) -> Float32Array:
+    """Scale vectors along the last axis to unit length; zero vectors remain zero.
 
-    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).round(4).tolist()
+    >>> normalize(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).round(4).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
     lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-    normalized: Float32Array = features / np.maximum(lengths, np.finfo(np.float32).tiny)  # a zero row stays zero
+    normalized: Float32Array = features / np.maximum(lengths, np.finfo(np.float32).tiny)
     return normalized
 
 
 def mean_embedding(bank: Float32Array) -> Float32Array:
-    """Bank [M, K, D] -> [1, K, D]: normalise each template's features, average, normalise again (CLIP's ensembling).
+    """Average a bank [M, K, D] over templates to [1, K, D]; normalize before and after the mean (CLIP's ensembling).
 
     >>> mean_embedding(np.array([[[2.0, 0.0]], [[0.0, 1.0]]], np.float32)).round(2).tolist()
     [[[0.7099999785423279, 0.7099999785423279]]]
     """
-    return unit(unit(bank).mean(axis=0, keepdims=True))
+    return normalize(normalize(bank).mean(axis=0, keepdims=True))
 
 
-def bank_of(features: Float32Array, contract: ScoringContract, *, has_prompt_head: bool) -> Float32Array:
-    """Build the bank [M, K, D] (M = 1 if averaged) from text features [M, K, D] of all prompts, by the ensembling rule.
+def build_bank(features: Float32Array, contract: ScoringContract, *, has_prompt_head: bool) -> Float32Array:
+    """Build the bank [M, K, D] (M = 1 if averaged) from the text features [M, K, D] of all prompts.
 
-    A prompt head normalises after adding the video's prompt, so its bank keeps the features' lengths.
+    The bank of a model with a prompt head is not normalized, because the head normalizes after it has adapted the text
+    features to the video.
 
     >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
     >>> features = np.array([[[2.0, 0.0]], [[4.0, 0.0]]], np.float32)
-    >>> bank_of(features, rules, has_prompt_head=False).tolist()
+    >>> build_bank(features, rules, has_prompt_head=False).tolist()
     [[[1.0, 0.0]]]
-    >>> bank_of(features, rules, has_prompt_head=True).tolist()
+    >>> build_bank(features, rules, has_prompt_head=True).tolist()
     [[[3.0, 0.0]]]
     """
     is_averaged = contract.ensembling == "mean_embedding"
     if has_prompt_head:
         return features.mean(axis=0, keepdims=True) if is_averaged else features
-    return mean_embedding(features) if is_averaged else unit(features)
+    return mean_embedding(features) if is_averaged else normalize(features)
 
 
 def softmax(logits: Float32Array) -> Float32Array:
-    """Softmax over the last axis.
+    """Compute the softmax over the last axis.
 
     >>> softmax(np.array([0.0, 0.0], np.float32)).tolist()
     [0.5, 0.5]
@@ -111,7 +110,7 @@ def softmax(logits: Float32Array) -> Float32Array:
 
 
 def sigmoid(logits: Float32Array) -> Float32Array:
-    """Elementwise sigmoid without overflow.
+    """Compute the elementwise sigmoid without overflow.
 
     >>> sigmoid(np.array([0.0, 1000.0], np.float32)).tolist()
     [0.5, 1.0]
@@ -124,7 +123,7 @@ FUNCTIONS: dict[str, Callable[[Float32Array], Float32Array]] = {"softmax": softm
 
 
 def mean_probability(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
-    """Logits [V, M, K] -> [K]: the function on each view, then the mean over views (X-CLIP's sum of softmax over V).
+    """Reduce logits [V, M, K] to [K]: apply the function to each view and template, then average (as X-CLIP does).
 
     >>> mean_probability(np.array([[[0.0, 0.0]], [[1000.0, 0.0]]], np.float32), softmax).tolist()
     [0.75, 0.25]
@@ -133,7 +132,7 @@ def mean_probability(logits: Float32Array, function: Callable[[Float32Array], Fl
 
 
 def mean_logit(logits: Float32Array, function: Callable[[Float32Array], Float32Array]) -> Float32Array:
-    """Logits [V, M, K] -> [K]: the mean over views, then the function; probabilities are averaged over templates.
+    """Reduce logits [V, M, K] to [K]: average over views, apply the function, then average over templates.
 
     >>> mean_logit(np.array([[[0.0, 0.0]], [[1000.0, 0.0]]], np.float32), softmax).tolist()
     [1.0, 0.0]
@@ -142,7 +141,7 @@ def mean_logit(logits: Float32Array, function: Callable[[Float32Array], Float32A
 
 
 def _mean(values: Float32Array) -> Float32Array:
-    """Mean [V, M, K] -> [K], without copying if V = M = 1."""
+    """Average [V, M, K] over views and templates to [K]; returns a view if V = M = 1."""
     averaged: Float32Array = values[0, 0] if values.shape[:2] == (1, 1) else values.mean(axis=(0, 1), dtype=np.float32)
     return averaged
 
@@ -150,25 +149,20 @@ def _mean(values: Float32Array) -> Float32Array:
 VIEW_RULES = {"mean_probability": mean_probability, "mean_logit": mean_logit}
 
 
-def logits_of(video_features: Float32Array, bank: Float32Array, contract: ScoringContract) -> Float32Array:
-    """Video features [V, D] of any length and a normalised bank [M, K, D] -> logits [V, M, K].
+def compute_logits(video_features: Float32Array, bank: Float32Array, contract: ScoringContract) -> Float32Array:
+    """Compute logits [V, M, K] from video features [V, D] of any length and a normalized bank [M, K, D].
 
     >>> rules = ScoringContract(logit_scale=10.0, logit_bias=1.0, ensembling="mean_embedding", view_rule="mean_logit")
-    >>> logits_of(np.array([[5.0, 0.0]], np.float32), np.eye(2, dtype=np.float32)[None], rules).tolist()
+    >>> compute_logits(np.array([[5.0, 0.0]], np.float32), np.eye(2, dtype=np.float32)[None], rules).tolist()
     [[[11.0, 1.0]]]
     """
-    return logits_of_normalized(unit(video_features), bank, contract)
+    return logits_of_normalized(normalize(video_features), bank, contract)
 
 
 def logits_of_normalized(
     video_features_normalized: Float32Array, bank: Float32Array, contract: ScoringContract
 ) -> Float32Array:
-    """Compute the logits [V, M, K] of video features [V, D] of length one; see `logits_of`.
-
-    >>> rules = ScoringContract(logit_scale=10.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
-    >>> logits_of_normalized(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[None], rules).tolist()
-    [[[10.0, 0.0]], [[0.0, 10.0]]]
-    """
+    """Compute the logits [V, M, K] of video features [V, D] of length one; see `compute_logits`."""
     num_templates, num_labels, width = bank.shape
     logits: Float32Array = video_features_normalized @ bank.reshape(-1, width).T  # [V, M*K], cosines so far
     logits *= np.float32(contract.logit_scale)
@@ -177,21 +171,25 @@ def logits_of_normalized(
     return logits.reshape(-1, num_templates, num_labels)
 
 
-def label_logits(logits: Float32Array, phrasing: PhraseLayout) -> Float32Array:
-    """Logits of phrases [V, M, P] -> of labels and rivals [V, M, K + R], by the best or the mean of a label.
+def label_logits(logits: Float32Array, phrase_layout: PhraseLayout) -> Float32Array:
+    """Reduce logits of phrases [V, M, P] to logits of labels and distractors [V, M, K + R].
 
-    >>> phrasing = PhraseLayout(counts=(2, 1), rule="best")  # two labels, then one rival
-    >>> label_logits(np.array([[[1.0, 3.0, 2.0, 0.0]]], np.float32), phrasing).tolist()
+    The logit of a label is the largest (rule "best") or the mean logit of its phrases.
+
+    >>> phrase_layout = PhraseLayout(counts=(2, 1), rule="best")  # two labels, then one distractor
+    >>> label_logits(np.array([[[1.0, 3.0, 2.0, 0.0]]], np.float32), phrase_layout).tolist()
     [[[3.0, 2.0, 0.0]]]
     """
-    num_labels, num_phrases = len(phrasing.counts), phrasing.num_phrases
+    num_labels, num_phrases = len(phrase_layout.counts), phrase_layout.num_phrases
     if num_labels == num_phrases:
         return logits
-    own = logits[..., :num_phrases]
-    if phrasing.rule == "best":
-        grouped = np.maximum.reduceat(own, phrasing.starts, axis=-1)
+    phrase_logits = logits[..., :num_phrases]
+    if phrase_layout.rule == "best":
+        grouped = np.maximum.reduceat(phrase_logits, phrase_layout.starts, axis=-1)
     else:
-        grouped = np.add.reduceat(own, phrasing.starts, axis=-1) / np.array(phrasing.counts, np.float32)
+        grouped = np.add.reduceat(phrase_logits, phrase_layout.starts, axis=-1) / np.array(
+            phrase_layout.counts, np.float32
+        )
     return np.concatenate((grouped, logits[..., num_phrases:]), axis=-1)
 
 
@@ -200,21 +198,22 @@ def reduce_logits(
     contract: ScoringContract,
     *,
     function: str,
-    phrasing: PhraseLayout | None = None,
+    phrase_layout: PhraseLayout | None = None,
     example_logits: Float32Array | None = None,
-    scale: LogitScaling = PLAIN,
+    scale: LogitScaling = IDENTITY_SCALING,
 ) -> Scores:
-    """Logits [V, M, P] -> scores of each label by the contract's view rule; without `phrasing` each column is a label.
+    """Reduce logits [V, M, P] to scores of the labels by the contract's view rule.
 
-    `function` is softmax, sigmoid or none; `example_logits` [V, K] are added to the logits of labels. Under softmax
-    `none_of_these_score` is the sum of the rivals' scores, under sigmoid the largest of them.
+    Without `phrase_layout` each column is a label. `function` is softmax, sigmoid or none. `example_logits` [V, K] are
+    added to the logits of the labels. `none_of_these_score` is the sum of the distractors' scores for softmax and the
+    largest of them for sigmoid.
 
     >>> rules = ScoringContract(logit_scale=1.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
     >>> reduce_logits(np.array([[[0.0, 0.0]], [[2.0, 2.0]]], np.float32), rules, function="softmax").scores.tolist()
     [0.5, 0.5]
     """
-    classes = logits if phrasing is None else label_logits(logits, phrasing)
-    num_labels = logits.shape[-1] if phrasing is None else len(phrasing.counts)
+    classes = logits if phrase_layout is None else label_logits(logits, phrase_layout)
+    num_labels = logits.shape[-1] if phrase_layout is None else len(phrase_layout.counts)
     cosines = (_mean(classes[..., :num_labels]) - np.float32(contract.logit_bias)) / np.float32(contract.logit_scale)
     if example_logits is not None:
         classes = classes.copy()
@@ -222,7 +221,7 @@ def reduce_logits(
     mean_logits = _mean(classes[..., :num_labels])  # [K]
     if function == "none":
         return Scores(scores=None, logits=mean_logits, cosines=cosines)
-    scores = VIEW_RULES[contract.view_rule](_scaled(classes, scale), FUNCTIONS[function])  # [K + R]
+    scores = VIEW_RULES[contract.view_rule](_scale(classes, scale), FUNCTIONS[function])  # [K + R]
     scores, none_of_these_score = _with_rivals(scores, num_labels, function)
     return Scores(scores=scores, logits=mean_logits, cosines=cosines, none_of_these_score=none_of_these_score)
 
@@ -243,10 +242,10 @@ class ViewReducer:
         contract: ScoringContract,
         *,
         function: str,
-        phrasing: PhraseLayout | None = None,
-        scale: LogitScaling = PLAIN,
+        phrase_layout: PhraseLayout | None = None,
+        scale: LogitScaling = IDENTITY_SCALING,
     ) -> None:
-        self._contract, self._function, self._phrasing, self._scale = contract, function, phrasing, scale
+        self._contract, self._function, self._phrasing, self._scale = contract, function, phrase_layout, scale
         self._num_views = 0
         self._text_logits: Float64Array = np.zeros(0)  # [K], sums over views and means over templates
         self._logits: Float64Array = np.zeros(0)  # [K], with examples
@@ -263,7 +262,7 @@ class ViewReducer:
             logit_sum = _sum(classes[..., :num_labels]).mean(axis=0)
         values = np.zeros(0)
         if self._function != "none":
-            scaled = _scaled(classes, self._scale)
+            scaled = _scale(classes, self._scale)
             is_mean_of_logits = self._contract.view_rule == "mean_logit"
             values = _sum(scaled if is_mean_of_logits else FUNCTIONS[self._function](scaled))
         if not self._num_views:
@@ -302,15 +301,15 @@ def _with_rivals(scores: Float32Array, num_labels: int, function: str) -> tuple[
     return scores[:num_labels], float(together(rivals)) if len(rivals) else None
 
 
-def _scaled(logits: Float32Array, scale: LogitScaling) -> Float32Array:
-    if scale == PLAIN:
+def _scale(logits: Float32Array, scale: LogitScaling) -> Float32Array:
+    if scale == IDENTITY_SCALING:
         return logits
     scaled: Float32Array = (logits - np.float32(scale.bias)) / np.float32(scale.temperature)
     return scaled
 
 
 def top_k(scores: Scores, k: int) -> Int64Array:
-    """Indices of the best labels, best first; equal scores are ordered by logit, then by place.
+    """Return the indices of the best labels, best first; ties are ordered by logit, then by index.
 
     >>> logits = np.array([1.0, 3.0, 2.0], np.float32)
     >>> top_k(Scores(scores=None, logits=logits, cosines=logits / 100), 2).tolist()

@@ -1,4 +1,4 @@
-"""Run the application under uvicorn: the work of `actserve serve`."""
+"""Run the application with uvicorn; implements `actserve serve`."""
 
 import gc
 import logging
@@ -17,52 +17,52 @@ from serve.connections import bounded_protocol
 from serve.data_folder import register_start
 from serve.environment import load_settings
 from serve.errors import ActserveError
-from serve.exit_status import UNUSABLE, status_of
+from serve.exit_status import INPUT_ERROR, exit_status_of
 from serve.extras import MissingExtra
 from serve.settings import ServeSettings
 
 
-def run(given: dict[str, Any]) -> int:
-    """Serve until a signal stops the process; return the exit status. `given` overrides the environment."""
+def run(overrides: dict[str, Any]) -> int:
+    """Serve until a signal stops the process; return the exit status. `overrides` take precedence over variables."""
     try:
-        settings = load_settings(given)
+        settings = load_settings(overrides)
     except ActserveError as error:
         for line in error.message.splitlines():
             print(f"actserve: {line}", file=sys.stderr)
-        return UNUSABLE
+        return INPUT_ERROR
     try:
         settings.require_extras()
     except MissingExtra as error:
         print(f"actserve: {error}", file=sys.stderr)
-        return status_of(error)
-    set_up_logging(settings.log_level)
+        return exit_status_of(error)
+    configure_logging(settings.log_level)
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
         print(f"actserve: cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
-        return UNUSABLE
+        return INPUT_ERROR
     try:
-        data = data_in_use(settings)
+        data = register_data_folder(settings)
     except OSError as error:
         print(
-            f"actserve: the data folder {settings.data_dir} cannot be written: {error.strerror}; "
-            "SERVE_DATA_DIR names another",
+            f"actserve: cannot write to the data folder {settings.data_dir}: {error.strerror}; "
+            "set SERVE_DATA_DIR to use another folder",
             file=sys.stderr,
         )
-        return UNUSABLE
-    address = address_of(settings.host, listener.getsockname()[1])
-    faults: list[BaseException] = []
+        return INPUT_ERROR
+    url = local_url(settings.host, listener.getsockname()[1])
+    startup_errors: list[BaseException] = []
 
-    def on_fault(error: BaseException) -> None:
-        faults.append(error)
+    def on_startup_error(error: BaseException) -> None:
+        startup_errors.append(error)
         server.should_exit = True
 
     def on_ready() -> None:
         gc.freeze()
         gc.enable()
-        _greet(address, data)
+        _print_greeting(url, data)
 
-    app = create_app(settings, on_ready=on_ready, on_fault=on_fault)
+    app = create_app(settings, on_ready=on_ready, on_startup_error=on_startup_error)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -77,31 +77,31 @@ def run(given: dict[str, Any]) -> int:
     )
     server = Server(config)
     server.run(sockets=[listener])
-    if faults:
-        print(f"actserve: cannot serve: {faults[0]}", file=sys.stderr)
-        return status_of(faults[0])
+    if startup_errors:
+        print(f"actserve: startup failed: {startup_errors[0]}", file=sys.stderr)
+        return exit_status_of(startup_errors[0])
     return 0
 
 
 class Server(uvicorn.Server):
-    """A server that ends answers without an end of their own, such as streams of events, when it is asked to stop."""
+    """A uvicorn server that ends open-ended responses, such as event streams, when it is asked to stop."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop: called by the handlers of signals."""
-        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # the app of `run`
+        """Handle a stop signal."""
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # the FastAPI app
         if service is not None:
             service.is_stopping = True
         super().handle_exit(sig, frame)
 
 
-def set_up_logging(level: str) -> None:
-    """Log to standard error: modules of actserve at the level of the settings, libraries from warnings on."""
+def configure_logging(level: str) -> None:
+    """Log to standard error: actserve at `level`, libraries at WARNING and above."""
     logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serve").setLevel(level.upper())
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket, so that a used port fails immediately and the number of port 0 is known."""
+    """Bind the socket before the server starts, to report a port in use and to know the port chosen for port 0."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     if os.name == "posix":
@@ -111,14 +111,16 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(host: str, port: int) -> str:
-    """Return the URL by which this machine reaches a server that listens on `host`."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+def local_url(host: str, port: int) -> str:
+    """Return the URL at which a server that listens on `host` is reachable from this machine."""
+    local_host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://[{local_host}]:{port}" if ":" in local_host else f"http://{local_host}:{port}"
 
 
-def data_in_use(settings: ServeSettings) -> str:
-    """Return the data folder and which other installations have used it; register this start there.
+def register_data_folder(settings: ServeSettings) -> str:
+    """Record this start in the data folder; return a description of the folder and of its other users.
+
+    With a database URL, nothing is recorded and the URL is returned without its password.
 
     Raises:
         OSError: the data folder cannot be written.
@@ -131,12 +133,12 @@ def data_in_use(settings: ServeSettings) -> str:
     return f"{folder} ({usage})" if usage else str(folder)
 
 
-def _greet(address: str, data: str) -> None:
-    """Print the address of the page, a working request, the data folder and the setting for other commands."""
+def _print_greeting(url: str, data: str) -> None:
+    """Print the URL of the web page, an example request, the data folder and the variable for other commands."""
     print(
-        f"\nactserve is ready.\n  page     {address}/\n  API      {address}/docs\n"
-        f"  request  curl -F video=@clip.mp4 -F top_k=3 {address}/v1/classify  # clip.mp4: a video of yours\n"
+        f"\nactserve is ready.\n  page     {url}/\n  API      {url}/docs\n"
+        f"  request  curl -F video=@clip.mp4 -F top_k=3 {url}/v1/classify  # use a video of your own\n"
         f"  data     {data}\n"
-        f"  commands export {variables.SERVER}={address}\n",
+        f"  in other terminals: export {variables.SERVER}={url}\n",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""The parts of a server other than HTTP (decode pool, models, vocabularies, pipeline) and the progress of its start."""
+"""The components of a server without HTTP (decode pool, models, vocabularies, pipeline) and the startup status."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from serve.access.authorizer import Authorizer
 from serve.access.key_store import KeyStore
-from serve.api.admission import InFlight
-from serve.data_folder import database_of
+from serve.api.admission import ConcurrencyLimit
+from serve.data_folder import open_database
 from serve.embeddings import Embedder
 from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class StartupStatus:
-    """Completed steps of the start, in order; `fault` is the reason if it failed."""
+    """Completed startup steps in order; `fault` is the reason if startup failed."""
 
     done: list[str] = field(default_factory=list)
     is_ready: bool = False
@@ -44,10 +44,10 @@ class StartupStatus:
 
 
 class Service:
-    """The parts of one server and their life cycle."""
+    """The components of one server and their life cycle."""
 
     def __init__(self, settings: ServeSettings, *, runs_jobs: bool = False) -> None:
-        """With `runs_jobs`, the jobs of the store are accepted and worked on, as a server does."""
+        """Create the components; with `runs_jobs`, jobs are accepted and processed."""
         self.settings = settings
         self._runs_jobs = runs_jobs
         self.metrics = Metrics()
@@ -65,22 +65,23 @@ class Service:
         self._jobs: GatewayJobs | None = None
         self._library: VideoLibrary | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
-        self.in_flight = InFlight(settings.limits.max_in_flight, self.metrics.in_flight, words="requests")
-        self.timelines_in_flight = InFlight(
-            settings.timeline.max_concurrent, self.metrics.timelines_in_flight, words="timelines"
+        self.in_flight = ConcurrencyLimit(settings.limits.max_in_flight, self.metrics.in_flight, noun="requests")
+        self.timelines_in_flight = ConcurrencyLimit(
+            settings.timeline.max_concurrent, self.metrics.timelines_in_flight, noun="timelines"
         )
-        self.job_uploads = InFlight(settings.jobs.max_uploads, self.metrics.job_uploads, words="uploads of jobs")
-        self.event_streams = InFlight(
-            settings.jobs.max_event_streams, self.metrics.event_streams, words="streams of events"
+        self.job_uploads = ConcurrencyLimit(settings.jobs.max_uploads, self.metrics.job_uploads, noun="uploads of jobs")
+        self.event_streams = ConcurrencyLimit(
+            settings.jobs.max_event_streams, self.metrics.event_streams, noun="streams of events"
         )
-        self.is_stopping = False  # answers without an end of their own end now
+        self.is_stopping = False  # open-ended responses, such as event streams, end when it is set
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
     async def start(self) -> None:
-        """Start the decode children, load and check the model, encode its default vocabulary.
+        """Start the decode children, load and check the model, and encode its default vocabulary.
 
         Raises:
-            ContractError, UnknownModel: the model cannot be served, or the feedback folder cannot be used.
+            ContractError, UnknownModel: the model cannot be served.
+            ConfigurationError: the feedback folder or the database cannot be used.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -109,10 +110,10 @@ class Service:
             self.readiness.done.append("feedback folder opened")
 
     async def _start_jobs(self) -> None:
-        """Open the jobs, once everything that they work with has started."""
+        """Start the processing of jobs after all components that it uses have started."""
         if not self._runs_jobs:
             return
-        assert self._database is not None and self._work is not None, "made with the models"
+        assert self._database is not None and self._work is not None, "created by _start_models"
         self._jobs = GatewayJobs(
             self._database,
             self._work,
@@ -128,7 +129,7 @@ class Service:
         self.readiness.done.append("jobs opened")
 
     async def _start_models(self) -> None:
-        database = self._database = database_of(self.settings)
+        database = self._database = open_database(self.settings)
         await asyncio.to_thread(database.migrate)
         authorizer = Authorizer(KeyStore(database), self.settings)
         await authorizer.check_start()
@@ -140,7 +141,7 @@ class Service:
         self._activation = Activation(self.registry, store, settings=self.settings, vocabularies=vocabularies)
         await self._activation.start()
         runtime = self.registry.get(None)
-        self.readiness.done.append(f"{runtime.reference} loaded, verified and warm on {runtime.engine.name}")
+        self.readiness.done.append(f"{runtime.reference} loaded, verified and warmed up on {runtime.engine.name}")
         await vocabularies.start()
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._vocabularies = vocabularies
@@ -159,10 +160,10 @@ class Service:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline.
+        """The classification pipeline.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._pipeline is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -170,7 +171,7 @@ class Service:
 
     @property
     def authorizer(self) -> Authorizer:
-        """The authorizer; ready before the models are.
+        """The authorizer; it is available before the models are loaded.
 
         Raises:
             EngineUnavailable: the database is not open yet.
@@ -181,10 +182,10 @@ class Service:
 
     @property
     def timelines(self) -> TimelineMaker:
-        """The maker of timelines.
+        """The timeline maker.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._timelines is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -203,10 +204,10 @@ class Service:
 
     @property
     def embedder(self) -> Embedder:
-        """The maker of embeddings.
+        """The embedder.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -225,7 +226,7 @@ class Service:
 
     @property
     def jobs(self) -> GatewayJobs:
-        """The jobs.
+        """The jobs of this server.
 
         Raises:
             EngineUnavailable: the start is not complete.
@@ -250,7 +251,7 @@ class Service:
         """The activation of model versions.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._activation is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -258,15 +259,15 @@ class Service:
 
     @property
     def feedback(self) -> FeedbackFolder:
-        """The folder of corrected clips.
+        """The folder of feedback clips.
 
         Raises:
             FeedbackOff: feedback is disabled.
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if not self.settings.feedback.enabled:
             raise FeedbackOff(
-                "this server keeps no feedback; its operator switches it on by SERVE_FEEDBACK__ENABLED=true"
+                "feedback is disabled on this server; its operator can enable it with SERVE_FEEDBACK__ENABLED=true"
             )
         if self._feedback is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -274,29 +275,29 @@ class Service:
 
     @property
     def degraded(self) -> list[str]:
-        """Reasons why parts other than classification do not work at present."""
-        faults = []
+        """Reasons why components other than classification currently do not work."""
+        reasons = []
         if self._vocabularies is not None and self._vocabularies.follower.fault is not None:
-            faults.append(f"vocabularies can be read but not changed: {self._vocabularies.follower.fault}")
+            reasons.append(f"vocabularies can be read but not changed: {self._vocabularies.follower.fault}")
         if self._activation is not None and self._activation.fault is not None:
-            faults.append(self._activation.fault)
-        return faults
+            reasons.append(self._activation.fault)
+        return reasons
 
     def _has_waiting_requests(self) -> bool:
         """Whether interactive requests wait for the decoder or an engine."""
         return self.pool.waiting > 0 or any(runtime.engine.queued_views for runtime in self.registry.active())
 
     def refresh_gauges(self) -> None:
-        """Update the gauges of `/metrics`."""
+        """Update the gauges that are not updated continuously."""
         engines = [runtime.engine for runtime in self.registry.loaded()]
         self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
-        self.metrics.decode_restarts.set(self.pool.restarts)
+        self.metrics.decode_children_replaced.set(self.pool.restarts)
         self.metrics.decode_faults.set(self.pool.faults)
-        self.metrics.batches.set(sum(engine.batch_counts[0] for engine in engines))
-        self.metrics.batched_views.set(sum(engine.batch_counts[1] for engine in engines))
+        self.metrics.num_batches.set(sum(engine.batch_counts[0] for engine in engines))
+        self.metrics.num_batched_views.set(sum(engine.batch_counts[1] for engine in engines))
 
     async def close(self) -> None:
-        """Stop everything and delete unfinished uploads."""
+        """Stop all components and delete unfinished uploads."""
         self.readiness.is_ready = False
         self.is_stopping = True
         if self._jobs is not None:

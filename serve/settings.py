@@ -1,7 +1,7 @@
 """Settings of the server: one object, prefix `SERVE_`, nested groups by `__` (`SERVE_BATCH__MAX_VIEWS=16`).
 
-Built once by the command line and handed to `create_app`; nothing reads the environment later. Each field has a unit,
-a bound and one line of meaning; docs/settings.md is compared with this class by a test.
+The command builds the object once and passes it to `create_app`; nothing reads the environment afterwards. Each field
+has bounds and a one-line description; a test compares docs/settings.md with this class.
 """
 
 import base64
@@ -46,118 +46,159 @@ class BatchSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_views: int = Field(8, ge=1, le=64, description="Views that go through the video graph in one run.")
+    max_views: int = Field(8, ge=1, le=64, description="Largest number of views in one batch of the video graph.")
     max_delay_ms: float = Field(
-        0.0, ge=0.0, le=1000.0, description="Wait for company before a run; batches also form while the graph is busy."
+        0.0,
+        ge=0.0,
+        le=1000.0,
+        description="Wait for more views before a batch is run; batches also form while the graph is busy.",
     )
-    max_queued_views: int = Field(256, ge=1, le=65536, description="Views that may wait; past it requests get 503.")
-    max_text_rows: int = Field(64, ge=1, le=4096, description="Prompts that go through the text graph in one run.")
-    max_head_classes: int = Field(1024, ge=1, le=65536, description="Classes per run of X-CLIP's prompt head.")
+    max_queued_views: int = Field(
+        256, ge=1, le=65536, description="Largest number of waiting views; beyond it, requests get 503."
+    )
+    max_text_rows: int = Field(
+        64, ge=1, le=4096, description="Largest number of prompts in one batch of the text graph."
+    )
+    max_head_classes: int = Field(
+        1024, ge=1, le=65536, description="Largest number of classes per run of X-CLIP's prompt head."
+    )
 
 
 class LimitSettings(BaseModel):
-    """What one request may ask for."""
+    """Limits of one request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_upload_bytes: int = Field(512 * 2**20, ge=1, description="Bytes of an upload; past it 413 while it arrives.")
-    max_field_bytes: int = Field(2 * 2**20, ge=1024, description="Bytes of all fields beside the video together.")
-    max_candidate_labels: int = Field(1000, ge=1, le=100_000, description="Labels that one request may have.")
-    max_templates: int = Field(64, ge=1, le=1000, description="Templates that one request may have.")
-    max_label_chars: int = Field(500, ge=1, le=10_000, description="Characters of one label.")
-    max_num_clips: int = Field(10, ge=1, le=10, description="Largest num_clips.")
+    max_upload_bytes: int = Field(
+        512 * 2**20, ge=1, description="Largest upload in bytes; a larger one is rejected with 413 while it arrives."
+    )
+    max_field_bytes: int = Field(
+        2 * 2**20, ge=1024, description="Largest total size in bytes of the form fields other than the video."
+    )
+    max_candidate_labels: int = Field(1000, ge=1, le=100_000, description="Largest number of labels in a request.")
+    max_templates: int = Field(64, ge=1, le=1000, description="Largest number of templates in a request.")
+    max_label_chars: int = Field(500, ge=1, le=10_000, description="Largest number of characters in a label.")
+    max_num_clips: int = Field(10, ge=1, le=10, description="Largest value of num_clips.")
     max_in_flight: int = Field(
-        64, ge=1, le=10_000, description="Requests worked on at once; past it 503 before the upload is read."
+        64,
+        ge=1,
+        le=10_000,
+        description="Largest number of concurrent requests; beyond it, requests get 503 before the upload is read.",
     )
     request_deadline_seconds: float = Field(
-        60.0, gt=0, le=3600, description="A request ends by then, with 504 if need be."
+        60.0, gt=0, le=3600, description="Time limit of a request; beyond it, the response is 504."
     )
-    bank_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="Memory for text features of prompts.")
+    bank_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="Memory for cached text features of prompts.")
     kept_text_bytes: int = Field(
-        1024 * 2**20, ge=2**20, description="Disk for text features of prompts, each model version and runtime."
+        1024 * 2**20,
+        ge=2**20,
+        description="Disk space for cached text features of prompts, per model version and runtime.",
     )
     kept_clip_bytes: int = Field(
-        1024 * 2**20, ge=2**20, description="Disk for features of example clips, each model version and runtime."
+        1024 * 2**20,
+        ge=2**20,
+        description="Disk space for cached features of example clips, per model version and runtime.",
     )
 
 
 class VocabularySettings(BaseModel):
-    """Vocabularies that change while the server runs."""
+    """Limits and behaviour of editable vocabularies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_labels: int = Field(100_000, ge=1, le=1_000_000, description="Labels of a vocabulary.")
+    max_labels: int = Field(100_000, ge=1, le=1_000_000, description="Largest number of labels in a vocabulary.")
     max_phrases_per_label: int = Field(
-        32, ge=1, le=1000, description="Synonyms and negative phrases of a label together."
+        32, ge=1, le=1000, description="Largest number of synonyms and negative phrases of a label."
     )
-    max_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes of the body that brings a vocabulary or a change.")
-    keep_versions: int = Field(100, ge=1, le=10_000, description="Versions that stay usable by name; older ones go.")
-    max_examples_per_label: int = Field(64, ge=0, le=1000, description="Example clips of a label.")
-    max_examples: int = Field(1000, ge=0, le=10_000, description="Example clips of a vocabulary.")
+    max_bytes: int = Field(
+        32 * 2**20, ge=1024, description="Largest request body in bytes with a vocabulary or a change."
+    )
+    keep_versions: int = Field(
+        100, ge=1, le=10_000, description="Number of versions that are kept; older ones are deleted."
+    )
+    max_examples_per_label: int = Field(64, ge=0, le=1000, description="Largest number of example clips of a label.")
+    max_examples: int = Field(1000, ge=0, le=10_000, description="Largest number of example clips of a vocabulary.")
     max_example_bytes: int = Field(
-        32 * 2**20, ge=1024, le=512 * 2**20, description="Bytes of an example clip; all of them lie in the store."
+        32 * 2**20,
+        ge=1024,
+        le=512 * 2**20,
+        description="Largest example clip in bytes; the clips are stored in the database.",
     )
-    max_calibration_clips: int = Field(1000, ge=1, le=10_000, description="Clips of one calibration.")
+    max_calibration_clips: int = Field(1000, ge=1, le=10_000, description="Largest number of clips of a calibration.")
     calibration_deadline_seconds: float = Field(
-        600.0, gt=0, le=86_400, description="A calibration, or a set of examples, ends by then, with 504 if need be."
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Time limit of a calibration or an upload of examples; beyond it, the response is 504.",
     )
     poll_seconds: float = Field(
-        0.5, gt=0, le=60, description="How often changes made through other gateways are looked for."
+        0.5, gt=0, le=60, description="Interval at which changes made through other gateways are detected."
     )
 
 
 class FeedbackSettings(BaseModel):
-    """Corrected clips that callers send, kept to train on."""
+    """Corrected clips that callers send; they are stored for training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = Field(False, description="Keep corrected clips that callers send; without it they are refused.")
+    enabled: bool = Field(False, description="Store corrected clips that callers send; if false, they are rejected.")
     dir: Path | None = Field(
-        None, description="Folder of the clips and their index; `feedback` in data_dir where empty."
+        None, description="Folder of the clips and their index; by default `feedback` in data_dir."
     )
-    max_bytes: int = Field(10 * 2**30, ge=1, description="Bytes of all kept clips together; past it 507.")
-    max_clips: int = Field(10_000, ge=1, le=1_000_000, description="Kept clips; past it 507.")
+    max_bytes: int = Field(
+        10 * 2**30, ge=1, description="Largest total size of stored clips in bytes; beyond it, the response is 507."
+    )
+    max_clips: int = Field(
+        10_000, ge=1, le=1_000_000, description="Largest number of stored clips; beyond it, the response is 507."
+    )
 
 
 class TimelineSettings(BaseModel):
-    """Limits of one timeline, and how much of the server timelines may use."""
+    """Limits of a timeline, and the share of the server that timelines may use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_concurrent: int = Field(2, ge=1, le=64, description="Timelines worked on at once; past it requests get 503.")
-    max_upload_bytes: int = Field(
-        4 * 2**30, ge=1, description="Bytes of the video of a timeline; past it 413 while it arrives."
+    max_concurrent: int = Field(
+        2, ge=1, le=64, description="Largest number of concurrent timelines; beyond it, requests get 503."
     )
-    max_windows: int = Field(50_000, ge=1, le=1_000_000, description="Windows of a timeline.")
+    max_upload_bytes: int = Field(
+        4 * 2**30,
+        ge=1,
+        description="Largest video of a timeline in bytes; a larger one is rejected with 413 while it arrives.",
+    )
+    max_windows: int = Field(50_000, ge=1, le=1_000_000, description="Largest number of windows of a timeline.")
     deadline_seconds: float = Field(
-        3600.0, gt=0, le=86_400, description="A timeline ends by then, with 504 if need be."
+        3600.0, gt=0, le=86_400, description="Time limit of a timeline; beyond it, the response is 504."
     )
     windows_per_run: int = Field(
-        1, ge=1, le=64, description="Windows that a timeline puts into one run of the video graph; others wait for it."
+        1,
+        ge=1,
+        le=64,
+        description="Windows of a timeline per batch of the video graph; other requests wait for the batch.",
     )
 
 
 class AuthSettings(BaseModel):
-    """Who may use the server."""
+    """Authentication of requests."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Literal["auto", "keys", "off"] = Field(
         "auto",
-        description="keys: every request needs a key. off: none does. auto: as soon as there is a key, or on another "
-        "address than loopback, where a server without keys does not start.",
+        description="keys: every request needs an API key. off: no request does. auto: keys are needed once a key "
+        "exists; on a non-loopback address, the server does not start without keys.",
     )
 
 
 class HttpSettings(BaseModel):
-    """Names under which the server is reached, pages that may use it, and proxies in front of it."""
+    """Host names of the server, origins of pages that may use it, and proxies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     allowed_hosts: str = Field(
         "",
-        description="Names of this server in the `Host` header, separated by commas; `*.example.com` for all below, "
-        "`*` for any. Empty: addresses, names without a dot and below `localhost`, which nobody can register.",
+        description="Host names of this server, separated by commas; `*.example.com` matches subdomains, `*` all. "
+        "By default IP addresses, names without a dot, and names below `localhost`, which cannot be registered.",
     )
     cors_origins: str = Field(
         "",
@@ -165,11 +206,11 @@ class HttpSettings(BaseModel):
         "e.g. `https://app.example.com`.",
     )
     root_path: str = Field(
-        "", pattern=r"^(/[\w.~-]+)*$", description="Path under which a proxy serves this server, e.g. `/actions`."
+        "", pattern=r"^(/[\w.~-]+)*$", description="Path at which a proxy serves this server, e.g. `/actions`."
     )
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, "
+        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted, "
         "separated by commas.",
     )
 
@@ -189,7 +230,7 @@ class HttpSettings(BaseModel):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _are_hosts(cls, value: str) -> str:
+    def _check_hosts(cls, value: str) -> str:
         for name in _items(value):
             if HOST_PATTERN.fullmatch(name) is None:
                 raise ValueError(f"{name!r} is not a host name without port")
@@ -197,7 +238,7 @@ class HttpSettings(BaseModel):
 
     @field_validator("cors_origins")
     @classmethod
-    def _are_origins(cls, value: str) -> str:
+    def _check_origins(cls, value: str) -> str:
         for origin in _items(value):
             if ORIGIN_PATTERN.fullmatch(origin) is None:
                 raise ValueError(
@@ -207,14 +248,14 @@ class HttpSettings(BaseModel):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_networks(cls, value: str) -> str:
+    def _check_networks(cls, value: str) -> str:
         for network in _items(value):
-            ip_network(network)  # raises ValueError, which names the item
+            ip_network(network)  # raises ValueError with the invalid item
         return value
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Return `allowed_hosts` in lower case, IPv6 addresses without brackets."""
+        """The items of `allowed_hosts` in lower case, IPv6 addresses without brackets."""
         return tuple(name.lower().strip("[]") for name in _items(self.allowed_hosts))
 
     @property
@@ -224,54 +265,70 @@ class HttpSettings(BaseModel):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Return `cors_origins` in lower case."""
+        """The items of `cors_origins` in lower case."""
         return tuple(origin.lower() for origin in _items(self.cors_origins))
 
 
 class JobSettings(BaseModel):
-    """Jobs: many inputs, or long ones, processed in the background."""
+    """Jobs: many or long inputs that are processed in the background."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_concurrent: int = Field(
-        1, ge=0, le=64, description="Inputs of jobs worked on at once; 0 leaves them to other servers of the store."
+        1,
+        ge=0,
+        le=64,
+        description="Number of inputs processed concurrently; 0: only by other servers with the same database.",
     )
     dir: Path | None = Field(
         None,
-        description="Folder of uploaded inputs; `jobs` in data_dir where empty. Servers that share it share the work.",
+        description="Folder of uploaded inputs; by default `jobs` in data_dir. Servers that share it share the work.",
     )
     folder_root: Path | None = Field(
-        None, description="Folder below which jobs may name folders of the server; without it they are refused."
+        None, description="Folder in which jobs may use folders of the server; without it such jobs are rejected."
     )
-    max_inputs: int = Field(10_000, ge=1, le=1_000_000, description="Inputs of a job.")
-    max_upload_bytes: int = Field(16 * 2**30, ge=1, description="Bytes of all uploads of a job; past it 413.")
-    max_uploads: int = Field(8, ge=1, le=1000, description="Jobs received at once; past it requests get 503.")
+    max_inputs: int = Field(10_000, ge=1, le=1_000_000, description="Largest number of inputs of a job.")
+    max_upload_bytes: int = Field(
+        16 * 2**30, ge=1, description="Largest total upload of a job in bytes; beyond it, the response is 413."
+    )
+    max_uploads: int = Field(
+        8, ge=1, le=1000, description="Largest number of concurrent uploads of jobs; beyond it, requests get 503."
+    )
     max_event_streams: int = Field(
-        200, ge=1, le=10_000, description="Streams of events open at once; past it requests get 503."
+        200, ge=1, le=10_000, description="Largest number of open streams of events; beyond it, requests get 503."
     )
     upload_deadline_seconds: float = Field(
-        3600.0, gt=0, le=86_400, description="A job is received by then, or answered with 504."
+        3600.0, gt=0, le=86_400, description="Time limit of the upload of a job; beyond it, the response is 504."
     )
     max_stored_bytes: int = Field(
-        64 * 2**30, ge=1, description="Bytes of the uploads of all unfinished jobs; past it 507."
+        64 * 2**30,
+        ge=1,
+        description="Largest total size of the uploads of unfinished jobs; beyond it, the response is 507.",
     )
-    max_jobs: int = Field(1000, ge=1, le=1_000_000, description="Unfinished jobs; past it 507.")
+    max_jobs: int = Field(
+        1000, ge=1, le=1_000_000, description="Largest number of unfinished jobs; beyond it, the response is 507."
+    )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="Attempts at an input, if the server stops or cannot answer meanwhile."
+        3,
+        ge=1,
+        le=100,
+        description="Largest number of attempts to process an input if the server stops or is unavailable.",
     )
     lease_seconds: float = Field(
-        30.0, ge=1, le=3600, description="Time after which another server takes the input of one that stopped."
+        30.0, ge=1, le=3600, description="Time after which another server takes over an input of a stopped server."
     )
-    input_deadline_seconds: float = Field(21_600.0, gt=0, le=86_400, description="Time for one attempt at an input.")
+    input_deadline_seconds: float = Field(
+        21_600.0, gt=0, le=86_400, description="Time limit of one attempt to process an input."
+    )
     deadline_seconds: float = Field(
-        86_400.0, gt=0, le=31_536_000, description="A job that is not finished by then expires; its results stay."
+        86_400.0, gt=0, le=31_536_000, description="Time after which an unfinished job expires; its results are kept."
     )
     keep_seconds: float = Field(
-        604_800.0, gt=0, le=31_536_000, description="Time until a finished job is deleted with its results."
+        604_800.0, gt=0, le=31_536_000, description="Time after which a finished job is deleted with its results."
     )
     webhook_secret: SecretStr = Field(
         SecretStr(""),
-        description="Secret `whsec_...` (base64) that signs webhooks; where empty, jobs with a webhook are refused.",
+        description="Secret `whsec_...` (base64) that signs webhooks; without it, jobs with a webhook are rejected.",
     )
 
     @field_validator("webhook_secret")
@@ -279,25 +336,27 @@ class JobSettings(BaseModel):
     def _check_secret(cls, secret: SecretStr) -> SecretStr:
         text = secret.get_secret_value()
         if text and not is_webhook_secret(text):
-            raise ValueError("has to be `whsec_` and the base64 of 24 to 64 random bytes")
+            raise ValueError("must be `whsec_` and the base64 encoding of 24 to 64 random bytes")
         return secret
 
 
 class OutgoingSettings(BaseModel):
-    """Addresses that callers choose and the server connects to: inputs and webhooks of jobs."""
+    """Outgoing connections to URLs of callers: inputs and webhooks of jobs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input_urls: bool = Field(False, description="Fetch inputs of jobs from URLs; without it they are refused.")
+    input_urls: bool = Field(False, description="Allow inputs of jobs to be URLs, which the server downloads.")
     schemes: tuple[Literal["https", "http"], ...] = Field(("https",), description="Allowed schemes, as a JSON list.")
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
         (443,), description="Allowed ports, as a JSON list."
     )
-    max_redirects: int = Field(3, ge=0, le=20, description="Redirects of an input; webhooks follow none.")
-    max_bytes: int = Field(4 * 2**30, ge=1, description="Bytes of a fetched input.")
-    timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="Time to fetch an input.")
-    webhook_timeout_seconds: float = Field(15.0, gt=0, le=300, description="Time for the answer to a webhook.")
-    allow_loopback: bool = Field(False, description="Allow addresses of this machine; for tests alone.")
+    max_redirects: int = Field(
+        3, ge=0, le=20, description="Largest number of redirects of an input; webhooks follow none."
+    )
+    max_bytes: int = Field(4 * 2**30, ge=1, description="Largest download of an input in bytes.")
+    timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="Time limit of the download of an input.")
+    webhook_timeout_seconds: float = Field(15.0, gt=0, le=300, description="Time limit of the response to a webhook.")
+    allow_loopback: bool = Field(False, description="Allow addresses of this machine; only for tests.")
 
 
 class VideoStoreSettings(BaseModel):
@@ -323,53 +382,55 @@ class TritonSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field("127.0.0.1:8001", description="Host and port of the server's gRPC.")
+    url: str = Field("127.0.0.1:8001", description="Host and port of the gRPC endpoint of the Triton server.")
     shared_memory: Literal["auto", "always", "never"] = Field(
-        "auto", description="Views through shared memory; auto: where the server can open ours."
+        "auto", description="Send views through shared memory; `auto`: if the Triton server can open it."
     )
     shared_memory_bytes: int = Field(
-        64 * 2**20, ge=2**16, description="Shared memory of a loaded version; views beyond it go in the message."
+        64 * 2**20,
+        ge=2**16,
+        description="Shared memory in bytes per loaded version; views that do not fit are sent in the message.",
     )
     config_name: str = Field(
-        "", pattern=r"^[\w.-]*$", description="What the server was given as --model-config-name, if anything."
+        "", pattern=r"^[\w.-]*$", description="Value of --model-config-name of the Triton server, if it is set."
     )
-    request_timeout_seconds: float = Field(
-        60.0, gt=0, le=3600, description="A run without a deadline of its own ends by then."
-    )
-    load_timeout_seconds: float = Field(120.0, gt=0, le=3600, description="A version is ready by then, or refused.")
+    request_timeout_seconds: float = Field(60.0, gt=0, le=3600, description="Time limit of runs without a deadline.")
+    load_timeout_seconds: float = Field(120.0, gt=0, le=3600, description="Time limit for loading a version.")
 
 
 class ServeSettings(BaseSettings):
-    """Everything an operator may choose."""
+    """All settings of a server."""
 
     model_config = SettingsConfigDict(
         env_prefix="SERVE_", env_nested_delimiter="__", frozen=True, extra="forbid", populate_by_name=True
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 chooses a free port.")
     model: str = Field("starter", description="Default model: NAME or NAME@VERSION (the latest version without one).")
     repository: Path = Field(
         default_factory=default_repository,
-        description="Folder of the models; `model_repository` here where there is one, else the bundled models.",
+        description="Folder of models; by default `model_repository` in the current directory, else the bundled ones.",
     )
-    engine: EngineChoice = Field("auto", description="Runtime; auto takes the fastest that passes the parity check.")
-    threads: int = Field(0, ge=0, le=1024, description="Threads of a graph on a CPU; 0 lets the runtime choose.")
+    engine: EngineChoice = Field(
+        "auto", description="Runtime; `auto` chooses the fastest that passes the parity check."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads per graph on a CPU; 0: the runtime chooses.")
     cache_dir: Path = Field(
         Path("~/.cache/actserve"),
         description="Folder for compiled graphs, parity results and text features; safe to delete.",
     )
     upload_dir: Path = Field(
-        Path(tempfile.gettempdir()), description="Folder in which each server creates a folder for current uploads."
+        Path(tempfile.gettempdir()), description="Folder in which the server creates a temporary folder for uploads."
     )
     data_dir: Path = Field(
-        Path("~/.local/share/actserve"), description="Folder of the database, unless store_url names another; keep it."
+        Path("~/.local/share/actserve"), description="Folder of the SQLite database and of feedback; back it up."
     )
     store_url: SecretStr = Field(
         SecretStr(""),
         description="Database of vocabularies and stored videos, as SQLAlchemy writes it; SQLite in data_dir if empty.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
     decode: DecodeSettings = DecodeSettings()
@@ -384,7 +445,7 @@ class ServeSettings(BaseSettings):
     videos: VideoStoreSettings = VideoStoreSettings()
 
     def require_extras(self) -> None:
-        """Make sure that the optional dependencies of these settings are installed.
+        """Check that the optional dependencies of these settings are installed.
 
         Raises:
             MissingExtra: one is not.

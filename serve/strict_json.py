@@ -1,8 +1,8 @@
-"""Strict JSON: the only reader of external JSON (bodies, options, page tokens, stored documents).
+"""Strict JSON parsing, used for all external JSON (bodies, options, page tokens, stored documents).
 
-RFC 8259 leaves duplicate names, huge numbers, deep nesting and unpaired surrogates to the reader. All of them are
-refused here: numbers are finite and bounded, nesting is bounded, names are unique, and text is Unicode that
-can be written as UTF-8 and stored by every database.
+RFC 8259 leaves duplicate names, huge numbers, deep nesting and unpaired surrogates to the implementation. This module
+rejects them: numbers must be finite and bounded, nesting is bounded, names must be unique, and strings must be Unicode
+that can be encoded as UTF-8 and stored in every database.
 """
 
 import json
@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 
-MAX_DEPTH = 64  # arrays and objects inside each other
+MAX_DEPTH = 64  # nested arrays and objects
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1
-MAX_NUMBER_CHARS = 1100  # the smallest double, written out exactly and without an exponent, has 1,077
+MAX_NUMBER_CHARS = 1100  # the smallest double has 1,077, written exactly and without exponent
 
 
 class InvalidJson(ValueError):
@@ -22,12 +22,12 @@ class InvalidJson(ValueError):
 
 
 def loads(source: str | bytes) -> Any:
-    """Parse a JSON text; bytes have to be UTF-8, a byte-order mark is skipped.
+    """Parse a JSON text; bytes must be UTF-8, and a byte-order mark is skipped.
 
     Raises:
-        InvalidJson: names what was found and what is allowed.
+        InvalidJson: the text is not JSON, or exceeds a bound; the message names both.
     """
-    text = decoded(source)
+    text = decode_text(source)
     try:
         value = _DECODER.decode(text)
     except RecursionError as error:
@@ -35,12 +35,12 @@ def loads(source: str | bytes) -> Any:
     except json.JSONDecodeError as error:
         raise InvalidJson(str(error)) from error
     if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
-        _check(value)
+        _check_depth_and_text(value)
     return value
 
 
-def decoded(source: str | bytes) -> str:
-    """Return the text of a JSON document without its byte-order mark.
+def decode_text(source: str | bytes) -> str:
+    """Decode the text of a JSON document and remove its byte-order mark.
 
     Raises:
         InvalidJson: the bytes are not UTF-8, or the text is not valid Unicode.
@@ -49,11 +49,11 @@ def decoded(source: str | bytes) -> str:
         try:
             return source.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InvalidJson(f"the text is not UTF-8: byte {error.start} cannot be read") from error
+            raise InvalidJson(f"the text is not valid UTF-8 at byte {error.start}") from error
     text = source.removeprefix("\ufeff")
-    fault = text_fault(text)
+    fault = describe_text_fault(text)
     if fault is not None:
-        raise InvalidJson(f"the text holds {fault}")
+        raise InvalidJson(f"the text contains {fault}")
     return text
 
 
@@ -62,41 +62,41 @@ def _integer(literal: str) -> int:
         value = int(literal)
         if SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
             return value
-    raise InvalidJson(f"the number {_shown(literal)} is outside {SMALLEST_INTEGER} to {LARGEST_INTEGER}")
+    raise InvalidJson(f"integers must be from {SMALLEST_INTEGER} to {LARGEST_INTEGER}, got {_excerpt(literal)}")
 
 
 def _float(literal: str) -> float:
     if len(literal) > MAX_NUMBER_CHARS:
         raise InvalidJson(
-            f"the number {_shown(literal)} has {len(literal)} characters, at most {MAX_NUMBER_CHARS} are allowed"
+            f"numbers must have at most {MAX_NUMBER_CHARS} characters, got {len(literal)}: {_excerpt(literal)}"
         )
     value = float(literal)
     if not math.isfinite(value):
-        raise InvalidJson(f"the number {_shown(literal)} is larger than a double can hold")
+        raise InvalidJson(f"the number {_excerpt(literal)} is too large for a double")
     return value
 
 
 def _constant(literal: str) -> float:
-    raise InvalidJson(f"{literal} is not JSON; numbers are finite")
+    raise InvalidJson(f"{literal} is not valid JSON; numbers must be finite")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise InvalidJson(f"the name {_shown(name)!r} occurs twice in one object")
+                raise InvalidJson(f"the name {_excerpt(name)!r} occurs twice in one object")
             seen.add(name)
-    return found
+    return result
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
-_TOO_DEEP = f"arrays and objects are nested more than {MAX_DEPTH} deep"
+_TOO_DEEP = f"arrays and objects are nested deeper than the {MAX_DEPTH} levels allowed"
 
 
-def _check(value: Any) -> None:
-    """Refuse deep nesting and text that UTF-8 or a database cannot hold."""
+def _check_depth_and_text(value: Any) -> None:
+    """Check the nesting depth, and that UTF-8 and databases can represent every string."""
     level: list[Any] = [value]
     depth = 0
     while level:
@@ -109,23 +109,23 @@ def _check(value: Any) -> None:
                 inner += item.values()
             elif isinstance(item, list):
                 inner += item
-        depth += _holds_container(level)
+        depth += _has_container(level)
         if depth > MAX_DEPTH:
             raise InvalidJson(_TOO_DEEP)
         level = inner
 
 
-def _holds_container(values: Iterable[Any]) -> bool:
+def _has_container(values: Iterable[Any]) -> bool:
     return any(isinstance(value, (dict, list)) for value in values)
 
 
 def _check_text(text: str) -> None:
-    fault = text_fault(text)
+    fault = describe_text_fault(text)
     if fault is not None:
-        raise InvalidJson(f"a text holds {fault}")
+        raise InvalidJson(f"a string contains {fault}")
 
 
-def _shown(text: str) -> str:
-    """Return the start of a text for a message, safe to encode."""
+def _excerpt(text: str) -> str:
+    """Return the start of a text for a message, with surrogates escaped."""
     start = text[:40] + ("..." if len(text) > 40 else "")
     return start.encode("utf-8", "backslashreplace").decode()

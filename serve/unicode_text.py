@@ -1,30 +1,30 @@
-"""Text from outside: Unicode without NUL and without surrogates, so that it can be written, stored and answered.
+"""Check of external text: Unicode without NUL and surrogates, so that it can be logged, stored and returned.
 
-UTF-8 cannot encode surrogates, and PostgreSQL stores no NUL. Which characters a label may hold beyond that is decided
-by `serve.text.prompts`.
+UTF-8 cannot encode surrogates, and PostgreSQL cannot store NUL. `serve.text.prompts` has the additional rules for the
+characters of labels.
 """
 
 import re
 
 MAX_FILENAME_CHARS = 200
-_REFUSED = re.compile("[\x00\ud800-\udfff]")
+_INVALID = re.compile("[\x00\ud800-\udfff]")
 
 
-def text_fault(text: str) -> str | None:
-    """What makes a text unusable, as an object of "holds"; None where nothing does.
+def describe_text_fault(text: str) -> str | None:
+    """Return a phrase for the first invalid character of a text, e.g. for "`name` contains ..."; None if it is valid.
 
-    >>> text_fault("été")
-    >>> text_fault("a\\x00b")
+    >>> describe_text_fault("été")
+    >>> describe_text_fault("a\\x00b")
     'the NUL character (U+0000) at position 1'
     """
     if text.isascii() and "\x00" not in text:
         return None
-    found = _REFUSED.search(text)
-    if found is None:
+    match = _INVALID.search(text)
+    if match is None:
         return None
-    code = ord(found[0])
+    code = ord(match[0])
     what = "the NUL character" if code == 0 else "an unpaired surrogate"
-    return f"{what} (U+{code:04X}) at position {found.start()}"
+    return f"{what} (U+{code:04X}) at position {match.start()}"
 
 
 def shown_filename(filename: str) -> str:

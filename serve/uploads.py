@@ -1,7 +1,7 @@
-"""Uploads: streamed to disk and counted while they arrive, multipart or raw.
+"""Uploads: multipart forms or raw bodies, streamed to disk with limits that are checked while data arrives.
 
-Files are written to a folder of this server under random names; the client's file name is never used as a path. They
-are deleted when the caller's block ends.
+Files are written to the upload folder under random names; the client's file name is never used as a path. They are
+deleted at the end of the caller's `async with` block.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from typing import IO, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from serve.errors import ClientDisconnected, InvalidOption, UnsupportedMedia, UploadTooLarge
-from serve.multipart import Event, FormReader, Part, PartEnd, known_charset
-from serve.query import query_options
+from serve.multipart import Event, FormParser, Part, PartEnd, resolve_charset
+from serve.query import read_query
 from serve.settings import LimitSettings
-from serve.unicode_text import shown_filename, text_fault
+from serve.unicode_text import describe_text_fault, shown_filename
 
-Taken = TypeVar("Taken")
+Data = TypeVar("Data")
 CHARSET_FIELD = "_charset_"  # RFC 7578, section 4.6
 RAW_TYPES = ("video/", "image/gif", "application/octet-stream", "application/mp4", "application/x-matroska")
 
@@ -37,16 +37,16 @@ class ReceivedFile:
 
 @dataclass(kw_only=True)
 class Upload:
-    """A completely received request: files, and the fields beside them."""
+    """A completely received request: its files, form fields and query options."""
 
     files: list[ReceivedFile]
     upload_ms: float
-    fields: dict[str, list[str]] = field(default_factory=dict)  # raw values of the form by name
-    query: dict[str, list[str]] = field(default_factory=dict)  # raw values of the query by name
+    fields: dict[str, list[str]] = field(default_factory=dict)  # values of the form fields by name
+    query: dict[str, list[str]] = field(default_factory=dict)  # values of the query options by name
 
     @property
     def path(self) -> Path:
-        """Return the path of the only file."""
+        """Path of the only file."""
         return self.files[0].path
 
     @property
@@ -55,8 +55,8 @@ class Upload:
         return shown_filename(self.files[0].filename) or None
 
 
-class _Files:
-    """Writes the parts of one name to disk, each to its own file, up to a maximum number."""
+class _FileParts:
+    """Writes parts with the name `part` to disk, each to a separate file, at most `max_files`."""
 
     def __init__(self, folder: "UploadFolder", *, part: str, max_files: int) -> None:
         self.part = part
@@ -67,18 +67,18 @@ class _Files:
 
     @property
     def num_bytes(self) -> int:
-        """Return the size of all files so far."""
+        """Size of all files so far."""
         return sum(file.num_bytes for file in self.files)
 
     def start(self, part: Part | None) -> None:
-        """Start a file: a part of a form, or the whole body (None).
+        """Start a file for a part of a form, or for a raw body (None).
 
         Raises:
             InvalidOption: there are too many files.
         """
         if len(self.files) == self._max_files:
             raise InvalidOption(
-                f"the form holds more than {self._max_files} part{'s' * (self._max_files > 1)} named `{self.part}`",
+                f"the form has more than {self._max_files} part{'s' * (self._max_files > 1)} named `{self.part}`",
                 limit=self._max_files,
             )
         filename = "" if part is None else part.filename or ""
@@ -87,24 +87,24 @@ class _Files:
 
     def write(self, chunk: bytes) -> None:
         """Append to the current file."""
-        assert self._stream is not None, "start() comes first"
+        assert self._stream is not None, "start() must be called first"
         self._stream.write(chunk)
         self.files[-1].num_bytes += len(chunk)
 
     def finish(self) -> None:
-        """Close the current file."""
+        """Close the current file, if any."""
         if self._stream is not None:
             self._stream.close()
 
     def unlink(self) -> None:
-        """Delete every file."""
+        """Delete all files."""
         self.finish()
         for file in self.files:
             file.path.unlink(missing_ok=True)
 
 
-class _Fields:
-    """Collects the text fields of a form; one limit of bytes applies to all of them, headers included."""
+class _FieldParts:
+    """Collects the text fields of a form; `max_bytes` limits their total size including headers."""
 
     def __init__(self, names: Sequence[str], *, max_bytes: int) -> None:
         self.names = tuple(names)
@@ -131,7 +131,7 @@ class _Fields:
         self._count(len(chunk))
 
     def finish(self) -> None:
-        """Finish the current value."""
+        """Finish the current value; nothing to do."""
 
     def _count(self, num_bytes: int) -> None:
         self._num_bytes += num_bytes
@@ -141,24 +141,24 @@ class _Fields:
                 limit_bytes=self._max_bytes,
             )
 
-    def texts(self) -> dict[str, list[str]]:
-        """Return values by name, in order.
+    def decode(self) -> dict[str, list[str]]:
+        """Decode the values; return them by name, in order.
 
         Raises:
             InvalidOption: a value is not text in its charset.
             UnsupportedMedia: `_charset_` names an unsupported charset.
         """
-        found: dict[str, list[str]] = {}
+        texts: dict[str, list[str]] = {}
         for part, value in self._values:
-            found.setdefault(part.name, []).append(decoded_text(bytes(value), part.charset or "utf-8", part.name))
-        usual = found.pop(CHARSET_FIELD, ["utf-8"])
-        if len(usual) > 1 or known_charset(usual[0], of="the form") != "utf-8":
-            raise UnsupportedMedia(f"the form's `{CHARSET_FIELD}` is {usual[0][:40]!r}; write its fields in UTF-8")
-        return found
+            texts.setdefault(part.name, []).append(decode_field(bytes(value), part.charset or "utf-8", part.name))
+        charsets = texts.pop(CHARSET_FIELD, ["utf-8"])
+        if len(charsets) > 1 or resolve_charset(charsets[0], subject="the form") != "utf-8":
+            raise UnsupportedMedia(f"the form's `{CHARSET_FIELD}` must be utf-8, got {charsets[0][:40]!r}")
+        return texts
 
 
 class UploadFolder:
-    """The folder of current uploads."""
+    """The folder of uploads in progress."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -169,7 +169,7 @@ class UploadFolder:
 
 
 @asynccontextmanager
-async def received(
+async def receive_upload(
     request: Request,
     folder: UploadFolder,
     limits: LimitSettings,
@@ -178,9 +178,9 @@ async def received(
     part: str = "video",
     max_files: int = 1,
 ) -> AsyncIterator[Upload]:
-    """Receive the request's files: parts of a form named `part`, or one raw video body. They exist inside the block.
+    """Receive the files of a request: form parts named `part`, or one raw video body.
 
-    `fields` are the names of options that the form and the query may have.
+    The files are deleted at the end of the block. `fields` are the option names that form and query may contain.
 
     Raises:
         UploadTooLarge: the upload exceeds the limit; the rest is not read.
@@ -188,86 +188,86 @@ async def received(
         InvalidOption: the form is malformed, or has other parts, too many files or none.
         ClientDisconnected: the client closed the connection.
     """
-    kind = request.headers.get("content-type", "").lower()
-    files = _Files(folder, part=part, max_files=max_files)
-    query = query_options(request, fields)
+    content_type = request.headers.get("content-type", "").lower()
+    files = _FileParts(folder, part=part, max_files=max_files)
+    query = read_query(request, fields)
     started = time.perf_counter()
     try:
-        if kind.startswith("multipart/form-data"):
-            found = await _receive_form(request, files, limits, fields=fields)
-        elif kind.startswith(RAW_TYPES):
-            found = {}
+        if content_type.startswith("multipart/form-data"):
+            values = await _receive_form(request, files, limits, fields=fields)
+        elif content_type.startswith(RAW_TYPES):
+            values = {}
             await _receive_raw(request, files, limits)
         else:
             raise UnsupportedMedia(
-                f"content type {kind or '(none)'}: "
+                f"the content type {content_type or '(none)'} is not supported; "
                 f"send multipart/form-data with a part named `{part}`, or a raw video/* body",
-                content_type=kind,
+                content_type=content_type,
             )
         upload_ms = (time.perf_counter() - started) * 1000
-        yield Upload(files=files.files, upload_ms=upload_ms, fields=found, query=query)
+        yield Upload(files=files.files, upload_ms=upload_ms, fields=values, query=query)
     finally:
         await asyncio.to_thread(files.unlink)
 
 
-async def _receive_raw(request: Request, files: _Files, limits: LimitSettings) -> None:
-    _refuse_declared(request, limits.max_upload_bytes)
+async def _receive_raw(request: Request, files: _FileParts, limits: LimitSettings) -> None:
+    _check_content_length(request, limits.max_upload_bytes)
     files.start(None)
     async for chunk in _chunks(request):
-        _refuse_beyond(files.num_bytes + len(chunk), limits.max_upload_bytes)
-        await _written(files.write, chunk, num_bytes=len(chunk))
+        _check_size(files.num_bytes + len(chunk), limits.max_upload_bytes)
+        await _write(files.write, chunk, num_bytes=len(chunk))
     files.finish()
 
 
-async def received_body(request: Request, *, limit: int) -> bytes:
-    """Return the body, which is counted while it arrives.
+async def receive_body(request: Request, *, limit: int) -> bytes:
+    """Receive and return the body; its size is checked while it arrives.
 
     Raises:
-        UploadTooLarge: it has more than `limit` bytes.
+        UploadTooLarge: the body has more than `limit` bytes.
         ClientDisconnected: the client closed the connection.
     """
-    _refuse_declared(request, limit)
+    _check_content_length(request, limit)
     body = bytearray()
     async for chunk in _chunks(request):
         body += chunk
-        _refuse_beyond(len(body), limit)
+        _check_size(len(body), limit)
     return bytes(body)
 
 
 async def _receive_form(
-    request: Request, files: _Files, limits: LimitSettings, *, fields: Sequence[str]
+    request: Request, files: _FileParts, limits: LimitSettings, *, fields: Sequence[str]
 ) -> dict[str, list[str]]:
     limit = limits.max_upload_bytes + limits.max_field_bytes
-    _refuse_declared(request, limit)
-    reader = FormReader(request.headers["content-type"])
-    form = _Form(files, _Fields(fields, max_bytes=limits.max_field_bytes))
-    count = 0
+    _check_content_length(request, limit)
+    reader = FormParser(request.headers["content-type"])
+    form = _FormWriter(files, _FieldParts(fields, max_bytes=limits.max_field_bytes))
+    num_bytes = 0
     try:
         async for chunk in _chunks(request):
-            count += len(chunk)
-            _refuse_beyond(count, limit)
-            await _written(form.take, list(reader.feed(chunk)), num_bytes=len(chunk))
-            _refuse_beyond(files.num_bytes, limits.max_upload_bytes)
+            num_bytes += len(chunk)
+            _check_size(num_bytes, limit)
+            await _write(form.write_events, list(reader.feed(chunk)), num_bytes=len(chunk))
+            _check_size(files.num_bytes, limits.max_upload_bytes)
         reader.finish()
     finally:
         files.finish()
     if not files.files:
-        raise InvalidOption(f"the form holds no part named `{files.part}`")
-    return form.fields.texts()
+        raise InvalidOption(f"the form has no part named `{files.part}`")
+    return form.fields.decode()
 
 
-class _Form:
-    """Passes each part of a form to the files or to the fields."""
+class _FormWriter:
+    """Writes the parts of a form to `files` or `fields`, by their names."""
 
-    def __init__(self, files: _Files, fields: _Fields) -> None:
+    def __init__(self, files: _FileParts, fields: _FieldParts) -> None:
         self.files, self.fields = files, fields
-        self._target: _Files | _Fields = fields
+        self._target: _FileParts | _FieldParts = fields
 
-    def take(self, events: Iterable[Event]) -> None:
-        """Write the events of a chunk.
+    def write_events(self, events: Iterable[Event]) -> None:
+        """Write the data of parser events.
 
         Raises:
-            InvalidOption: a part is unknown, or there are too many of its name.
+            InvalidOption: the name of a part is unknown, or too many parts have the same name.
         """
         for event in events:
             if isinstance(event, Part):
@@ -278,41 +278,43 @@ class _Form:
             else:
                 self._target.write(event)
 
-    def _target_of(self, part: Part) -> _Files | _Fields:
+    def _target_of(self, part: Part) -> _FileParts | _FieldParts:
         if part.name == self.files.part:
             return self.files
         if part.name in self.fields.names or part.name == CHARSET_FIELD:
             return self.fields
         raise InvalidOption(
-            f"the form holds a part named `{part.name[:80]}`, which is not allowed here",
+            f"unknown form field `{part.name[:80]}`; allowed: {', '.join([self.files.part, *self.fields.names])}",
             allowed=[self.files.part, *self.fields.names],
         )
 
 
-def decoded_text(value: bytes, charset: str, name: str) -> str:
-    """Decode a field.
+def decode_field(value: bytes, charset: str, name: str) -> str:
+    """Decode the value of the form field `name`.
 
     Raises:
-        InvalidOption: it is not text in this charset.
+        InvalidOption: it is not valid text in this charset.
     """
     try:
         text = value.decode(charset)
     except UnicodeDecodeError as error:
         raise InvalidOption(
-            f"the field `{name}` of the form is not UTF-8: {error}"
+            f"the form field `{name}` is not valid UTF-8: {error}"
             if charset == "utf-8"
-            else f"the field `{name}` of the form is not {charset}, as its header says: {error}"
+            else f"the form field `{name}` is not valid {charset}, the charset of its header: {error}"
         ) from error
-    fault = text_fault(text)
+    fault = describe_text_fault(text)
     if fault is not None:
-        raise InvalidOption(f"the field `{name}` of the form holds {fault}")
+        raise InvalidOption(f"the form field `{name}` contains {fault}")
     return text
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise UnsupportedMedia(f"the body has Content-Encoding: {coding[:40]}; send the body without one")
+        raise UnsupportedMedia(
+            f"Content-Encoding {coding[:40]} is not supported; send the body without a content encoding"
+        )
     try:
         async for chunk in request.stream():
             if chunk:
@@ -321,20 +323,20 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise ClientDisconnected("the client disconnected before the upload was complete") from error
 
 
-async def _written(write: Callable[[Taken], None], taken: Taken, *, num_bytes: int) -> None:
-    """Write a chunk: small ones directly, large ones in a thread, so that a slow disk does not block the event loop."""
+async def _write(write: Callable[[Data], None], data: Data, *, num_bytes: int) -> None:
+    """Write a small chunk directly and a large one in a thread, so that a slow disk does not block the event loop."""
     if num_bytes < 2**18:
-        write(taken)
+        write(data)
     else:
-        await asyncio.to_thread(write, taken)
+        await asyncio.to_thread(write, data)
 
 
-def _refuse_declared(request: Request, limit: int) -> None:
+def _check_content_length(request: Request, limit: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal():
-        _refuse_beyond(int(declared), limit)
+        _check_size(int(declared), limit)
 
 
-def _refuse_beyond(count: int, limit: int) -> None:
-    if count > limit:
+def _check_size(num_bytes: int, limit: int) -> None:
+    if num_bytes > limit:
         raise UploadTooLarge(f"the upload is larger than the {limit} bytes allowed", limit_bytes=limit)

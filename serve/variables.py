@@ -1,4 +1,4 @@
-"""Environment variables with the prefixes of actserve: those of the command lines; unknown ones are refused.
+"""Environment variables of the commands, and rejection of unknown variables with the prefixes of actserve.
 
 The variables of the server are read in `serve.environment`.
 """
@@ -14,66 +14,65 @@ from serve.errors import ConfigurationError
 
 SERVER = "ACTSERVE_SERVER"
 API_KEY = "ACTSERVE_API_KEY"
-COMMAND_LINE = {
+COMMAND_VARIABLES = {
     API_KEY: "API key that the commands send to a server.",
     SERVER: "URL of the server that `actserve vocab`, `models`, `feedback`, `jobs`, `videos`, `search` and `classify` "
     "use; `--server` overrides it.",
 }
 SETTINGS_PREFIX, COMMAND_LINE_PREFIX = "SERVE_", "ACTSERVE_"
-_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
-_SERVICE_LINK = re.compile(
+SETTINGS_HINT = "docs/settings.md lists all variables"
+_LINK_URL = re.compile(r"(tcp|udp|sctp)://")
+_SERVICE_LINK = re.compile(  # variables that Kubernetes derives from the names of services
     r"(?P<service>(?:ACT)?SERVE(?:_[A-Z0-9_]+?)?)_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
     r"|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 
 
-def refuse_unknown(
-    *prefixes: str, known: Collection[str] = COMMAND_LINE, environment: Mapping[str, str] | None = None
+def reject_unknown_variables(
+    *prefixes: str, known: Collection[str] = COMMAND_VARIABLES, environment: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse variables with these prefixes that are not `known`.
+    """Check that every variable with one of these prefixes is `known`.
 
     Raises:
-        ConfigurationError: names each, and the most similar known one or what set it.
+        ConfigurationError: some are not; the message names each of them, with the most similar known variable or the
+            service from which Kubernetes derived it.
     """
-    found = os.environ if environment is None else environment
-    faults = []
-    for name in sorted(found):
+    values = os.environ if environment is None else environment
+    problems = []
+    for name in sorted(values):
         if name.upper().startswith(prefixes):
-            service = _linked_service(name.upper(), found[name])
+            service = _linked_service(name.upper(), values[name])
             if service is not None:
-                faults.append(_describe_link(name, found[name], service))
+                problems.append(_describe_link(name, values[name], service))
             elif name.upper() not in known:
-                faults.append(describe_unknown(name, known))
-    if faults:
-        raise ConfigurationError("\n".join(faults))
+                problems.append(describe_unknown_variable(name, known))
+    if problems:
+        raise ConfigurationError("\n".join(problems))
 
 
 def _linked_service(name: str, value: str) -> str | None:
-    """Return the service whose address a container platform put into a variable, if any."""
+    """Return the service from which Kubernetes derived a variable, or None."""
     link = _SERVICE_LINK.fullmatch(name)
-    if link is None and name.endswith("_PORT") and _ADDRESS.match(value):
+    if link is None and name.endswith("_PORT") and _LINK_URL.match(value):
         return name.removesuffix("_PORT").lower().replace("_", "-")
     return None if link is None else link["service"].lower().replace("_", "-")
 
 
 def _describe_link(name: str, value: str, service: str) -> str:
     return (
-        f"the environment holds {name}={shown(value)}, which is no setting: Kubernetes sets it in every pod beside a "
-        f"service called {service!r}. Set `enableServiceLinks: false` in the spec of the pod, or rename the service"
+        f"the environment variable {name}={quote_value(value)} is not a setting: Kubernetes sets it because there is a "
+        f"service named {service!r}. Set `enableServiceLinks: false` in the pod spec, or rename the service"
     )
 
 
-def describe_unknown(name: str, known: Collection[str]) -> str:
-    """Describe an unknown variable and the most similar known one."""
-    near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
-    hint = f"did you mean {near[0]}?" if near else WHERE
-    return f"the environment holds {name}, which is unknown: {hint}"
+def describe_unknown_variable(name: str, known: Collection[str]) -> str:
+    """Return the message for an unknown variable, with the most similar known variable."""
+    matches = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+    hint = f"did you mean {matches[0]}?" if matches else SETTINGS_HINT
+    return f"the environment variable {name} is unknown: {hint}"
 
 
-def shown(value: Any) -> str:
-    """Return a value for a message."""
-    text = value if isinstance(value, str) else str(value)
+def quote_value(value: Any) -> str:
+    """Return a value for a message: quoted, and cut after 100 characters."""
+    text = str(value)
     return json.dumps(text[:100] + ("..." if len(text) > 100 else ""))
-
-
-WHERE = "docs/settings.md lists all of them"

@@ -295,7 +295,7 @@ CONTENT: list[tuple[str, int, str]] = [
     ("actserve jobs watch x --server {n}", 1, "{n}"),
     ("actserve jobs results x --server {n}", 1, "{n}"),
     ("actserve jobs cancel x --server {n}", 2, "--yes"),
-    ("actserve jobs create --server {n}", 2, "--folder or --url"),
+    ("actserve jobs create --server {n}", 2, "--folder and --url"),
     ("actserve jobs create {m}/text.txt --folder x", 2, "VIDEO, --folder"),
     ("actserve jobs create {m}/empty --server {n}", 2, "empty"),
     ("actserve jobs create {u} --server {n}", 2, "mem"),

@@ -21,12 +21,12 @@ from typing import Annotated
 
 import typer
 
-from serve.exit_status import exit_without
+from serve.exit_status import exit_if_missing_extra
 
 if __name__ == "__main__":  # the imports below need the extra `training`
-    exit_without("training", needed_by="python -m training")
+    exit_if_missing_extra("training", needed_by="python -m training")
 
-from serve.cli.calls import DEFAULT_SERVER, Server, server_address
+from serve.cli.calls import DEFAULT_SERVER, Server, parse_server_url
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
 from serve.lists.errors import AnnotationError
@@ -137,7 +137,7 @@ def starter_proof(
     videos: Annotated[Path, typer.Argument(help="Folder of clips with index.csv (columns file and label).")],
     server: Annotated[
         str | None,
-        typer.Option(help="A running server with the starter model.", metavar="URL", parser=server_address),
+        typer.Option(help="A running server with the starter model.", metavar="URL", parser=parse_server_url),
     ] = None,
     repository: Annotated[Path, typer.Option(help="Folder of the exported model.")] = Path("model_repository"),
     cache: Annotated[Path, typer.Option(help="Folder in which features are cached.")] = DEFAULT_CACHE,
@@ -160,8 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app,
         arguments,
         name="python -m training",
-        unusable=(InputError, AnnotationError),
-        failed=(WorkError,),
+        input_errors=(InputError, AnnotationError),
+        runtime_errors=(WorkError,),
     )
 
 

@@ -4,7 +4,7 @@ import torch
 
 from serve.arrays import Float32Array
 from serve.contract import ScoringContract
-from serve.scoring import logits_of
+from serve.scoring import compute_logits
 from training.models.base import VideoOutput, VideoTextModel
 
 
@@ -14,7 +14,7 @@ def output_logits(
 ) -> Float32Array:
     """Return logits [N, M, K] of N views against a bank [M, K, D], from the prompt head or from cosines."""
     if not model.has_prompt_head:
-        return logits_of(as_array(output.video_features), bank, scoring)
+        return compute_logits(as_array(output.video_features), bank, scoring)
     texts = torch.from_numpy(bank).to(output.video_features.device)
     per_template = [model.head(output.video_features, output.patch_features, features) for features in texts]
     return as_array(torch.stack(per_template, dim=1))  # [N, M, K]

@@ -1,4 +1,4 @@
-"""Which hosts and which pages a server accepts requests for and from."""
+"""Rules for the `Host` names and the origins of pages from which a server accepts requests."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from starlette.datastructures import Headers
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes name the address of a container
-SAME_ORIGIN_FETCHES = frozenset({"same-origin", "none"})  # `none`: typed into the address bar
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes send the address of the container as host
+SAME_ORIGIN_FETCHES = frozenset({"same-origin", "none"})  # `none`: the user entered the URL
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrowserRules:
-    """The names and origins that a server accepts."""
+    """The host names and origins that a server accepts."""
 
     listen_on: str
-    hosts: frozenset[str]  # lower case, without port; `*.example.com` stands for every name below; `*` for all names
-    origins: frozenset[str]  # of pages on other hosts, `https://app.example.com`
+    hosts: frozenset[str]  # lower case, without port; `*.example.com` matches all subdomains, `*` all names
+    origins: frozenset[str]  # origins of pages on other hosts, e.g. `https://app.example.com`
 
     @classmethod
     def of(cls, *, listen_on: str, hosts: Collection[str], origins: Collection[str]) -> "BrowserRules":
-        """Return the rules of a server that listens on an address; without hosts, see `is_never_public`."""
+        """Create the rules of a server that listens on `listen_on`; without `hosts`, see `is_never_public`."""
         return cls(listen_on=listen_on.lower(), hosts=frozenset(hosts), origins=frozenset(origins))
 
     def accepts_host(self, header: str) -> bool:
-        """Return whether a `Host` header names this server, whatever the port."""
+        """Return whether a `Host` header names this server; the port is ignored."""
         name = host_name(header)
         if name is None:
             return False
@@ -39,9 +39,9 @@ class BrowserRules:
         )
 
     def accepts_source(self, headers: Headers) -> bool:
-        """Return whether a request that may change something comes from an accepted page, or not from a browser.
+        """Return whether a request that may change data comes from an accepted page, or not from a browser.
 
-        Browsers send `Origin` with such requests; those of today send `Sec-Fetch-Site` with all.
+        Browsers send `Origin` with such requests; current browsers send `Sec-Fetch-Site` with all requests.
         """
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and origin in self.origins:
@@ -67,14 +67,14 @@ def is_never_public(name: str) -> bool:
 
 
 def host_name(header: str) -> str | None:
-    """Return the name in a `Host` header in lower case, or None if it is none.
+    """Return the name in a `Host` header in lower case, or None if the header is invalid.
 
     >>> host_name("LocalHost:8080"), host_name("[::1]:8080"), host_name("127.0.0.1"), host_name("a@b"), host_name("a/b")
     ('localhost', '::1', '127.0.0.1', None, None)
     """
     try:
         parts = urlsplit(f"//{header}")
-        parts.port  # noqa: B018 - raises ValueError for a port that is none
+        parts.port  # noqa: B018 - raises ValueError for an invalid port
     except ValueError:
         return None
     if parts.hostname is None or parts.netloc != header or "@" in header:

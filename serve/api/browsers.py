@@ -1,8 +1,8 @@
-"""Middleware against requests that a page of another origin makes a browser send.
+"""Middleware that protects against requests that pages of other origins make a browser send.
 
-Three checks, none of which concerns clients that are not browsers: the `Host` has to be one of this server's names (DNS
-rebinding), a request that may change something has to come from a page of this server or of an allowed origin
-(cross-site request forgery), and every response carries the headers that limit what a browser does with it.
+The `Host` header must be a name of this server (against DNS rebinding). A request that may change data must come from a
+page of this server or of an allowed origin (against cross-site request forgery). Every response has security headers.
+Clients other than browsers are not affected by the last two.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ SECURITY_HEADERS = {
 
 
 class BrowserGuard:
-    """Refuses other hosts and other origins, and adds the security headers to every response."""
+    """Rejects requests for other hosts and from other origins, and adds security headers to every response."""
 
     def __init__(self, app: ASGIApp, *, rules: BrowserRules) -> None:
         self.app = app
@@ -44,10 +44,11 @@ class BrowserGuard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (self.app if refusal is None else refusal)(scope, receive, send_with_headers)
+        rejection = self._check(scope)
+        await (self.app if rejection is None else rejection)(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _check(self, scope: Scope) -> Response | None:
+        """Return the problem response for a request that is not accepted, or None."""
         headers = Headers(scope=scope)
         request_id = str(scope.get("request_id", "unknown"))
         if str(scope["path"]).removeprefix(str(scope.get("root_path", ""))) in OPEN_PATHS:
@@ -57,15 +58,15 @@ class BrowserGuard:
             return problems.from_error(
                 MisdirectedRequest(
                     f"the host {', '.join(hosts)[:200]!r} is not a name of this server; "
-                    "SERVE_HTTP__ALLOWED_HOSTS lists its names"
+                    "its operator can add it to SERVE_HTTP__ALLOWED_HOSTS"
                 ),
                 request_id,
             )
         if scope["method"] not in SAFE_METHODS and not self.rules.accepts_source(headers):
             return problems.from_error(
                 CrossOrigin(
-                    f"a page of another origin ({headers.get('origin', 'unknown')[:200]}) sent this request; "
-                    "SERVE_HTTP__CORS_ORIGINS lists the origins that may"
+                    f"requests of pages from the origin {headers.get('origin', 'unknown')[:200]} are not allowed; "
+                    "the operator can add it to SERVE_HTTP__CORS_ORIGINS"
                 ),
                 request_id,
             )
@@ -73,7 +74,7 @@ class BrowserGuard:
 
 
 def cors_options(origins: Collection[str]) -> dict[str, Any]:
-    """Return the options of Starlette's CORSMiddleware: what pages of these origins may send and read."""
+    """Return the options of Starlette's CORSMiddleware for pages of these origins."""
     return {
         "allow_origins": sorted(origins),
         "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],

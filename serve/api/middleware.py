@@ -1,4 +1,4 @@
-"""Middleware: the id, the log line and the metrics of every request."""
+"""Middleware that assigns request ids, logs requests and records their metrics."""
 
 import logging
 import re
@@ -16,10 +16,11 @@ logger = logging.getLogger("serve.requests")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class RequestFacts:
-    """Sets `X-Request-Id` (the client's if it is a plain word), counts and logs each request.
+class RequestContextMiddleware:
+    """Sets `X-Request-Id`, logs each request and records its metrics.
 
-    A `Location` of a route is completed by the path under which a proxy serves the application.
+    The id of the client is used if it matches `REQUEST_ID`. A relative `Location` is prefixed with the root path of the
+    application behind a proxy.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,12 +31,12 @@ class RequestFacts:
             await self.app(scope, receive, send)
             return
         request_id = scope["request_id"] = _request_id(scope)
-        facts: dict[str, Any] = {"status": 500, "started": False}
-        started = time.perf_counter()
+        response: dict[str, Any] = {"status": 500, "has_started": False}
+        start_time = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                facts.update(status=message["status"], started=True)
+                response.update(status=message["status"], has_started=True)
                 headers = MutableHeaders(raw=[*message.get("headers", []), (b"x-request-id", request_id.encode())])
                 if headers.get("location", "").startswith("/"):
                     headers["location"] = scope.get("root_path", "") + headers["location"]
@@ -45,14 +46,14 @@ class RequestFacts:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception as error:
-            if facts["started"]:
-                raise  # the response has begun; it cannot be replaced
-            await problems.unexpected(request_id, error)(scope, receive, send_with_id)
+            if response["has_started"]:
+                raise  # the response cannot be replaced any more
+            await problems.from_unexpected_exception(request_id, error)(scope, receive, send_with_id)
         finally:
-            self._record(scope, facts, time.perf_counter() - started)
+            self._record(scope, response["status"], time.perf_counter() - start_time)
 
     @staticmethod
-    def _record(scope: Scope, facts: dict[str, Any], seconds: float) -> None:
+    def _record(scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "(none)")
         stages = scope.get("state", {}).get("timing_ms", {})
         logger.info(
@@ -60,20 +61,20 @@ class RequestFacts:
             scope["request_id"],
             scope["method"],
             route,
-            facts["status"],
+            status,
             seconds * 1000,
             "".join(f" {stage}_ms={value:.1f}" for stage, value in stages.items()),
         )
         service = getattr(scope["app"].state, "service", None)
         if service is not None:
-            service.metrics.requests.labels(route, facts["status"]).inc()
+            service.metrics.requests.labels(route, status).inc()
             service.metrics.request_seconds.labels(route).observe(seconds)
 
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            given = value.decode("latin-1")
-            if REQUEST_ID.fullmatch(given):
-                return str(given)
+            text = value.decode("latin-1")
+            if REQUEST_ID.fullmatch(text):
+                return str(text)
     return secrets.token_hex(8)

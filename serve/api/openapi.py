@@ -1,6 +1,6 @@
-"""The OpenAPI document: what FastAPI generates, and the facts that hold for every route.
+"""The OpenAPI document: the document that FastAPI generates, with the parts that all routes have in common.
 
-Routes declare their parameters by `serve.routes.dependencies` and their problems by
+Routes declare their parameters with `serve.routes.dependencies` and their problems with
 `serve.api.problems.problem_responses`.
 """
 
@@ -21,8 +21,8 @@ from serve.errors import (
     Unauthenticated,
 )
 
-REQUEST_ID = {"description": "Id of the request, also in the log.", "schema": {"type": "string"}}
-RETRY_AFTER = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+REQUEST_ID = {"description": "Id of the request; also in the server log.", "schema": {"type": "string"}}
+RETRY_AFTER = {"description": "Seconds to wait before a retry.", "schema": {"type": "integer"}}
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key; `actserve keys create` makes one."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
@@ -30,7 +30,7 @@ SECURITY_SCHEMES = {
 
 
 def install(app: FastAPI) -> None:
-    """Complete the document of the application; it is made on first use."""
+    """Make the application complete its OpenAPI document when it is first requested."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -39,17 +39,17 @@ def install(app: FastAPI) -> None:
         assert app.openapi_schema is not None
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the extension point FastAPI documents
+    app.openapi = openapi  # type: ignore[method-assign]  # documented extension point of FastAPI
 
 
 def _complete(document: dict[str, Any]) -> None:
-    """Add the schema of problems, and the headers that every answer carries."""
+    """Add the schema of problems, the security schemes and the headers of all responses."""
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
     components["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _add_refusals(operation["responses"], path=path, method=method.upper())
+            _add_rejections(operation["responses"], path=path, method=method.upper())
             scope = ROUTE_SCOPES[method.upper(), path]
             if scope is not None:
                 operation["security"] = [{name: [scope]} for name in SECURITY_SCHEMES]
@@ -60,16 +60,16 @@ def _complete(document: dict[str, Any]) -> None:
                     headers["Retry-After"] = RETRY_AFTER
 
 
-def _add_refusals(responses: dict[str, Any], *, path: str, method: str) -> None:
-    """Declare what `serve.api.browsers` may refuse on this route."""
-    refusals: list[type[ActserveError]] = []
+def _add_rejections(responses: dict[str, Any], *, path: str, method: str) -> None:
+    """Declare the errors with which `serve.api.browsers` may reject a request to this route."""
+    errors: list[type[ActserveError]] = []
     if path not in OPEN_PATHS:
-        refusals.append(MisdirectedRequest)
+        errors.append(MisdirectedRequest)
     if method not in SAFE_METHODS:
-        refusals.append(CrossOrigin)
+        errors.append(CrossOrigin)
     if ROUTE_SCOPES[method, path] is not None:
-        refusals += (Unauthenticated, Forbidden, EngineUnavailable, StoreUnavailable)
-    for status, response in problem_responses(*refusals).items():
-        known = responses.setdefault(str(status), response)
-        if known is not response and response["description"] not in known["description"]:
-            known["description"] += f"; {response['description']}"
+        errors += (Unauthenticated, Forbidden, EngineUnavailable, StoreUnavailable)
+    for status, response in problem_responses(*errors).items():
+        declared = responses.setdefault(str(status), response)
+        if declared is not response and response["description"] not in declared["description"]:
+            declared["description"] += f"; {response['description']}"

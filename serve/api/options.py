@@ -1,4 +1,4 @@
-"""Options of requests, read by the same rules from JSON, form fields, query parameters and the command line."""
+"""Options of requests; the same rules apply to JSON, form fields, query parameters and the command line."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from serve.contract import Activation
 from serve.errors import InvalidOption
 from serve.text.label_lists import is_json_list, parse_list, read_json_list
 from serve.text.normalization import trim
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
 LIST_FIELDS = ("candidate_labels", "templates", "labels", "groups", "tags")  # fields that a form or a query may repeat
@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def _as_list(value: Any) -> Any:
-    """Return a list unchanged; parse text as a JSON list or by the grammar of label lists."""
+    """Parse text as a JSON list or with the grammar of label lists; return other values unchanged."""
     if not isinstance(value, str):
         return value
     return read_json_list(value) if is_json_list(value) else parse_list(value)
@@ -32,32 +32,38 @@ TextList = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class LabelOptions(BaseModel):
-    """Options that say which labels a video is compared with, and by which model."""
+    """Options for the labels that a video is compared with, and for the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     vocabulary: str | None = Field(
-        None, description="A vocabulary, `name` or `name@version`; by default that of the model."
+        None, description="A vocabulary, `name` or `name@version`; by default the vocabulary of the model."
     )
     candidate_labels: TextList | None = Field(
         None,
-        description="Labels of this request: a list, or text with separators (see the grammar of label lists). "
-        "Excludes `vocabulary`.",
+        description="Labels for this request: a list, or text with separators (see the grammar of label lists). "
+        "Cannot be combined with `vocabulary`.",
     )
-    hypothesis_template: str | None = Field(None, description="One template with one `{}`. Excludes `templates`.")
-    templates: TextList | None = Field(None, description="Templates with one `{}` each; by default those of the model.")
-    model: str | None = Field(None, description="A model, `name` or `name@version`; by default that of the server.")
+    hypothesis_template: str | None = Field(
+        None, description="One template with one `{}`. Cannot be combined with `templates`."
+    )
+    templates: TextList | None = Field(
+        None, description="Templates with one `{}` each; by default the templates of the vocabulary or model."
+    )
+    model: str | None = Field(
+        None, description="A model, `name` or `name@version`; by default the default model of the server."
+    )
 
     @model_validator(mode="after")
-    def _check_labels(self) -> Self:
+    def _check_conflicts(self) -> Self:
         if self.vocabulary is not None and self.candidate_labels is not None:
-            raise ValueError("give `vocabulary` or `candidate_labels`, not both")
+            raise ValueError("`vocabulary` and `candidate_labels` cannot be combined")
         if self.hypothesis_template is not None and self.templates is not None:
-            raise ValueError("give `hypothesis_template` or `templates`, not both")
+            raise ValueError("`hypothesis_template` and `templates` cannot be combined")
         return self
 
-    def chosen_templates(self, default: Sequence[str]) -> tuple[str, ...]:
-        """Return the templates of this request, or the default."""
+    def resolve_templates(self, default: Sequence[str]) -> tuple[str, ...]:
+        """Return the templates of the request, or `default` if it has none."""
         if self.hypothesis_template is not None:
             return (self.hypothesis_template,)
         return tuple(self.templates) if self.templates is not None else tuple(default)
@@ -68,7 +74,7 @@ def _checked_tag(tag: str) -> str:
     checked_tag = trim(tag)
     if not checked_tag or len(checked_tag) > MAX_TAG_CHARS:
         raise ValueError(f"a tag has 1 to {MAX_TAG_CHARS} characters, found {len(checked_tag)}")
-    fault = text_fault(checked_tag)
+    fault = describe_text_fault(checked_tag)
     if fault is not None:
         raise ValueError(f"a tag holds {fault}")
     return checked_tag
@@ -103,18 +109,19 @@ class ScoreOptions(LabelOptions):
 
     top_k: int = Field(5, ge=1, le=100_000, description="Number of labels to return, best first.")
     function_to_apply: FunctionToApply | None = Field(
-        None, description="Function from logits to scores; by default that of the model. With `none`, `score` is null."
+        None,
+        description="Function from logits to scores; by default the activation of the model; `none`: `score` is null.",
     )
-    threshold: float | None = Field(None, ge=0, le=1, description="Lowest score at which a label is `accepted`.")
+    threshold: float | None = Field(None, ge=0, le=1, description="Lowest score at which a label is accepted.")
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_threshold(self) -> Self:
         if self.threshold is not None and self.function_to_apply == "none":
-            raise ValueError("`threshold` compares scores, and `function_to_apply` is `none`: there are no scores")
+            raise ValueError("`threshold` needs scores, but there are none with `function_to_apply` `none`")
         return self
 
-    def chosen_function(self, default: Activation) -> FunctionToApply:
-        """Return the function of this request, or that of the model."""
+    def resolve_function(self, default: Activation) -> FunctionToApply:
+        """Return the function of the request, or `default` if it has none."""
         return self.function_to_apply or default
 
 
@@ -126,47 +133,50 @@ class ClassifyOptions(ScoreOptions, StoreOptions):
 
 
 class CalibrateOptions(BaseModel):
-    """Options of a calibration: how to fit temperature and thresholds of a vocabulary."""
+    """Options of a calibration, which fits the temperature and thresholds of a vocabulary."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     labels: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
-        description="Label of each clip, in order: a name or label_id, null for none of the labels."
+        description="Label of each clip, in order: a name or label_id, or null if the clip shows none of the labels."
     )
     groups: Annotated[list[str | None], BeforeValidator(_as_list)] = Field(
         default=[],
-        description="Group of each clip, in order, such as its person or source film: clips of one group depend on "
-        "each other. Copies, and pieces of one video by their names, are found without it.",
+        description="Group of each clip, in order, e.g. the person or source video; clips of the same group are not "
+        "independent. Copies, and parts of one video with conventional file names, are detected without it.",
     )
     false_accept_rate: float = Field(
-        0.05, ge=0.001, le=0.5, description="Share of clips that may be accepted although they show none of the labels."
+        0.05,
+        ge=0.001,
+        le=0.5,
+        description="Fraction of clips that may be accepted although they show none of the labels.",
     )
     function_to_apply: Literal["softmax", "sigmoid"] | None = Field(
-        None, description="As in later classifications; by default that of the model."
+        None, description="Function used in later classifications; by default the activation of the model."
     )
-    num_clips: int = Field(1, ge=1, le=10, description="As in later classifications.")
-    num_crops: Literal[1, 3] = Field(1, description="As in later classifications.")
+    num_clips: int = Field(1, ge=1, le=10, description="Number of clips used in later classifications.")
+    num_crops: Literal[1, 3] = Field(1, description="Number of crops used in later classifications.")
     criterion: Literal["score", "logit"] | None = Field(
-        None, description="The value that thresholds apply to; by default the one that separates better."
+        None, description="The value that is compared with thresholds; by default the one that separates better."
     )
     per_label: bool = Field(
         False,
-        description="Own thresholds for labels that many unknown clips resemble; needs twice as many unknown clips.",
+        description="Fit separate thresholds for labels that many unknown clips resemble; needs twice as many clips.",
     )
-    model: str | None = Field(None, description="A model; by default that of the server.")
-    dry_run: bool = Field(False, description="Return what would be fitted and change nothing.")
+    model: str | None = Field(None, description="A model; by default the default model of the server.")
+    dry_run: bool = Field(False, description="Return the result without storing it.")
 
 
 class FeedbackOptions(BaseModel):
-    """A correction: what a clip shows, and what the server answered."""
+    """A correction: the correct label of a clip, and the response that it corrects."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    label: str = Field(description="The right label; with `vocabulary`, a label_id is allowed too.")
-    vocabulary: str | None = Field(None, description="Vocabulary of the request, `name` or `name@version`.")
+    label: str = Field(description="The correct label; with `vocabulary`, a label_id is also allowed.")
+    vocabulary: str | None = Field(None, description="Vocabulary of the corrected request, `name` or `name@version`.")
     predicted: str | None = Field(None, description="The label that the server returned.")
     request_id: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="`X-Request-Id` of that answer."
+        None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="`X-Request-Id` of the corrected response."
     )
     note: str | None = Field(None, max_length=2000, description="A remark about the clip.")
 
@@ -174,44 +184,46 @@ class FeedbackOptions(BaseModel):
 Options = TypeVar("Options", bound=BaseModel)
 
 
-def gather(fields: Mapping[str, Sequence[str]], query: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """Join the raw values of a form and of a query into one document.
+def merge_options(
+    fields: Mapping[str, Sequence[str]], query: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """Merge the values of a form and of a query into one document.
 
     Raises:
-        InvalidOption: an option is given twice, or `options` is not a JSON object.
+        InvalidOption: an option is sent twice, or `options` is not a JSON object.
     """
-    found: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    for where, given in (("the form", fields), ("the query", query or {})):
-        for name, place, value in _given(given, where):
-            if name in places:
-                raise InvalidOption(f"`{name[:80]}` is given by {places[name]} and by {place}; give it once")
-            found[name], places[name] = value, place
-    return found
+    document: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for container, items in (("the form", fields), ("the query", query or {})):
+        for name, source, value in _iterate_options(items, container):
+            if name in sources:
+                raise InvalidOption(f"`{name[:80]}` is in {sources[name]} and in {source}; send it once")
+            document[name], sources[name] = value, source
+    return document
 
 
-def _given(given: Mapping[str, Sequence[str]], where: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield (name, place, value) of every option of a form or a query, including those of its `options` document."""
-    for name, values in given.items():
+def _iterate_options(items: Mapping[str, Sequence[str]], container: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield (name, source, value) of every option of a form or query, including those of its `options` document."""
+    for name, values in items.items():
         if len(values) > 1 and name not in LIST_FIELDS:
-            raise InvalidOption(f"{where} gives `{name}` {len(values)} times; give it once")
+            raise InvalidOption(f"{container} has `{name}` {len(values)} times; send it once")
         if name == "options":
-            for key, value in json_object(values[0]).items():
-                yield key, f"`options` of {where}", value
+            for key, value in parse_json_object(values[0]).items():
+                yield key, f"`options` of {container}", value
         else:
-            yield name, where, list(values) if len(values) > 1 else values[0]
+            yield name, container, list(values) if len(values) > 1 else values[0]
 
 
-def parse_options(document: Mapping[str, Any]) -> ClassifyOptions:
-    """Return the options of a classification; see `checked`."""
-    return checked(ClassifyOptions, document)
+def parse_classify_options(document: Mapping[str, Any]) -> ClassifyOptions:
+    """Validate the options of a classification; see `validate_options`."""
+    return validate_options(ClassifyOptions, document)
 
 
-def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
+def validate_options(model: type[Options], document: Mapping[str, Any]) -> Options:
     """Validate options; text is converted to a number where a number is expected.
 
     Raises:
-        InvalidOption: names each field and its fault.
+        InvalidOption: options are invalid; the message names each field and its problem.
     """
     prepared = {
         key: int(value) if key in NUMBER_FIELDS and isinstance(value, str) and NUMBER.fullmatch(value) else value
@@ -219,38 +231,38 @@ def checked(kind: type[Options], document: Mapping[str, Any]) -> Options:
     }
     _check_texts(prepared)
     try:
-        return kind.model_validate(prepared)
+        return model.model_validate(prepared)
     except ValidationError as error:
-        faults = [
+        problems = [
             {
                 "field": ".".join(map(str, item["loc"])) or "options",
                 "problem": item["msg"].removeprefix("Value error, "),
             }
             for item in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        words = "; ".join(f"{fault['field']}: {fault['problem']}" for fault in faults)
-        raise InvalidOption(f"invalid options: {words}", errors=faults) from error
+        message = "; ".join(f"{item['field']}: {item['problem']}" for item in problems)
+        raise InvalidOption(f"invalid options: {message}", errors=problems) from error
 
 
 def _check_texts(document: Mapping[str, Any]) -> None:
-    """Refuse text that is not valid Unicode, which the command line can pass."""
+    """Check that all texts are valid Unicode; arguments of a command can contain surrogates."""
     for name, value in document.items():
         for item in value if isinstance(value, list) else (value,):
-            fault = text_fault(item) if isinstance(item, str) else None
+            fault = describe_text_fault(item) if isinstance(item, str) else None
             if fault is not None:
-                raise InvalidOption(f"`{name}` holds {fault}")
+                raise InvalidOption(f"`{name}` contains {fault}")
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """Read the JSON object of the field `options`.
+def parse_json_object(text: str) -> dict[str, Any]:
+    """Parse the JSON object of the field `options`.
 
     Raises:
-        InvalidOption: it is not strict JSON, or not an object.
+        InvalidOption: the text is not strict JSON, or not an object.
     """
     try:
         document = strict_json.loads(text)
     except strict_json.InvalidJson as error:
         raise InvalidOption(f"`options` cannot be read as JSON: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidOption(f"`options` must be a JSON object, found {type(document).__name__}")
+        raise InvalidOption(f"`options` must be a JSON object, got {type(document).__name__}")
     return document

@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problems: the only module that knows the HTTP status of an error.
+"""Errors as RFC 9457 problems; only this module maps errors to HTTP statuses.
 
-`STATUS` is the one table; the exception handlers and the OpenAPI document both read it.
+The exception handlers and the OpenAPI document both use the table `STATUS`.
 """
 
 import logging
@@ -20,9 +20,9 @@ from serve import errors
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-CLIENT_CLOSED_REQUEST = 499  # as nginx logs it; no client receives it
-INTERNAL = "internal error; the server log has the cause"
-NO_IF_MATCH = "a change needs the header If-Match with the ETag of the version it changes (GET shows it)"
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for logs; it is never sent
+INTERNAL_DETAIL = "internal error; see the server log for the cause"
+MISSING_IF_MATCH_DETAIL = "send the header If-Match with the ETag of the version to change; GET returns the ETag"
 
 STATUS: dict[type[errors.ActserveError], int] = {
     errors.ActserveError: 500,
@@ -79,14 +79,14 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.ContractError: 500,
 }
 RETRY_AFTER_SECONDS = 1
-EVERYWHERE: tuple[type[errors.ActserveError], ...] = (
+COMMON_ERRORS: tuple[type[errors.ActserveError], ...] = (
     errors.InvalidOption,
-)  # what any route may answer: see `serve.query.check_request_line`
-CONTENT = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+)  # errors of every route: see `serve.query.check_request_line`
+PROBLEM_CONTENT = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem; further members carry facts for programs."""
+    """RFC 9457 problem; extension members are machine-readable details of the error."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -94,15 +94,15 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="What was found and what is allowed.")
-    request_id: str = Field(description="As in `X-Request-Id`.")
+    request_id: str = Field(description="Value of the header `X-Request-Id`.")
 
 
 def problem_response(
-    request_id: str, *, status: int, slug: str, title: str, detail: str, facts: dict[str, Any] | None = None
+    request_id: str, *, status: int, slug: str, title: str, detail: str, extensions: dict[str, Any] | None = None
 ) -> JSONResponse:
-    """Return a problem: the members that every problem has, and the facts beside them."""
+    """Return a problem response; `extensions` are additional members of the body."""
     body = {
-        **(facts or {}),
+        **(extensions or {}),
         "type": f"/problems/{slug}",
         "title": title,
         "status": status,
@@ -113,37 +113,40 @@ def problem_response(
     return JSONResponse(body, status_code=status, media_type=CONTENT_TYPE, headers=headers.get(status))
 
 
-def problem_responses(*kinds: type[errors.ActserveError]) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that may raise these errors; an error stands for its subclasses too."""
-    texts: dict[int, dict[str, None]] = {}
-    for kind in (*EVERYWHERE, *kinds):
-        for leaf in (kind, *_subclasses(kind)):
-            if STATUS[leaf] != CLIENT_CLOSED_REQUEST:
-                texts.setdefault(STATUS[leaf], {})[describe(leaf)[1]] = None
-    return {status: {"description": "; ".join(words), "content": CONTENT} for status, words in sorted(texts.items())}
+def problem_responses(*error_classes: type[errors.ActserveError]) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI `responses` of a route that may raise these errors or subclasses of them."""
+    titles: dict[int, dict[str, None]] = {}  # status -> ordered set of titles
+    for error_class in (*COMMON_ERRORS, *error_classes):
+        for subclass in (error_class, *_subclasses(error_class)):
+            if STATUS[subclass] != CLIENT_CLOSED_REQUEST:
+                titles.setdefault(STATUS[subclass], {})[describe(subclass)[1]] = None
+    return {
+        status: {"description": "; ".join(names), "content": PROBLEM_CONTENT}
+        for status, names in sorted(titles.items())
+    }
 
 
-def _subclasses(kind: type[errors.ActserveError]) -> Iterator[type[errors.ActserveError]]:
-    for child in kind.__subclasses__():
+def _subclasses(error_class: type[errors.ActserveError]) -> Iterator[type[errors.ActserveError]]:
+    for child in error_class.__subclasses__():
         yield child
         yield from _subclasses(child)
 
 
-def describe(kind: type[errors.ActserveError]) -> tuple[str, str]:
-    """Return (slug, title) of an error class.
+def describe(error_class: type[errors.ActserveError]) -> tuple[str, str]:
+    """Return the slug and the title of an error class.
 
     >>> describe(errors.VideoTooShort)
     ('video-too-short', 'Video too short')
     """
-    words = re.findall(r"[A-Z][a-z]+", kind.__name__)
+    words = re.findall(r"[A-Z][a-z]+", error_class.__name__)
     return "-".join(words).lower(), " ".join(words).capitalize()
 
 
 def problem_document(error: errors.ActserveError) -> dict[str, Any]:
-    """Return the problem of an error that is no answer to a request, such as that of an input among others."""
+    """Return the problem document of an error that is not the response to a request, e.g. of one input of a job."""
     slug, title = describe(type(error))
     return {
-        **error.facts,
+        **error.details,
         "type": f"/problems/{slug}",
         "title": title,
         "status": STATUS[type(error)],
@@ -152,39 +155,41 @@ def problem_document(error: errors.ActserveError) -> dict[str, Any]:
 
 
 def from_error(error: errors.ActserveError, request_id: str) -> JSONResponse:
-    """Return the problem of an error; the details of an internal failure stay in the log."""
+    """Return the problem response of an error; an internal error is only described in the log."""
     status = STATUS[type(error)]
     slug, title = describe(type(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("request %s: %s", request_id, error, exc_info=error)
-        return problem_response(request_id, status=status, slug=slug, title=title, detail=INTERNAL)
-    return problem_response(request_id, status=status, slug=slug, title=title, detail=error.message, facts=error.facts)
+        return problem_response(request_id, status=status, slug=slug, title=title, detail=INTERNAL_DETAIL)
+    return problem_response(
+        request_id, status=status, slug=slug, title=title, detail=error.message, extensions=error.details
+    )
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers that turn every error into a problem, including those of FastAPI and Starlette."""
+    """Register handlers that convert every error to a problem, including errors of FastAPI and Starlette."""
 
     @app.exception_handler(errors.ActserveError)
-    async def _ours(request: Request, error: errors.ActserveError) -> JSONResponse:
+    async def _handle_actserve_error(request: Request, error: errors.ActserveError) -> JSONResponse:
         return from_error(error, request_id_of(request))
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
         if any((item["type"], item["loc"]) == ("missing", ("header", "If-Match")) for item in error.errors()):
-            return from_error(errors.MissingPrecondition(NO_IF_MATCH), request_id_of(request))
-        faults = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in error.errors()]
-        words = "; ".join(f"{fault['field']}: {fault['problem']}" for fault in faults)
+            return from_error(errors.MissingPrecondition(MISSING_IF_MATCH_DETAIL), request_id_of(request))
+        problems = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in error.errors()]
+        message = "; ".join(f"{item['field']}: {item['problem']}" for item in problems)
         return problem_response(
             request_id_of(request),
             status=422,
             slug="invalid-option",
             title="Invalid option",
-            detail=words,
-            facts={"errors": faults},
+            detail=message,
+            extensions={"errors": problems},
         )
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _handle_http_exception(request: Request, error: HTTPException) -> JSONResponse:
         phrase = HTTPStatus(error.status_code).phrase
         response = problem_response(
             request_id_of(request),
@@ -197,18 +202,18 @@ def install(app: FastAPI) -> None:
         return response
 
 
-def unexpected(request_id: str, error: Exception) -> JSONResponse:
-    """Return the problem of an unforeseen exception; the middleware sends it."""
+def from_unexpected_exception(request_id: str, error: Exception) -> JSONResponse:
+    """Log an unexpected exception and return its problem response, which the middleware sends."""
     logger.error("request %s: unexpected exception", request_id, exc_info=error)
     return problem_response(
         request_id,
         status=500,
         slug="internal-error",
         title="Internal error",
-        detail=INTERNAL,
+        detail=INTERNAL_DETAIL,
     )
 
 
 def request_id_of(request: Request) -> str:
-    """Return the id that the middleware gave the request."""
+    """Return the id that the middleware assigned to the request."""
     return str(request.scope.get("request_id", "unknown"))

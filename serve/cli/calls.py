@@ -1,6 +1,6 @@
-"""Requests of commands to a running server: sent, or printed as a curl command.
+"""Requests of commands to a running server; a request is sent or printed as a curl command.
 
-The server is `--server`, else the variable `ACTSERVE_SERVER`, else the default address of a server.
+The URL of the server is `--server`, the variable `ACTSERVE_SERVER` or the default URL, in this order.
 """
 
 import os
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     import httpx
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
-TIMEOUT_SECONDS = 320  # longer than the longest `Prefer: wait` of a server
-HOW_TO_ADDRESS = (
-    f"A server prints its address when it starts; pass it as --server URL or `export {variables.SERVER}=URL`"
-)
+TIMEOUT_SECONDS = 320  # longer than the longest `Prefer: wait` that a server accepts
+SERVER_HINT = f"The server prints its URL at startup; pass it as --server URL or `export {variables.SERVER}=URL`"
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a file, and report one that cannot be read before a request is sent."""
+def _open_readable(path: Path) -> BinaryIO:
+    """Open a file and check that it can be read, before a request is sent."""
     stream = path.open("rb")
     try:
         stream.read(1)
@@ -38,18 +36,20 @@ def _opened(path: Path) -> BinaryIO:
     return stream
 
 
-def server_address(text: str) -> str:
-    """Check the address of a server and return it without a trailing slash."""
+def parse_server_url(text: str) -> str:
+    """Check the URL of a server and return it without a trailing slash."""
     if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
-        raise typer.BadParameter(f"{text!r} is not the address of a server; an example is {DEFAULT_SERVER}")
+        raise typer.BadParameter(f"the URL of a server must look like {DEFAULT_SERVER}, got {text!r}")
     return text.rstrip("/")
 
 
-PrintCurl = Annotated[bool, typer.Option("--print-curl", help="Print the request as a curl command; do not send it.")]
+PrintCurl = Annotated[
+    bool, typer.Option("--print-curl", help="Print the request as a curl command instead of sending it.")
+]
 Server = Annotated[
     str,
     typer.Option(
-        "--server", metavar="URL", envvar=variables.SERVER, parser=server_address, help="Address of the server."
+        "--server", metavar="URL", envvar=variables.SERVER, parser=parse_server_url, help="URL of the server."
     ),
 ]
 OptionalServer = Annotated[
@@ -58,47 +58,46 @@ OptionalServer = Annotated[
         "--server",
         metavar="URL",
         envvar=variables.SERVER,
-        parser=server_address,
-        help="Use the server at this address.",
+        parser=parse_server_url,
+        help="Use the server at this URL.",
     ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiRequest:
-    """One request, to be sent or printed."""
+    """One request, which can be sent or printed as a curl command."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Path | None = None  # a path means the content of the file
-    files: Sequence[tuple[str, Path]] = ()  # parts of a form, by name
-    fields: Mapping[str, str] = field(default_factory=dict)  # beside the files
-
+    body: bytes | Path | None = None  # a path stands for the content of the file
+    files: Sequence[tuple[str, Path]] = ()  # (name, file) of the file parts of a form
+    fields: Mapping[str, str] = field(default_factory=dict)  # text fields of the form
     timeout_seconds: float = TIMEOUT_SECONDS
 
-    def curl(self) -> str:
-        """Return the request as a command for a shell; it reads the API key from the environment."""
-        words = ["curl", "-X", self.method, self.url]
+    def to_curl(self) -> str:
+        """Return the request as a curl command for a shell; the command reads the API key from the environment."""
+        arguments = ["curl", "-X", self.method, self.url]
         for name, value in self.headers.items():
-            words += ["-H", f"{name}: {value}"]
+            arguments += ["-H", f"{name}: {value}"]
         if isinstance(self.body, Path):
-            words += ["--data-binary", f"@{self.body}"]
+            arguments += ["--data-binary", f"@{self.body}"]
         elif self.body is not None:
-            words += ["--data-binary", self.body.decode()]
+            arguments += ["--data-binary", self.body.decode()]
         for name, path in self.files:
-            words += ["-F", f"{name}=@{path}"]
+            arguments += ["-F", f"{name}=@{path}"]
         for name, value in self.fields.items():
-            words += ["--form-string", f"{name}={value}"]
+            arguments += ["--form-string", f"{name}={value}"]
         key = f' -H "Authorization: Bearer ${variables.API_KEY}"' if key_header() else ""
-        return shlex.join(words) + key
+        return shlex.join(arguments) + key
 
     def send(self) -> "httpx.Response":
         """Send the request and return the response.
 
         Raises:
             InvalidOption: a file cannot be read.
-            ActserveError: the server does not answer, or it answers with a problem.
+            ActserveError: the server does not respond, or it responds with an error.
         """
         import httpx
 
@@ -107,7 +106,9 @@ class ApiRequest:
                 body = self.body.read_bytes() if isinstance(self.body, Path) else self.body
                 content: dict[str, Any] = {"content": body}
                 if self.files:
-                    parts = [(name, (path.name, streams.enter_context(_opened(path)))) for name, path in self.files]
+                    parts = [
+                        (name, (path.name, streams.enter_context(_open_readable(path)))) for name, path in self.files
+                    ]
                     content = {"files": parts, "data": dict(self.fields)}
                 response = httpx.request(
                     self.method,
@@ -117,50 +118,50 @@ class ApiRequest:
                     **content,
                 )
         except OSError as error:
-            given = [self.body] if isinstance(self.body, Path) else [path for _, path in self.files]
-            where = error.filename or ", ".join(map(str, given))  # reading, unlike opening, does not say the file
-            raise InvalidOption(f"{where} cannot be read: {error.strerror}") from error
+            paths = [self.body] if isinstance(self.body, Path) else [path for _, path in self.files]
+            name = error.filename or ", ".join(map(str, paths))  # errors of read() have no file name
+            raise InvalidOption(f"{name} cannot be read: {error.strerror}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise no_answer(self.url, error) from error
+            raise connection_error(self.url, error) from error
         if response.is_error:
-            raise ActserveError(detail_of(response), status=response.status_code)
+            raise ActserveError(error_detail(response), status=response.status_code)
         return response
 
-    def answer(self, *names: str) -> dict[str, Any]:
-        """Send the request and return the JSON object of the response, which must have these members.
+    def send_for_json(self, *required: str) -> dict[str, Any]:
+        """Send the request and return the JSON object of the response, which must have the `required` fields.
 
         Raises:
-            ActserveError: see `send`; or another program answers.
+            ActserveError: see `send`; or the response is not a response of actserve.
         """
         response = self.send()
         try:
-            found = response.json()
+            document = response.json()
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or not set(names) <= found.keys():
-            raise not_actserve(self.url)
-        return found
+            document = None
+        if not isinstance(document, dict) or not set(required) <= document.keys():
+            raise foreign_server_error(self.url)
+        return document
 
 
 def key_header() -> dict[str, str]:
-    """Return the header with the API key of the environment, if there is one."""
+    """Return the header with the API key from the environment, or no header if it is not set."""
     key = os.environ.get(variables.API_KEY)
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def no_answer(url: str, error: Exception) -> ActserveError:
+def connection_error(url: str, error: Exception) -> ActserveError:
     """Return the error for a server that cannot be reached."""
-    return ActserveError(f"no server answers at {url}: {error}. {HOW_TO_ADDRESS}")
+    return ActserveError(f"cannot reach a server at {url}: {error}. {SERVER_HINT}")
 
 
-def not_actserve(url: str) -> ActserveError:
-    """Return the error for another program at the address."""
-    return ActserveError(f"another program than actserve answers at {url}. {HOW_TO_ADDRESS}")
+def foreign_server_error(url: str) -> ActserveError:
+    """Return the error for a response that does not come from actserve."""
+    return ActserveError(f"the server at {url} is not an actserve server. {SERVER_HINT}")
 
 
-def detail_of(response: "httpx.Response") -> str:
-    """Return the detail of a problem, or status and address if the response is not a problem."""
+def error_detail(response: "httpx.Response") -> str:
+    """Return the detail of a problem, or the URL and status if the response is not a problem."""
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return f"{response.url} answers {response.status_code} without a problem document. {HOW_TO_ADDRESS}"
+        return f"{response.url} responded with status {response.status_code} and no problem document. {SERVER_HINT}"

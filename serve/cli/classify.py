@@ -1,4 +1,4 @@
-"""Classify video files in this process or on a server: progress goes to stderr, answers to stdout."""
+"""Classify video files locally or on a server; progress is printed to stderr, results to stdout."""
 
 import asyncio
 import json
@@ -13,20 +13,20 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serve.api.options import parse_options
+from serve.api.options import parse_classify_options
 from serve.api.problems import problem_document
-from serve.cli.calls import key_header, no_answer, not_actserve
+from serve.cli.calls import connection_error, foreign_server_error, key_header
 from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.jobs.results import line_of_answer
 from serve.service import Service
 
-CONCURRENT_FILES = 4
+MAX_CONCURRENT_FILES = 4
 Classify = Callable[[Path], Awaitable[dict[str, Any]]]
 
 
 class RemoteProblem(Exception):
-    """The problem that a server answered with."""
+    """The server responded with a problem document."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(str(document.get("detail")))
@@ -35,7 +35,7 @@ class RemoteProblem(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyArguments:
-    """The arguments of the command."""
+    """Arguments of the command."""
 
     videos: list[Path]
     options: dict[str, Any]
@@ -47,32 +47,32 @@ class ClassifyArguments:
 
 def classify_files(arguments: ClassifyArguments) -> int:
     """Classify each file; report those that fail. Return 1 if any failed, else 0."""
-    parse_options(arguments.options)  # refuses wrong options before a model is loaded
+    parse_classify_options(arguments.options)  # rejects invalid options before a model is loaded
     return asyncio.run(_classify_all(arguments))
 
 
 async def _classify_all(arguments: ClassifyArguments) -> int:
-    joined = _on_server(arguments) if arguments.server else _in_process(arguments)
+    classifier = _remote_classifier(arguments) if arguments.server else _local_classifier(arguments)
     failures = 0
-    notices: dict[str, None] = {}  # each is printed once, in order
+    notices: dict[str, None] = {}  # ordered set; each notice is printed once
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), disable=len(arguments.videos) < 2, transient=True,
     )  # fmt: skip
-    async with joined as classify:
-        turns = asyncio.Semaphore(CONCURRENT_FILES)
+    async with classifier as classify:
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_FILES)
         with bar:
             task = bar.add_task("classifying", total=len(arguments.videos))
-            pending = [asyncio.ensure_future(_one(classify, path, turns)) for path in arguments.videos]
-            for index, (path, next_answer) in enumerate(zip(arguments.videos, pending, strict=True)):
-                answer, problem = await next_answer
+            tasks = [asyncio.ensure_future(_classify_one(classify, path, semaphore)) for path in arguments.videos]
+            for index, (path, next_result) in enumerate(zip(arguments.videos, tasks, strict=True)):
+                response, problem = await next_result
                 failures += problem is not None
                 if arguments.as_json:
-                    line = line_of_answer("classify", index=index, name=str(path), result=answer, problem=problem)
+                    line = line_of_answer("classify", index=index, name=str(path), result=response, problem=problem)
                     print(line, end="", flush=True)
                 else:
-                    _show(path, answer, problem)
-                notices.update(dict.fromkeys(_notices(answer or {})))
+                    _print(path, response, problem)
+                notices.update(dict.fromkeys(_notices(response or {})))
                 bar.advance(task)
     if not arguments.as_json:
         for notice in notices:
@@ -80,17 +80,17 @@ async def _classify_all(arguments: ClassifyArguments) -> int:
     return 1 if failures else 0
 
 
-def _notices(answer: dict[str, Any]) -> list[str]:
+def _notices(response: dict[str, Any]) -> list[str]:
     """Return the notice of the model and the warnings about labels."""
-    warnings = [warning["detail"] for warning in answer.get("vocabulary_warnings", ())]
-    return [*filter(None, [answer.get("notice")]), *warnings]
+    warnings = [warning["detail"] for warning in response.get("vocabulary_warnings", ())]
+    return [*filter(None, [response.get("notice")]), *warnings]
 
 
-async def _one(
-    classify: Classify, path: Path, turns: asyncio.Semaphore
+async def _classify_one(
+    classify: Classify, path: Path, semaphore: asyncio.Semaphore
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the answer to a file, or its problem."""
-    async with turns:
+    """Classify one file; return (response, None) or (None, problem)."""
+    async with semaphore:
         try:
             return await classify(path), None
         except RemoteProblem as error:
@@ -100,10 +100,10 @@ async def _one(
 
 
 @asynccontextmanager
-async def _in_process(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
-    """Yield a classifier that runs the service in this process."""
-    given = {"model": arguments.model, "repository": arguments.repository}
-    settings = load_settings({name: value for name, value in given.items() if value is not None})
+async def _local_classifier(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
+    """Yield a function that classifies files with a service in this process."""
+    overrides = {"model": arguments.model, "repository": arguments.repository}
+    settings = load_settings({name: value for name, value in overrides.items() if value is not None})
     settings.require_extras()
     service = Service(settings)
     try:
@@ -120,8 +120,8 @@ async def _in_process(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
 
 
 @asynccontextmanager
-async def _on_server(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
-    """Yield a classifier that sends files to a server."""
+async def _remote_classifier(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
+    """Yield a function that sends files to a server."""
     assert arguments.server is not None
     options = {**arguments.options, **({"model": arguments.model} if arguments.model else {})}
     async with httpx.AsyncClient(base_url=arguments.server, headers=key_header(), timeout=300) as client:
@@ -133,23 +133,23 @@ async def _on_server(arguments: ClassifyArguments) -> AsyncIterator[Classify]:
                         "/v1/classify", files={"video": stream}, data={"options": json.dumps(options)}
                     )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise no_answer(str(arguments.server), error) from error
+                raise connection_error(str(arguments.server), error) from error
             try:
-                answer: dict[str, Any] = response.json()
+                document: dict[str, Any] = response.json()
             except ValueError as error:
-                raise not_actserve(str(arguments.server)) from error
+                raise foreign_server_error(str(arguments.server)) from error
             if response.is_error:
-                raise RemoteProblem(answer)
-            return answer
+                raise RemoteProblem(document)
+            return document
 
         yield classify
 
 
-def _show(path: Path, answer: dict[str, Any] | None, problem: dict[str, Any] | None) -> None:
-    if answer is None:
+def _print(path: Path, response: dict[str, Any] | None, problem: dict[str, Any] | None) -> None:
+    if response is None:
         print(f"{path}: {problem['detail'] if problem else ''}", file=sys.stderr, flush=True)
     else:
         print(path)
-        for result in answer["results"]:
-            shown = result["logit"] if result["score"] is None else result["score"]
-            print(f"  {shown:8.4f}  {result['label']}", flush=True)
+        for result in response["results"]:
+            value = result["logit"] if result["score"] is None else result["score"]
+            print(f"  {value:8.4f}  {result['label']}", flush=True)

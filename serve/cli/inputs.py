@@ -1,4 +1,4 @@
-"""Video files of commands: files, and folders with all videos below them."""
+"""Video arguments of commands: files, and folders that are searched for videos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +11,20 @@ from serve.jobs.server_folder import files_of
 
 Inputs = Annotated[
     list[Path] | None,
-    typer.Argument(help="Video files, or folders: every file below with the suffix of a video.", exists=True),
+    typer.Argument(help="Video files, or folders that are searched for files with a video suffix.", exists=True),
 ]
 
 
-def expanded(paths: Sequence[Path]) -> list[Path]:
-    """Return files as they are, and the videos below each folder in the order of their names.
+def expand_folders(paths: Sequence[Path]) -> list[Path]:
+    """Replace each folder with the videos in it and its subfolders, sorted by name.
 
     Raises:
-        InvalidOption: a folder holds no video.
+        InvalidOption: a folder contains no video.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
-        inside = sorted(files_of(path, None)) if path.is_dir() else [path]
-        if not inside:
-            raise InvalidOption(f"the folder {path} holds no file with the suffix of a video")
-        found += inside
-    return found
+        videos = sorted(files_of(path, None)) if path.is_dir() else [path]
+        if not videos:
+            raise InvalidOption(f"the folder {path} contains no file with a video suffix")
+        files += videos
+    return files

@@ -1,4 +1,4 @@
-"""`actserve jobs ...`: videos processed in the background by a running server.
+"""`actserve jobs ...`: process videos in the background on a running server.
 
 actserve jobs create clips/ --kind classify --labels "waving,walking" --watch
 actserve jobs results job_0123456789abcdef0123456789abcdef > results.jsonl
@@ -11,11 +11,11 @@ from urllib.parse import quote
 import typer
 
 from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
-from serve.cli.inputs import Inputs, expanded
+from serve.cli.inputs import Inputs, expand_folders
 from serve.cli.parameters import Yes, confirm
 from serve.jobs.states import JobStatus
 
-app = typer.Typer(no_args_is_help=True, help="Videos processed in the background by a running server.")
+app = typer.Typer(no_args_is_help=True, help="Process videos in the background on a running server.")
 Kind = Literal["classify", "timeline", "embed"]
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 
@@ -23,48 +23,48 @@ JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 @app.command()
 def create(
     videos: Inputs = None,
-    kind: Annotated[Kind, typer.Option(help="What is done with each video.")] = "classify",
+    kind: Annotated[Kind, typer.Option(help="How each video is processed.")] = "classify",
     labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
     vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
     options: Annotated[
-        str | None, typer.Option(help="Further options of the kind as a JSON object, as in the HTTP API.")
+        str | None, typer.Option(help="More options for this kind as a JSON object, as in the HTTP API.")
     ] = None,
     folder: Annotated[
-        str | None, typer.Option(help="A folder of the server, below the one that its operator allows.")
+        str | None, typer.Option(help="A folder on the server, in the folder that its operator allows.")
     ] = None,
     pattern: Annotated[str | None, typer.Option(help="Pattern of file names in --folder, such as *.mp4.")] = None,
-    url: Annotated[list[str] | None, typer.Option(help="Address of a video; can be given several times.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="Address that is called once the job is finished.")] = None,
-    key: Annotated[str | None, typer.Option(help="Idempotency key: the same request makes one job.")] = None,
+    url: Annotated[list[str] | None, typer.Option(help="URL of a video; can be given several times.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that is called when the job is finished.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: repeated requests create only one job.")] = None,
     watch_it: Annotated[bool, typer.Option("--watch", help="Show the progress until the job is finished.")] = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Create a job of video files and folders of this machine, of a folder of the server, or of URLs; print its id."""
-    chosen = _options(options, {"candidate_labels": labels, "vocabulary": vocabulary, "model": model})
+    """Create a job from local video files and folders, a folder on the server, or URLs; print its id."""
+    job_options = _merge_options(options, {"candidate_labels": labels, "vocabulary": vocabulary, "model": model})
     sources = {"VIDEO": videos, "--folder": folder, "--url": url}
-    given = [name for name, value in sources.items() if value]
-    if len(given) != 1:
-        raise typer.BadParameter(f"give video files, --folder or --url; given: {', '.join(given) or 'none'}")
+    used = [name for name, value in sources.items() if value]
+    if len(used) != 1:
+        raise typer.BadParameter(f"give one of video files, --folder and --url, got {', '.join(used) or 'none'}")
     if pattern is not None and folder is None:
-        raise typer.BadParameter("--pattern chooses files of --folder")
-    document = {"kind": kind, "options": chosen, **({} if webhook is None else {"webhook_url": webhook})}
+        raise typer.BadParameter("--pattern needs --folder")
+    document = {"kind": kind, "options": job_options, **({} if webhook is None else {"webhook_url": webhook})}
     headers = {} if key is None else {"Idempotency-Key": key}
     if videos:
         fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in document.items()}
-        files = [("video", path) for path in expanded(videos)]
+        files = [("video", path) for path in expand_folders(videos)]
         call = ApiRequest(method="POST", url=_url(server), files=files, fields=fields, headers=headers)
     else:
-        place = {} if pattern is None else {"pattern": pattern}
-        source: dict[str, Any] = {"urls": url} if url else {"folder": {"path": folder, **place}}
+        filters = {} if pattern is None else {"pattern": pattern}
+        source: dict[str, Any] = {"urls": url} if url else {"folder": {"path": folder, **filters}}
         body = json.dumps({**document, **source}).encode()
         headers["Content-Type"] = "application/json"
         call = ApiRequest(method="POST", url=_url(server), body=body, headers=headers)
     if print_curl:
-        typer.echo(call.curl())
+        typer.echo(call.to_curl())
         return
-    job = call.answer("id", "status")
+    job = call.send_for_json("id", "status")
     typer.echo(job["id"])
     if watch_it:
         _watch(server, job["id"])
@@ -76,17 +76,17 @@ def list_all(
     kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """List jobs, newest first: id, kind, status, finished of all inputs, failed ones, time."""
+    """List jobs, newest first: id, kind, status, finished and total inputs, failed inputs, time."""
     filters = "".join(f"&{name}={value}" for name, value in (("status", status), ("kind", kind)) if value is not None)
     token = None
     while True:
         query = f"?page_size=1000{filters}" + (f"&page_token={token}" if token else "")
-        page = ApiRequest(method="GET", url=f"{_url(server)}{query}").answer("jobs", "next_page_token")
+        page = ApiRequest(method="GET", url=f"{_url(server)}{query}").send_for_json("jobs", "next_page_token")
         for job in page["jobs"]:
             counts = job["request_counts"]
             done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
-            facts = (job["id"], job["kind"], job["status"], done, f"{counts['failed']} failed", job["created_at"])
-            typer.echo("\t".join(facts))
+            columns = (job["id"], job["kind"], job["status"], done, f"{counts['failed']} failed", job["created_at"])
+            typer.echo("\t".join(columns))
         token = page["next_page_token"]
         if token is None:
             return
@@ -94,14 +94,14 @@ def list_all(
 
 @app.command()
 def show(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """Print a job as JSON, as the server answers."""
-    job = ApiRequest(method="GET", url=_url(server, job_id)).answer("id", "status")
+    """Print a job as JSON, as returned by the server."""
+    job = ApiRequest(method="GET", url=_url(server, job_id)).send_for_json("id", "status")
     typer.echo(json.dumps(job, ensure_ascii=False, indent=2))
 
 
 @app.command()
 def watch(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """Show the progress of a job until it is finished; exit with 1 unless every input is completed."""
+    """Show the progress of a job until it is finished; exit with 1 if an input was not completed."""
     _watch(server, job_id)
 
 
@@ -110,9 +110,9 @@ def cancel(job_id: JobId, yes: Yes = False, print_curl: PrintCurl = False, serve
     """Cancel a job, or delete a finished one with its results."""
     call = ApiRequest(method="DELETE", url=_url(server, job_id))
     if print_curl:
-        typer.echo(call.curl())
+        typer.echo(call.to_curl())
         return
-    confirm(f"Cancel {job_id} on {server}, or delete it with its results?", is_given=yes)
+    confirm(f"Cancel {job_id} on {server}, or delete it with its results?", is_confirmed=yes)
     is_deleted = call.send().status_code == 204
     typer.echo(f"{job_id} {'deleted' if is_deleted else 'is being cancelled'}")
 
@@ -120,10 +120,10 @@ def cancel(job_id: JobId, yes: Yes = False, print_curl: PrintCurl = False, serve
 @app.command()
 def results(
     job_id: JobId,
-    errors: Annotated[bool, typer.Option("--errors", help="Print the problems of inputs that failed.")] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Print the problems of failed inputs.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Print the results of a job so far: a line of JSON for each input."""
+    """Print the results of a job so far, one line of JSON per input."""
     from serve.cli.streams import stream_lines
 
     for line in stream_lines(f"{_url(server, job_id)}/{'errors' if errors else 'output'}"):
@@ -142,17 +142,17 @@ def _watch(server: str, job_id: str) -> None:
         raise typer.Exit(1)
 
 
-def _options(text: str | None, given: dict[str, str | None]) -> dict[str, Any]:
-    """Join the options of the command line with those of `--options`."""
-    from serve.api.options import json_object
+def _merge_options(text: str | None, options: dict[str, str | None]) -> dict[str, Any]:
+    """Merge the JSON object of `--options` with the separate options of the command."""
+    from serve.api.options import parse_json_object
 
-    found = {} if text is None else json_object(text)
-    for name, value in given.items():
-        if value is not None and name in found:
-            raise typer.BadParameter(f"`{name}` is given by --options and by an option of its own; give it once")
+    merged = {} if text is None else parse_json_object(text)
+    for name, value in options.items():
+        if value is not None and name in merged:
+            raise typer.BadParameter(f"`{name}` is in --options and is also a separate option; give it once")
         if value is not None:
-            found[name] = value
-    return found
+            merged[name] = value
+    return merged
 
 
 def _url(server: str, job_id: str | None = None) -> str:

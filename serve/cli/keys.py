@@ -1,12 +1,12 @@
-"""`actserve keys ...`: the API keys in the database of a server, for whoever runs it.
+"""`actserve keys ...`: manage the API keys in the database of a server, for its operator.
 
 actserve keys create camera-1 --scope infer --expires 90d
 actserve keys list
 actserve keys rotate camera-1
 actserve keys revoke camera-1
 
-The commands open the database that SERVE_DATA_DIR or SERVE_STORE_URL names; the server need not run. A running server
-accepts a new key at once and refuses a revoked one within two seconds.
+The commands open the database of SERVE_DATA_DIR or SERVE_STORE_URL; the server does not need to run. A running server
+accepts a new key immediately and rejects a revoked key within two seconds.
 """
 
 import json
@@ -22,7 +22,7 @@ from serve.access.scopes import Scope
 if TYPE_CHECKING:
     from serve.access.key_store import KeyStore
 
-app = typer.Typer(no_args_is_help=True, help="API keys of a server, in its database.")
+app = typer.Typer(no_args_is_help=True, help="API keys in the database of a server.")
 
 Name = Annotated[str, typer.Argument(help="Name of the key: letters, digits and . _ @ -, at most 64 characters.")]
 Expires = Annotated[str | None, typer.Option(help="Lifetime, e.g. 12h or 90d; without it the key does not expire.")]
@@ -31,7 +31,7 @@ Expires = Annotated[str | None, typer.Option(help="Lifetime, e.g. 12h or 90d; wi
 @app.command()
 def create(
     name: Name,
-    scope: Annotated[list[Scope], typer.Option(help="What the key may do; can be given several times.")],
+    scope: Annotated[list[Scope], typer.Option(help="Scope of the key; can be given several times.")],
     expires: Expires = None,
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
@@ -39,63 +39,65 @@ def create(
     from serve.errors import InvalidOption
 
     if NAME.fullmatch(name) is None:
-        raise InvalidOption(f"the name {name[:80]!r} has to match {NAME.pattern}")
-    lifetime = _seconds(expires)
-    with _store() as store:
+        raise InvalidOption(f"the name of a key must match {NAME.pattern}, got {name[:80]!r}")
+    lifetime = _parse_lifetime(expires)
+    with _open_store() as store:
         key, text = store.create(name, sorted(set(scope)), lifetime_seconds=lifetime)
-    typer.echo(f"{name} may {', '.join(key.scopes)}{_until(key.expires_at)}; the key is shown only once:", err=True)
+    typer.echo(
+        f"{name} has the scopes {', '.join(key.scopes)}{_until(key.expires_at)}; the key is shown only once:", err=True
+    )
     typer.echo(text)
 
 
 @app.command("list")
 def list_keys(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each key.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per key.")] = False,
 ) -> None:
-    """List the keys, revoked and expired ones too; secrets are not stored."""
-    with _store() as store:
+    """List the keys, including revoked and expired ones; secrets are not stored."""
+    with _open_store() as store:
         keys = store.all()
     for key in keys:
-        state = "revoked" if key.revoked_at is not None else "valid" if key.is_valid() else "expired"
-        facts = {
-            "name": key.name, "key_id": key.key_id, "scopes": list(key.scopes), "state": state,
-            "created_at": _time(key.created_at), "expires_at": _time(key.expires_at),
-            "last_used_at": _time(key.last_used_at),
+        status = "revoked" if key.revoked_at is not None else "valid" if key.is_valid() else "expired"
+        document = {
+            "name": key.name, "key_id": key.key_id, "scopes": list(key.scopes), "state": status,
+            "created_at": _format_time(key.created_at), "expires_at": _format_time(key.expires_at),
+            "last_used_at": _format_time(key.last_used_at),
         }  # fmt: skip
         if as_json:
-            typer.echo(json.dumps(facts))
+            typer.echo(json.dumps(document))
         else:
-            used = _time(key.last_used_at) or "never"
-            typer.echo(f"{key.name}  {state}{_until(key.expires_at)}  {','.join(key.scopes)}  last used {used}")
+            used = _format_time(key.last_used_at) or "never"
+            typer.echo(f"{key.name}  {status}{_until(key.expires_at)}  {','.join(key.scopes)}  last used {used}")
 
 
 @app.command()
 def revoke(name: Name) -> None:
     """Revoke a key."""
-    with _store() as store:
+    with _open_store() as store:
         store.revoke(name)
     typer.echo(f"{name} is revoked")
 
 
 @app.command()
 def rotate(name: Name, expires: Expires = None) -> None:
-    """Replace a key by a new one with the same scopes, and print it; the old one is revoked."""
-    lifetime = _seconds(expires)
-    with _store() as store:
+    """Replace a key with a new key that has the same scopes, and print it; the old key is revoked."""
+    lifetime = _parse_lifetime(expires)
+    with _open_store() as store:
         key, text = store.rotate(name, lifetime_seconds=lifetime)
     typer.echo(f"{name} has a new key{_until(key.expires_at)}; it is shown only once:", err=True)
     typer.echo(text)
 
 
 @contextmanager
-def _store() -> Iterator["KeyStore"]:
-    """Open the key store of the settings in the environment."""
+def _open_store() -> Iterator["KeyStore"]:
+    """Open the key store in the database that the environment configures."""
     from serve.access.key_store import KeyStore
-    from serve.data_folder import database_of
+    from serve.data_folder import open_database
     from serve.environment import load_settings
 
     settings = load_settings({})
     settings.require_extras()
-    database = database_of(settings)
+    database = open_database(settings)
     try:
         database.migrate()
         yield KeyStore(database)
@@ -103,7 +105,7 @@ def _store() -> Iterator["KeyStore"]:
         database.close()
 
 
-def _seconds(expires: str | None) -> float | None:
+def _parse_lifetime(expires: str | None) -> float | None:
     from serve.access.keys import parse_lifetime
 
     if expires is None:
@@ -114,10 +116,10 @@ def _seconds(expires: str | None) -> float | None:
         raise typer.BadParameter(f"--expires: {error}") from error
 
 
-def _until(moment: float | None) -> str:
-    return "" if moment is None else f" until {_time(moment)}"
+def _until(timestamp: float | None) -> str:
+    return "" if timestamp is None else f" until {_format_time(timestamp)}"
 
 
-def _time(moment: float | None) -> str | None:
-    """Return a time in ISO 8601, UTC."""
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+def _format_time(timestamp: float | None) -> str | None:
+    """Format a time in ISO 8601, UTC."""
+    return None if timestamp is None else datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")

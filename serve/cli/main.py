@@ -28,14 +28,14 @@ app.command()(videos.search)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+    """Run the command `actserve`."""
     run_app(app, arguments, name="actserve", prefix="actserve")
 
 
 @app.callback()
 def actserve(context: typer.Context, version: Version = False) -> None:
     """Zero-shot video action recognition."""
-    if context.invoked_subcommand not in ("serve", "keys"):  # which check the variables of the server too
+    if context.invoked_subcommand not in ("serve", "keys"):  # these check the variables of the server as well
         check_variables()
 
 
@@ -49,14 +49,14 @@ VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or 
 Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
 ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one line of JSON per video, as the output of a job has it.")
+    bool, typer.Option("--json", help="Print one line of JSON per video, in the format of the output of a job.")
 ]
 
 
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 chooses a free port.")] = None,
     model: Annotated[str | None, typer.Option(help="Default model, NAME or NAME@VERSION.")] = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
     engine: Annotated[
@@ -66,15 +66,15 @@ def serve(
         str | None, typer.Option(help="Host and port of the gRPC endpoint of a Triton server.")
     ] = None,
 ) -> None:
-    """Run the server. Every other setting comes from SERVE_* variables (see docs/settings.md)."""
-    gc.disable()  # until the server is ready: what is made before stays, and looking for cycles in it takes time
-    from serve.server import run  # loads the libraries of the server
+    """Run the server. Other settings are read from SERVE_* variables (see docs/settings.md)."""
+    gc.disable()  # until the server is ready: objects created before then live on, so collections would find nothing
+    from serve.server import run  # imported here, because it loads the libraries of the server
 
     triton = None if triton_url is None else {"url": triton_url}
-    given = {
+    overrides = {
         "host": host, "port": port, "model": model, "repository": repository, "engine": engine, "triton": triton,
     }  # fmt: skip
-    sys.exit(run({name: value for name, value in given.items() if value is not None}))
+    sys.exit(run({name: value for name, value in overrides.items() if value is not None}))
 
 
 @app.command()
@@ -89,29 +89,29 @@ def classify(
     crops: Annotated[int, typer.Option(help="1 (centre) or 3 crops.")] = 1,
     function: Annotated[
         Literal["softmax", "sigmoid", "none"] | None,
-        typer.Option(help="softmax, sigmoid or none; by default that of the model."),
+        typer.Option(help="softmax, sigmoid or none; by default the activation of the model."),
     ] = None,
     model: ModelName = None,
-    repository: Annotated[Path | None, typer.Option(help="Folder of models, to classify in this process.")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of models, to classify locally.")] = None,
     server: OptionalServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify video files and folders in this process or on a server; several files show a progress bar."""
+    """Classify video files and folders locally or on a server; several files show a progress bar."""
     from serve.cli.classify import ClassifyArguments, classify_files
-    from serve.cli.inputs import expanded
+    from serve.cli.inputs import expand_folders
 
     if repository is not None and server is not None:
         source = context.get_parameter_source("server")
         if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter("--repository classifies in this process and cannot be combined with --server")
-        server = None  # the option overrides the environment
+            raise typer.BadParameter("--repository classifies locally and cannot be combined with --server")
+        server = None  # --repository overrides the variable ACTSERVE_SERVER
 
     document: dict[str, Any] = {
         "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None, "top_k": top_k,
         "num_clips": clips, "num_crops": crops, "function_to_apply": function,
     }  # fmt: skip
     arguments = ClassifyArguments(
-        videos=expanded(videos),
+        videos=expand_folders(videos),
         options={name: value for name, value in document.items() if value is not None},
         model=model,
         repository=repository,
@@ -128,30 +128,33 @@ def timeline(
     vocabulary: VocabularyName = None,
     template: Templates = None,
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds.")] = None,
-    stride: Annotated[float | None, typer.Option(help="Seconds from one window to the next.")] = None,
-    threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment opens.")] = None,
-    threshold_off: Annotated[float | None, typer.Option(help="Score below which a segment closes.")] = None,
+    stride: Annotated[float | None, typer.Option(help="Distance between the starts of windows in seconds.")] = None,
+    threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment starts.")] = None,
+    threshold_off: Annotated[float | None, typer.Option(help="Score below which a segment ends.")] = None,
     min_segment: Annotated[float | None, typer.Option(help="Shortest segment in seconds.")] = None,
-    gap: Annotated[float | None, typer.Option(help="Longest gap in seconds that a segment bridges.")] = None,
+    gap: Annotated[float | None, typer.Option(help="Longest gap in seconds within a segment.")] = None,
     function: Annotated[
-        Literal["softmax", "sigmoid"] | None, typer.Option(help="softmax or sigmoid; by default that of the model.")
+        Literal["softmax", "sigmoid"] | None,
+        typer.Option(help="softmax or sigmoid; by default the activation of the model."),
     ] = None,
     model: ModelName = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Write a table of the segments, VIDEO.csv.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the segments as a table, VIDEO.csv.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Write subtitles, VIDEO.srt.")] = False,
     vtt: Annotated[bool, typer.Option("--vtt", help="Write subtitles for browsers, VIDEO.vtt.")] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the segments, VIDEO.png.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of these files; the current one by default.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Plot the segments, VIDEO.png.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the written files; by default the working directory.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find when long videos show which label, in this process."""
+    """Find the segments of long videos that show a label, locally."""
     from serve.cli.timeline import TimelineArguments, make_timelines
 
-    chosen = {"csv": csv, "srt": srt, "vtt": vtt, "png": plot}
-    kinds = tuple(kind for kind, is_wanted in chosen.items() if is_wanted)
-    if out is not None and not kinds:
-        raise typer.BadParameter("--out is the folder of the files that --csv, --srt, --vtt and --plot write")
+    requested = {"csv": csv, "srt": srt, "vtt": vtt, "png": plot}
+    formats = tuple(name for name, is_requested in requested.items() if is_requested)
+    if out is not None and not formats:
+        raise typer.BadParameter("--out needs at least one of --csv, --srt, --vtt and --plot")
     document: dict[str, Any] = {
         "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None,
         "window_seconds": window, "stride_seconds": stride, "threshold_on": threshold_on,
@@ -162,7 +165,7 @@ def timeline(
         videos=videos,
         options={name: value for name, value in document.items() if value is not None},
         repository=repository,
-        kinds=kinds,
+        formats=formats,
         out=out or Path(),
         as_json=as_json,
     )

@@ -1,4 +1,4 @@
-"""`actserve models ...`: new models for a repository, and the models of a running server, from the command line.
+"""`actserve models ...`: add models to a repository, and manage the models of a running server.
 
 actserve models fetch PE-Core-B-16
 actserve models fetch https://example.com/vit-b-16-8f.pt
@@ -7,7 +7,7 @@ actserve models list
 actserve models activate demo@2
 actserve models rollback demo
 
-`fetch` and `import` run `python -m export`, which has more options: serving itself needs none of its libraries.
+`fetch` and `import` run `python -m export` in a separate process, because serving does not depend on its libraries.
 """
 
 import json
@@ -25,16 +25,16 @@ from serve.contract import MODEL_NAME
 from serve.extras import require_extra
 from serve.repository import ModelReference
 
-app = typer.Typer(no_args_is_help=True, help="Fetch and import models; see and change those of a running server.")
+app = typer.Typer(
+    no_args_is_help=True, help="Fetch and import models; list and activate the models of a running server."
+)
 
 Wait = Annotated[float, typer.Option(min=0, max=300, help="Seconds to wait until the version is active.")]
-
-
 Repository = Annotated[
     Path,
     typer.Option(help="Folder of the models.", envvar="SERVE_REPOSITORY", show_envvar=False, file_okay=False),
 ]
-Weights = Annotated[Literal["fp32", "fp16"], typer.Option(help="How matrices are stored.")]
+Weights = Annotated[Literal["fp32", "fp16"], typer.Option(help="Precision of the stored weights.")]
 DEFAULT_REPOSITORY = Path("model_repository")
 
 
@@ -47,35 +47,37 @@ def fetch(
             metavar="NAME|FILE|ADDRESS",
         ),
     ],
-    pretrained: Annotated[str | None, typer.Option(help="Pretrained tag of an architecture with several.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Pretrained tag, if the architecture has several.")] = None,
     served_as: Annotated[
-        str | None, typer.Option("--name", help="Name to serve it under; default: the architecture or file name.")
+        str | None, typer.Option("--name", help="Name of the served model; default: the architecture or file name.")
     ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     weights: Weights = "fp32",
 ) -> None:
-    """Fetch published weights and make a model of the repository of them; needs the extra `export`."""
+    """Download published weights and add them to the repository as a model; needs the extra `export`."""
     if _is_checkpoint(source):
         if pretrained is not None:
             raise typer.BadParameter("it is for architectures, not for a file", param_hint="--pretrained")
         import_file(source, served_as or _file_name(source), repository, weights)
         return
-    given = ["--pretrained", pretrained] if pretrained is not None else []
+    tag = ["--pretrained", pretrained] if pretrained is not None else []
     served_as = served_as or source
-    words = ["model", f"--arch={source}", *given, f"--name={served_as}", f"--repository={repository}"]
-    _export([*words, f"--weights={weights}"], served_as=served_as, repository=repository)
+    arguments = ["model", f"--arch={source}", *tag, f"--name={served_as}", f"--repository={repository}"]
+    _export([*arguments, f"--weights={weights}"], served_as=served_as, repository=repository)
 
 
 @app.command("import")
 def import_file(
-    source: Annotated[str, typer.Argument(help="File, folder or http(s) address of a file: ActionCLIP, X-CLIP, CLIP.")],
-    served_as: Annotated[str, typer.Option("--name", help="Name to serve it under.")],
+    source: Annotated[
+        str, typer.Argument(help="File, folder or http(s) URL of a checkpoint of ActionCLIP, X-CLIP or CLIP.")
+    ],
+    served_as: Annotated[str, typer.Option("--name", help="Name of the served model.")],
     repository: Repository = DEFAULT_REPOSITORY,
     weights: Weights = "fp32",
 ) -> None:
-    """Make a model of the repository of a published checkpoint; needs the extra `export`."""
-    words = ["import-checkpoint", f"--name={served_as}", f"--repository={repository}", f"--weights={weights}"]
-    _export([*words, "--", source], served_as=served_as, repository=repository)
+    """Add a published checkpoint to the repository as a model; needs the extra `export`."""
+    arguments = ["import-checkpoint", f"--name={served_as}", f"--repository={repository}", f"--weights={weights}"]
+    _export([*arguments, "--", source], served_as=served_as, repository=repository)
 
 
 def _is_checkpoint(source: str) -> bool:
@@ -96,28 +98,28 @@ def _file_name(source: str) -> str:
     return name
 
 
-def _export(words: Sequence[str], *, served_as: str, repository: Path) -> None:
-    """Run a command of export in a separate process, which reports its errors.
+def _export(arguments: Sequence[str], *, served_as: str, repository: Path) -> None:
+    """Run a command of `python -m export` in a separate process, which reports its own errors.
 
     Raises:
         MissingExtra: the extra is not installed.
-        typer.Exit: the command failed; with its exit status.
+        typer.Exit: the command failed; the exit status is the same.
     """
     require_extra("export", needed_by="this command")
-    status = subprocess.run([sys.executable, "-m", "export", *words], check=False).returncode
+    status = subprocess.run([sys.executable, "-m", "export", *arguments], check=False).returncode
     if status != 0:
         raise typer.Exit(status if status > 0 else 128 - status)
-    typer.echo(f"to serve it: actserve serve --model {served_as} --repository {repository}")
+    typer.echo(f"serve it with: actserve serve --model {served_as} --repository {repository}")
 
 
 @app.command("list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
-    """List the versions on disk: which are active, on which engine, and why others cannot be."""
-    found = ApiRequest(method="GET", url=_url(server)).answer("models", "aliases")
-    for item in found["models"]:
-        state = item.get("engine") or item.get("fault") or "not loaded"
-        typer.echo(f"{item['name']}@{item['version']}\t{'active' if item['active'] else '-'}\t{state}")
-    for alias, name in found["aliases"].items():
+    """List the versions on disk: whether they are active, and their engine or the reason why they cannot be served."""
+    listing = ApiRequest(method="GET", url=_url(server)).send_for_json("models", "aliases")
+    for item in listing["models"]:
+        status = item.get("engine") or item.get("fault") or "not loaded"
+        typer.echo(f"{item['name']}@{item['version']}\t{'active' if item['active'] else '-'}\t{status}")
+    for alias, name in listing["aliases"].items():
         typer.echo(f"{alias} -> {name}")
 
 
@@ -125,18 +127,18 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
 def activate(
     model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
     alias: Annotated[
-        str | None, typer.Option(help="Alias to route to the model; `default` is that of requests without a model.")
+        str | None, typer.Option(help="Alias to route to the model; requests without a model use the alias `default`.")
     ] = None,
     wait: Wait = 300,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Activate a version; if it cannot be served, nothing changes."""
-    wanted = ModelReference.parse(model)
-    given: dict[str, Any] = {} if wanted.version is None else {"version": wanted.version}
+    reference = ModelReference.parse(model)
+    document: dict[str, Any] = {} if reference.version is None else {"version": reference.version}
     if alias is not None:
-        given["alias"] = alias
-    _move(f"{_url(server)}/{quote(wanted.name)}:activate", given, wait=wait, print_curl=print_curl)
+        document["alias"] = alias
+    _change_active(f"{_url(server)}/{quote(reference.name)}:activate", document, wait=wait, print_curl=print_curl)
 
 
 @app.command()
@@ -147,22 +149,23 @@ def rollback(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Return to the previous version."""
-    _move(f"{_url(server)}/{quote(name)}:rollback", {}, wait=wait, print_curl=print_curl)
+    _change_active(f"{_url(server)}/{quote(name)}:rollback", {}, wait=wait, print_curl=print_curl)
 
 
-def _move(url: str, given: dict[str, Any], *, wait: float, print_curl: bool) -> None:
+def _change_active(url: str, document: dict[str, Any], *, wait: float, print_curl: bool) -> None:
+    """Send an activation or a rollback and print its result."""
     headers = {"Content-Type": "application/json", "Prefer": f"wait={wait:g}"}
-    call = ApiRequest(method="POST", url=url, headers=headers, body=json.dumps(given).encode())
+    call = ApiRequest(method="POST", url=url, headers=headers, body=json.dumps(document).encode())
     if print_curl:
-        typer.echo(call.curl())
+        typer.echo(call.to_curl())
         return
-    found = call.answer("is_done", "active")
-    if found["is_done"]:
-        typer.echo(f"active: {', '.join(found['active'])}; default: {found['default']}")
-        for warning in found.get("warnings", ()):  # older servers send none
+    response = call.send_for_json("is_done", "active")
+    if response["is_done"]:
+        typer.echo(f"active: {', '.join(response['active'])}; default: {response['default']}")
+        for warning in response.get("warnings", ()):  # older servers send no warnings
             typer.echo(f"warning: {warning['vocabulary']}: {warning['detail']}", err=True)
     else:
-        staging = found["staging"]
+        staging = response["staging"]
         typer.echo(f"{staging['reference']} is {staging['stage']}; `actserve models list` shows when it is active")
 
 

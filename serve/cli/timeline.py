@@ -1,4 +1,4 @@
-"""`actserve timeline`: segments of long videos in this process; progress goes to stderr, answers to stdout."""
+"""`actserve timeline`: find segments of long videos locally; progress is printed to stderr, results to stdout."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from serve.api.options import checked
+from serve.api.options import validate_options
 from serve.api.problems import problem_document
 from serve.cli.plots import draw_timeline
 from serve.environment import load_settings
@@ -24,17 +24,17 @@ from serve.timeline.files import FORMATS
 from serve.timeline.options import TimelineOptions
 from serve.video.view_request import VideoInfo
 
-PICTURE = "png"
+PLOT_FORMAT = "png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineArguments:
-    """The arguments of the command."""
+    """Arguments of the command."""
 
     videos: list[Path]
     options: dict[str, Any]
     repository: Path | None
-    kinds: tuple[str, ...]  # files to write for each video: csv, srt, vtt, png
+    formats: tuple[str, ...]  # formats of the files to write for each video: csv, srt, vtt, png
     out: Path
     as_json: bool
 
@@ -43,34 +43,34 @@ def make_timelines(arguments: TimelineArguments) -> int:
     """Make the timeline of each video; report those that fail. Return 1 if any failed, else 0.
 
     Raises:
-        InvalidOption: an option is wrong, or a file exists already; nothing was done.
+        InvalidOption: an option is invalid, or an output file already exists; nothing was done.
     """
-    options = checked(TimelineOptions, arguments.options)
-    if PICTURE in arguments.kinds:
+    options = validate_options(TimelineOptions, arguments.options)
+    if PLOT_FORMAT in arguments.formats:
         require_extra("plots", needed_by="--plot")
-    _check_files(arguments)
+    _check_output_paths(arguments)
     return asyncio.run(_make_all(arguments, options))
 
 
-def _check_files(arguments: TimelineArguments) -> None:
-    """Refuse to overwrite a file, or to write one twice."""
-    written: dict[Path, Path] = {}
+def _check_output_paths(arguments: TimelineArguments) -> None:
+    """Check that no output file exists and that no two videos have the same output file."""
+    video_of: dict[Path, Path] = {}
     for video in arguments.videos:
-        for path in _files(arguments, video):
+        for path in _output_paths(arguments, video):
             if path.exists():
-                raise InvalidOption(f"{path} exists already; remove it, or choose another folder with --out")
-            if path in written:
-                raise InvalidOption(f"{written[path]} and {video} would both write {path}")
-            written[path] = video
+                raise InvalidOption(f"{path} already exists; remove it, or choose another folder with --out")
+            if path in video_of:
+                raise InvalidOption(f"{video_of[path]} and {video} would both write {path}")
+            video_of[path] = video
 
 
-def _files(arguments: TimelineArguments, video: Path) -> list[Path]:
-    return [arguments.out / f"{video.stem}.{kind}" for kind in arguments.kinds]
+def _output_paths(arguments: TimelineArguments, video: Path) -> list[Path]:
+    return [arguments.out / f"{video.stem}.{file_format}" for file_format in arguments.formats]
 
 
 async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> int:
-    given = {"model": options.model, "repository": arguments.repository}
-    settings = load_settings({name: value for name, value in given.items() if value is not None})
+    overrides = {"model": options.model, "repository": arguments.repository}
+    settings = load_settings({name: value for name, value in overrides.items() if value is not None})
     settings.require_extras()
     service = Service(settings)
     failures = 0
@@ -84,7 +84,7 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
             for index, video in enumerate(arguments.videos):
                 task = bar.add_task(video.name, total=None, done="")
                 try:
-                    answer = await _one(service, video, options, bar, task)
+                    result = await _make_timeline(service, video, options, bar, task)
                 except ActserveError as error:
                     failures += 1
                     if arguments.as_json:
@@ -94,52 +94,54 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
                     continue
                 finally:
                     bar.remove_task(task)
-                await asyncio.to_thread(_write, arguments, video, answer)
+                await asyncio.to_thread(_write_files, arguments, video, result)
                 if arguments.as_json:
-                    _print_line(index, video, result=answer.model_dump(mode="json"))
+                    _print_line(index, video, result=result.model_dump(mode="json"))
                 else:
-                    _show(video, answer)
+                    _print_result(video, result)
     finally:
         await service.close()
     return 1 if failures else 0
 
 
-async def _one(service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID) -> TimelineAnswer:
-    def progress(seconds: float, info: VideoInfo) -> None:
+async def _make_timeline(
+    service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID
+) -> TimelineAnswer:
+    def report_progress(seconds: float, info: VideoInfo) -> None:
         total = info.duration_seconds
         bar.update(task, completed=seconds, total=total, done=f"{seconds:.0f} of {total:.0f} s")
 
     deadline = asyncio.get_running_loop().time() + service.settings.timeline.deadline_seconds
-    return await service.timelines.timeline(video, options, deadline=deadline, progress=progress)
+    return await service.timelines.timeline(video, options, deadline=deadline, progress=report_progress)
 
 
-def _write(arguments: TimelineArguments, video: Path, answer: TimelineAnswer) -> None:
+def _write_files(arguments: TimelineArguments, video: Path, result: TimelineAnswer) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
-    segments = answer.segments or []
-    for path in _files(arguments, video):
-        kind = path.suffix.removeprefix(".")
-        if kind == PICTURE:
-            draw_timeline(segments, path, duration_seconds=answer.video.duration_seconds)
+    segments = result.segments or []
+    for path in _output_paths(arguments, video):
+        file_format = path.suffix.removeprefix(".")
+        if file_format == PLOT_FORMAT:
+            draw_timeline(segments, path, duration_seconds=result.video.duration_seconds)
         else:
-            write_atomically(path, FORMATS[kind](segments))
+            write_atomically(path, FORMATS[file_format](segments))
 
 
-def _show(video: Path, answer: TimelineAnswer) -> None:
-    end = ", which breaks off" if answer.video.truncated else ""
-    print(f"{video}: {answer.video.duration_seconds:.1f} s{end}")
-    for line in segment_lines(answer):
+def _print_result(video: Path, result: TimelineAnswer) -> None:
+    suffix = " (truncated)" if result.video.truncated else ""
+    print(f"{video}: {result.video.duration_seconds:.1f} s{suffix}")
+    for line in format_segments(result):
         print(line)
     sys.stdout.flush()
-    if answer.notice:
-        print(f"note: {answer.notice}", file=sys.stderr)
+    if result.notice:
+        print(f"note: {result.notice}", file=sys.stderr)
 
 
-def segment_lines(answer: TimelineAnswer) -> Sequence[str]:
-    """Return a line of text for each segment."""
+def format_segments(result: TimelineAnswer) -> Sequence[str]:
+    """Return one line of text per segment, or the line "no segments"."""
     return [
         f"  {item.start_seconds:9.2f} {item.end_seconds:9.2f}  {item.score:.3f}  {item.label}"
-        for item in answer.segments or ()
-    ] or ["  no segment"]
+        for item in result.segments or ()
+    ] or ["  no segments"]
 
 
 def _print_line(

@@ -42,7 +42,7 @@ def list_all(
     token: str | None = None
     while True:
         url = f"{_url(server)}?{urlencode({**query, **_given(page_token=token)})}"
-        page = ApiRequest(method="GET", url=url).answer("videos", "next_page_token")
+        page = ApiRequest(method="GET", url=url).send_for_json("videos", "next_page_token")
         for row in page["videos"]:
             typer.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
         token = page["next_page_token"]
@@ -54,7 +54,10 @@ def list_all(
 def show(video_id: VideoId, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
     """Print the facts of a stored video as JSON."""
     call = ApiRequest(method="GET", url=_url(server, video_id))
-    typer.echo(call.curl() if print_curl else json.dumps(call.answer("video_id"), ensure_ascii=False, indent=1))
+    if print_curl:
+        typer.echo(call.to_curl())
+    else:
+        typer.echo(json.dumps(call.send_for_json("video_id"), ensure_ascii=False, indent=1))
 
 
 @app.command()
@@ -66,11 +69,11 @@ def delete(
 ) -> None:
     """Delete stored videos; this cannot be undone."""
     if not print_curl:
-        confirm(f"Delete {', '.join(ids)} on {server}?", is_given=yes)
+        confirm(f"Delete {', '.join(ids)} on {server}?", is_confirmed=yes)
     for video_id in ids:
         call = ApiRequest(method="DELETE", url=_url(server, video_id))
         if print_curl:
-            typer.echo(call.curl())
+            typer.echo(call.to_curl())
             continue
         call.send()
         typer.echo(f"{video_id} deleted")
@@ -92,9 +95,9 @@ def classify(
     options = {**_labels(labels, vocabulary, template, model), "top_k": top_k}
     call = _post(f"{_url(server, video_id)}:classify", options)
     if print_curl:
-        typer.echo(call.curl())
+        typer.echo(call.to_curl())
         return
-    answer = call.answer("results")
+    answer = call.send_for_json("results")
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False))
         return
@@ -119,9 +122,9 @@ def timeline(
     thresholds = _given(threshold_on=threshold_on, threshold_off=threshold_off)
     call = _post(f"{_url(server, video_id)}:timeline", {**_labels(labels, vocabulary, template, model), **thresholds})
     if print_curl:
-        typer.echo(call.curl())
+        typer.echo(call.to_curl())
         return
-    answer = call.answer("segments")
+    answer = call.send_for_json("segments")
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False))
         return
@@ -162,9 +165,9 @@ def search(
     else:
         call = _post(url, {"video_id": like, **part, **options})
     if print_curl:
-        typer.echo(call.curl())
+        typer.echo(call.to_curl())
         return
-    answer = call.answer("results")
+    answer = call.send_for_json("results")
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False))
         return

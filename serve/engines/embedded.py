@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
-from serve.batcher import MicroBatcher, Rows
+from serve.batcher import MicroBatcher, Outputs
 from serve.contract import ModelContract
 from serve.engines.base import Session
 from serve.engines.frames import EmbeddedFrameGraphs, has_frame_graphs
@@ -88,7 +88,7 @@ class EmbeddedEngine:
     @property
     def batch_counts(self) -> tuple[int, int]:
         """Total numbers of (runs, views) of the video graph."""
-        return self._batcher.runs, self._batcher.rows
+        return self._batcher.num_batches, self._batcher.num_rows
 
     async def start(self) -> None:
         for worker in self._workers.values():
@@ -134,7 +134,7 @@ class EmbeddedEngine:
         length = 2 if text.dynamic_length else text.context_length
         await self.encode_text(np.full((1, length), text.pad_id, np.int64))
 
-    async def _run_video(self, views: NDArray[Any]) -> Rows:
+    async def _run_video(self, views: NDArray[Any]) -> Outputs:
         return await self._workers["video"].run({"frames": np.ascontiguousarray(views)})
 
 

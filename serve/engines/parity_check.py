@@ -24,9 +24,9 @@ from serve.parity import (
     FULL_PRECISION_TOLERANCE,
     HALF_PRECISION,
     HALF_PRECISION_COSINE,
-    clear_disagreements,
     compare,
     cosine_logits,
+    count_clear_disagreements,
 )
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ async def measure_parity(engine: CheckedEngine, path: Path) -> ParityResult:
     comparisons = [compare(actual, expected) for actual, expected in pairs]
     relative = max(item.relative_difference for item in comparisons)
     cosine = min(item.lowest_cosine for item in comparisons[: 2 if video.prototype_features is None else 3])
-    disagreements = clear_disagreements(actual_logits, golden_logits)
+    disagreements = count_clear_disagreements(actual_logits, golden_logits)
     if engine.name in HALF_PRECISION:
         is_passed = cosine >= HALF_PRECISION_COSINE and disagreements == 0
     else:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from serve.errors import InvalidOption, NotEnabled
 from serve.jobs.records import FolderRequest, NewInput
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -54,7 +54,7 @@ def list_inputs(root: Path | None, folder: FolderRequest, *, max_inputs: int) ->
     for path in files_of(start, folder.pattern):
         if path.resolve().is_relative_to(base):
             name = path.relative_to(start).as_posix()
-            if (fault := text_fault(name)) is not None:
+            if (fault := describe_text_fault(name)) is not None:
                 raise InvalidOption(f"the folder holds a file whose name has {fault}; rename it")
             found.append(NewInput(name=name, source="folder", place=path.relative_to(base).as_posix()))
         if len(found) > max_inputs:

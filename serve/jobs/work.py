@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serve.api.answers import Classification
-from serve.api.options import ClassifyOptions, checked
+from serve.api.options import ClassifyOptions, validate_options
+from serve.api.responses import Classification
 from serve.embeddings import Embedder, EmbeddingList, VideoEmbeddingOptions
 from serve.jobs.records import JobKind
 from serve.metrics import Metrics
@@ -44,7 +44,7 @@ class InputWork:
         Raises:
             RequestError, ServiceError: as the route of the kind would answer to every input.
         """
-        options = checked(OPTIONS[kind], document)
+        options = validate_options(OPTIONS[kind], document)
         found = options.model_dump(mode="json", exclude_unset=True)
         if isinstance(options, VideoEmbeddingOptions):
             self._embedder.check(options)
@@ -76,7 +76,7 @@ class InputWork:
         Raises:
             RequestError, ServiceError: see `serve.errors`.
         """
-        options = checked(OPTIONS[kind], document)
+        options = validate_options(OPTIONS[kind], document)
         origin = Origin(filename=shown_filename(name), key_id=key_id)
         answer = await self._answer(path, options, origin, deadline=deadline, progress=progress)
         found: dict[str, Any] = await asyncio.to_thread(answer.model_dump, mode="json", by_alias=True)
@@ -94,7 +94,7 @@ class InputWork:
         return answer if options.format == "actserve" else to_google_answer(answer)
 
     async def _embed(self, path: Path, options: VideoEmbeddingOptions, deadline: float) -> EmbeddingList:
-        return await self._embedder.video(path, options, deadline=deadline)
+        return await self._embedder.embed_video(path, options, deadline=deadline)
 
     async def _classify(self, path: Path, options: ClassifyOptions, origin: Origin, deadline: float) -> Classification:
         answer = await self._pipeline.classify(path, options, deadline=deadline, origin=origin)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serve.api.problems import INTERNAL, problem_document
+from serve.api.problems import INTERNAL_DETAIL, problem_document
 from serve.background import Lane, in_background
 from serve.errors import (
     ActserveError,
@@ -339,5 +339,5 @@ def _problem_of(where: str, error: Exception) -> dict[str, Any]:
     problem = problem_document(known)
     if problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s failed", where, exc_info=error)
-        problem["detail"] = INTERNAL
+        problem["detail"] = INTERNAL_DETAIL
     return problem

@@ -115,7 +115,7 @@ class Activation:
         try:
             contract = await asyncio.to_thread(find_contract, repository, ModelReference(name, version))
         except ContractError as error:
-            raise ModelRefused(error.message, **error.facts) from error
+            raise ModelRefused(error.message, **error.details) from error
 
         def reroute(routes: Routes) -> Routes:
             changed = routes.with_version(name, contract.version)

@@ -13,7 +13,7 @@ from serve.engines.base import Engine
 from serve.engines.parity_check import ParityResult
 from serve.engines.selection import start_engine
 from serve.errors import EngineUnavailable
-from serve.features import RowLayout, VideoFeatures
+from serve.features import FeatureLayout, VideoFeatures
 from serve.repository import find_contract
 from serve.settings import ServeSettings
 from serve.store.feature_cache import FeatureCache
@@ -48,8 +48,8 @@ class ModelRuntime:
             return np.stack(per_template, axis=1)
         video_features = features.video_features
         if len(video_features) * bank.shape[0] * bank.shape[1] <= MAX_INLINE_LOGITS:
-            return scoring.logits_of(video_features, bank, self.contract.scoring)
-        return await asyncio.to_thread(scoring.logits_of, video_features, bank, self.contract.scoring)
+            return scoring.compute_logits(video_features, bank, self.contract.scoring)
+        return await asyncio.to_thread(scoring.compute_logits, video_features, bank, self.contract.scoring)
 
     async def check_responsive(self, *, seconds: float) -> None:
         """Check that the engine responds, by encoding one text; an engine may depend on a server that is down.
@@ -108,7 +108,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     )
     clip_cache = FeatureCache(
         settings.cache_dir.expanduser() / "clips" / f"{_clip_cache_key(contract, started.engine.name)}.sqlite",
-        width=RowLayout.of(contract).width,
+        width=FeatureLayout.of_contract(contract).width,
         max_bytes=settings.limits.kept_clip_bytes,
     )
     return ModelRuntime(

@@ -2,14 +2,14 @@
 
 from pydantic import BaseModel, Field
 
-from serve.api.answers import (
-    AcceptanceFacts,
-    ExampleFacts,
+from serve.api.responses import (
+    AcceptanceInfo,
+    ExampleInfo,
     LabelResult,
     LabelScores,
-    ModelFacts,
+    ModelInfo,
     NoneOfThese,
-    SamplingFacts,
+    SamplingInfo,
 )
 from serve.videos.store import Kind, SourceFacts, StoredVideo
 from serve.vocabularies.label_warnings import VocabularyWarning
@@ -47,9 +47,7 @@ class StoredClassification(LabelScores):
 
     video_id: str
     num_windows: int
-    sampling: SamplingFacts | None = Field(
-        description="Of a stored classification; null for the windows of a timeline."
-    )
+    sampling: SamplingInfo | None = Field(description="Of a stored classification; null for the windows of a timeline.")
     timing_ms: dict[str, float] = Field(description="text, score (with reading the features), total.")
 
 
@@ -65,11 +63,11 @@ class ScoredVideo(BaseModel):
 class ScoredPage(BaseModel):
     """A page of stored videos, newest first, scored with one vocabulary."""
 
-    model: ModelFacts
+    model: ModelInfo
     notice: str | None = Field(description="Limitation of the model that users should know; null if there is none.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
-    acceptance: AcceptanceFacts | None = Field(description="Null if the vocabulary has none.")
-    examples: ExampleFacts | None = Field(description="Null if the vocabulary has none.")
+    acceptance: AcceptanceInfo | None = Field(description="Null if the vocabulary has none.")
+    examples: ExampleInfo | None = Field(description="Null if the vocabulary has none.")
     vocabulary_warnings: list[VocabularyWarning]
     videos: list[ScoredVideo]
     num_stale: int = Field(

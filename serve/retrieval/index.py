@@ -129,7 +129,7 @@ class WindowIndex:
         try:
             stop = start
             for part in self._store.parts(video.video_id):
-                rows = scoring.unit(part.features.video_features)
+                rows = scoring.normalize(part.features.video_features)
                 self._matrix[stop : stop + len(rows)] = rows
                 self._starts[stop : stop + len(rows)] = [window.start_seconds for window in part.windows]
                 self._ends[stop : stop + len(rows)] = [window.end_seconds for window in part.windows]
@@ -202,7 +202,7 @@ class WindowIndex:
         hits: list[Hit] = []
         try:
             for part in self._store.parts(video_id):
-                cosines: Float32Array = scoring.unit(part.features.video_features) @ query
+                cosines: Float32Array = scoring.normalize(part.features.video_features) @ query
                 hits += _hits(video_id, part.windows, cosines, k)
         except UnknownVideo:  # deleted meanwhile
             return []

@@ -19,7 +19,7 @@ from serve.errors import InvalidOption, StaleVideo, UnknownModel, UnknownVideo
 from serve.features import VideoFeatures
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
-from serve.pipeline import Pipeline, ResolvedOptions, resolved_facts, scored_facts, warnings_of
+from serve.pipeline import Pipeline, ResolvedOptions, find_label_warnings, resolved_facts, scored_facts
 from serve.retrieval.answers import ScoredPage, ScoredVideo, StoredClassification
 from serve.retrieval.index import WindowIndexes, of_runtime
 from serve.retrieval.options import RescorePageOptions
@@ -63,7 +63,7 @@ class Rescorer:
         started = time.perf_counter()
         video = await asyncio.to_thread(self._store.get, video_id, key_id=key_id)
         async with self._resolved(video, options, _classify_options(options, video)) as resolved:
-            warnings = await warnings_of(resolved)
+            warnings = await find_label_warnings(resolved)
             bank = await resolved.runtime.bank.features(resolved.phrases, resolved.templates)
             encoded = time.perf_counter()
             scores = await self._scores(video, resolved, bank)
@@ -100,7 +100,7 @@ class Rescorer:
         source = TimelineVideo(**video.facts.source.model_dump(include=set(TimelineVideo.model_fields)))
         timing_ms = {"load": 0.0, "score": 0.0}
         async with self._resolved(video, options, options.of_window()) as resolved:
-            warnings = await warnings_of(resolved)
+            warnings = await find_label_warnings(resolved)
             bank = await resolved.runtime.bank.features(resolved.phrases, resolved.templates)
             spacing = options.spaced(window_seconds=window, stride_seconds=stride)
             builder = TimelineBuilder(resolved, options, spacing, bank, duration_seconds=source.duration_seconds)
@@ -133,7 +133,7 @@ class Rescorer:
             mine = of_runtime(runtime, chosen)
             videos = await asyncio.to_thread(self._store.page, mine, after=after, limit=options.page_size + 1)
             num_stale = await asyncio.to_thread(self._store.count_others, chosen, mine)
-            warnings = await warnings_of(resolved)
+            warnings = await find_label_warnings(resolved)
             bank = await runtime.bank.features(resolved.phrases, resolved.templates)
             await self._indexes.of(runtime).refresh()
             encoded = time.perf_counter()
@@ -175,7 +175,7 @@ class Rescorer:
         reducer = scoring.ViewReducer(
             resolved.runtime.contract.scoring,
             function=resolved.function,
-            phrasing=resolved.phrasing,
+            phrase_layout=resolved.phrase_layout,
             scale=resolved.rule.scale,
         )
         if resolved.prototypes is None and not resolved.runtime.contract.has_prompt_head:
@@ -186,7 +186,7 @@ class Rescorer:
                 logits = await resolved.runtime.logits(piece.features, bank)  # [V, M, P]
                 examples = None
                 if resolved.prototypes is not None:
-                    examples = resolved.prototypes.logits(piece.features.for_prototypes)  # [V, K]
+                    examples = resolved.prototypes.logits(piece.features.prototype_or_video_features)  # [V, K]
                 await asyncio.to_thread(reducer.add, logits, examples)
         return reducer.scores()
 
@@ -208,7 +208,7 @@ class Rescorer:
 
         def add(rows: Float32Array) -> None:
             for first in range(0, len(rows), at_once):
-                reducer.add(scoring.logits_of(rows[first : first + at_once], bank, contract))
+                reducer.add(scoring.compute_logits(rows[first : first + at_once], bank, contract))
 
         if index.has(video.video_id):
             for start in range(0, video.num_windows, ROWS_PER_TASK):

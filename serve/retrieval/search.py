@@ -53,7 +53,7 @@ class WindowSearch:
             bank = await runtime.bank.features(
                 prompts.check_labels([text]), runtime.contract.text.templates
             )  # [M, 1, D]
-            query = scoring.unit(bank[:, 0]).mean(axis=0)  # the mean of the cosines is the cosine with the mean
+            query = scoring.normalize(bank[:, 0]).mean(axis=0)  # the mean of the cosines is the cosine with the mean
             return await self._found(runtime, query, options, started=started, key_id=key_id)
 
     async def by_example(self, options: ExampleSearchOptions, *, key_id: str | None = None) -> SearchAnswer:
@@ -90,7 +90,7 @@ class WindowSearch:
             request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
             decoded = await self._pool.views(path, request)
             features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
-            query = _mean_direction(scoring.unit(features.video_features))
+            query = _mean_direction(scoring.normalize(features.video_features))
             return await self._found(runtime, query, options, started=started, key_id=key_id)
 
     def _rows_of_part(self, options: ExampleSearchOptions) -> Float32Array:
@@ -104,7 +104,7 @@ class WindowSearch:
             ends = np.array([window.end_seconds for window in part.windows])
             duration = max(duration, float(ends.max()))
             is_inside = (starts < end) & ((ends > start) | (starts == start))  # a picture lasts 0 seconds
-            chosen.append(scoring.unit(part.features.video_features[is_inside]))
+            chosen.append(scoring.normalize(part.features.video_features[is_inside]))
         rows = np.concatenate(chosen)
         if not len(rows):
             raise InvalidOption(
@@ -152,4 +152,4 @@ class WindowSearch:
 
 def _mean_direction(rows: Float32Array) -> Float32Array:
     """Mean of rows [N, D] of length one -> [D] of length one."""
-    return scoring.unit(rows.mean(axis=0, dtype=np.float32))
+    return scoring.normalize(rows.mean(axis=0, dtype=np.float32))

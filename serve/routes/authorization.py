@@ -1,4 +1,4 @@
-"""The dependency of every route that checks its scope, and the caller it finds."""
+"""The dependency that checks the scope of every route, and the authenticated caller."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from serve.service import Service
 
 
 async def authorize(request: Request) -> None:
-    """Check that the caller may use the route; the application runs this before anything else of a route.
+    """Check that the caller may use the route; the application runs this before the route's other dependencies.
 
     Raises:
         Unauthenticated, Forbidden: see `Authorizer.authorize`.

@@ -1,4 +1,4 @@
-"""Request bodies: JSON that is counted while it arrives and read strictly, and their schemas for OpenAPI."""
+"""Request bodies: reading of JSON bodies with a size limit, and the OpenAPI descriptions of bodies."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from pydantic import BaseModel
 from serve import errors
 from serve.errors import InvalidOption, RequestError, UnsupportedMedia
 from serve.json_models import Model, read_model
-from serve.uploads import received_body
+from serve.uploads import receive_body
 
-BINARY = {"type": "string", "format": "binary"}
-VIDEO = {**BINARY, "description": "The video file."}
-VIDEO_PROBLEMS = (
+BINARY_SCHEMA = {"type": "string", "format": "binary"}
+VIDEO_SCHEMA = {**BINARY_SCHEMA, "description": "The video file."}
+VIDEO_PROBLEMS = (  # errors of routes that receive a video
     errors.UnknownModel,
     errors.UploadTooLarge,
     errors.UnsupportedMedia,
@@ -22,15 +22,18 @@ VIDEO_PROBLEMS = (
     errors.EngineUnavailable,
     errors.DeadlineExceeded,
     errors.EngineFailure,
-)  # of requests with a video
+)
 SCORING_PROBLEMS = (*VIDEO_PROBLEMS, errors.UnknownVocabulary, errors.StoreUnavailable)
-OPTIONS_DOCUMENT = {"type": "string", "description": "Options as one JSON object; each option is given once."}
+OPTIONS_SCHEMA = {
+    "type": "string",
+    "description": "Options as a JSON object; an option must not also be sent as a field.",
+}
 
 
-def json_body(kind: type[BaseModel], *others: str, required: bool = True) -> dict[str, Any]:
-    """Return OpenAPI's request body of a model as JSON, or of `others`, media types of plain text."""
-    content: dict[str, Any] = {"application/json": {"schema": inlined_schema(kind)}}
-    content.update({other: {"schema": {"type": "string"}} for other in others})
+def json_body(model: type[BaseModel], *text_types: str, required: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI request body of a JSON model; `text_types` are alternative media types with a text body."""
+    content: dict[str, Any] = {"application/json": {"schema": inline_schema(model)}}
+    content.update({text_type: {"schema": {"type": "string"}} for text_type in text_types})
     return {"requestBody": {"required": required, "content": content}}
 
 
@@ -42,46 +45,49 @@ def form_body(
     required: tuple[str, ...] = (),
     is_raw_allowed: bool = False,
 ) -> dict[str, Any]:
-    """Return OpenAPI's request body of a form: the file part, and the options as fields or as one document."""
-    fields = {} if options is None else {"options": OPTIONS_DOCUMENT, **inlined_schema(options)["properties"]}
+    """Return the OpenAPI request body of a form with the file part `part` and options as fields or as one document.
+
+    With `is_raw_allowed`, a raw video body with query parameters is described as well.
+    """
+    fields = {} if options is None else {"options": OPTIONS_SCHEMA, **inline_schema(options)["properties"]}
     form = {"type": "object", "required": [part, *required], "properties": {part: schema, **fields}}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if not is_raw_allowed:
         return {"requestBody": {"required": True, "content": content}}
-    content["video/*"] = {"schema": BINARY}
-    parameters = [] if options is None else [_query_of_raw_body(options)]
+    content["video/*"] = {"schema": BINARY_SCHEMA}
+    parameters = [] if options is None else [_raw_body_query(options)]
     return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
 
 
-def _query_of_raw_body(options: type[BaseModel]) -> dict[str, Any]:
-    """Return OpenAPI's parameter of all options: one object that is written as `?top_k=3&num_clips=2`."""
+def _raw_body_query(options: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI query parameter of all options: an object that is serialized as `?top_k=3&num_clips=2`."""
     return {
         "name": "options of a raw body",
         "in": "query",
         "required": False,
         "style": "form",
         "explode": True,
-        "schema": {"type": "object", "properties": inlined_schema(options)["properties"]},
+        "schema": {"type": "object", "properties": inline_schema(options)["properties"]},
         "example": {},
-        "description": "Query parameters of a raw `video/*` body; a form has them as its fields.",
+        "description": "Query parameters for a raw `video/*` body; a form contains them as fields.",
     }
 
 
-def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of a model without `$defs`, whose references would not resolve inside a document."""
-    schema = kind.model_json_schema()
+def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a model with its `$defs` inlined, so that it can be part of another document."""
+    schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
-    def inlined(value: Any) -> Any:
+    def inline(value: Any) -> Any:
         if isinstance(value, list):
-            return [inlined(item) for item in value]
+            return [inline(item) for item in value]
         if not isinstance(value, dict):
             return value
         target = definitions[value["$ref"].removeprefix("#/$defs/")] if "$ref" in value else {}
-        return {key: inlined(item) for key, item in {**target, **value}.items() if key != "$ref"}
+        return {key: inline(item) for key, item in {**target, **value}.items() if key != "$ref"}
 
-    found: dict[str, Any] = inlined(schema)
-    return found
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
 
 
 def media_type_of(request: Request) -> str:
@@ -90,16 +96,16 @@ def media_type_of(request: Request) -> str:
 
 
 async def read_json(
-    request: Request, kind: type[Model], *, limit: int, refused_with: type[RequestError] = InvalidOption
+    request: Request, model: type[Model], *, limit: int, error_type: type[RequestError] = InvalidOption
 ) -> Model:
-    """Read a model from a JSON body.
+    """Receive a JSON body of at most `limit` bytes and validate it.
 
     Raises:
-        UnsupportedMedia: the body has another type.
-        UploadTooLarge: it has more than `limit` bytes.
-        refused_with: it is not strict JSON, or has other fields than the model.
+        UnsupportedMedia: the body has another media type.
+        UploadTooLarge: the body is larger than `limit`.
+        error_type: the body is not strict JSON, or does not match the model.
     """
     media_type = media_type_of(request)
     if media_type != "application/json":
-        raise UnsupportedMedia(f"the body has to be application/json, not {media_type!r}")
-    return read_model(kind, await received_body(request, limit=limit), refused_with=refused_with)
+        raise UnsupportedMedia(f"the body must be application/json, got {media_type!r}")
+    return read_model(model, await receive_body(request, limit=limit), error_type=error_type)

@@ -4,42 +4,42 @@ import time
 
 from fastapi import APIRouter, Request
 
-from serve.api.answers import Classification
-from serve.api.options import ClassifyOptions, gather, parse_options
+from serve.api.options import ClassifyOptions, merge_options, parse_classify_options
 from serve.api.problems import problem_responses
-from serve.query import reads_query
+from serve.api.responses import Classification
+from serve.query import accepts_query
 from serve.routes.authorization import CallerDep
-from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body
-from serve.routes.deadlines import answer_within
+from serve.routes.bodies import SCORING_PROBLEMS, VIDEO_SCHEMA, form_body
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import unless_disconnected
-from serve.uploads import received
+from serve.routes.disconnection import cancel_on_disconnect
+from serve.uploads import receive_upload
 from serve.videos.writer import Origin
 
 router = APIRouter(prefix="/v1", tags=["classify"])
 OPTION_FIELDS = ("options", *ClassifyOptions.model_fields)
 
-BODY = form_body("video", VIDEO, options=ClassifyOptions, is_raw_allowed=True)
+BODY = form_body("video", VIDEO_SCHEMA, options=ClassifyOptions, is_raw_allowed=True)
 PROBLEMS = problem_responses(*SCORING_PROBLEMS)
 
 
 @router.post("/classify", responses=PROBLEMS, openapi_extra=BODY, summary="Top-k actions of a video")
-@reads_query(*OPTION_FIELDS)
+@accepts_query(*OPTION_FIELDS)
 async def classify(request: Request, service: ServiceDep, caller: CallerDep) -> Classification:
     """Score a video against a vocabulary, or against the labels of the request."""
     pipeline = service.pipeline  # raises before the upload is read if the server is not ready
     limits = service.settings.limits
     started = time.perf_counter()
-    with service.in_flight.admitted():
+    with service.in_flight.admit():
         async with (
-            answer_within(limits.request_deadline_seconds) as deadline,
-            received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+            request_deadline(limits.request_deadline_seconds) as deadline,
+            receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
         ):
-            options = parse_options(gather(upload.fields, upload.query))
+            options = parse_classify_options(merge_options(upload.fields, upload.query))
             work = pipeline.classify(
                 upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
             )
-            answer = await unless_disconnected(request, work)
+            answer = await cancel_on_disconnect(request, work)
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
     answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)
     request.state.timing_ms = answer.timing_ms

@@ -1,6 +1,6 @@
-"""Dependencies of the routes, typed once: the parts of the service, path parameters and request headers.
+"""Shared dependencies of the routes: components of the service, path parameters and request headers.
 
-FastAPI resolves them and puts every header and parameter into the OpenAPI document.
+FastAPI resolves them and adds every header and parameter to the OpenAPI document.
 """
 
 import re
@@ -11,14 +11,14 @@ from fastapi import Depends, Header, Path, Request
 from serve.errors import InvalidOption
 from serve.routes.authorization import CallerDep
 from serve.service import Service
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.commands import VocabularyCommands
 from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.preconditions import parse_if_match
 
-NAME = re.compile(r"[a-z0-9._-]{1,64}")
-WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
+VOCABULARY_NAME = re.compile(r"[a-z0-9._-]{1,64}")
+WAIT_PREFERENCE = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
 RESPOND_ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?:$|[,;])", re.IGNORECASE)
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 10.0, 300.0
 MAX_AUTHOR_CHARS = 200
@@ -52,12 +52,12 @@ CommandsDep = Annotated[VocabularyCommands, Depends(_commands)]
 
 VocabularyName = Annotated[str, Path(description="`[a-z0-9._-]`, 1 to 64 characters.", examples=["demo"])]
 ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["demo"])]
-LabelId = Annotated[str, Path(description="`label_id` of a label, or its name if that holds no slash.")]
+LabelId = Annotated[str, Path(description="`label_id` of a label, or its name if the name has no slash.")]
 IfMatchHeader = Annotated[
     str,
     Header(
         alias="If-Match",
-        description="ETag of the version that the change is based on, as GET shows it; `*` for the newest version.",
+        description="ETag of the version that the change is based on, as returned by GET; `*` for the newest version.",
         examples=['"1"', "*"],
     ),
 ]
@@ -77,13 +77,13 @@ async def _wait_seconds(
         Header(
             alias="Prefer",
             description=f"`wait=SECONDS`: how long to wait until the change is in use "
-            f"(default {DEFAULT_WAIT_SECONDS:g}, at most {MAX_WAIT_SECONDS:g}); 202 after that.",
+            f"(default {DEFAULT_WAIT_SECONDS:g}, at most {MAX_WAIT_SECONDS:g}); after that, the response is 202.",
             examples=["wait=30"],
         ),
     ] = None,
 ) -> float:
-    found = WAIT.search(prefer or "")
-    return min(float(found[1]), MAX_WAIT_SECONDS) if found else DEFAULT_WAIT_SECONDS
+    match = WAIT_PREFERENCE.search(prefer or "")
+    return min(float(match[1]), MAX_WAIT_SECONDS) if match else DEFAULT_WAIT_SECONDS
 
 
 async def _is_async_preferred(
@@ -91,7 +91,7 @@ async def _is_async_preferred(
         str | None,
         Header(
             alias="Prefer",
-            description="`respond-async`: answer 202 with a job that does the work.",
+            description="`respond-async`: respond with 202 and a job that processes the request.",
             examples=["respond-async"],
         ),
     ] = None,
@@ -105,20 +105,20 @@ async def _author(
         str | None,
         Header(
             alias="X-Author",
-            description=f"Who makes the change, without an API key; at most {MAX_AUTHOR_CHARS} characters, UTF-8.",
+            description=f"Author of the change if there is no API key; at most {MAX_AUTHOR_CHARS} characters, UTF-8.",
         ),
     ] = None,
 ) -> str:
-    author = _utf8(x_author or "").strip()
+    author = _redecode_utf8(x_author or "").strip()
     if caller.key_id is not None:
         if author:
-            raise InvalidOption("X-Author cannot be given with an API key; the author of a change is the key's name")
+            raise InvalidOption("X-Author cannot be combined with an API key; the author is the name of the key")
         return caller.name
-    fault = text_fault(author)
+    fault = describe_text_fault(author)
     if fault is not None:
-        raise InvalidOption(f"X-Author holds {fault}")
+        raise InvalidOption(f"X-Author contains {fault}")
     if len(author) > MAX_AUTHOR_CHARS:
-        raise InvalidOption(f"X-Author has {len(author)} characters, at most {MAX_AUTHOR_CHARS} are allowed")
+        raise InvalidOption(f"X-Author must have at most {MAX_AUTHOR_CHARS} characters, got {len(author)}")
     return author
 
 
@@ -140,17 +140,17 @@ Author = Annotated[str, Depends(_author)]
 
 
 def check_vocabulary_name(name: str) -> None:
-    """Check the name of a vocabulary that is to be created.
+    """Check the name of a new vocabulary.
 
     Raises:
-        InvalidOption: states which names are allowed.
+        InvalidOption: the name is not allowed.
     """
-    if NAME.fullmatch(name) is None:
-        raise InvalidOption(f"the name {name[:80]!r} of a vocabulary has to match {NAME.pattern}")
+    if VOCABULARY_NAME.fullmatch(name) is None:
+        raise InvalidOption(f"the name of a vocabulary must match {VOCABULARY_NAME.pattern}, got {name[:80]!r}")
 
 
-def _utf8(header: str) -> str:
-    """Return a header's text, which arrives as Latin-1, as UTF-8 if it is valid UTF-8."""
+def _redecode_utf8(header: str) -> str:
+    """Decode a header, which was decoded as Latin-1, as UTF-8 if it is valid UTF-8."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:

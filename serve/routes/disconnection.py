@@ -1,4 +1,4 @@
-"""Cancel the work for a request when its client disconnects."""
+"""Cancellation of requests whose client disconnects."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,21 +8,21 @@ from fastapi import Request
 
 from serve import errors
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-async def unless_disconnected(request: Request, work: Awaitable[Answer]) -> Answer:
+async def cancel_on_disconnect(request: Request, work: Awaitable[Result]) -> Result:
     """Await `work` and return its result; cancel it when the client disconnects.
 
     Raises:
         ClientDisconnected: the client closed the connection.
     """
     task = asyncio.ensure_future(work)
-    watch = asyncio.create_task(_disconnected(request))
+    watch = asyncio.create_task(_wait_for_disconnect(request))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise errors.ClientDisconnected("the client disconnected before the answer")
+            raise errors.ClientDisconnected("the client disconnected before the response")
         return task.result()
     finally:
         for pending in (task, watch):
@@ -30,6 +30,6 @@ async def unless_disconnected(request: Request, work: Awaitable[Answer]) -> Answ
         await asyncio.gather(task, watch, return_exceptions=True)
 
 
-async def _disconnected(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

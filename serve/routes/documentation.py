@@ -1,4 +1,4 @@
-"""The page `/docs`, on which all routes can be tried; its files come from this server."""
+"""The page `/docs` (Swagger UI), whose files are served by this server."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def documentation(request: Request) -> HTMLResponse:
-    """Return the page, with a policy that allows its one inline script by its hash."""
+    """Return the page, with a content security policy that allows its inline script by hash."""
     root = str(request.scope.get("root_path", ""))
     page = get_swagger_ui_html(
         openapi_url=f"{root}{request.app.openapi_url}",
@@ -25,11 +25,11 @@ async def documentation(request: Request) -> HTMLResponse:
         swagger_css_url=f"{root}{FILES}/swagger-ui.css",
         swagger_favicon_url=f"{root}{FILES}/favicon.png",
     )
-    page.headers["Content-Security-Policy"] = _policy(bytes(page.body))
+    page.headers["Content-Security-Policy"] = _content_security_policy(bytes(page.body))
     return page
 
 
-def _policy(body: bytes) -> str:
+def _content_security_policy(body: bytes) -> str:
     hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in INLINE_SCRIPT.findall(body))
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return f"default-src 'self'; script-src 'self' {allowed}; img-src 'self' data:; frame-ancestors 'none'"

@@ -1,20 +1,20 @@
-"""`POST /v1/embeddings`: embeddings of texts (JSON) or of a video (form or raw body)."""
+"""`POST /v1/embeddings`: embeddings of texts (JSON body) or of a video (form or raw body)."""
 
 from fastapi import APIRouter, Request
 
-from serve.api.options import checked, gather
+from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
 from serve.embeddings import EmbeddingList, TextEmbeddingOptions, VideoEmbeddingOptions
-from serve.query import query_options, reads_query
-from serve.routes.bodies import VIDEO, VIDEO_PROBLEMS, form_body, json_body, media_type_of, read_json
-from serve.routes.deadlines import answer_within
+from serve.query import accepts_query, read_query
+from serve.routes.bodies import VIDEO_PROBLEMS, VIDEO_SCHEMA, form_body, json_body, media_type_of, read_json
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import unless_disconnected
-from serve.uploads import received
+from serve.routes.disconnection import cancel_on_disconnect
+from serve.uploads import receive_upload
 
 router = APIRouter(prefix="/v1", tags=["embeddings"])
 OPTION_FIELDS = ("options", *VideoEmbeddingOptions.model_fields)
-_FORM = form_body("video", VIDEO, options=VideoEmbeddingOptions, is_raw_allowed=True)
+_FORM = form_body("video", VIDEO_SCHEMA, options=VideoEmbeddingOptions, is_raw_allowed=True)
 BODY = {
     **_FORM,
     "requestBody": {
@@ -29,18 +29,18 @@ PROBLEMS = problem_responses(*VIDEO_PROBLEMS)
 
 
 @router.post("/embeddings", responses=PROBLEMS, openapi_extra=BODY, summary="Embeddings of texts or of a video")
-@reads_query(*OPTION_FIELDS)
+@accepts_query(*OPTION_FIELDS)
 async def embeddings(request: Request, service: ServiceDep) -> EmbeddingList:
     """Encode the texts of a JSON body, or the video of a form or of a raw body."""
     embedder = service.embedder  # raises before the upload is read if the server is not ready
     limits = service.settings.limits
-    with service.in_flight.admitted():
-        async with answer_within(limits.request_deadline_seconds) as deadline:
+    with service.in_flight.admit():
+        async with request_deadline(limits.request_deadline_seconds) as deadline:
             if media_type_of(request) == "application/json":
-                query_options(request, ())  # options of texts are in the body
-                wanted = await read_json(request, TextEmbeddingOptions, limit=limits.max_field_bytes)
-                return await embedder.texts(wanted)
-            async with received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload:
-                options = checked(VideoEmbeddingOptions, gather(upload.fields, upload.query))
-                work = embedder.video(upload.path, options, deadline=deadline)
-                return await unless_disconnected(request, work)
+                read_query(request, ())  # text options are in the body
+                text_options = await read_json(request, TextEmbeddingOptions, limit=limits.max_field_bytes)
+                return await embedder.embed_texts(text_options)
+            async with receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload:
+                options = validate_options(VideoEmbeddingOptions, merge_options(upload.fields, upload.query))
+                work = embedder.embed_video(upload.path, options, deadline=deadline)
+                return await cancel_on_disconnect(request, work)

@@ -1,6 +1,6 @@
-"""`/v1/vocabularies/{name}/labels/{label_id}/examples`: example clips that improve a label at once.
+"""`/v1/vocabularies/{name}/labels/{label_id}/examples`: example clips of a label.
 
-Each change makes a version of the vocabulary, like every other change: `If-Match`, 200 or 202, rollback.
+Each change creates a new version of the vocabulary with the usual rules: `If-Match`, 200 or 202, rollback.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from serve import errors
 from serve.api.problems import problem_responses
-from serve.routes.bodies import BINARY, form_body
+from serve.routes.bodies import BINARY_SCHEMA, form_body
 from serve.routes.dependencies import (
     Author,
     CatalogueDep,
@@ -23,16 +23,16 @@ from serve.routes.dependencies import (
     VocabulariesDep,
     VocabularyName,
 )
-from serve.routes.vocabulary_answers import (
+from serve.routes.vocabulary_responses import (
     READ_PROBLEMS,
-    Change,
+    ChangeResponse,
     ExampleList,
-    ExamplesChange,
-    change_answer,
+    ExamplesResponse,
     change_responses,
+    respond_to_change,
 )
 from serve.service import Service
-from serve.uploads import Upload, received
+from serve.uploads import Upload, receive_upload
 from serve.vocabularies.example_clips import hash_clip
 from serve.vocabularies.vocabulary import LabelFinder
 
@@ -47,16 +47,16 @@ ExampleId = Annotated[str, Path(description="`example_id` of an example.")]
     responses=problem_responses(*READ_PROBLEMS, errors.UnknownLabel, errors.InvalidVocabulary),
 )  # fmt: skip
 async def list_examples(catalogue: CatalogueDep, name: VocabularyName, label_id: LabelId) -> ExampleList:
-    """Return those of the current version of NAME, or of NAME@VERSION."""
+    """Return the example clips of a label in the current version of NAME, or in NAME@VERSION."""
     label = LabelFinder(await catalogue.look_up(name))(label_id)
     return ExampleList(label_id=label.label_id, label=label.name, examples=list(label.examples))
 
 
 @router.post(
     PATH, summary="Add example clips", response_model=None,
-    openapi_extra=form_body("video", {"type": "array", "items": BINARY}, is_raw_allowed=True),
+    openapi_extra=form_body("video", {"type": "array", "items": BINARY_SCHEMA}, is_raw_allowed=True),
     responses=change_responses(
-        ExamplesChange, errors.UnknownLabel, errors.VideoError, errors.DeadlineExceeded, errors.Overloaded
+        ExamplesResponse, errors.UnknownLabel, errors.VideoError, errors.DeadlineExceeded, errors.Overloaded
     ),
 )  # fmt: skip
 async def add_examples(
@@ -69,27 +69,29 @@ async def add_examples(
     author: Author,
     wait_seconds: Prefer,
 ) -> JSONResponse:
-    """Send parts named `video`, or a raw video body. Either all clips are added or none."""
+    """Send form parts named `video`, or a raw video body. Either all clips are added or none."""
     limits = service.settings.vocabularies
     try:
         async with (
             asyncio.timeout(limits.calibration_deadline_seconds),
-            received(request, service.uploads, service.settings.limits, max_files=_max_files(service)) as upload,
+            receive_upload(request, service.uploads, service.settings.limits, max_files=_max_files(service)) as upload,
         ):
             _check_sizes(upload, limits.max_example_bytes)
             clips = [await asyncio.to_thread(hash_clip, file.path, file.filename) for file in upload.files]
-            made, examples = await vocabularies.commands.add_examples(
+            new_version, examples = await vocabularies.commands.add_examples(
                 name, label_id, clips, expected=expected, author=author
             )
     except TimeoutError as error:
-        raise errors.DeadlineExceeded(f"not done within {limits.calibration_deadline_seconds} s") from error
+        raise errors.DeadlineExceeded(
+            f"the examples were not added within {limits.calibration_deadline_seconds} s"
+        ) from error
     added = [asdict(example) for example in examples]
-    return await change_answer(vocabularies, made, wait_seconds=wait_seconds, examples=added)
+    return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds, examples=added)
 
 
 @router.delete(
     PATH, summary="Remove all example clips of a label", response_model=None,
-    responses=change_responses(Change, errors.UnknownLabel, errors.UnknownExample, has_body=False),
+    responses=change_responses(ChangeResponse, errors.UnknownLabel, errors.UnknownExample, has_body=False),
 )  # fmt: skip
 async def remove_all_examples(
     vocabularies: VocabulariesDep,
@@ -99,14 +101,14 @@ async def remove_all_examples(
     author: Author,
     wait_seconds: Prefer,
 ) -> JSONResponse:
-    """Remove every example; the label is scored by its text alone again."""
-    made = await vocabularies.commands.remove_examples(name, label_id, None, expected=expected, author=author)
-    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
+    """Remove all examples; the label is then scored by its text alone."""
+    new_version = await vocabularies.commands.remove_examples(name, label_id, None, expected=expected, author=author)
+    return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 
 @router.delete(
     PATH + "/{example_id}", summary="Remove an example clip", response_model=None,
-    responses=change_responses(Change, errors.UnknownLabel, errors.UnknownExample, has_body=False),
+    responses=change_responses(ChangeResponse, errors.UnknownLabel, errors.UnknownExample, has_body=False),
 )  # fmt: skip
 async def remove_example(
     vocabularies: VocabulariesDep,
@@ -117,21 +119,23 @@ async def remove_example(
     author: Author,
     wait_seconds: Prefer,
 ) -> JSONResponse:
-    """Remove one example; without examples, scores are those of the text alone."""
-    made = await vocabularies.commands.remove_examples(name, label_id, example_id, expected=expected, author=author)
-    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
+    """Remove one example; a label without examples is scored by its text alone."""
+    new_version = await vocabularies.commands.remove_examples(
+        name, label_id, example_id, expected=expected, author=author
+    )
+    return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 
 def _max_files(service: Service) -> int:
-    most = service.settings.vocabularies.max_examples_per_label
-    if most == 0:
-        raise errors.InvalidOption("this server takes no examples (SERVE_VOCABULARIES__MAX_EXAMPLES_PER_LABEL is 0)")
-    return most
+    limit = service.settings.vocabularies.max_examples_per_label
+    if limit == 0:
+        raise errors.InvalidOption("examples are disabled (SERVE_VOCABULARIES__MAX_EXAMPLES_PER_LABEL is 0)")
+    return limit
 
 
 def _check_sizes(upload: Upload, limit: int) -> None:
     for file in upload.files:
         if file.num_bytes > limit:
             raise errors.UploadTooLarge(
-                f"{file.filename!r} has {file.num_bytes} bytes, an example may have {limit}", limit_bytes=limit
+                f"an example must have at most {limit} bytes, {file.filename!r} has {file.num_bytes}", limit_bytes=limit
             )

@@ -1,4 +1,4 @@
-"""`/v1/feedback`: clips with their right label, kept for training; off by default."""
+"""`/v1/feedback`: clips with their correct label, stored for training; disabled by default."""
 
 import asyncio
 import re
@@ -10,29 +10,29 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 from serve import errors
-from serve.api.answers import FeedbackPage, FeedbackRow, KeptFeedback
-from serve.api.options import FeedbackOptions, checked, gather
+from serve.api.options import FeedbackOptions, merge_options, validate_options
 from serve.api.problems import problem_responses
+from serve.api.responses import FeedbackPage, FeedbackRow, StoredFeedback
 from serve.feedback.folder import Correction
 from serve.feedback.index import Feedback
-from serve.query import reads_query
+from serve.query import accepts_query
 from serve.routes.authorization import CallerDep
-from serve.routes.bodies import BINARY, form_body
+from serve.routes.bodies import BINARY_SCHEMA, form_body
 from serve.routes.dependencies import ServiceDep
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
 from serve.service import Service
 from serve.text import prompts
-from serve.uploads import received
+from serve.uploads import receive_upload
 from serve.video.workers import ViewRequest
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
 router = APIRouter(prefix="/v1", tags=["feedback"])
-FIELDS = ("options", *FeedbackOptions.model_fields)
-PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `_place`
+OPTION_FIELDS = ("options", *FeedbackOptions.model_fields)
+SORT_KEY = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `_sort_key`
 FeedbackId = Annotated[str, Path(description="`id` of the row.")]
 
 
-VIDEO = {**BINARY, "description": "The clip."}
+VIDEO_SCHEMA = {**BINARY_SCHEMA, "description": "The clip."}
 FOLDER_PROBLEMS = (errors.FeedbackOff, errors.FeedbackUnavailable, errors.EngineUnavailable)
 UPLOAD_PROBLEMS = problem_responses(
     *FOLDER_PROBLEMS,
@@ -49,97 +49,102 @@ UPLOAD_PROBLEMS = problem_responses(
 
 
 @router.post(
-    "/feedback", status_code=201, response_model=KeptFeedback, summary="Correct an answer",
-    openapi_extra=form_body("video", VIDEO, options=FeedbackOptions, required=("label",)),
+    "/feedback", status_code=201, response_model=StoredFeedback, summary="Correct a classification",
+    openapi_extra=form_body("video", VIDEO_SCHEMA, options=FeedbackOptions, required=("label",)),
     responses={
-        200: {"model": KeptFeedback, "description": "The clip is kept under this label already."},
+        200: {"model": StoredFeedback, "description": "The clip was already stored with this label."},
         **UPLOAD_PROBLEMS,
     },
 )  # fmt: skip
-@reads_query(*FIELDS)
+@accepts_query(*OPTION_FIELDS)
 async def send_feedback(request: Request, service: ServiceDep, caller: CallerDep) -> JSONResponse:
-    """Keep a clip and its right label, uploaded as for a classification. The answer follows once both are on disk."""
-    folder = service.feedback  # raises before the upload is read if feedback is off
+    """Store a clip and its correct label. The clip is uploaded as for a classification.
+
+    The response is sent after both are stored on disk.
+    """
+    folder = service.feedback  # raises before the upload is read if feedback is disabled
     limits = service.settings.limits
-    with service.in_flight.admitted():
+    with service.in_flight.admit():
         try:
             async with (
                 asyncio.timeout(limits.request_deadline_seconds),
-                received(request, service.uploads, limits, fields=FIELDS) as upload,
+                receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
             ):
-                options = checked(FeedbackOptions, gather(upload.fields, upload.query))
-                correction = replace(await _correction(service, options), key_id=caller.key_id)
+                options = validate_options(FeedbackOptions, merge_options(upload.fields, upload.query))
+                correction = replace(await _make_correction(service, options), key_id=caller.key_id)
                 with service.registry.use(None) as runtime:
-                    rules = runtime.contract
-                    wanted = ViewRequest(
-                        sampling=rules.sampling, preprocess=rules.preprocess, num_clips=1, num_crops=1
-                    )  # as a training run would read it
-                    decoded = await service.pool.views(upload.path, wanted)
+                    contract = runtime.contract
+                    view_request = ViewRequest(
+                        sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1
+                    )  # checks that the clip can be decoded for training
+                    decoded = await service.pool.views(upload.path, view_request)
                 container = decoded.metadata.container
                 row, is_new = await asyncio.to_thread(folder.add, upload.path, correction, container=container)
         except TimeoutError as error:
-            raise errors.DeadlineExceeded(f"not done within {limits.request_deadline_seconds} s") from error
-    kept = KeptFeedback(**_shown(row), is_duplicate=not is_new)
-    return JSONResponse(kept.model_dump(), status_code=201 if is_new else 200)
+            raise errors.DeadlineExceeded(
+                f"the clip was not stored within {limits.request_deadline_seconds} s"
+            ) from error
+    stored = StoredFeedback(**_public_fields(row), is_duplicate=not is_new)
+    return JSONResponse(stored.model_dump(), status_code=201 if is_new else 200)
 
 
 @router.get("/feedback", summary="List the feedback", responses=problem_responses(*FOLDER_PROBLEMS))
 async def list_feedback(
     service: ServiceDep, caller: CallerDep, page_size: PageSize = 100, page_token: PageToken = None
 ) -> FeedbackPage:
-    """Return counts and a page of the caller's rows, newest first; clips cannot be downloaded."""
+    """Return the size of the caller's feedback and one page of rows, newest first; clips cannot be downloaded."""
     folder = service.feedback
     visible = [row for row in await asyncio.to_thread(folder.rows) if caller.owns(row.key_id)]
-    rows = sorted(visible, key=_place, reverse=True)
-    after = read_text_token("feedback", page_token, PLACE)
-    rest = rows if after is None else [row for row in rows if _place(row) < after]
-    page = rest[:page_size]
+    rows = sorted(visible, key=_sort_key, reverse=True)
+    after = read_text_token("feedback", page_token, SORT_KEY)
+    remaining = rows if after is None else [row for row in rows if _sort_key(row) < after]
+    page = remaining[:page_size]
     return FeedbackPage(
         num_clips=len(rows),
         num_bytes=sum(row.num_bytes for row in rows),
         max_clips=folder.max_clips,
         max_bytes=folder.max_bytes,
         labels=dict(Counter(row.label for row in rows).most_common()),
-        feedback=[FeedbackRow(**_shown(row)) for row in page],
-        next_page_token=make_token("feedback", _place(page[-1])) if len(rest) > page_size else None,
+        feedback=[FeedbackRow(**_public_fields(row)) for row in page],
+        next_page_token=make_token("feedback", _sort_key(page[-1])) if len(remaining) > page_size else None,
     )
 
 
 @router.delete(
     "/feedback/{feedback_id}",
     status_code=204,
-    summary="Erase a clip and its row",
+    summary="Delete a clip and its row",
     responses=problem_responses(*FOLDER_PROBLEMS, errors.UnknownFeedback),
 )
 async def remove_feedback(service: ServiceDep, caller: CallerDep, feedback_id: FeedbackId) -> Response:
-    """Erase both; they are deleted from the folder when the answer is sent."""
+    """Delete a clip and its row from the feedback folder; this cannot be undone."""
     await asyncio.to_thread(service.feedback.remove, feedback_id, is_visible=lambda row: caller.owns(row.key_id))
     return Response(status_code=204)
 
 
-async def _correction(service: Service, options: FeedbackOptions) -> Correction:
-    """Check the options by the rules of vocabularies; a known label gets the spelling of the vocabulary.
+async def _make_correction(service: Service, options: FeedbackOptions) -> Correction:
+    """Check the labels by the rules of vocabularies; a label of the vocabulary gets its spelling.
 
     Raises:
         UnknownVocabulary: there is no such vocabulary.
         InvalidVocabulary: a label is not allowed in vocabularies.
     """
     limit = service.settings.limits.max_label_chars
-    label = _checked_label(options.label, limit)
-    found = Correction(
+    label = _check_label(options.label, limit)
+    correction = Correction(
         label=label,
-        predicted=None if options.predicted is None else _checked_label(options.predicted, limit),
+        predicted=None if options.predicted is None else _check_label(options.predicted, limit),
         request_id=options.request_id,
         note=options.note or None,
     )
     if options.vocabulary is None:
-        return found
+        return correction
     vocabulary = await service.vocabularies.catalogue.resolve(options.vocabulary)
-    known = await asyncio.to_thread(_known, vocabulary, label)  # slow for a large vocabulary
-    return replace(found, label=known or label, vocabulary=vocabulary.reference, is_new_label=known is None)
+    spelling = await asyncio.to_thread(_find_spelling, vocabulary, label)  # slow for a large vocabulary
+    return replace(correction, label=spelling or label, vocabulary=vocabulary.reference, is_new_label=spelling is None)
 
 
-def _checked_label(label: str, limit: int) -> str:
+def _check_label(label: str, limit: int) -> str:
     if len(label) > limit:
         raise errors.InvalidVocabulary(
             f"the label has {len(label)} characters, at most {limit} are allowed", limit=limit
@@ -147,18 +152,19 @@ def _checked_label(label: str, limit: int) -> str:
     return prompts.check_labels([label])[0]
 
 
-def _known(vocabulary: Vocabulary, label: str) -> str | None:
+def _find_spelling(vocabulary: Vocabulary, label: str) -> str | None:
+    """Return the name of a label as the vocabulary spells it; None if the vocabulary lacks the label."""
     try:
         return LabelFinder(vocabulary)(label).name
     except errors.UnknownLabel:
         return None
 
 
-def _place(row: Feedback) -> str:
-    """Return the position of a row in time; it is unique."""
+def _sort_key(row: Feedback) -> str:
+    """Return a unique key that sorts rows by time."""
     return f"{row.created_at} {row.feedback_id}"
 
 
-def _shown(row: Feedback) -> dict[str, Any]:
-    shown = {name: value for name, value in vars(row).items() if name not in ("feedback_id", "file", "key_id")}
-    return {"id": row.feedback_id, **shown}
+def _public_fields(row: Feedback) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(row).items() if name not in ("feedback_id", "file", "key_id")}
+    return {"id": row.feedback_id, **fields}

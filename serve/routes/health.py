@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/v1/limits`: state and limits of the server."""
+"""`/healthz`, `/readyz`, `/metrics`, `/v1/limits`: status and limits of the server."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from serve.video.limits import DecodeSettings
 
 router = APIRouter(tags=["health"])
 NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"description": "The server is starting, or cannot answer.", "content": problems.CONTENT}
+    503: {"description": "The server is starting or cannot serve requests.", "content": problems.PROBLEM_CONTENT}
 }
 
 
 class Readiness(BaseModel):
-    """The server is ready."""
+    """Response of a server that is ready."""
 
     status: str
-    done: list[str] = Field(description="Completed steps of the start.")
-    engines: dict[str, str] = Field(description="Active version -> engine.")
-    degraded: list[str] = Field(description="Why parts other than classification do not work at present.")
+    done: list[str] = Field(description="Completed startup steps.")
+    engines: dict[str, str] = Field(description="Engine of each active model version.")
+    degraded: list[str] = Field(description="Reasons why components other than classification currently do not work.")
 
 
 class FeedbackLimits(BaseModel):
@@ -64,7 +64,7 @@ class Limits(LimitSettings):
 
 @router.get("/healthz", summary="Liveness", responses=problems.problem_responses())
 async def healthz() -> dict[str, str]:
-    """Return 200 as long as the process runs."""
+    """Return 200 while the process is running."""
     return {"status": "alive"}
 
 
@@ -73,22 +73,22 @@ async def healthz() -> dict[str, str]:
     responses={200: {"model": Readiness}, **problems.problem_responses(), **NOT_READY},
 )  # fmt: skip
 async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSONResponse:
-    """Return 200 once the graphs are loaded, verified and warm on the requested device; before that 503."""
+    """Return 200 once the graphs are loaded, verified and warmed up on the requested device, and 503 before."""
     readiness = service.readiness
     is_pool_alive = bool(service.pool.pids)
     faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
     if readiness.is_ready and is_pool_alive and not faults:
         engines = {runtime.reference: runtime.engine.name for runtime in service.registry.active()}
         return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
-    lost = faults[0] if faults else "the decode processes have ended"
-    detail = readiness.fault or (lost if readiness.is_ready else "the server is starting")
+    failure = faults[0] if faults else "the decode processes have exited"
+    detail = readiness.fault or (failure if readiness.is_ready else "the server is starting")
     return problems.problem_response(
         problems.request_id_of(request),
         status=503,
         slug="not-ready",
         title="Not ready",
         detail=detail,
-        facts={"done": readiness.done},
+        extensions={"done": readiness.done},
     )
 
 
@@ -97,7 +97,7 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.problem_responses()},
 )  # fmt: skip
 async def metrics(service: ServiceDep) -> Response:
-    """Return counters and histograms in the text format of Prometheus."""
+    """Return the metrics in the text format of Prometheus."""
     service.refresh_gauges()
     body, content_type = service.metrics.render()
     return Response(body, media_type=content_type)
@@ -108,7 +108,7 @@ async def metrics(service: ServiceDep) -> Response:
     responses={200: {"model": Limits}, **problems.problem_responses()},
 )  # fmt: skip
 async def limits(service: ServiceDep) -> dict[str, Any]:
-    """Return the limits of this server, so that a client can check before it sends."""
+    """Return the limits of this server, so that clients can check a request before they send it."""
     return {
         **service.settings.limits.model_dump(mode="json"),
         "vocabularies": service.settings.vocabularies.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""`/v1/models`: the versions on disk, and their activation under load."""
+"""`/v1/models`: the model versions on disk, and their activation while the server runs."""
 
 import asyncio
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from serve.contract import ModelContract, contract_document
 from serve.json_models import Model, VersionNumber
 from serve.models.activation import Staging
 from serve.models.runtime import ModelRuntime
-from serve.repository import contracts_on_disk
+from serve.repository import list_contracts
 from serve.routes.bodies import json_body, read_json
 from serve.routes.dependencies import ModelName, Prefer, ServiceDep
 from serve.service import Service
@@ -22,11 +22,11 @@ from serve.vocabularies.label_warnings import VocabularyWarning
 
 router = APIRouter(prefix="/v1", tags=["models"])
 MAX_BODY_BYTES = 65_536
-MAX_WARNINGS = 100  # of one answer
+MAX_WARNINGS = 100  # in one response
 
 
 class ActivationInput(BaseModel):
-    """The version to activate."""
+    """Request to activate a version."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -39,13 +39,13 @@ class ActivationInput(BaseModel):
 
 
 class RollbackInput(BaseModel):
-    """A rollback has no options."""
+    """Request to roll back; it has no options."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class EngineParity(BaseModel):
-    """How far this engine's features are from those of the export."""
+    """Difference between the features of the engine and the features recorded at export."""
 
     relative_difference: float
     lowest_cosine: float
@@ -58,43 +58,47 @@ class ModelVersion(BaseModel):
     version: str
     loaded: bool
     active: bool
-    fault: str | None = Field(None, description="Why it cannot be served; absent if it can.")
+    fault: str | None = Field(None, description="Reason why the version cannot be served; absent if it can.")
     notice: str | None = None
     contract: dict[str, Any] | None = Field(None, description="The parts of `contract.json` that describe the model.")
-    engine: str | None = Field(None, description="Of a loaded version, as are the members below.")
+    engine: str | None = Field(
+        None, description="Engine of a loaded version; this and the following fields are absent otherwise."
+    )
     engine_facts: dict[str, str] | None = None
     engine_parity: EngineParity | None = None
-    rejected_engines: dict[str, str] | None = Field(None, description="Engine -> why it was not used.")
+    rejected_engines: dict[str, str] | None = Field(None, description="Reason why each rejected engine was not used.")
 
 
 class ModelList(BaseModel):
-    """Models, their versions and the names that lead to them."""
+    """Models, their versions and aliases."""
 
     default: str
     aliases: dict[str, str]
-    previous: dict[str, str] = Field(description="Model -> version a rollback returns to.")
+    previous: dict[str, str] = Field(description="Version to which a rollback of each model returns.")
     staging: Staging | None = Field(description="The most recent activation.")
     models: list[ModelVersion]
 
 
-class ActivationAnswer(BaseModel):
-    """The answer to an activation or a rollback."""
+class ActivationResponse(BaseModel):
+    """Response to an activation or a rollback."""
 
     default: str
     active: list[str]
     is_done: bool
     staging: Staging | None
-    warnings: list[VocabularyWarning] = Field(description="Labels an active model does not distinguish; the first 100.")
+    warnings: list[VocabularyWarning] = Field(
+        description="Labels that an active model does not distinguish; at most 100."
+    )
     num_warnings: int
 
 
 READ_PROBLEMS = (errors.EngineUnavailable,)
 ACTIVATION_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": ActivationAnswer, "description": "The version is active."},
+    200: {"model": ActivationResponse, "description": "The version is active."},
     202: {
-        "model": ActivationAnswer,
-        "description": "It is still being staged.",
-        "headers": {"Location": {"description": "Where the progress is shown.", "schema": {"type": "string"}}},
+        "model": ActivationResponse,
+        "description": "The version is still being staged.",
+        "headers": {"Location": {"description": "URL that shows the progress.", "schema": {"type": "string"}}},
     },
     **problem_responses(
         *READ_PROBLEMS,
@@ -113,11 +117,11 @@ ACTIVATION_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses=problem_responses(*READ_PROBLEMS),
 )  # fmt: skip
 async def list_models(service: ServiceDep) -> dict[str, Any]:
-    """Return every version of the repository folder; loaded ones with engine and parity figures."""
+    """Return every version in the repository folder; loaded versions include engine and parity."""
     loaded = {runtime.reference: runtime for runtime in service.registry.loaded()}
     active = {runtime.reference for runtime in service.registry.active()}
     staging = service.activation.staging
-    on_disk = await asyncio.to_thread(contracts_on_disk, service.settings.repository)
+    on_disk = await asyncio.to_thread(list_contracts, service.settings.repository)
     return {
         "default": service.registry.get(None).reference,
         "aliases": dict(service.registry.routes.aliases),
@@ -125,7 +129,7 @@ async def list_models(service: ServiceDep) -> dict[str, Any]:
         "staging": None if staging is None else asdict(staging),
         "models": [
             {
-                **_facts(name, version, contract, loaded.get(f"{name}@{version}")),
+                **_describe_version(name, version, contract, loaded.get(f"{name}@{version}")),
                 "active": f"{name}@{version}" in active,
             }
             for name, version, contract in on_disk
@@ -138,14 +142,14 @@ async def list_models(service: ServiceDep) -> dict[str, Any]:
     responses=ACTIVATION_RESPONSES, openapi_extra=json_body(ActivationInput, required=False),
 )  # fmt: skip
 async def activate(request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer) -> JSONResponse:
-    """Stage a version beside the active one (contract, parity, warm-up, all vocabularies), then switch in one step.
+    """Stage a version (contract, parity, warm-up, all vocabularies) while the active one serves, then switch at once.
 
-    200 once it is active, 202 if that takes longer than `Prefer: wait=SECONDS`; `GET /v1/models` shows the progress.
-    `warnings` name the labels that an active model does not distinguish; the first 100.
+    The response is 200 once the version is active, or 202 if that takes longer than `Prefer: wait=SECONDS`;
+    `GET /v1/models` shows the progress. `warnings` lists at most 100 labels that an active model does not distinguish.
     """
-    wanted = await _wanted(request, ActivationInput)
-    is_done = await service.activation.activate(name, wanted.version, alias=wanted.alias, seconds=wait_seconds)
-    return await _moved(service, is_done=is_done)
+    activation = await _read_input(request, ActivationInput)
+    is_done = await service.activation.activate(name, activation.version, alias=activation.alias, seconds=wait_seconds)
+    return await _make_response(service, is_done=is_done)
 
 
 @router.post(
@@ -153,23 +157,23 @@ async def activate(request: Request, service: ServiceDep, name: ModelName, wait_
     responses=ACTIVATION_RESPONSES, openapi_extra=json_body(RollbackInput, required=False),
 )  # fmt: skip
 async def roll_back(request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer) -> JSONResponse:
-    """Route a model's name to its previous version, or an alias to its previous model, in one step."""
-    await _wanted(request, RollbackInput)
+    """Route a model's name to its previous version, or an alias to its previous model, atomically."""
+    await _read_input(request, RollbackInput)
     is_done = await service.activation.roll_back(name, seconds=wait_seconds)
-    return await _moved(service, is_done=is_done)
+    return await _make_response(service, is_done=is_done)
 
 
-async def _wanted(request: Request, kind: type[Model]) -> Model:
-    """Return the input in the body, or its defaults if there is no body."""
+async def _read_input(request: Request, model: type[Model]) -> Model:
+    """Read a model from the JSON body; return its defaults if there is no body."""
     is_empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
-    return kind() if is_empty else await read_json(request, kind, limit=MAX_BODY_BYTES)
+    return model() if is_empty else await read_json(request, model, limit=MAX_BODY_BYTES)
 
 
-async def _moved(service: Service, *, is_done: bool) -> JSONResponse:
-    """Answer with the active versions and with warnings about labels that they do not distinguish."""
+async def _make_response(service: Service, *, is_done: bool) -> JSONResponse:
+    """Return the active versions and warnings about labels that they do not distinguish."""
     staging = service.activation.staging
     warnings = await service.vocabularies.warnings(service.registry.active()) if is_done else []
-    facts = {
+    body = {
         "default": service.registry.get(None).reference,
         "active": sorted(runtime.reference for runtime in service.registry.active()),
         "is_done": is_done,
@@ -178,26 +182,26 @@ async def _moved(service: Service, *, is_done: bool) -> JSONResponse:
         "num_warnings": len(warnings),
     }
     return JSONResponse(
-        facts, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}
+        body, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}
     )
 
 
-def _facts(
+def _describe_version(
     name: str, version: int, contract: ModelContract | errors.ContractError, runtime: ModelRuntime | None
 ) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": name, "version": str(version), "loaded": runtime is not None}
+    description: dict[str, Any] = {"name": name, "version": str(version), "loaded": runtime is not None}
     if isinstance(contract, errors.ContractError):
-        return {**facts, "fault": contract.message}
+        return {**description, "fault": contract.message}
     document = contract_document(contract)
-    kept = ("family", "embed_dim", "card", "sampling", "preprocess", "text", "scoring", "parity", "provenance")
-    facts["notice"] = contract.notice
-    facts["contract"] = {name: document[name] for name in kept}
+    fields = ("family", "embed_dim", "card", "sampling", "preprocess", "text", "scoring", "parity", "provenance")
+    description["notice"] = contract.notice
+    description["contract"] = {field: document[field] for field in fields}
     if runtime is not None:
-        facts["engine"] = runtime.engine.name
-        facts["engine_facts"] = dict(runtime.engine.details)
-        facts["engine_parity"] = {
+        description["engine"] = runtime.engine.name
+        description["engine_facts"] = dict(runtime.engine.details)
+        description["engine_parity"] = {
             "relative_difference": runtime.parity.relative_difference,
             "lowest_cosine": runtime.parity.lowest_cosine,
         }
-        facts["rejected_engines"] = runtime.rejected_engines
-    return facts
+        description["rejected_engines"] = runtime.rejected_engines
+    return description

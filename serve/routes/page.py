@@ -1,4 +1,4 @@
-"""The web page at `/` and its files; there is no build step."""
+"""The web page at `/` and its static files, which need no build step."""
 
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,20 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def page() -> FileResponse:
-    """Return the page."""
+    """Return the web page."""
     return FileResponse(WEB / "index.html", headers=HEADERS)
 
 
 class PageFiles(StaticFiles):
-    """Static files with the headers of the page; browsers revalidate them."""
+    """Static files with the security headers of the page; browsers must revalidate them."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return the file with the headers."""
+        """Return the file response with the security headers."""
         response = super().file_response(*args, **kwargs)
         response.headers.update(HEADERS)
         return response
 
 
 def mount_files(app: FastAPI) -> None:
-    """Serve the files of the page under `/web`."""
+    """Serve the static files of the page under `/web`."""
     app.mount("/web", PageFiles(directory=WEB), name="web")

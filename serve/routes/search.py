@@ -5,21 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from serve import errors
-from serve.api.options import checked, gather
+from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
-from serve.query import query_options, reads_query
+from serve.query import accepts_query, read_query
 from serve.retrieval.answers import SearchAnswer
 from serve.retrieval.options import MAX_TOP_K, ExampleSearchOptions, SearchOptions
-from serve.routes.bodies import SCORING_PROBLEMS, VIDEO, form_body, json_body, media_type_of, read_json
-from serve.routes.deadlines import answer_within
+from serve.routes.bodies import SCORING_PROBLEMS, VIDEO_SCHEMA, form_body, json_body, media_type_of, read_json
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import unless_disconnected
+from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.videos import SCORE_PROBLEMS, CreatedAfter, CreatedBefore, Owner, TagFilter
-from serve.uploads import received
+from serve.uploads import receive_upload
 
 router = APIRouter(prefix="/v1", tags=["stored videos"])
 OPTION_FIELDS = ("options", *SearchOptions.model_fields)
-_FORM = form_body("video", VIDEO, options=SearchOptions, is_raw_allowed=True)
+_FORM = form_body("video", VIDEO_SCHEMA, options=SearchOptions, is_raw_allowed=True)
 BODY = {
     **_FORM,
     "requestBody": {
@@ -51,9 +51,9 @@ async def search_by_text(
     options = SearchOptions(
         top_k=top_k, tag=tag, created_after=created_after, created_before=created_before, model=model
     )
-    with service.in_flight.admitted():
-        async with answer_within(service.settings.limits.request_deadline_seconds):
-            return await unless_disconnected(request, search.by_text(q, options, key_id=owner))
+    with service.in_flight.admit():
+        async with request_deadline(service.settings.limits.request_deadline_seconds):
+            return await cancel_on_disconnect(request, search.by_text(q, options, key_id=owner))
 
 
 @router.post(
@@ -62,17 +62,17 @@ async def search_by_text(
     openapi_extra=BODY,
     responses=problem_responses(*SCORING_PROBLEMS, errors.UnknownVideo, errors.StaleVideo),
 )
-@reads_query(*OPTION_FIELDS)
+@accepts_query(*OPTION_FIELDS)
 async def search_by_example(request: Request, service: ServiceDep, owner: Owner) -> SearchAnswer:
     """Return the windows that look like a part of a stored video (JSON), or like a clip (form or raw body)."""
     search, limits = service.library.search, service.settings.limits
-    with service.in_flight.admitted():
-        async with answer_within(limits.request_deadline_seconds) as deadline:
+    with service.in_flight.admit():
+        async with request_deadline(limits.request_deadline_seconds) as deadline:
             if media_type_of(request) == "application/json":
-                query_options(request, ())  # the options are in the body
+                read_query(request, ())  # the options are in the body
                 wanted = await read_json(request, ExampleSearchOptions, limit=limits.max_field_bytes)
-                return await unless_disconnected(request, search.by_example(wanted, key_id=owner))
-            async with received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload:
-                options = checked(SearchOptions, gather(upload.fields, upload.query))
+                return await cancel_on_disconnect(request, search.by_example(wanted, key_id=owner))
+            async with receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload:
+                options = validate_options(SearchOptions, merge_options(upload.fields, upload.query))
                 work = search.by_clip(upload.path, options, deadline=deadline, key_id=owner)
-                return await unless_disconnected(request, work)
+                return await cancel_on_disconnect(request, work)

@@ -1,4 +1,4 @@
-"""`POST /v1/timeline`: segments and windows of a long video."""
+"""`POST /v1/timeline`: segments and window scores of a long video."""
 
 import asyncio
 import time
@@ -7,21 +7,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.access.authorizer import Caller
-from serve.api.options import checked, gather
+from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
 from serve.jobs.documents import JobFields
-from serve.query import reads_query
+from serve.query import accepts_query
 from serve.routes.authorization import CallerDep
-from serve.routes.bodies import VIDEO, form_body
-from serve.routes.deadlines import answer_within
+from serve.routes.bodies import VIDEO_SCHEMA, form_body
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
-from serve.routes.disconnection import unless_disconnected
-from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, accepted, received_for_job
+from serve.routes.disconnection import cancel_on_disconnect
+from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, receive_job_upload, respond_with_job
 from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.google import GoogleAnswer, to_google_answer
 from serve.timeline.options import TimelineOptions
-from serve.uploads import received
+from serve.uploads import receive_upload
 from serve.videos.writer import Origin
 
 router = APIRouter(prefix="/v1", tags=["timeline"])
@@ -32,9 +32,9 @@ PROBLEMS = problem_responses(*NEW_JOB_PROBLEMS)
 @router.post(
     "/timeline", summary="Segments of a long video", response_model=None,
     responses={200: {"model": TimelineAnswer | GoogleAnswer}, **CREATED, **PROBLEMS},
-    openapi_extra=form_body("video", VIDEO, options=TimelineOptions, is_raw_allowed=True),
+    openapi_extra=form_body("video", VIDEO_SCHEMA, options=TimelineOptions, is_raw_allowed=True),
 )  # fmt: skip
-@reads_query(*OPTION_FIELDS)
+@accepts_query(*OPTION_FIELDS)
 async def timeline(
     request: Request,
     service: ServiceDep,
@@ -42,27 +42,27 @@ async def timeline(
     prefer_async: PreferAsync,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Slide a window over a video of any length, score each, and join those that show a label to segments.
+    """Score sliding windows over a video of any length and merge windows with the same label into segments.
 
-    With `Prefer: respond-async` the answer is 202 with a job of this kind, whose output holds the timeline;
-    `Idempotency-Key` is of that job.
+    With `Prefer: respond-async` the response is 202 with a job whose output contains the timeline; `Idempotency-Key`
+    applies to that job.
     """
     if prefer_async:
-        return await _as_job(request, service, caller, idempotency_key)
+        return await _create_job(request, service, caller, idempotency_key)
     maker = service.timelines  # raises before the upload is read if the server is not ready
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
     started = time.perf_counter()
-    with service.timelines_in_flight.admitted():
+    with service.timelines_in_flight.admit():
         async with (
-            answer_within(settings.deadline_seconds) as deadline,
-            received(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+            request_deadline(settings.deadline_seconds) as deadline,
+            receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
         ):
-            options = checked(TimelineOptions, gather(upload.fields, upload.query))
+            options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
             work = maker.timeline(
                 upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
             )
-            answer = await unless_disconnected(request, work)
+            answer = await cancel_on_disconnect(request, work)
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
     answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)
     request.state.timing_ms = answer.timing_ms
@@ -73,16 +73,16 @@ async def timeline(
     return Response(text, media_type="application/json")
 
 
-async def _as_job(request: Request, service: Service, caller: Caller, idempotency_key: str | None) -> Response:
+async def _create_job(request: Request, service: Service, caller: Caller, idempotency_key: str | None) -> Response:
     jobs, settings = service.jobs, service.settings
-    with service.job_uploads.admitted():
+    with service.job_uploads.admit():
         async with (
-            answer_within(settings.jobs.upload_deadline_seconds),
-            received_for_job(
+            request_deadline(settings.jobs.upload_deadline_seconds),
+            receive_job_upload(
                 request, service, fields=OPTION_FIELDS, max_bytes=settings.timeline.max_upload_bytes, max_files=1
             ) as upload,
         ):
-            options = checked(TimelineOptions, gather(upload.fields, upload.query))
+            options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
             fields = JobFields(kind="timeline", options=options.model_dump(mode="json", exclude_unset=True))
             job = await jobs.submit_uploads(fields, upload.files, idempotency_key=idempotency_key, key_id=caller.key_id)
-    return accepted(job, **{"Preference-Applied": "respond-async"})
+    return respond_with_job(job, **{"Preference-Applied": "respond-async"})

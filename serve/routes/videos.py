@@ -16,9 +16,9 @@ from serve.retrieval.options import Moment, RescorePageOptions
 from serve.retrieval.rescoring import place_of
 from serve.routes.authorization import CallerDep
 from serve.routes.bodies import json_body, read_json
-from serve.routes.deadlines import answer_within
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import unless_disconnected
+from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.google import GoogleAnswer, to_google_answer
@@ -121,10 +121,10 @@ async def classify_video(
 ) -> StoredClassification:
     """Score the stored features against a vocabulary, or against the labels of the request."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admitted():
-        async with answer_within(limits.request_deadline_seconds):
+    with service.in_flight.admit():
+        async with request_deadline(limits.request_deadline_seconds):
             options = await read_json(request, ScoreOptions, limit=limits.max_field_bytes)
-            return await unless_disconnected(request, rescorer.classify(video_id, options, key_id=owner))
+            return await cancel_on_disconnect(request, rescorer.classify(video_id, options, key_id=owner))
 
 
 @router.post(
@@ -135,10 +135,10 @@ async def classify_video(
 async def timeline_video(request: Request, service: ServiceDep, owner: Owner, video_id: VideoId) -> Response:
     """Score the stored windows and join those that show a label to segments."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admitted():
-        async with answer_within(limits.request_deadline_seconds):
+    with service.in_flight.admit():
+        async with request_deadline(limits.request_deadline_seconds):
             options = await read_json(request, SegmentOptions, limit=limits.max_field_bytes)
-            answer = await unless_disconnected(request, rescorer.timeline(video_id, options, key_id=owner))
+            answer = await cancel_on_disconnect(request, rescorer.timeline(video_id, options, key_id=owner))
             body = answer if options.format == "actserve" else to_google_answer(answer)
             text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
@@ -153,11 +153,11 @@ async def timeline_video(request: Request, service: ServiceDep, owner: Owner, vi
 async def classify_videos(request: Request, service: ServiceDep, owner: Owner) -> ScoredPage:
     """Score a page of stored videos, newest first, with one vocabulary."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admitted():
-        async with answer_within(limits.request_deadline_seconds):
+    with service.in_flight.admit():
+        async with request_deadline(limits.request_deadline_seconds):
             options = await read_json(request, RescorePageOptions, limit=limits.max_field_bytes)
             work = rescorer.page(options, after=_place(options.page_token), key_id=owner)
-            page, last = await unless_disconnected(request, work)
+            page, last = await cancel_on_disconnect(request, work)
     page.next_page_token = None if last is None else make_token("videos", last)
     return page
 

@@ -1,7 +1,7 @@
-"""`/v1/vocabularies`: vocabularies that change while the server runs.
+"""`/v1/vocabularies`: vocabularies that can be changed while the server runs.
 
-Every change names the version it is based on (`If-Match`) and makes the next one. The answer is 200 once this gateway
-uses the new version, 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
+Every change names the version that it is based on (`If-Match`) and creates a new version. The response is 200 once this
+gateway uses the new version, or 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from serve.json_models import VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.routes.bodies import json_body, media_type_of, read_json
 from serve.routes.dependencies import (
-    NAME,
+    VOCABULARY_NAME,
     Author,
     CatalogueDep,
     CommandsDep,
@@ -33,35 +33,35 @@ from serve.routes.dependencies import (
     check_vocabulary_name,
 )
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token, read_version_token
-from serve.routes.vocabulary_answers import (
+from serve.routes.vocabulary_responses import (
     ETAG,
     PRECONDITION_PROBLEMS,
     READ_PROBLEMS,
-    Change,
+    ChangeResponse,
     ListedVocabulary,
     VersionDifference,
     VersionPage,
     VocabularyDocument,
     VocabularyPage,
-    change_answer,
     change_responses,
-    latest_of,
-    summary,
+    latest_version,
+    respond_to_change,
+    summarize,
 )
-from serve.uploads import received_body
+from serve.uploads import receive_body
 from serve.vocabularies import formats
 from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, compare_versions
 from serve.vocabularies.label_warnings import negative_phrase_warnings, vocabulary_warnings
 from serve.vocabularies.preconditions import format_etag, parse_if_match
 from serve.vocabularies.vocabulary import Vocabulary
 
-MAX_FINDINGS = 100  # problems, and warnings, of one answer
+MAX_FINDINGS = 100  # limit of the problems, and of the warnings, in one response
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
 
-class Rollback(BaseModel):
-    """Which version to return to."""
+class RollbackInput(BaseModel):
+    """Request to return to an old version."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -72,17 +72,17 @@ class Rollback(BaseModel):
 async def list_vocabularies(
     service: ServiceDep, catalogue: CatalogueDep, page_size: PageSize = 100, page_token: PageToken = None
 ) -> VocabularyPage:
-    """Return name, versions and size of each vocabulary, by name."""
-    after = read_text_token("vocabularies", page_token, NAME)
-    found = [name for name in catalogue.names() if after is None or name > after]
+    """Return a summary of each vocabulary, sorted by name."""
+    after = read_text_token("vocabularies", page_token, VOCABULARY_NAME)
+    names = [name for name in catalogue.names() if after is None or name > after]
     default = catalogue.default_for(service.registry.get(None).contract).name
-    page = found[:page_size]
+    page = names[:page_size]
     return VocabularyPage(
         vocabularies=[
-            ListedVocabulary(**summary(catalogue, await catalogue.look_up(name)), is_default=name == default)
+            ListedVocabulary(**summarize(catalogue, await catalogue.look_up(name)), is_default=name == default)
             for name in page
         ],
-        next_page_token=make_token("vocabularies", page[-1]) if len(found) > page_size else None,
+        next_page_token=make_token("vocabularies", page[-1]) if len(names) > page_size else None,
     )
 
 
@@ -92,11 +92,11 @@ async def list_vocabularies(
 async def list_versions(
     catalogue: CatalogueDep, name: VocabularyName, page_size: PageSize = 100, page_token: PageToken = None
 ) -> VersionPage:
-    """Return the versions that are kept, newest first."""
+    """Return the stored versions, newest first."""
     before = read_version_token(f"versions of {name}", page_token)
-    found = await catalogue.versions(name, before=before, limit=page_size + 1)
-    page = found[:page_size]
-    token = make_token(f"versions of {name}", page[-1].version) if len(found) > page_size else None
+    versions = await catalogue.versions(name, before=before, limit=page_size + 1)
+    page = versions[:page_size]
+    token = make_token(f"versions of {name}", page[-1].version) if len(versions) > page_size else None
     return VersionPage(versions=page, next_page_token=token)
 
 
@@ -107,9 +107,9 @@ async def diff_versions(
     old: Annotated[VersionNumber, Query(alias="from", description="A version.")],
     new: Annotated[VersionNumber, Query(alias="to", description="Another version.")],
 ) -> VersionDifference:
-    """Return the labels that were added, removed, renamed and changed, by their label_id."""
+    """Return the labels that were added, removed, renamed or changed; labels are matched by label_id."""
     first, second = await catalogue.look_up(f"{name}@{old}"), await catalogue.look_up(f"{name}@{new}")
-    return VersionDifference.of(name, old=old, new=new, found=compare_versions(first, second))
+    return VersionDifference.of(name, old=old, new=new, difference=compare_versions(first, second))
 
 
 @router.get(
@@ -128,7 +128,7 @@ async def diff_versions(
 async def export_vocabulary(
     catalogue: CatalogueDep, name: VocabularyName, format: Literal["json", "csv", "txt"] = "json"
 ) -> Response:
-    """JSON keeps everything and can be PUT again, CSV the phrases of labels, plain text their names."""
+    """Export as JSON (complete, can be uploaded with PUT), CSV (phrases of labels) or plain text (names of labels)."""
     vocabulary = await catalogue.look_up(name)
     return PlainTextResponse(
         formats.write(vocabulary, format),
@@ -147,22 +147,23 @@ async def export_vocabulary(
 async def get_vocabulary(service: ServiceDep, catalogue: CatalogueDep, name: VocabularyName) -> JSONResponse:
     """Return NAME at its current version, or NAME@VERSION. While a change is encoded, `latest` exceeds `current`.
 
-    `problems` state what is wrong with a version that an older release stored, `warnings` which labels an active model
-    does not distinguish, and which negative phrases are another label; each list shows the first 100.
+    `problems` lists validation errors of a version that an older release stored. `warnings` lists labels that an active
+    model does not distinguish, and negative phrases that equal another label. Each list has at most 100 items.
     """
     vocabulary = await catalogue.look_up(name)
-    latest = latest_of(catalogue, vocabulary)
+    latest = latest_version(catalogue, vocabulary)
     is_newest = "@" not in name
-    # The tag is for `If-Match` alone: it names the newest version, but the answer also depends on what is encoded and
-    # on the active models. So there is no 304, and the answer must not be cached.
+    # The ETag is only for `If-Match`: it names the newest version, but the response also depends on the encoded version
+    # and on the active models. So there is no 304, and the response must not be cached.
     headers = {"ETag": format_etag(latest if is_newest else vocabulary.version), "Cache-Control": "no-store"}
-    found = await _findings(vocabulary, service.registry.active())
-    return JSONResponse({**summary(catalogue, vocabulary), **vocabulary.content(), **found}, headers=headers)
+    findings = await _find_problems(vocabulary, service.registry.active())
+    body = {**summarize(catalogue, vocabulary), **vocabulary.content(), **findings}
+    return JSONResponse(body, headers=headers)
 
 
 @router.put(
     "/vocabularies/{name}", summary="Create or replace a vocabulary", response_model=None,
-    responses=change_responses(Change), openapi_extra=json_body(VocabularyInput, "text/csv", "text/plain"),
+    responses=change_responses(ChangeResponse), openapi_extra=json_body(VocabularyInput, "text/csv", "text/plain"),
 )  # fmt: skip
 async def put_vocabulary(
     request: Request,
@@ -175,29 +176,33 @@ async def put_vocabulary(
     if_none_match: CreateOnly = None,
     split_names: Annotated[bool, Query(description="Split `CamelCase` and `snake_case` names into words.")] = False,
 ) -> JSONResponse:
-    """`If-None-Match: *` creates a vocabulary, `If-Match` replaces one. The body is JSON, CSV
-    (`name,synonyms,negatives`) or plain text (the grammar of label lists).
+    """Create a vocabulary (`If-None-Match: *`) or replace one (`If-Match`).
+
+    The body is JSON, CSV (`name,synonyms,negatives`) or plain text (the grammar of label lists).
     """
     check_vocabulary_name(name)
     is_new = (if_none_match or "").strip() == "*"
     if is_new and if_match is not None:
-        raise InvalidOption("give If-None-Match: * to create a vocabulary or If-Match to replace it, not both")
+        raise InvalidOption(
+            "If-None-Match and If-Match cannot be combined; send If-None-Match: * to create a vocabulary, "
+            "or If-Match to replace it"
+        )
     if not is_new and if_match is None:
         raise MissingPrecondition(
-            "give If-None-Match: * to create a vocabulary, or If-Match with its ETag to replace it"
+            "send If-None-Match: * to create a vocabulary, or If-Match with its ETag to replace it"
         )
-    body = await received_body(request, limit=service.settings.vocabularies.max_bytes)
-    given = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
+    body = await receive_body(request, limit=service.settings.vocabularies.max_bytes)
+    document = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
     expected = None
     if if_match is not None:
         expected = parse_if_match(if_match, name, latest=vocabularies.catalogue.latest(name))
-    made = await vocabularies.commands.put(name, given, expected=expected, author=author)
-    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
+    new_version = await vocabularies.commands.put(name, document, expected=expected, author=author)
+    return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 
 @router.patch(
     "/vocabularies/{name}", summary="Change parts of a vocabulary", response_model=None,
-    responses=change_responses(Change, UnknownLabel), openapi_extra=json_body(VocabularyPatch),
+    responses=change_responses(ChangeResponse, UnknownLabel), openapi_extra=json_body(VocabularyPatch),
 )  # fmt: skip
 async def patch_vocabulary(
     request: Request,
@@ -208,16 +213,16 @@ async def patch_vocabulary(
     author: Author,
     wait_seconds: Prefer,
 ) -> JSONResponse:
-    """Remove, rename, update and add labels, in this order. A label is named by its label_id or its name."""
+    """Remove, rename, update and add labels, in this order. Labels are referenced by label_id or name."""
     limit = service.settings.vocabularies.max_bytes
-    patch = await read_json(request, VocabularyPatch, limit=limit, refused_with=InvalidVocabulary)
-    made = await vocabularies.commands.patch(name, patch, expected=expected, author=author)
-    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
+    patch = await read_json(request, VocabularyPatch, limit=limit, error_type=InvalidVocabulary)
+    new_version = await vocabularies.commands.patch(name, patch, expected=expected, author=author)
+    return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 
 @router.post(
     "/vocabularies/{name}:rollback", summary="Return to an old version", response_model=None,
-    responses=change_responses(Change), openapi_extra=json_body(Rollback),
+    responses=change_responses(ChangeResponse), openapi_extra=json_body(RollbackInput),
 )  # fmt: skip
 async def roll_back(
     request: Request,
@@ -228,11 +233,11 @@ async def roll_back(
     author: Author,
     wait_seconds: Prefer,
 ) -> JSONResponse:
-    """Make a new version that equals an old one; the history stays complete."""
+    """Create a new version that equals an old one; the history is kept."""
     limit = service.settings.vocabularies.max_bytes
-    wanted = await read_json(request, Rollback, limit=limit, refused_with=InvalidVocabulary)
-    made = await vocabularies.commands.roll_back(name, wanted.version, expected=expected, author=author)
-    return await change_answer(vocabularies, made, wait_seconds=wait_seconds)
+    rollback = await read_json(request, RollbackInput, limit=limit, error_type=InvalidVocabulary)
+    new_version = await vocabularies.commands.roll_back(name, rollback.version, expected=expected, author=author)
+    return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 
 @router.delete(
@@ -240,13 +245,13 @@ async def roll_back(
     responses=problem_responses(*PRECONDITION_PROBLEMS),
 )  # fmt: skip
 async def delete_vocabulary(commands: CommandsDep, name: VocabularyName, expected: IfMatch) -> Response:
-    """Delete the name and all its versions. Requests in progress finish with the version they began with."""
+    """Delete a vocabulary with all its versions. Requests in progress finish with the version they started with."""
     await commands.delete(name, expected=expected)
     return Response(status_code=204)
 
 
-async def _findings(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) -> dict[str, Any]:
-    """Return the faults of a vocabulary and the warnings of the active models, with their counts."""
+async def _find_problems(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) -> dict[str, Any]:
+    """Return the problems of a vocabulary and the warnings of the active models, with their numbers."""
     problems = await asyncio.to_thread(lambda: vocabulary.faults)
     warnings = await asyncio.to_thread(negative_phrase_warnings, vocabulary)
     for runtime in runtimes:

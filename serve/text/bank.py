@@ -130,7 +130,7 @@ class PromptBank:
         features = await self._load_or_encode(filled, progress)  # [M*K, D]
         features = features.reshape(len(templates), len(labels), -1)  # [M, K, D]
         contract = self._encoder.contract
-        bank = scoring.bank_of(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
+        bank = scoring.build_bank(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
         bank.flags.writeable = False  # shared between requests
         return bank
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract, TextContract
-from serve.scoring import bank_of
+from serve.scoring import build_bank
 from serve.text import prompts
 from serve.text.tokenizer import Tokenizer, pad_tokens
 
@@ -39,4 +39,4 @@ def encode_bank(
         for start in range(0, len(tokens), BATCH_SIZE)
     ]
     features = np.concatenate(batches).reshape(len(text.templates), len(labels), -1)  # [M, K, D]
-    return bank_of(features, scoring, has_prompt_head=has_prompt_head)
+    return build_bank(features, scoring, has_prompt_head=has_prompt_head)

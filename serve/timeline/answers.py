@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from serve.api.answers import AcceptanceFacts, ExampleFacts, LabelResult, ModelFacts
+from serve.api.responses import AcceptanceInfo, ExampleInfo, LabelResult, ModelInfo
 from serve.vocabularies.label_warnings import VocabularyWarning
 
 
@@ -78,7 +78,7 @@ class SegmentRuleInfo(BaseModel):
 class TimelineAnswer(BaseModel):
     """The timeline of a video."""
 
-    model: ModelFacts
+    model: ModelInfo
     notice: str | None = Field(description="Limitation of the model that users should know; null if there is none.")
     vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
     video: TimelineVideo
@@ -89,8 +89,8 @@ class TimelineAnswer(BaseModel):
     segments: list[TimelineSegment] | None = Field(description="By start; null under `view=windows`.")
     windows: list[TimelineWindow] | None = Field(description="By start; null under `view=segments`.")
     relevance: Relevance | None = Field(description="Null unless asked for.")
-    acceptance: AcceptanceFacts | None = Field(description="Null if the vocabulary has none.")
-    examples: ExampleFacts | None = Field(description="Null if the vocabulary has none.")
+    acceptance: AcceptanceInfo | None = Field(description="Null if the vocabulary has none.")
+    examples: ExampleInfo | None = Field(description="Null if the vocabulary has none.")
     vocabulary_warnings: list[VocabularyWarning] = Field(description="Of `candidate_labels`, at most 20.")
     video_id: str | None = Field(None, description="Id of the stored features; null unless `store` is set.")
     timing_ms: dict[str, float] = Field(

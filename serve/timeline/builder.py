@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from serve import scoring
 from serve.arrays import Float32Array
 from serve.features import VideoFeatures
-from serve.pipeline import ResolvedOptions, label_results, model_facts, scores_of
+from serve.pipeline import ResolvedOptions, compute_scores, describe_model, top_results
 from serve.timeline.answers import (
     Relevance,
     SegmentRuleInfo,
@@ -84,7 +84,7 @@ class TimelineBuilder:
                     start_frame=window.start_frame,
                     end_frame=window.end_frame,
                     none_of_these=scores.none_of_these_score,
-                    results=label_results(
+                    results=top_results(
                         resolved.labels, scores, resolved.rule.accepted(scores), top_k=options.top_k or DEFAULT_TOP_K
                     ),
                 )
@@ -103,7 +103,7 @@ class TimelineBuilder:
         """Return the answer after the last window."""
         resolved, options = self._resolved, self._options
         return TimelineAnswer(
-            model=model_facts(resolved.runtime),
+            model=describe_model(resolved.runtime),
             notice=resolved.runtime.contract.notice,
             vocabulary=None if resolved.vocabulary is None else resolved.vocabulary.reference,
             video=video,
@@ -115,7 +115,7 @@ class TimelineBuilder:
             windows=self._windows if options.has_windows else None,
             relevance=relevance,
             acceptance=resolved.acceptance,
-            examples=resolved.example_facts,
+            examples=resolved.example_info,
             vocabulary_warnings=warnings,
             timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
         )
@@ -149,9 +149,9 @@ async def window_scores(resolved: ResolvedOptions, features: VideoFeatures, bank
     """Score each view of features as a clip of its own."""
     logits = await resolved.runtime.logits(features, bank)  # [V, M, P]
     prototypes = resolved.prototypes
-    examples = None if prototypes is None else prototypes.logits(features.for_prototypes)  # [V, K]
+    examples = None if prototypes is None else prototypes.logits(features.prototype_or_video_features)  # [V, K]
     return [
-        await scores_of(
+        await compute_scores(
             resolved, logits[number : number + 1], None if examples is None else examples[number : number + 1]
         )
         for number in range(len(logits))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from serve.arrays import Float32Array
 from serve.errors import EngineUnavailable, InvalidOption
-from serve.pipeline import Pipeline, ResolvedOptions, warnings_of
+from serve.pipeline import Pipeline, ResolvedOptions, find_label_warnings
 from serve.settings import TimelineSettings
 from serve.timeline.answers import FrameRelevance, Relevance, TimelineAnswer, TimelineVideo
 from serve.timeline.builder import TimelineBuilder, rounded_seconds, window_scores
@@ -84,7 +84,7 @@ class TimelineMaker:
                 max_windows=self._settings.max_windows,
                 frames_per_part=FRAMES_PER_PART,
             )
-            warnings = await warnings_of(resolved)
+            warnings = await find_label_warnings(resolved)
             bank = await resolved.runtime.bank.features(resolved.phrases, resolved.templates)
             writer = None
             if options.store:

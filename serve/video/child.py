@@ -101,7 +101,7 @@ def _run_job(job: Job, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_memory_limit(error: DecodeLimitExceeded, settings: DecodeSettings) -> DecodeLimitExceeded:
-    error.facts.setdefault("limit_bytes", settings.max_memory_bytes)
+    error.details.setdefault("limit_bytes", settings.max_memory_bytes)
     return error
 
 
@@ -113,7 +113,7 @@ def encode_indices(indices: Int64Array) -> bytes:
 def encode_error(error: ActserveError | OSError) -> dict[str, Any]:
     """Return an error as a JSON message."""
     if isinstance(error, ActserveError):
-        facts = json.loads(json.dumps(error.facts, default=str))
+        facts = json.loads(json.dumps(error.details, default=str))
         notes = list(getattr(error, "__notes__", ()))
         return {"kind": "error", "name": type(error).__name__, "message": error.message, "facts": facts, "notes": notes}
     name = None if error.filename is None else str(error.filename)

@@ -19,7 +19,7 @@ import numpy as np
 import sqlalchemy as sa
 from pydantic import BaseModel, Field
 
-from serve.api.answers import SamplingFacts
+from serve.api.responses import SamplingInfo
 from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.errors import StoreUnavailable, UnknownVideo, VideoStoreFull
 from serve.features import VideoFeatures
@@ -53,7 +53,7 @@ class StoredFacts(BaseModel):
 
     engine: str = Field(description="Runtime and precision that made the features.")
     source: SourceFacts
-    sampling: SamplingFacts | None = Field(description="Of a classification; null for windows.")
+    sampling: SamplingInfo | None = Field(description="Of a classification; null for windows.")
     window_seconds: float | None = Field(description="Null for the clips of a classification.")
     stride_seconds: float | None = Field(description="Null for the clips of a classification.")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.arrays import Float32Array
-from serve.scoring import PLAIN, LogitScaling, Scores
+from serve.scoring import IDENTITY_SCALING, LogitScaling, Scores
 
 Criterion = Literal["score", "logit"]
 
@@ -109,7 +109,7 @@ class AcceptanceRule:
 
     criterion: Criterion = "score"
     thresholds: Float32Array | float = -math.inf  # [K], or a common value for all labels
-    scale: LogitScaling = PLAIN
+    scale: LogitScaling = IDENTITY_SCALING
 
     def accepted(self, scores: Scores) -> NDArray[np.bool_]:
         """Return whether each label [K] reaches its threshold and scores above "none of the labels".

@@ -16,7 +16,7 @@ import numpy as np
 from serve import scoring
 from serve.arrays import Float32Array
 from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownExample
-from serve.features import RowLayout, VideoFeatures
+from serve.features import FeatureLayout, VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.unicode_text import shown_filename
@@ -123,7 +123,7 @@ class ExampleEncoder:
         text_logits = await self._text_logits(runtime, features, bank, vocabulary)
         return await asyncio.to_thread(
             fit_prototypes,
-            features.for_prototypes,
+            features.prototype_or_video_features,
             np.array([index for index, _ in vocabulary.examples], np.int64),
             text_logits,
             num_labels=len(vocabulary.labels),
@@ -152,7 +152,7 @@ class ExampleEncoder:
             rows[sha256] = await self._encode(runtime, sha256, (files or {}).get(sha256))
             if progress is not None:
                 progress(done, len(uncached))
-        return RowLayout.of(runtime.contract).features(np.stack([rows[sha256] for sha256 in hashes]))
+        return FeatureLayout.of_contract(runtime.contract).unpack(np.stack([rows[sha256] for sha256 in hashes]))
 
     async def _encode(self, runtime: ModelRuntime, sha256: str, file: Path | None) -> Float32Array:
         """Decode and encode one clip; return its features as one cache row."""
@@ -165,13 +165,13 @@ class ExampleEncoder:
                 await asyncio.to_thread(path.write_bytes, body)
             decoded = await self._pool.views(path, request)
         except ActserveError as error:
-            raise type(error)(f"example clip {sha256[:12]}: {error.message}", **error.facts) from error
+            raise type(error)(f"example clip {sha256[:12]}: {error.message}", **error.details) from error
         finally:
             if file is None:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
         deadline = asyncio.get_running_loop().time() + self._settings.limits.request_deadline_seconds
         features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
-        row = RowLayout.of(contract).row(features)
+        row = FeatureLayout.of_contract(contract).pack(features)
         if not np.isfinite(row).all():
             raise EngineFailure("the video graph returned values that are not finite")
         await asyncio.to_thread(runtime.clip_cache.write, {sha256: row})

@@ -17,7 +17,7 @@ from serve.lists.spreadsheets import escape_formula, unescape_formula
 from serve.lists.tables import read_table
 from serve.lists.text import TextFile, decode_text
 from serve.text import label_lists
-from serve.unicode_text import text_fault
+from serve.unicode_text import describe_text_fault
 from serve.vocabularies.changes import LabelInput, VocabularyInput
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -42,7 +42,7 @@ def parse(body: bytes, media_type: str, *, split_names: bool = False) -> Vocabul
         text = decode_text(body, "the text").text
     except AnnotationError as error:
         raise InvalidVocabulary(str(error)) from error
-    fault = text_fault(text)
+    fault = describe_text_fault(text)
     if fault is not None:
         raise InvalidVocabulary(f"the text contains {fault}")
     document = {"json": _parse_json, "csv": _parse_csv, "txt": _parse_text}[format_name](text)
@@ -77,7 +77,7 @@ def split_name(name: str) -> str:
 
 
 def _parse_json(text: str) -> VocabularyInput:
-    return read_model(VocabularyInput, text, refused_with=InvalidVocabulary)
+    return read_model(VocabularyInput, text, error_type=InvalidVocabulary)
 
 
 def _parse_csv(text: str) -> VocabularyInput:

@@ -64,7 +64,7 @@ class Prototypes:
 
     def logits(self, video_features: Float32Array) -> Float32Array:
         """Return the logits [V, K] that are added for views [V, D]."""
-        cosines = scoring.unit(video_features) @ self.features.T  # [V, G]
+        cosines = scoring.normalize(video_features) @ self.features.T  # [V, G]
         example_logits = np.zeros((len(cosines), self.num_labels), np.float32)
         affinities = affinity(cosines, sharpness=self.fit.sharpness, floor=self.fit.floor)
         example_logits[:, self.labels] = self.fit.weight * affinities
@@ -89,10 +89,11 @@ def fit_prototypes(
     R is the number of phrases for "none of the labels".
     """
     used_labels, counts = np.unique(labels, return_counts=True)  # [G], [G]
-    normalized = scoring.unit(features)
+    normalized = scoring.normalize(features)
     sums = np.add.reduceat(normalized, np.concatenate(([0], np.cumsum(counts[:-1]))), axis=0)  # [G, D]
     fit = _best_fit(normalized, used_labels, counts, sums, text_logits, logit_scale=logit_scale)
-    return Prototypes(features=scoring.unit(sums), labels=used_labels.astype(np.int64), num_labels=num_labels, fit=fit)
+    features = scoring.normalize(sums)
+    return Prototypes(features=features, labels=used_labels.astype(np.int64), num_labels=num_labels, fit=fit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ def _compare_examples(
 ) -> _ExampleCosines:
     """Compare examples [E, D], sorted by label, with all prototypes; derive the floor and the expected cosine."""
     group = np.repeat(np.arange(len(counts)), counts)
-    cosines = features @ scoring.unit(sums).T  # [E, G]
+    cosines = features @ scoring.normalize(sums).T  # [E, G]
     is_same_label = group[:, None] == np.arange(len(counts))  # [E, G]
     leave_one_out = _leave_one_out_cosines(features, sums, group, counts)
     prior = np.full(PRIOR_COUNT, PRIOR_COSINE)
@@ -222,7 +223,7 @@ def _leave_one_out_cosines(
 ) -> Float32Array:
     """Return the cosine [E] of each example with the prototype of its label's other examples; 0 if there are none."""
     others = np.where(counts[group, None] > 1, sums[group] - features, 0)
-    cosines: Float32Array = (features * scoring.unit(others)).sum(axis=1)
+    cosines: Float32Array = (features * scoring.normalize(others)).sum(axis=1)
     return cosines
 
 

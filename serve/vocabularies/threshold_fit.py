@@ -21,9 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Float32Array, Float64Array, Int64Array
-from serve.calibration_statistics import Bin, auroc, beta_interval, calibration_error, fpr_at_tpr, reliability
+from serve.calibration_statistics import (
+    ReliabilityBin,
+    auroc,
+    beta_interval,
+    calibration_error,
+    fpr_at_tpr,
+    reliability_bins,
+)
 from serve.errors import InvalidOption
-from serve.scoring import PLAIN, LogitScaling, Scores, top_k
+from serve.scoring import IDENTITY_SCALING, LogitScaling, Scores, top_k
 from serve.vocabularies.acceptance import AcceptanceRule, Criterion
 
 CURVE_POINTS = 200
@@ -54,8 +61,8 @@ class Calibration:
     fpr_at_95_tpr: float | None
     calibration_error_before: float | None
     calibration_error_after: float | None
-    reliability_before: tuple[Bin, ...]
-    reliability_after: tuple[Bin, ...]
+    reliability_before: tuple[ReliabilityBin, ...]
+    reliability_after: tuple[ReliabilityBin, ...]
     curve: tuple[tuple[float, float], ...]  # (fraction of unknown clips accepted, fraction of known clips accepted)
 
 
@@ -95,7 +102,7 @@ def fit(
     measured = (
         np.arange(len(labels)) if function == "sigmoid" else known
     )  # unknown clips have no correct label in a softmax
-    before = _reliability([score(int(clip), PLAIN) for clip in measured], labels[measured])
+    before = _reliability([score(int(clip), IDENTITY_SCALING) for clip in measured], labels[measured])
     after = _reliability([clip_scores[clip] for clip in measured], labels[measured])
     return Calibration(
         criterion=chosen,
@@ -152,11 +159,12 @@ def _fit_scaling(score: ScoreClip, labels: Int64Array, function: str, groups: In
     """Fit temperature and bias (sigmoid), or the temperature alone (softmax, known clips only)."""
     known = np.flatnonzero(labels >= 0)
     if function == "sigmoid":
-        return _fit_platt(np.stack([score(clip, PLAIN).logits for clip in range(len(labels))]), labels, groups)
+        logits = np.stack([score(clip, IDENTITY_SCALING).logits for clip in range(len(labels))])
+        return _fit_platt(logits, labels, groups)
     group_index = np.unique(groups[known], return_inverse=True)[1]
     group_sizes = np.bincount(group_index)
     if len(group_sizes) < 2:
-        return PLAIN
+        return IDENTITY_SCALING
 
     def group_losses(log_temperature: float) -> Float64Array:
         scale = LogitScaling(temperature=math.exp(log_temperature))
@@ -166,7 +174,7 @@ def _fit_scaling(score: ScoreClip, labels: Int64Array, function: str, groups: In
 
     table = np.stack([group_losses(float(each)) for each in LOG_TEMPERATURES])  # [temperatures, groups]
     if not _improves_held_out(table):
-        return PLAIN
+        return IDENTITY_SCALING
     step = float(LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0])
     coarse = float(LOG_TEMPERATURES[_posterior_mode(table)])
     fitted = _minimize(lambda each: float(group_losses(each).sum()) + _penalty(each), coarse - step, coarse + step)
@@ -238,7 +246,7 @@ def _fit_platt(logits: Float32Array, labels: Int64Array, groups: Int64Array) -> 
     known = np.flatnonzero(labels >= 0)
     shows[known, labels[known]] = True
     if not shows.any():
-        return PLAIN
+        return IDENTITY_SCALING
     _, group_index, group_sizes = np.unique(groups, return_inverse=True, return_counts=True)
     pair_weights = np.repeat(1 / group_sizes[group_index], logits.shape[1])  # [n*K]
     positives, negatives = float(pair_weights[shows.ravel()].sum()), float(pair_weights[~shows.ravel()].sum())
@@ -316,12 +324,12 @@ def _best_labels(clip_scores: Sequence[Scores]) -> Int64Array:
     return np.array([int(top_k(item, 1)[0]) for item in clip_scores], np.int64)
 
 
-def _reliability(clip_scores: Sequence[Scores], labels: Int64Array) -> tuple[Bin, ...]:
+def _reliability(clip_scores: Sequence[Scores], labels: Int64Array) -> tuple[ReliabilityBin, ...]:
     """Group clips by their best score into bins of equal width; an unknown clip counts as an error."""
     if not len(labels):
         return ()
     best = np.array([item.best for item in clip_scores], np.float64)
-    return reliability(best, _best_labels(clip_scores) == labels)
+    return reliability_bins(best, _best_labels(clip_scores) == labels)
 
 
 def _acceptance_curve(known: Float64Array, unknown: Float64Array) -> tuple[tuple[float, float], ...]:

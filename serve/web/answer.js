@@ -1,4 +1,4 @@
-// Shows the answer: labels as bars, "none of these" and timing; or a problem.
+// Shows the result of a classification (labels as bars, "none of these", timing) or a problem.
 import { $, element } from "./dom.js";
 import { offerCorrection, withdrawOffer } from "./feedback.js";
 import { clearSampling, showSampling } from "./video.js";
@@ -53,20 +53,20 @@ function acceptanceWords(acceptance) {
   const what = rate === null ? "Thresholds set by hand were" : "A calibration was";
   if (!applied) return `${what} not applied: ${obstacle}.`;
   const common = threshold === null ? "" : `accepted from ${criterion} ${threshold.toFixed(3)}`;
-  const from = common || "each label has its own threshold";
+  const from = common || "each label has a separate threshold";
   if (rate === null) return `${what} applied: ${from}.`;
   const [low, high] = range ?? [];
   const within = range ? ` (95 % interval ${percent(low)} to ${percent(high)})` : "";
   const promise = `about ${percent(rate)} of clips that show none of the labels are accepted${within}`;
-  const caveats = acceptance.caveats.length ? `. This may not hold: ${acceptance.caveats.join("; ")}` : "";
+  const caveats = acceptance.caveats.length ? `. This rate may be wrong: ${acceptance.caveats.join("; ")}` : "";
   return `${what} applied: ${from}; ${promise}${caveats}.`;
 }
 
 function exampleWords(examples) {
   const { num_examples: number, weight, accuracy, accuracy_by_text: byText } = examples;
   const clips = `${number} example clip${number === 1 ? "" : "s"}`;
-  const gain = "labels gain by similarity of the video to their clips";
-  const use = weight ? `${gain} (up to ${weight.toFixed(0)} logits)` : "not used, since the result does not improve";
+  const gain = "labels whose clips resemble the video get a higher score";
+  const use = weight ? `${gain} (up to ${weight.toFixed(0)} logits)` : "not used, because they do not improve the result";
   const found = accuracy === null ? "" : `${percent(accuracy)} are correct, ${percent(byText)} by text alone`;
   const measured = found && `; in cross-validation ${found}`;
   return `${clips}: ${use}${measured}.`;

@@ -1,4 +1,4 @@
-// Requests to the server of this page; problems (RFC 9457) become ProblemError.
+// Requests to the server of this page; problems (RFC 9457) are thrown as ProblemError.
 
 import { askForKey, keyHeader } from "./key.js";
 
@@ -10,17 +10,17 @@ export class ProblemError extends Error {
   }
 }
 
-// Converts any error to a problem; `isPassing` if the request may succeed later.
+// Converts any error to a problem; `isPassing` means that a retry may succeed.
 export function problemOf(error) {
   if (error.problem) return { ...error.problem, isPassing: error.problem.status >= 500 };
-  return { title: "The server does not answer", detail: String(error.message ?? error), isPassing: true };
+  return { title: "The server is not responding", detail: String(error.message ?? error), isPassing: true };
 }
 
 export function getJson(path) {
   return send("GET", path);
 }
 
-// `no-store`: while a change is encoded, the server answers the previous version with the ETag of the newer one.
+// `no-store`: while a change is encoded, the response has the previous version with the ETag of the newer one.
 export async function send(method, path, { headers = {}, body } = {}) {
   const response = await fetchWithKey(path, { method, headers, body, cache: "no-store" });
   if (response.status === 204) return null;
@@ -55,7 +55,7 @@ export function classify(file, options, { signal, onProgress }) {
   return upload("v1/classify", form, { signal, onProgress });
 }
 
-// Uses XMLHttpRequest, because fetch does not report upload progress. Returns the answer and the id of the request.
+// Uses XMLHttpRequest, because fetch does not report upload progress. Returns the response and the request id.
 export function upload(path, form, { headers = {}, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

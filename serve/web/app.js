@@ -1,4 +1,4 @@
-// The page: connects video, question and answer, and reads the capabilities of the server.
+// The page: connects video, options and result, and reads the models and limits of the server.
 import { clearAnswer, showError } from "./answer.js";
 import { getJson } from "./api.js";
 import { run, soon, stop, wireCancel } from "./classification.js";
@@ -22,7 +22,7 @@ function take(file) {
   showCurl();
   const limit = limits.max_upload_bytes;
   if (limit && file.size > limit) {
-    showError({ title: "Upload too large", detail: `This file has ${file.size} bytes, the limit is ${limit}.` });
+    showError({ title: "Upload too large", detail: `The limit is ${limit} bytes; this file has ${file.size}.` });
     return;
   }
   run();

@@ -9,11 +9,11 @@ export function wireAuthor() {
     $("author").value = localStorage.getItem(KEY) ?? "";
     $("author").addEventListener("input", () => localStorage.setItem(KEY, $("author").value.trim()));
   } catch {
-    // without storage, the name is lost with the page
+    // without storage, the name is lost when the page is closed
   }
 }
 
-// Headers are bytes: names outside Latin-1 are sent as UTF-8. With a key, the author is the name of the key.
+// Headers are bytes, so names that are not Latin-1 are sent as UTF-8. With a key, the author is the name of the key.
 export function authorHeader() {
   if (hasKey()) return {};
   const name = $("author").value.trim();

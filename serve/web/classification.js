@@ -59,7 +59,7 @@ function failed(error) {
     return;
   }
   clearAnswer();
-  showError(error.problem ?? { title: "The server does not answer", detail: String(error.message ?? error) });
+  showError(error.problem ?? { title: "The server is not responding", detail: String(error.message ?? error) });
 }
 
 export function wireCancel() {

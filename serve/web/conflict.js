@@ -1,4 +1,4 @@
-// An edit conflict (412): shows who changed what and when, and asks what to do with the waiting edits.
+// An edit conflict (412): shows who changed what and when, and asks what to do with the unsaved edits.
 import { authorOf, timeOf } from "./author.js";
 import { diffView } from "./diff.js";
 import { $, button, element } from "./dom.js";
@@ -14,7 +14,7 @@ export async function madeSince(name, seen) {
 
 export function wordsOf(item) {
   const words = element("span");
-  words.append(`version ${item.version} was made by ${authorOf(item)}, `, timeOf(item));
+  words.append(`version ${item.version} was created by ${authorOf(item)}, `, timeOf(item));
   if (item.note) words.append(` (${item.note})`);
   return words;
 }
@@ -38,7 +38,7 @@ export function hideConflict() {
   draw();
 }
 
-// Updates the question when another edit waits.
+// Updates the question when another edit is added to the queue.
 export function redrawConflict() {
   if (shown.question) draw();
 }
@@ -55,10 +55,10 @@ function parts({ made, waiting, undoing, again, discard }) {
   const found = [element("strong", "", "Somebody else changed this vocabulary"), who];
   if (shown.difference) found.push(shown.difference);
   if (undoing) {
-    const words = "Undo and redo would revert that change too, so they were not done.";
-    found.push(element("p", "", `${words} To return to any version, use the history.`));
+    const words = "Undo and redo would also revert that change, so they were not applied.";
+    found.push(element("p", "", `${words} To return to an earlier version, use the history.`));
   }
-  if (!waiting.length) return [...found, button("All right", discard)];
+  if (!waiting.length) return [...found, button("OK", discard)];
   found.push(element("p", "", `Not saved yet: ${waiting.map((edit) => edit.what).join("; ")}.`));
   return [...found, button(`Save my ${noun} on top`, again, "main"), button(`Discard my ${noun}`, discard)];
 }

@@ -60,7 +60,7 @@ function showFile() {
   $("new-split-line").hidden = !file;
 }
 
-// Joins the labels: copied, from the file, typed; other fields are those of the file, if it has them.
+// Joins the labels: copied, from the file, typed. Other fields come from the file if it has them, else from the copy.
 async function documentOf() {
   const copy = $("new-copy").value ? contentOf(await read($("new-copy").value)) : {};
   const file = chosen.file?.found ?? { labels: [] };
@@ -73,7 +73,7 @@ function contentOf({ labels, templates, phrase_rule, background, acceptance, des
   return { labels, templates, phrase_rule, background, acceptance, description, metadata };
 }
 
-// Returns a label without identity and clips, which belong to the vocabulary it was copied from.
+// Returns a label without label_id and clips, which belong to the original vocabulary.
 function plain(label) {
   if (typeof label === "string") return label;
   const { label_id, examples, ...kept } = label;

@@ -20,10 +20,10 @@ export function diffView(diff) {
     ["changed", diff.changed, (name) => name],
   ];
   for (const [kind, items, write] of parts) if (items.length) view.append(partOf(kind, items, write));
-  if (diff.moved) view.append(element("li", "", "labels in another order"));
+  if (diff.moved) view.append(element("li", "", "order of labels changed"));
   const fields = diff.fields.map((key) => FIELDS[key] ?? key);
-  if (fields.length) view.append(element("li", "", `other ${fields.join(", ")}`));
-  if (!view.children.length) view.append(element("li", "", "no difference"));
+  if (fields.length) view.append(element("li", "", `changed: ${fields.join(", ")}`));
+  if (!view.children.length) view.append(element("li", "", "no differences"));
   return view;
 }
 

@@ -24,7 +24,7 @@ export function lines(text) {
   return text.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean);
 }
 
-// Shows a problem (or none) at its place; `again` adds a button to retry if that may help.
+// Shows a problem in an element, or hides it; `again` adds a retry button if a retry may succeed.
 export function showProblem(place, problem, again) {
   place.hidden = !problem;
   place.replaceChildren();
@@ -33,7 +33,7 @@ export function showProblem(place, problem, again) {
   if (again && problem.isPassing) place.append(button("Try again", again));
 }
 
-// Sets the children of a place without moving nodes that are in position, because moving a field loses the focus.
+// Sets the children of an element without moving nodes that are in position, because a moved field loses the focus.
 export function arrange(place, nodes) {
   const wanted = new Set(nodes);
   for (const child of [...place.children]) if (!wanted.has(child)) child.remove();

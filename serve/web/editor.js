@@ -1,4 +1,4 @@
-// The vocabulary editor: opens a vocabulary, joins its labels, settings and history, saves edits and reports the result.
+// The vocabulary editor: opens a vocabulary, connects labels, settings and history, saves edits and reports results.
 import { download, problemOf } from "./api.js";
 import { authorOf, wireAuthor } from "./author.js";
 import { hideConflict, madeSince, redrawConflict, showConflict } from "./conflict.js";
@@ -79,7 +79,7 @@ function close() {
   $("edit-vocabulary").focus();
 }
 
-// Returns whether no unsaved edits of another vocabulary would be lost.
+// Returns whether another vocabulary can be opened without losing unsaved edits.
 function isFree(name) {
   if (!open.edits || open.name === name || (open.edits.isIdle && !isTyped())) return true;
   showEditor(true);
@@ -120,7 +120,7 @@ function saved(facts, edit) {
 }
 
 function failed(error, edit) {
-  showProblem($("editor-problem"), { ...problemOf(error), title: `Not done: ${edit.what}` });
+  showProblem($("editor-problem"), { ...problemOf(error), title: `Failed: ${edit.what}` });
 }
 
 async function settled() {
@@ -129,7 +129,7 @@ async function settled() {
   if (open.content?.version !== open.edits.version) await load({ reveal });
 }
 
-// 412: shows the newest version, keeps typed text, and asks what to do with waiting edits.
+// 412: shows the newest version, keeps typed text, and asks what to do with unsaved edits.
 async function stopped() {
   const { name, edits } = open;
   const seen = edits.version;
@@ -158,13 +158,13 @@ function decided(act) {
   };
 }
 
-// Shows a version made elsewhere while nothing is typed here.
+// Shows a version that was created elsewhere, while nothing is typed here.
 async function followOther(facts) {
   const { edits, name } = open;
   edits.follow(facts.latest);
   await load({ reveal: false });
   const [newest] = await madeSince(name, facts.latest - 1).catch(() => []);
-  if (newest && open.name === name) say(`Version ${newest.version} by ${authorOf(newest)} is shown.`);
+  if (newest && open.name === name) say(`Now showing version ${newest.version} by ${authorOf(newest)}.`);
 }
 
 function erased(name) {
@@ -192,7 +192,7 @@ function showState() {
 
 function stateWords(facts, version) {
   if (!facts) return "deleted elsewhere";
-  const newer = facts.latest > open.edits.version ? `, ${facts.latest} was made elsewhere` : "";
+  const newer = facts.latest > open.edits.version ? `, version ${facts.latest} was created elsewhere` : "";
   return `version ${version}${facts.current === version ? ", in use" : ""}${newer}`;
 }
 
@@ -205,23 +205,23 @@ function showEncoding(facts) {
   else $("encoding-bar").removeAttribute("value");
   const [encoded, all] = [done, total].map((number) => number.toLocaleString("en"));
   const far = total ? `encoding ${encoded} of ${all} prompts` : "waiting to be encoded";
-  const until = facts.current ? `version ${facts.current} is in use until then` : "not in use before that";
+  const until = facts.current ? `version ${facts.current} is in use until then` : "not in use until then";
   $("encoding-text").textContent = `version ${facts.latest}: ${far}; ${until}`;
 }
 
 function showFault(facts) {
   const fault = facts?.encoding?.fault;
-  const until = facts?.current ? `Version ${facts.current} stays in use.` : "";
+  const until = facts?.current ? `Version ${facts.current} is still in use.` : "";
   const problem = { title: "The newest version is not in use", detail: `${fault}. ${until}` };
   showProblem($("encoding-problem"), fault ? problem : null);
 }
 
-// Shows faults of a version stored by an older release, and labels that the model cannot distinguish.
+// Shows problems of a version stored by an older release, and labels that the model cannot distinguish.
 function showFindings({ problems, num_problems, warnings, num_warnings }) {
   const shown = [...problems, ...warnings].slice(0, FINDINGS_SHOWN).map(({ detail }) => detail);
   const more = num_problems + num_warnings - shown.length;
   const detail = `${shown.join("; ")}${more ? `; and ${more.toLocaleString("en")} more` : ""}.`;
-  const title = num_problems ? "Something is wrong with these labels" : "Some labels read the same to this model";
+  const title = num_problems ? "This vocabulary has problems" : "The model cannot distinguish some labels";
   showProblem($("editor-findings"), shown.length ? { title, detail } : null);
 }
 

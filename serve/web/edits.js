@@ -1,12 +1,12 @@
-// The queue of edits of one vocabulary: sent one by one, each based on the version of the previous one.
+// The queue of edits of one vocabulary. Edits are sent one at a time, each based on the version of the previous one.
 //
-// An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. One that finds another
-// version than expected (412) waits, with all later ones, for a decision. Undo rolls back to the state before an
-// edit, which makes a new version; `states` holds the newest version that equals each state.
+// An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. If the server has another
+// version than expected (412), the edit and all later ones wait for a decision of the user. Undo rolls back to the state before an
+// edit, which creates a new version; `states` holds the newest version that equals each state.
 import { rollBack } from "./vocabulary.js";
 
 export class Edits {
-  // `listener`: saved(facts, edit), failed(error, edit), settled() once none waits, stopped() at a 412.
+  // `listener`: saved(facts, edit), failed(error, edit), settled() when the queue is empty, stopped() on a 412.
   constructor(name, version, listener) {
     this.name = name;
     this.listener = listener;
@@ -16,7 +16,7 @@ export class Edits {
     this.follow(version);
   }
 
-  // Continues from a version made elsewhere; earlier edits can no longer be undone separately.
+  // Continues from a version created elsewhere; earlier edits can no longer be undone separately.
   follow(version) {
     this.version = version;
     this.states = [{ version, what: "" }];
@@ -48,7 +48,7 @@ export class Edits {
     this.#step(1, "redo");
   }
 
-  // After 412: sends the waiting edits on the newest version, or drops them.
+  // After a 412: applies the waiting edits to the newest version, or drops them.
   applyAgain() {
     this.follow(this.version);
     this.isStopped = false;

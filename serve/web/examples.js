@@ -6,7 +6,7 @@ import { LABEL_FILE } from "./label_files.js";
 import { address, changeHeaders, ifMatch } from "./vocabulary.js";
 
 export class LabelExamples {
-  // `row`: the label's row, where problems are shown.
+  // `row`: the row of the label, which shows problems.
   constructor(row) {
     this.row = row;
     this.chips = new Map(); // example_id -> node
@@ -121,9 +121,9 @@ export class LabelExamples {
 function tooLarge(files) {
   const each = limits.vocabularies?.max_example_bytes ?? limits.max_upload_bytes;
   const large = files.find((file) => file.size > each);
-  const words = `${large?.name} has ${large?.size} bytes, a clip may have ${each}.`;
+  const words = `A clip may have ${each} bytes; ${large?.name} has ${large?.size}.`;
   if (large) return { title: "Clip too large", detail: words };
   const all = files.reduce((sum, file) => sum + file.size, 0);
   if (all <= limits.max_upload_bytes) return null;
-  return { title: "Too much at once", detail: `${all} bytes; one upload may have ${limits.max_upload_bytes}.` };
+  return { title: "Upload too large", detail: `One upload may have ${limits.max_upload_bytes} bytes; the clips have ${all}.` };
 }

@@ -1,4 +1,4 @@
-// A correction of the shown answer, if the server stores feedback: uploads the clip with its correct label.
+// A correction of the shown result, if the server stores feedback: uploads the clip with its correct label.
 import { problemOf, send, upload } from "./api.js";
 import { $, button, element, showProblem } from "./dom.js";
 import { limits } from "./limits.js";
@@ -33,7 +33,7 @@ async function correct(label) {
   $("send-correction").disabled = true;
   try {
     const kept = await upload("v1/feedback", formOf(answer, file, label), { onProgress: showProgress });
-    if (answer === shown.answer) tell(keptWords(kept), button("Take it back", () => takeBack(kept)));
+    if (answer === shown.answer) tell(keptWords(kept), button("Withdraw", () => takeBack(kept)));
   } catch (error) {
     if (answer === shown.answer) fail(error, () => correct(label));
   } finally {
@@ -54,14 +54,14 @@ function showProgress(share) {
 }
 
 function keptWords(kept) {
-  const novelty = kept.is_new_label ? ", which the vocabulary does not have" : "";
-  return `${kept.is_duplicate ? "It was kept before" : "Kept"} as “${kept.label}”${novelty}. Thank you. `;
+  const novelty = kept.is_new_label ? ", which is not a label of the vocabulary" : "";
+  return `${kept.is_duplicate ? "Already stored" : "Stored"} as “${kept.label}”${novelty}. Thank you. `;
 }
 
 async function takeBack(kept) {
   try {
     await send("DELETE", `v1/feedback/${encodeURIComponent(kept.id)}`);
-    tell("Erased.");
+    tell("Deleted.");
   } catch (error) {
     fail(error, () => takeBack(kept));
   }

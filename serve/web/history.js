@@ -102,9 +102,9 @@ export class VersionHistory {
       back.hidden = false;
       back.focus();
     };
-    const act = button(`Make version ${item.version} the newest`, () => this.#rollBack(item), "main");
-    box.append(element("p", "", "This makes a new version and keeps the history. It changes:"));
-    box.append(act, button("Keep what is", close));
+    const act = button(`Restore version ${item.version}`, () => this.#rollBack(item), "main");
+    box.append(element("p", "", "This creates a new version and keeps the history. Changes:"));
+    box.append(act, button("Cancel", close));
     box.addEventListener("keydown", (event) => {
       if (event.key === "Escape") close();
     });

@@ -51,7 +51,7 @@ function showOffer(list) {
   if (!chosen.found) return;
   const [all, missing] = [labels(), list.missing(labels())];
   const here = all.length - missing.length;
-  const known = here ? `, ${here.toLocaleString("en")} of them here already or twice` : "";
+  const known = here ? `, ${here.toLocaleString("en")} of them duplicates or already present` : "";
   const example = all.slice(0, 3).map((label) => `“${label.name ?? label}”`).join(", ");
   $("import-text").textContent = `${chosen.name}: ${count(all.length, "label")}${known} (${example} …)`;
   $("import-add").disabled = !missing.length;
@@ -60,17 +60,17 @@ function showOffer(list) {
 
 function addAll(list) {
   const added = list.missing(labels()).map(plain);
-  list.add(added, `add ${count(added.length, "label")} of ${chosen.name}`, reopening());
+  list.add(added, `add ${count(added.length, "label")} from ${chosen.name}`, reopening());
   closeOffer();
 }
 
-// Replaces the labels; JSON with other fields replaces these too.
+// Replaces the labels; other fields are replaced if the JSON file has them.
 function replaceAll(list, content) {
   const { templates, phrase_rule, background, acceptance, description, metadata } = content;
   const kept = { templates, phrase_rule, background, acceptance, description, metadata };
   const document = { ...kept, ...chosen.found, labels: labels().map((label) => continued(label, content.labels)) };
   list.submit({
-    what: `replace all labels by ${chosen.name}`,
+    what: `replace all labels with ${chosen.name}`,
     reveals: true,
     request: (version) => replace(list.vocabulary, version, document),
     ...reopening(),
@@ -100,7 +100,7 @@ function continued(label, before) {
   return { ...rest, threshold, ...(clips ? { examples: clips } : {}) };
 }
 
-// Returns a label for PATCH, without the identity from another vocabulary.
+// Returns a label for PATCH, without a label_id of another vocabulary.
 function plain(label) {
   if (typeof label === "string") return label;
   return { name: label.name, synonyms: label.synonyms ?? [], negatives: label.negatives ?? [] };

@@ -71,7 +71,7 @@ export class LabelRow {
     });
   }
 
-  // Synonyms and negative phrases are sent together, with the name that is then saved.
+  // Synonyms and negative phrases are sent together, with the saved name.
   rephrase(field) {
     if (!field.isTyped) return this.tell(null);
     const phrases = { synonyms: this.synonyms.value, negatives: this.negatives.value };

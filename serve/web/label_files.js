@@ -35,7 +35,7 @@ function decoded(bytes) {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    throw new Error("the text is not UTF-8");
+    throw new Error("the text is not valid UTF-8");
   }
 }
 
@@ -46,9 +46,9 @@ function fromLines(text) {
 function fromJson(text) {
   const found = parsed(text);
   const labels = Array.isArray(found) ? found : found?.labels;
-  if (!Array.isArray(labels)) throw new Error("the JSON has to be a list of labels, or an object with `labels`");
+  if (!Array.isArray(labels)) throw new Error("the JSON must be a list of labels, or an object with `labels`");
   const wrong = labels.findIndex((label) => typeof label !== "string" && typeof label?.name !== "string");
-  if (wrong >= 0) throw new Error(`label ${wrong} of the JSON is neither text nor an object with a name`);
+  if (wrong >= 0) throw new Error(`label ${wrong} of the JSON must be a string or an object with a name`);
   return Array.isArray(found) ? { labels } : found;
 }
 
@@ -65,11 +65,11 @@ function fromCsv(text) {
   const delimiter = [...CSV_DELIMITERS].find((letter) => header.includes(letter)) ?? ",";
   const [head, ...rows] = csvRows(text, delimiter);
   const columns = Object.fromEntries((head ?? []).map((name, index) => [name.trim(), index]));
-  if (!("name" in columns)) throw new Error(`the CSV needs a column \`name\`, found ${head?.join(", ") || "none"}`);
+  if (!("name" in columns)) throw new Error(`the CSV must have a column \`name\`, got ${head?.join(", ") || "none"}`);
   const phrases = (row, column) => (row[columns[column]] ?? "").split("|").map((one) => one.trim()).filter(Boolean);
   const filled = rows.filter((row) => row.length > 1 || row[0] !== "");
   const long = filled.findIndex((row) => row.slice(head.length).some((cell) => cell.trim()));
-  if (long >= 0) throw new Error(`row ${long + 2} has more cells than the header; quote a cell that holds ${delimiter}`);
+  if (long >= 0) throw new Error(`row ${long + 2} has more cells than the header; quote cells that contain ${delimiter}`);
   return {
     labels: filled.map((row) => ({
       name: row[columns.name] ?? "",

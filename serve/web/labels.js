@@ -1,4 +1,4 @@
-// The labels of the open vocabulary, filtered and in pages to support ten thousand; and new labels.
+// The labels of the open vocabulary with a filter and pages (for tens of thousands of labels), and the form for new labels.
 import { problemOf } from "./api.js";
 import { $, arrange, count, showProblem } from "./dom.js";
 import { LabelRow } from "./label.js";
@@ -40,7 +40,7 @@ export class LabelList {
     return this.ids.has(id);
   }
 
-  // `reveal`: turn to the page of new labels, after an edit in this page.
+  // `reveal`: shows the page with the new labels after an edit in this browser.
   set(labels, { reveal }) {
     const before = this.ids;
     this.labels = labels;
@@ -80,7 +80,7 @@ export class LabelList {
     const typed = row.name.isTyped ? row.name.value : row.label.name;
     this.rows.delete(row.id);
     this.#giveBack([typed]);
-    showProblem($("add-problem"), { title: `“${row.label.name}” was removed meanwhile`, detail: problem.detail });
+    showProblem($("add-problem"), { title: `“${row.label.name}” was removed in the meantime`, detail: problem.detail });
   }
 
   // Adds missing labels; `labels` are names or {name, synonyms, negatives}.
@@ -109,7 +109,7 @@ export class LabelList {
     return row;
   }
 
-  // The label of a row is gone; a running edit will be reported.
+  // The label of a row was removed; edits in progress are still reported.
   #part(row) {
     if (row.isSaving) return;
     if (row.isTyped) this.lost(row, { detail: "What you typed can be added as a new label." });
@@ -177,12 +177,12 @@ export class LabelList {
     const labels = this.missing(typed);
     const here = typed.length - labels.length;
     if (!labels.length) {
-      const words = typed.length === 1 ? `“${typed[0]}” exists already` : `all ${typed.length} exist already`;
+      const words = typed.length === 1 ? `“${typed[0]}” already exists` : `all ${typed.length} labels already exist`;
       showProblem($("add-problem"), { title: "Nothing to add", detail: words });
       return;
     }
     showProblem($("add-problem"), null);
-    if (here) this.say(`${here} of them ${here === 1 ? "was" : "were"} there already or came twice.`);
+    if (here) this.say(`${count(here, "label")} skipped: duplicates or already present.`);
     $("add").value = "";
     this.#growAdd();
     const what = labels.length === 1 ? `add “${labels[0]}”` : `add ${count(labels.length, "label")}`;

@@ -1,4 +1,4 @@
-// The form of the request: labels or a vocabulary, and options; and the same request with curl.
+// The request form (labels or a vocabulary, and options) and the equivalent curl command.
 import { $ } from "./dom.js";
 import { LabelListError, parseDocument } from "./label_lists.js";
 import { chosen } from "./video.js";

@@ -1,4 +1,4 @@
-// Suggested labels: the first ten of the default vocabulary; a click adds one to the own labels.
+// Suggested labels: the first ten of the default vocabulary; a click adds one to the entered labels.
 import { getJson } from "./api.js";
 import { $, button } from "./dom.js";
 import { factsOf, names } from "./vocabularies.js";

@@ -31,7 +31,7 @@ export function isEncoding(facts) {
   return Boolean(facts) && (facts.current ?? 0) < facts.latest && !facts.encoding?.fault;
 }
 
-// Reads the whole list, page by page; does not replace newer results of changes made here.
+// Reads the whole list, page by page; results of changes made here are not replaced by older ones.
 export async function refresh() {
   clearTimeout(state.timer);
   const changes = state.changes;
@@ -47,7 +47,7 @@ export async function refresh() {
   }
 }
 
-// Records the answer to a change made here.
+// Records the response to a change made here.
 export function took(facts) {
   state.changes += 1;
   const before = known.get(facts.name);

@@ -1,4 +1,4 @@
-// Requests for one vocabulary. A change has the version it is based on, and its author.
+// Requests for one vocabulary. A change contains its author and the version that it is based on.
 import { getJson, send } from "./api.js";
 import { authorHeader } from "./author.js";
 

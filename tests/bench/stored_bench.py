@@ -23,7 +23,7 @@ from serve import scoring
 from serve.api.options import ClassifyOptions
 from serve.arrays import Float32Array
 from serve.features import VideoFeatures
-from serve.pipeline import scores_of
+from serve.pipeline import compute_scores
 from serve.retrieval.library import VideoLibrary
 from serve.retrieval.options import RescorePageOptions, SearchOptions
 from serve.service import Service
@@ -166,7 +166,7 @@ async def _largest_difference(service: Service, known: list[str], options: Resco
     differences = []
     for video_id in known[:10]:
         (part,) = service.library.store.parts(video_id)
-        logits = scoring.logits_of(part.features.video_features, bank, contract)
+        logits = scoring.compute_logits(part.features.video_features, bank, contract)
         direct = scoring.reduce_logits(logits, contract, function=contract.activation).scores
         assert direct is not None, "the model has a function"
         differences += [abs((found[video_id][text] or 0.0) - direct[k]) for k, text in enumerate(TEXTS)]
@@ -181,7 +181,7 @@ async def _one_by_one(service: Service, video_id: str) -> float:
         started = time.perf_counter()
         for row in part.features.video_features:
             logits = await resolved.runtime.logits(VideoFeatures(video_features=row[None]), bank)
-            await scores_of(resolved, logits, None)
+            await compute_scores(resolved, logits, None)
         return time.perf_counter() - started
 
 

@@ -17,7 +17,7 @@ import psutil
 
 from serve.contract import ScoringContract
 from serve.models.runtime import load_runtime
-from serve.scoring import logits_of, reduce_logits, top_k, unit
+from serve.scoring import compute_logits, normalize, reduce_logits, top_k
 from serve.settings import ServeSettings
 from tests.bench.promises import Promise, settle, spread
 from tests.bench.turns import in_turns
@@ -200,11 +200,11 @@ def _labels(http: httpx.Client, clip: Path) -> set[str]:
 def _million() -> tuple[list[float], list[float]]:
     """Return the milliseconds to score one video against a million labels, and of its matrix product."""
     random = np.random.default_rng(0)
-    bank = unit(random.standard_normal((1, 1_000_000, 512), dtype=np.float32))
+    bank = normalize(random.standard_normal((1, 1_000_000, 512), dtype=np.float32))
     video = random.standard_normal((1, 512), dtype=np.float32)
     contract = ScoringContract(logit_scale=100.0, ensembling="mean_embedding", view_rule="mean_logit")
     ways = {
-        "scores": lambda: top_k(reduce_logits(logits_of(video, bank, contract), contract, function="softmax"), 5),
+        "scores": lambda: top_k(reduce_logits(compute_logits(video, bank, contract), contract, function="softmax"), 5),
         "product": lambda: video @ bank[0].T,
     }
     found = in_turns(ways, 9)

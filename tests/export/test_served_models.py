@@ -17,7 +17,7 @@ from export.exporter import export_checkpoint
 from export.loading import read_tokenizer
 from serve.contract import TextContract, read_contract
 from serve.engines.ov import has_bf16
-from serve.parity import clear_disagreements
+from serve.parity import count_clear_disagreements
 from serve.repository import contract_path
 from serve.text.tokenizer import pad_tokens
 from serve.video.preprocess import crop_frame, join_views, normalise
@@ -150,7 +150,7 @@ def test_bf16_keeps_every_clear_answer(name: str, tmp_path: Path, clip: Path) ->
             found = _served(http, clip, LABELS, clips=clips, crops=crops)
             rounded = np.array([found[label]["logit"] for label in LABELS], np.float32)
             np.testing.assert_allclose(rounded, logits, atol=half_precision_logits(checkpoint), rtol=0)
-            assert clear_disagreements(rounded[None], logits[None].numpy()) == 0
+            assert count_clear_disagreements(rounded[None], logits[None].numpy()) == 0
 
 
 @pytest.mark.parametrize("name", ["Transf", "xclip"])

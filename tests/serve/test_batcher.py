@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from serve.batcher import BatchResult, MicroBatcher, Rows
+from serve.batcher import BatchResult, MicroBatcher, Outputs
 from serve.errors import DeadlineExceeded, EngineFailure, EngineUnavailable, Overloaded
 from tests.waiting import until
 
@@ -24,7 +24,7 @@ class Doubler:
         self.gate.set()
         self.sizes: list[int] = []
 
-    async def __call__(self, rows: np.ndarray) -> Rows:
+    async def __call__(self, rows: np.ndarray) -> Outputs:
         await self.gate.wait()
         self.sizes.append(len(rows))
         if (rows < 0).any():
@@ -65,7 +65,7 @@ async def test_concurrent_requests_share_runs_and_get_their_own_rows() -> None:
     for i, answer in enumerate(answers):
         assert answer.outputs["video_features"].tolist() == [[2 * i], [2 * (i + 100)]]
     assert graph.sizes == [4, 4, 2]
-    assert (batcher.runs, batcher.rows) == (3, 10)
+    assert (batcher.num_batches, batcher.num_rows) == (3, 10)
 
 
 async def test_the_wait_for_a_turn_is_reported() -> None:
@@ -101,7 +101,7 @@ async def test_a_full_queue_refuses() -> None:
         first = await under_way(batcher)
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), deadline=NEVER))
         await settled(lambda: batcher.queued_rows == 3)
-        with pytest.raises(Overloaded, match="3 views are waiting"):
+        with pytest.raises(Overloaded, match="3 views are queued"):
             await batcher.submit(rows(1, 2), deadline=NEVER)
         graph.gate.set()
         await asyncio.gather(first, waiting)

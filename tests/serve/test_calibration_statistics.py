@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve.calibration_statistics import auroc, beta_interval, calibration_error, fpr_at_tpr, reliability
+from serve.calibration_statistics import auroc, beta_interval, calibration_error, fpr_at_tpr, reliability_bins
 from serve.vocabularies.threshold_fit import _fit_platt
 
 stats = pytest.importorskip("scipy.stats")
@@ -35,7 +35,7 @@ def test_reliability_bins_are_sklearn_s() -> None:
     confidences = RANDOM.uniform(0.0, 1.0, 2000)
     hits = RANDOM.uniform(0, 1, 2000) < confidences**2
     accuracies, means = calibration_curve(hits, confidences, n_bins=15)
-    found = reliability(confidences, hits)
+    found = reliability_bins(confidences, hits)
     assert [item.accuracy for item in found] == pytest.approx(accuracies, abs=1e-12)
     assert [item.confidence for item in found] == pytest.approx(means, abs=1e-12)
     counts = np.histogram(confidences, bins=15, range=(0, 1))[0]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.data_folder import NOTE, database_file, register_start
-from serve.server import data_in_use
+from serve.data_folder import RECORDS_FILE, database_path, register_start
+from serve.server import register_data_folder
 from serve.settings import ServeSettings
 from tests.running_server import ROOT, running_server
 from tests.waiting import PATIENCE_SECONDS
@@ -30,22 +30,22 @@ def test_a_folder_says_who_used_it_before(tmp_path: Path) -> None:
 
 
 def test_a_database_without_a_note_is_said(tmp_path: Path) -> None:
-    database_file(tmp_path).touch()
+    database_path(tmp_path).touch()
     assert start(tmp_path, "/checkouts/a") == "used before by an unknown installation"
     assert start(tmp_path, "/checkouts/a") == ""
 
 
 @pytest.mark.parametrize("note", ["", "[]", '{"a": 1}', '{"a": {"version": "1"}}', "\udcff", '{"a": {"x": 1}}'])
 def test_a_damaged_note_is_written_anew(tmp_path: Path, note: str, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / NOTE).write_bytes(note.encode("utf-8", "surrogateescape"))
+    (tmp_path / RECORDS_FILE).write_bytes(note.encode("utf-8", "surrogateescape"))
     assert start(tmp_path, "/checkouts/a") == "new"
-    assert "is replaced" in caplog.text
-    assert list(json.loads((tmp_path / NOTE).read_text())) == ["/checkouts/a"]
+    assert "will be replaced" in caplog.text
+    assert list(json.loads((tmp_path / RECORDS_FILE).read_text())) == ["/checkouts/a"]
 
 
 def test_a_database_of_several_gateways_is_named_without_its_password(tmp_path: Path) -> None:
     settings = ServeSettings(store_url="postgresql://ada:secret@db/actserve", data_dir=tmp_path / "unused")
-    assert data_in_use(settings) == "postgresql://ada:***@db/actserve"
+    assert register_data_folder(settings) == "postgresql://ada:***@db/actserve"
     assert not (tmp_path / "unused").exists()
 
 

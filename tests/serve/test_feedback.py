@@ -206,10 +206,10 @@ def test_the_command_line_sends_lists_and_erases(client: httpx.Client, server: R
     assert "--form-string label=moonwalking" in shown or "'label=moonwalking'" in shown
     assert client.get("/v1/feedback").json()["num_clips"] == 0
     sent = run("send", str(demo_clip), "moonwalking", "--vocabulary", "demo", "--predicted", "walking")
-    assert "a label the vocabulary does not have" in sent
+    assert "which is not a label of the vocabulary" in sent
     feedback_id = sent.partition(":")[0]
     assert f"{feedback_id}\tmoonwalking\twalking" in run("list")
-    assert "erased" in run("remove", feedback_id, "--yes")
+    assert "deleted" in run("remove", feedback_id, "--yes")
     assert client.get("/v1/feedback").json()["num_clips"] == 0
 
 

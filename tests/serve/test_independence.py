@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve.independence import independence, independent_groups, source_of_name
+from serve.independence import assign_groups, count_independent, source_of_name
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_names_longer_than_files_can_have_tell_of_no_source(text: str) -> None:
 
 
 def test_any_agreement_joins_and_joins_are_transitive() -> None:
-    groups = independent_groups(
+    groups = assign_groups(
         names=["a_part1.mp4", "a_part2.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"],
         digests=["1", "2", "2", "3", None, None],
         declared=["", "", "", "ann", "ann", ""],
@@ -66,20 +66,20 @@ def test_any_agreement_joins_and_joins_are_transitive() -> None:
 
 def test_groups_are_numbered_as_they_appear_and_do_not_depend_on_the_order_of_joins() -> None:
     digests = ["x", "y", "x", "z", "y"]
-    assert independent_groups(digests=digests).tolist() == [0, 1, 0, 2, 1]
+    assert assign_groups(digests=digests).tolist() == [0, 1, 0, 2, 1]
     names = [f"v_A_g{number:02d}_c01.avi" for number in (3, 1, 3, 2)]
-    assert independent_groups(names=names).tolist() == [0, 1, 0, 2]
-    assert independent_groups().tolist() == []
+    assert assign_groups(names=names).tolist() == [0, 1, 0, 2]
+    assert assign_groups().tolist() == []
 
 
 def test_sequences_of_other_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="found 2, 1"):
-        independent_groups(names=["a", "b"], digests=["1"])
+    with pytest.raises(ValueError, match="got 2, 1"):
+        assign_groups(names=["a", "b"], digests=["1"])
 
 
 def test_a_report_counts_groups_and_copies() -> None:
     digests = ["x"] * 25 + ["y", None]
-    found = independence(independent_groups(digests=digests), digests=digests)
+    found = count_independent(assign_groups(digests=digests), digests=digests)
     assert (found.num_clips, found.num_independent, found.num_copies, found.largest_group) == (27, 3, 24, 25)
-    assert found.has_dependent
-    assert not independence(np.arange(3)).has_dependent
+    assert found.has_dependent_clips
+    assert not count_independent(np.arange(3)).has_dependent_clips

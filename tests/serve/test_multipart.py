@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import InvalidOption, RequestError, UnsupportedMedia
-from serve.multipart import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, FormReader, Part, PartEnd, boundary_of
+from serve.multipart import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, FormParser, Part, PartEnd, parse_boundary
 from tests.serve.form_bodies import CLIENTS, LABELS, RFC_RULES, VIDEO, FormBody
 
 Read = list[tuple[str, str | None, str | None, bytes]]
@@ -18,7 +18,7 @@ BODIES = {**CLIENTS, **RFC_RULES}
 
 def read(content_type: str, chunks: Iterable[bytes]) -> Read:
     """(name, file name, charset, data) of each part."""
-    reader, found = FormReader(content_type), []
+    reader, found = FormParser(content_type), []
     for chunk in chunks:
         for event in reader.feed(chunk):
             if isinstance(event, Part):
@@ -61,7 +61,7 @@ def test_a_form_is_read_however_it_is_cut(form: FormBody) -> None:
 
 @pytest.mark.parametrize("form", BODIES.values(), ids=BODIES.keys())
 def test_a_form_that_was_cut_is_never_taken_for_whole(form: FormBody) -> None:
-    boundary = b"--" + boundary_of(form.content_type)
+    boundary = b"--" + parse_boundary(form.content_type)
     end = form.body.index(boundary, form.body.index(VIDEO)) + len(boundary) + len("--")
     for length in range(end):
         with pytest.raises(InvalidOption):
@@ -106,26 +106,26 @@ END = b"\r\n--b--\r\n"
 @pytest.mark.parametrize(
     ("content_type", "body", "kind", "words"),
     [
-        ("multipart/form-data", b"", InvalidOption, "names no boundary"),
-        ("multipart/form-data; boundary=", b"", InvalidOption, "names no boundary"),
+        ("multipart/form-data", b"", InvalidOption, "has no boundary"),
+        ("multipart/form-data; boundary=", b"", InvalidOption, "has no boundary"),
         ("multipart/form-data; boundary=" + "b" * 201, b"", InvalidOption, "at most 200"),
-        ("multipart/form-data; boundary=\xe9", b"", InvalidOption, "printable|names no boundary|holds no line"),
-        (B, b"", InvalidOption, "holds no line '--b'"),
-        (B, b"--c\r\nx", InvalidOption, "holds no line '--b'"),
+        ("multipart/form-data; boundary=\xe9", b"", InvalidOption, "printable|has no boundary|contains no line"),
+        (B, b"", InvalidOption, "contains no line '--b'"),
+        (B, b"--c\r\nx", InvalidOption, "contains no line '--b'"),
         (B, b"x" * (MAX_PREAMBLE_BYTES + 1), InvalidOption, "65536 bytes"),
-        (B, HEADER + b"\r\n\r\nx", InvalidOption, "was cut"),
-        (B, HEADER + b"\r\n\r\nx\r\n--b-", InvalidOption, "was cut"),
+        (B, HEADER + b"\r\n\r\nx", InvalidOption, "incomplete"),
+        (B, HEADER + b"\r\n\r\nx\r\n--b-", InvalidOption, "incomplete"),
         (B, HEADER + b"\r\nX: " + b"x" * MAX_HEADER_BYTES, InvalidOption, "16384"),
         (B, HEADER + b"\r\nX: y" * 5000 + b"\r\n\r\n" + END, InvalidOption, "16384"),
         (B, b"--b\r\n\r\nvalue" + END, InvalidOption, "has no name"),
         (B, b"--b\r\nX: y\r\n\r\nvalue" + END, InvalidOption, "has no name"),
         (B, DISPOSITION + b"\r\n\r\nvalue" + END, InvalidOption, "has no name"),
         (B, DISPOSITION + b'; name=""\r\n\r\nv' + END, InvalidOption, "has no name"),
-        (B, DISPOSITION + b'; name="\xff\xfe"\r\n\r\nv' + END, InvalidOption, "not UTF-8"),
-        (B, DISPOSITION + b'; name="a\x00"\r\n\r\nv' + END, InvalidOption, "not UTF-8"),
+        (B, DISPOSITION + b'; name="\xff\xfe"\r\n\r\nv' + END, InvalidOption, "not valid UTF-8"),
+        (B, DISPOSITION + b'; name="a\x00"\r\n\r\nv' + END, InvalidOption, "not valid UTF-8"),
         (B, HEADER + CODING + b"base64\r\n\r\nAAAA" + END, UnsupportedMedia, "base64"),
         (B, HEADER + CODING + b"Quoted-Printable\r\n\r\n=20" + END, UnsupportedMedia, "quoted-printable"),
-        (B, HEADER + KIND + b"multipart/mixed; boundary=c\r\n\r\n" + END, UnsupportedMedia, "of its own"),
+        (B, HEADER + KIND + b"multipart/mixed; boundary=c\r\n\r\n" + END, UnsupportedMedia, "nested multipart"),
         (B, HEADER + KIND + b"text/plain; charset=utf-7\r\n\r\nx" + END, UnsupportedMedia, "utf-7"),
     ],
     ids=lambda value: repr(value)[:40],
@@ -139,11 +139,11 @@ def test_a_form_that_cannot_be_read_says_why(
 
 
 def test_the_reader_holds_little_whatever_comes() -> None:
-    reader = FormReader("multipart/form-data; boundary=b")
+    reader = FormParser("multipart/form-data; boundary=b")
     list(reader.feed(HEADER + b"\r\n\r\n"))
     for chunk in (b"x" * 2**20, b"\r\n--" * 2**18, b"\n" * 2**20, b"\r" * 2**20, b"\r\n--bx" * 2**17):
         list(reader.feed(chunk))
-        assert reader.num_held_bytes < 300
+        assert reader.num_buffered_bytes < 300
     list(reader.feed(b"\r\n--b--"))
     list(reader.feed(b"epilogue" * 2**17))
-    assert reader.num_held_bytes < 300
+    assert reader.num_buffered_bytes < 300

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
 from serve.api import problems
-from serve.api.middleware import RequestFacts
+from serve.api.middleware import RequestContextMiddleware
 from serve.errors import ActserveError, ContractError, EngineFailure, Overloaded, VideoTooShort
 
 MEMBERS = {"type", "title", "status", "detail", "request_id"}
@@ -25,7 +25,7 @@ def app() -> FastAPI:
     """A bare application that raises whatever a test asks for; problems and middleware are the server's."""
     application = FastAPI()
     problems.install(application)
-    application.add_middleware(RequestFacts)
+    application.add_middleware(RequestContextMiddleware)
     by_name = {kind.__name__: kind for kind in tree(ActserveError)}
 
     @application.get("/raise/{name}")
@@ -60,7 +60,7 @@ def test_every_error_of_the_tree_has_a_status() -> None:
 def test_errors_survive_pickling_with_their_facts() -> None:
     for kind in tree(ActserveError):
         copy = pickle.loads(pickle.dumps(kind("message", num_frames=3)))
-        assert (type(copy), copy.message, copy.facts) == (kind, "message", {"num_frames": 3})
+        assert (type(copy), copy.message, copy.details) == (kind, "message", {"num_frames": 3})
 
 
 @pytest.mark.parametrize("kind", list(tree(ActserveError)), ids=lambda kind: kind.__name__)

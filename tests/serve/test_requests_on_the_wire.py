@@ -53,28 +53,28 @@ def test_query_options_beside_a_form_are_used(demo_server: RunningServer, clip: 
 @pytest.mark.parametrize(
     ("target", "fields", "words"),
     [
-        ("?top_k=1", [(b"top_k", b"1")], "`top_k` is given by the form and by the query"),
-        ("?top_k=1", [(b"options", b'{"top_k": 1}')], "`top_k` is given by `options` of the form and by the query"),
-        ("", [(b"options", b'{"top_k": 1}'), (b"top_k", b"1")], "`top_k` is given by `options` of the form and"),
+        ("?top_k=1", [(b"top_k", b"1")], "`top_k` is in the form and in the query"),
+        ("?top_k=1", [(b"options", b'{"top_k": 1}')], "`top_k` is in `options` of the form and in the query"),
+        ("", [(b"options", b'{"top_k": 1}'), (b"top_k", b"1")], "`top_k` is in `options` of the form and"),
         ("", [(b"options", b'{"top_k": 1, "top_k": 1}')], "'top_k' occurs twice"),
-        ("?topk=1", [], "`topk`, which this route does not know"),
-        ("?top_k=1&top_k=1", [], "the query gives `top_k` 2 times"),
-        ("", [(b"top_k", b"1")] * 2, "the form gives `top_k` 2 times"),
-        ("?candidate_labels=%ff", [], "not UTF-8"),
+        ("?topk=1", [], "unknown query option `topk`"),
+        ("?top_k=1&top_k=1", [], "the query has `top_k` 2 times"),
+        ("", [(b"top_k", b"1")] * 2, "the form has `top_k` 2 times"),
+        ("?candidate_labels=%ff", [], "not valid UTF-8"),
         ("?candidate_labels=a%00b,c", [], "NUL"),
-        ("?%ff=1", [], "not UTF-8"),
-        ("", [(b"candidate_labels", b"[" * 100_000)], "nested more than"),
-        ("", [(b"templates", b"[" * 100_000)], "nested more than"),
-        ("", [(b"options", b'{"templates": ' + b"[" * 100_000)], "nested more than"),
+        ("?%ff=1", [], "not valid UTF-8"),
+        ("", [(b"candidate_labels", b"[" * 100_000)], "nested deeper than"),
+        ("", [(b"templates", b"[" * 100_000)], "nested deeper than"),
+        ("", [(b"options", b'{"templates": ' + b"[" * 100_000)], "nested deeper than"),
         ("", [(b"top_k", b"9" * 5000)], "top_k"),
         ("", [(b"num_crops", b"9" * 5000)], "num_crops"),
         ("", [(b"options", b'{"top_k": ' + b"9" * 5000 + b"}")], "outside"),
-        ("", [(b"options", b'{"threshold": 1e999}')], "larger than a double"),
+        ("", [(b"options", b'{"threshold": 1e999}')], "too large for a double"),
         ("", [(b"options", b'{"threshold": NaN}')], "NaN is not JSON"),
         ("", [(b"candidate_labels", b'["\\ud800"]')], "surrogate"),
         ("", [(b"candidate_labels", b'["a\\u0000", "b"]')], "NUL"),
         ("", [(b"vocabulary", b"demo@99999999999999999999")], "a version is"),
-        ("", [(b"model", "demo@\u0661".encode())], "not a version number"),
+        ("", [(b"model", "demo@\u0661".encode())], "NAME or NAME@VERSION"),
     ],
     ids=lambda value: repr(value)[:60],
 )
@@ -103,7 +103,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "target"), ROUTES, ids=[" ".join(route) for route in ROUTES])
 @pytest.mark.parametrize(
-    ("query", "words"), [("surprise=1", "`surprise`"), ("surprise", "`surprise`"), ("a=%ff", "not UTF-8")]
+    ("query", "words"), [("surprise=1", "`surprise`"), ("surprise", "`surprise`"), ("a=%ff", "not valid UTF-8")]
 )
 def test_no_route_ignores_its_query(
     demo_server: RunningServer, method: str, target: str, query: str, words: str
@@ -122,7 +122,7 @@ def test_no_route_ignores_its_query(
         ("/v1/vocabularies/demo:diff?from=9223372036854775808&to=1", "from"),
         ("/v1/vocabularies/demo/versions?page_token=WyJ2ZXJzaW9ucyBvZiBkZW1vIiwgImFiYyJd", "page_token"),
         ("/v1/vocabularies/demo/versions?page_token=" + "A" * 5000, "page_token"),
-        ("/v1/vocabularies/d%ffmo", "not UTF-8"),
+        ("/v1/vocabularies/d%ffmo", "not valid UTF-8"),
         ("/v1/vocabularies/d%00mo", "NUL"),
     ],
 )

@@ -11,12 +11,12 @@ from serve.scoring import (
     PhraseLayout,
     Scores,
     ViewReducer,
-    logits_of,
+    compute_logits,
     mean_embedding,
+    normalize,
     reduce_logits,
     softmax,
     top_k,
-    unit,
 )
 from tests.tolerances import DOT, assert_close
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.numeric
 
 RANDOM = np.random.default_rng(0)
 VIDEO = RANDOM.normal(size=(3, 16)).astype(np.float32)
-BANK = unit(RANDOM.normal(size=(2, 5, 16)).astype(np.float32))
+BANK = normalize(RANDOM.normal(size=(2, 5, 16)).astype(np.float32))
 
 
 def contract(view_rule: str, *, bias: float = 0.0) -> ScoringContract:
@@ -32,7 +32,7 @@ def contract(view_rule: str, *, bias: float = 0.0) -> ScoringContract:
 
 
 def score(rules: ScoringContract, *, function: str) -> Scores:
-    return reduce_logits(logits_of(VIDEO, BANK, rules), rules, function=function)
+    return reduce_logits(compute_logits(VIDEO, BANK, rules), rules, function=function)
 
 
 def test_mean_probability_averages_softmax_over_views_and_templates() -> None:
@@ -48,7 +48,7 @@ def test_mean_probability_averages_softmax_over_views_and_templates() -> None:
 
 def test_mean_logit_averages_views_first() -> None:
     found = score(contract("mean_logit"), function="softmax")
-    logits = 20 * np.einsum("vd,mkd->vmk", unit(VIDEO), BANK).mean(axis=0)
+    logits = 20 * np.einsum("vd,mkd->vmk", normalize(VIDEO), BANK).mean(axis=0)
     assert found.scores is not None
     assert_close(found.scores, softmax(logits).mean(axis=0), magnitude=20.0, terms=DOT)
 
@@ -56,7 +56,7 @@ def test_mean_logit_averages_views_first() -> None:
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
 def test_logits_and_cosines_do_not_depend_on_the_function(function: str) -> None:
     found = score(contract("mean_probability", bias=-3.0), function=function)
-    cosines = np.einsum("vd,mkd->vmk", unit(VIDEO), BANK).mean(axis=(0, 1))
+    cosines = np.einsum("vd,mkd->vmk", normalize(VIDEO), BANK).mean(axis=(0, 1))
     assert_close(found.cosines, cosines, magnitude=1.0, terms=DOT)
     assert_close(found.logits, 20 * cosines - 3, magnitude=23.0, terms=DOT)
     assert (found.scores is None) is (function == "none")
@@ -73,7 +73,7 @@ def test_mean_embedding_gives_unit_rows_of_one_template() -> None:
     averaged = mean_embedding(3 * BANK)
     assert averaged.shape == (1, 5, 16)
     assert_close(np.linalg.norm(averaged, axis=-1), np.ones((1, 5)), terms=DOT)
-    assert_close(averaged[0], unit(BANK.mean(axis=0)), magnitude=1.0, terms=DOT)
+    assert_close(averaged[0], normalize(BANK.mean(axis=0)), magnitude=1.0, terms=DOT)
 
 
 def test_the_best_come_first_and_ties_keep_their_order() -> None:
@@ -85,19 +85,23 @@ def test_the_best_come_first_and_ties_keep_their_order() -> None:
 
 @pytest.mark.parametrize("view_rule", ["mean_probability", "mean_logit"])
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
-@pytest.mark.parametrize("phrasing", [None, PhraseLayout(counts=(2, 1, 3), rule="best")], ids=["labels", "phrases"])
+@pytest.mark.parametrize(
+    "phrase_layout", [None, PhraseLayout(counts=(2, 1, 3), rule="best")], ids=["labels", "phrases"]
+)
 @pytest.mark.parametrize("has_examples", [False, True])
 def test_views_in_parts_are_reduced_like_all_together(
-    view_rule: Any, function: str, phrasing: PhraseLayout | None, has_examples: bool
+    view_rule: Any, function: str, phrase_layout: PhraseLayout | None, has_examples: bool
 ) -> None:
     rules = ScoringContract(logit_scale=9.0, logit_bias=-2.0, ensembling="mean_probability", view_rule=view_rule)
     random = np.random.default_rng(0)
     logits = 9 * random.standard_normal((40, 2, 8), dtype=np.float32)  # with phrases: 6 of labels, 2 rivals
-    num_labels = 8 if phrasing is None else 3
+    num_labels = 8 if phrase_layout is None else 3
     examples = random.standard_normal((40, num_labels), dtype=np.float32) if has_examples else None
     scale = LogitScaling(temperature=2.0, bias=0.5)
-    whole = reduce_logits(logits, rules, function=function, phrasing=phrasing, example_logits=examples, scale=scale)
-    reducer = ViewReducer(rules, function=function, phrasing=phrasing, scale=scale)
+    whole = reduce_logits(
+        logits, rules, function=function, phrase_layout=phrase_layout, example_logits=examples, scale=scale
+    )
+    reducer = ViewReducer(rules, function=function, phrase_layout=phrase_layout, scale=scale)
     for part in (slice(0, 1), slice(1, 30), slice(30, 40)):
         reducer.add(logits[part], None if examples is None else examples[part])
     found = reducer.scores()

@@ -11,11 +11,11 @@ from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 
 from serve.api import problems
-from serve.api.middleware import RequestFacts
-from serve.api.options import gather
+from serve.api.middleware import RequestContextMiddleware
+from serve.api.options import merge_options
 from serve.routes.classify import OPTION_FIELDS
 from serve.settings import LimitSettings
-from serve.uploads import UploadFolder, received, received_body
+from serve.uploads import UploadFolder, receive_body, receive_upload
 
 VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
 
@@ -25,23 +25,23 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
     """An application that answers with what has arrived."""
     app = FastAPI()
     problems.install(app)
-    app.add_middleware(RequestFacts)
+    app.add_middleware(RequestContextMiddleware)
     limits = LimitSettings(max_upload_bytes=200_000, max_field_bytes=2048)
 
     @app.post("/upload")
     async def upload(request: Request) -> dict[str, Any]:
-        async with received(request, UploadFolder(tmp_path), limits, fields=OPTION_FIELDS) as arrived:
+        async with receive_upload(request, UploadFolder(tmp_path), limits, fields=OPTION_FIELDS) as arrived:
             content = await asyncio.to_thread(arrived.path.read_bytes)
             (file,) = arrived.files
             return {
                 "is_same": content == VIDEO,
                 "num_bytes": file.num_bytes,
-                "fields": gather(arrived.fields, arrived.query),
+                "fields": merge_options(arrived.fields, arrived.query),
             }
 
     @app.post("/uploads")
     async def uploads(request: Request) -> list[Any]:
-        async with received(request, UploadFolder(tmp_path), limits, part="clip", max_files=3) as arrived:
+        async with receive_upload(request, UploadFolder(tmp_path), limits, part="clip", max_files=3) as arrived:
             paths = [file.path for file in arrived.files]
             contents = [await asyncio.to_thread(path.read_bytes) for path in paths]
             assert all(path.parent == tmp_path for path in paths)
@@ -50,7 +50,7 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
 
     @app.post("/body")
     async def body(request: Request) -> int:
-        return len(await received_body(request, limit=1000))
+        return len(await receive_body(request, limit=1000))
 
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         yield client
@@ -118,13 +118,13 @@ VIDEO_PART = PART % (b"video", b"v")
     [
         ("text/plain", b"hello", 415, "multipart/form-data"),
         ("", b"hello", 415, "multipart/form-data"),
-        ("multipart/form-data", b"hello", 422, "names no boundary"),
+        ("multipart/form-data", b"hello", 422, "has no boundary"),
         (B, b"hello", 422, "no line '--b'"),
         (B, PART % (b"model", b"a\x00") + VIDEO_PART + b"--b--", 422, "NUL"),
         (B, PART % (b"_charset_", b"utf-7") + VIDEO_PART + b"--b--", 415, "utf-7"),
         (B, PART % (b"top_k", b"1") * 2 + VIDEO_PART + b"--b--", 422, "2 times"),
         (B, PART % (b"candidate_labels", b"") * 1000 + VIDEO_PART + b"--b--", 422, "2048"),
-        (B, PART % (b"video", b"v"), 422, "cut"),
+        (B, PART % (b"video", b"v"), 422, "incomplete"),
         (B, PART % (b"top_k", b"3") + b"--b--\r\n", 422, "no part named `video`"),
         (B, PART % (b"vidoe", b"v") + b"--b--\r\n", 422, "vidoe"),
         (B, PART % (b"video", b"v") * 2 + b"--b--\r\n", 422, "more than 1 part named"),

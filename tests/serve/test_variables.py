@@ -9,7 +9,7 @@ import pytest
 
 from serve.environment import known_variables, load_settings
 from serve.errors import ConfigurationError
-from serve.variables import refuse_unknown
+from serve.variables import reject_unknown_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = ("SERVE_", "ACTSERVE_")
@@ -26,32 +26,34 @@ BOTH = ("SERVE_", "ACTSERVE_")
         ("ACTSERVE_SERVR", "http://a", "did you mean ACTSERVE_SERVER?"),
         ("ACTSERVE_PORT", "80", "did you mean SERVE_PORT?"),
         ("SERVE_XYZZY_QUUX", "1", "docs/settings.md"),
-        ("SERVE_PORT", "tcp://10.0.0.1:80", "service called 'serve'"),
+        ("SERVE_PORT", "tcp://10.0.0.1:80", "service named 'serve'"),
         ("SERVE_SERVICE_HOST", "10.0.0.1", "enableServiceLinks: false"),
         ("SERVE_SERVICE_PORT", "80", "enableServiceLinks: false"),
         ("SERVE_SERVICE_PORT_HTTP", "80", "enableServiceLinks: false"),
         ("SERVE_PORT_8080_TCP", "tcp://10.0.0.1:8080", "rename the service"),
         ("SERVE_PORT_8080_TCP_ADDR", "10.0.0.1", "rename the service"),
         ("SERVE_PORT_53_UDP_PROTO", "udp", "rename the service"),
-        ("SERVE_MY_CANARY_PORT", "tcp://10.0.0.1:80", "service called 'serve-my-canary'"),
-        ("SERVE_V2_SERVICE_HOST", "10.0.0.1", "service called 'serve-v2'"),
-        ("ACTSERVE_PORT", "tcp://10.0.0.1:80", "service called 'actserve'"),
-        ("ACTSERVE_SERVICE_HOST", "10.0.0.1", "service called 'actserve'"),
+        ("SERVE_MY_CANARY_PORT", "tcp://10.0.0.1:80", "service named 'serve-my-canary'"),
+        ("SERVE_V2_SERVICE_HOST", "10.0.0.1", "service named 'serve-v2'"),
+        ("ACTSERVE_PORT", "tcp://10.0.0.1:80", "service named 'actserve'"),
+        ("ACTSERVE_SERVICE_HOST", "10.0.0.1", "service named 'actserve'"),
     ],
 )
 def test_a_variable_nothing_reads_is_refused(name: str, value: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        refuse_unknown(*BOTH, known=known_variables(), environment={name: value, "PATH": "/bin", "SERVER_PORT": "80"})
+        reject_unknown_variables(
+            *BOTH, known=known_variables(), environment={name: value, "PATH": "/bin", "SERVER_PORT": "80"}
+        )
     assert name in caught.value.message
     assert words in caught.value.message
 
 
 def test_known_variables_are_left_alone() -> None:
     known = {"SERVE_PORT": "80", "serve_host": "::", "SERVE_BATCH": "{}", "SERVE_LIMITS__MAX_TEMPLATES": "3"}
-    refuse_unknown(
+    reject_unknown_variables(
         *BOTH, known=known_variables(), environment={**known, "ACTSERVE_SERVER": "http://a", "OBSERVE_PORT": "tcp://a"}
     )
-    refuse_unknown("ACTSERVE_", environment={"SERVE_PROT": "80"})
+    reject_unknown_variables("ACTSERVE_", environment={"SERVE_PROT": "80"})
 
 
 @pytest.mark.parametrize(

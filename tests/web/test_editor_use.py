@@ -80,7 +80,7 @@ def test_everything_is_done_by_keyboard(page: Page, make_vocabulary: MakeVocabul
     name = make_vocabulary("bowing", "kicking", "waving")
     open_editor(page, name)
     expect(page.locator("#editor-heading")).to_be_focused()
-    tab_to(page, "Labels to add, one a line")
+    tab_to(page, "Labels to add, one per line")
     page.keyboard.type("clapping")
     page.keyboard.press("Enter")
     expect_version(page, 2)

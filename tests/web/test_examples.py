@@ -62,7 +62,7 @@ def test_dropped_clips_teach_a_label_and_leave_no_trace_when_removed(
     expect(page.locator("#facts")).to_contain_text(clips[2].name)  # the dropped clips are not asked about
     expect(page.locator("#timing")).to_contain_text(f"{name}@2")
     expect(page.locator(".result .name").first).to_have_text(word)
-    expect(page.locator("#example-facts")).to_contain_text("2 example clips: labels gain")
+    expect(page.locator("#example-facts")).to_contain_text("2 example clips: labels whose clips resemble")
     assert names_of_examples(http, name, place) == [path.name for path in clips[:2]]
     row.get_by_role("button", name=f"Remove clip {clips[0].name}").click()
     expect_version(page, 3)
@@ -124,7 +124,7 @@ def test_a_clip_beyond_the_limit_is_not_sent(page: Page, clips: list[Path], make
     open_editor(page, make_vocabulary(*NEW_WORDS))
     row = label_row(page, NEW_WORDS[0])
     drop(page, row, [clips[0]])
-    expect(row.locator(".problem")).to_contain_text("a clip may have 1000")
+    expect(row.locator(".problem")).to_contain_text("A clip may have 1000")
     assert not sent
 
 

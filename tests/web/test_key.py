@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, expect
 
 from serve.access.key_store import KeyStore
 from serve.access.scopes import Scope
-from serve.data_folder import database_of
+from serve.data_folder import open_database
 from serve.settings import ServeSettings
 from tests.running_server import running_server
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_the_page_asks_once_for_a_key(browser: Browser, demo_clip: Path, tmp_path: Path) -> None:
-    database = database_of(ServeSettings(data_dir=tmp_path / "data"))
+    database = open_database(ServeSettings(data_dir=tmp_path / "data"))
     database.migrate()
     store = KeyStore(database)
     _, key = store.create("page", [Scope.INFER, Scope.EDIT], lifetime_seconds=None)

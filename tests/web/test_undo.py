@@ -111,9 +111,9 @@ def test_undo_never_takes_back_what_somebody_else_did(
     headers = {"If-Match": '"2"', "X-Author": "Bo"}
     http.patch(f"/v1/vocabularies/{name}", json=patch, headers=headers).raise_for_status()
     page.locator("#undo").click()
-    expect(page.locator("#conflict")).to_contain_text("version 3 was made by Bo")
-    expect(page.locator("#conflict")).to_contain_text("they were not done")
-    page.get_by_role("button", name="All right").click()
+    expect(page.locator("#conflict")).to_contain_text("version 3 was created by Bo")
+    expect(page.locator("#conflict")).to_contain_text("they were not applied")
+    page.get_by_role("button", name="OK").click()
     expect(page.locator("#conflict")).to_be_hidden()
     expect_version(page, 3)
     expect(page.locator("#undo")).to_be_disabled()

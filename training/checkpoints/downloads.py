@@ -26,7 +26,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils.sha import git_hash
 
 from serve import strict_json
-from serve.files import file_sha256, require_space, shown_size, write_atomically
+from serve.files import check_free_space, file_sha256, format_size, write_atomically
 from training.errors import InputError, WorkError
 
 DEFAULT_CACHE = Path("~/.cache/actserve/weights")
@@ -209,9 +209,9 @@ def _download(path: Path, request: _DownloadRequest) -> None:
     with _partial_file(path, remote) as (partial, stream):
         received = stream.tell()
         if remote.size is not None:
-            require_space(path.parent, remote.size - received)
-        size = "" if remote.size is None else f", {shown_size(remote.size)}"
-        resuming = f", resuming at {shown_size(received)}" if received else ""
+            check_free_space(path.parent, remote.size - received)
+        size = "" if remote.size is None else f", {format_size(remote.size)}"
+        resuming = f", resuming at {format_size(received)}" if received else ""
         logger.info("downloading %s%s%s", remote.url, size, resuming)
         try:
             with _without_retry_warnings():
@@ -234,10 +234,10 @@ def _download(path: Path, request: _DownloadRequest) -> None:
 
 
 def _error_message(remote: RemoteFile, received: int, error: Exception) -> str:
-    total = f" of {shown_size(remote.size)}" if remote.size is not None else ""
+    total = f" of {format_size(remote.size)}" if remote.size is not None else ""
     can_resume = remote.etag is not None and remote.size is not None
     advice = "the next run resumes there" if can_resume else "the server does not support resuming"
-    return f"{remote.url}: the download failed after {shown_size(received)}{total}: {_reason(error)}; {advice}"
+    return f"{remote.url}: the download failed after {format_size(received)}{total}: {_reason(error)}; {advice}"
 
 
 @contextmanager

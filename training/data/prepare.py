@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.arrays import Int64Array
-from serve.independence import Independence, independence, independent_groups
+from serve.independence import Independence, assign_groups, count_independent
 from serve.lists.errors import AnnotationError
 from serve.video.limits import DecodeSettings
 from training.data.decoding.pool import for_each
@@ -153,13 +153,13 @@ def _find_groups(
     if options.near_duplicates:
         settings = DecodeSettings.model_validate({"threads": 1, "deadline_seconds": deadline_seconds})
         pairs = find_near_duplicates([row.path for row in rows], settings=settings, workers=workers)
-    groups = independent_groups(
+    groups = assign_groups(
         names=[os.fsencode(row.path.name).decode("utf-8", errors="backslashreplace") for row in rows],
         digests=digests,
         declared=[row.group for row in rows],
         pairs=pairs,
     )
-    return groups, independence(groups, digests=digests)
+    return groups, count_independent(groups, digests=digests)
 
 
 def _describe_groups(counts: Independence, groups: Int64Array, splits: Sequence[str]) -> list[str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serve.arrays import Float32Array, Float64Array, Int64Array
-from serve.calibration_statistics import Bin, reliability
-from serve.independence import independence, independent_groups
+from serve.calibration_statistics import ReliabilityBin, reliability_bins
+from serve.independence import assign_groups, count_independent
 from serve.scoring import Scores, top_k
 from training.distributed import all_gather_objects
 from training.evaluation.bootstrap import mean_interval
@@ -86,7 +86,7 @@ class EvaluationMetrics:
     num_classes_seen: int
     calibration_error: float
     negative_log_likelihood: float | None  # None for sigmoid scores, which do not sum to one
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     classes: tuple[ClassMetrics, ...]
 
 
@@ -182,7 +182,7 @@ class MetricAccumulator:
         ranks, labels = _ranks(videos), _labels(videos)
         hits, confidences = ranks == 0, _confidences(videos)
         label_probabilities = np.array([video.label_probability for video in videos])
-        independent = independence(_groups(videos), digests=[video.digest for video in videos])
+        independent = count_independent(_groups(videos), digests=[video.digest for video in videos])
         return EvaluationMetrics(
             num_videos=len(videos) + len(unreadable),
             num_readable=len(videos),
@@ -199,7 +199,7 @@ class MetricAccumulator:
             negative_log_likelihood=(
                 float(negative_log_likelihoods(label_probabilities).mean()) if self.is_distribution else None
             ),
-            bins=reliability(confidences, hits),
+            bins=reliability_bins(confidences, hits),
             classes=self._classes(videos),
         )
 
@@ -305,7 +305,7 @@ def _confidences(videos: Sequence[ScoredVideo]) -> Float64Array:
 
 def _groups(videos: Sequence[ScoredVideo | UnreadableVideo]) -> Int64Array:
     """Return the group of each video [N]: those with equal content, source name or declared group are dependent."""
-    return independent_groups(
+    return assign_groups(
         names=[video.path for video in videos],
         digests=[video.digest if isinstance(video, ScoredVideo) else None for video in videos],
         declared=[video.group for video in videos],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Int64Array
-from serve.independence import independence, independent_groups
+from serve.independence import assign_groups, count_independent
 from training.evaluation.accumulator import TOP_K
 from training.evaluation.bootstrap import mcnemar
 from training.evaluation.errors import EvaluationError
@@ -124,7 +124,7 @@ def _compare_split(first: StoredSplit, second: StoredSplit) -> Comparison:
         raise EvaluationError(f"{first.name}: no video was read in both results")
     index_of = {name: index for index, name in enumerate(first.class_names)}
     labels = np.array([index_of[str(one.label)] for one, _ in both], np.int64)
-    groups = independent_groups(
+    groups = assign_groups(
         names=[path for path, _, _ in readable],
         digests=[one.digest for _, one, _ in readable],
         declared=[one.group for _, one, _ in readable],
@@ -135,7 +135,7 @@ def _compare_split(first: StoredSplit, second: StoredSplit) -> Comparison:
     return Comparison(
         name=first.name,
         num_videos=len(both),
-        num_independent=independence(groups).num_independent,
+        num_independent=count_independent(groups).num_independent,
         num_unreadable=len(pairs) - len(both),
         top5_k=k,
         figures={

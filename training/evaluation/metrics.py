@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from serve.arrays import Float64Array, Int64Array
-from serve.calibration_statistics import BINS, calibration_error, reliability
+from serve.calibration_statistics import NUM_BINS, calibration_error, reliability_bins
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.floating]
@@ -63,13 +63,13 @@ def top_k_curve(ranks: Int64Array, max_k: int) -> Float64Array:
     return np.cumsum(counts) / max(len(ranks), 1)
 
 
-def expected_calibration_error(confidences: FloatArray, hits: BoolArray, *, bins: int = BINS) -> float:
+def expected_calibration_error(confidences: FloatArray, hits: BoolArray, *, bins: int = NUM_BINS) -> float:
     """Return the expected calibration error of confidences [N] and hits [N], computed as in serving.
 
     Raises:
         ValueError: there are no videos.
     """
-    error = calibration_error(reliability(confidences, hits, bins=bins))
+    error = calibration_error(reliability_bins(confidences, hits, num_bins=bins))
     if error is None:
         raise ValueError("cannot compute the calibration error without videos")
     return error

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from serve.calibration_statistics import BINS
+from serve.calibration_statistics import NUM_BINS
 from serve.files import atomic_write, write_atomically
 from training.evaluation.accumulator import EvaluationMetrics, MetricAccumulator
 from training.evaluation.bootstrap import NUM_RESAMPLES
@@ -116,7 +116,7 @@ def result_document(result: Result) -> dict[str, Any]:
             "shares": "wilson",
             "negative_log_likelihood": f"bootstrap of {NUM_RESAMPLES}",
         },
-        "calibration_bins": BINS,
+        "calibration_bins": NUM_BINS,
         "over_splits": {
             name: {"mean": mean, "standard_deviation": deviation}
             for name, (mean, deviation) in result.over_splits().items()

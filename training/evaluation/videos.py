@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from serve.files import file_sha256
-from serve.independence import independent_groups
+from serve.independence import assign_groups
 from serve.lists.errors import AnnotationError
 from serve.video.limits import DecodeSettings
 from training.config import DataConfig
@@ -119,7 +119,7 @@ def group_near_duplicates(video_list: VideoList, *, workers: int, deadline_secon
     pairs = find_near_duplicates(
         [entry.path for entry in video_list.entries], settings=settings, workers=workers or num_processors()
     )
-    groups = independent_groups(declared=[entry.group for entry in video_list.entries], pairs=pairs).tolist()
+    groups = assign_groups(declared=[entry.group for entry in video_list.entries], pairs=pairs).tolist()
     near = {groups[index] for pair in pairs for index in pair}
     entries = tuple(
         replace(entry, group=f"near duplicates {group}") if group in near else entry

@@ -1,10 +1,10 @@
 """Encode videos with a model, and cache the features on disk.
 
 Each video has one view (one clip, centre crop), like the example clips on the server. All features of a video form one
-vector, whose layout `serve.features.RowLayout` defines. Prototypes and linear heads use the prototype features if the
-model has them, and otherwise the video features (for X-CLIP, those before the prompt head). Each combination of weights
-and preprocessing has a cache file, in which the key is the hash of the video's content. A video whose cached vector is
-damaged is encoded again.
+vector, whose layout `serve.features.FeatureLayout` defines. Prototypes and linear heads use the prototype features if
+the model has them, and otherwise the video features (for X-CLIP, those before the prompt head). Each combination of
+weights and preprocessing has a cache file, in which the key is the hash of the video's content. A video whose cached
+vector is damaged is encoded again.
 """
 
 import hashlib
@@ -96,7 +96,7 @@ class VideoEncoder:
         """Return text features [M, K, D] of class names, with the templates and the ensembling rule of the model."""
         model = self.model
         return encode_bank(
-            model.texts,
+            model.encode_text,
             model.tokenizer,
             names,
             text=model.text,
@@ -108,10 +108,10 @@ class VideoEncoder:
         """Compute logits [N, M, K] of vectors [N, D + P*D + E] against a bank [M, K, D], as the server does."""
         model = self.model
         if not model.layout.num_patches:
-            return scoring.logits_of(model.layout.features(vectors).video_features, bank, model.scoring)
+            return scoring.compute_logits(model.layout.unpack(vectors).video_features, bank, model.scoring)
         logits = []
         for batch in np.split(vectors, range(HEAD_BATCH_SIZE, len(vectors), HEAD_BATCH_SIZE)):
-            features = model.layout.features(batch)
+            features = model.layout.unpack(batch)
             assert features.patch_features is not None, "a prompt head needs patch features"
             per_template = [
                 model.prompted_logits(features.video_features, features.patch_features, texts) for texts in bank
@@ -124,7 +124,7 @@ class VideoEncoder:
 
         These are the prototype features [N, E] if the model has them, and otherwise the video features [N, D].
         """
-        return np.ascontiguousarray(self.model.layout.features(vectors).for_prototypes)
+        return np.ascontiguousarray(self.model.layout.unpack(vectors).prototype_or_video_features)
 
     def close(self) -> None:
         """Close the feature cache."""
@@ -158,7 +158,7 @@ class VideoEncoder:
 
     def _encode_view(self, views: UInt8Array) -> Float32Array:
         """Encode one view [1, T, 3, S, S] at a time, so that the vector does not depend on other videos of a batch."""
-        return self.model.layout.row(self.model.video(views))
+        return self.model.layout.pack(self.model.encode_video(views))
 
 
 def _evaluation_rule(model: FewShotModel) -> ClipRule:

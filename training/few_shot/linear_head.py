@@ -38,7 +38,7 @@ class LinearHead:
 
     def logits(self, video_features: Float32Array) -> Float32Array:
         """Return the offsets of logits [N, K] for video features [N, D]."""
-        example_logits: Float32Array = scoring.unit(video_features) @ self.weights + self.bias
+        example_logits: Float32Array = scoring.normalize(video_features) @ self.weights + self.bias
         return example_logits
 
 
@@ -51,7 +51,7 @@ def fit_linear_head(features: Float32Array, labels: Int64Array, text_logits: Flo
     weights = np.zeros((features.shape[1], num_labels))
     if len(features) < 2:
         return _make_head(weights, np.zeros(features.shape[1]), l2=None, chosen_by="too_few_shots")
-    normalized = scoring.unit(features).astype(np.float64)
+    normalized = scoring.normalize(features).astype(np.float64)
     centre = normalized.mean(axis=0)
     spread = np.sqrt(np.square(normalized - centre).sum(axis=1).mean()) or 1.0
     shots = (normalized - centre) / spread  # unit spread, so that the same strengths suit every model

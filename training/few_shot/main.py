@@ -19,8 +19,8 @@ import numpy as np
 
 from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract
-from serve.features import RowLayout
-from serve.independence import independent_groups
+from serve.features import FeatureLayout
+from serve.independence import assign_groups
 from serve.lists.errors import AnnotationError
 from serve.served_model import ServedModel
 from training.config import ConfigError
@@ -187,7 +187,7 @@ def run(options: FewShotOptions) -> dict[str, Any]:
     return document
 
 
-def _describe_features(layout: RowLayout) -> str:
+def _describe_features(layout: FeatureLayout) -> str:
     if layout.prototype_dim:
         return "prototype features"
     return "video features before the prompt head" if layout.num_patches else "video features"
@@ -240,7 +240,7 @@ def _encode_lists(options: FewShotOptions, lists: FewShotLists, model: FewShotMo
 def find_groups(*lists: EncodedVideos) -> Int64Array:
     """Return the group id of each video of one or several lists [N]."""
     entries = [entry for videos in lists for entry in videos.entries]
-    return independent_groups(
+    return assign_groups(
         names=[entry.path.name for entry in entries],
         digests=[digest for videos in lists for digest in videos.digests],
         declared=[entry.group for entry in entries],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from serve.arrays import Float32Array, Int64Array, UInt8Array
 from serve.contract import PreprocessContract, SamplingContract, ScoringContract, TextContract
-from serve.features import RowLayout, VideoFeatures
+from serve.features import FeatureLayout, VideoFeatures
 from serve.files import file_sha256
 from serve.text.tokenizer import Tokenizer
 from training.checkpoints.reading import read_checkpoint
@@ -33,13 +33,13 @@ class FewShotModel(Protocol):
     text: TextContract
     scoring: ScoringContract
     tokenizer: Tokenizer
-    layout: RowLayout  # layout of the features of a video in one vector
+    layout: FeatureLayout  # layout of the features of a video in one vector
 
-    def video(self, views: UInt8Array) -> VideoFeatures:
+    def encode_video(self, views: UInt8Array) -> VideoFeatures:
         """Return the features of views uint8 [B, T, 3, S, S]."""
         ...
 
-    def texts(self, tokens: Int64Array) -> Float32Array:
+    def encode_text(self, tokens: Int64Array) -> Float32Array:
         """Return text features [R, D] of tokens [R, L]."""
         ...
 
@@ -76,7 +76,7 @@ class CheckpointModel:
         self.layout = self._infer_layout()
 
     @torch.no_grad()
-    def video(self, views: UInt8Array) -> VideoFeatures:
+    def encode_video(self, views: UInt8Array) -> VideoFeatures:
         """See `FewShotModel`."""
         output = self._model.encode_video(normalise_clips(torch.from_numpy(views).to(self._device), self.preprocess))
         return VideoFeatures(
@@ -86,7 +86,7 @@ class CheckpointModel:
         )
 
     @torch.no_grad()
-    def texts(self, tokens: Int64Array) -> Float32Array:
+    def encode_text(self, tokens: Int64Array) -> Float32Array:
         """See `FewShotModel`."""
         features: Float32Array = self._model.encode_text(torch.from_numpy(tokens).to(self._device)).cpu().numpy()
         return features
@@ -98,11 +98,11 @@ class CheckpointModel:
         logits: Float32Array = self._model.head(*inputs).cpu().numpy()
         return logits
 
-    def _infer_layout(self) -> RowLayout:
+    def _infer_layout(self) -> FeatureLayout:
         """Return the layout of the features, found by encoding one black view."""
         size = self.preprocess.image_size
-        features = self.video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
-        return RowLayout(
+        features = self.encode_video(np.zeros((1, self.sampling.num_segments, 3, size, size), np.uint8))
+        return FeatureLayout(
             embed_dim=self._model.embed_dim,
             num_patches=0 if features.patch_features is None else features.patch_features.shape[1],
             prototype_dim=self._model.prototype_dim,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from serve.scoring import Scores, bank_of, reduce_logits, top_k
+from serve.scoring import Scores, build_bank, reduce_logits, top_k
 from training.config import ConfigError, DataConfig, ExtraSource, TrainConfig
 from training.data.bad_videos import BadVideos
 from training.data.clips.datasets import (
@@ -107,7 +107,7 @@ class LabelledSource:
         device = next(model.parameters()).device
         scoring = make_scoring_contract(self._config, model)
         texts = [as_array(model.encode_text(ids.to(device))) for ids in self._phrases.token_ids]  # [K, D] per template
-        bank = bank_of(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
+        bank = build_bank(np.stack(texts), scoring, has_prompt_head=model.has_prompt_head)  # [M, K, D]
         rank, world_size = rank_and_world_size()
         video_indices = count(rank, world_size)  # unique over all processes; not the positions in the list
         accumulator = MetricAccumulator(len(self.labels), is_distribution=scoring.activation == "softmax")

@@ -10,7 +10,7 @@ import pytest
 from serve.access.key_store import KeyStore
 from serve.access.keys import split_key
 from serve.access.scopes import ROUTE_SCOPES, Scope, satisfies
-from serve.data_folder import database_of
+from serve.data_folder import open_database
 from serve.settings import ServeSettings
 from tests.running_server import RunningServer, running_server
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Iterator[KeyStore]:
-    database = database_of(ServeSettings(data_dir=folder / "data"))
+    database = open_database(ServeSettings(data_dir=folder / "data"))
     database.migrate()
     yield KeyStore(database)
     database.close()

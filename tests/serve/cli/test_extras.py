@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.exit_status import UNUSABLE
+from serve.exit_status import INPUT_ERROR
 from serve.extras import EXTRAS, MissingExtra, require_extra
 from tests.running_server import ROOT
 from tests.waiting import PATIENCE_SECONDS
@@ -39,7 +39,7 @@ def run_without(module: str, program: str, *words: str, **environment: str) -> s
 
 
 def assert_named(left: subprocess.CompletedProcess[str], extra: str, module: str) -> None:
-    assert left.returncode == UNUSABLE, left.stderr
+    assert left.returncode == INPUT_ERROR, left.stderr
     assert left.stdout == ""
     (line,) = left.stderr.splitlines()
     assert f"pip install 'actserve[{extra}]'" in line and module in line

@@ -13,7 +13,7 @@ import pytest
 
 from serve import variables
 from serve.cli.calls import DEFAULT_SERVER
-from serve.server import address_of
+from serve.server import local_url
 from serve.settings import ServeSettings
 from tests.running_server import ROOT, RunningServer
 from tests.waiting import PATIENCE_SECONDS
@@ -32,7 +32,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_default_is_where_a_server_listens_by_default() -> None:
     fields = ServeSettings.model_fields
-    assert address_of(fields["host"].default, fields["port"].default) == DEFAULT_SERVER
+    assert local_url(fields["host"].default, fields["port"].default) == DEFAULT_SERVER
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_default_is_where_a_server_listens_by_default() -> None:
     ],
 )
 def test_an_address_can_be_pasted_into_a_client(host: str, expected: str) -> None:
-    assert address_of(host, 8123) == expected
+    assert local_url(host, 8123) == expected
 
 
 def test_a_variable_names_the_server_and_the_option_goes_over_it(demo_server: RunningServer) -> None:
@@ -60,7 +60,7 @@ def test_a_variable_names_the_server_and_the_option_goes_over_it(demo_server: Ru
 
 def test_the_variable_is_printed_at_start_and_works_as_printed(demo_server: RunningServer) -> None:
     (line,) = [line for line in demo_server.log if variables.SERVER in line]
-    command = line.strip().removeprefix("commands").strip()
+    command = line.strip().removeprefix("in other terminals:").strip()
     shown = subprocess.run(
         f"{command} && {Path(sys.executable).with_name('actserve')} vocab list",
         shell=True, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_SECONDS,

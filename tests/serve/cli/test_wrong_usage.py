@@ -26,8 +26,8 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     [
         (b"name,thing\na.mp4,x\n", "needs a column for the path"),
         (b"", "found none"),
-        (b"file,label\n", "names no clip"),
-        (b"file,label\nmissing.mp4,x\n", "there is no file"),
+        (b"file,label\n", "lists no clips"),
+        (b"file,label\nmissing.mp4,x\n", "1 files do not exist"),
         (b"file,label\nmissing.mp4\n", "line 2: 1 of 2 fields, label is missing"),
         (b"file,label\n,walking\n", "line 2: file and label are needed"),
         (b"file,label\n\xff.mp4,x\n", "line 2: the byte 0xFF is not UTF-8"),
@@ -71,7 +71,7 @@ def test_a_command_line_that_is_wrong(words: tuple[str, ...], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--repository", "nowhere"), "there is no folder 'nowhere'"),
+        (("--repository", "nowhere"), "the model repository 'nowhere' does not exist"),
         (("--model", "nothing"), "has no model 'nothing'"),
     ],
     ids=["folder", "model"],
@@ -88,5 +88,5 @@ def test_a_file_of_labels_is_shown_as_a_file(tmp_path: Path) -> None:
 
     labels = tmp_path / "labels of ours.csv"
     labels.write_bytes(b"name\n\xff\n")
-    shown = ApiRequest(method="PUT", url=NOWHERE, body=labels).curl()
+    shown = ApiRequest(method="PUT", url=NOWHERE, body=labels).to_curl()
     assert shown == f"curl -X PUT {NOWHERE} --data-binary '@{labels}'"

@@ -8,7 +8,7 @@ import pytest
 
 from serve.access.key_store import KeyStore
 from serve.access.scopes import Scope
-from serve.data_folder import database_of
+from serve.data_folder import open_database
 from serve.settings import ServeSettings
 from tests.running_server import running_server
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, httpx.Client]]:
     """Clients of a server with keys: ada and bob may use it, the operator may do everything."""
     folder = tmp_path_factory.mktemp("keys")
-    database = database_of(ServeSettings(data_dir=folder / "data"))
+    database = open_database(ServeSettings(data_dir=folder / "data"))
     database.migrate()
     scopes = {"ada": Scope.INFER, "bob": Scope.INFER, "operator": Scope.ADMIN}
     store = KeyStore(database)

@@ -8,7 +8,7 @@ import pytest
 
 from serve.arrays import Float32Array
 from serve.retrieval.index import BYTES_BESIDE_FEATURES, Hit, WindowIndex
-from serve.scoring import unit
+from serve.scoring import normalize
 from serve.store.database import Database
 from serve.videos.store import VideoFilter, VideoStore, now
 from tests.stored_videos import WIDTH, facts, new_video, part
@@ -40,7 +40,7 @@ def expected(known: dict[str, Float32Array], query: Float32Array, k: int) -> lis
     every = [
         (video_id, float(number), float(cosine))
         for video_id, features in known.items()
-        for number, cosine in enumerate(unit(features) @ query)
+        for number, cosine in enumerate(normalize(features) @ query)
     ]
     return sorted(every, key=lambda item: -item[2])[:k]
 
@@ -50,7 +50,7 @@ def found(hits: list[Hit]) -> list[tuple[str, float, float]]:
 
 
 def assert_exact(index: WindowIndex, known: dict[str, Float32Array], *, among: set[str] | None = None) -> None:
-    queries = unit(np.random.default_rng(9).standard_normal((5, WIDTH), dtype=np.float32))
+    queries = normalize(np.random.default_rng(9).standard_normal((5, WIDTH), dtype=np.float32))
     chosen = {video_id: rows for video_id, rows in known.items() if among is None or video_id in among}
     for query in queries:
         hits = found(asyncio.run(index.search(query, 7, among=among)))
@@ -97,7 +97,7 @@ def test_rows_of_a_deleted_video_are_erased(store: VideoStore) -> None:
     asyncio.run(index.refresh())
     gone, kept = known
     rows = index.rows(kept, 3, 5)
-    np.testing.assert_allclose(rows, unit(known[kept])[3:5], rtol=1e-6)
+    np.testing.assert_allclose(rows, normalize(known[kept])[3:5], rtol=1e-6)
     asyncio.run(index.forget(gone))
     assert index.rows(gone, 0, 5) is None
     assert not index._matrix[:20].any()  # nothing but the memory itself shows it

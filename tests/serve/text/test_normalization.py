@@ -116,7 +116,7 @@ def test_directional_controls_have_to_end_within_the_label(label: str, is_taken:
 def test_every_group_of_equal_labels_is_named() -> None:
     with pytest.raises(InvalidVocabulary) as caught:
         check_labels(["a", "b", "c", "b\u200b", "a&shy;", "ａ"])
-    assert caught.value.facts["same_labels"] == [["a", "a&shy;", "ａ"], ["b", "b\u200b"]]
+    assert caught.value.details["same_labels"] == [["a", "a&shy;", "ａ"], ["b", "b\u200b"]]
     assert "'b\\u200b'" in caught.value.message, "what is invisible is escaped"
 
 
@@ -125,7 +125,7 @@ def test_the_labels_of_the_field_report_are_refused_by_name() -> None:
     labels = json.loads((SHARED / "data" / "field" / "labels_same_prompt.json").read_text(encoding="utf-8"))
     with pytest.raises(InvalidVocabulary) as caught:
         check_labels(labels["candidate_labels"])
-    assert [len(group) for group in caught.value.facts["same_labels"]] == [2, 2, 2]
+    assert [len(group) for group in caught.value.details["same_labels"]] == [2, 2, 2]
 
 
 def test_templates_that_are_the_same_are_refused() -> None:

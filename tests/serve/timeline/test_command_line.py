@@ -53,5 +53,5 @@ def test_an_existing_file_is_not_overwritten(stitched: Stitched, tmp_path: Path)
     (tmp_path / "actions.srt").write_text("mine")
     found = actserve(str(stitched.path), "--srt", folder=tmp_path)
     assert found.returncode == 2
-    assert "exists already" in found.stderr
+    assert "already exists" in found.stderr
     assert (tmp_path / "actions.srt").read_text() == "mine"

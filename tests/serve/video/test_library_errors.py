@@ -146,7 +146,7 @@ def test_a_fault_crosses_processes_with_its_traceback() -> None:
     except ValueError as error:
         fault = pickle.loads(pickle.dumps(decoder_fault(error)))
     assert type(fault) is DecoderFault and isinstance(fault, UndecodableVideo)
-    assert fault.facts == {"reason": "ValueError"}
+    assert fault.details == {"reason": "ValueError"}
     assert "raise ValueError" in fault.__notes__[0]
 
 

@@ -150,7 +150,7 @@ async def test_memory_is_limited_and_the_child_is_replaced(
     for _ in range(3):
         with pytest.raises(DecodeLimitExceeded) as caught:
             await pool.views(bomb, REQUEST)
-        assert caught.value.facts == {"limit_bytes": 128 * 2**20}
+        assert caught.value.details == {"limit_bytes": 128 * 2**20}
         # the next file does not pay for what the bomb left allocated
         assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
     assert len(pool.pids) == len(before) and not set(pool.pids) & set(before)

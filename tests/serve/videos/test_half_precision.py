@@ -5,7 +5,7 @@ import pytest
 
 from serve.arrays import Float32Array
 from serve.features import VideoFeatures
-from serve.scoring import unit
+from serve.scoring import normalize
 from serve.videos.half_precision import LARGEST_ERROR, pack_rows, rounded, unpack_rows
 
 RANDOM = np.random.default_rng(0)
@@ -25,8 +25,8 @@ def test_each_value_keeps_eleven_bits(scale: float) -> None:
 
 
 def test_the_direction_turns_by_no_more_than_that() -> None:
-    values, texts = rows(3.0), unit(rows(1.0))
-    change = unit(unpack_rows(pack_rows(values), num_rows=50)) @ texts.T - unit(values) @ texts.T
+    values, texts = rows(3.0), normalize(rows(1.0))
+    change = normalize(unpack_rows(pack_rows(values), num_rows=50)) @ texts.T - normalize(values) @ texts.T
     assert np.abs(change).max() <= LARGEST_ERROR
     assert np.abs(change).max() > 1e-7, "the values are rounded at all"
 

@@ -144,7 +144,7 @@ def test_the_limit_holds_for_all_videos_together(store: VideoStore) -> None:
         stored(store, new_video(tags=(str(number),)), windows=3000)
     with pytest.raises(VideoStoreFull) as caught:
         stored(store, windows=3000)
-    assert caught.value.facts["limit_bytes"] == 10**6
+    assert caught.value.details["limit_bytes"] == 10**6
     page = store.page(VideoFilter(), after=None, limit=9)
     assert len(page) == 3, "nothing of the refused one is left"
     store.delete(page[0].video_id)

@@ -155,7 +155,7 @@ def test_what_cannot_be_fitted_is_reported_and_changes_nothing(
 
     few = clips[:14]
     refused(calibrate(http, name, few), 422, "needs 19")
-    refused(calibrate(http, name, few, labels=["bowing"]), 422, "14 clips came with 1 labels")
+    refused(calibrate(http, name, few, labels=["bowing"]), 422, "14 clips were sent with 1 labels")
     refused(calibrate(http, name, [(clips[0][0], "bicycling")]), 404, "bicycling")
     refused(calibrate(http, name, [*clips, (broken, None)]), 415, "notes.mp4")
     refused(calibrate(http, name, clips, version=3), 412, "not 3")
@@ -194,7 +194,7 @@ def test_copies_and_pieces_of_one_video_count_once(http: httpx.Client, name: str
         grouped["acceptance"]["fitted"]["num_unknown_independent"] == grouped["calibration"]["num_unknown_used"] == 20
     )
     refused = calibrate(http, name, clips, groups=["a"])
-    assert (refused.status_code, "37 clips came with 1 groups" in refused.json()["detail"]) == (422, True)
+    assert (refused.status_code, "37 clips were sent with 1 groups" in refused.json()["detail"]) == (422, True)
     other = calibrate(http, name, [*clips, (copies[-1][0], None)])
     assert (other.status_code, "the same content and different labels" in other.json()["detail"]) == (422, True)
 

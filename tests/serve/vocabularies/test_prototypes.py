@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve.scoring import unit
+from serve.scoring import normalize
 from serve.vocabularies.prototypes import (
     EXPECTED_COSINE_COUNT,
     FLOOR_QUANTILE,
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.numeric
 
 SCALE = 20.0
 RANDOM = np.random.default_rng(1)
-CENTRES = unit(RANDOM.normal(size=(4, 12)).astype(np.float32))
+CENTRES = normalize(RANDOM.normal(size=(4, 12)).astype(np.float32))
 
 
 def near(label: int, count: int, *, spread: float = 0.15) -> np.ndarray:
@@ -164,8 +164,8 @@ class World:
         shared = random.normal(size=48)
         self.centres = 0.7 * shared + random.normal(size=(10, 48))
         self.random = random
-        names = unit(self.centres.astype(np.float32))
-        words = unit(random.normal(size=(10, 48)).astype(np.float32))
+        names = normalize(self.centres.astype(np.float32))
+        words = normalize(random.normal(size=(10, 48)).astype(np.float32))
         self.bank = np.where(np.arange(10)[:, None] < known, names, words)  # [K, D]
         self.labels = np.repeat(np.arange(10), 20)
         self.tests = self.videos(self.labels)
@@ -174,7 +174,7 @@ class World:
         return (self.centres[labels] + 0.9 * self.random.normal(size=(len(labels), 48))).astype(np.float32)
 
     def text(self, videos: np.ndarray) -> np.ndarray:
-        return SCALE * unit(videos) @ self.bank.T
+        return SCALE * normalize(videos) @ self.bank.T
 
     def hits(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Of the test videos, with these examples."""

@@ -52,7 +52,7 @@ def test_a_change_names_the_version_it_follows(store: VocabularyStore) -> None:
     assert store.commit(replace(PETS, note="second"), expected=1).version == 2
     with pytest.raises(StaleVersion) as caught:
         store.commit(replace(PETS, note="late"), expected=1)
-    assert caught.value.facts["latest"] == 2
+    assert caught.value.details["latest"] == 2
     assert [item.note for item in store.versions("pets", before=None, limit=9)] == ["second", "first"]
     with pytest.raises(UnknownVocabulary):
         store.commit(replace(PETS, name="other"), expected=1)

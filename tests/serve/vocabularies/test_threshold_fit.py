@@ -9,7 +9,7 @@ import pytest
 from serve.calibration_statistics import auroc, beta_interval, fpr_at_tpr
 from serve.contract import ScoringContract
 from serve.errors import InvalidOption
-from serve.scoring import PLAIN, LogitScaling, PhraseLayout, Scores, reduce_logits
+from serve.scoring import IDENTITY_SCALING, LogitScaling, PhraseLayout, Scores, reduce_logits
 from serve.vocabularies.acceptance import Acceptance, Fit
 from serve.vocabularies.labels import Label
 from serve.vocabularies.threshold_fit import fit
@@ -25,11 +25,11 @@ FIT = Fit(
 
 
 def scorer(
-    logits: np.ndarray, function: str, phrasing: PhraseLayout | None = None
+    logits: np.ndarray, function: str, phrase_layout: PhraseLayout | None = None
 ) -> Callable[[int, LogitScaling], Scores]:
     def score(clip: int, scale: LogitScaling) -> Scores:
         one = logits[clip][None, None].astype(np.float32)
-        return reduce_logits(one, RULES, function=function, phrasing=phrasing, scale=scale)
+        return reduce_logits(one, RULES, function=function, phrase_layout=phrase_layout, scale=scale)
 
     return score
 
@@ -83,7 +83,7 @@ def test_a_temperature_does_not_make_probabilities_worse(known: int) -> None:
         found = fit(scorer(logits[used], "softmax"), shown[used].tolist(), function="softmax", false_accept_rate=0.05)
         rest = slice(known, known + 200)
         after = negative_log_likelihood(logits[rest], shown[rest], found.scale)
-        losses.append(after.mean() - negative_log_likelihood(logits[rest], shown[rest], PLAIN).mean())
+        losses.append(after.mean() - negative_log_likelihood(logits[rest], shown[rest], IDENTITY_SCALING).mean())
     assert np.mean(losses) < 0.01
 
 
@@ -95,7 +95,7 @@ def test_a_temperature_that_is_needed_is_found_with_few_clips(sharp: float) -> N
         used = np.r_[0:40, 240:260]
         found = fit(scorer(logits[used], "softmax"), shown[used].tolist(), function="softmax", false_accept_rate=0.05)
         rest = slice(40, 240)
-        before = negative_log_likelihood(logits[rest], shown[rest], PLAIN).mean()
+        before = negative_log_likelihood(logits[rest], shown[rest], IDENTITY_SCALING).mean()
         gains.append(before - negative_log_likelihood(logits[rest], shown[rest], found.scale).mean())
     assert np.mean(gains) > 0.02
     assert np.mean(np.array(gains) > -0.01) >= 0.9
@@ -193,7 +193,7 @@ def test_clips_the_background_wins_need_no_threshold() -> None:
 def test_without_known_clips_only_the_threshold_is_fitted() -> None:
     logits, shown = world(3, known=0, unknown=100)
     found = fit(scorer(logits, "softmax"), shown.tolist(), function="softmax", false_accept_rate=0.05)
-    assert found.scale == PLAIN
+    assert found.scale == IDENTITY_SCALING
     assert (found.auroc, found.accuracy, found.curve) == (None, None, ())
 
 
@@ -230,7 +230,7 @@ def test_the_interval_holds_for_clips_in_groups_and_not_if_they_are_taken_for_in
     for seed in range(60):
         logits = clustered(seed, groups=40, size=10, within=0.1)
         new = scorer(clustered(1000 + seed, groups=400, size=10, within=0.1), "softmax")
-        values = np.array([new(clip, PLAIN).logits.max() for clip in range(0, 4000, 10)])
+        values = np.array([new(clip, IDENTITY_SCALING).logits.max() for clip in range(0, 4000, 10)])
         for name, groups in (("groups", np.repeat(np.arange(40), 10)), ("clips", np.arange(400))):
             found = fit(
                 scorer(logits, "softmax"), [-1] * 400, function="softmax", false_accept_rate=0.05, criterion="logit",

@@ -242,7 +242,7 @@ def test_no_room_is_said_before_anything_is_fetched(hub: Hub, tmp_path: Path, mo
         free = SIZE - 1
 
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: Usage)
-    with pytest.raises(OSError, match=r"the disk has 3 MB free, 3 MB are needed") as error:
+    with pytest.raises(OSError, match=r"only 3 MB free on the disk, 3 MB needed") as error:
         get(tmp_path / "cache")
     assert error.value.errno == errno.ENOSPC
     assert hub.ranges() == []

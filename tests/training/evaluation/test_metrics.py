@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from serve.calibration_statistics import reliability
+from serve.calibration_statistics import reliability_bins
 from serve.contract import ScoringContract
-from serve.scoring import PLAIN, LogitScaling, Scores, reduce_logits
+from serve.scoring import IDENTITY_SCALING, LogitScaling, Scores, reduce_logits
 from serve.vocabularies.threshold_fit import fit
 from training.evaluation.metrics import (
     class_accuracies,
@@ -49,7 +49,7 @@ def test_confusions_stand_in_the_row_of_what_is_shown() -> None:
 def test_the_calibration_error_is_the_weighted_distance_of_the_bins() -> None:
     confidences = np.array([0.2, 0.3, 0.9, 1.0, 0.8])
     hits = np.array([False, True, True, True, False])
-    found = reliability(confidences, hits, bins=2)
+    found = reliability_bins(confidences, hits, num_bins=2)
     assert [(item.count, item.accuracy) for item in found] == [(2, 0.5), (3, pytest.approx(2 / 3))]
     assert [item.confidence for item in found] == [pytest.approx(0.25), pytest.approx(0.9)]
     expected = (2 * abs(0.5 - 0.25) + 3 * abs(2 / 3 - 0.9)) / 5
@@ -68,7 +68,7 @@ def test_the_calibration_error_is_the_one_serving_reports() -> None:
 
     served = fit(score, labels.tolist(), function="softmax", false_accept_rate=0.2)
     known = np.flatnonzero(labels >= 0)
-    scored = np.stack([score(int(clip), PLAIN).scores for clip in known])
+    scored = np.stack([score(int(clip), IDENTITY_SCALING).scores for clip in known])
     ours = expected_calibration_error(scored.max(axis=1), top_k_hits(scored, labels[known], 1))
     assert ours == pytest.approx(served.calibration_error_before, abs=1e-9)
 

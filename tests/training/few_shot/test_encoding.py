@@ -118,7 +118,7 @@ def test_texts_of_another_tokenizer_need_its_file(tmp_path: Path) -> None:
         encoder_of(checkpoint, tmp_path)
     path = write_tokenizer(tmp_path / "tokenizer.json")
     bank = encoder_of(checkpoint, tmp_path, tokenizer=path).bank(("waving", "clapping"))
-    assert_close(bank, scoring.unit(bank), terms=DOT)
+    assert_close(bank, scoring.normalize(bank), terms=DOT)
 
 
 @pytest.mark.parametrize("name", ["other", "fused"])

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from serve.scoring import unit
+from serve.scoring import normalize
 from training.few_shot.linear_head import DEFAULT_STRENGTH, STRENGTHS, LinearHead, fit_linear_head
 
 D, K = 24, 5
-CENTRES = unit(np.random.default_rng(3).normal(size=(K, D)).astype(np.float32))
+CENTRES = normalize(np.random.default_rng(3).normal(size=(K, D)).astype(np.float32))
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def fitted(
 ) -> tuple[LinearHead, np.ndarray, np.ndarray, np.ndarray]:
     labels = np.repeat(np.arange(K), counts)
     features = near(labels, spread=spread)
-    offsets = (text * unit(features) @ CENTRES.T).astype(np.float32)
+    offsets = (text * normalize(features) @ CENTRES.T).astype(np.float32)
     return fit_linear_head(features, labels, offsets), features, labels, offsets
 
 
@@ -62,7 +62,7 @@ def test_the_weights_are_the_minimum_of_the_stated_loss(counts: tuple[int, ...])
     """In all D dimensions, without the turn into the span of the shots."""
     head, features, labels, offsets = fitted(counts, spread=0.2, text=4.0)
     assert head.l2 is not None
-    normalized = torch.from_numpy(unit(features)).double()
+    normalized = torch.from_numpy(normalize(features)).double()
     centre = normalized.mean(dim=0)
     shots = (normalized - centre) / (normalized - centre).square().sum(dim=1).mean().sqrt()
     targets, text = torch.from_numpy(labels), torch.from_numpy(offsets).double()
@@ -83,12 +83,12 @@ def test_the_weights_are_the_minimum_of_the_stated_loss(counts: tuple[int, ...])
 
 def test_features_that_lie_close_together_are_fitted_alike() -> None:
     labels = np.repeat(np.arange(K), 4)
-    features = unit(near(labels))
+    features = normalize(near(labels))
     common = np.zeros((1, D), np.float32)
     common[0, 0] = 20
     close = fit_linear_head(features + common, labels, np.zeros((len(labels), K), np.float32))
     fresh = RANDOM.integers(K, size=100)
-    assert (close.logits(unit(near(fresh)) + common).argmax(axis=1) == fresh).mean() > 0.95
+    assert (close.logits(normalize(near(fresh)) + common).argmax(axis=1) == fresh).mean() > 0.95
 
 
 def test_one_shot_each_is_held_back_as_assumed() -> None:

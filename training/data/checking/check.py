@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.independence import Independence, independence, independent_groups
+from serve.independence import Independence, assign_groups, count_independent
 from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.checking.contact_sheet import SheetRow, draw_sheet
@@ -144,12 +144,12 @@ def _compare_groups(results: Sequence[tuple[CheckItem, Inspection]], report: Che
     """Find videos of one source or declared group that occur in several lists (or splits); count independent videos."""
     items = [item for item, _ in results]
     digests = [inspection.digest or None for _, inspection in results]
-    groups = independent_groups(
+    groups = assign_groups(
         names=[Path(item.path).name for item in items],
         digests=digests,
         declared=[item.entry.group if item.entry else "" for item in items],
     )
-    report.independence = independence(groups, digests=digests)
+    report.independence = count_independent(groups, digests=digests)
     members: dict[int, list[CheckItem]] = defaultdict(list)
     for item, group in zip(items, groups.tolist(), strict=True):
         members[group].append(item)
@@ -215,7 +215,7 @@ def _print_report(report: CheckReport, *, sheet: Path | None) -> bool:
         sizes = [count for count in counts.values() if count]
         print(f"{listing}: {sum(sizes)} videos of {len(sizes)} classes", end="")
         print(f", {min(sizes)} to {max(sizes)} each" if sizes else "")
-    if report.independence is not None and report.independence.has_dependent:
+    if report.independence is not None and report.independence.has_dependent_clips:
         print(
             f"{report.independence.num_independent} of {report.independence.num_clips} videos are independent: "
             "the others are copies, or share their source or group with another video"

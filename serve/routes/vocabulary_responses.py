@@ -1,4 +1,4 @@
-"""Answers of the vocabulary routes: their schemas and problems, and how they are made from versions."""
+"""Response models of the vocabulary routes, their error responses, and functions that create responses."""
 
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +23,7 @@ from serve.vocabularies.threshold_fit import Calibration
 from serve.vocabularies.vocabulary import Vocabulary
 
 ETAG = {"ETag": {"description": "The newest version, for If-Match.", "schema": {"type": "string"}}}
-LOCATION = {"Location": {"description": "Where the progress is shown.", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "URL that shows the progress.", "schema": {"type": "string"}}}
 READ_PROBLEMS = (errors.UnknownVocabulary, errors.EngineUnavailable, errors.StoreUnavailable)
 PRECONDITION_PROBLEMS = (*READ_PROBLEMS, errors.MissingPrecondition, errors.StaleVersion)
 CHANGE_PROBLEMS = (
@@ -35,12 +35,12 @@ CHANGE_PROBLEMS = (
 
 
 class VocabularySummary(BaseModel):
-    """One version without its labels, and the state of its name on this gateway."""
+    """One version without its labels, and the status of the vocabulary on this gateway."""
 
     name: str
     version: int
-    latest: int = Field(description="Newest committed version of the name.")
-    current: int | None = Field(description="Version this gateway answers with; null before there is one.")
+    latest: int = Field(description="Newest committed version of the vocabulary.")
+    current: int | None = Field(description="Version that this gateway uses; null until the first version is encoded.")
     encoding: EncodingProgress | None = Field(description="Progress of `latest`; null once it is `current`.")
     num_labels: int
     description: str
@@ -50,13 +50,13 @@ class VocabularySummary(BaseModel):
 
 
 class ListedVocabulary(VocabularySummary):
-    """One vocabulary of the list."""
+    """One vocabulary in the list."""
 
-    is_default: bool = Field(description="Requests that name no vocabulary use it.")
+    is_default: bool = Field(description="Whether requests without a vocabulary use it.")
 
 
 class VocabularyPage(BaseModel):
-    """A page of the vocabularies, by name."""
+    """A page of the vocabularies, sorted by name."""
 
     vocabularies: list[ListedVocabulary]
     next_page_token: str | None
@@ -73,14 +73,16 @@ class VocabularyDocument(VocabularySummary):
     """One version with its labels."""
 
     labels: list[Label]
-    templates: list[str] | None = Field(description="Null: those of the model.")
+    templates: list[str] | None = Field(description="Prompt templates; null means the templates of the model.")
     phrase_rule: PhraseRule
     background: list[str]
     acceptance: Acceptance | None
     metadata: dict[str, Any]
-    problems: list[Fault] = Field(description="Faults of a version that an older release stored; the first 100.")
+    problems: list[Fault] = Field(description="Validation errors of a version stored by an older release; at most 100.")
     num_problems: int
-    warnings: list[VocabularyWarning] = Field(description="Labels an active model does not distinguish; the first 100.")
+    warnings: list[VocabularyWarning] = Field(
+        description="Labels that an active model does not distinguish; at most 100."
+    )
     num_warnings: int
 
 
@@ -92,32 +94,32 @@ class ExampleList(BaseModel):
     examples: list[Example]
 
 
-class Change(VocabularySummary):
-    """The answer to a change."""
+class ChangeResponse(VocabularySummary):
+    """Response to a change."""
 
-    is_current: bool = Field(description="This gateway answers with the new version already.")
+    is_current: bool = Field(description="Whether this gateway already uses the new version.")
 
 
-class ExamplesChange(Change):
-    """The answer to added examples."""
+class ExamplesResponse(ChangeResponse):
+    """Response to an upload of examples."""
 
     examples: list[Example]
 
 
-class CalibrationFacts(BaseModel):
-    """What a calibration found."""
+class CalibrationDetails(BaseModel):
+    """Result of a calibration."""
 
     acceptance: Acceptance
-    label_thresholds: dict[str, float] = Field(description="By label_id.")
+    label_thresholds: dict[str, float] = Field(description="Per-label thresholds by label_id.")
     calibration: Calibration
 
 
-class CalibrationChange(Change, CalibrationFacts):
-    """The answer to a calibration that was stored."""
+class CalibrationResponse(ChangeResponse, CalibrationDetails):
+    """Response to a calibration whose result was stored."""
 
 
-class CalibrationTrial(CalibrationFacts):
-    """The answer to a calibration with `dry_run`."""
+class CalibrationDryRun(CalibrationDetails):
+    """Response to a calibration with `dry_run`."""
 
     name: str
     version: int
@@ -125,7 +127,7 @@ class CalibrationTrial(CalibrationFacts):
 
 
 class VersionDifference(BaseModel):
-    """What changed between two versions."""
+    """Differences between two versions."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -135,52 +137,55 @@ class VersionDifference(BaseModel):
     added: list[str]
     removed: list[str]
     renamed: list[tuple[str, str]] = Field(description="Old and new name.")
-    changed: list[str] = Field(description="Labels with other phrases, threshold or examples.")
-    moved: bool = Field(description="The labels that stay have another order.")
-    fields: list[str] = Field(description="Other members that differ.")
+    changed: list[str] = Field(description="Labels whose phrases, threshold or examples differ.")
+    moved: bool = Field(description="Whether the remaining labels are in a different order.")
+    fields: list[str] = Field(description="Names of other fields that differ.")
 
     @classmethod
-    def of(cls, name: str, *, old: int, new: int, found: VocabularyDifference) -> "VersionDifference":
-        """Return the answer for a difference."""
-        return cls.model_validate({"name": name, "from": old, "to": new, **asdict(found)})
+    def of(cls, name: str, *, old: int, new: int, difference: VocabularyDifference) -> "VersionDifference":
+        """Create the response from a difference."""
+        return cls.model_validate({"name": name, "from": old, "to": new, **asdict(difference)})
 
 
 def change_responses(
-    model: Any, *kinds: type[errors.ActserveError], has_body: bool = True
+    model: Any, *error_classes: type[errors.ActserveError], has_body: bool = True
 ) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that changes a vocabulary."""
+    """Return the OpenAPI `responses` of a route that changes a vocabulary."""
     common = CHANGE_PROBLEMS if has_body else PRECONDITION_PROBLEMS
     return {
         200: {"model": model, "description": "This gateway uses the new version.", "headers": ETAG},
         202: {"model": model, "description": "The new version is being encoded.", "headers": {**ETAG, **LOCATION}},
-        **problem_responses(*common, *kinds),
+        **problem_responses(*common, *error_classes),
     }
 
 
-async def change_answer(
-    vocabularies: GatewayVocabularies, made: Vocabulary, *, wait_seconds: float, **further: Any
+async def respond_to_change(
+    vocabularies: GatewayVocabularies, new_version: Vocabulary, *, wait_seconds: float, **extra: Any
 ) -> JSONResponse:
-    """Answer a change: 200 once this gateway uses the version, 202 if that takes longer than `wait_seconds`."""
-    is_current = await vocabularies.queue.wait_until_current(made, seconds=wait_seconds)
-    headers = {"ETag": format_etag(made.version)}
+    """Respond to a change: 200 once this gateway uses the new version, 202 if that takes longer than `wait_seconds`.
+
+    `extra` are additional fields of the body.
+    """
+    is_current = await vocabularies.queue.wait_until_current(new_version, seconds=wait_seconds)
+    headers = {"ETag": format_etag(new_version.version)}
     if not is_current:
-        headers["Location"] = f"/v1/vocabularies/{made.name}"
-    facts = {**summary(vocabularies.catalogue, made), "is_current": is_current, **further}
-    return JSONResponse(facts, status_code=200 if is_current else 202, headers=headers)
+        headers["Location"] = f"/v1/vocabularies/{new_version.name}"
+    body = {**summarize(vocabularies.catalogue, new_version), "is_current": is_current, **extra}
+    return JSONResponse(body, status_code=200 if is_current else 202, headers=headers)
 
 
-def latest_of(catalogue: Catalogue, vocabulary: Vocabulary) -> int:
-    """Return the newest committed version of the vocabulary's name."""
+def latest_version(catalogue: Catalogue, vocabulary: Vocabulary) -> int:
+    """Return the number of the newest committed version of a vocabulary."""
     return max(catalogue.latest(vocabulary.name), vocabulary.version)
 
 
-def summary(catalogue: Catalogue, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return the members of a `VocabularySummary`."""
+def summarize(catalogue: Catalogue, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return the fields of a `VocabularySummary`."""
     encoding = catalogue.encodings.get(vocabulary.name)
     return {
         "name": vocabulary.name,
         "version": vocabulary.version,
-        "latest": latest_of(catalogue, vocabulary),
+        "latest": latest_version(catalogue, vocabulary),
         "current": catalogue.current_version(vocabulary.name),
         "encoding": None if encoding is None else asdict(encoding),
         "num_labels": len(vocabulary.labels),
