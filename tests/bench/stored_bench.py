@@ -134,7 +134,7 @@ def _matrix(service: Service, known: list[str]) -> Float32Array:
     matrix = np.empty((len(known) * WINDOWS, WIDTH), np.float32)
     for number, video_id in enumerate(known):
         (part,) = service.library.store.parts(video_id)
-        matrix[number * WINDOWS : (number + 1) * WINDOWS] = scoring.unit(part.features.video_features)
+        matrix[number * WINDOWS : (number + 1) * WINDOWS] = scoring.normalize(part.features.video_features)
     return matrix
 
 
