@@ -102,7 +102,7 @@ def test_every_family_is_evaluated(both: Path, index: Path, name: str) -> None:
     ("text", "words"),
     [
         ("name,label\na,b\n", "needs a column for the path"),
-        ("file,label\na,\n", "line 2: file and label are needed"),
+        ("file,label\na,\n", "line 2: file and label must not be empty"),
         ("file,label\na,b\na,b\n", "2 clips with 1 labels"),
     ],
 )
