@@ -33,9 +33,10 @@ model:
 		$(BIN)/actserve models fetch $(MODEL) $(if $(PRETRAINED),--pretrained $(PRETRAINED)) --repository $(REPOSITORY); \
 	fi
 
-# two processes of tests side by side, each of one thread: more would wait for each other
+# two processes of tests side by side, each of one thread: more would wait for each other;
+# COVERAGE=1 measures the lines that run in them and fails below the floor in pyproject.toml
 test: everything browser triton
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(if $(COVERAGE),--cov --cov-report=) $(TESTS)
 
 test-slow: everything browser
 	$(BIN)/python -m pytest -m slow $(TESTS)

@@ -11,7 +11,7 @@ import numpy as np
 from serve.arrays import Int64Array, UInt8Array
 from serve.contract import PreprocessContract, TextContract
 from serve.text import prompts
-from serve.text.tokenizer import Tokenizer, pad_rows
+from serve.text.tokenizer import Tokenizer, pad_tokens
 from serve.video.preprocess import crop_frame
 
 FRAME_SIZES = ((180, 320), (288, 216), (120, 300))  # (H, W)
@@ -38,7 +38,7 @@ def golden_tokens(tokenizer: Tokenizer, text: TextContract, *, labels: Sequence[
     """Return padded tokens [r, L] of prompts; with a dynamic length, L is the length of the longest prompt."""
     labels = (labels or GENERAL_LABELS)[:MAX_LABELS]
     rows = tokenizer.encode(prompts.fill(labels, text.templates[:1]))
-    return pad_rows(rows, pad_id=text.pad_id, length=None if text.dynamic_length else text.context_length)
+    return pad_tokens(rows, pad_id=text.pad_id, length=None if text.dynamic_length else text.context_length)
 
 
 def _draw_frame(height: int, width: int, *, clip: int, time: float) -> UInt8Array:

@@ -44,7 +44,7 @@ from serve.videos.store import SourceFacts, StoredFacts
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver
 from serve.vocabularies.acceptance import AcceptanceRule
 from serve.vocabularies.gateway import GatewayVocabularies
-from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of_labels
+from serve.vocabularies.label_warnings import VocabularyWarning, label_warnings
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -72,7 +72,7 @@ class ResolvedOptions:
     @property
     def example_info(self) -> ExampleInfo | None:
         """How example clips contribute to the logits; None if the vocabulary has no examples."""
-        return None if self.prototypes is None else ExampleInfo(**asdict(self.prototypes.mixture))
+        return None if self.prototypes is None else ExampleInfo(**asdict(self.prototypes.fit))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +270,7 @@ async def find_label_warnings(resolved: ResolvedOptions) -> list[VocabularyWarni
     """Return warnings about labels of the request (not of a vocabulary) that the model does not distinguish."""
     if resolved.vocabulary is not None:
         return []
-    return await warnings_of_labels(resolved.labels, resolved.templates[0], resolved.runtime)
+    return await label_warnings(resolved.labels, resolved.templates[0], resolved.runtime)
 
 
 async def compute_scores(
@@ -304,9 +304,9 @@ def _resolve_acceptance(
     acceptance = None if vocabulary is None else vocabulary.acceptance
     rule, info = AcceptanceRule(), None
     if vocabulary is not None and acceptance is not None:
-        obstacle = acceptance.obstacle(model=runtime.reference, function=function, templates=templates)
+        obstacle = acceptance.inapplicable_reason(model=runtime.reference, function=function, templates=templates)
         caveats = acceptance.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
-        rule = vocabulary.rule() if obstacle is None else rule
+        rule = vocabulary.acceptance_rule() if obstacle is None else rule
         info = AcceptanceInfo(
             applied=obstacle is None,
             obstacle=obstacle,
@@ -316,7 +316,7 @@ def _resolve_acceptance(
             **acceptance.model_dump(include={"criterion", "threshold", "temperature", "bias"}),
         )
     elif vocabulary is not None and function != "none":
-        rule = vocabulary.rule()  # the vocabulary has only per-label thresholds
+        rule = vocabulary.acceptance_rule()  # the vocabulary has only per-label thresholds
     if options.threshold is not None:
         rule = AcceptanceRule(thresholds=options.threshold, scale=rule.scale)
     return rule, info

@@ -10,7 +10,7 @@ from pathlib import Path
 from serve.contract import ModelContract, check_field, read_contract
 from serve.errors import ContractError, UnknownModel
 from serve.files import file_sha256
-from serve.text.normalization import is_visible, normal_form, same_groups
+from serve.text.normalization import duplicate_groups, is_visible, normal_form
 from serve.version_numbers import MAX_VERSION, parse_version
 
 DEFAULT_FOLDER = Path("model_repository")
@@ -94,7 +94,7 @@ def check_default_labels(labels: Sequence[str]) -> None:
     forms = [normal_form(label) for label in labels]
     empty = [label for label, form in zip(labels, forms, strict=True) if not is_visible(form)]
     check_field(not empty, "default_labels", "labels with at least one visible character", empty)
-    duplicates = [[labels[index] for index in group] for group in same_groups(forms)]
+    duplicates = [[labels[index] for index in group] for group in duplicate_groups(forms)]
     check_field(not duplicates, "default_labels", "distinct labels", duplicates)
 
 

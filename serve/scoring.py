@@ -162,7 +162,12 @@ def compute_logits(video_features: Float32Array, bank: Float32Array, contract: S
 def logits_of_normalized(
     video_features_normalized: Float32Array, bank: Float32Array, contract: ScoringContract
 ) -> Float32Array:
-    """Compute the logits [V, M, K] of video features [V, D] of length one; see `compute_logits`."""
+    """Compute the logits [V, M, K] of video features [V, D] of length one; see `compute_logits`.
+
+    >>> rules = ScoringContract(logit_scale=10.0, logit_bias=0.0, ensembling="mean_embedding", view_rule="mean_logit")
+    >>> logits_of_normalized(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[None], rules).tolist()
+    [[[10.0, 0.0]], [[0.0, 10.0]]]
+    """
     num_templates, num_labels, width = bank.shape
     logits: Float32Array = video_features_normalized @ bank.reshape(-1, width).T  # [V, M*K], cosines so far
     logits *= np.float32(contract.logit_scale)

@@ -112,9 +112,9 @@ def demo_proof(
     ] = None,
 ) -> None:
     """Evaluate the demo model on rendered video files through a server; print a table and a JSON line."""
-    from training.demo.evaluation import prove
+    from training.demo.evaluation import evaluate
 
-    prove(server, per_group=per_group, seed=seed, activities=activity or ())
+    evaluate(server, per_group=per_group, seed=seed, activities=activity or ())
 
 
 @app.command("starter-model")
@@ -146,11 +146,11 @@ def starter_proof(
     ] = False,
 ) -> None:
     """Evaluate the starter model on real clips; print a table and a JSON line."""
-    from training.starter.proof import prove, write_figures
+    from training.starter.evaluation import evaluate, record_figures
 
-    figures = prove(videos, server=server, repository=repository, cache=cache)
+    figures = evaluate(videos, server=server, repository=repository, cache=cache)
     if record:
-        typer.echo(f"figures: {write_figures(figures)}")
+        typer.echo(f"figures: {record_figures(figures)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from serve import strict_json
 from serve.contract import Activation
 from serve.errors import InvalidOption
 from serve.text.label_lists import is_json_list, parse_list, read_json_list
-from serve.text.normalization import trimmed
+from serve.text.normalization import trim
 from serve.unicode_text import describe_text_fault
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
@@ -71,7 +71,7 @@ class LabelOptions(BaseModel):
 
 def _checked_tag(tag: str) -> str:
     """Return a tag without surrounding white space."""
-    checked_tag = trimmed(tag)
+    checked_tag = trim(tag)
     if not checked_tag or len(checked_tag) > MAX_TAG_CHARS:
         raise ValueError(f"a tag has 1 to {MAX_TAG_CHARS} characters, found {len(checked_tag)}")
     fault = describe_text_fault(checked_tag)

@@ -313,7 +313,7 @@ def _read_clip_list(clip_list: Path) -> tuple[list[Path], list[str | None], list
         typer.BadParameter: the table is invalid, or a file does not exist.
     """
     try:
-        table = read_labelled_table(read_text(clip_list), may_lack_label=True)
+        table = read_labelled_table(read_text(clip_list), allow_empty_label=True)
     except AnnotationError as error:
         raise typer.BadParameter(str(error)) from error
     if any(row.part for row in table.rows):

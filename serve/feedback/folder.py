@@ -1,8 +1,8 @@
-"""The folder of corrected clips: durable, limited in size, with complete erasure.
+"""Store corrected clips in a folder: durably, with size limits, and with complete erasure.
 
-A clip is written to a temporary file, synced and renamed before its row is appended and synced; a row is removed before
-its clip. A process that dies leaves at worst a clip without a row, which the next start deletes. One lock serialises
-all writers, including other processes.
+To add a clip, it is written to a temporary file, synced and renamed; then its row is appended to the index and synced.
+To remove a clip, its row is removed first. A crash therefore leaves at most a clip without a row, which is deleted at
+the next start. A file lock serialises all writers, including other processes.
 """
 
 import errno
@@ -19,15 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serve.errors import ConfigurationError, FeedbackFull, FeedbackUnavailable, UnknownFeedback
-from serve.feedback.index import CLIPS, FILE, INDEX, Feedback, clip_path, line_of, read_index
+from serve.feedback.index import CLIP_NAME_PATTERN, CLIPS, INDEX, Feedback, clip_path, format_line, read_index
 from serve.files import sync_to_disk, write_atomically
 from serve.text.normalization import caseless_form
 
 logger = logging.getLogger(__name__)
 
-PARTIAL = ".partial"
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-SUFFIXES = {  # by ffmpeg's name of the container; the client's file name is not used
+PARTIAL_SUFFIX = ".partial"
+DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+CONTAINER_SUFFIXES = {  # by FFmpeg's name of the container; the client's file name is not used
     "mov,mp4,m4a,3gp,3g2,mj2": ".mp4",
     "matroska,webm": ".mkv",
     "mpegts": ".ts",
@@ -42,7 +42,7 @@ SUFFIXES = {  # by ffmpeg's name of the container; the client's file name is not
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """A checked correction of a clip."""
+    """A validated correction: the label that a clip really shows."""
 
     label: str
     vocabulary: str | None = None
@@ -54,19 +54,20 @@ class Correction:
 
 
 class FeedbackFolder:
-    """Clips and their index; every method blocks."""
+    """A folder of clips and their index; all methods block."""
 
     def __init__(self, folder: Path, *, max_bytes: int, max_clips: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
         self.max_clips = max_clips
-        self._read_last: tuple[tuple[int, int, int], list[Feedback]] | None = None  # (the index as it was, its rows)
+        # ((inode, size, mtime) of the index when it was last read, its rows)
+        self._cached_rows: tuple[tuple[int, int, int], list[Feedback]] | None = None
 
     def open(self) -> None:
-        """Create the folder; remove clips without a row and rows without a clip, left by a process that died.
+        """Create the folder; remove clips without a row (left by a crash) and rows whose clip is missing.
 
         Raises:
-            ConfigurationError: it cannot be made or written to.
+            ConfigurationError: the folder cannot be created or is not writable.
         """
         try:
             (self.folder / CLIPS).mkdir(parents=True, exist_ok=True)
@@ -83,20 +84,20 @@ class FeedbackFolder:
         Raises:
             FeedbackUnavailable: the index cannot be read.
         """
-        with _translated():
+        with _translate_os_errors():
             return self._read()
 
     def add(self, clip: Path, correction: Correction, *, container: str) -> tuple[Feedback, bool]:
-        """Keep a copy of a clip with its correction; return its row and whether it is new.
+        """Store a copy of a clip with its correction; return its row and whether it is new.
 
-        The same content under the same label is kept once for each API key. When this returns, the row survives power
-        loss.
+        The same content with the same label is stored only once for each API key. After this returns, the row survives
+        power loss.
 
         Raises:
-            FeedbackFull: the limit would be passed, or the disk is full; nothing was kept.
-            FeedbackUnavailable: the folder cannot be written to; nothing was kept.
+            FeedbackFull: a limit would be exceeded, or the disk is full; nothing was stored.
+            FeedbackUnavailable: the folder is not writable; nothing was stored.
         """
-        with _translated():
+        with _translate_os_errors():
             with clip.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             with self._locked():
@@ -106,19 +107,19 @@ class FeedbackFolder:
                     if is_same and row.key_id == correction.key_id:
                         return row, False
                 num_bytes = clip.stat().st_size
-                self._refuse_beyond(rows, num_bytes)
-                row = _row(correction, sha256=sha256, num_bytes=num_bytes, container=container)
-                self._keep(clip, row)
+                self._check_limits(rows, num_bytes)
+                row = _make_row(correction, sha256=sha256, num_bytes=num_bytes, container=container)
+                self._write_clip(clip, row)
                 return row, True
 
     def remove(self, feedback_id: str, *, is_visible: Callable[[Feedback], bool]) -> None:
         """Erase a clip and its row.
 
         Raises:
-            UnknownFeedback: there is none of that id, or it is not visible to the caller.
-            FeedbackUnavailable: the folder cannot be written to.
+            UnknownFeedback: no feedback that is visible to the caller has this id.
+            FeedbackUnavailable: the folder is not writable.
         """
-        with _translated(), self._locked():
+        with _translate_os_errors(), self._locked():
             rows = self._read()
             erased = next((row for row in rows if row.feedback_id == feedback_id and is_visible(row)), None)
             if erased is None:
@@ -127,21 +128,24 @@ class FeedbackFolder:
             clip_path(self.folder, erased).unlink(missing_ok=True)
             sync_to_disk(self.folder / CLIPS)
 
-    def _refuse_beyond(self, rows: Sequence[Feedback], num_bytes: int) -> None:
+    def _check_limits(self, rows: Sequence[Feedback], num_bytes: int) -> None:
         used = sum(row.num_bytes for row in rows)
         if len(rows) >= self.max_clips:
-            raise FeedbackFull(f"{len(rows)} clips are kept, {self.max_clips} may be", limit=self.max_clips)
+            raise FeedbackFull(
+                f"the feedback folder holds {len(rows)} clips, at most {self.max_clips} are allowed",
+                limit=self.max_clips,
+            )
         if used + num_bytes > self.max_bytes:
             raise FeedbackFull(
-                f"the clip has {num_bytes} bytes; {used} of the {self.max_bytes} allowed are in use",
+                f"the clip has {num_bytes} bytes; {used} of {self.max_bytes} allowed bytes are in use",
                 used_bytes=used,
                 limit_bytes=self.max_bytes,
             )
 
-    def _keep(self, clip: Path, row: Feedback) -> None:
-        """Write the clip, then the row; a failure leaves neither."""
+    def _write_clip(self, clip: Path, row: Feedback) -> None:
+        """Write the clip, then append its row; if either fails, both are removed."""
         final = clip_path(self.folder, row)
-        partial = final.with_name(f"{row.feedback_id}{PARTIAL}")
+        partial = final.with_name(f"{row.feedback_id}{PARTIAL_SUFFIX}")
         try:
             with clip.open("rb") as source, partial.open("xb") as target:
                 shutil.copyfileobj(source, target, 2**20)
@@ -149,14 +153,17 @@ class FeedbackFolder:
                 os.fsync(target.fileno())
             partial.rename(final)
             sync_to_disk(final.parent)
-            self._append(line_of(row))
+            self._append(format_line(row))
         except BaseException:
             partial.unlink(missing_ok=True)
             final.unlink(missing_ok=True)
             raise
 
     def _append(self, line: bytes) -> None:
-        """Append a line and sync it; terminate an incomplete line before it, and undo an incomplete write."""
+        """Append a line to the index and sync it.
+
+        If the last line is incomplete, it is terminated first. A partial write is undone.
+        """
         with (self.folder / INDEX).open("ab+", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
             if size:
@@ -171,39 +178,40 @@ class FeedbackFolder:
                 raise
 
     def _rewrite(self, rows: Sequence[Feedback]) -> None:
-        """Replace the index in one step."""
-        write_atomically(self.folder / INDEX, b"".join(line_of(row) for row in rows))
+        """Replace the index atomically."""
+        write_atomically(self.folder / INDEX, b"".join(format_line(row) for row in rows))
 
     def _read(self) -> list[Feedback]:
-        """Return the rows; the file is read again only if it changed."""
+        """Return the rows; the index is read again only if it has changed."""
         try:
-            facts = (self.folder / INDEX).stat()
+            stat = (self.folder / INDEX).stat()
         except FileNotFoundError:
             return []
-        seen, last = (facts.st_ino, facts.st_size, facts.st_mtime_ns), self._read_last
-        if last is None or last[0] != seen:
-            last = self._read_last = seen, read_index(self.folder)[0]
-        return last[1]
+        key, cached = (stat.st_ino, stat.st_size, stat.st_mtime_ns), self._cached_rows
+        if cached is None or cached[0] != key:
+            cached = self._cached_rows = key, read_index(self.folder)[0]
+        return cached[1]
 
     def _sweep(self) -> None:
-        """Delete files of the server, recognised by the pattern of their names."""
+        """Remove rows whose clip is missing, and clips without a row; delete only files with generated names."""
         rows, damaged = read_index(self.folder)
-        whole = [row for row in rows if clip_path(self.folder, row).is_file()]
-        if damaged or len(whole) < len(rows) or not (self.folder / INDEX).exists():
-            self._rewrite(whole)
-        if damaged or len(whole) < len(rows):
-            logger.warning("feedback: %d rows without a clip, %d damaged lines", len(rows) - len(whole), damaged)
-        kept = {row.file for row in whole}
+        complete_rows = [row for row in rows if clip_path(self.folder, row).is_file()]
+        num_missing = len(rows) - len(complete_rows)
+        if damaged or num_missing or not (self.folder / INDEX).exists():
+            self._rewrite(complete_rows)
+        if damaged or num_missing:
+            logger.warning("feedback: removed %d rows without a clip and %d damaged lines", num_missing, damaged)
+        used_names = {row.file for row in complete_rows}
         leftovers = [
             path
             for path in (self.folder / CLIPS).iterdir()
-            if path.name not in kept and (FILE.fullmatch(path.name) or path.suffix == PARTIAL)
+            if path.name not in used_names and (CLIP_NAME_PATTERN.fullmatch(path.name) or path.suffix == PARTIAL_SUFFIX)
         ]
         for path in leftovers:
             path.unlink()
         if leftovers:
             sync_to_disk(self.folder / CLIPS)
-            logger.warning("feedback: %d clips without a row removed", len(leftovers))
+            logger.warning("feedback: removed %d clip files without a row", len(leftovers))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -212,11 +220,11 @@ class FeedbackFolder:
             yield
 
 
-def _row(correction: Correction, *, sha256: str, num_bytes: int, container: str) -> Feedback:
+def _make_row(correction: Correction, *, sha256: str, num_bytes: int, container: str) -> Feedback:
     feedback_id = secrets.token_hex(16)
     return Feedback(
         feedback_id=feedback_id,
-        file=feedback_id + SUFFIXES.get(container, ""),
+        file=feedback_id + CONTAINER_SUFFIXES.get(container, ""),
         sha256=sha256,
         num_bytes=num_bytes,
         created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -225,10 +233,10 @@ def _row(correction: Correction, *, sha256: str, num_bytes: int, container: str)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in DISK_FULL_ERRORS:
             raise FeedbackFull("the disk of the feedback folder is full") from error
         raise FeedbackUnavailable(f"the feedback folder cannot be used: {error.strerror}") from error

@@ -1,5 +1,5 @@
-"""The error of annotation files."""
+"""The error that reading annotation files raises."""
 
 
 class AnnotationError(ValueError):
-    """A list of videos, a class list or a folder that is not understood; the message names the file and the line."""
+    """A list of videos, class list or data set folder is invalid; the message states the file and the line."""

@@ -1,4 +1,4 @@
-"""Cells of CSV files that spreadsheet programs would evaluate as formulas.
+"""Escape cells of CSV files that spreadsheet programs would evaluate as formulas.
 
 A program that opens a CSV file evaluates cells that begin with one of `= + - @`, a tab or a carriage return. An
 apostrophe in front makes such a cell text.
@@ -20,7 +20,7 @@ def escape_formula(cell: str) -> str:
 
 
 def unescape_formula(cell: str) -> str:
-    """Return the cell that `escape_formula` was given.
+    """Undo `escape_formula`.
 
     >>> unescape_formula("'=1+1"), unescape_formula("''-x"), unescape_formula("'quoted'")
     ('=1+1', "'-x", "'quoted'")

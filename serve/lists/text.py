@@ -1,7 +1,7 @@
 """Decode annotation files: UTF-8, or UTF-16 and UTF-32 with a byte-order mark.
 
-Other encodings are not guessed, because 8-bit encodings accept any bytes; such a file is refused with the first byte
-that is not UTF-8.
+Other encodings are not guessed, because 8-bit encodings accept any bytes. Files in other encodings are rejected, with
+the first byte that is not UTF-8 in the message.
 """
 
 import codecs
@@ -10,30 +10,30 @@ from pathlib import Path
 
 from serve.lists.errors import AnnotationError
 
-MARKS = (  # UTF-32 first, because its mark begins with that of UTF-16
+BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose little-endian mark is a prefix of UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte-order mark", "utf-16": "UTF-16", "utf-32": "UTF-32"}
+ENCODING_NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte-order mark", "utf-16": "UTF-16", "utf-32": "UTF-32"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFile:
-    """A file that was decoded."""
+    """A decoded text file."""
 
     name: str  # for messages, with the encoding if it is not UTF-8
     text: str
     encoding: str  # for messages
 
     def lines(self) -> list[tuple[int, str]]:
-        """Yield (number from 1, line) of the non-empty lines."""
+        """Return (line number from 1, line) for each non-empty line."""
         parts = self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return [(number, line) for number, line in enumerate(parts, start=1) if line.strip()]
 
-    def place(self, line: int) -> str:
+    def position(self, line: int) -> str:
         """Return the position of a line, for messages."""
         return f"{self.name}, line {line}"
 
@@ -41,11 +41,11 @@ class TextFile:
 def read_text(path: Path, *, raw_paths: bool = False) -> TextFile:
     """Read and decode an annotation file.
 
-    With `raw_paths` bytes that are not UTF-8 become surrogates, as in the file names of `os`: the caller refuses them
-    unless they are part of the path of an existing file (`refuse_undecoded`).
+    With `raw_paths` bytes that are not UTF-8 become surrogates, as in file names in `os`. The caller must reject them
+    with `check_decoded`, unless they are part of the path of an existing file.
 
     Raises:
-        AnnotationError: it cannot be read, or is not text.
+        AnnotationError: the file cannot be read, or is not text.
     """
     try:
         data = path.read_bytes()
@@ -55,50 +55,53 @@ def read_text(path: Path, *, raw_paths: bool = False) -> TextFile:
 
 
 def decode_text(data: bytes, name: str, *, raw_paths: bool = False) -> TextFile:
-    r"""Decode the bytes of an annotation file.
+    r"""Decode the bytes of an annotation file; `name` is used in messages.
 
     >>> decode_text("a.mp4 1".encode("utf-16"), "list.txt").name
     'list.txt (UTF-16)'
 
     Raises:
-        AnnotationError: it is not text in one of the encodings.
+        AnnotationError: the bytes are not text in one of the supported encodings.
     """
-    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), "utf-8")
-    shown = name if encoding in ("utf-8", "utf-8-sig") else f"{name} ({NAMES[encoding]})"
+    encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
+    shown = name if encoding in ("utf-8", "utf-8-sig") else f"{name} ({ENCODING_NAMES[encoding]})"
     errors = "surrogateescape" if raw_paths and encoding in ("utf-8", "utf-8-sig") else "strict"
     try:
         text = data.decode(encoding, errors=errors)
     except UnicodeDecodeError as error:
-        raise AnnotationError(_not_text(data, name, encoding, error.start)) from error
+        raise AnnotationError(_describe_decode_error(data, name, encoding, error.start)) from error
     if "\x00" in text:
         line = text[: text.index("\x00")].count("\n") + 1
         raise AnnotationError(
-            f"{name}, line {line}: the file holds NUL characters; it is UTF-16 without a byte-order mark, or not text; "
-            "save it as UTF-8"
+            f"{name}, line {line}: the file contains NUL characters; it is UTF-16 without a byte-order mark, or not "
+            "text; save it as UTF-8"
         )
-    return TextFile(name=shown, text=text, encoding=NAMES[encoding])
+    return TextFile(name=shown, text=text, encoding=ENCODING_NAMES[encoding])
 
 
-def refuse_undecoded(text: str, place: str) -> None:
-    r"""Refuse text with bytes that are not UTF-8.
+def check_decoded(text: str, position: str) -> None:
+    r"""Check that a text decoded with `raw_paths` contains no undecodable bytes.
 
-    >>> refuse_undecoded("caf\udce9", "list.txt, line 2")
+    >>> check_decoded("caf\udce9", "list.txt, line 2")
     Traceback (most recent call last):
     serve.lists.errors.AnnotationError: list.txt, line 2: the byte 0xE9 is not UTF-8; save the file as UTF-8
 
     Raises:
-        AnnotationError: names the place and the first such byte.
+        AnnotationError: the text contains bytes that are not UTF-8; the message states the first one.
     """
     for character in text:
         if "\udc80" <= character <= "\udcff":
             raise AnnotationError(
-                f"{place}: the byte 0x{ord(character) - 0xDC00:02X} is not UTF-8; save the file as UTF-8"
+                f"{position}: the byte 0x{ord(character) - 0xDC00:02X} is not UTF-8; save the file as UTF-8"
             )
 
 
-def _not_text(data: bytes, name: str, encoding: str, start: int) -> str:
+def _describe_decode_error(data: bytes, name: str, encoding: str, start: int) -> str:
     if encoding not in ("utf-8", "utf-8-sig"):
-        return f"{name}: the byte-order mark says {NAMES[encoding]}, but byte {start} does not fit; save it as UTF-8"
+        return (
+            f"{name}: the byte-order mark says {ENCODING_NAMES[encoding]}, but byte {start} is not valid in it; save "
+            "the file as UTF-8"
+        )
     line = data[:start].count(b"\n") + 1
     return (
         f"{name}, line {line}: the byte 0x{data[start]:02X} is not UTF-8; "

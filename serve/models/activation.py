@@ -1,8 +1,8 @@
-"""Model activation under load: stage a version beside the active one, then switch to it in one step.
+"""Activate models under load: stage a version next to the active one, then switch to it atomically.
 
-Staging loads the version, checks its contract and parity, warms it up and encodes every vocabulary for it. If any of
-this fails, nothing changes. The previous version stays loaded and new vocabularies are still encoded for it, so a
-rollback is one step too.
+Staging loads the version, checks its contract and parity, warms it up and encodes every vocabulary for it. If a step
+fails, nothing changes. The previous version stays loaded, and new vocabularies are still encoded for it, so that a
+rollback is also an atomic switch.
 """
 
 import asyncio
@@ -31,35 +31,35 @@ from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 20.0  # of a version that is loaded already, for one text
+RESPONSE_TIMEOUT_SECONDS = 20.0  # for checking that a loaded version still responds
 
 
 class Vocabularies(Protocol):
-    """What an activation needs of the server's vocabularies."""
+    """Operations on vocabularies that an activation needs."""
 
     async def prepare(self, runtime: ModelRuntime, progress: Callable[[int, int], None]) -> None:
         """Encode every vocabulary for a version that is not active yet; `progress` takes (done, total)."""
         ...
 
-    async def adopt(self, contracts: Sequence[ModelContract]) -> None:
-        """Store the labels that active models were made for, and wait until they are encoded or cannot be."""
+    async def add_default_vocabularies(self, contracts: Sequence[ModelContract]) -> None:
+        """Store the default labels of active models as vocabularies; wait until they are encoded or have failed."""
         ...
 
 
 @dataclass
 class Staging:
-    """Progress of one activation, as `GET /v1/models` shows it."""
+    """Progress of one activation, shown by `GET /v1/models`."""
 
     reference: str
     stage: Literal["loading", "encoding", "active", "failed"] = "loading"
-    done: int = 0  # vocabularies
+    done: int = 0  # encoded vocabularies
     total: int = 0
-    fault: str | None = None
+    fault: str | None = None  # why the activation failed
     seconds: float = 0.0
 
 
 class Activation:
-    """Changes which versions names and aliases refer to; one change at a time."""
+    """Changes the versions that names and aliases refer to; one change at a time."""
 
     def __init__(
         self, registry: ModelRegistry, store: RouteStore, *, settings: ServeSettings, vocabularies: Vocabularies
@@ -68,22 +68,22 @@ class Activation:
         self._store = store
         self._settings = settings
         self._vocabularies = vocabularies
-        self._turn = asyncio.Lock()
+        self._activation_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refused: Routes | None = None  # routes set by another gateway that cannot be served here
-        self.staging: Staging | None = None  # the most recent one
-        self.fault: str | None = None  # why this gateway does not follow the other gateways
+        self._rejected_routes: Routes | None = None  # set by another gateway; this gateway cannot serve them
+        self.staging: Staging | None = None  # the most recent activation
+        self.fault: str | None = None  # why this gateway does not use the routes of the other gateways
 
     async def start(self) -> None:
         """Load the versions of the stored routes, or the model of the settings if there are none.
 
         Raises:
             UnknownModel, ContractError: a version cannot be served.
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database cannot be reached.
         """
         routes = await asyncio.to_thread(self._store.load)
-        wanted = [f"{name}@{version}" for name, version in routes.versions.items()] or [self._settings.model]
-        for reference in wanted:
+        references = [f"{name}@{version}" for name, version in routes.versions.items()] or [self._settings.model]
+        for reference in references:
             runtime = await load_runtime(self._settings, reference)
             self._registry.add(runtime)
             if not routes.versions:
@@ -92,19 +92,19 @@ class Activation:
         self._registry.set_routes(routes)
 
     def watch(self, *, poll_seconds: float) -> None:
-        """Start to follow activations by other gateways that share the store."""
+        """Start to watch for activations by other gateways that share the store."""
         task = asyncio.create_task(self._watch(poll_seconds), name="follow models")
         self._tasks.add(task)
 
     async def activate(self, name: str, version: int | None, *, alias: str | None, seconds: float) -> bool:
-        """Route `name` to a version (None: the newest on disk) and `alias` to `name`; return whether it is done.
+        """Route `name` to a version (None: the newest on disk) and `alias` to `name`.
 
-        Wait for at most `seconds`. After that the activation continues in the background and `staging` shows its
-        progress.
+        Returns True if the activation finished within `seconds`. Otherwise it continues in the background, and
+        `staging` shows its progress.
 
         Raises:
             UnknownModel: there is no such version.
-            InvalidOption: the alias is another model's name.
+            InvalidOption: the alias is the name of another model.
             ActivationUnderWay: another activation is in progress.
             ModelRefused: the version cannot be served; nothing was changed.
             StoreUnavailable: the routes cannot be stored; nothing was changed.
@@ -118,31 +118,35 @@ class Activation:
             raise ModelRefused(error.message, **error.details) from error
 
         def reroute(routes: Routes) -> Routes:
-            moved = routes.with_version(name, contract.version)
-            return moved if alias is None else moved.with_alias(alias, name)
+            changed = routes.with_version(name, contract.version)
+            return changed if alias is None else changed.with_alias(alias, name)
 
-        return await self._move(reroute, f"{name}@{contract.version}", seconds=seconds)
+        return await self._start_change(reroute, f"{name}@{contract.version}", seconds=seconds)
 
     async def roll_back(self, name: str, *, seconds: float) -> bool:
-        """Route a model's name to its previous version, or an alias to its previous model; return whether it is done.
+        """Route a model's name to its previous version, or an alias to its previous model.
+
+        Returns whether this finished within `seconds`, like `activate`.
 
         Raises:
             UnknownModel: there is no previous version or model.
             ActivationUnderWay, ModelRefused, StoreUnavailable: see `activate`.
         """
         routes = self._registry.routes
-        if name in routes.aliases_before:
-            model = routes.aliases_before[name]
-            return await self._move(
-                lambda found: found.with_alias(name, model), f"{model}@{routes.versions[model]}", seconds=seconds
+        if name in routes.previous_aliases:
+            model = routes.previous_aliases[name]
+            return await self._start_change(
+                lambda current: current.with_alias(name, model), f"{model}@{routes.versions[model]}", seconds=seconds
             )
         if name not in routes.previous:
             raise UnknownModel(f"{name!r} has no previous version to roll back to")
         version = routes.previous[name]
-        return await self._move(lambda found: found.with_version(name, version), f"{name}@{version}", seconds=seconds)
+        return await self._start_change(
+            lambda current: current.with_version(name, version), f"{name}@{version}", seconds=seconds
+        )
 
     async def close(self) -> None:
-        """Cancel the activation in progress and stop following other gateways."""
+        """Cancel the activation in progress and stop watching other gateways."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -151,39 +155,44 @@ class Activation:
         while True:
             await asyncio.sleep(poll_seconds)
             try:
-                await self._follow()
+                await self._apply_stored_routes()
             except StoreUnavailable:
-                pass  # reported by the watch of the vocabularies
-            except Exception:  # the watch continues after any failure
-                logger.exception("cannot follow the models of another gateway; trying again")
+                pass  # reported by the follower of the vocabularies
+            except Exception:  # watching continues after any failure
+                logger.exception("cannot load the models that another gateway activated; trying again")
 
-    async def _follow(self) -> None:
-        """Adopt routes that another gateway has changed."""
-        kept = await asyncio.to_thread(self._store.load)
-        if self._turn.locked() or not kept.versions or kept in (self._registry.routes, self._refused):
+    async def _apply_stored_routes(self) -> None:
+        """Load and use routes that another gateway has changed."""
+        stored = await asyncio.to_thread(self._store.load)
+        if self._activation_lock.locked() or not stored.versions:
             return
-        async with self._turn:
+        if stored in (self._registry.routes, self._rejected_routes):
+            return
+        async with self._activation_lock:
             try:
-                for name, version in kept.versions.items():
+                for name, version in stored.versions.items():
                     await self._stage(f"{name}@{version}")
             except ModelRefused as error:
-                self._refused = kept
+                self._rejected_routes = stored
                 self.fault = f"another gateway activated a model that cannot be served here: {error.message}"
                 return
-            self._swap(kept)
-            self.fault = self._refused = None
-            await self._adopt()
+            self._swap(stored)
+            self.fault = self._rejected_routes = None
+            await self._store_default_labels()
 
-    async def _move(self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
-        """Stage a version, then apply `reroute` to the routes that are current at that time."""
-        if self._turn.locked():
+    async def _start_change(self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
+        """Start a task that stages a version and then applies `reroute` to the current routes.
+
+        Returns True if the task finished within `seconds`; otherwise it continues in the background.
+        """
+        if self._activation_lock.locked():
             current = self.staging.reference if self.staging else "another model"
             raise ActivationUnderWay(
                 f"{current} is being activated; try again when it is done",
                 reference=current,
             )
-        await self._turn.acquire()
-        task = asyncio.create_task(self._moving(reroute, reference), name=f"activate {reference}")
+        await self._activation_lock.acquire()
+        task = asyncio.create_task(self._stage_and_swap(reroute, reference), name=f"activate {reference}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task}, timeout=seconds)
@@ -193,8 +202,8 @@ class Activation:
         task.result()
         return True
 
-    async def _moving(self, reroute: Callable[[Routes], Routes], reference: str) -> None:
-        """Do the work of `_move` and release the lock that `_move` acquired."""
+    async def _stage_and_swap(self, reroute: Callable[[Routes], Routes], reference: str) -> None:
+        """Stage a version, store the new routes and use them; release the lock that `_start_change` acquired."""
         try:
             await self._stage(reference)
             routes = reroute(self._registry.routes)
@@ -204,21 +213,21 @@ class Activation:
                 await self._fail(error)
                 raise
             self._swap(routes)
-            await self._adopt()
+            await self._store_default_labels()
         finally:
-            self._turn.release()
+            self._activation_lock.release()
 
     async def _stage(self, reference: str) -> None:
-        """Load and check a version, or make sure that a loaded one still answers; encode all vocabularies for it.
+        """Load and check a version, or check that a loaded one still responds; encode all vocabularies for it.
 
         Raises:
-            ModelRefused: one of these failed; the version is unloaded, unless a rollback may need it.
+            ModelRefused: one of these steps failed; the version is unloaded unless it is needed for a rollback.
         """
         started = time.perf_counter()
         staging = self.staging = Staging(reference=reference)
         try:
             if reference in {runtime.reference for runtime in self._registry.loaded()}:
-                await self._registry.get(reference).require_answer(seconds=ANSWER_SECONDS)
+                await self._registry.get(reference).check_responsive(seconds=RESPONSE_TIMEOUT_SECONDS)
             else:
                 self._registry.add(await load_runtime(self._settings, reference))
             staging.stage = "encoding"
@@ -236,7 +245,7 @@ class Activation:
             staging.seconds = time.perf_counter() - started
 
     async def _fail(self, error: Exception) -> str:
-        """Record and return why the staged version was not activated, and unload it."""
+        """Record why the staged version was not activated, unload it if it is unused, and return the reason."""
         reason = error.message if isinstance(error, ActserveError) else "internal error; see the server log"
         assert self.staging is not None, "_stage sets it"
         logger.warning("%s was not activated: %s", self.staging.reference, reason, exc_info=error)
@@ -245,26 +254,26 @@ class Activation:
         return reason
 
     def _swap(self, routes: Routes) -> None:
-        """Set new routes; unload in the background the versions that neither they nor a rollback needs."""
+        """Set new routes; unload unused versions, except those for a rollback, in the background."""
         self._registry.set_routes(routes)
         if self.staging is not None:
             self.staging.stage = "active"
-        logger.info("models: %s", ", ".join(runtime.reference for runtime in self._registry.active()))
+        logger.info("active models: %s", ", ".join(runtime.reference for runtime in self._registry.active()))
         task = asyncio.create_task(self._unload_unused(), name="unload models")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _adopt(self) -> None:
-        """Store the labels of new models, so that they can be used when the activation is reported as done."""
+    async def _store_default_labels(self) -> None:
+        """Store the default labels of new models, so that they are available when the activation has finished."""
         try:
-            await self._vocabularies.adopt([runtime.contract for runtime in self._registry.active()])
+            await self._vocabularies.add_default_vocabularies([runtime.contract for runtime in self._registry.active()])
         except StoreUnavailable as error:
-            logger.warning("the labels of new models could not be stored: %s", error)
+            logger.warning("cannot store the default labels of new models: %s", error)
 
     async def _unload_unused(self) -> None:
         routes = self._registry.routes
-        kept = {f"{name}@{version}" for name, version in (*routes.versions.items(), *routes.previous.items())}
+        needed = {f"{name}@{version}" for name, version in (*routes.versions.items(), *routes.previous.items())}
         for runtime in self._registry.loaded():
-            if runtime.reference not in kept:
+            if runtime.reference not in needed:
                 with suppress(ActserveError):
                     await self._registry.unload(runtime.reference)

@@ -1,7 +1,7 @@
-"""Registry of loaded model versions: it resolves the model of a request and counts the users of each version.
+"""Registry of loaded model versions: resolves the model of a request and counts the users of each version.
 
 A request names a model (`demo`), a version of it (`demo@2`) or an alias; without a name it uses the alias `default`.
-Routes map names to versions and are replaced in one step. A version is unloaded after its last user has finished.
+Routes map names to versions and are replaced atomically. A version is unloaded after its last user has finished.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from serve.settings import ServeSettings
 
 
 class ModelRegistry:
-    """Loaded versions and the routes to them."""
+    """Loaded model versions, and the routes from names and aliases to them."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._loaded: dict[str, ModelRuntime] = {}  # by `name@version`
         self._routes: Routes | None = None
         self._users: Counter[str] = Counter()
-        self._freed = asyncio.Event()
+        self._released = asyncio.Event()
 
     def add(self, runtime: ModelRuntime) -> None:
-        """Add a loaded version; no route refers to it yet."""
+        """Add a loaded version, before any route refers to it."""
         self._loaded[runtime.reference] = runtime
 
     def set_routes(self, routes: Routes) -> None:
-        """Use new routes from the next request on; requests in progress keep their version."""
+        """Use new routes for subsequent requests; requests in progress keep their version."""
         self._routes = routes
 
     @property
@@ -39,51 +39,51 @@ class ModelRegistry:
         """The current routes.
 
         Raises:
-            EngineUnavailable: nothing is loaded yet.
+            EngineUnavailable: no model is loaded yet.
         """
         if self._routes is None:
             raise EngineUnavailable("the model is still loading")
         return self._routes
 
     def loaded(self) -> list[ModelRuntime]:
-        """Every loaded version, including those without a route."""
+        """Return every loaded version, including versions without a route."""
         return list(self._loaded.values())
 
     def active(self) -> list[ModelRuntime]:
-        """Every loaded version that a model's name refers to."""
+        """Return every loaded version that a model's name is routed to."""
         versions = {} if self._routes is None else self._routes.versions
         references = [f"{name}@{version}" for name, version in versions.items()]
         return [self._loaded[reference] for reference in references if reference in self._loaded]
 
     def get(self, reference: str | None) -> ModelRuntime:
-        """Return the runtime of a model's name, an alias, a loaded `name@version` or, for None, the default.
+        """Return the runtime for a model name, an alias or a loaded `name@version`; None stands for the default model.
 
         Raises:
-            EngineUnavailable: nothing is loaded yet.
+            EngineUnavailable: no model is loaded yet.
             UnknownModel: no such model is loaded.
         """
         routes = self.routes
-        wanted = ModelReference.parse(DEFAULT if reference is None else reference)
-        name = routes.aliases.get(wanted.name, wanted.name)
-        version = routes.versions.get(name) if wanted.version is None else wanted.version
-        found = self._loaded.get(f"{name}@{version}")
-        if found is None:
-            known = [runtime.reference for runtime in self.loaded()]
+        requested = ModelReference.parse(DEFAULT if reference is None else reference)
+        name = routes.aliases.get(requested.name, requested.name)
+        version = routes.versions.get(name) if requested.version is None else requested.version
+        runtime = self._loaded.get(f"{name}@{version}")
+        if runtime is None:
+            known = [loaded.reference for loaded in self.loaded()]
             raise UnknownModel(f"no model {reference!r} is loaded; loaded: {', '.join(known)}", known=known)
-        return found
+        return runtime
 
     @contextmanager
     def use(self, reference: str | None) -> Iterator[ModelRuntime]:
-        """Yield the runtime of `get`; it is not closed inside the block."""
+        """Yield the runtime that `get` returns; it is not closed during the block."""
         runtime = self.get(reference)
-        with self._counted([runtime]):
+        with self._in_use([runtime]):
             yield runtime
 
     @contextmanager
     def use_all(self) -> Iterator[list[ModelRuntime]]:
-        """Yield every loaded version; none is closed inside the block."""
+        """Yield every loaded version; none is closed during the block."""
         runtimes = self.loaded()
-        with self._counted(runtimes):
+        with self._in_use(runtimes):
             yield runtimes
 
     async def unload(self, reference: str) -> None:
@@ -92,8 +92,8 @@ class ModelRegistry:
         if runtime is None:
             return
         while self._users[reference]:
-            self._freed.clear()
-            await self._freed.wait()
+            self._released.clear()
+            await self._released.wait()
         await runtime.engine.unload()
         await runtime.close()
 
@@ -105,11 +105,11 @@ class ModelRegistry:
         self._routes = None
 
     @contextmanager
-    def _counted(self, runtimes: list[ModelRuntime]) -> Iterator[None]:
+    def _in_use(self, runtimes: list[ModelRuntime]) -> Iterator[None]:
         references = [runtime.reference for runtime in runtimes]
         self._users.update(references)
         try:
             yield
         finally:
             self._users.subtract(references)
-            self._freed.set()
+            self._released.set()

@@ -1,4 +1,4 @@
-"""One model version, loaded: its contract, engine, tokenizer and prompt bank."""
+"""A loaded model version: its contract, engine, tokenizer, prompt bank and caches."""
 
 import asyncio
 import hashlib
@@ -20,18 +20,18 @@ from serve.store.feature_cache import FeatureCache
 from serve.text.bank import PromptBank
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 
-INLINE_LOGITS = 100_000  # views x templates x phrases; below it, switching to a thread costs more than the computation
+MAX_INLINE_LOGITS = 100_000  # number of logits up to which switching to a thread takes longer than computing them
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRuntime:
-    """Everything a request needs of a model version; immutable, so a request is not affected by an activation."""
+    """Everything that requests need from a model version; immutable, so activations do not affect running requests."""
 
     contract: ModelContract
     engine: Engine
     tokenizer: Tokenizer
     bank: PromptBank
-    clip_cache: FeatureCache  # features of example clips, laid out as `serve.features` says
+    clip_cache: FeatureCache  # features of example clips, one `serve.features.FeatureLayout` row per clip
     parity: ParityResult
     rejected_engines: dict[str, str]  # engine label -> reason
 
@@ -42,20 +42,20 @@ class ModelRuntime:
         self.clip_cache.close()
 
     async def logits(self, features: VideoFeatures, bank: Float32Array) -> Float32Array:
-        """Compute logits [V, M, P] of V views and a bank [M, P, D], by the prompt head or by cosine similarity."""
+        """Return the logits [V, M, P] of V views for a bank [M, P, D], from the prompt head or cosine similarities."""
         if self.contract.has_prompt_head:
             per_template = [await self.engine.prompted_logits(features, rows) for rows in bank]
             return np.stack(per_template, axis=1)
         video_features = features.video_features
-        if len(video_features) * bank.shape[0] * bank.shape[1] <= INLINE_LOGITS:
+        if len(video_features) * bank.shape[0] * bank.shape[1] <= MAX_INLINE_LOGITS:
             return scoring.compute_logits(video_features, bank, self.contract.scoring)
         return await asyncio.to_thread(scoring.compute_logits, video_features, bank, self.contract.scoring)
 
-    async def require_answer(self, *, seconds: float) -> None:
-        """Ask the engine for the features of one text: a loaded version may have lost the server that computes it.
+    async def check_responsive(self, *, seconds: float) -> None:
+        """Check that the engine responds, by encoding one text; an engine may depend on a server that is down.
 
         Raises:
-            ServiceError: it does not answer in time, or not at all.
+            ServiceError: the engine does not respond within `seconds` or reports an error.
         """
         if self.engine.fault is not None:
             raise EngineUnavailable(self.engine.fault)
@@ -65,7 +65,7 @@ class ModelRuntime:
             async with asyncio.timeout(seconds):
                 await self.engine.encode_text(tokens)
         except TimeoutError as error:
-            raise EngineUnavailable(f"{self.reference} does not answer within {seconds:g} s") from error
+            raise EngineUnavailable(f"{self.reference} does not respond within {seconds:g} s") from error
 
     @property
     def features_digest(self) -> str:
@@ -80,7 +80,7 @@ class ModelRuntime:
 
 
 async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
-    """Load a version: verify its files, start its engine, check its parity.
+    """Load a version: verify its files, start its engine and check its parity.
 
     Raises:
         UnknownModel, ContractError: see `find_contract` and `start_engine`.
@@ -90,7 +90,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     started, tokenizer = await asyncio.gather(
         start_engine(contract, settings.repository, settings), loading, return_exceptions=True
     )
-    if isinstance(started, BaseException):  # first: it checks the hashes, and a changed file may be no tokenizer at all
+    if isinstance(started, BaseException):  # raised first: a wrong hash explains an unreadable tokenizer
         raise started
     if isinstance(tokenizer, BaseException):
         await started.engine.close()
@@ -98,16 +98,16 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     bank = PromptBank(
         started.engine,
         tokenizer,
-        max_rows_per_run=settings.batch.max_text_rows,
+        max_batch_size=settings.batch.max_text_rows,
         max_bytes=settings.limits.bank_cache_bytes,
-        kept=FeatureCache(
-            settings.cache_dir.expanduser() / "text" / f"{_text_identity(contract, started.engine.name)}.sqlite",
+        disk_cache=FeatureCache(
+            settings.cache_dir.expanduser() / "text" / f"{_text_cache_key(contract, started.engine.name)}.sqlite",
             width=contract.embed_dim,
             max_bytes=settings.limits.kept_text_bytes,
         ),
     )
     clip_cache = FeatureCache(
-        settings.cache_dir.expanduser() / "clips" / f"{_clip_identity(contract, started.engine.name)}.sqlite",
+        settings.cache_dir.expanduser() / "clips" / f"{_clip_cache_key(contract, started.engine.name)}.sqlite",
         width=FeatureLayout.of_contract(contract).width,
         max_bytes=settings.limits.kept_clip_bytes,
     )
@@ -122,17 +122,19 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     )
 
 
-def _text_identity(contract: ModelContract, label: str) -> str:
-    """Digest of everything a text feature depends on: graph, weights, tokenizer, text cleaning and runtime."""
+def _text_cache_key(contract: ModelContract, engine_label: str) -> str:
+    """Return a digest of everything that text features depend on: graph, weights, tokenizer, cleaning and engine."""
     graph = contract.graphs["text"]
-    parts = (graph.sha256, *graph.external_sha256, contract.tokenizer_file.sha256, repr(contract.text), label)
+    parts = (graph.sha256, *graph.external_sha256, contract.tokenizer_file.sha256, repr(contract.text), engine_label)
     return _digest(parts)
 
 
-def _clip_identity(contract: ModelContract, label: str) -> str:
-    """Digest of everything a clip's features depend on: graph, weights, sampling, preprocessing and runtime."""
+def _clip_cache_key(contract: ModelContract, engine_label: str) -> str:
+    """Return a digest of everything that clip features depend on: graph, weights, sampling, preprocessing, engine."""
     graph = contract.graphs["video"]
-    return _digest((graph.sha256, *graph.external_sha256, repr(contract.sampling), repr(contract.preprocess), label))
+    return _digest(
+        (graph.sha256, *graph.external_sha256, repr(contract.sampling), repr(contract.preprocess), engine_label)
+    )
 
 
 def _digest(parts: tuple[str, ...]) -> str:

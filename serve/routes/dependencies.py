@@ -15,7 +15,7 @@ from serve.unicode_text import describe_text_fault
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.commands import VocabularyCommands
 from serve.vocabularies.gateway import GatewayVocabularies
-from serve.vocabularies.preconditions import matched_version
+from serve.vocabularies.preconditions import parse_if_match
 
 VOCABULARY_NAME = re.compile(r"[a-z0-9._-]{1,64}")
 WAIT_PREFERENCE = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
@@ -68,7 +68,7 @@ CreateOnly = Annotated[str | None, Header(alias="If-None-Match", description="`*
 
 
 async def _expected_version(name: VocabularyName, if_match: IfMatchHeader, catalogue: CatalogueDep) -> int:
-    return matched_version(if_match, name, latest=catalogue.latest(name))
+    return parse_if_match(if_match, name, latest=catalogue.latest(name))
 
 
 async def _wait_seconds(

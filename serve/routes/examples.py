@@ -33,7 +33,7 @@ from serve.routes.vocabulary_responses import (
 )
 from serve.service import Service
 from serve.uploads import Upload, receive_upload
-from serve.vocabularies.example_clips import new_clip
+from serve.vocabularies.example_clips import hash_clip
 from serve.vocabularies.vocabulary import LabelFinder
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
@@ -77,7 +77,7 @@ async def add_examples(
             receive_upload(request, service.uploads, service.settings.limits, max_files=_max_files(service)) as upload,
         ):
             _check_sizes(upload, limits.max_example_bytes)
-            clips = [await asyncio.to_thread(new_clip, file.path, file.filename) for file in upload.files]
+            clips = [await asyncio.to_thread(hash_clip, file.path, file.filename) for file in upload.files]
             new_version, examples = await vocabularies.commands.add_examples(
                 name, label_id, clips, expected=expected, author=author
             )

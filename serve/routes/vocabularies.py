@@ -50,9 +50,9 @@ from serve.routes.vocabulary_responses import (
 )
 from serve.uploads import receive_body
 from serve.vocabularies import formats
-from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, difference
-from serve.vocabularies.label_warnings import warnings_of, warnings_of_negatives
-from serve.vocabularies.preconditions import etag, matched_version
+from serve.vocabularies.changes import VocabularyInput, VocabularyPatch, compare_versions
+from serve.vocabularies.label_warnings import negative_phrase_warnings, vocabulary_warnings
+from serve.vocabularies.preconditions import format_etag, parse_if_match
 from serve.vocabularies.vocabulary import Vocabulary
 
 MAX_FINDINGS = 100  # limit of the problems, and of the warnings, in one response
@@ -109,7 +109,7 @@ async def diff_versions(
 ) -> VersionDifference:
     """Return the labels that were added, removed, renamed or changed; labels are matched by label_id."""
     first, second = await catalogue.look_up(f"{name}@{old}"), await catalogue.look_up(f"{name}@{new}")
-    return VersionDifference.of(name, old=old, new=new, difference=difference(first, second))
+    return VersionDifference.of(name, old=old, new=new, difference=compare_versions(first, second))
 
 
 @router.get(
@@ -133,7 +133,7 @@ async def export_vocabulary(
     return PlainTextResponse(
         formats.write(vocabulary, format),
         media_type=formats.MEDIA_TYPES[format],
-        headers={"ETag": etag(vocabulary.version)},
+        headers={"ETag": format_etag(vocabulary.version)},
     )
 
 
@@ -155,7 +155,7 @@ async def get_vocabulary(service: ServiceDep, catalogue: CatalogueDep, name: Voc
     is_newest = "@" not in name
     # The ETag is only for `If-Match`: it names the newest version, but the response also depends on the encoded version
     # and on the active models. So there is no 304, and the response must not be cached.
-    headers = {"ETag": etag(latest if is_newest else vocabulary.version), "Cache-Control": "no-store"}
+    headers = {"ETag": format_etag(latest if is_newest else vocabulary.version), "Cache-Control": "no-store"}
     findings = await _find_problems(vocabulary, service.registry.active())
     body = {**summarize(catalogue, vocabulary), **vocabulary.content(), **findings}
     return JSONResponse(body, headers=headers)
@@ -195,7 +195,7 @@ async def put_vocabulary(
     document = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
     expected = None
     if if_match is not None:
-        expected = matched_version(if_match, name, latest=vocabularies.catalogue.latest(name))
+        expected = parse_if_match(if_match, name, latest=vocabularies.catalogue.latest(name))
     new_version = await vocabularies.commands.put(name, document, expected=expected, author=author)
     return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
@@ -253,9 +253,9 @@ async def delete_vocabulary(commands: CommandsDep, name: VocabularyName, expecte
 async def _find_problems(vocabulary: Vocabulary, runtimes: Sequence[ModelRuntime]) -> dict[str, Any]:
     """Return the problems of a vocabulary and the warnings of the active models, with their numbers."""
     problems = await asyncio.to_thread(lambda: vocabulary.faults)
-    warnings = await asyncio.to_thread(warnings_of_negatives, vocabulary)
+    warnings = await asyncio.to_thread(negative_phrase_warnings, vocabulary)
     for runtime in runtimes:
-        warnings += await warnings_of(vocabulary, runtime)
+        warnings += await vocabulary_warnings(vocabulary, runtime)
     return {
         "problems": [asdict(problem) for problem in problems[:MAX_FINDINGS]],
         "num_problems": len(problems),

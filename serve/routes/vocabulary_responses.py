@@ -17,8 +17,8 @@ from serve.vocabularies.faults import Fault
 from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning
 from serve.vocabularies.labels import Example, Label
-from serve.vocabularies.preconditions import etag
-from serve.vocabularies.store import VersionFacts
+from serve.vocabularies.preconditions import format_etag
+from serve.vocabularies.store import VersionInfo
 from serve.vocabularies.threshold_fit import Calibration
 from serve.vocabularies.vocabulary import Vocabulary
 
@@ -65,7 +65,7 @@ class VocabularyPage(BaseModel):
 class VersionPage(BaseModel):
     """A page of the versions of a vocabulary, newest first."""
 
-    versions: list[VersionFacts]
+    versions: list[VersionInfo]
     next_page_token: str | None
 
 
@@ -167,7 +167,7 @@ async def respond_to_change(
     `extra` are additional fields of the body.
     """
     is_current = await vocabularies.queue.wait_until_current(new_version, seconds=wait_seconds)
-    headers = {"ETag": etag(new_version.version)}
+    headers = {"ETag": format_etag(new_version.version)}
     if not is_current:
         headers["Location"] = f"/v1/vocabularies/{new_version.name}"
     body = {**summarize(vocabularies.catalogue, new_version), "is_current": is_current, **extra}

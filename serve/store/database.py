@@ -1,7 +1,7 @@
-"""The database of persistent state: SQLite in a file, or PostgreSQL for several gateways.
+"""Access to the database that stores persistent state: a SQLite file, or PostgreSQL for several gateways.
 
 SQLite runs in WAL mode with `synchronous=FULL`: committed data survives a killed process and power loss. Writers start
-with `BEGIN IMMEDIATE`, so that concurrent writers wait for each other instead of failing in the middle.
+with `BEGIN IMMEDIATE`, so that concurrent writers wait for each other instead of failing during the transaction.
 """
 
 import logging
@@ -28,18 +28,18 @@ SQLITE_PRAGMAS = {
     "secure_delete": 1,  # deleted content is overwritten with zeros
 }
 CONNECT_TIMEOUT_SECONDS = 5
-MIGRATION_LOCK = 1_633_907_827  # arbitrary key of a PostgreSQL advisory lock: one gateway migrates at a time
+MIGRATION_LOCK = 1_633_907_827  # key of the PostgreSQL advisory lock that serialises migrations (arbitrary)
 
 
 class Database:
-    """Connections to one database; used from worker threads, never from the event loop."""
+    """Connections to one database; all methods block, so call them in worker threads."""
 
     def __init__(self, url: str) -> None:
         """Parse the URL; connections are opened on first use.
 
         Raises:
-            ConfigurationError: the URL is invalid or of an unsupported database, or the driver is missing.
-            MissingExtra: the driver of PostgreSQL is not installed.
+            ConfigurationError: the URL is invalid, or its database is not supported.
+            MissingExtra: the PostgreSQL driver is not installed.
         """
         try:
             parsed = sa.make_url(url)
@@ -48,7 +48,7 @@ class Database:
         self.is_postgres = parsed.get_backend_name() == "postgresql"
         if not self.is_postgres and parsed.get_backend_name() != "sqlite":
             raise ConfigurationError(
-                f"store_url names the database {parsed.get_backend_name()}; use sqlite or postgresql",
+                f"store_url must be a sqlite or postgresql URL, got {parsed.get_backend_name()}",
                 field="store_url",
             )
         if self.is_postgres:
@@ -56,16 +56,16 @@ class Database:
         self.url = parsed
         if self.is_postgres:
             require_extra("postgres", needed_by="a store_url of PostgreSQL")
-        self.engine = _postgres(parsed) if self.is_postgres else _sqlite(parsed)
+        self.engine = _create_postgres_engine(parsed) if self.is_postgres else _create_sqlite_engine(parsed)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Open a transaction that reads a consistent snapshot.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database cannot be reached.
         """
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with _translate_database_errors(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -73,9 +73,9 @@ class Database:
         """Open a transaction that is committed at the end of the block and rolled back on an exception.
 
         Raises:
-            StoreUnavailable: the database does not answer; nothing was changed.
+            StoreUnavailable: the database cannot be reached; nothing was changed.
         """
-        with _translated(), self.engine.connect() as connection:
+        with _translate_database_errors(), self.engine.connect() as connection:
             writer = connection.execution_options(is_writer=True)
             with writer.begin():
                 yield writer
@@ -84,12 +84,12 @@ class Database:
         """Migrate the tables to the schema of this release; one process at a time.
 
         Raises:
-            StoreUnavailable: the database does not answer.
-            ConfigurationError: the database has a revision that this release does not know.
+            StoreUnavailable: the database cannot be reached.
+            ConfigurationError: the database has a schema revision that this release does not know.
         """
-        if self._revision() == NEWEST_REVISION:
+        if self._read_revision() == NEWEST_REVISION:
             return
-        from alembic import command, config, util  # takes a third of a second that a start without a migration saves
+        from alembic import command, config, util  # slow to import; not needed if the schema is current
 
         with self.writing() as connection:
             if self.is_postgres:
@@ -100,7 +100,7 @@ class Database:
                 command.upgrade(settings, "head")
             except util.CommandError as error:
                 raise ConfigurationError(
-                    f"the database was written by another release, and this one cannot migrate it: {error}",
+                    f"the database was written by another release, and this release cannot migrate it: {error}",
                     field="store_url",
                 ) from error
         logger.info("store migrated to revision %s", NEWEST_REVISION)
@@ -117,7 +117,7 @@ class Database:
         """
         if self.is_postgres:
             return False
-        with _translated():
+        with _translate_database_errors():
             connection = self.engine.raw_connection()
             try:
                 is_busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -129,7 +129,7 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
-    def _revision(self) -> str | None:
+    def _read_revision(self) -> str | None:
         with self.reading() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
@@ -149,14 +149,14 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
-def _sqlite(url: sa.URL) -> sa.Engine:
+def _create_sqlite_engine(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "connect", _set_pragmas)
+    sa.event.listen(engine, "begin", _begin_transaction)
     return engine
 
 
-def _postgres(url: sa.URL) -> sa.Engine:
+def _create_postgres_engine(url: sa.URL) -> sa.Engine:
     return sa.create_engine(
         url,
         pool_pre_ping=True,  # a connection the database dropped is replaced before it is used
@@ -165,22 +165,22 @@ def _postgres(url: sa.URL) -> sa.Engine:
     )
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Set the pragmas for durability and waiting, and check that each took effect."""
-    for name, wanted in SQLITE_PRAGMAS.items():
-        connection.execute(f"PRAGMA {name} = {wanted}")
-        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
-        if found != wanted:
-            raise ConfigurationError(f"SQLite did not accept {name} = {wanted}; it stays at {found}", field="store_url")
+def _set_pragmas(connection: Any, _: Any) -> None:
+    """Set `SQLITE_PRAGMAS` and check that each took effect."""
+    for name, expected in SQLITE_PRAGMAS.items():
+        connection.execute(f"PRAGMA {name} = {expected}")
+        actual = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if actual != expected:
+            raise ConfigurationError(f"SQLite did not accept {name} = {expected}, it uses {actual}", field="store_url")
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
+def _begin_transaction(connection: sa.Connection) -> None:
     is_writer = connection.get_execution_options().get("is_writer", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_database_errors() -> Iterator[None]:
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""Tables of the store. Each change needs a migration in `migrations/`; a test compares the two."""
+"""Tables of the database. Each change needs a migration in `migrations/`; a test compares the two schemas."""
 
 from sqlalchemy import (
     BigInteger,
@@ -28,7 +28,7 @@ vocabularies = Table(
     "vocabularies",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("latest", Integer, nullable=False),  # continues when a name is deleted and created again
+    Column("latest", Integer, nullable=False),  # not reset if the name is deleted and created again
     Column("is_deleted", Boolean, nullable=False),
 )
 vocabulary_versions = Table(
@@ -36,7 +36,7 @@ vocabulary_versions = Table(
     metadata,
     Column("name", String(64), ForeignKey("vocabularies.name"), primary_key=True),
     Column("version", Integer, primary_key=True),
-    Column("document", Text, nullable=False),  # JSON of labels, templates, rules, metadata
+    Column("document", Text, nullable=False),  # JSON, see `Vocabulary.content`
     Column("num_labels", Integer, nullable=False),
     Column("author", String(200), nullable=False),
     Column("note", Text, nullable=False),
@@ -62,7 +62,7 @@ vocabulary_clips = Table(
 model_versions = Table(
     "model_versions",
     metadata,
-    Column("configured", String(200), primary_key=True),  # value of SERVE_MODEL that the row belongs to
+    Column("configured", String(200), primary_key=True),  # the value of SERVE_MODEL for which the row was written
     Column("name", String(200), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("previous", Integer),

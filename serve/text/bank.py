@@ -1,8 +1,8 @@
-"""The bank: text features of all prompts of a vocabulary, encoded once and cached by prompt.
+"""Compute banks, the text features of all prompts of a vocabulary, and cache the features of each prompt.
 
-The caches in memory and on disk are keyed by prompt and belong to one model version: a changed label costs one prompt
-per template, and labels that several vocabularies share are encoded once. For X-CLIP these are the features before its
-prompt head.
+The caches in memory and on disk are keyed by prompt and belong to one model version. After a change of one label only
+its prompts are encoded, one per template, and labels that several vocabularies share are encoded once. For X-CLIP the
+features are those before its prompt head.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from serve.errors import EngineFailure, InvalidVocabulary
 from serve.store.feature_cache import FeatureCache
 from serve.text import prompts
 from serve.text.merges import MergeFinder, Merges
-from serve.text.tokenizer import Tokenizer, pad_rows
+from serve.text.tokenizer import Tokenizer, pad_tokens
 
-MAX_MERGES = 64  # entries: lists of phrases under a template
+MAX_CACHED_MERGES = 64  # one entry per list of phrases and template
 
-Progress = Callable[[int, int], None]  # prompts done, total
+Progress = Callable[[int, int], None]  # (prompts done, total)
 
 
 class TextEncoder(Protocol):
-    """Runs the text graph of one model version; every engine is one."""
+    """Runs the text graph of one model version; every engine implements this."""
 
     contract: ModelContract
 
@@ -37,50 +37,50 @@ class TextEncoder(Protocol):
 
 
 class PromptBank:
-    """Text features of prompts under one model version, in LRU caches of limited size."""
+    """Computes banks for one model version; caches features in memory (LRU) and on disk."""
 
     def __init__(
         self,
         encoder: TextEncoder,
         tokenizer: Tokenizer,
         *,
-        max_rows_per_run: int,
+        max_batch_size: int,
         max_bytes: int,
-        kept: FeatureCache | None = None,
+        disk_cache: FeatureCache | None = None,
     ) -> None:
         self._encoder = encoder
         self._tokenizer = tokenizer
-        self._kept = kept
+        self._disk_cache = disk_cache
         self._max_bytes = max_bytes
-        self._max_rows = max_rows_per_run
+        self._max_batch_size = max_batch_size
         self._max_prompts = max(1, max_bytes // (4 * encoder.contract.embed_dim))
-        self._rows: LRUCache[str, Float32Array] = LRUCache(self._max_prompts)  # prompt -> [D]
+        self._features: LRUCache[str, Float32Array] = LRUCache(self._max_prompts)  # prompt -> [D]
         self._banks: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], Float32Array] = LRUCache(
             self._max_prompts * 4 * encoder.contract.embed_dim, getsizeof=lambda bank: bank.nbytes
         )
-        self._finder = MergeFinder(tokenizer)
-        self._merges: LRUCache[tuple[tuple[str, ...], str], Merges] = LRUCache(MAX_MERGES)
-        self._encoding = asyncio.Lock()
-        self.encoded_prompts = 0  # so far, for metrics and tests
+        self._merge_finder = MergeFinder(tokenizer)
+        self._merges: LRUCache[tuple[tuple[str, ...], str], Merges] = LRUCache(MAX_CACHED_MERGES)
+        self._encode_lock = asyncio.Lock()
+        self.encoded_prompts = 0  # since the model was loaded, for metrics and tests
 
     def close(self) -> None:
         """Close the cache on disk."""
-        if self._kept is not None:
-            self._kept.close()
+        if self._disk_cache is not None:
+            self._disk_cache.close()
 
     def check(self, phrases: Sequence[str], templates: Sequence[str], *, num_phrases: int) -> None:
-        """Check that phrases can be encoded and that a bank of `num_phrases` fits into memory; blocks.
+        """Check that phrases can be encoded and that a bank of `num_phrases` fits into the cache. Blocks.
 
-        `phrases` are those of the bank that were not checked before.
+        `phrases` contains the phrases of this bank that have not been checked before.
 
         Raises:
-            InvalidVocabulary: a prompt is longer than the model's context, or the bank does not fit into memory.
+            InvalidVocabulary: a prompt is longer than the model's context, or the bank does not fit into the cache.
         """
         is_averaged = self._encoder.contract.scoring.ensembling == "mean_embedding"
         needed = num_phrases * (1 if is_averaged else len(templates)) * self._encoder.contract.embed_dim * 4
         if needed > self._max_bytes:
             raise InvalidVocabulary(
-                f"{num_phrases} phrases under {len(templates)} templates take {needed} bytes of bank, "
+                f"the bank of {num_phrases} phrases in {len(templates)} templates takes {needed} bytes, at most "
                 f"{self._max_bytes} are allowed (SERVE_LIMITS__BANK_CACHE_BYTES)",
                 needed=needed,
                 limit=self._max_bytes,
@@ -91,89 +91,92 @@ class PromptBank:
     async def features(
         self, labels: Sequence[str], templates: Sequence[str], *, progress: Progress | None = None
     ) -> Float32Array:
-        """Bank [M, K, D] of labels (or phrases) under templates, by the contract's ensembling rule; normalised unless a
-        prompt head follows.
+        """Return the bank [M, K, D] of labels (or phrases) in templates.
 
-        Under `mean_embedding` the templates are averaged: M = 1. Otherwise M is the number of templates.
+        With the ensembling rule `mean_embedding` templates are averaged, so M = 1; otherwise M is the number of
+        templates. Features are normalised unless the model has a prompt head.
 
         Raises:
             InvalidVocabulary: a prompt is longer than the model's context.
         """
         key = (tuple(labels), tuple(templates))
-        found = self._banks.get(key)
-        if found is None:
-            found = await self._assemble(*key, progress)
-            if found.nbytes <= self._banks.maxsize:  # labels of one request may exceed it
-                self._banks[key] = found
-        return found
+        bank = self._banks.get(key)
+        if bank is None:
+            bank = await self._build(*key, progress)
+            if bank.nbytes <= self._banks.maxsize:  # the labels of a request may exceed it
+                self._banks[key] = bank
+        return bank
 
     async def text_features(self, texts: Sequence[str]) -> Float32Array:
-        """Return features [R, D] of texts as they are, not normalised.
+        """Return the unnormalised features [R, D] of texts, without templates.
 
         Raises:
             InvalidVocabulary: a text is longer than the model's context.
         """
-        return await self._rows_of(texts, None)
+        return await self._load_or_encode(texts, None)
 
     async def merges(self, phrases: tuple[str, ...], template: str) -> Merges:
-        """Return which phrases the model does not distinguish, as prompts of a template."""
+        """Return which phrases the model does not distinguish in a template."""
         key = (phrases, template)
-        found = self._merges.get(key)
-        if found is None:
-            found = self._merges[key] = await asyncio.to_thread(self._finder.find, phrases, template)
-        return found
+        merges = self._merges.get(key)
+        if merges is None:
+            merges = self._merges[key] = await asyncio.to_thread(self._merge_finder.find, phrases, template)
+        return merges
 
-    async def _assemble(
+    async def _build(
         self, labels: tuple[str, ...], templates: tuple[str, ...], progress: Progress | None
     ) -> Float32Array:
         filled = await asyncio.to_thread(prompts.fill, labels, templates)  # template-major
-        rows = await self._rows_of(filled, progress)
-        features = rows.reshape(len(templates), len(labels), -1)  # [M, K, D]
+        features = await self._load_or_encode(filled, progress)  # [M*K, D]
+        features = features.reshape(len(templates), len(labels), -1)  # [M, K, D]
         contract = self._encoder.contract
         bank = scoring.build_bank(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
-        bank.flags.writeable = False  # shared by requests
+        bank.flags.writeable = False  # shared between requests
         return bank
 
-    async def _rows_of(self, filled: Sequence[str], progress: Progress | None) -> Float32Array:
-        """Return features [R, D] of prompts: from memory, from disk, or encoded."""
-        found = {prompt: self._rows[prompt] for prompt in filled if prompt in self._rows}
-        absent = [prompt for prompt in dict.fromkeys(filled) if prompt not in found]
-        if absent and self._kept is not None:
-            found.update(await asyncio.to_thread(self._kept.read, absent))
-            absent = [prompt for prompt in absent if prompt not in found]
-        if absent:
-            await self._encode(absent, found, progress)
-        self._rows.update(found)
-        return np.stack([found[prompt] for prompt in filled])
+    async def _load_or_encode(self, filled: Sequence[str], progress: Progress | None) -> Float32Array:
+        """Return the features [R, D] of prompts, from memory, from disk, or encoded."""
+        features = {prompt: self._features[prompt] for prompt in filled if prompt in self._features}
+        missing = [prompt for prompt in dict.fromkeys(filled) if prompt not in features]
+        if missing and self._disk_cache is not None:
+            features.update(await asyncio.to_thread(self._disk_cache.read, missing))
+            missing = [prompt for prompt in missing if prompt not in features]
+        if missing:
+            await self._encode_into(missing, features, progress)
+        self._features.update(features)
+        return np.stack([features[prompt] for prompt in filled])
 
-    async def _encode(self, texts: Sequence[str], found: dict[str, Float32Array], progress: Progress | None) -> None:
-        """Add the features of texts to `found`; prompts of similar length share a run, which needs little padding.
+    async def _encode_into(
+        self, texts: Sequence[str], features: dict[str, Float32Array], progress: Progress | None
+    ) -> None:
+        """Encode texts and add text -> [D] to `features`; texts are batched by length to reduce padding.
 
-        The lock is released between runs, so that a short list does not wait for a long one.
+        The lock is released between batches, so that a short list does not wait for a long one.
         """
         tokens = await asyncio.to_thread(self._tokenizer.encode, texts)
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
-        for start in range(0, len(order), self._max_rows):
-            part = order[start : start + self._max_rows]
-            async with self._encoding:
-                rows = {texts[i]: self._rows[texts[i]] for i in part if texts[i] in self._rows}  # encoded meanwhile
-                fresh = [i for i in part if texts[i] not in rows]
-                if fresh:
-                    rows.update(await self._run([texts[i] for i in fresh], [tokens[i] for i in fresh]))
-            found.update(rows)
-            self._rows.update(rows)
+        for start in range(0, len(order), self._max_batch_size):
+            batch = order[start : start + self._max_batch_size]
+            async with self._encode_lock:
+                # another task may have encoded some of these texts while this one waited for the lock
+                encoded = {texts[i]: self._features[texts[i]] for i in batch if texts[i] in self._features}
+                missing = [i for i in batch if texts[i] not in encoded]
+                if missing:
+                    encoded.update(await self._run_graph([texts[i] for i in missing], [tokens[i] for i in missing]))
+            features.update(encoded)
+            self._features.update(encoded)
             if progress is not None:
-                progress(start + len(part), len(texts))
+                progress(start + len(batch), len(texts))
 
-    async def _run(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> dict[str, Float32Array]:
-        """Run the text graph once; return prompt -> [D]."""
+    async def _run_graph(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> dict[str, Float32Array]:
+        """Run the text graph once; return text -> [D]."""
         contract = self._encoder.contract.text
         length = None if contract.dynamic_length else contract.context_length
-        features = await self._encoder.encode_text(pad_rows(tokens, pad_id=contract.pad_id, length=length))  # [R, D]
+        features = await self._encoder.encode_text(pad_tokens(tokens, pad_id=contract.pad_id, length=length))  # [R, D]
         if not np.isfinite(features).all():
-            raise EngineFailure("the text graph returned a number that is not finite")
+            raise EngineFailure("the text graph returned values that are not finite")
         rows = {text: row.copy() for text, row in zip(texts, features, strict=True)}
-        if self._kept is not None:
-            await asyncio.to_thread(self._kept.write, rows)
+        if self._disk_cache is not None:
+            await asyncio.to_thread(self._disk_cache.write, rows)
         self.encoded_prompts += len(texts)
         return rows

@@ -1,6 +1,6 @@
-"""Text features of a list of labels in one go, for programs that keep none: evaluation, promotion, few-shot.
+"""Encode a list of labels without a cache, for evaluation, promotion and few-shot commands.
 
-The server's own bank (`serve.text.bank`) keeps features by prompt and joins them by the same rule.
+The server uses `serve.text.bank` instead, which caches features by prompt and applies the same ensembling rule.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from serve.arrays import Float32Array, Int64Array
 from serve.contract import ScoringContract, TextContract
 from serve.scoring import build_bank
 from serve.text import prompts
-from serve.text.tokenizer import Tokenizer, pad_rows
+from serve.text.tokenizer import Tokenizer, pad_tokens
 
-ROWS_AT_ONCE = 64  # prompts
+BATCH_SIZE = 64  # prompts per call of the text tower
 
 EncodeText = Callable[[Int64Array], Float32Array]  # tokens [R, L] -> text features [R, D]
 
@@ -27,16 +27,16 @@ def encode_bank(
     scoring: ScoringContract,
     has_prompt_head: bool,
 ) -> Float32Array:
-    """Return the bank [M, K, D] of labels under the contract's templates, by its ensembling rule.
+    """Return the bank [M, K, D] of labels, with the templates and the ensembling rule of the contract.
 
     Raises:
-        InvalidVocabulary: a label that cannot be one or is too long, or two that read the same.
+        InvalidVocabulary: a label is invalid or too long for the model, or two labels have the same normal form.
     """
-    rows = tokenizer.encode(prompts.fill(prompts.check_labels(labels), text.templates))  # template-major
+    tokens = tokenizer.encode(prompts.fill(prompts.check_labels(labels), text.templates))  # template-major
     length = None if text.dynamic_length else text.context_length
-    parts = [
-        encode(pad_rows(rows[start : start + ROWS_AT_ONCE], pad_id=text.pad_id, length=length))
-        for start in range(0, len(rows), ROWS_AT_ONCE)
+    batches = [
+        encode(pad_tokens(tokens[start : start + BATCH_SIZE], pad_id=text.pad_id, length=length))
+        for start in range(0, len(tokens), BATCH_SIZE)
     ]
-    features = np.concatenate(parts).reshape(len(text.templates), len(labels), -1)  # [M, K, D]
+    features = np.concatenate(batches).reshape(len(text.templates), len(labels), -1)  # [M, K, D]
     return build_bank(features, scoring, has_prompt_head=has_prompt_head)

@@ -1,7 +1,7 @@
-"""Labels that one model's tokenizer makes the same prompt: it folds case, say, or does not know the script.
+"""Find labels that a model's tokenizer cannot distinguish, e.g. because it folds case or does not know the script.
 
-The normal form of labels (`serve.text.normalization`) holds for every model; what is found here belongs to one model
-and is reported, since another model may well tell these labels apart.
+The normal form of labels (`serve.text.normalization`) applies to every model, and duplicates are rejected. Merged
+labels depend on the model, so they are only reported: another model may distinguish them.
 """
 
 import hashlib
@@ -12,45 +12,46 @@ from dataclasses import dataclass
 from serve.text import prompts
 from serve.text.tokenizer import Tokenizer
 
-ROWS_AT_ONCE = 10_000  # of tokens, so that a million labels need little memory
-DIGESTS_HELD = 250_000  # of prompts: a vocabulary that changed in one label is compared without tokenizing the others
+TOKENIZE_BATCH_SIZE = 10_000  # prompts; bounds the memory for a million labels
+MAX_CACHED_DIGESTS = 250_000  # so that after a change of one label only its prompts are tokenized
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merges:
-    """Indices of labels that a model cannot tell apart."""
+    """Indices of labels that a model cannot distinguish."""
 
-    groups: tuple[tuple[int, ...], ...] = ()  # labels with one prompt
-    empty: tuple[int, ...] = ()  # labels that leave nothing in the prompt
+    groups: tuple[tuple[int, ...], ...] = ()  # labels whose prompts have the same tokens
+    empty: tuple[int, ...] = ()  # labels that add no tokens to the template
 
 
 class MergeFinder:
-    """Finds merged labels of one tokenizer; safe to use from several threads."""
+    """Finds labels that one tokenizer merges; thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._digests: dict[str, bytes] = {}  # prompt -> digest of its tokens
+        self._cached_digests: dict[str, bytes] = {}  # prompt -> digest of its tokens
 
     def find(self, labels: Sequence[str], template: str) -> Merges:
-        """Which labels become the same tokens under a template; blocks."""
-        nothing, *digests = self._digests_of(prompts.fill(["", *labels], [template]))
-        places: dict[bytes, list[int]] = {}
+        """Return which labels have the same tokens in a template. Blocks."""
+        empty_digest, *digests = self._compute_digests(prompts.fill(["", *labels], [template]))
+        indices: dict[bytes, list[int]] = {}
         for index, digest in enumerate(digests):
-            places.setdefault(digest, []).append(index)
-        empty = places.pop(nothing, [])
-        return Merges(groups=tuple(tuple(group) for group in places.values() if len(group) > 1), empty=tuple(empty))
+            indices.setdefault(digest, []).append(index)
+        empty = indices.pop(empty_digest, [])
+        return Merges(groups=tuple(tuple(group) for group in indices.values() if len(group) > 1), empty=tuple(empty))
 
-    def _digests_of(self, filled: Sequence[str]) -> list[bytes]:
-        found = {prompt: digest for prompt in filled if (digest := self._digests.get(prompt)) is not None}
-        absent = [prompt for prompt in dict.fromkeys(filled) if prompt not in found]
-        fresh: dict[str, bytes] = {}
-        for start in range(0, len(absent), ROWS_AT_ONCE):
-            part = absent[start : start + ROWS_AT_ONCE]
-            for prompt, row in zip(part, self._tokenizer.rows(part), strict=True):
-                fresh[prompt] = hashlib.blake2b(array("q", row).tobytes(), digest_size=16).digest()
-        found |= fresh
-        if len(self._digests) + len(fresh) > DIGESTS_HELD:
-            self._digests = {}
-        if len(fresh) <= DIGESTS_HELD:
-            self._digests |= fresh
-        return [found[prompt] for prompt in filled]
+    def _compute_digests(self, filled: Sequence[str]) -> list[bytes]:
+        """Return the digest of the tokens of each prompt, from the cache or computed."""
+        digests = {prompt: digest for prompt in filled if (digest := self._cached_digests.get(prompt)) is not None}
+        uncached = [prompt for prompt in dict.fromkeys(filled) if prompt not in digests]
+        computed: dict[str, bytes] = {}
+        for start in range(0, len(uncached), TOKENIZE_BATCH_SIZE):
+            batch = uncached[start : start + TOKENIZE_BATCH_SIZE]
+            for prompt, tokens in zip(batch, self._tokenizer.tokenize(batch), strict=True):
+                computed[prompt] = hashlib.blake2b(array("q", tokens).tobytes(), digest_size=16).digest()
+        digests |= computed
+        if len(self._cached_digests) + len(computed) > MAX_CACHED_DIGESTS:
+            self._cached_digests = {}
+        if len(computed) <= MAX_CACHED_DIGESTS:
+            self._cached_digests |= computed
+        return [digests[prompt] for prompt in filled]

@@ -1,18 +1,18 @@
-"""The normal form of labels: one comparison of texts for every write, independent of any model.
+"""Normalise labels for comparison. Every write compares labels by this form, independently of the model.
 
-Two labels with one normal form would become the same prompt, or look the same to a reader, and share one score. The
-normal form is for comparison only; what is stored and shown is the text of the caller without outer white space.
+Two labels with the same normal form would result in the same prompt or look the same to a user. The normal form is used
+for comparison only; the caller's text is stored and shown without leading and trailing whitespace.
 
 - Unicode compatibility composition (NFKC): full-width letters, ligatures, composed and decomposed accents.
-- HTML character references are resolved, also those that were escaped several times.
+- HTML character references are resolved, including references that were escaped repeatedly.
 - Typographic apostrophes, quotes, dashes and ellipses become their ASCII forms.
-- Characters without a picture are removed: zero-width spaces, byte-order marks, directional marks, variation
-  selectors, soft hyphens, fillers. A joiner stays where it changes what is shown: inside an emoji sequence, after a
-  virama of an Indic script, between letters of a script that joins them. Flags that are spelt with tags stay whole.
-- White space becomes one space.
+- Invisible characters are removed: zero-width spaces, byte-order marks, directional marks, variation selectors, soft
+  hyphens, fillers. Joiners are kept where they change the rendering: inside an emoji sequence, after a virama of an
+  Indic script, and between letters of a cursive script. Flags that are encoded as emoji tag sequences are kept.
+- Each run of whitespace becomes one space.
 
-Letter case is kept: "Polish" and "polish" are different labels. A model whose tokenizer folds case merges them, which
-`serve.text.merges` reports for each model.
+Letter case is kept: "Polish" and "polish" are different labels. `serve.text.merges` reports labels that the tokenizer
+of a model does not distinguish, for example because it folds case.
 """
 
 import html
@@ -29,11 +29,11 @@ LOOKALIKES = str.maketrans(
         "″": "''",
         **dict.fromkeys("‐‑‒–—―−﹘﹣－⁃", "-"),
         "…": "...",
-        **dict.fromkeys("\u2800\U0001d159", " "),  # blank pictures: Braille without dots, a note without a head
+        **dict.fromkeys("\u2800\U0001d159", " "),  # blank glyphs: BRAILLE PATTERN BLANK, MUSICAL SYMBOL NULL NOTEHEAD
     }
 )
 JOINING_SCRIPTS = r"\p{Arabic}\p{Syriac}\p{Mandaic}\p{Nko}\p{Mongolian}\p{Phags_Pa}\p{Manichaean}\p{Adlam}"
-MEANINGFUL = "|".join(  # invisible by themselves, and yet a part of what is shown
+SIGNIFICANT_INVISIBLE = "|".join(  # invisible characters that change how their neighbours are rendered
     (
         r"(?<=\p{Extended_Pictographic}[\uFE0F\U0001F3FB-\U0001F3FF]{0,2})\u200D(?=\p{Extended_Pictographic})",
         r"(?<=\p{ccc=9})[\u200C\u200D]",
@@ -41,22 +41,28 @@ MEANINGFUL = "|".join(  # invisible by themselves, and yet a part of what is sho
         r"(?<=\U0001F3F4)[\U000E0020-\U000E007E]+\U000E007F",
     )
 )
-WITHOUT_PICTURE = r"[\p{Default_Ignorable_Code_Point}\uFFF9-\uFFFB]"
-HOLDS_INVISIBLE = regex.compile(WITHOUT_PICTURE)  # much faster than the exceptions, and mostly enough
-INVISIBLE = regex.compile(rf"({MEANINGFUL})|{WITHOUT_PICTURE}")
+IGNORABLE = r"[\p{Default_Ignorable_Code_Point}\uFFF9-\uFFFB]"
+CONTAINS_IGNORABLE = regex.compile(
+    IGNORABLE
+)  # cheap check; most texts contain none, so that the slow pattern is skipped
+INVISIBLE = regex.compile(rf"({SIGNIFICANT_INVISIBLE})|{IGNORABLE}")
 VISIBLE = regex.compile(r"[^\p{M}\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Noncharacter_Code_Point}]")
-OUTER = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+$")
+SURROUNDING_SPACE = re.compile(r"^[\s\ufeff]+|[\s\ufeff]+$")
 REPEATED_ESCAPES = re.compile(r"&(?:amp;)+", re.IGNORECASE)
-MAX_PASSES = 10  # a text that still changes then was made to; each pass is linear in its length
+MAX_PASSES = 10  # a text that still changes after these passes is adversarial; each pass is linear in its length
 
 
-def trimmed(text: str) -> str:
-    """The text without white space and byte-order marks around it."""
-    return text if text.isascii() and text.isprintable() and text[:1] > " " < text[-1:] else OUTER.sub("", text)
+def trim(text: str) -> str:
+    """Return the text without leading and trailing whitespace and byte-order marks."""
+    return (
+        text
+        if text.isascii() and text.isprintable() and text[:1] > " " < text[-1:]
+        else SURROUNDING_SPACE.sub("", text)
+    )
 
 
 def normal_form(text: str) -> str:
-    """What is compared of a label; two labels with one normal form are the same."""
+    """Return the form by which labels are compared; labels with equal forms are duplicates."""
     if text.isascii() and "&" not in text and "`" not in text:
         return " ".join(text.split())
     for _ in range(MAX_PASSES):
@@ -64,7 +70,7 @@ def normal_form(text: str) -> str:
         if "&" in text:
             text = html.unescape(REPEATED_ESCAPES.sub("&", text))
         text = unicodedata.normalize("NFKC", text.translate(LOOKALIKES))
-        if HOLDS_INVISIBLE.search(text):
+        if CONTAINS_IGNORABLE.search(text):
             text = INVISIBLE.sub(r"\1", text)
         if text == before:
             break
@@ -72,18 +78,18 @@ def normal_form(text: str) -> str:
 
 
 def caseless_form(text: str) -> str:
-    """The normal form without case, to find a label by a name that a user typed."""
+    """Return the case-folded normal form, for finding a label by a name that a user typed."""
     return normal_form(text).casefold()
 
 
 def is_visible(normal: str) -> bool:
-    """Whether a normal form shows anything: a letter, a digit, a sign or a picture, not combining marks alone."""
+    """Return whether a normal form contains a letter, digit, symbol or emoji, not only combining marks."""
     return bool(normal) and (normal.isascii() or VISIBLE.search(normal) is not None)
 
 
-def same_groups(normal_forms: Iterable[str]) -> list[list[int]]:
-    """Indices of the texts that share a normal form, in order of the first of each group."""
-    places: dict[str, list[int]] = {}
+def duplicate_groups(normal_forms: Iterable[str]) -> list[list[int]]:
+    """Return groups of indices whose normal forms are equal, ordered by the first index of each group."""
+    indices: dict[str, list[int]] = {}
     for index, form in enumerate(normal_forms):
-        places.setdefault(form, []).append(index)
-    return [group for group in places.values() if len(group) > 1]
+        indices.setdefault(form, []).append(index)
+    return [group for group in indices.values() if len(group) > 1]

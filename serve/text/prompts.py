@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from serve.errors import InvalidVocabulary
-from serve.text.normalization import is_visible, normal_form, same_groups, trimmed
+from serve.text.normalization import duplicate_groups, is_visible, normal_form, trim
 
 ACTIONCLIP_TEMPLATES = (  # in the published order: the index is the template's id
     "a photo of action {}",
@@ -25,13 +25,14 @@ ACTIONCLIP_TEMPLATES = (  # in the published order: the index is the template's 
     "The woman is {}",
 )
 XCLIP_TEMPLATES = ("{}",)
-OVERRIDES = "\u202d\u202e"  # overrides of the text direction, which could disguise a label
-DIRECTIONS = {  # embeddings and isolates, with their closing characters
+DIRECTION_OVERRIDES = "\u202d\u202e"  # override the text direction, which could disguise a label
+DIRECTION_CONTROLS = {  # directional embeddings and isolates -> the character that closes them
     **dict.fromkeys("\u202a\u202b", "\u202c"),
     **dict.fromkeys("\u2066\u2067\u2068", "\u2069"),
 }
-MAX_GROUPS_SHOWN = 20  # groups of equal labels, and labels per group
-MAX_CHARS_SHOWN = 80  # of a label
+CLOSING_CONTROLS = frozenset(DIRECTION_CONTROLS.values())
+MAX_GROUPS_SHOWN = 20  # in messages: groups of duplicate labels, and labels per group
+MAX_CHARS_SHOWN = 80  # in messages: characters of a label
 
 
 def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -44,61 +45,63 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Validate labels; return them without surrounding white space and byte-order marks.
+    """Validate labels; return them without surrounding whitespace and byte-order marks.
 
     Raises:
-        InvalidVocabulary: there are no labels, a label has no visible character or has control characters, or labels
-            are equal when normalised; names all of them.
+        InvalidVocabulary: there are no labels, a label has no visible character or contains a control character, or
+            labels have the same normal form; the message lists them.
 
     >>> check_labels([" waving", "bowing"])
     ('waving', 'bowing')
     """
     if not labels:
-        raise InvalidVocabulary("there is no label")
-    cleaned = tuple(trimmed(label) for label in labels)
+        raise InvalidVocabulary("there are no labels; at least 1 is needed")
+    cleaned = tuple(trim(label) for label in labels)
     for index, label in enumerate(cleaned):
         check_text(label, f"label {index}")
-    groups = same_groups(map(normal_form, cleaned))
+    groups = duplicate_groups(map(normal_form, cleaned))
     if groups:
         raise InvalidVocabulary(
-            "; ".join(same_words(group, [cleaned[index] for index in group]) for group in groups[:MAX_GROUPS_SHOWN]),
+            "; ".join(
+                describe_duplicates(group, [cleaned[index] for index in group]) for group in groups[:MAX_GROUPS_SHOWN]
+            ),
             indices=groups[0],
             same_labels=[[cleaned[index] for index in group] for group in groups[:MAX_GROUPS_SHOWN]],
         )
     return cleaned
 
 
-def same_words(places: Sequence[object], texts: Sequence[str]) -> str:
-    """Describe labels with the same normal form; invisible characters are escaped.
+def describe_duplicates(positions: Sequence[object], texts: Sequence[str]) -> str:
+    """Return a message about labels with the same normal form; invisible characters are escaped.
 
-    >>> same_words([0, 2], ["waving", "Waving"])
+    >>> describe_duplicates([0, 2], ["waving", "Waving"])
     "labels 0 and 2 are the same: 'waving' and 'Waving'"
     """
     shown = [repr(text[:MAX_CHARS_SHOWN]) for text in texts[:MAX_GROUPS_SHOWN]]
-    where = [str(place) for place in places[:MAX_GROUPS_SHOWN]]
-    return f"labels {_joined(where)} are the same: {_joined(shown)}"
+    where = [str(position) for position in positions[:MAX_GROUPS_SHOWN]]
+    return f"labels {_join(where)} are the same: {_join(shown)}"
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """The templates.
+    """Validate templates; return them as a tuple.
 
     Raises:
-        InvalidVocabulary: there are no templates, one does not have exactly one `{}` or has control characters, or two
-        are equal.
+        InvalidVocabulary: there are no templates, a template does not contain exactly one `{}` or contains a control
+            character, or two templates have the same normal form.
 
     >>> check_templates(["a video of {}"])
     ('a video of {}',)
     """
     if not templates:
-        raise InvalidVocabulary("there is no template")
+        raise InvalidVocabulary("there are no templates; at least 1 is needed")
     for index, template in enumerate(templates):
         check_text(template, f"template {index}")
         if template.count("{}") != 1:
             raise InvalidVocabulary(
-                f"template {index}, {template!r}, holds {template.count('{}')} times {{}}; exactly one is needed",
+                f"template {index}, {template!r}, contains {{}} {template.count('{}')} times; it must contain it once",
                 index=index,
             )
-    for group in same_groups(map(normal_form, templates)):
+    for group in duplicate_groups(map(normal_form, templates)):
         raise InvalidVocabulary(
             f"templates {group[0]} and {group[1]} are the same: {templates[group[0]]!r} and {templates[group[1]]!r}",
             indices=group,
@@ -107,10 +110,10 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_text(text: str, name: str) -> None:
-    """Refuse a phrase or template without visible characters or with forbidden ones.
+    """Reject a phrase or template without a visible character or with a forbidden one.
 
     Raises:
-        InvalidVocabulary: the text is refused; names the text and the character.
+        InvalidVocabulary: the text is rejected; the message contains `name` and the character.
 
     >>> check_text("waving", "label 0")
     """
@@ -121,14 +124,14 @@ def check_text(text: str, name: str) -> None:
         raise InvalidVocabulary(f"{name} is empty{shown}")
     character = forbidden_character(text)
     if character is not None:
-        raise InvalidVocabulary(f"{name} holds the control character U+{ord(character):04X}")
+        raise InvalidVocabulary(f"{name} contains the control character U+{ord(character):04X}")
 
 
 def forbidden_character(text: str) -> str | None:
-    """Return the first forbidden character, or None.
+    """Return a forbidden character of the text, or None.
 
-    Forbidden are control characters, unpaired surrogates, overrides of the text direction, and other directional
-    controls that are not closed within the text and would affect the text after it.
+    Control characters, unpaired surrogates and direction overrides are forbidden, as are other directional controls
+    that are not closed within the text and would affect the text after it.
 
     >>> forbidden_character("waving")
     >>> forbidden_character("a\\tb")
@@ -136,16 +139,18 @@ def forbidden_character(text: str) -> str | None:
     """
     if text.isascii() and text.isprintable():
         return None
-    is_open: list[str] = []
+    open_controls: list[str] = []
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs") or character in OVERRIDES:
+        if unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTION_OVERRIDES:
             return character
-        if character in DIRECTIONS:
-            is_open.append(character)
-        elif character in DIRECTIONS.values() and (not is_open or DIRECTIONS[is_open.pop()] != character):
+        if character in DIRECTION_CONTROLS:
+            open_controls.append(character)
+        elif character in CLOSING_CONTROLS and (
+            not open_controls or DIRECTION_CONTROLS[open_controls.pop()] != character
+        ):
             return character
-    return is_open[-1] if is_open else None
+    return open_controls[-1] if open_controls else None
 
 
-def _joined(words: Sequence[str]) -> str:
+def _join(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

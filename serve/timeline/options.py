@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from serve.api.options import ClassifyOptions, LabelOptions, StoreOptions
 from serve.contract import Activation, SamplingContract
 from serve.errors import InvalidOption
-from serve.text.normalization import trimmed
+from serve.text.normalization import trim
 
 View = Literal["segments", "windows", "both"]
 Format = Literal["actserve", "google-video-intelligence"]
@@ -136,7 +136,7 @@ class TimelineOptions(SegmentOptions, StoreOptions):
             return None
         if self.relevance_label is None and len(labels) > 1:
             raise InvalidOption(f"`relevance` needs `relevance_label`, one of the {len(labels)} labels")
-        wanted = labels[0] if self.relevance_label is None else trimmed(self.relevance_label)
+        wanted = labels[0] if self.relevance_label is None else trim(self.relevance_label)
         if wanted not in labels:
             raise InvalidOption(f"`relevance_label` is {wanted[:80]!r}, which is not one of the {len(labels)} labels")
         return labels.index(wanted)

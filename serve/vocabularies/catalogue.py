@@ -1,7 +1,7 @@
-"""State of the vocabularies on this gateway: the newest version of each name, and the version it answers with.
+"""The vocabularies known to this gateway: the newest version and the version in use of each name.
 
-A change is committed to the store first (`latest`). It becomes `current` once every prompt of it is encoded for every
-loaded model; until then the previous version answers.
+A change is first committed to the store (`latest`). The new version becomes `current` once all its prompts and examples
+are encoded for every loaded model; until then requests use the previous version.
 """
 
 import asyncio
@@ -13,27 +13,27 @@ from serve.errors import EngineUnavailable, UnknownVocabulary
 from serve.version_numbers import MAX_VERSION, parse_version
 from serve.vocabularies.built_in import KINETICS
 from serve.vocabularies.encoder import EncodingProgress
-from serve.vocabularies.store import VersionFacts, VocabularyStore
+from serve.vocabularies.store import VersionInfo, VocabularyStore
 from serve.vocabularies.vocabulary import Vocabulary
 
-MAX_OLD_VERSIONS = 16  # versions other than the current ones that are held in memory
+MAX_OLD_VERSIONS = 16  # number of versions cached in memory besides the current ones
 
 
 class Catalogue:
-    """Reads vocabularies by name; the encoding queue and the store follower update its state."""
+    """Looks up vocabularies by name; the encoding queue and the store follower update it."""
 
     def __init__(self, store: VocabularyStore) -> None:
         self._store = store
         self._current: dict[str, Vocabulary] = {}
         self._latest: dict[str, int] = {}
         self._old: LRUCache[tuple[str, int], Vocabulary] = LRUCache(MAX_OLD_VERSIONS)
-        self.encodings: dict[str, EncodingProgress] = {}  # of names whose newest version is not current
+        self.encodings: dict[str, EncodingProgress] = {}  # by name, if the newest version is not current
 
     async def load(self) -> None:
-        """Read the newest version of every name and make it current; the caller has it encoded.
+        """Read the newest version of every vocabulary and make it current; the caller must queue the encoding.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database cannot be reached.
         """
         self._latest = await asyncio.to_thread(self._store.latest_versions)
         for name in self._latest:
@@ -44,48 +44,48 @@ class Catalogue:
         return sorted(self._latest)
 
     def latest_versions(self) -> dict[str, int]:
-        """Return name -> newest committed version, as far as this gateway knows."""
+        """Return the newest committed version by name, as known to this gateway."""
         return dict(self._latest)
 
     def latest(self, name: str) -> int:
-        """Return the newest committed version of a name, as far as this gateway knows; 0 if there is none."""
+        """Return the newest committed version of a name, as known to this gateway; 0 if there is none."""
         return self._latest.get(name, 0)
 
     def current_version(self, name: str) -> int | None:
-        """Return the version this gateway answers with; None before there is one."""
-        found = self._current.get(name)
-        return None if found is None else found.version
+        """Return the number of the version in use; None if no version is in use yet."""
+        vocabulary = self._current.get(name)
+        return None if vocabulary is None else vocabulary.version
 
     def current_vocabularies(self) -> list[Vocabulary]:
         """Return the current version of every name."""
         return list(self._current.values())
 
     def is_current(self, vocabulary: Vocabulary) -> bool:
-        """Return whether this gateway answers with the version or with a later one."""
-        found = self._current.get(vocabulary.name)
-        return found is not None and found.version >= vocabulary.version
+        """Return whether this version or a later one is in use."""
+        current = self._current.get(vocabulary.name)
+        return current is not None and current.version >= vocabulary.version
 
     def current(self, name: str) -> Vocabulary:
-        """Return the version this gateway answers with.
+        """Return the version in use.
 
         Raises:
             UnknownVocabulary: there is no such name.
-            EngineUnavailable: it is being encoded for the first time, or the encoding failed.
+            EngineUnavailable: the vocabulary is being encoded for the first time, or its encoding failed.
         """
-        found = self._current.get(name)
-        if found is None and name in self._latest:
+        vocabulary = self._current.get(name)
+        if vocabulary is None and name in self._latest:
             encoding = self.encodings.get(name, EncodingProgress(version=self._latest[name]))
             state = encoding.fault or f"{encoding.done} of {encoding.total} prompts are encoded"
             raise EngineUnavailable(f"vocabulary {name!r} is not in use yet: {state}", name=name)
-        if found is None:
+        if vocabulary is None:
             raise UnknownVocabulary(f"there is no vocabulary {name!r}", known=sorted(self._current)[:100])
-        return found
+        return vocabulary
 
     async def resolve(self, reference: str) -> Vocabulary:
-        """Return the current version of `name`, or the version of `name@version` as long as the store keeps it.
+        """Return the vocabulary of a reference: `name` for the current version, or `name@version`.
 
         Raises:
-            UnknownVocabulary: there is no such name or version.
+            UnknownVocabulary: there is no such name, or the store does not (or no longer) have the version.
             EngineUnavailable: see `current`.
         """
         name, at, version = reference.partition("@")
@@ -97,13 +97,13 @@ class Catalogue:
         current = self._current.get(name)
         if current is not None and current.version == number:
             return current
-        found = self._old.get((name, number))
-        if found is None:
-            found = self._old[name, number] = await asyncio.to_thread(self._store.load, name, number)
-        return found
+        vocabulary = self._old.get((name, number))
+        if vocabulary is None:
+            vocabulary = self._old[name, number] = await asyncio.to_thread(self._store.load, name, number)
+        return vocabulary
 
     async def look_up(self, reference: str) -> Vocabulary:
-        """Return a vocabulary to be shown: as `resolve`, or the newest version while a name has no current one.
+        """Return a vocabulary for display: like `resolve`, but the newest version if no version is in use yet.
 
         Raises:
             UnknownVocabulary: there is no such name or version.
@@ -113,15 +113,15 @@ class Catalogue:
         return await self.resolve(reference)
 
     def default_for(self, contract: ModelContract) -> Vocabulary:
-        """Return the vocabulary of requests that name none: the labels of the model, else Kinetics-400.
+        """Return the default vocabulary for a model: its default labels if it has any, otherwise Kinetics-400.
 
         Raises:
             UnknownVocabulary: both were deleted.
         """
-        own = contract.name.lower()
-        return self.current(own if own in self._current else KINETICS)
+        model_labels = contract.name.lower()
+        return self.current(model_labels if model_labels in self._current else KINETICS)
 
-    async def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionFacts]:
+    async def versions(self, name: str, *, before: int | None, limit: int) -> list[VersionInfo]:
         """Return the versions of a name that the store keeps, newest first.
 
         Raises:
@@ -129,8 +129,8 @@ class Catalogue:
         """
         return await asyncio.to_thread(self._store.versions, name, before=before, limit=limit)
 
-    def replace_latest(self, latest: dict[str, int]) -> list[str]:
-        """Take the newest versions from the store; forget names that are gone and return those that changed."""
+    def update_latest(self, latest: dict[str, int]) -> list[str]:
+        """Set the newest versions by name, remove other names, and return the names with a new version."""
         for name in self._latest.keys() - latest.keys():
             self._current.pop(name, None)
             self.encodings.pop(name, None)
@@ -143,7 +143,7 @@ class Catalogue:
         return changed
 
     def make_current(self, vocabulary: Vocabulary) -> None:
-        """Answer with an encoded version from now on, unless its name was deleted meanwhile."""
+        """Use an encoded version for requests, unless its name has been deleted meanwhile."""
         if vocabulary.name in self._latest:
             self._current[vocabulary.name] = vocabulary
             self.encodings.pop(vocabulary.name, None)

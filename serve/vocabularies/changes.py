@@ -1,6 +1,6 @@
-"""Changes of vocabularies as functions on values: replace a vocabulary, patch it, compare two versions.
+"""Pure functions that replace or patch a vocabulary, and compare two versions.
 
-Nothing is stored here. Each function returns a complete valid vocabulary or raises.
+They store nothing. The functions that change a vocabulary return a complete, valid one or raise.
 """
 
 import json
@@ -15,44 +15,44 @@ from serve.contract import PhraseRule
 from serve.errors import InvalidVocabulary
 from serve.settings import LimitSettings, VocabularySettings
 from serve.text import prompts
-from serve.text.normalization import trimmed
+from serve.text.normalization import trim
 from serve.vocabularies.acceptance import Acceptance
-from serve.vocabularies.faults import phrase_faults, refuse_faults
+from serve.vocabularies.faults import phrase_faults, raise_for_faults
 from serve.vocabularies.labels import Example, Label
-from serve.vocabularies.vocabulary import NAME_RULES, LabelFinder, Vocabulary
+from serve.vocabularies.vocabulary import NAME_FORMS, LabelFinder, Vocabulary
 
 MAX_DESCRIPTION_CHARS, MAX_METADATA_BYTES = 10_000, 65_536
-FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description", "metadata")
+COMPARED_FIELDS = ("templates", "phrase_rule", "background", "acceptance", "description", "metadata")
 
 
 class ExampleInput(BaseModel):
-    """An existing example of the label, as GET shows it; clips are added by POST."""
+    """An existing example of the label, as returned by GET; new clips are added by POST."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     example_id: str
-    sha256: str | None = Field(None, description="As GET shows it; `example_id` alone identifies the example.")
-    filename: str | None = Field(None, description="As `sha256`.")
-    num_bytes: int | None = Field(None, description="As `sha256`.")
-    created_at: str | None = Field(None, description="As `sha256`.")
+    sha256: str | None = Field(None, description="As returned by GET; the example is identified by `example_id` alone.")
+    filename: str | None = Field(None, description="As returned by GET.")
+    num_bytes: int | None = Field(None, description="As returned by GET.")
+    created_at: str | None = Field(None, description="As returned by GET.")
 
 
 class LabelInput(BaseModel):
-    """A label; a plain string is a label with this name and nothing else."""
+    """A label; a plain string stands for a label that has only this name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
-    label_id: str | None = Field(None, description="Of an existing label, which keeps its identity.")
+    label_id: str | None = Field(None, description="label_id of an existing label, which keeps its identity.")
     synonyms: list[str] = Field(default_factory=list)
     negatives: list[str] = Field(
         default_factory=list,
-        description="Phrases that are close to the label but differ from it; they compete with it.",
+        description="Phrases for videos that resemble the label but do not show it; they compete with the label.",
     )
     threshold: float | None = Field(
         None, allow_inf_nan=False, description="Threshold of this label, for the criterion of `acceptance`."
     )
-    examples: list[ExampleInput] | None = Field(None, description="Examples to keep; null keeps all.")
+    examples: list[ExampleInput] | None = Field(None, description="Existing examples to keep; null keeps all of them.")
 
 
 class VocabularyInput(BaseModel):
@@ -61,10 +61,12 @@ class VocabularyInput(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     labels: list[str | LabelInput]
-    templates: list[str] | None = Field(None, description="Templates with one {} each; null: those of the model.")
-    phrase_rule: PhraseRule = Field("best", description="Rule from the phrases of a label to its logit.")
+    templates: list[str] | None = Field(
+        None, description="Templates with one {} each; null means the templates of the model."
+    )
+    phrase_rule: PhraseRule = Field("best", description="How the logits of a label's phrases are combined.")
     background: list[str] = Field(default_factory=list, description="Phrases for videos that show none of the labels.")
-    acceptance: Acceptance | None = Field(None, description="When labels are accepted; `:calibrate` fits it.")
+    acceptance: Acceptance | None = Field(None, description="Rule for accepting labels; `:calibrate` fits it.")
     description: str = Field("", max_length=MAX_DESCRIPTION_CHARS)
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -79,20 +81,23 @@ class Rename(BaseModel):
 
 
 class VocabularyPatch(BaseModel):
-    """Changes in this order: remove, rename, update, add, other members."""
+    """Changes of a vocabulary, applied in this order: remove, rename, update, add, other members."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     remove: list[str] = Field(default_factory=list, description="Labels by label_id or name.")
     rename: list[Rename] = Field(default_factory=list)
     update: list[LabelInput] = Field(
-        default_factory=list, description="Labels with their new synonyms and negatives, and threshold if given."
+        default_factory=list,
+        description="Labels whose name, synonyms and negatives are replaced; `threshold` and `examples` only if given.",
     )
     add: list[str | LabelInput] = Field(default_factory=list)
-    templates: list[str] | None = Field(None, description="An empty list: those of the model.")
+    templates: list[str] | None = Field(None, description="An empty list means the templates of the model.")
     phrase_rule: PhraseRule | None = None
     background: list[str] | None = None
-    acceptance: Acceptance | None = Field(None, description="Null removes it, and the thresholds of all labels.")
+    acceptance: Acceptance | None = Field(
+        None, description="Null removes the acceptance and the thresholds of all labels."
+    )
     description: str | None = Field(None, max_length=MAX_DESCRIPTION_CHARS)
     metadata: dict[str, Any] | None = None
 
@@ -103,52 +108,54 @@ class VocabularyDifference:
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
-    renamed: tuple[tuple[str, str], ...]  # from, to
-    changed: tuple[str, ...]  # labels with other phrases, threshold or examples
-    moved: bool  # the labels in both versions have another order
-    fields: tuple[str, ...]  # of FIELDS
+    renamed: tuple[tuple[str, str], ...]  # (old name, new name)
+    changed: tuple[str, ...]  # labels whose phrases, threshold or examples differ
+    moved: bool  # the labels that are in both versions are in a different order
+    fields: tuple[str, ...]  # names in COMPARED_FIELDS whose values differ
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyLimits:
-    """Limits of a vocabulary."""
+    """Settings that limit the size of a vocabulary."""
 
     vocabularies: VocabularySettings
     requests: LimitSettings
 
 
-def replaced(name: str, given: VocabularyInput, previous: Vocabulary | None, *, limits: VocabularyLimits) -> Vocabulary:
-    """Return the vocabulary of a complete input; a label of the same name keeps its identity.
+def replace_vocabulary(
+    name: str, document: VocabularyInput, previous: Vocabulary | None, *, limits: VocabularyLimits
+) -> Vocabulary:
+    """Return the vocabulary defined by a complete document; labels keep the identity they have in `previous`.
 
     Raises:
-        InvalidVocabulary: names each fault and its place.
+        InvalidVocabulary: the document is invalid; the message states each fault and its position.
     """
-    known = {} if previous is None else {label.label_id: label for label in previous.labels}
-    items = [_label_input(item, limits) for item in given.labels]
-    labels = [_label(item, before) for item, before in zip(items, _continued(items, known), strict=True)]
-    return _checked(
+    existing = {} if previous is None else {label.label_id: label for label in previous.labels}
+    items = [_to_label_input(item, limits) for item in document.labels]
+    labels = [_build_label(item, before) for item, before in zip(items, _match_labels(items, existing), strict=True)]
+    return _validate(
         Vocabulary(
             name=name,
             version=0,
             labels=tuple(labels),
-            templates=_templates(given.templates),
-            phrase_rule=given.phrase_rule,
-            background=_trimmed(given.background),
-            acceptance=given.acceptance,
-            description=given.description,
-            metadata=given.metadata,
+            templates=_check_templates(document.templates),
+            phrase_rule=document.phrase_rule,
+            background=_trim_all(document.background),
+            acceptance=document.acceptance,
+            description=document.description,
+            metadata=document.metadata,
         ),
         limits,
-        known=None,
+        previous=None,
     )
 
 
-def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: VocabularyLimits) -> Vocabulary:
-    """Return the vocabulary with the changes of a patch.
+def apply_patch(previous: Vocabulary, patch: VocabularyPatch, *, limits: VocabularyLimits) -> Vocabulary:
+    """Return the vocabulary with a patch applied.
 
     Raises:
         InvalidVocabulary: the result is invalid, or a label is changed twice.
-        UnknownLabel: a label to be changed does not exist.
+        UnknownLabel: the patch refers to a label that does not exist.
     """
     labels = {label.label_id: label for label in previous.labels}
     find = LabelFinder(previous)
@@ -157,37 +164,38 @@ def patched(previous: Vocabulary, patch: VocabularyPatch, *, limits: VocabularyL
         if labels.pop(label.label_id, None) is None:
             raise InvalidVocabulary(f"label {key!r} is removed twice")
     for rename in patch.rename:
-        label_id = _kept(find(rename.label), labels)
-        labels[label_id] = replace(labels[label_id], name=trimmed(rename.to))
+        label_id = _require_not_removed(find(rename.label), labels)
+        labels[label_id] = replace(labels[label_id], name=trim(rename.to))
     for item in patch.update:
-        label_id = _kept(find(item.label_id or item.name), labels)
+        label_id = _require_not_removed(find(item.label_id or item.name), labels)
         labels[label_id] = replace(
             labels[label_id],
-            name=trimmed(item.name),
-            synonyms=_trimmed(item.synonyms),
-            negatives=_trimmed(item.negatives),
+            name=trim(item.name),
+            synonyms=_trim_all(item.synonyms),
+            negatives=_trim_all(item.negatives),
             threshold=item.threshold if "threshold" in item.model_fields_set else labels[label_id].threshold,
-            examples=_kept_examples(item, labels[label_id]),
+            examples=_select_examples(item, labels[label_id]),
         )
-    added = [_label(_label_input(item, limits), None) for item in patch.add]
-    plain = {
+    added = [_build_label(_to_label_input(item, limits), None) for item in patch.add]
+    simple_fields = {
         "phrase_rule": patch.phrase_rule,
-        "background": None if patch.background is None else _trimmed(patch.background),
+        "background": None if patch.background is None else _trim_all(patch.background),
         "description": patch.description,
         "metadata": patch.metadata,
     }
-    changes: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in simple_fields.items() if value is not None}
     if patch.templates is not None:
-        changes["templates"] = _templates(patch.templates or None)
-    kept: Iterable[Label] = labels.values()
+        changes["templates"] = _check_templates(patch.templates or None)
+    remaining: Iterable[Label] = labels.values()
     if "acceptance" in patch.model_fields_set:
         changes["acceptance"] = patch.acceptance
-        kept = kept if patch.acceptance is not None else [replace(label, threshold=None) for label in kept]
-    return _checked(replace(previous, labels=(*kept, *added), **changes), limits, known=previous)
+        if patch.acceptance is None:
+            remaining = [replace(label, threshold=None) for label in remaining]
+    return _validate(replace(previous, labels=(*remaining, *added), **changes), limits, previous=previous)
 
 
-def difference(old: Vocabulary, new: Vocabulary) -> VocabularyDifference:
-    """Compare two versions by the identity of their labels."""
+def compare_versions(old: Vocabulary, new: Vocabulary) -> VocabularyDifference:
+    """Compare two versions; labels are matched by label_id."""
     before = {label.label_id: label for label in old.labels}
     after = {label.label_id: label for label in new.labels}
     both = [label_id for label_id in before if label_id in after]
@@ -197,69 +205,71 @@ def difference(old: Vocabulary, new: Vocabulary) -> VocabularyDifference:
         renamed=tuple((before[key].name, after[key].name) for key in both if before[key].name != after[key].name),
         changed=tuple(after[key].name for key in both if _is_changed(before[key], after[key])),
         moved=both != [label_id for label_id in after if label_id in before],
-        fields=tuple(name for name in FIELDS if getattr(old, name) != getattr(new, name)),
+        fields=tuple(name for name in COMPARED_FIELDS if getattr(old, name) != getattr(new, name)),
     )
 
 
-def _kept(label: Label, labels: Mapping[str, Label]) -> str:
+def _require_not_removed(label: Label, labels: Mapping[str, Label]) -> str:
+    """Return the label_id, which has to be in `labels`, the labels that the patch has not removed."""
     if label.label_id not in labels:
         raise InvalidVocabulary(f"label {label.name!r} is both removed and changed")
     return label.label_id
 
 
-def _label_input(item: str | LabelInput, limits: VocabularyLimits) -> LabelInput:
-    given = LabelInput(name=item) if isinstance(item, str) else item
-    _check_lengths((given.name,), limits)
-    return given
+def _to_label_input(item: str | LabelInput, limits: VocabularyLimits) -> LabelInput:
+    label = LabelInput(name=item) if isinstance(item, str) else item
+    _check_lengths((label.name,), limits)
+    return label
 
 
-def _continued(items: Sequence[LabelInput], known: Mapping[str, Label]) -> list[Label | None]:
-    """Return for each input the label of the previous version whose identity it keeps, if any.
+def _match_labels(items: Sequence[LabelInput], existing: Mapping[str, Label]) -> list[Label | None]:
+    """Return for each input the existing label whose identity it keeps, or None for a new label.
 
-    That is the label with its label_id, else with its name as written, else normalized, else ignoring case. Each label
-    is continued at most once.
+    Labels are matched by label_id, then by exact name, by normalised name, and by name ignoring case. Each existing
+    label is matched at most once.
     """
-    found: list[Label | None] = [known.get(item.label_id or "") for item in items]
-    taken = {label.label_id for label in found if label is not None}
-    for rule in NAME_RULES:
-        names = {rule(label.name): label for label in known.values() if label.label_id not in taken}
-        for index, item in enumerate(items) if names else ():
-            if found[index] is None and (before := names.pop(rule(trimmed(item.name)), None)) is not None:
-                found[index] = before
-                taken.add(before.label_id)
-    return found
+    matches: list[Label | None] = [existing.get(item.label_id or "") for item in items]
+    matched_ids = {label.label_id for label in matches if label is not None}
+    for form in NAME_FORMS:
+        by_name = {form(label.name): label for label in existing.values() if label.label_id not in matched_ids}
+        for index, item in enumerate(items) if by_name else ():
+            if matches[index] is None and (before := by_name.pop(form(trim(item.name)), None)) is not None:
+                matches[index] = before
+                matched_ids.add(before.label_id)
+    return matches
 
 
-def _label(given: LabelInput, before: Label | None) -> Label:
-    """Return the label of an input, with the identity of the label it continues."""
+def _build_label(item: LabelInput, before: Label | None) -> Label:
+    """Return the label of an input, with the label_id of the matched existing label or a new one."""
     return Label(
         label_id=secrets.token_hex(6) if before is None else before.label_id,
-        name=trimmed(given.name),
-        synonyms=_trimmed(given.synonyms),
-        negatives=_trimmed(given.negatives),
-        threshold=given.threshold,
-        examples=_kept_examples(given, before),
+        name=trim(item.name),
+        synonyms=_trim_all(item.synonyms),
+        negatives=_trim_all(item.negatives),
+        threshold=item.threshold,
+        examples=_select_examples(item, before),
     )
 
 
-def _kept_examples(given: LabelInput, before: Label | None) -> tuple[Example, ...]:
-    known = {} if before is None else {example.example_id: example for example in before.examples}
-    if given.examples is None:
-        return tuple(known.values())
-    unknown = [item.example_id for item in given.examples if item.example_id not in known]
+def _select_examples(item: LabelInput, before: Label | None) -> tuple[Example, ...]:
+    """Return the existing examples that the input keeps."""
+    existing = {} if before is None else {example.example_id: example for example in before.examples}
+    if item.examples is None:
+        return tuple(existing.values())
+    unknown = [example.example_id for example in item.examples if example.example_id not in existing]
     if unknown:
         raise InvalidVocabulary(
-            f"label {given.name!r} has no example {unknown[0]!r}; example clips are added by POST", label=given.name
+            f"label {item.name!r} has no example {unknown[0]!r}; example clips are added by POST", label=item.name
         )
-    return tuple(known[key] for key in dict.fromkeys(item.example_id for item in given.examples))
+    return tuple(existing[key] for key in dict.fromkeys(example.example_id for example in item.examples))
 
 
-def _trimmed(phrases: Sequence[str]) -> tuple[str, ...]:
-    return tuple(trimmed(phrase) for phrase in phrases)
+def _trim_all(phrases: Sequence[str]) -> tuple[str, ...]:
+    return tuple(trim(phrase) for phrase in phrases)
 
 
-def _templates(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    return prompts.check_templates(given) if given else None
+def _check_templates(templates: Sequence[str] | None) -> tuple[str, ...] | None:
+    return prompts.check_templates(templates) if templates else None
 
 
 def _is_changed(one: Label, other: Label) -> bool:
@@ -271,16 +281,16 @@ def _is_changed(one: Label, other: Label) -> bool:
     )
 
 
-def _checked(vocabulary: Vocabulary, limits: VocabularyLimits, *, known: Vocabulary | None) -> Vocabulary:
-    """Return the vocabulary if it is valid; faults that the previous version, `known`, already has are ignored."""
+def _validate(vocabulary: Vocabulary, limits: VocabularyLimits, *, previous: Vocabulary | None) -> Vocabulary:
+    """Return the vocabulary if it is valid; faults that the previous version already has are ignored."""
     if not vocabulary.labels:
         raise InvalidVocabulary("the vocabulary has no labels; at least 1 is needed")
-    most = limits.vocabularies.max_labels
-    if len(vocabulary.labels) > most:
+    max_labels = limits.vocabularies.max_labels
+    if len(vocabulary.labels) > max_labels:
         raise InvalidVocabulary(
-            f"{len(vocabulary.labels)} labels, at most {most} are allowed",
+            f"{len(vocabulary.labels)} labels, at most {max_labels} are allowed",
             num_labels=len(vocabulary.labels),
-            limit=most,
+            limit=max_labels,
         )
     if len({label.label_id for label in vocabulary.labels}) < len(vocabulary.labels):
         raise InvalidVocabulary("two labels have the same label_id")
@@ -296,7 +306,7 @@ def _checked(vocabulary: Vocabulary, limits: VocabularyLimits, *, known: Vocabul
     for label in vocabulary.labels:
         _check_phrases(label, limits)
     _check_lengths(vocabulary.background, limits)
-    refuse_faults(phrase_faults(vocabulary, known=known))
+    raise_for_faults(phrase_faults(vocabulary, previous=previous))
     num_bytes = len(json.dumps(dict(vocabulary.metadata), ensure_ascii=False).encode(errors="surrogatepass"))
     if num_bytes > MAX_METADATA_BYTES:
         raise InvalidVocabulary(f"metadata has {num_bytes} bytes, at most {MAX_METADATA_BYTES} are allowed")
@@ -304,9 +314,9 @@ def _checked(vocabulary: Vocabulary, limits: VocabularyLimits, *, known: Vocabul
 
 
 def _check_phrases(label: Label, limits: VocabularyLimits) -> None:
-    count, most = len(label.synonyms) + len(label.negatives), limits.vocabularies.max_phrases_per_label
-    if count > most:
-        raise InvalidVocabulary(f"label {label.name!r} has {count} further phrases, at most {most} are allowed")
+    count, limit = len(label.synonyms) + len(label.negatives), limits.vocabularies.max_phrases_per_label
+    if count > limit:
+        raise InvalidVocabulary(f"label {label.name!r} has {count} further phrases, at most {limit} are allowed")
     _check_lengths((*label.phrases, *label.negatives), limits)
 
 

@@ -1,6 +1,6 @@
-"""Changes of vocabularies. Each names the version it is based on, is committed as the next one, or changes nothing.
+"""Commands that change vocabularies: each commits a new version based on a given one, or changes nothing.
 
-`serve.vocabularies.preconditions` decides whether the named version is still the newest (412 if not).
+`serve.vocabularies.preconditions` checks that the given version is still the newest (412 if it is not).
 """
 
 import asyncio
@@ -12,8 +12,14 @@ from serve.models.registry import ModelRegistry
 from serve.settings import ServeSettings
 from serve.vocabularies.acceptance import Acceptance
 from serve.vocabularies.catalogue import Catalogue
-from serve.vocabularies.changes import VocabularyInput, VocabularyLimits, VocabularyPatch, patched, replaced
-from serve.vocabularies.example_clips import ExampleEncoder, NewClip, with_examples, without_examples
+from serve.vocabularies.changes import (
+    VocabularyInput,
+    VocabularyLimits,
+    VocabularyPatch,
+    apply_patch,
+    replace_vocabulary,
+)
+from serve.vocabularies.example_clips import ExampleEncoder, NewClip, add_examples, remove_examples
 from serve.vocabularies.follower import StoreFollower
 from serve.vocabularies.labels import Example
 from serve.vocabularies.preconditions import require_version
@@ -42,15 +48,15 @@ class VocabularyCommands:
         self._settings = settings
         self._limits = VocabularyLimits(vocabularies=settings.vocabularies, requests=settings.limits)
 
-    async def put(self, name: str, given: VocabularyInput, *, expected: int | None, author: str) -> Vocabulary:
-        """Create a vocabulary (`expected` is None) or replace all of it.
+    async def put(self, name: str, document: VocabularyInput, *, expected: int | None, author: str) -> Vocabulary:
+        """Create a vocabulary (`expected` is None) or replace it completely.
 
         Raises:
             InvalidVocabulary, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         previous = None if expected is None else await self.require_latest(name, expected)
-        made = await asyncio.to_thread(replaced, name, given, previous, limits=self._limits)
-        return await self._commit(made, previous, author=author, note="" if previous else "created")
+        changed = await asyncio.to_thread(replace_vocabulary, name, document, previous, limits=self._limits)
+        return await self._commit(changed, previous, author=author, note="" if previous else "created")
 
     async def patch(self, name: str, patch: VocabularyPatch, *, expected: int, author: str) -> Vocabulary:
         """Change parts of a vocabulary.
@@ -59,31 +65,31 @@ class VocabularyCommands:
             InvalidVocabulary, UnknownLabel, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         previous = await self.require_latest(name, expected)
-        made = await asyncio.to_thread(patched, previous, patch, limits=self._limits)
-        return await self._commit(made, previous, author=author, note="")
+        changed = await asyncio.to_thread(apply_patch, previous, patch, limits=self._limits)
+        return await self._commit(changed, previous, author=author, note="")
 
     async def roll_back(self, name: str, version: int, *, expected: int, author: str) -> Vocabulary:
-        """Make a new version that equals an old one.
+        """Create a new version with the content of an old one.
 
         Raises:
             StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         previous = await self.require_latest(name, expected)
-        made = await asyncio.to_thread(self._store.load, name, version)
-        return await self._commit(made, previous, author=author, note=f"rolled back to {version}")
+        changed = await asyncio.to_thread(self._store.load, name, version)
+        return await self._commit(changed, previous, author=author, note=f"rolled back to {version}")
 
     async def accept(
         self, name: str, acceptance: Acceptance, thresholds: Mapping[str, float], *, expected: int, author: str
     ) -> Vocabulary:
-        """Store a fitted acceptance with thresholds by label_id; labels without one lose theirs.
+        """Store a fitted acceptance, and thresholds by label_id; thresholds of other labels are removed.
 
         Raises:
             StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         previous = await self.require_latest(name, expected)
         labels = tuple(replace(label, threshold=thresholds.get(label.label_id)) for label in previous.labels)
-        made = replace(previous, labels=labels, acceptance=acceptance)
-        return await self._commit(made, previous, author=author, note="calibrated")
+        changed = replace(previous, labels=labels, acceptance=acceptance)
+        return await self._commit(changed, previous, author=author, note="calibrated")
 
     async def add_examples(
         self, name: str, label_id: str, clips: Sequence[NewClip], *, expected: int, author: str
@@ -95,12 +101,12 @@ class VocabularyCommands:
             VideoError, UnsupportedMedia: a clip cannot be used; nothing was changed.
         """
         previous = await self.require_latest(name, expected)
-        made, examples = with_examples(previous, label_id, clips, settings=self._settings)
+        changed, examples = add_examples(previous, label_id, clips, settings=self._settings)
         files = {clip.sha256: clip.path for clip in clips}
         with self._registry.use_all() as runtimes:
             for runtime in runtimes:
                 await self._examples.features(runtime, list(files), files=files)
-        stored = await self._commit(made, previous, author=author, note="examples added", new_clips=files)
+        stored = await self._commit(changed, previous, author=author, note="examples added", new_clips=files)
         return stored, examples
 
     async def remove_examples(
@@ -112,11 +118,11 @@ class VocabularyCommands:
             UnknownLabel, UnknownExample, StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         previous = await self.require_latest(name, expected)
-        made = without_examples(previous, label_id, example_id)
-        return await self._commit(made, previous, author=author, note="examples removed")
+        changed = remove_examples(previous, label_id, example_id)
+        return await self._commit(changed, previous, author=author, note="examples removed")
 
     async def delete(self, name: str, *, expected: int) -> None:
-        """Delete a name and its versions; requests in progress finish with the version they began with.
+        """Delete a vocabulary with all its versions; requests in progress continue with the version they use.
 
         Raises:
             StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
@@ -125,39 +131,39 @@ class VocabularyCommands:
         self._follower.record_deletion(name)
 
     async def require_latest(self, name: str, expected: int) -> Vocabulary:
-        """Return the newest version, which has to be `expected`; the commit checks it again.
+        """Return the newest version if it is `expected`; the commit checks this again.
 
         Raises:
             StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
         """
         if self._catalogue.current_version(name) == expected == self._catalogue.latest(name):
             return self._catalogue.current(name)  # a version never changes
-        found = await asyncio.to_thread(self._store.load, name)
-        require_version(name, latest=found.version, expected=expected)
-        return found
+        latest = await asyncio.to_thread(self._store.load, name)
+        require_version(name, latest=latest.version, expected=expected)
+        return latest
 
     async def _commit(
         self,
-        made: Vocabulary,
+        changed: Vocabulary,
         previous: Vocabulary | None,
         *,
         author: str,
         note: str,
         new_clips: Mapping[str, Path] | None = None,
     ) -> Vocabulary:
-        await asyncio.to_thread(self._check_prompts, made, previous)
-        signed = replace(made, author=author, note=note)
+        await asyncio.to_thread(self._check_prompts, changed, previous)
+        signed = replace(changed, author=author, note=note)
         expected = None if previous is None else previous.version
         stored = await asyncio.to_thread(self._store.commit, signed, expected=expected, new_clips=new_clips)
         self._follower.record_commit(stored)
         return stored
 
-    def _check_prompts(self, made: Vocabulary, previous: Vocabulary | None) -> None:
-        """Refuse prompts that a loaded model cannot encode; phrases of the previous version are not checked again."""
-        known: set[str] = set()
-        if previous is not None and previous.templates == made.templates:
-            known.update(previous.phrases)
-        fresh = [phrase for phrase in made.phrases if phrase not in known]
+    def _check_prompts(self, changed: Vocabulary, previous: Vocabulary | None) -> None:
+        """Reject prompts that a loaded model cannot encode; phrases of the previous version are not checked again."""
+        checked: set[str] = set()
+        if previous is not None and previous.templates == changed.templates:
+            checked.update(previous.phrases)
+        new_phrases = [phrase for phrase in changed.phrases if phrase not in checked]
         for runtime in self._registry.loaded():
-            templates = made.templates or runtime.contract.text.templates
-            runtime.bank.check(fresh, templates, num_phrases=len(made.phrases))
+            templates = changed.templates or runtime.contract.text.templates
+            runtime.bank.check(new_phrases, templates, num_phrases=len(changed.phrases))

@@ -1,4 +1,4 @@
-"""Encoding of a vocabulary for a model: prompts go into its bank, example clips become prototypes."""
+"""Encode a vocabulary for a model: text features of its prompts, and prototypes of its example clips."""
 
 import logging
 import time
@@ -15,17 +15,17 @@ from serve.vocabularies.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-MAX_PROTOTYPES = 64  # entries: versions of vocabularies with examples, each under one model
+MAX_CACHED_PROTOTYPES = 64  # one entry per vocabulary version with examples and model
 
 
 @dataclass
 class EncodingProgress:
-    """Progress of a new version of a vocabulary on this gateway."""
+    """Progress of encoding a new version of a vocabulary on this gateway."""
 
     version: int
-    done: int = 0  # prompts and example clips, over all loaded models
+    done: int = 0  # encoded prompts and example clips, summed over the loaded models
     total: int = 0
-    fault: str | None = None  # why it did not become current
+    fault: str | None = None  # why the encoding failed
 
 
 class VocabularyEncoder:
@@ -34,10 +34,12 @@ class VocabularyEncoder:
     def __init__(self, registry: ModelRegistry, examples: ExampleEncoder) -> None:
         self._registry = registry
         self._examples = examples
-        self._prototypes: LRUCache[tuple[str, str], Prototypes] = LRUCache(MAX_PROTOTYPES)  # by vocabulary and model
+        self._prototypes: LRUCache[tuple[str, str], Prototypes] = LRUCache(
+            MAX_CACHED_PROTOTYPES
+        )  # by references of vocabulary and model
 
     async def encode(self, vocabulary: Vocabulary, progress: EncodingProgress) -> None:
-        """Encode a vocabulary for every loaded model, including models that are loaded meanwhile.
+        """Encode a vocabulary for every loaded model, including models that are loaded during the call.
 
         Raises:
             ActserveError: see `encode_for`.
@@ -45,29 +47,29 @@ class VocabularyEncoder:
         started = time.perf_counter()
         progress.version = vocabulary.version
         done: set[str] = set()
-        while fresh := {runtime.reference for runtime in self._registry.loaded()} - done:
+        while pending := {runtime.reference for runtime in self._registry.loaded()} - done:
             with self._registry.use_all() as runtimes:
                 for runtime in runtimes:
-                    if runtime.reference in fresh:
+                    if runtime.reference in pending:
                         await self.encode_for(runtime, vocabulary, progress)
-            done |= fresh
+            done |= pending
         logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
 
     async def encode_for(self, runtime: ModelRuntime, vocabulary: Vocabulary, progress: EncodingProgress) -> None:
-        """Encode a vocabulary for one model and add to `progress`.
+        """Encode a vocabulary for one model and update `progress`.
 
         Raises:
             InvalidVocabulary: a prompt is too long for the model.
             ActserveError: an example clip cannot be read.
         """
         templates = vocabulary.templates or runtime.contract.text.templates
-        await runtime.bank.features(vocabulary.phrases, templates, progress=_counter(progress))
-        await self.prototypes(vocabulary, runtime, progress=_counter(progress))
+        await runtime.bank.features(vocabulary.phrases, templates, progress=_progress_callback(progress))
+        await self.prototypes(vocabulary, runtime, progress=_progress_callback(progress))
 
     async def prototypes(
         self, vocabulary: Vocabulary, runtime: ModelRuntime, *, progress: Callable[[int, int], None] | None = None
     ) -> Prototypes | None:
-        """Return the prototypes of a version's examples under a model; None if it has no examples.
+        """Return the prototypes of a vocabulary version under a model; None if the version has no examples.
 
         Raises:
             ActserveError: a clip cannot be read.
@@ -75,16 +77,16 @@ class VocabularyEncoder:
         if not vocabulary.examples:
             return None
         key = (vocabulary.reference, runtime.reference)
-        found = self._prototypes.get(key)
-        if found is None:
-            found = await self._examples.prototypes(vocabulary, runtime, progress=progress)
-            assert found is not None, "there are examples"
-            self._prototypes[key] = found
-        return found
+        prototypes = self._prototypes.get(key)
+        if prototypes is None:
+            prototypes = await self._examples.prototypes(vocabulary, runtime, progress=progress)
+            assert prototypes is not None, "the vocabulary has examples"
+            self._prototypes[key] = prototypes
+        return prototypes
 
 
-def _counter(progress: EncodingProgress) -> Callable[[int, int], None]:
-    """Return a callback that counts one model's prompts or clips on top of what was counted before."""
+def _progress_callback(progress: EncodingProgress) -> Callable[[int, int], None]:
+    """Return a callback (done, total) that adds to the counts `progress` has at the time of this call."""
     done, total = progress.done, progress.total
 
     def count(items_done: int, items: int) -> None:

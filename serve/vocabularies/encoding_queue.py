@@ -1,4 +1,4 @@
-"""The encoding queue: changed vocabularies are encoded one after the other, beside classification."""
+"""Encode changed vocabularies one at a time in the background, while requests continue to be served."""
 
 import asyncio
 import logging
@@ -14,38 +14,41 @@ logger = logging.getLogger(__name__)
 
 
 class EncodingQueue:
-    """Encodes the newest version of queued names and makes each current when all of it is encoded."""
+    """Encodes the newest version of each queued vocabulary and makes it current once it is fully encoded."""
 
     def __init__(self, catalogue: Catalogue, store: VocabularyStore, encoder: VocabularyEncoder) -> None:
         self._catalogue = catalogue
         self._store = store
         self._encoder = encoder
         self._names: asyncio.Queue[str] = asyncio.Queue()
-        self._committed: dict[str, Vocabulary] = {}  # versions of this gateway's own commits, not yet encoded
+        self._committed: dict[str, Vocabulary] = {}  # by name; committed by this gateway and not yet encoded
         self._changed = asyncio.Condition()
         self._worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start to encode."""
+        """Start the background task."""
         self._worker = asyncio.create_task(self._work(), name="encode vocabularies")
 
     async def close(self) -> None:
-        """Stop; what is queued stays as it is in the store."""
+        """Stop the background task; queued vocabularies are encoded after the next start."""
         if self._worker is not None:
             self._worker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._worker
 
     def add(self, name: str) -> None:
-        """Queue the newest version of a name."""
+        """Queue the newest version of a vocabulary."""
         self._names.put_nowait(name)
 
-    def add_committed(self, vocabulary: Vocabulary) -> None:
-        """Keep a version that this gateway committed, so that it is not read from the store again."""
+    def cache_committed(self, vocabulary: Vocabulary) -> None:
+        """Cache a version that this gateway committed, so that it need not be read from the store; queues nothing."""
         self._committed[vocabulary.name] = vocabulary
 
     async def wait_until_current(self, vocabulary: Vocabulary, *, seconds: float) -> bool:
-        """Wait until this gateway answers with the version or a later one; return whether it does so in time."""
+        """Wait until the version or a later one is current, or its encoding has failed; return whether it is current.
+
+        Waits for at most `seconds`.
+        """
 
         def is_settled() -> bool:
             encoding = self._catalogue.encodings.get(vocabulary.name)
@@ -71,17 +74,17 @@ class EncodingQueue:
             vocabulary = await self._newest(name)
             await self._encoder.encode(vocabulary, encoding)
         except ActserveError as error:
-            logger.warning("vocabulary %s keeps its current version: %s", name, error)
+            logger.warning("cannot encode vocabulary %s, its current version stays in use: %s", name, error)
             encoding.fault = error.message
         except Exception:
-            logger.exception("vocabulary %s could not be encoded", name)
+            logger.exception("cannot encode vocabulary %s, its current version stays in use", name)
             encoding.fault = "internal error; see the server log"
         else:
             self._catalogue.make_current(vocabulary)
 
     async def _newest(self, name: str) -> Vocabulary:
-        """Return the newest version: the one this gateway committed if none followed it, else that of the store."""
-        own = self._committed.pop(name, None)
-        if own is not None and own.version == self._catalogue.latest(name):
-            return own
+        """Return the newest version, from memory if this gateway committed it, otherwise from the store."""
+        committed = self._committed.pop(name, None)
+        if committed is not None and committed.version == self._catalogue.latest(name):
+            return committed
         return await asyncio.to_thread(self._store.load, name)

@@ -1,6 +1,6 @@
-"""Example clips of labels: adding and removing them, and their features under each loaded model.
+"""Example clips of labels: add and remove them, and compute their features for each loaded model.
 
-Clips are stored as they were sent, so that a model that is loaded later can decode them by its own rules.
+Clips are stored unmodified, so that models loaded later can decode them with their own sampling and preprocessing.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from serve.vocabularies.prototypes import Prototypes, fit_prototypes
 from serve.vocabularies.store import VocabularyStore
 from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 
-TEXT_LOGITS_AT_ONCE = 64  # examples of one run; their logits are [E, M, P]
+TEXT_LOGITS_BATCH_SIZE = 64  # examples per call; bounds the memory of logits [E, M, P]
 
-Progress = Callable[[int, int], None]  # clips done, total
+Progress = Callable[[int, int], None]  # (clips done, total)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewClip:
-    """A file to be added as an example."""
+    """A file that is to be added as an example."""
 
     path: Path
     filename: str
@@ -42,61 +42,61 @@ class NewClip:
     num_bytes: int
 
 
-def new_clip(path: Path, filename: str) -> NewClip:
-    """Hash a file; blocks. Control characters of its name are removed, since names are shown to other users."""
+def hash_clip(path: Path, filename: str) -> NewClip:
+    """Hash a file. Blocks. Unprintable characters are removed from its name, which is shown to other users."""
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return NewClip(path=path, filename=shown_filename(filename), sha256=sha256, num_bytes=path.stat().st_size)
 
 
-def with_examples(
+def add_examples(
     previous: Vocabulary, label_id: str, clips: Sequence[NewClip], *, settings: ServeSettings
 ) -> tuple[Vocabulary, tuple[Example, ...]]:
-    """Return the vocabulary with clips added to a label, and the new examples.
+    """Add clips to a label; return the changed vocabulary and the new examples.
 
     Raises:
         UnknownLabel: there is no such label.
-        InvalidVocabulary: the label already has one of the clips, or there would be too many.
+        InvalidVocabulary: the label already has one of the clips, or a limit would be exceeded.
     """
     label = LabelFinder(previous)(label_id)
-    known = {example.sha256: example.filename for example in label.examples}
-    made = []
+    filenames = {example.sha256: example.filename for example in label.examples}
+    added = []
     for clip in clips:
-        if clip.sha256 in known:
+        if clip.sha256 in filenames:
             raise InvalidVocabulary(
-                f"{clip.filename!r} is already an example of {label.name!r}, as {known[clip.sha256]!r}",
+                f"{clip.filename!r} is already an example of {label.name!r}, as {filenames[clip.sha256]!r}",
                 filename=clip.filename,
             )
-        known[clip.sha256] = clip.filename
-        made.append(_example(clip))
+        filenames[clip.sha256] = clip.filename
+        added.append(_new_example(clip))
     limits = settings.vocabularies
-    for count, most, of in (
-        (len(known), limits.max_examples_per_label, "a label"),
-        (len(previous.examples) + len(made), limits.max_examples, "a vocabulary"),
+    for count, limit, owner in (
+        (len(filenames), limits.max_examples_per_label, "label"),
+        (len(previous.examples) + len(added), limits.max_examples, "vocabulary"),
     ):
-        if count > most:
-            raise InvalidVocabulary(f"{count} examples, at most {most} of {of} are allowed", limit=most)
-    changed = replace(label, examples=(*label.examples, *made))
-    return _with_label(previous, changed), tuple(made)
+        if count > limit:
+            raise InvalidVocabulary(f"{count} examples, at most {limit} per {owner} are allowed", limit=limit)
+    changed = replace(label, examples=(*label.examples, *added))
+    return _replace_label(previous, changed), tuple(added)
 
 
-def without_examples(previous: Vocabulary, label_id: str, example_id: str | None) -> Vocabulary:
-    """Return the vocabulary without one example of a label, or without all of them.
+def remove_examples(previous: Vocabulary, label_id: str, example_id: str | None) -> Vocabulary:
+    """Remove one example of a label, or all of them if `example_id` is None; return the changed vocabulary.
 
     Raises:
         UnknownLabel, UnknownExample: there is no such label or example.
     """
     label = LabelFinder(previous)(label_id)
-    kept = tuple(example for example in label.examples if example_id not in (None, example.example_id))
-    if len(kept) == len(label.examples):
+    remaining = tuple(example for example in label.examples if example_id not in (None, example.example_id))
+    if len(remaining) == len(label.examples):
         raise UnknownExample(
             f"label {label.name!r} has no example {example_id!r}" if example_id else f"{label.name!r} has no examples"
         )
-    return _with_label(previous, replace(label, examples=kept))
+    return _replace_label(previous, replace(label, examples=remaining))
 
 
 class ExampleEncoder:
-    """Computes features of example clips under loaded models, and caches them."""
+    """Computes features of example clips for loaded models, and caches them on disk."""
 
     def __init__(
         self, pool: DecodePool, store: VocabularyStore, *, folder: UploadFolder, settings: ServeSettings
@@ -112,7 +112,7 @@ class ExampleEncoder:
         """Fit the prototypes of a vocabulary's examples under a model; None if it has no examples.
 
         Raises:
-            ActserveError: a clip cannot be read; names it.
+            ActserveError: a clip cannot be read; the message contains its hash.
         """
         if not vocabulary.examples:
             return None
@@ -124,7 +124,7 @@ class ExampleEncoder:
         return await asyncio.to_thread(
             fit_prototypes,
             features.prototype_or_video_features,
-            np.array([place for place, _ in vocabulary.examples], np.int64),
+            np.array([index for index, _ in vocabulary.examples], np.int64),
             text_logits,
             num_labels=len(vocabulary.labels),
             logit_scale=runtime.contract.scoring.logit_scale,
@@ -138,22 +138,24 @@ class ExampleEncoder:
         files: Mapping[str, Path] | None = None,
         progress: Progress | None = None,
     ) -> VideoFeatures:
-        """Return features of clips by hash, one view each; `files` holds clips that are not in the store yet.
+        """Return features of the clips with these hashes, one view each.
+
+        `files` maps hashes to files, for clips that are not in the store yet.
 
         Raises:
             VideoError, UnsupportedMedia: a clip cannot be decoded.
-            UnknownExample: the store does not hold a clip.
+            UnknownExample: a clip is not in the store.
         """
-        found = await asyncio.to_thread(runtime.clip_cache.read, list(dict.fromkeys(hashes)))
-        absent = [sha256 for sha256 in dict.fromkeys(hashes) if sha256 not in found]
-        for done, sha256 in enumerate(absent, start=1):
-            found[sha256] = await self._encode(runtime, sha256, (files or {}).get(sha256))
+        rows = await asyncio.to_thread(runtime.clip_cache.read, list(dict.fromkeys(hashes)))
+        uncached = [sha256 for sha256 in dict.fromkeys(hashes) if sha256 not in rows]
+        for done, sha256 in enumerate(uncached, start=1):
+            rows[sha256] = await self._encode(runtime, sha256, (files or {}).get(sha256))
             if progress is not None:
-                progress(done, len(absent))
-        return FeatureLayout.of_contract(runtime.contract).unpack(np.stack([found[sha256] for sha256 in hashes]))
+                progress(done, len(uncached))
+        return FeatureLayout.of_contract(runtime.contract).unpack(np.stack([rows[sha256] for sha256 in hashes]))
 
     async def _encode(self, runtime: ModelRuntime, sha256: str, file: Path | None) -> Float32Array:
-        """Decode and encode one clip; return its row."""
+        """Decode and encode one clip; return its features as one cache row."""
         contract = runtime.contract
         request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
         path = file or self._folder.new()
@@ -171,25 +173,27 @@ class ExampleEncoder:
         features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
         row = FeatureLayout.of_contract(contract).pack(features)
         if not np.isfinite(row).all():
-            raise EngineFailure("the video graph returned a number that is not finite")
+            raise EngineFailure("the video graph returned values that are not finite")
         await asyncio.to_thread(runtime.clip_cache.write, {sha256: row})
         return row
 
     async def _text_logits(
         self, runtime: ModelRuntime, features: VideoFeatures, bank: Float32Array, vocabulary: Vocabulary
     ) -> Float32Array:
-        """Compute the logits of examples by text alone [E, K + R], averaged over templates."""
-        found = []
-        for start in range(0, len(features.video_features), TEXT_LOGITS_AT_ONCE):
-            logits = await runtime.logits(_part(features, start, start + TEXT_LOGITS_AT_ONCE), bank)  # [e, M, P]
+        """Return the text-only logits of examples [E, K + R], averaged over templates."""
+        batches = []
+        for start in range(0, len(features.video_features), TEXT_LOGITS_BATCH_SIZE):
+            logits = await runtime.logits(
+                _slice_features(features, start, start + TEXT_LOGITS_BATCH_SIZE), bank
+            )  # [e, M, P]
             classes = (
                 logits if vocabulary.phrase_layout is None else scoring.label_logits(logits, vocabulary.phrase_layout)
             )
-            found.append(classes.mean(axis=1, dtype=np.float32))
-        return np.concatenate(found)
+            batches.append(classes.mean(axis=1, dtype=np.float32))
+        return np.concatenate(batches)
 
 
-def _part(features: VideoFeatures, start: int, stop: int) -> VideoFeatures:
+def _slice_features(features: VideoFeatures, start: int, stop: int) -> VideoFeatures:
     patches = features.patch_features
     return VideoFeatures(
         video_features=features.video_features[start:stop],
@@ -197,12 +201,12 @@ def _part(features: VideoFeatures, start: int, stop: int) -> VideoFeatures:
     )
 
 
-def _with_label(previous: Vocabulary, changed: Label) -> Vocabulary:
+def _replace_label(previous: Vocabulary, changed: Label) -> Vocabulary:
     labels = tuple(changed if label.label_id == changed.label_id else label for label in previous.labels)
     return replace(previous, labels=labels)
 
 
-def _example(clip: NewClip) -> Example:
+def _new_example(clip: NewClip) -> Example:
     return Example(
         example_id=secrets.token_hex(6),
         sha256=clip.sha256,

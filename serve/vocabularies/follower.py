@@ -1,6 +1,6 @@
-"""Following the store: changes by this gateway and by others reach the catalogue and the encoding queue.
+"""Keep a gateway up to date with the store: pass changes of vocabularies to the catalogue and the encoding queue.
 
-PostgreSQL notifies the gateways of each commit; beside that, every gateway polls the store.
+Every gateway polls the store. PostgreSQL also notifies the gateways of each commit.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ RECONNECT_SECONDS = 2.0
 
 
 class StoreFollower:
-    """Keeps the catalogue's newest versions equal to those of the store."""
+    """Keeps the newest versions in the catalogue equal to the newest versions in the store."""
 
     def __init__(
         self,
@@ -36,55 +36,55 @@ class StoreFollower:
         self._catalogue = catalogue
         self._queue = queue
         self._poll_seconds = poll_seconds
-        self._touched: set[str] = set()  # names this gateway changed since it last began to read the store
+        self._changed_during_read: set[str] = set()  # names changed by this gateway since the last read began
         self._notified = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.fault: str | None = None  # why the store does not answer at present
+        self.fault: str | None = None  # why the store cannot be reached; None if it can
 
     def start(self) -> None:
-        """Start to follow changes by other gateways."""
+        """Start to watch for changes by other gateways."""
         self._tasks.append(asyncio.create_task(self._poll(), name="follow vocabularies"))
         if self._database.is_postgres:
             self._tasks.append(asyncio.create_task(self._listen(), name="listen to the database"))
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop watching."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def record_commit(self, stored: Vocabulary) -> None:
-        """Take over a version that this gateway committed."""
-        self._touched.add(stored.name)
-        self._queue.add_committed(stored)
+        """Apply a version that this gateway has committed."""
+        self._changed_during_read.add(stored.name)
+        self._queue.cache_committed(stored)
         latest = max(stored.version, self._catalogue.latest(stored.name))
-        self._take_over({**self._catalogue.latest_versions(), stored.name: latest})
+        self._apply_latest({**self._catalogue.latest_versions(), stored.name: latest})
 
     def record_deletion(self, name: str) -> None:
-        """Take over the deletion of a name by this gateway."""
-        self._touched.add(name)
+        """Apply the deletion of a vocabulary by this gateway."""
+        self._changed_during_read.add(name)
         latest = self._catalogue.latest_versions()
         latest.pop(name, None)
-        self._take_over(latest)
+        self._apply_latest(latest)
 
     async def follow(self) -> None:
-        """Take over what the store holds; names changed here while it was read are newer than what it returned.
+        """Read the newest versions from the store and apply them.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database cannot be reached.
         """
-        self._touched.clear()
+        self._changed_during_read.clear()
         latest = await asyncio.to_thread(self._store.latest_versions)
-        for name in self._touched:
-            own = self._catalogue.latest(name)
-            if own == 0:
+        for name in self._changed_during_read:
+            local = self._catalogue.latest(name)
+            if local == 0:
                 latest.pop(name, None)
             else:
-                latest[name] = max(own, latest.get(name, 0))
-        self._take_over(latest)
+                latest[name] = max(local, latest.get(name, 0))
+        self._apply_latest(latest)
 
-    def _take_over(self, latest: dict[str, int]) -> None:
-        for name in self._catalogue.replace_latest(latest):
+    def _apply_latest(self, latest: dict[str, int]) -> None:
+        for name in self._catalogue.update_latest(latest):
             self._queue.add(name)
 
     async def _poll(self) -> None:
@@ -97,13 +97,13 @@ class StoreFollower:
                 self.fault = None
             except StoreUnavailable as error:
                 if self.fault is None:
-                    logger.warning("the store does not answer, vocabularies stay as they are: %s", error)
+                    logger.warning("cannot reach the store, vocabularies stay unchanged: %s", error)
                 self.fault = error.message
             except Exception:  # polling continues after any failure
-                logger.exception("cannot take over a change of vocabularies; trying again")
+                logger.exception("cannot apply changes of vocabularies; trying again")
 
     async def _listen(self) -> None:
-        """Wake the poll when PostgreSQL notifies of a commit; without a connection, polling alone continues."""
+        """Wake the polling task when PostgreSQL notifies of a commit; while disconnected, only polling continues."""
         import psycopg  # the extra `postgres`
 
         address = self._database.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -115,5 +115,5 @@ class StoreFollower:
                     async for _ in connection.notifies():
                         self._notified.set()
             except (psycopg.Error, OSError) as error:
-                logger.info("cannot listen to the database, polling it instead: %s", error.__class__.__name__)
+                logger.info("cannot listen for notifications of the database, polling only: %s", type(error).__name__)
             await asyncio.sleep(RECONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""The vocabularies of one gateway: store, catalogue, encoding queue, store follower and commands, joined."""
+"""Connect the parts that serve and change vocabularies: store, catalogue, encoding queue, follower and commands."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,21 +10,21 @@ from serve.settings import ServeSettings
 from serve.store.database import Database
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
-from serve.vocabularies.built_in import built_in, seed
+from serve.vocabularies.built_in import built_in_vocabularies, seed
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.commands import VocabularyCommands
 from serve.vocabularies.encoder import EncodingProgress, VocabularyEncoder
 from serve.vocabularies.encoding_queue import EncodingQueue
 from serve.vocabularies.example_clips import ExampleEncoder
 from serve.vocabularies.follower import StoreFollower
-from serve.vocabularies.label_warnings import VocabularyWarning, warnings_of
+from serve.vocabularies.label_warnings import VocabularyWarning, vocabulary_warnings
 from serve.vocabularies.store import VocabularyStore
 
-ADOPTION_SECONDS = 60.0  # bounds the wait for the labels of new models; encoding goes on after it
+ENCODING_WAIT_SECONDS = 60.0  # longest wait for the default labels of new models; encoding continues afterwards
 
 
 class GatewayVocabularies:
-    """The parts that serve and change vocabularies, and their life cycle."""
+    """The vocabularies of one gateway: creates, starts and stops the parts."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class GatewayVocabularies:
         """Store the built-in vocabularies, load all vocabularies, encode the default one and queue the others.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database cannot be reached.
         """
         contracts = [runtime.contract for runtime in self._registry.active()]
-        await asyncio.to_thread(seed, self.store, built_in(contracts))
+        await asyncio.to_thread(seed, self.store, built_in_vocabularies(contracts))
         await self.catalogue.load()
         runtime = self._registry.get(None)
         default = self.catalogue.default_for(runtime.contract)
@@ -75,38 +75,38 @@ class GatewayVocabularies:
         self.follower.start()
 
     async def close(self) -> None:
-        """Stop following the store and encoding."""
+        """Stop the follower and the encoding queue."""
         await self.follower.close()
         await self.queue.close()
 
     async def prepare(self, runtime: ModelRuntime, progress: Callable[[int, int], None]) -> None:
-        """Encode every current vocabulary for a model that is to be activated; `progress` takes (done, total).
+        """Encode every current vocabulary for a model that is about to be activated; `progress` takes (done, total).
 
-        When this returns, no vocabulary has changed since it was encoded.
+        Vocabularies that change during the call are encoded again before it returns.
 
         Raises:
             InvalidVocabulary: a prompt is too long for the model.
             ActserveError: an example clip cannot be read.
         """
         done: set[str] = set()
-        while waiting := [item for item in self.catalogue.current_vocabularies() if item.reference not in done]:
-            for vocabulary in waiting:
+        while pending := [item for item in self.catalogue.current_vocabularies() if item.reference not in done]:
+            for vocabulary in pending:
                 await self.encoder.encode_for(runtime, vocabulary, EncodingProgress(version=vocabulary.version))
-                await warnings_of(vocabulary, runtime)  # cached for the answer to the activation
+                await vocabulary_warnings(vocabulary, runtime)  # fills the cache for the response to the activation
                 done.add(vocabulary.reference)
                 progress(len(done), max(len(self.catalogue.current_vocabularies()), len(done)))
 
-    async def adopt(self, contracts: Sequence[ModelContract]) -> None:
-        """Store the labels that active models were made for, and wait until they are encoded or cannot be.
+    async def add_default_vocabularies(self, contracts: Sequence[ModelContract]) -> None:
+        """Store the default labels of active models as vocabularies; wait until they are encoded or have failed.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database cannot be reached.
         """
-        vocabularies = built_in(contracts)
+        vocabularies = built_in_vocabularies(contracts)
         await asyncio.to_thread(seed, self.store, vocabularies)
         await self.follower.follow()
         for vocabulary in vocabularies:
-            await self.queue.wait_until_current(vocabulary, seconds=ADOPTION_SECONDS)
+            await self.queue.wait_until_current(vocabulary, seconds=ENCODING_WAIT_SECONDS)
 
     async def warnings(self, runtimes: Sequence[ModelRuntime]) -> list[VocabularyWarning]:
         """Return warnings about labels of the current vocabularies that these models do not distinguish."""
@@ -114,5 +114,5 @@ class GatewayVocabularies:
             warning
             for vocabulary in self.catalogue.current_vocabularies()
             for runtime in runtimes
-            for warning in await warnings_of(vocabulary, runtime)
+            for warning in await vocabulary_warnings(vocabulary, runtime)
         ]

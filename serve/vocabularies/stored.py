@@ -1,8 +1,8 @@
-"""Read stored vocabularies, including those of older releases that stored values JSON does not have.
+"""Read stored vocabularies, including versions of older releases with values that JSON cannot represent.
 
-Python writes numbers that are not finite as `NaN` or `Infinity`, and older releases accepted them in metadata and in
-fits. In metadata they are read as strings of these names, in an acceptance as null, so that every answer and export is
-valid JSON. Each is reported as a fault.
+Older releases accepted NaN and infinities in metadata and in fits; Python writes them as `NaN` and `Infinity`. Such
+values are read as strings in metadata and as null in an acceptance, so that every response and export is valid JSON.
+Each of them is reported as a fault.
 """
 
 import json
@@ -17,16 +17,16 @@ from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.vocabulary import Vocabulary
 
 
-def vocabulary_of(row: Any) -> Vocabulary:
-    """Return the vocabulary of a row; values that cannot be shown as they were stored are listed in `unreadable`."""
+def read_vocabulary(row: Any) -> Vocabulary:
+    """Return the vocabulary stored in a database row; replaced values are listed in `unreadable`."""
     faults: list[Fault] = []
     document = json.loads(row.document)
-    metadata = _finite(document["metadata"], "metadata", faults, keep=True)
-    acceptance = _acceptance(document.get("acceptance"), faults)
+    metadata = _replace_non_finite(document["metadata"], "metadata", faults, as_text=True)
+    acceptance = _read_acceptance(document.get("acceptance"), faults)
     return Vocabulary(
         name=row.name,
         version=row.version,
-        labels=tuple(_label(item) for item in document["labels"]),
+        labels=tuple(_read_label(item) for item in document["labels"]),
         templates=None if document["templates"] is None else tuple(document["templates"]),
         phrase_rule=document["phrase_rule"],
         background=tuple(document["background"]),
@@ -40,7 +40,7 @@ def vocabulary_of(row: Any) -> Vocabulary:
     )
 
 
-def _label(item: dict[str, Any]) -> Label:
+def _read_label(item: dict[str, Any]) -> Label:
     return Label(
         label_id=item["label_id"],
         name=item["name"],
@@ -51,29 +51,31 @@ def _label(item: dict[str, Any]) -> Label:
     )
 
 
-def _finite(value: Any, place: str, faults: list[Fault], *, keep: bool) -> Any:
-    """Return the value with numbers that are not finite as text (`keep`) or as null.
+def _replace_non_finite(value: Any, path: str, faults: list[Fault], *, as_text: bool) -> Any:
+    """Return a JSON value with non-finite numbers replaced by text or by null; append a fault for each.
 
-    `place` is the path of the value in the document.
+    `path` is the path of the value in the document, e.g. `metadata.ratios[0]`.
     """
     if isinstance(value, dict):
-        return {key: _finite(item, f"{place}.{key}", faults, keep=keep) for key, item in value.items()}
+        return {key: _replace_non_finite(item, f"{path}.{key}", faults, as_text=as_text) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item, f"{place}[{index}]", faults, keep=keep) for index, item in enumerate(value)]
+        return [
+            _replace_non_finite(item, f"{path}[{index}]", faults, as_text=as_text) for index, item in enumerate(value)
+        ]
     if not isinstance(value, float) or math.isfinite(value):
         return value
     text = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    shown = f"the string {text!r}" if keep else "null"
-    detail = f"{place} is {text}, which is not a JSON number; it is shown as {shown}"
-    faults.append(Fault(kind="unreadable_value", places=(place,), texts=(text,), detail=detail))
-    return text if keep else None
+    replacement = f"the string {text!r}" if as_text else "null"
+    detail = f"{path} is {text}, which is not a JSON number; it is shown as {replacement}"
+    faults.append(Fault(kind="unreadable_value", places=(path,), texts=(text,), detail=detail))
+    return text if as_text else None
 
 
-def _acceptance(document: dict[str, Any] | None, faults: list[Fault]) -> Acceptance | None:
+def _read_acceptance(document: dict[str, Any] | None, faults: list[Fault]) -> Acceptance | None:
     if document is None:
         return None
     try:
-        return Acceptance.model_validate(_finite(document, "acceptance", faults, keep=False))
+        return Acceptance.model_validate(_replace_non_finite(document, "acceptance", faults, as_text=False))
     except ValidationError as error:
         fields = tuple(".".join(("acceptance", *map(str, item["loc"]))) for item in error.errors())
         detail = f"{', '.join(fields)} cannot be used; no acceptance is applied. Calibrate again or PATCH acceptance"

@@ -31,7 +31,7 @@ from serve.contract import TextContract
 from serve.engines.parity_check import processor_name
 from serve.repository import find_contract
 from serve.text.prompts import fill
-from serve.text.tokenizer import clip_tokenizer_json, load_tokenizer, pad_rows
+from serve.text.tokenizer import clip_tokenizer_json, load_tokenizer, pad_tokens
 from tests.bench.promises import Promise, settle, spread
 from tests.models import FAMILIES, tiny_checkpoint, tiny_open_clip, write_tokenizer
 from training.checkpoints.native_format import Checkpoint
@@ -213,7 +213,7 @@ def _prompts(folder: Path) -> NDArray[np.int64]:
     labels = [f"{action} {thing}" for action in ACTIONS for thing in THINGS] + ["yawning"]
     assert len(labels) == NUM_LABELS
     rows = load_tokenizer(path, text).encode(fill(labels, ("a video of {}",)))
-    return pad_rows(rows, pad_id=0, length=None)
+    return pad_tokens(rows, pad_id=0, length=None)
 
 
 def _onnxruntime(path: Path) -> Callable[[NDArray[np.int64]], NDArray[Any]]:

@@ -36,7 +36,7 @@ from export.loading import load_source, read_tokenizer
 from serve.arrays import UInt8Array
 from serve.contract import ModelContract, TextContract
 from serve.engines.parity_check import processor_name
-from serve.text.tokenizer import pad_rows
+from serve.text.tokenizer import pad_tokens
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.sampling import clip_indices
@@ -65,7 +65,7 @@ class HuggingFace:
             size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
         )
         rows = clip_tokenizer(TextContract(tokenizer="clip", context_length=77, dynamic_length=True, pad_id=0))
-        self._tokens = torch.from_numpy(pad_rows(rows.encode(LABELS), pad_id=0))  # [K, L], to the longest
+        self._tokens = torch.from_numpy(pad_tokens(rows.encode(LABELS), pad_id=0))  # [K, L], to the longest
         texts = self._model.text_model(input_ids=self._tokens).pooler_output
         self._texts = self._model.text_projection(texts)  # [K, D]
 

@@ -101,7 +101,7 @@ def test_every_family_is_evaluated(both: Path, index: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name,label\na,b\n", "has a column for the path"),
+        ("name,label\na,b\n", "needs a column for the path"),
         ("file,label\na,\n", "line 2: file and label are needed"),
         ("file,label\na,b\na,b\n", "2 clips with 1 labels"),
     ],

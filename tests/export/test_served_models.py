@@ -19,7 +19,7 @@ from serve.contract import TextContract, read_contract
 from serve.engines.ov import has_bf16
 from serve.parity import count_clear_disagreements
 from serve.repository import contract_path
-from serve.text.tokenizer import pad_rows
+from serve.text.tokenizer import pad_tokens
 from serve.video.preprocess import crop_frame, join_views, normalise
 from serve.video.sampling import clip_indices
 from tests.models import FUSION_HEADS, tiny_actionclip, tiny_checkpoint, tiny_xclip
@@ -70,7 +70,7 @@ def _text(model: VideoTextModel, labels: Sequence[str], templates: Sequence[str]
     """Text features [M, K, D], full context rows."""
     text = TextContract(tokenizer="clip", context_length=model.context_length, dynamic_length=True, pad_id=0)
     prompts = [template.replace("{}", label) for template in templates for label in labels]
-    rows = pad_rows(clip_tokenizer(text).encode(prompts), pad_id=0, length=model.context_length)
+    rows = pad_tokens(clip_tokenizer(text).encode(prompts), pad_id=0, length=model.context_length)
     return model.encode_text(torch.from_numpy(rows)).unflatten(0, (len(templates), -1))
 
 

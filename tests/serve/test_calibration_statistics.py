@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serve.calibration_statistics import auroc, beta_interval, calibration_error, fpr_at_tpr, reliability_bins
-from serve.vocabularies.threshold_fit import _platt
+from serve.vocabularies.threshold_fit import _fit_platt
 
 stats = pytest.importorskip("scipy.stats")
 metrics = pytest.importorskip("sklearn.metrics")
@@ -67,6 +67,6 @@ def test_platt_scaling_is_logistic_regression_with_platt_s_targets(size: int) ->
         sample_weight=np.concatenate((target, 1 - target)) / size,
     )
     slope, intercept = float(fitted.coef_[0, 0]) / spread, float(fitted.intercept_[0])
-    found = _platt(logits, labels, np.arange(len(labels)) // size)
+    found = _fit_platt(logits, labels, np.arange(len(labels)) // size)
     assert 1 / found.temperature == pytest.approx(slope, rel=1e-4)
     assert -found.bias / found.temperature == pytest.approx(intercept, rel=1e-4)

@@ -125,7 +125,7 @@ def test_a_file_may_stand_on_another(tmp_path: Path) -> None:
         (["run.precision=bf16"], "bf16 requires a GPU"),
         (["run.micro_batch=3"], "run.micro_batch must divide"),
         (["run.steps=0", "run.epochs=1"], "is endless"),
-        (["model.start=nosuch.pt"], "does not exist"),
+        (["model.start=nosuch.pt"], "no file or folder at nosuch.pt"),
         (["model.start=open_clip:ViT-B-32"], "ARCH/TAG"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_run_begins_with_weights_of_another(tmp_path: Path) -> None:
     shared = [name for name in second.weights if name.startswith(("text.", "visual.")) and "running" not in name]
     assert all(torch.equal(second.weights[name], before[name]) for name in shared if "tracked" not in name)
     assert any(name.startswith("fusion.lstm") for name in second.weights)
-    with pytest.raises(CheckpointError, match="another shape"):
+    with pytest.raises(CheckpointError, match="a different shape"):
         train(
             load_config(
                 DEMO, [*SMALL, *changes, "model.model.text.token_width=8", "run.steps=1", f"run.out={tmp_path}"]

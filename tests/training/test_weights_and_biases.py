@@ -13,7 +13,7 @@ import pytest
 
 from tests.training.test_trainer import DEMO, SMALL
 from training.__main__ import main
-from training.config import ConfigError, TrainConfig, differences, load_config, plain
+from training.config import ConfigError, TrainConfig, as_dict, changed_keys, load_config
 from training.trainer import train
 
 PROJECT = "waving"
@@ -86,7 +86,7 @@ def test_steps_and_evaluations_are_reported_and_a_resumed_run_is_the_same_run(se
 def test_a_run_that_fails_is_reported_as_failed(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.trainer.loop", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("training.trainer.train_steps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(config(tmp_path))
     assert service.ends == [1]
@@ -118,8 +118,8 @@ def test_without_the_extra_nothing_is_done(
 
 
 def test_a_run_may_be_resumed_with_another_project(tmp_path: Path) -> None:
-    one, other = (plain(load_config(DEMO, [*SMALL, f"run.wandb='{project}'"])) for project in ("", PROJECT))
-    assert differences(one, other) == ["run.wandb"]
+    one, other = (as_dict(load_config(DEMO, [*SMALL, f"run.wandb='{project}'"])) for project in ("", PROJECT))
+    assert changed_keys(one, other) == ["run.wandb"]
     train(load_config(DEMO, [*SMALL, f"run.out={tmp_path}", "run.steps=1"]))
     train(load_config(DEMO, [*SMALL, f"run.out={tmp_path}", "run.steps=1", "run.wandb=''"]))
 

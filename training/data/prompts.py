@@ -9,7 +9,7 @@ from torch import Tensor
 
 from serve.contract import TextContract
 from serve.errors import ContractError
-from serve.text.tokenizer import Tokenizer, clip_tokenizer_json, load_tokenizer, pad_rows
+from serve.text.tokenizer import Tokenizer, clip_tokenizer_json, load_tokenizer, pad_tokens
 from training.config import ConfigError
 from training.distributed import rank_and_world_size
 
@@ -53,7 +53,7 @@ class TemplatedPhrases:
         longest = max(len(sequence) for of_template in sequences for sequence in of_template)
         length = longest if text.dynamic_length else text.context_length
         self.token_ids = torch.stack(  # [M, K, L]
-            [torch.from_numpy(pad_rows(of_template, pad_id=text.pad_id, length=length)) for of_template in sequences]
+            [torch.from_numpy(pad_tokens(of_template, pad_id=text.pad_id, length=length)) for of_template in sequences]
         )
 
     def tokens(self, step: int) -> Tensor:

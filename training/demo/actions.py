@@ -1,7 +1,7 @@
-"""Everyday actions as functions of time: pose at progress `u` (0 to 1 of the video) and phase `c` (in cycles).
+"""Everyday actions as functions of time: each returns the pose at progress `u` of the video (0 to 1) and phase `c`.
 
-Poses of moving actions do not show the direction: the scene moves the figure, and the pose is mirrored at random, so a
-single picture does not reveal it.
+The phase is in cycles of the action. The poses of travelling actions do not show the direction: the scene moves the
+figure, and poses are mirrored at random, so that a single frame does not reveal the direction.
 """
 
 import math
@@ -15,17 +15,17 @@ STOOL = (110, 80, 50)
 
 
 def swing(c: float) -> float:
-    """Return -1 to 1 and back in one cycle."""
+    """Return a value that oscillates between -1 and 1 once per cycle."""
     return math.sin(2 * math.pi * c)
 
 
 def rise(c: float) -> float:
-    """Return 0 to 1 and back in one cycle."""
+    """Return a value that rises from 0 to 1 and falls back to 0 once per cycle."""
     return (1 - math.cos(2 * math.pi * c)) / 2
 
 
 def once(u: float) -> float:
-    """Return 0 to 1, once, in the middle of the video."""
+    """Return a value that rises from 0 to 1 once, in the middle of the video."""
     x = min(1.0, max(0.0, (u - 0.12) / 0.72))
     return x * x * (3 - 2 * x)
 
@@ -87,7 +87,7 @@ def _sitting(e: float) -> Pose:
     stool = SceneObject(kind="box", centre=(-0.14, 0.10), size=0.20, colour=STOOL)
     return Pose(
         left_leg=(-6 + 86 * e, -4 + 4 * e), right_leg=(6 + 76 * e, 4 - 2 * e), shift=-0.12 * e,
-        left_arm=(-12 + 42 * e, -8 + 58 * e), right_arm=(12 + 28 * e, 8 + 52 * e), things=(stool,),
+        left_arm=(-12 + 42 * e, -8 + 58 * e), right_arm=(12 + 28 * e, 8 + 52 * e), objects=(stool,),
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def throwing_a_ball(u: float, c: float) -> Pose:
         (0.30 + 0.75 * flight, 0.95 + 0.15 * flight - 0.55 * flight * flight) if flight else (-0.28 + 0.6 * e, 1.02)
     )
     ball = SceneObject(kind="ball", centre=centre, size=0.05, colour=BALL)
-    return Pose(right_arm=(arm, arm), left_arm=(-40, -20), lean=-12 + 26 * e, things=(ball,))
+    return Pose(right_arm=(arm, arm), left_arm=(-40, -20), lean=-12 + 26 * e, objects=(ball,))
 
 
 def lifting_a_box(u: float, c: float) -> Pose:
@@ -170,7 +170,7 @@ def balancing_on_one_leg(u: float, c: float) -> Pose:
 def dribbling_a_ball(u: float, c: float) -> Pose:
     high = abs(swing(c / 2))
     ball = SceneObject(kind="ball", centre=(0.30, 0.06 + 0.40 * high), size=0.06, colour=BALL)
-    return Pose(right_arm=(35, 40 + 30 * high), things=(ball,))
+    return Pose(right_arm=(35, 40 + 30 * high), objects=(ball,))
 
 
 def walking(u: float, c: float) -> Pose:
@@ -239,27 +239,27 @@ TRAVELLING: dict[str, PoseAt] = {
 
 
 def _arms_from_side(e: float) -> Pose:
-    """Return arms stretched out to the sides for 0, crossed before the chest for 1."""
+    """Return a pose with the arms stretched out to the sides for e = 0, and crossed in front of the chest for e = 1."""
     return Pose(left_arm=(-95 + 75 * e, -95 + 205 * e), right_arm=(95 - 75 * e, 95 - 205 * e))
 
 
 def _beckoning(e: float) -> Pose:
-    """Return the arm stretched away from the body for 0, the hand at the head for 1."""
+    """Return a pose with the arm stretched away from the body for e = 0, and the hand at the head for e = 1."""
     return Pose(right_arm=(95 - 35 * e, 85 + 115 * e))
 
 
 def _sawtooth(c: float) -> float:
-    """Rise during most of a cycle and fall back fast."""
+    """Return a value that rises from 0 to 1 during three quarters of a cycle and then falls back."""
     x = c % 1.0
     return x / 0.75 if x < 0.75 else (1 - x) / 0.25
 
 
-def _reversed(pose_at: PoseAt) -> PoseAt:
-    """Return the action run backwards."""
+def _reverse(pose_at: PoseAt) -> PoseAt:
+    """Return the action played in reverse."""
     return lambda u, c: pose_at(1 - u, -c)
 
 
-# pairs with the same pictures in opposite order, which a mean over frames cannot distinguish
+# pairs of actions that show the same frames in opposite order, so that a mean over frames cannot distinguish them
 _FIRST: dict[str, tuple[str, PoseAt]] = {
     "sitting down": ("standing up", sitting_down),
     "raising both arms": ("lowering both arms", raising_both_arms),
@@ -271,6 +271,6 @@ _FIRST: dict[str, tuple[str, PoseAt]] = {
 PAIRS: tuple[tuple[str, str], ...] = tuple((first, second) for first, (second, _) in _FIRST.items())
 ORDERED: dict[str, PoseAt] = {
     **{first: pose_at for first, (_, pose_at) in _FIRST.items()},
-    **{second: _reversed(pose_at) for second, pose_at in _FIRST.values()},
+    **{second: _reverse(pose_at) for second, pose_at in _FIRST.values()},
 }
 IN_PLACE: dict[str, PoseAt] = _REPEATED | ORDERED

@@ -1,4 +1,4 @@
-"""Labels of demo videos: action, direction and colour of the clothes; and the held-out combinations."""
+"""Labels of demo videos: combinations of action, direction and colour of the clothes; some are held out."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ TEMPLATES = ("{}", "a video of {}", "a clip of {}")
 
 @dataclass(frozen=True, order=True)
 class Combination:
-    """One label of the demo vocabulary; `direction` is empty for actions on the spot."""
+    """One label of the demo vocabulary; `direction` is empty for actions in place."""
 
     action: str
     direction: str
@@ -21,12 +21,12 @@ class Combination:
 
     @property
     def activity(self) -> str:
-        """Return action and direction: `walking to the left`."""
+        """Return action and direction, e.g. `walking to the left`."""
         return f"{self.action} to the {self.direction}" if self.direction else self.action
 
     @property
     def label(self) -> str:
-        """Return `a person in red walking to the left`."""
+        """Return the label text, e.g. `a person in red walking to the left`."""
         return f"a person in {self.colour} {self.activity}"
 
 
@@ -40,7 +40,7 @@ def combinations() -> tuple[Combination, ...]:
 
 @cache
 def held_out() -> frozenset[Combination]:
-    """Return combinations excluded from training: one colour of each activity, chosen by a hash of its name."""
+    """Return the combinations excluded from training: for each activity one colour, chosen by a hash of its name."""
     chosen = set()
     for combination in combinations():
         number = int.from_bytes(hashlib.sha256(combination.activity.encode()).digest()[:4], "big")
@@ -51,7 +51,7 @@ def held_out() -> frozenset[Combination]:
 
 @cache
 def opposite(shown: Combination) -> Combination | None:
-    """Return the combination with the same pictures in opposite order: other direction, or other action of the pair."""
+    """Return the combination whose videos show the same frames in reverse order, or None if there is none."""
     if shown.direction:
         return replace(shown, direction=next(name for name in DIRECTIONS if name != shown.direction))
     action = next((b if a == shown.action else a for a, b in PAIRS if shown.action in (a, b)), None)
@@ -60,5 +60,5 @@ def opposite(shown: Combination) -> Combination | None:
 
 @cache
 def seen() -> tuple[Combination, ...]:
-    """Return the combinations of training."""
+    """Return the combinations used for training."""
     return tuple(combination for combination in combinations() if combination not in held_out())

@@ -1,4 +1,4 @@
-"""Clips rendered during training; each video is used once."""
+"""Dataset of clips that are rendered during training; each clip is used once."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,12 @@ from serve.arrays import UInt8Array
 from serve.contract import PreprocessContract
 from serve.video.preprocess import crop_frame
 from training.demo.captions import Combination, seen
-from training.demo.scenes import Scene, draw_scene, make_scene, random_for
+from training.demo.scenes import Scene, draw_scene, make_generator, make_scene
 
-SIDES = (96, 168)  # pixels: shorter side of rendered training pictures
+SHORT_SIDE_RANGE = (96, 168)  # pixels, shorter side of rendered training frames
 
-# sampling weights of actions that differ by few pixels
-SHARES = {
+# relative sampling frequency of actions that differ from others in few pixels; 1 for other actions in place
+SAMPLING_WEIGHTS = {
     "waving one arm": 1.5,
     "waving both arms": 1.5,
     "clapping": 1.5,
@@ -31,27 +31,26 @@ SHARES = {
 def render_clip(
     scene: Scene, num_frames: int, *, rule: PreprocessContract, jitter: float, quality: int | None
 ) -> UInt8Array:
-    """Render a clip [T, 3, S, S] of a scene at segment centres, all shifted by up to `jitter` of a segment.
+    """Render a clip [T, 3, S, S] of a scene at the segment centres, shifted by `jitter` segments.
 
-    `quality` applies JPEG compression to each picture, to simulate the losses of a video codec.
+    With `quality` each frame is compressed as JPEG with this quality, to simulate the artefacts of a video codec.
     """
     clip = []
     for i in range(num_frames):
-        picture = draw_scene(scene, min(1.0, max(0.0, (i + 0.5 + jitter) / num_frames)))
+        frame = draw_scene(scene, min(1.0, max(0.0, (i + 0.5 + jitter) / num_frames)))
         if quality is not None:
-            coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-            picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-        clip.append(crop_frame(picture, rule, num_crops=1)[0])
+            encoded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            frame = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+        clip.append(crop_frame(frame, rule, num_crops=1)[0])
     return np.stack(clip)
 
 
 class RenderedClips(IterableDataset[tuple[Tensor, int]]):
-    """Endless (clip uint8 [T, 3, S, S], index into `shown`, by default `seen()`).
+    """Infinite dataset of (clip uint8 [T, 3, S, S], index of its combination).
 
-    Difficult combinations are sampled more often (`SHARES`).
-
-    Clip i has the seed `first_seed` + i, for any number of workers: worker w of n renders the batches w, w + n, ...
-    of `batch_size` clips. So a run can be resumed.
+    The combinations are `shown`, by default `seen()`; difficult ones are sampled more often (`SAMPLING_WEIGHTS`).
+    Clip i has the seed `first_seed` + i for any number of workers, so that a run can be resumed: worker w of n renders
+    the batches w, w + n, ... of `batch_size` clips.
     """
 
     def __init__(
@@ -69,7 +68,9 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
         self._first_seed = first_seed
         self._batch_size = batch_size
         self._combinations = tuple(shown or seen())
-        weights = np.array([2.0 if item.direction else SHARES.get(item.action, 1.0) for item in self._combinations])
+        weights = np.array(
+            [2.0 if item.direction else SAMPLING_WEIGHTS.get(item.action, 1.0) for item in self._combinations]
+        )
         self._weights = weights / weights.sum()
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
@@ -81,10 +82,10 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
             yield from (self.clip(seed) for seed in range(first, first + self._batch_size))
 
     def clip(self, seed: int) -> tuple[Tensor, int]:
-        """Return the clip of a seed and the index of its combination."""
-        random = random_for("train", -seed - 1)  # independent of the scene's generator
+        """Return (clip, index of its combination) for a seed."""
+        random = make_generator("train", -seed - 1)  # independent of the scene's generator
         index = int(random.choice(len(self._combinations), p=self._weights))
-        scene = make_scene(self._combinations[index], "train", seed, short_side=int(random.integers(*SIDES)))
+        scene = make_scene(self._combinations[index], "train", seed, short_side=int(random.integers(*SHORT_SIDE_RANGE)))
         quality = int(random.integers(30, 95)) if random.random() < 0.5 else None
         jitter = float(random.uniform(-0.25, 0.25))
         return torch.from_numpy(
@@ -92,5 +93,5 @@ class RenderedClips(IterableDataset[tuple[Tensor, int]]):
         ), index
 
     def label(self, index: int) -> Combination:
-        """Return the combination of an index."""
+        """Return the combination with this index."""
         return self._combinations[index]

@@ -1,4 +1,4 @@
-"""The demo model's proof, through a server, on encoded MP4 files of seeds, textures and bodies training never used.
+"""Evaluate the demo model through a server, on MP4 files with seeds, textures and bodies that training did not use.
 
 python -m training demo-proof --server http://127.0.0.1:8080 --per-group 200
 python -m training demo-proof --per-group 120 --activity "waving in" --activity "waving off"
@@ -16,15 +16,15 @@ import numpy as np
 from serve.cli.calls import ApiRequest
 from training.config import ConfigError
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
-from training.demo.videos import render_video, shuffled, write_video
+from training.demo.videos import render_video, shuffle_pieces, write_video
 from training.evaluation.score_intervals import accuracy_figures, accuracy_interval
 
-SIZES = (160, 240, 320)  # shorter side of the files, pixels
-PARTS = 8  # pieces of a shuffled video
+SHORT_SIDES = (160, 240, 320)  # pixels, shorter side of the videos
+NUM_PIECES = 8  # pieces into which a video is cut to shuffle it
 
 
 class ServerLogits:
-    """Asks a running server for the logit of every label of the demo vocabulary."""
+    """Requests the logits of all labels of the demo vocabulary from a running server."""
 
     def __init__(self, address: str) -> None:
         self._url = f"{address}/v1/classify"
@@ -32,10 +32,10 @@ class ServerLogits:
         self._folder = tempfile.TemporaryDirectory()
 
     def logits(self, frames: Sequence[Any], *, fps: int) -> np.ndarray:
-        """Logits [K] of a video, in the order of `combinations()`.
+        """Return the logits [K] of a video, in the order of `combinations()`.
 
         Raises:
-            ActserveError: the server does not answer, or with a problem.
+            ActserveError: the server cannot be reached or responds with a problem.
         """
         path = Path(self._folder.name) / "clip.mp4"
         write_video(path, frames, fps=fps)
@@ -43,21 +43,21 @@ class ServerLogits:
         call = ApiRequest(
             method="POST", url=self._url, files=[("video", path)], fields={"options": json.dumps(options)}
         )
-        found = {item["label"]: item["logit"] for item in call.send_for_json("results")["results"]}
-        return np.array([found[label] for label in self._labels])
+        by_label = {item["label"]: item["logit"] for item in call.send_for_json("results")["results"]}
+        return np.array([by_label[label] for label in self._labels])
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Delete the temporary folder."""
         self._folder.cleanup()
 
 
-def prove(address: str, *, per_group: int, seed: int, activities: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure, print a table by activity and one JSON line; returns the figures.
+def evaluate(address: str, *, per_group: int, seed: int, activities: Sequence[str] = ()) -> dict[str, Any]:
+    """Evaluate the model; print a table by activity and one JSON line, and return the figures.
 
     Raises:
         ConfigError: an activity is not in the demo vocabulary.
     """
-    groups = groups_of(activities)
+    groups = select_groups(activities)
     server = ServerLogits(address)
     try:
         figures, by_activity = measure(server, groups, per_group=per_group, seed=seed)
@@ -71,8 +71,8 @@ def prove(address: str, *, per_group: int, seed: int, activities: Sequence[str] 
     return figures
 
 
-def groups_of(activities: Sequence[str] = ()) -> dict[str, list[Combination]]:
-    """Combinations of `seen` and `held_out`, of some activities or of all.
+def select_groups(activities: Sequence[str] = ()) -> dict[str, list[Combination]]:
+    """Return the combinations of the groups `seen` and `held_out`, only of the given activities if there are any.
 
     Raises:
         ConfigError: an activity is not in the demo vocabulary.
@@ -89,50 +89,51 @@ def groups_of(activities: Sequence[str] = ()) -> dict[str, list[Combination]]:
 def measure(
     server: ServerLogits, groups: Mapping[str, Sequence[Combination]], *, per_group: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, list[bool]]]:
-    """(figures, activity -> hits). Every figure is a share of videos.
+    """Return (figures, hits by activity); every figure is a fraction of videos.
 
-    seen, held_out: top-1 over the whole vocabulary. action: among labels that differ only in the action, over both
-    groups. order: between labels of the same pictures in opposite order, that is direction (left and right) and pair
-    (sitting down and standing up), each also with the video's pieces shuffled. permuted: top-1 when the label texts
-    are exchanged among each other.
+    `seen` and `held_out` are top-1 over the whole vocabulary. `action` is top-1 among labels that differ only in the
+    action, over both groups. `order` compares a label with the label of the reversed video; it combines `direction`
+    (left and right) and `pair` (e.g. sitting down and standing up), which are also measured with shuffled pieces.
+    `permuted` is top-1 with the labels randomly permuted.
     """
-    order = {item: k for k, item in enumerate(combinations())}
-    exchanged = np.random.default_rng(0).permutation(len(order))
+    index_of = {item: k for k, item in enumerate(combinations())}
+    permutation = np.random.default_rng(0).permutation(len(index_of))
     hits: dict[str, list[bool]] = defaultdict(list)
     by_activity: dict[str, list[bool]] = defaultdict(list)
     for part, group in groups.items():
-        for n, shown in enumerate(drawn(group, per_group, seed=seed)):
+        for n, shown in enumerate(draw_combinations(group, per_group, seed=seed)):
             number = seed + n + (0 if part == "seen" else 500_000)
-            video = render_video(shown, "test", number, size=SIZES[n % len(SIZES)])
+            video = render_video(shown, "test", number, size=SHORT_SIDES[n % len(SHORT_SIDES)])
             logits = server.logits(video.frames, fps=video.fps)
-            is_right = int(logits.argmax()) == order[shown]
-            hits[part].append(is_right)
-            by_activity[shown.activity].append(is_right)
-            hits["permuted"].append(int(exchanged[logits.argmax()]) == order[shown])
-            rivals = [order[item] for item in _other_actions(shown)]
-            hits["action"].append(max(rivals, key=lambda k: float(logits[k])) == order[shown])
+            is_correct = int(logits.argmax()) == index_of[shown]
+            hits[part].append(is_correct)
+            by_activity[shown.activity].append(is_correct)
+            hits["permuted"].append(int(permutation[logits.argmax()]) == index_of[shown])
+            candidates = [index_of[item] for item in _same_colour_and_direction(shown)]
+            hits["action"].append(max(candidates, key=lambda k: float(logits[k])) == index_of[shown])
             if partner := opposite(shown):
-                mixed = server.logits(shuffled(video.frames, parts=PARTS, seed=number), fps=video.fps)
+                pieces = shuffle_pieces(video.frames, num_pieces=NUM_PIECES, seed=number)
+                shuffled_logits = server.logits(pieces, fps=video.fps)
                 kind = "direction" if shown.direction else "pair"
-                for name, scores in ((kind, logits), (f"{kind}_shuffled", mixed)):
-                    hits[name].append(bool(scores[order[shown]] > scores[order[partner]]))
+                for name, scores in ((kind, logits), (f"{kind}_shuffled", shuffled_logits)):
+                    hits[name].append(bool(scores[index_of[shown]] > scores[index_of[partner]]))
     figures = accuracy_figures(hits)
     figures["videos"] = len(hits["seen"]) + len(hits["held_out"])
     in_order = hits["direction"] + hits["pair"]
     figures["order"] = round(float(np.mean(in_order)), 4) if in_order else None
     figures["direction_videos"] = len(hits["direction"])
     figures["pair_videos"] = len(hits["pair"])
-    figures["chance"] = round(1 / len(order), 4)
+    figures["chance"] = round(1 / len(index_of), 4)
     return figures, by_activity
 
 
-def drawn(group: Sequence[Combination], count: int, *, seed: int) -> list[Combination]:
-    """`count` combinations of a group, drawn without replacement; where there are more videos, every one again."""
+def draw_combinations(group: Sequence[Combination], count: int, *, seed: int) -> list[Combination]:
+    """Draw `count` combinations of a group without replacement; if `count` is larger, repeat the group."""
     random = np.random.default_rng(seed)
     rounds = [random.permutation(len(group)) for _ in range(-(-count // len(group)))]
     return [group[index] for index in np.concatenate(rounds)[:count].tolist()]
 
 
-def _other_actions(shown: Combination) -> list[Combination]:
-    """Labels that differ from `shown` only in the action, itself included."""
+def _same_colour_and_direction(shown: Combination) -> list[Combination]:
+    """Return the combinations that differ from `shown` at most in the action, including `shown`."""
     return [item for item in combinations() if (item.colour, item.direction) == (shown.colour, shown.direction)]

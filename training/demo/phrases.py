@@ -1,4 +1,4 @@
-"""Phrases for training on demo clips: whole labels, activities, colours."""
+"""Phrases for training on demo clips: complete labels, activities and colours."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ DEMO_TEXT = TextContract(tokenizer="clip", context_length=CONTEXT_LENGTH, dynami
 
 
 class PhraseBank:
-    """Token rows of all phrases; `tasks` defines the rows among which a clip is classified."""
+    """Tokens of all phrases; `tasks` maps each task to its slice of the phrases and the target of each label."""
 
     def __init__(self, *, seed: int, shown: Sequence[Combination] | None = None) -> None:
         shown = shown or seen()
@@ -26,17 +26,17 @@ class PhraseBank:
         self._phrases = TemplatedPhrases((*labels, *activities, *colours), TEMPLATES, text=DEMO_TEXT, seed=seed)
         spans = {"label": (0, len(labels)), "activity": (len(labels), len(labels) + len(activities))}
         spans["colour"] = (spans["activity"][1], spans["activity"][1] + len(colours))
-        places = {
+        targets = {
             "label": list(range(len(labels))),
             "activity": [activities.index(item.activity) for item in shown],
             "colour": [COLOURS.index(item.colour) for item in shown],
         }
         self.tasks: dict[str, tuple[slice, Tensor]] = {
-            name: (slice(*span), torch.tensor(places[name])) for name, span in spans.items()
+            name: (slice(*span), torch.tensor(targets[name])) for name, span in spans.items()
         }
 
     def tokens(self, step: int) -> Tensor:
-        """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
+        """Return the tokens [R, L] of all phrases, each in a template that depends on `step`."""
         return self._phrases.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Evaluate the demo model during training: top-1 on clips of the test world, rendered in process.
+"""Evaluate the demo model during training: top-1 on clips of the test world, rendered in this process.
 
 The final evaluation goes through a server on encoded files (`training/demo/evaluation.py`).
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from serve.contract import PreprocessContract
-from serve.text.tokenizer import pad_rows
+from serve.text.tokenizer import pad_tokens
 from training.data.clips.rules import normalise_clips
 from training.data.prompts import clip_tokenizer
 from training.demo.captions import Combination, combinations, held_out, opposite, seen
@@ -34,7 +34,7 @@ def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_g
     """
     model.eval()
     labels = [item.label for item in combinations()]
-    rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(labels), pad_id=0)
+    rows = pad_tokens(clip_tokenizer(DEMO_TEXT).encode(labels), pad_id=0)
     text = functional.normalize(model.encode_text(torch.from_numpy(rows)), dim=-1)  # [K, D]
     hits: dict[str, NDArray[np.bool_]] = {}
     for name, group in (("seen", seen()), ("held_out", sorted(held_out()))):
@@ -42,18 +42,18 @@ def measure_in_process(model: VideoTextModel, rule: PreprocessContract, *, per_g
             group[i * len(group) // per_group] if per_group < len(group) else group[i % len(group)]
             for i in range(per_group)
         ]
-        clips = _clips(model, rule, chosen)
-        scores = _scores(model, rule, clips, text)
+        clips = _render_clips(model, rule, chosen)
+        scores = _compute_scores(model, rule, clips, text)
         truth = [combinations().index(item) for item in chosen]
         hits[name] = scores.argmax(axis=1) == np.array(truth)
         if name == "held_out":
             hits["order"] = _in_order(scores, chosen)
             shuffled = clips[:, torch.randperm(clips.shape[1], generator=torch.Generator().manual_seed(1))]
-            hits["order_shuffled"] = _in_order(_scores(model, rule, shuffled, text), chosen)
+            hits["order_shuffled"] = _in_order(_compute_scores(model, rule, shuffled, text), chosen)
     return accuracy_figures(hits)
 
 
-def _clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Combination]) -> Tensor:
+def _render_clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Combination]) -> Tensor:
     return torch.stack(
         [
             torch.from_numpy(
@@ -70,7 +70,7 @@ def _clips(model: VideoTextModel, rule: PreprocessContract, chosen: Sequence[Com
     )
 
 
-def _scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text: Tensor) -> np.ndarray:
+def _compute_scores(model: VideoTextModel, rule: PreprocessContract, clips: Tensor, text: Tensor) -> np.ndarray:
     features = [model.encode_video(normalise_clips(part, rule)).video_features for part in clips.split(32)]
     return (functional.normalize(torch.cat(features), dim=-1) @ text.T).numpy()
 

@@ -1,7 +1,7 @@
-"""Scenes with a figure: textured background, distractors and a moving camera, rendered at any time.
+"""Scenes that show a figure before a textured background with distractors and a moving camera.
 
-A scene depends only on its seed. The `test` world has other seeds, textures and bodies than `train`: the name of the
-world is part of the seed, and each world has its own textures.
+A scene is determined by its world and seed. The worlds `train` and `test` have different textures and, because the name
+of the world is part of the seed, different bodies and movements.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ import numpy as np
 from serve.arrays import UInt8Array
 from training.demo.actions import IN_PLACE, TRAVELLING
 from training.demo.captions import Combination
-from training.demo.figure import Body, draw_figure, mirrored
+from training.demo.figure import Body, draw_figure, mirror_pose
 
 World = Literal["train", "test"]
 Random = np.random.Generator
-HUES = {"red": 0, "yellow": 27, "green": 62, "blue": 112, "purple": 143}  # in OpenCV's range of 180
+HUES = {"red": 0, "yellow": 27, "green": 62, "blue": 112, "purple": 143}  # 0 to 180, as in OpenCV
 SKINS = ((255, 219, 190), (224, 172, 125), (198, 134, 90), (141, 85, 50), (90, 56, 40))
 STYLES = ("blobs", "gradient", "checks", "stripes", "dots")
 TEXTURES: dict[World, tuple[str, ...]] = {"train": STYLES[:3], "test": STYLES[3:]}
@@ -27,34 +27,34 @@ TEXTURES: dict[World, tuple[str, ...]] = {"train": STYLES[:3], "test": STYLES[3:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Parameters of one video; lengths are relative to the shorter side of the picture."""
+    """Parameters of one video; lengths are relative to the shorter side of the image."""
 
     combination: Combination
     height: int  # pixels
     width: int
     duration_seconds: float
     body: Body
-    size: float  # of the body
-    travel: float  # total movement to the right; negative: to the left
-    start: tuple[float, float]  # of the feet, from the picture's middle
-    cycles: float  # of the action in the whole video
-    phase: float
+    size: float  # body height
+    travel: float  # distance that the figure moves to the right; negative if it moves to the left
+    start: tuple[float, float]  # initial position of the feet, relative to the centre of the image
+    cycles: float  # number of cycles of the action in the video
+    phase: float  # of the action at the start, in cycles
     is_mirrored: bool
-    pan: tuple[float, float, float, float]  # amplitude and phase, across and down
+    pan: tuple[float, float, float, float]  # amplitude and phase, horizontally, then vertically
     zoom: tuple[float, float]  # amplitude and phase
-    ground: UInt8Array  # [H + 2 * margin, W + 2 * margin, 3]
+    background: UInt8Array  # [H + 2 * margin, W + 2 * margin, 3]
     margin: int
 
 
-def random_for(world: World, seed: int) -> Random:
-    """Return the random generator of a seed in a world; worlds are independent."""
+def make_generator(world: World, seed: int) -> Random:
+    """Return a random generator for a seed in a world; the generators of the two worlds are independent."""
     digest = hashlib.sha256(f"{world}:{seed}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def make_scene(combination: Combination, world: World, seed: int, *, short_side: int) -> Scene:
-    """Create a random scene of a combination; the shorter side has `short_side` pixels."""
-    random = random_for(world, seed)
+    """Create a random scene that shows a combination; the shorter side of the image has `short_side` pixels."""
+    random = make_generator(world, seed)
     aspect = random.choice([1.0, 4 / 3, 3 / 2, 16 / 9])
     height, width = short_side, 2 * round(short_side * aspect / 2)
     duration = random.uniform(1.6, 4.0)
@@ -80,13 +80,13 @@ def make_scene(combination: Combination, world: World, seed: int, *, short_side:
         is_mirrored=bool(random.random() < 0.5),
         pan=(random.uniform(0, 0.05), random.uniform(0, 6.3), random.uniform(0, 0.03), random.uniform(0, 6.3)),
         zoom=(random.uniform(0, 0.06), random.uniform(0, 6.3)),
-        ground=make_ground(height + 2 * margin, width + 2 * margin, world, random),
+        background=make_background(height + 2 * margin, width + 2 * margin, world, random),
         margin=margin,
     )
 
 
 def draw_scene(scene: Scene, progress: float) -> UInt8Array:
-    """Draw the picture [H, W, 3] at `progress` (0 to 1) of the video."""
+    """Draw the frame [H, W, 3] at `progress` (0 to 1) of the video."""
     short = min(scene.height, scene.width)
     across, down = (scene.pan[i] * np.sin(scene.pan[i + 1] + 2.5 * progress) * short for i in (0, 2))
     zoom = 1 + scene.zoom[0] * np.sin(scene.zoom[1] + 2.5 * progress)
@@ -95,26 +95,26 @@ def draw_scene(scene: Scene, progress: float) -> UInt8Array:
         [[zoom, 0, centre[0] * (1 - zoom) + across - scene.margin * zoom],
          [0, zoom, centre[1] * (1 - zoom) + down - scene.margin * zoom]]
     )  # fmt: skip
-    picture = cv2.warpAffine(
-        scene.ground, camera, (scene.width, scene.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    frame = cv2.warpAffine(
+        scene.background, camera, (scene.width, scene.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
     pose_at = (IN_PLACE | TRAVELLING)[scene.combination.action]
     pose = pose_at(progress, scene.phase + scene.cycles * progress)
-    pose = mirrored(pose) if scene.is_mirrored else pose
+    pose = mirror_pose(pose) if scene.is_mirrored else pose
     x = (scene.start[0] + scene.travel * progress) * short * zoom + centre[0] + across
     y = scene.start[1] * short * zoom + centre[1] + down
-    draw_figure(picture, pose, scene.body, origin=(x, y), height=scene.size * short * zoom)
-    return np.asarray(picture, np.uint8)
+    draw_figure(frame, pose, scene.body, origin=(x, y), height=scene.size * short * zoom)
+    return np.asarray(frame, np.uint8)
 
 
 def make_body(colour: str, random: Random) -> Body:
-    """Create a body of random proportions, with clothes in a random shade of the colour."""
+    """Create a body with random proportions and clothes in a random shade of the colour."""
     plain = Body()
     lengths = {
         name: getattr(plain, name) * random.uniform(0.86, 1.14)
         for name in ("upper_arm", "forearm", "thigh", "shin", "torso", "shoulders", "hips", "head", "thickness")
     }
-    cloth = shade(colour, random)
+    cloth = random_shade(colour, random)
     legs = cloth
     if colour != "white":
         red, green, blue = (int(value * random.uniform(0.72, 0.98)) for value in cloth)
@@ -123,7 +123,7 @@ def make_body(colour: str, random: Random) -> Body:
     return replace(plain, **lengths, cloth=cloth, legs=legs, skin=skin)
 
 
-def shade(colour: str, random: Random) -> tuple[int, int, int]:
+def random_shade(colour: str, random: Random) -> tuple[int, int, int]:
     """Return a random RGB shade of a named colour."""
     if colour == "white":
         level = int(random.integers(232, 256))
@@ -134,23 +134,23 @@ def shade(colour: str, random: Random) -> tuple[int, int, int]:
     return (red, green, blue)
 
 
-def make_ground(height: int, width: int, world: World, random: Random) -> UInt8Array:
+def make_background(height: int, width: int, world: World, random: Random) -> UInt8Array:
     """Create a textured background with a few distractors, in muted colours."""
     textures = TEXTURES[world]
-    ground = GROUNDS[textures[int(random.integers(len(textures)))]](height, width, random)
+    background = BACKGROUNDS[textures[int(random.integers(len(textures)))]](height, width, random)
     for _ in range(int(random.integers(0, 5))):
         corner = (int(random.integers(0, width)), int(random.integers(0, height)))
         size = int(random.integers(height // 20 + 1, height // 6 + 2))
         if random.random() < 0.5:
-            cv2.circle(ground, corner, size // 2, muted(random), -1, cv2.LINE_AA)
+            cv2.circle(background, corner, size // 2, random_muted_colour(random), -1, cv2.LINE_AA)
         else:
-            cv2.rectangle(ground, corner, (corner[0] + size, corner[1] + size), muted(random), -1)
-    grain = random.integers(0, int(random.integers(1, 14)), ground.shape, dtype=np.uint8)
-    return np.asarray(cv2.add(ground, grain), np.uint8)
+            cv2.rectangle(background, corner, (corner[0] + size, corner[1] + size), random_muted_colour(random), -1)
+    grain = random.integers(0, int(random.integers(1, 14)), background.shape, dtype=np.uint8)
+    return np.asarray(cv2.add(background, grain), np.uint8)
 
 
-def muted(random: Random) -> tuple[int, int, int]:
-    """Return a colour of low saturation, unlike any clothes."""
+def random_muted_colour(random: Random) -> tuple[int, int, int]:
+    """Return a random colour of low saturation, which no clothes have."""
     base, spread = random.uniform(50, 205), random.uniform(-28, 28, 3)
     red, green, blue = np.clip(base + spread, 0, 255).astype(int).tolist()
     return (red, green, blue)
@@ -158,22 +158,22 @@ def muted(random: Random) -> tuple[int, int, int]:
 
 def _blobs(height: int, width: int, random: Random) -> UInt8Array:
     cells = int(random.integers(3, 12))
-    coarse = np.array([[muted(random) for _ in range(cells)] for _ in range(cells)], np.uint8)
+    coarse = np.array([[random_muted_colour(random) for _ in range(cells)] for _ in range(cells)], np.uint8)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _gradient(height: int, width: int, random: Random) -> UInt8Array:
-    first, last = np.array(muted(random), float), np.array(muted(random), float)
+    first, last = np.array(random_muted_colour(random), float), np.array(random_muted_colour(random), float)
     angle = random.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     way = x * np.cos(angle) + y * np.sin(angle)
     way = (way - way.min()) / max(float(np.ptp(way)), 1e-6)
-    picture: UInt8Array = (first + (last - first) * way[..., None]).astype(np.uint8)
-    return picture
+    frame: UInt8Array = (first + (last - first) * way[..., None]).astype(np.uint8)
+    return frame
 
 
 def _two_tone(mask: np.ndarray, random: Random) -> UInt8Array:
-    first = np.array(muted(random), float)
+    first = np.array(random_muted_colour(random), float)
     second = np.clip(first + random.uniform(-45, 45), 0, 255)
     return np.where(mask[..., None], first, second).astype(np.uint8)
 
@@ -196,7 +196,7 @@ def _dots(height: int, width: int, random: Random) -> UInt8Array:
     return _two_tone((x % side - side / 2) ** 2 + (y % side - side / 2) ** 2 < (0.3 * side) ** 2, random)
 
 
-GROUNDS: dict[str, Callable[[int, int, Random], UInt8Array]] = {
+BACKGROUNDS: dict[str, Callable[[int, int, Random], UInt8Array]] = {
     "blobs": _blobs,
     "gradient": _gradient,
     "checks": _checks,

@@ -1,4 +1,4 @@
-"""The demo world as a source of the trainer; clips are rendered during training and used once."""
+"""Training source that renders demo clips during training; each clip is used once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,23 +19,27 @@ from training.distributed import rank_and_world_size
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 
-WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-OF_LISTS = (
+TASK_WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
+UNSUPPORTED_KEYS = (
     "train", "val", "val_split", "root", "fold", "classes", "first_label", "shots", "extra", "randaugment",
     "directional", "mirrored",
 )  # fmt: skip
 
 
 class DemoSource:
-    """Rendered combinations, classified by label, by activity and by colour."""
+    """Source of rendered clips, which are classified by label, by activity and by colour."""
 
-    weights: Mapping[str, float] = WEIGHTS
+    weights: Mapping[str, float] = TASK_WEIGHTS
     templates = ("{}",)
     num_entries: int | None = None
 
     def __init__(self, config: TrainConfig) -> None:
-        if given := [f"data.{name}" for name in OF_LISTS if getattr(config.data, name) != getattr(DataConfig(), name)]:
-            raise ConfigError(f"{', '.join(given)}: the demo source renders its clips and does not support these keys")
+        if unsupported := [
+            f"data.{name}" for name in UNSUPPORTED_KEYS if getattr(config.data, name) != getattr(DataConfig(), name)
+        ]:
+            raise ConfigError(
+                f"{', '.join(unsupported)}: the demo source renders its clips and does not support these keys"
+            )
         self._config = config
         if rank_and_world_size()[1] > 1:
             raise ConfigError("data.source: the demo world needs a single process; for several, render it to files")
@@ -44,7 +48,7 @@ class DemoSource:
         self.tasks = self._bank.tasks
 
     def tokens(self, step: int) -> Tensor:
-        """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
+        """Return the tokens [R, L] of all phrases, each in a template that depends on `step`."""
         return self._bank.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:

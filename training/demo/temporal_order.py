@@ -1,7 +1,7 @@
-"""Pairs of actions with the same pictures in opposite order, to compare temporal models.
+"""Training source with pairs of actions that show the same frames in opposite order, to compare temporal models.
 
-Clips are rendered once for all runs of equal size and length and cached in a file, so that runs differ only in the
-model. Held-out combinations of action and colour are evaluated too.
+Clips are rendered once and cached in a file for all runs with the same image size and number of frames, so that runs
+differ only in the model. The evaluation includes held-out combinations of action and colour.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from serve.arrays import Int64Array, UInt8Array
 from serve.contract import PreprocessContract
 from serve.files import atomic_write
-from serve.text.tokenizer import pad_rows
+from serve.text.tokenizer import pad_tokens
 from training.config import ConfigError, TrainConfig
 from training.data.clips.datasets import EpochSampler
 from training.data.clips.rules import make_preprocess_contract, normalise_clips
@@ -31,37 +31,37 @@ from training.evaluation.score_intervals import accuracy_figures
 from training.models.base import VideoTextModel
 from training.monitor import EvaluationReport
 
-WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
-NUM_PICTURES = 65_536  # rendered for training: 8,192 clips of eight, 32,768 of two
-PER_GROUP = 240  # rendered for each of seen and held out
+TASK_WEIGHTS = {"label": 1.0, "activity": 0.5, "colour": 0.25}
+NUM_TRAIN_FRAMES = 65_536  # rendered for training: 8,192 clips of 8 frames, or 32,768 clips of 2 frames
+CLIPS_PER_GROUP = 240  # test clips for each of the groups seen and held out
 TEST_SEED = 8_000_000
 
 
 @cache
 def ordered_combinations() -> tuple[Combination, ...]:
-    """Return all combinations: the actions of the pairs in each colour."""
+    """Return all combinations: every action of the pairs in every colour."""
     return tuple(Combination(action, "", colour) for pair in PAIRS for action in pair for colour in COLOURS)
 
 
 @cache
 def held_out_combinations() -> frozenset[Combination]:
-    """Return the combinations excluded from training: one colour per pair."""
+    """Return the combinations excluded from training: one colour for each pair."""
     return frozenset(
         Combination(action, "", COLOURS[number % len(COLOURS)]) for number, pair in enumerate(PAIRS) for action in pair
     )
 
 
 class TemporalOrderSource:
-    """Rendered pairs, classified by label, by activity and by colour."""
+    """Source of rendered clips of the pairs, which are classified by label, by activity and by colour."""
 
-    weights: Mapping[str, float] = WEIGHTS
+    weights: Mapping[str, float] = TASK_WEIGHTS
     templates = ("{}",)
 
     def __init__(self, config: TrainConfig) -> None:
         if rank_and_world_size()[1] > 1:
             raise ConfigError("data.source: this source needs a single process")
         self._config = config
-        num_clips = NUM_PICTURES // config.data.num_frames
+        num_clips = NUM_TRAIN_FRAMES // config.data.num_frames
         self.num_entries: int | None = num_clips
         self._shown = tuple(item for item in ordered_combinations() if item not in held_out_combinations())
         self._bank = PhraseBank(seed=config.run.seed, shown=self._shown)
@@ -70,11 +70,13 @@ class TemporalOrderSource:
         folder = Path(config.data.train or Path(config.run.out).parent)
         name = f"order-{config.data.num_frames}x{config.data.image_size}"
         rule = make_preprocess_contract(config.data)
-        self._clips, self._indices = _kept(folder / f"{name}-train.npz", lambda: self._render(rule, num_clips))
-        self._test, self._truth = _kept(folder / f"{name}-test.npz", lambda: _render_test(config, rule))
+        self._clips, self._indices = _load_or_render(
+            folder / f"{name}-train.npz", lambda: self._render(rule, num_clips)
+        )
+        self._test, self._truth = _load_or_render(folder / f"{name}-test.npz", lambda: _render_test(config, rule))
 
     def tokens(self, step: int) -> Tensor:
-        """Return tokens [R, L] of all phrases, each with a template sampled by the step."""
+        """Return the tokens [R, L] of all phrases, each in a template that depends on `step`."""
         return self._bank.tokens(step)
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
@@ -82,7 +84,7 @@ class TemporalOrderSource:
         return self._bank.sample_tokens(indices, step)
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (clips uint8 [B, T, 3, S, S], indices [B]) endlessly; half are mirrored, which keeps the label."""
+        """Yield (clips uint8 [B, T, 3, S, S], indices [B]) endlessly; half of the clips are mirrored."""
         size, seed = self._config.run.batch_size, self._config.run.seed
         order = iter(EpochSampler(len(self._clips), seed=seed, first=first_step * size))
         while True:
@@ -94,9 +96,9 @@ class TemporalOrderSource:
 
     @torch.no_grad()
     def measure(self, model: VideoTextModel) -> EvaluationReport:
-        """Return top-1 over all labels, and the share of clips whose label scores above that of the opposite order."""
+        """Return top-1 over all labels, and how often a label scores higher than the label of the opposite order."""
         model.eval()
-        rows = pad_rows(clip_tokenizer(DEMO_TEXT).encode(self.labels), pad_id=0)
+        rows = pad_tokens(clip_tokenizer(DEMO_TEXT).encode(self.labels), pad_id=0)
         device = next(model.parameters()).device
         texts = model.encode_text(torch.from_numpy(rows).to(device))  # [K, D]
         logits = []
@@ -118,10 +120,10 @@ class TemporalOrderSource:
 
 
 def _render_test(config: TrainConfig, rule: PreprocessContract) -> tuple[UInt8Array, Int64Array]:
-    """Render clips of the test world [N, T, 3, S, S] and their combinations [N]: first seen, then held out."""
-    held = sorted(held_out_combinations())
-    seen_ones = [item for item in ordered_combinations() if item not in held_out_combinations()]
-    shown = [group[i % len(group)] for group in (seen_ones, held) for i in range(PER_GROUP)]
+    """Return clips of the test world [N, T, 3, S, S] and their combinations [N], first seen, then held out."""
+    held_out = sorted(held_out_combinations())
+    seen = [item for item in ordered_combinations() if item not in held_out_combinations()]
+    shown = [group[i % len(group)] for group in (seen, held_out) for i in range(CLIPS_PER_GROUP)]
     clips = [
         render_clip(
             make_scene(item, "test", TEST_SEED + n, short_side=160),
@@ -138,7 +140,7 @@ def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
     partners = np.array([place[other] for k in truth if (other := opposite(ordered_combinations()[k]))])
     rows = np.arange(len(truth))
     in_order = scores[rows, truth] > scores[rows, partners]
-    groups = {"seen": hits[:PER_GROUP], "held_out": hits[PER_GROUP:], "in_order": in_order}
+    groups = {"seen": hits[:CLIPS_PER_GROUP], "held_out": hits[CLIPS_PER_GROUP:], "in_order": in_order}
     for first, second in PAIRS:
         chosen = np.array([ordered_combinations()[k].action in (first, second) for k in truth])
         if chosen.any():
@@ -146,11 +148,11 @@ def _figures(scores: np.ndarray, truth: Int64Array) -> dict[str, Any]:
     return {**accuracy_figures(groups), "videos": len(truth)}
 
 
-def _kept(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:
-    """Load arrays from a file, or render them and cache them there."""
+def _load_or_render(path: Path, render: Any) -> tuple[UInt8Array, Int64Array]:
+    """Return (clips, indices) from a file; if it does not exist, render them and write the file."""
     if path.is_file():
-        with np.load(path) as found:
-            return found["clips"], found["indices"]
+        with np.load(path) as cached:
+            return cached["clips"], cached["indices"]
     clips, indices = render()
     with atomic_write(path) as partial, partial.open("wb") as stream:
         np.savez(stream, clips=clips, indices=indices)

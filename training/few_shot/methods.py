@@ -44,7 +44,7 @@ def fit_prototype_offsets(
         num_labels=shots.text_logits.shape[2],
         logit_scale=contract.logit_scale,
     )
-    return fitted.logits, asdict(fitted.mixture)
+    return fitted.logits, asdict(fitted.fit)
 
 
 def fit_linear_offsets(shots: LabelledFeatures, contract: ScoringContract) -> tuple[ExampleLogits, Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Synthetic frames of the golden pixels, in integer arithmetic, so equal on all machines."""
+"""Synthetic frames that the golden pixels were computed from; integer arithmetic makes them equal on all machines."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from serve.arrays import UInt8Array
 
 
 def synthetic_frame(height: int, width: int, seed: int) -> UInt8Array:
-    """Return a frame [height, width, 3]: gradient, checkerboard and hash noise, one inverted rectangle per channel."""
+    """Return a frame [height, width, 3] with a gradient, a checkerboard, noise, and inverted rectangles."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij", sparse=True)
     mask = 0xFFFFFFFF
     mixed = (x * 73856093) ^ (y * 19349663) ^ (c * 83492791) ^ (seed * 2654435761 & mask)

@@ -1,4 +1,4 @@
-"""Compare losses, mixing, schedules and optimiser groups with golden ones."""
+"""Compare losses, mixing, learning rates and optimiser groups with golden records of ActionCLIP and X-CLIP."""
 
 import json
 import math
@@ -19,29 +19,33 @@ from training.optimisers import actionclip_optimiser
 from training.reference_check.report import ReferenceReport
 from training.schedules import actionclip_cosine, actionclip_multistep, xclip_cosine
 
-LOSSES = 1e-5  # of losses up to 30
-RATES = 1e-12  # relative, of learning rates in double precision
+LOSS_TOLERANCE = 1e-5  # absolute, for losses up to 30
+LR_TOLERANCE = 1e-12  # relative, for learning rates in double precision
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare all records of the folder's `losses/`."""
-    site = folder / "losses"
-    for record in _document(site / "actionclip_kl.json", report):
+    """Compare all records in the subfolder `losses/`."""
+    losses_folder = folder / "losses"
+    for record in _load_records(losses_folder / "actionclip_kl.json", report):
         _check_kl(record, report)
-    for number, record in enumerate(_document(site / "actionclip_lr.json", report)):
+    for number, record in enumerate(_load_records(losses_folder / "actionclip_lr.json", report)):
         _check_actionclip_rates(f"case {number}", record, report)
-    for number, case in enumerate(_document(site / "xclip_lr.json", report, "cases")):
+    for number, case in enumerate(_load_records(losses_folder / "xclip_lr.json", report, "cases")):
         _check_xclip_rates(f"case {number}", case, report)
-    for record in _document(site / "xclip_losses.json", report, "label_smoothing"):
+    for record in _load_records(losses_folder / "xclip_losses.json", report, "label_smoothing"):
         _check_smoothing(record, report)
-    for record in _document(site / "xclip_cutmix_bbox.json", report):
+    for record in _load_records(losses_folder / "xclip_cutmix_bbox.json", report):
         rngs = seeded_rngs(record["torch_seed"])
         box = cutmix_box(record["img_h"], record["img_w"], weight=record["lam"], rngs=rngs)
         report.compare(
-            "losses cutmix boxes", f"seed {record['torch_seed']}", _corners(box), record["bbox"], tolerance=0
+            "losses cutmix boxes", f"seed {record['torch_seed']}", _box_corners(box), record["bbox"], tolerance=0
         )
-    arrays = np.load(site / "xclip_blending.npz") if report.takes(site / "xclip_blending.npz") else None
-    for record in _document(site / "xclip_losses.json", report, "blending"):
+    arrays = (
+        np.load(losses_folder / "xclip_blending.npz")
+        if report.mark_if_exists(losses_folder / "xclip_blending.npz")
+        else None
+    )
+    for record in _load_records(losses_folder / "xclip_losses.json", report, "blending"):
         if arrays is not None:
             _check_blending(record, arrays, report)
 
@@ -52,20 +56,20 @@ def _check_kl(record: Mapping[str, Any], report: ReferenceReport) -> None:
     logits = record["logit_scale_exp"] * video @ text.T
     report.compare("losses actionclip logits", name, logits, record["logits_per_image"], tolerance=2e-4)
     report.compare("losses actionclip logits", name, logits.T, record["logits_per_text"], tolerance=2e-4)
-    same = labels[:, None] == labels[None, :]
-    report.compare("losses actionclip targets", name, same, record["ground_truth"], tolerance=0)
+    is_same_label = labels[:, None] == labels[None, :]
+    report.compare("losses actionclip targets", name, is_same_label, record["ground_truth"], tolerance=0)
     targets = label_targets(labels)
     report.compare("losses actionclip targets, softened", name, targets, record["target_softmax"], tolerance=1e-6)
-    found = [kl_to_labels(logits, targets), kl_to_labels(logits.T, targets), actionclip_kl(logits, labels)]
+    actual = [kl_to_labels(logits, targets), kl_to_labels(logits.T, targets), actionclip_kl(logits, labels)]
     expected = [record[key] for key in ("loss_imgs", "loss_texts", "total_loss")]
-    report.compare("losses actionclip kl", name, found, expected, tolerance=LOSSES)
+    report.compare("losses actionclip kl", name, actual, expected, tolerance=LOSS_TOLERANCE)
 
 
 def _check_actionclip_rates(name: str, record: Mapping[str, Any], report: ReferenceReport) -> None:
     solver, groups = record["solver"], record["groups"]
-    named = [(_short(item), Parameter(torch.zeros(2))) for group in groups for item in group["params"]]
+    parameters = [(_strip_prefix(item), Parameter(torch.zeros(2))) for group in groups for item in group["params"]]
     optimiser = actionclip_optimiser(
-        named,
+        parameters,
         kind=solver["optim"],
         lr=solver["lr"],
         weight_decay=solver["weight_decay"],
@@ -73,9 +77,9 @@ def _check_actionclip_rates(name: str, record: Mapping[str, Any], report: Refere
         fusion_ratio=solver["f_ratio"],
         momentum=solver["momentum"],
     )
-    found = [sorted(group["names"]) for group in optimiser.param_groups]
-    expected = [sorted(map(_short, group["params"])) for group in groups]
-    report.compare("losses actionclip groups", name, found != expected, 0, tolerance=0)
+    actual = [sorted(group["names"]) for group in optimiser.param_groups]
+    expected = [sorted(map(_strip_prefix, group["params"])) for group in groups]
+    report.compare("losses actionclip groups", name, actual != expected, 0, tolerance=0)
     for ours, theirs in zip(optimiser.param_groups, groups, strict=False):
         for key in ("weight_decay", "betas", "eps", "momentum"):
             if theirs[key] is not None:
@@ -83,7 +87,11 @@ def _check_actionclip_rates(name: str, record: Mapping[str, Any], report: Refere
     for row in record["table"]:
         rates = [_actionclip_rate(row["epoch"] or 0.0, group["lr"], solver) for group in optimiser.param_groups]
         report.compare(
-            "losses actionclip rates", f"{name} epoch {row['epoch']}", _gap(rates, row["lrs"]), 0, tolerance=RATES
+            "losses actionclip rates",
+            f"{name} epoch {row['epoch']}",
+            _max_relative_error(rates, row["lrs"]),
+            0,
+            tolerance=LR_TOLERANCE,
         )
 
 
@@ -107,7 +115,11 @@ def _check_xclip_rates(name: str, case: Mapping[str, Any], report: ReferenceRepo
             for factor in (1, 10)
         ]
         report.compare(
-            "losses xclip rates", f"{name} update {row['update']}", _gap(rates, row["lrs"]), 0, tolerance=RATES
+            "losses xclip rates",
+            f"{name} update {row['update']}",
+            _max_relative_error(rates, row["lrs"]),
+            0,
+            tolerance=LR_TOLERANCE,
         )
 
 
@@ -116,17 +128,20 @@ def _check_smoothing(record: Mapping[str, Any], report: ReferenceReport) -> None
     targets = smoothed_targets(labels, logits.shape[1], smoothing=record["smoothing"])
     if record["soft_onehot"] is not None:
         report.compare("losses smoothed targets", name, targets, record["soft_onehot"], tolerance=1e-7)
-    found = [
+    actual = [
         smoothed_cross_entropy(logits, labels, smoothing=record["smoothing"]),
         soft_cross_entropy(logits, targets),
         smoothed_cross_entropy(logits, labels, smoothing=0.0),
     ]
     expected = [record[f"loss_{key}_ce"] for key in ("label_smoothing", "soft_target", "plain")]
-    report.compare("losses cross entropy", name, found, expected, tolerance=LOSSES)
+    report.compare("losses cross entropy", name, actual, expected, tolerance=LOSS_TOLERANCE)
 
 
 def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], report: ReferenceReport) -> None:
-    """Compare clips mixed with the recorded weight, partners and box; beta samples differ between torch versions."""
+    """Compare mixed clips.
+
+    Weight, partners and box are taken from the record, because beta samples differ between torch versions.
+    """
     name = f"case{record['case']}"
     clips = torch.from_numpy(arrays[f"{name}_in"].astype(np.float32))
     order = torch.tensor(record["perm"])
@@ -137,36 +152,37 @@ def _check_blending(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
         left, top, right, bottom = record["bbox_x1y1x2y2"]
         box = CropBox(left=left, top=top, width=right - left, height=bottom - top)
         mixed, targets = cutmix(clips, targets, box=box, permutation=order)
-        kept = 1 - box.width * box.height / (clips.shape[-1] * clips.shape[-2])
-        report.compare("losses cutmix weights", name, kept, record["effective_lambda"], tolerance=1e-12)
+        effective_weight = 1 - box.width * box.height / (clips.shape[-1] * clips.shape[-2])
+        report.compare("losses cutmix weights", name, effective_weight, record["effective_lambda"], tolerance=1e-12)
     is_cutmix = seeded_rngs(record["seed_all"]).numpy.rand() < 0.5
     report.compare("losses mixing choice", name, is_cutmix, record["mode"] == "cutmix", tolerance=0)
     report.compare("losses mixed clips", name, mixed, arrays[f"{name}_out"], tolerance=1e-6)
     report.compare("losses mixed targets", name, targets, arrays[f"{name}_target"], tolerance=1e-6)
     loss = soft_cross_entropy(torch.from_numpy(arrays[f"{name}_logits"]), targets)
-    report.compare("losses of mixed clips", name, loss, record["loss"], tolerance=LOSSES)
+    report.compare("losses of mixed clips", name, loss, record["loss"], tolerance=LOSS_TOLERANCE)
 
 
-def _gap(found: list[float], expected: list[float]) -> float:
-    """Return the largest difference relative to the expected rate."""
+def _max_relative_error(actual: list[float], expected: list[float]) -> float:
+    """Return the largest difference relative to the expected value; infinity if the lengths differ."""
     return (
-        max(abs(one - other) / other if other else abs(one) for one, other in zip(found, expected, strict=True))
-        if len(found) == len(expected)
+        max(abs(one - other) / other if other else abs(one) for one, other in zip(actual, expected, strict=True))
+        if len(actual) == len(expected)
         else math.inf
     )
 
 
-def _corners(box: CropBox) -> list[int]:
+def _box_corners(box: CropBox) -> list[int]:
     return [box.left, box.top, box.left + box.width, box.top + box.height]
 
 
-def _short(name: str) -> str:
+def _strip_prefix(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def _document(path: Path, report: ReferenceReport, part: str | None = None) -> list[Any]:
-    if not report.takes(path):
+def _load_records(path: Path, report: ReferenceReport, key: str | None = None) -> list[Any]:
+    """Return the records of a JSON file, or of one key of it; empty if the file does not exist."""
+    if not report.mark_if_exists(path):
         return []
     document = json.loads(path.read_text(encoding="utf-8"))
-    found: list[Any] = document if part is None else document.get(part, [])
-    return found
+    records: list[Any] = document if key is None else document.get(key, [])
+    return records

@@ -1,6 +1,6 @@
-"""Compare models with golden arrays: ActionCLIP, X-CLIP and transformers' X-CLIP, with inner features.
+"""Compare ActionCLIP, X-CLIP and transformers' X-CLIP with golden arrays, including intermediate features.
 
-Sizes are read from the tensors and each model's config.json, so other seeds, widths and depths work too.
+Sizes are read from the tensors and from each model's config.json, so golden folders of any width and depth work.
 """
 
 import json
@@ -29,37 +29,39 @@ from training.models.clip import shift_patches
 from training.optimisers import freeze_xclip_text_, xclip_optimiser
 from training.reference_check.report import ReferenceReport
 
-FEATURES, LOGITS = 1e-4, 2e-4  # fp32 sums in another order; logits include the scale
-TABLE_ROWS = 49408  # of the formula that replaces CLIP's token table
+FEATURE_TOLERANCE, LOGIT_TOLERANCE = 1e-4, 2e-4  # float32 sums in a different order; logits include the scale
+TABLE_ROWS = 49408  # size of CLIP's token vocabulary
 
 
 @dataclass
 class GoldenArrays:
-    """Arrays of one model's io.npz, compared by name; tracks which were compared."""
+    """Arrays of one model's io.npz, compared by name; records which arrays were used."""
 
     group: str
     arrays: Mapping[str, NDArray[Any]]
     report: ReferenceReport
-    seen: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
 
-    def check(self, name: str, found: Tensor, *, tolerance: float = FEATURES) -> None:
+    def check(self, name: str, actual: Tensor, *, tolerance: float = FEATURE_TOLERANCE) -> None:
+        """Compare a tensor with the golden array of this name, if there is one."""
         if name in self.arrays:
-            self.seen.add(name)
-            self.report.compare(self.group, name, found.detach().numpy(), self.arrays[name], tolerance=tolerance)
+            self.used.add(name)
+            self.report.compare(self.group, name, actual.detach().numpy(), self.arrays[name], tolerance=tolerance)
 
     def tensor(self, name: str) -> Tensor:
-        self.seen.add(name)
+        """Return a golden array as a tensor, for use as input."""
+        self.used.add(name)
         array = self.arrays[name]
         return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
-    def report_unseen(self) -> None:
-        """Report the arrays that were not compared."""
-        unseen = sorted(set(self.arrays) - self.seen)
-        self.report.not_checked += [f"{self.group}/io.npz: {name}" for name in unseen]
+    def report_unused(self) -> None:
+        """Report the arrays that were not used."""
+        unused = sorted(set(self.arrays) - self.used)
+        self.report.not_checked += [f"{self.group}/io.npz: {name}" for name in unused]
 
 
 def check(folder: Path, report: ReferenceReport) -> None:
-    """Compare all models of a golden folder; skip absent parts."""
+    """Compare all models in a golden folder; missing parts are skipped."""
     with torch.no_grad():
         for path in sorted((folder / "actionclip").glob("*/io.npz")):
             _check_actionclip(path.parent, report)
@@ -68,24 +70,24 @@ def check(folder: Path, report: ReferenceReport) -> None:
         if (folder / "hf_xclip" / "io.npz").is_file():
             _check_hugging_face(folder / "hf_xclip", report)
     for path in sorted((folder / "keys").glob("*.json")):
-        if report.takes(path):
+        if report.mark_if_exists(path):
             _check_keys(path, report)
 
 
-def golden_actionclip(folder: Path, kind: str) -> VideoTextModel:
-    """Build the golden ActionCLIP of a folder with one of its fusion heads."""
-    head = _weights(folder / f"fusion_{kind}.safetensors")
-    document = {"model_state_dict": _weights(folder / "clip.safetensors"), "fusion_model_state_dict": head}
-    return read_official_actionclip(document, _actionclip_sizes(_config(folder))).build()
+def load_golden_actionclip(folder: Path, kind: str) -> VideoTextModel:
+    """Build the golden ActionCLIP in a folder with one of its fusion heads."""
+    head = _load_weights(folder / f"fusion_{kind}.safetensors")
+    document = {"model_state_dict": _load_weights(folder / "clip.safetensors"), "fusion_model_state_dict": head}
+    return read_official_actionclip(document, _actionclip_sizes(_load_config(folder))).build()
 
 
-def golden_xclip(folder: Path) -> VideoTextModel:
-    """Build the golden X-CLIP of a folder."""
-    weights = _weights(folder / "model.safetensors")
-    return read_official_xclip({"model": weights}, _xclip_sizes(_config(folder))).build()
+def load_golden_xclip(folder: Path) -> VideoTextModel:
+    """Build the golden X-CLIP in a folder."""
+    weights = _load_weights(folder / "model.safetensors")
+    return read_official_xclip({"model": weights}, _xclip_sizes(_load_config(folder))).build()
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _load_config(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text()))
 
 
@@ -104,49 +106,53 @@ def _xclip_sizes(config: Mapping[str, Any]) -> Overrides:
     )
 
 
-def formula_table(rows: int, width: int) -> Tensor:
-    """Return the token table of the `full_*` arrays, [rows, width]."""
+def make_token_table(rows: int, width: int) -> Tensor:
+    """Return the token embeddings [rows, width] that the `full_*` arrays were computed with."""
     i, j = np.arange(rows, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)[None]
     mixed = (40503 * i + 12829 * j + 977 * i * j + 313 * i * i * (j + 1)) % 65536
     return torch.from_numpy(((mixed - 32768) * 3 / 131072).astype(np.float32))
 
 
 def _check_actionclip(folder: Path, report: ReferenceReport) -> None:
-    config = _config(folder)
-    report.take_folder(folder, but=("train_step.json", "tsm_state_dict_keys.json"))
+    config = _load_config(folder)
+    report.mark_folder(folder, exclude=("train_step.json", "tsm_state_dict_keys.json"))
     golden = GoldenArrays(f"actionclip/{folder.name}", np.load(folder / "io.npz"), report)
-    video, tokens, clip = golden.tensor("video"), golden.tensor("tokens"), _weights(folder / "clip.safetensors")
-    asked = _actionclip_sizes(config)
+    video, tokens, clip = golden.tensor("video"), golden.tensor("tokens"), _load_weights(folder / "clip.safetensors")
+    overrides = _actionclip_sizes(config)
     for kind in config["fusion_heads"]:
-        head = _weights(folder / f"fusion_{kind}.safetensors")
+        head = _load_weights(folder / f"fusion_{kind}.safetensors")
         for prefix in ("", "full_"):
             if prefix and "full_tokens" not in golden.arrays:
                 continue
-            weights = {**clip, "token_embedding.weight": formula_table(TABLE_ROWS, _width(clip))} if prefix else clip
+            weights = (
+                {**clip, "token_embedding.weight": make_token_table(TABLE_ROWS, _embedding_width(clip))}
+                if prefix
+                else clip
+            )
             rows = golden.tensor("full_tokens") if prefix else tokens
             document = {"model_state_dict": weights, "fusion_model_state_dict": head}
-            model = read_official_actionclip(document, asked).build()
+            model = read_official_actionclip(document, overrides).build()
             text = model.encode_text(rows)
             golden.check(f"{prefix}text_features", text)
             num_templates = 16 if prefix else config["num_templates"]
             _check_head(golden, f"{prefix}{kind}", model, video, text, num_templates)
             if not prefix:
                 _check_towers(golden, model, video, tokens)
-    shifted = {_with_net(name): item for name, item in clip.items()}
-    model = read_official_actionclip({"model_state_dict": shifted, "fusion_model_state_dict": {}}, asked).build()
+    shifted = {_insert_net(name): item for name, item in clip.items()}
+    model = read_official_actionclip({"model_state_dict": shifted, "fusion_model_state_dict": {}}, overrides).build()
     golden.check("tsm_image_features", model.visual(video.flatten(0, 1)).unflatten(0, video.shape[:2]))
     _check_head(golden, "tsm_meanP", model, video, model.encode_text(tokens), config["num_templates"])
     if "tsm_shift_in" in golden.arrays:
-        moved = golden.tensor("tsm_shift_in").transpose(0, 1)
-        found = shift_patches(moved, config["num_segments"], fold=moved.shape[-1] // 8)
-        golden.check("tsm_shift_out", found.transpose(0, 1), tolerance=0.0)
-    if report.takes(folder / "tsm_state_dict_keys.json"):
+        patches = golden.tensor("tsm_shift_in").transpose(0, 1)
+        actual = shift_patches(patches, config["num_segments"], fold=patches.shape[-1] // 8)
+        golden.check("tsm_shift_out", actual.transpose(0, 1), tolerance=0.0)
+    if report.mark_if_exists(folder / "tsm_state_dict_keys.json"):
         expected = set(json.loads((folder / "tsm_state_dict_keys.json").read_text()))
         names = {to_official(name) for name in model.state_dict() if not name.startswith("fusion.")}
         report.compare(golden.group, "tsm_state_dict_keys", len(names ^ expected), 0, tolerance=0.0)
-    if report.takes(folder / "train_step.json"):
-        _check_actionclip_step(folder, golden, asked, clip)
-    golden.report_unseen()
+    if report.mark_if_exists(folder / "train_step.json"):
+        _check_actionclip_step(folder, golden, overrides, clip)
+    golden.report_unused()
 
 
 def _check_head(
@@ -156,38 +162,38 @@ def _check_head(
     golden.check(f"{name}_fused", fused)
     cosine = functional.normalize(fused, dim=-1) @ functional.normalize(text, dim=-1).T  # [B, M*K]
     golden.check(f"{name}_probs", (100 * cosine).unflatten(1, (num_templates, -1)).softmax(dim=-1).mean(dim=1))
-    golden.check(f"{name}_train_logits_per_image", model.head(fused, None, text), tolerance=LOGITS)
+    golden.check(f"{name}_train_logits_per_image", model.head(fused, None, text), tolerance=LOGIT_TOLERANCE)
 
 
 def _check_towers(golden: GoldenArrays, model: VideoTextModel, video: Tensor, tokens: Tensor) -> None:
-    with _watch(model) as seen:
+    with _record_outputs(model) as outputs:
         golden.check("image_features", model.encode_frames(video.flatten(0, 1)).unflatten(0, video.shape[:2]))
         model.encode_text(tokens)
-    _check_vision(golden, seen)
+    _check_vision(golden, outputs)
     for name in [name for name in golden.arrays if name.startswith("text_block")]:
         number = name.removeprefix("text_block").removesuffix("_row0")
-        golden.check(name, seen[f"text.transformer.resblocks.{number}"][0])
+        golden.check(name, outputs[f"text.transformer.resblocks.{number}"][0])
 
 
-def _check_vision(golden: GoldenArrays, seen: Mapping[str, Tensor]) -> None:
-    golden.check("visual_ln_pre", seen["visual.ln_pre"])
-    golden.check("visual_ln_post_cls", seen["visual.ln_post"])
+def _check_vision(golden: GoldenArrays, outputs: Mapping[str, Tensor]) -> None:
+    golden.check("visual_ln_pre", outputs["visual.ln_pre"])
+    golden.check("visual_ln_post_cls", outputs["visual.ln_post"])
     prefix = "visual.transformer.resblocks."
-    for name, item in seen.items():
+    for name, item in outputs.items():
         if name.startswith(prefix) and name.removeprefix(prefix).isdecimal():
             golden.check(f"visual_block{name.removeprefix(prefix)}", item.transpose(0, 1))  # [P+1, B*T, W]
 
 
 def _check_xclip(folder: Path, report: ReferenceReport) -> None:
-    config = _config(folder)
-    report.take_folder(folder, but=("train_step.json", "param_groups.json"))
+    config = _load_config(folder)
+    report.mark_folder(folder, exclude=("train_step.json", "param_groups.json"))
     golden = GoldenArrays(f"xclip/{folder.name}", np.load(folder / "io.npz"), report)
-    weights, asked = _weights(folder / "model.safetensors"), _xclip_sizes(config)
-    model: Any = read_official_xclip({"model": weights}, asked).build()
+    weights, overrides = _load_weights(folder / "model.safetensors"), _xclip_sizes(config)
+    model: Any = read_official_xclip({"model": weights}, overrides).build()
     video, tokens, frames = golden.tensor("video"), golden.tensor("tokens"), config["T"]
-    with _watch(model) as seen:
+    with _record_outputs(model) as outputs:
         output, text = model.encode_video(video), model.encode_text(tokens)
-        golden.check("logits", model.head(*output[:2], text), tolerance=LOGITS)
+        golden.check("logits", model.head(*output[:2], text), tolerance=LOGIT_TOLERANCE)
     cls_features, patches = model.visual.encode(video.flatten(0, 1))
     golden.check("cls_features", cls_features)
     golden.check("patch_features", patches)
@@ -195,11 +201,11 @@ def _check_xclip(folder: Path, report: ReferenceReport) -> None:
     golden.check("img_features", model.project_patches(patches))
     golden.check("img_features_mean_t", output.patch_features)
     golden.check("text_features", text)
-    _check_vision(golden, seen)
-    golden.check("prompts_visual_ln", seen["prompts_visual_ln"])
-    golden.check("prompts_visual_norm", seen["prompts_generator.norm"])
-    golden.check("prompts_delta", seen["prompts_generator"])
-    for name, item in seen.items():
+    _check_vision(golden, outputs)
+    golden.check("prompts_visual_ln", outputs["prompts_visual_ln"])
+    golden.check("prompts_visual_norm", outputs["prompts_generator.norm"])
+    golden.check("prompts_delta", outputs["prompts_generator"])
+    for name, item in outputs.items():
         number = (
             name.split(".")[-2] if name.endswith(("message_fc", "message_attn", "cross_attn")) else name.split(".")[-1]
         )
@@ -221,47 +227,49 @@ def _check_xclip(folder: Path, report: ReferenceReport) -> None:
             "hf_logits_after_conversion",
             model.head(*output[:2], text).numpy(),
             expected,
-            tolerance=LOGITS,
+            tolerance=LOGIT_TOLERANCE,
         )
-    if report.takes(folder / "train_step.json"):
-        _check_xclip_step(folder, golden, asked, weights)
-    if report.takes(folder / "param_groups.json"):
-        _check_xclip_groups(folder, golden, asked, weights)
-    _check_xclip_variants(golden, model, video, text, weights, asked)
-    golden.report_unseen()
+    if report.mark_if_exists(folder / "train_step.json"):
+        _check_xclip_step(folder, golden, overrides, weights)
+    if report.mark_if_exists(folder / "param_groups.json"):
+        _check_xclip_groups(folder, golden, overrides, weights)
+    _check_xclip_variants(golden, model, video, text, weights, overrides)
+    golden.report_unused()
 
 
 def _check_xclip_variants(
-    golden: GoldenArrays, model: Any, video: Tensor, text: Tensor, weights: dict[str, Tensor], asked: Overrides
+    golden: GoldenArrays, model: Any, video: Tensor, text: Tensor, weights: dict[str, Tensor], overrides: Overrides
 ) -> None:
     output = model.encode_video(video)
-    golden.check("logits_cache_call1", model.head(*output[:2], text), tolerance=LOGITS)
-    golden.check("logits_cache_call2_other_text", model.head(*output[:2], text), tolerance=LOGITS)  # the stale text, B3
+    golden.check("logits_cache_call1", model.head(*output[:2], text), tolerance=LOGIT_TOLERANCE)
+    golden.check(
+        "logits_cache_call2_other_text", model.head(*output[:2], text), tolerance=LOGIT_TOLERANCE
+    )  # the original caches the first text
     if "tokens_other" in golden.arrays:
         other = model.encode_text(golden.tensor("tokens_other"))
-        golden.check("logits_other_text_nocache", model.head(*output[:2], other), tolerance=LOGITS)
+        golden.check("logits_other_text_nocache", model.head(*output[:2], other), tolerance=LOGIT_TOLERANCE)
     views = torch.stack([model.head(*model.encode_video(view)[:2], text) for view in (video, video.flip(1), -video)])
     golden.check("multiview_sum_softmax_3", views.softmax(dim=-1).sum(dim=0))
     if "full_tokens" in golden.arrays:
-        table = formula_table(TABLE_ROWS, _width(weights))
-        full = read_official_xclip({"model": {**weights, "token_embedding.weight": table}}, asked).build()
+        table = make_token_table(TABLE_ROWS, _embedding_width(weights))
+        full = read_official_xclip({"model": {**weights, "token_embedding.weight": table}}, overrides).build()
         full_text = full.encode_text(golden.tensor("full_tokens"))
         golden.check("full_text_features", full_text)
         golden.check(
-            "full_logits", full.head(output.video_features, output.patch_features, full_text), tolerance=LOGITS
+            "full_logits", full.head(output.video_features, output.patch_features, full_text), tolerance=LOGIT_TOLERANCE
         )
     double = model.double()
     exact = double.head(*double.encode_video(video.double())[:2], double.encode_text(golden.tensor("tokens")))
-    golden.check("logits_f64", exact, tolerance=LOGITS)
+    golden.check("logits_f64", exact, tolerance=LOGIT_TOLERANCE)
     model.float().prompts_generator.alpha.zero_()
-    golden.check("logits_alpha0", model.head(*output[:2], text), tolerance=LOGITS)
+    golden.check("logits_alpha0", model.head(*output[:2], text), tolerance=LOGIT_TOLERANCE)
 
 
-def _check_actionclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, clip: dict[str, Tensor]) -> None:
+def _check_actionclip_step(folder: Path, golden: GoldenArrays, overrides: Overrides, clip: dict[str, Tensor]) -> None:
     """Compare losses and gradient norms of one training step with the recorded head."""
     step = json.loads((folder / "train_step.json").read_text())
-    head = _weights(folder / f"fusion_{step['head']}.safetensors")
-    model = read_official_actionclip({"model_state_dict": clip, "fusion_model_state_dict": head}, asked).build()
+    head = _load_weights(folder / f"fusion_{step['head']}.safetensors")
+    model = read_official_actionclip({"model_state_dict": clip, "fusion_model_state_dict": head}, overrides).build()
     model.train()
     with torch.enable_grad():
         text = model.encode_text(golden.tensor("tokens")[step["token_rows"]])
@@ -269,29 +277,29 @@ def _check_actionclip_step(folder: Path, golden: GoldenArrays, asked: Overrides,
         labels = torch.tensor(step["list_id"])
         loss = actionclip_kl(logits, labels)
         loss.backward()
-    _report_step(golden, "train_step/logits", logits, step["logits_per_image"], LOGITS)
-    _report_step(golden, "train_step/total_loss", loss, step["total_loss"], FEATURES)
+    _report_step(golden, "train_step/logits", logits, step["logits_per_image"], LOGIT_TOLERANCE)
+    _report_step(golden, "train_step/total_loss", loss, step["total_loss"], FEATURE_TOLERANCE)
     _report_gradients(golden, model, step["grad_l2_norms"])
 
 
-def _check_xclip_step(folder: Path, golden: GoldenArrays, asked: Overrides, weights: dict[str, Tensor]) -> None:
-    """Compare the loss and the gradients of one training step; null means frozen."""
+def _check_xclip_step(folder: Path, golden: GoldenArrays, overrides: Overrides, weights: dict[str, Tensor]) -> None:
+    """Compare loss and gradient norms of one training step; a norm of null means a frozen parameter."""
     step = json.loads((folder / "train_step.json").read_text())
-    model = read_official_xclip({"model": weights}, asked).build()
+    model = read_official_xclip({"model": weights}, overrides).build()
     with torch.enable_grad():
         text = model.encode_text(golden.tensor("tokens"))
         logits = model.head(*model.encode_video(golden.tensor("video"))[:2], text)
         loss = soft_cross_entropy(logits, torch.tensor(step["target"]))
         loss.backward()
-    _report_step(golden, "train_step/logits", logits, step["logits"], LOGITS)
-    _report_step(golden, "train_step/loss", loss, step["loss"], FEATURES)
+    _report_step(golden, "train_step/logits", logits, step["logits"], LOGIT_TOLERANCE)
+    _report_step(golden, "train_step/loss", loss, step["loss"], FEATURE_TOLERANCE)
     _report_gradients(golden, model, step["grad_l2_norms"])
 
 
-def _check_xclip_groups(folder: Path, golden: GoldenArrays, asked: Overrides, weights: dict[str, Tensor]) -> None:
-    """Compare names, rate and decay of all optimiser groups, and frozen weights."""
+def _check_xclip_groups(folder: Path, golden: GoldenArrays, overrides: Overrides, weights: dict[str, Tensor]) -> None:
+    """Compare parameter names, learning rate and weight decay of all optimiser groups, and the frozen parameters."""
     document = json.loads((folder / "param_groups.json").read_text())
-    model = read_official_xclip({"model": weights}, asked).build()
+    model = read_official_xclip({"model": weights}, overrides).build()
     freeze_xclip_text_(model.named_parameters())
     first = document["groups"][0]
     optimiser = xclip_optimiser(model.named_parameters(), lr=first["lr"], weight_decay=first["weight_decay"])
@@ -306,12 +314,12 @@ def _check_xclip_groups(folder: Path, golden: GoldenArrays, asked: Overrides, we
     golden.report.compare(golden.group, "param_groups frozen", frozen != sorted(document["frozen"]), 0, tolerance=0.0)
 
 
-def _report_step(golden: GoldenArrays, name: str, found: Tensor, expected: object, tolerance: float) -> None:
-    golden.report.compare(golden.group, name, found.detach().numpy(), np.asarray(expected), tolerance=tolerance)
+def _report_step(golden: GoldenArrays, name: str, actual: Tensor, expected: object, tolerance: float) -> None:
+    golden.report.compare(golden.group, name, actual.detach().numpy(), np.asarray(expected), tolerance=tolerance)
 
 
 def _report_gradients(golden: GoldenArrays, model: nn.Module, norms: Mapping[str, float | None]) -> None:
-    """Report relative differences, since gradients differ in size by orders of magnitude."""
+    """Compare gradient norms; relative differences, since the norms differ by orders of magnitude."""
     parameters = dict(model.named_parameters())
     for name, norm in norms.items():
         if norm is None:
@@ -319,64 +327,68 @@ def _report_gradients(golden: GoldenArrays, model: nn.Module, norms: Mapping[str
         short = name.removeprefix("model.")
         ours = short.replace("fusion.module.", "fusion.") if short.startswith("fusion.") else from_official(short)
         gradient = parameters[ours].grad
-        length = 0.0 if gradient is None else float(gradient.double().norm())
-        found = np.array([(length - norm) / max(abs(norm), 1.0)])
-        golden.report.compare(golden.group, f"train_step/{name}", found, np.zeros(1), tolerance=LOGITS)
+        actual = 0.0 if gradient is None else float(gradient.double().norm())
+        relative_error = np.array([(actual - norm) / max(abs(norm), 1.0)])
+        golden.report.compare(
+            golden.group, f"train_step/{name}", relative_error, np.zeros(1), tolerance=LOGIT_TOLERANCE
+        )
 
 
 def _check_hugging_face(folder: Path, report: ReferenceReport) -> None:
-    config = _config(folder)
-    report.take_folder(folder, but=("state_dict_shapes.json",))
+    config = _load_config(folder)
+    report.mark_folder(folder, exclude=("state_dict_shapes.json",))
     golden = GoldenArrays("hf_xclip", np.load(folder / "io.npz"), report)
-    asked = Overrides(
+    overrides = Overrides(
         vision_heads=config["heads_vision"],
         text_heads=config["heads_text"],
         mit_heads=config["heads_mit"],
         prompt_heads=config["heads_prompt"],
     )
-    model: Any = xclip_checkpoint(from_hugging_face_names(_weights(folder / "model.safetensors")), asked).build()
-    with _watch(model) as seen:
+    model: Any = xclip_checkpoint(
+        from_hugging_face_names(_load_weights(folder / "model.safetensors")), overrides
+    ).build()
+    with _record_outputs(model) as outputs:
         output, text = model.encode_video(golden.tensor("video")), model.encode_text(golden.tensor("tokens"))
-    golden.check("logits_per_video", model.head(*output[:2], text), tolerance=LOGITS)
+    golden.check("logits_per_video", model.head(*output[:2], text), tolerance=LOGIT_TOLERANCE)
     prompted = model.prompt_texts(output.patch_features, text)
     golden.check("text_embeds_prompted_normalised", functional.normalize(prompted, dim=-1))
     golden.check("video_embeds_normalised", functional.normalize(output.video_features, dim=-1))
-    golden.check("vision_last_hidden_state", seen["visual.transformer"])
-    golden.check("vision_pooled", seen["visual.ln_post"])
+    golden.check("vision_last_hidden_state", outputs["visual.transformer"])
+    golden.check("vision_pooled", outputs["visual.ln_post"])
     golden.check("mit_pooled", output.video_features)
     golden.check("get_video_features_pooler", output.video_features)
-    golden.check("text_pooled_before_projection", seen["text.ln_final"])
+    golden.check("text_pooled_before_projection", outputs["text.ln_final"])
     golden.check("get_text_features_pooler", text)
     if "tokens_short" in golden.arrays:
         short = model.encode_text(golden.tensor("tokens_short"))
-        golden.check("logits_per_video_short_with_mask", model.head(*output[:2], short), tolerance=LOGITS)
-    if report.takes(folder / "state_dict_shapes.json"):
+        golden.check("logits_per_video_short_with_mask", model.head(*output[:2], short), tolerance=LOGIT_TOLERANCE)
+    if report.mark_if_exists(folder / "state_dict_shapes.json"):
         _check_hugging_face_shapes(folder, model, report)
-    golden.report_unseen()
+    golden.report_unused()
 
 
 def _check_hugging_face_shapes(folder: Path, model: nn.Module, report: ReferenceReport) -> None:
-    """Compare names and shapes with those that transformers saves."""
+    """Compare parameter names and shapes with those of a state dict from transformers."""
     written = to_hugging_face_names(rename_weights(model.state_dict(), to_official))
-    found = {name: list(item.shape) for name, item in written.items()}
+    actual = {name: list(item.shape) for name, item in written.items()}
     expected = json.loads((folder / "state_dict_shapes.json").read_text())
-    differing = sum(found.get(name) != expected.get(name) for name in {*found, *expected})
+    differing = sum(actual.get(name) != expected.get(name) for name in {*actual, *expected})
     report.compare("hf_xclip", "state_dict_shapes", differing, 0, tolerance=0.0)
 
 
 def _check_keys(path: Path, report: ReferenceReport) -> None:
-    """Compare names, shapes and recorded dtypes of a full-size file; return 0 if all are equal, else 1."""
+    """Compare names, shapes and dtypes of the parameters with those recorded from a full-size checkpoint."""
     table = json.loads(path.read_text())
     try:
         if "model" in table:
-            checkpoint = read_official_xclip({"model": _outline(table["model"])}, Overrides())
+            checkpoint = read_official_xclip({"model": _meta_tensors(table["model"])}, Overrides())
             check_weights(weight_shapes(build_on_meta("xclip", checkpoint.model_config)), checkpoint.weights)
             _report_table(path, "model", to_official_xclip(checkpoint)["model"], table["model"], report)
             return
         for kind, head in table["fusion_model_state_dict"].items():
             document = {
-                "model_state_dict": _outline(table["model_state_dict"]),
-                "fusion_model_state_dict": _outline(head),
+                "model_state_dict": _meta_tensors(table["model_state_dict"]),
+                "fusion_model_state_dict": _meta_tensors(head),
             }
             checkpoint = read_official_actionclip(document, Overrides())
             check_weights(weight_shapes(build_on_meta("actionclip", checkpoint.model_config)), checkpoint.weights)
@@ -388,45 +400,45 @@ def _check_keys(path: Path, report: ReferenceReport) -> None:
 
 
 def _report_table(
-    path: Path, part: str, found: Mapping[str, Tensor], expected: Mapping[str, Any], report: ReferenceReport
+    path: Path, part: str, actual: Mapping[str, Tensor], expected: Mapping[str, Any], report: ReferenceReport
 ) -> None:
-    written = {k: [str(item.dtype).removeprefix("torch."), list(item.shape)] for k, item in found.items()}
+    written = {k: [str(item.dtype).removeprefix("torch."), list(item.shape)] for k, item in actual.items()}
     differing = float(sum(written.get(name) != expected.get(name) for name in {*written, *expected}))
     report.compare("keys", f"{path.stem}/{part}", np.array([differing]), np.zeros(1), tolerance=0.0)
 
 
-def _outline(table: Mapping[str, Any]) -> dict[str, Tensor]:
+def _meta_tensors(table: Mapping[str, Any]) -> dict[str, Tensor]:
     return {k: torch.empty(shape, dtype=getattr(torch, kind), device="meta") for k, (kind, shape) in table.items()}
 
 
 @contextmanager
-def _watch(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of all modules by name within the context."""
-    seen: dict[str, Tensor] = {}
+def _record_outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that collects the outputs of all modules by name during the block."""
+    outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
+    def make_hook(name: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                seen[name] = output
+                outputs[name] = output
 
         return hook
 
-    handles = [part.register_forward_hook(keep(name)) for name, part in model.named_modules() if name]
+    handles = [part.register_forward_hook(make_hook(name)) for name, part in model.named_modules() if name]
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def _load_weights(path: Path) -> dict[str, Tensor]:
     return {name: item.float() for name, item in load_file(path).items()} if path.is_file() else {}
 
 
-def _width(weights: Mapping[str, Tensor]) -> int:
+def _embedding_width(weights: Mapping[str, Tensor]) -> int:
     return weights["ln_final.weight"].shape[0]
 
 
-def _with_net(name: str) -> str:
+def _insert_net(name: str) -> str:
     parts = name.split(".")
     return ".".join([*parts[:4], "net", *parts[4:]]) if name.startswith("visual.transformer.resblocks.") else name

@@ -11,69 +11,71 @@ from numpy.typing import ArrayLike
 
 @dataclass
 class ToleranceGroup:
-    """Arrays compared with one tolerance."""
+    """Result of comparing a group of arrays with the same tolerance."""
 
     tolerance: float
-    largest: float = 0.0
-    worst: str = ""
-    arrays: int = 0
+    max_difference: float = 0.0
+    worst_array: str = ""  # name of the array with the largest difference
+    num_arrays: int = 0
 
     @property
-    def is_passed(self) -> bool:
+    def passed(self) -> bool:
         """Return whether the largest difference is within the tolerance."""
-        return self.largest <= self.tolerance
+        return self.max_difference <= self.tolerance
 
 
 @dataclass
 class ReferenceReport:
-    """Groups by name; a tolerance of 0 means exact."""
+    """Results by group name; a tolerance of 0 requires equal arrays."""
 
     groups: dict[str, ToleranceGroup] = field(default_factory=dict)
     not_checked: list[str] = field(default_factory=list)
-    taken: set[Path] = field(default_factory=set)  # files that a check has read
+    checked_files: set[Path] = field(default_factory=set)
 
-    def takes(self, path: Path) -> bool:
-        """Return whether a file exists, and mark it as checked."""
-        if path.is_file():
-            self.taken.add(path)
-        return path.is_file()
+    def mark_if_exists(self, path: Path) -> bool:
+        """Return whether a file exists; if so, mark it as checked."""
+        exists = path.is_file()
+        if exists:
+            self.checked_files.add(path)
+        return exists
 
-    def take_folder(self, folder: Path, *, but: Collection[str] = ()) -> None:
-        """Mark all files of a folder as checked, except for `but`."""
-        self.taken.update(path for path in folder.iterdir() if path.name not in but)
+    def mark_folder(self, folder: Path, *, exclude: Collection[str] = ()) -> None:
+        """Mark all files in a folder as checked, except the names in `exclude`."""
+        self.checked_files.update(path for path in folder.iterdir() if path.name not in exclude)
 
-    def compare(self, group: str, name: str, found: ArrayLike, expected: ArrayLike, *, tolerance: float) -> None:
+    def compare(self, group: str, name: str, actual: ArrayLike, expected: ArrayLike, *, tolerance: float) -> None:
         """Compare two arrays; different shapes and non-finite numbers count as an infinite difference."""
         entry = self.groups.setdefault(f"{group} (<= {tolerance:g})", ToleranceGroup(tolerance))
-        found, expected = np.asarray(found), np.asarray(expected)
-        difference = float("inf")
-        if found.shape == expected.shape:
-            gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-            difference = float(gap.max()) if gap.size else 0.0
-            difference = difference if np.isfinite(difference) else float("inf")
-        entry.arrays += 1
-        if difference > entry.largest or not entry.worst:
-            entry.largest, entry.worst = max(difference, entry.largest), name
+        actual, expected = np.asarray(actual), np.asarray(expected)
+        max_difference = float("inf")
+        if actual.shape == expected.shape:
+            differences = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+            max_difference = float(differences.max()) if differences.size else 0.0
+            max_difference = max_difference if np.isfinite(max_difference) else float("inf")
+        entry.num_arrays += 1
+        if max_difference > entry.max_difference or not entry.worst_array:
+            entry.max_difference, entry.worst_array = max(max_difference, entry.max_difference), name
 
     @property
-    def is_passed(self) -> bool:
+    def passed(self) -> bool:
         """Return whether anything was checked and all groups passed."""
-        return bool(self.groups) and all(group.is_passed for group in self.groups.values())
+        return bool(self.groups) and all(group.passed for group in self.groups.values())
 
     def show(self) -> None:
         """Print one line per group, the unchecked files, and a JSON line."""
         for name, group in sorted(self.groups.items()):
-            verdict = "ok" if group.is_passed else "EXCEEDED"
-            print(f"{name:<44}{group.arrays:>7} arrays  largest {group.largest:.3g} ({group.worst})  {verdict}")
+            result = "ok" if group.passed else "EXCEEDED"
+            largest = f"largest {group.max_difference:.3g} ({group.worst_array})"
+            print(f"{name:<44}{group.num_arrays:>7} arrays  {largest}  {result}")
         for name in self.not_checked:
             print(f"not checked: {name}")
-        facts = {
+        groups = {
             name: {
-                "arrays": group.arrays,
-                "largest": group.largest,
+                "arrays": group.num_arrays,
+                "largest": group.max_difference,
                 "tolerance": group.tolerance,
-                "passed": group.is_passed,
+                "passed": group.passed,
             }
             for name, group in self.groups.items()
         }
-        print(json.dumps({"passed": self.is_passed, "groups": facts, "not_checked": self.not_checked}))
+        print(json.dumps({"passed": self.passed, "groups": groups, "not_checked": self.not_checked}))

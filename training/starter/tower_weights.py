@@ -1,4 +1,4 @@
-"""Fill the towers of the starter model with published weights."""
+"""Load published weights into the towers of the starter model."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ from training.models.ngram_text import NGRAMS, NgramEncoder
 from training.models.quantised import QuantisedLinear, quantise_matrix_, quantise_table_
 from training.starter import recipe
 from training.starter.source_data import ClassText, SourceError
-from training.starter.words import activities as activities_of_objects
+from training.starter.words import activity_objects
 
-BATCH_NORM_EPSILON = 1e-3  # of EfficientNet
-CHUNKS = 17  # parts of the Universal Sentence Encoder's token table; token i is in part i modulo 17
+BATCH_NORM_EPSILON = 1e-3  # EfficientNet's
+NUM_TABLE_PARTS = 17  # the Universal Sentence Encoder's token table is split; token i is in part i modulo 17
 
 
 def fill_image_(vision: ConceptVision, weights: Mapping[str, Tensor]) -> None:
@@ -37,12 +37,12 @@ def fill_image_(vision: ConceptVision, weights: Mapping[str, Tensor]) -> None:
     _fill_linear_(vision.classifier, weights["_fc.weight"], weights["_fc.bias"])
 
 
-def fill_english_(text: GatedText, weights: Mapping[str, Tensor], *, kept: Sequence[int]) -> None:
-    """Load MiniLM's weights from BERT's names, with the word pieces of `kept`."""
+def fill_english_(text: GatedText, weights: Mapping[str, Tensor], *, piece_ids: Sequence[int]) -> None:
+    """Load MiniLM's weights, which have BERT's parameter names; the piece table contains only `piece_ids`."""
     encoder: BertEncoder = text.english
     quantise_table_(
         text.piece_table,
-        weights["embeddings.word_embeddings.weight"][torch.tensor(kept)],
+        weights["embeddings.word_embeddings.weight"][torch.tensor(piece_ids)],
         levels=recipe.PIECE_LEVELS,
         spread=recipe.PIECE_SPREAD,
     )
@@ -68,19 +68,21 @@ def fill_english_(text: GatedText, weights: Mapping[str, Tensor], *, kept: Seque
 
 
 def fill_multilingual_(encoder: NgramEncoder, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Load the Universal Sentence Encoder's weights; its table is stored in 17 parts of 6-bit codes."""
+    """Load the Universal Sentence Encoder's weights; its token table is stored as 17 parts with 6-bit codes."""
     weights = {name: torch.from_numpy(np.array(item, np.float32)) for name, item in arrays.items()}
     orders = [order for order, _ in NGRAMS]
-    table = torch.empty(CHUNKS * len(weights["q1"]), weights["q1"].shape[1])
-    for part in range(CHUNKS):
-        table[part::CHUNKS] = weights[f"q{part + 1}"] * weights["scale"][part] + weights["lo"][part]
+    table = torch.empty(NUM_TABLE_PARTS * len(weights["q1"]), weights["q1"].shape[1])
+    for part in range(NUM_TABLE_PARTS):
+        table[part::NUM_TABLE_PARTS] = weights[f"q{part + 1}"] * weights["scale"][part] + weights["lo"][part]
     quantise_table_(encoder.table, table, levels=recipe.TOKEN_LEVELS, spread=recipe.TOKEN_SPREAD)
-    _fill_linear_(encoder.token_projection, _joined(weights, "proj{}", orders).T, _joined(weights, "proj_b{}", orders))
-    _copy_(encoder.token_norm.weight, _joined(weights, "ln_g{}", orders))
-    _copy_(encoder.token_norm.bias, _joined(weights, "ln_b{}", orders))
+    _fill_linear_(
+        encoder.token_projection, _concatenate(weights, "proj{}", orders).T, _concatenate(weights, "proj_b{}", orders)
+    )
+    _copy_(encoder.token_norm.weight, _concatenate(weights, "ln_g{}", orders))
+    _copy_(encoder.token_norm.bias, _concatenate(weights, "ln_b{}", orders))
     for order, branch in zip(orders, encoder.branches, strict=True):
-        for place, name in ((1, "first"), (2, "second")):
-            _fill_linear_(branch.get_submodule(name), weights[f"w{place}_{order}"].T, weights[f"b{place}_{order}"])
+        for number, name in ((1, "first"), (2, "second")):
+            _fill_linear_(branch.get_submodule(name), weights[f"w{number}_{order}"].T, weights[f"b{number}_{order}"])
     _copy_(encoder.joined_norm.weight, weights["ln_g"])
     _copy_(encoder.joined_norm.bias, weights["ln_b"])
     _fill_linear_(encoder.pool_projection, weights["cnn_W"].T, weights["cnn_b"])
@@ -100,68 +102,68 @@ def class_embeddings(
     tokens: Sequence[Sequence[int]],
     activities: Sequence[Sequence[int]],
 ) -> Tensor:
-    """Return embeddings [classes, D] of the image classes: per encoder the mean over lemmas, centred and scaled.
+    """Return the embeddings [classes, D] of the image classes: per encoder the mean over lemmas, standardised.
 
-    `tokens` are the rows of all lemmas with the model's tokenizer, class by class, and `activities` those of the table
-    of activities; `pieces` are the lemmas with the English encoder's own tokenizer. The multilingual encoder relates
-    objects to actions less well than the English one, so its embedding of a class is mixed with embeddings of
-    activities that involve the object.
+    All lemmas, class by class, are passed as `pieces` of the English encoder and as `tokens` of the multilingual
+    encoder; `activities` are the tokens of the activities. The multilingual encoder relates objects to actions less
+    well than the English one, so its class embeddings are mixed with embeddings of activities that involve the object.
     """
-    owner = torch.tensor([index for index, item in enumerate(classes) for _ in item.lemmas])
-    english = _by_length(pieces, lambda ids: text.english(text.piece_table(ids), torch.ones(ids.shape)))
-    others, named = (
-        _by_length(rows, lambda ids: text.multilingual(ids, torch.ones(*ids.shape, 1))) for rows in (tokens, activities)
+    class_of_lemma = torch.tensor([index for index, item in enumerate(classes) for _ in item.lemmas])
+    english = _encode_by_length(pieces, lambda ids: text.english(text.piece_table(ids), torch.ones(ids.shape)))
+    lemma_features, activity_features = (
+        _encode_by_length(ids, lambda batch: text.multilingual(batch, torch.ones(*batch.shape, 1)))
+        for ids in (tokens, activities)
     )
-    by_object = activity_matrix(classes) @ (named - named.mean(dim=0))
-    size = by_object.square().sum(dim=1)
-    part = recipe.ACTIVITY_WEIGHT * by_object / size[size > 0].mean().sqrt()
-    multilingual = _of_unit_size(_of_lemmas(others, owner, len(classes)) + part)
-    return torch.cat([_of_lemmas(english, owner, len(classes)), multilingual], dim=1)
+    by_activity = activity_weights(classes) @ (activity_features - activity_features.mean(dim=0))
+    squared_norm = by_activity.square().sum(dim=1)
+    by_activity = recipe.ACTIVITY_WEIGHT * by_activity / squared_norm[squared_norm > 0].mean().sqrt()
+    multilingual = _standardize(_average_lemmas(lemma_features, class_of_lemma, len(classes)) + by_activity)
+    return torch.cat([_average_lemmas(english, class_of_lemma, len(classes)), multilingual], dim=1)
 
 
-def activity_matrix(classes: Sequence[ClassText]) -> Tensor:
-    """Return the weights [classes, activities] of activities per class; zero for classes without activities.
+def activity_weights(classes: Sequence[ClassText]) -> Tensor:
+    """Return the weight of each activity for each class [classes, activities]; 0 for classes without activities.
 
     Raises:
-        SourceError: an object of the table is not a class name.
+        SourceError: `activities.txt` contains an object that is not an ImageNet class.
     """
-    places: dict[str, int] = {}
+    class_indices: dict[str, int] = {}
     for index, item in enumerate(classes):
         for lemma in item.lemmas:
-            places.setdefault(lemma.lower(), index)
-    table = activities_of_objects()
-    seen = torch.zeros(len(classes), len(table))
+            class_indices.setdefault(lemma.lower(), index)
+    table = activity_objects()
+    is_involved = torch.zeros(len(classes), len(table))
     for column, (activity, objects) in enumerate(table):
         for name in objects:
-            if name.lower() not in places:
+            if name.lower() not in class_indices:
                 raise SourceError(f"activities.txt: {activity!r} has {name!r}, which is not a class of ImageNet")
-            seen[places[name.lower()], column] = 1
-    return seen / seen.sum(dim=1, keepdim=True).clamp(min=1)
+            is_involved[class_indices[name.lower()], column] = 1
+    return is_involved / is_involved.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def _by_length(rows: Sequence[Sequence[int]], encode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return features [N, D] of rows, encoded in batches of equal length without padding."""
-    places = defaultdict(list)
-    for place, row in enumerate(rows):
-        places[len(row)].append(place)
-    found = {length: encode(torch.tensor([list(rows[place]) for place in of])) for length, of in places.items()}
-    order = torch.tensor([place for of in places.values() for place in of])
-    return torch.cat([found[length] for length in places])[order.argsort()]
+def _encode_by_length(token_ids: Sequence[Sequence[int]], encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the features [N, D] of N token sequences, encoded in batches of equal length without padding."""
+    by_length = defaultdict(list)
+    for index, ids in enumerate(token_ids):
+        by_length[len(ids)].append(index)
+    batches = [encode(torch.tensor([list(token_ids[index]) for index in indices])) for indices in by_length.values()]
+    order = torch.tensor([index for indices in by_length.values() for index in indices])
+    return torch.cat(batches)[order.argsort()]
 
 
-def _of_lemmas(rows: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Average rows of lemmas by class, and scale them."""
-    sums = torch.zeros(count, rows.shape[1]).index_add_(0, owner, rows)
-    return _of_unit_size(functional.normalize(sums, dim=1))
+def _average_lemmas(features: Tensor, class_of_lemma: Tensor, num_classes: int) -> Tensor:
+    """Return the standardised mean direction [classes, D] of the features of each class's lemmas."""
+    sums = torch.zeros(num_classes, features.shape[1]).index_add_(0, class_of_lemma, features)
+    return _standardize(functional.normalize(sums, dim=1))
 
 
-def _of_unit_size(rows: Tensor) -> Tensor:
-    """Centre rows and scale them to a root mean square norm of one."""
-    centred = rows - rows.mean(dim=0)
+def _standardize(features: Tensor) -> Tensor:
+    """Centre features [N, D] and scale them to a root mean square norm of one."""
+    centred = features - features.mean(dim=0)
     return centred / centred.square().sum(dim=1).mean().sqrt()
 
 
-def _joined(weights: Mapping[str, Tensor], name: str, orders: Sequence[int]) -> Tensor:
+def _concatenate(weights: Mapping[str, Tensor], name: str, orders: Sequence[int]) -> Tensor:
     return torch.cat([weights[name.format(order)] for order in orders], dim=-1)
 
 

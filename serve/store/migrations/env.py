@@ -1,4 +1,4 @@
-"""Where alembic starts; the connection comes from `serve.store.database`."""
+"""Alembic environment; `serve.store.database` passes the connection."""
 
 from alembic import context
 

@@ -24,7 +24,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"name,thing\na.mp4,x\n", "has a column for the path"),
+        (b"name,thing\na.mp4,x\n", "needs a column for the path"),
         (b"", "found none"),
         (b"file,label\n", "lists no clips"),
         (b"file,label\nmissing.mp4,x\n", "1 files do not exist"),

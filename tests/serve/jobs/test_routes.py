@@ -263,7 +263,8 @@ def test_a_stream_too_many_is_refused(client: httpx.Client, demo_clip: Path) -> 
     job_id = made(create(client, *[demo_clip] * 30, kind="timeline", options={"stride_seconds": 0.1}))
     url = f"/v1/jobs/{job_id}/events"
     with client.stream("GET", url) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()  # an iterator that is dropped would close the stream
+        next(lines)
         refused = client.get(url)
         assert problem(refused) == (503, "overloaded")
         assert refused.headers["retry-after"]

@@ -86,7 +86,7 @@ async def test_a_version_that_answers_is_returned_to() -> None:
     ("engine", "words"),
     [
         (Engine(is_lost=True), "Triton does not answer"),
-        (Engine(is_frozen=True), "m@1 does not answer within"),
+        (Engine(is_frozen=True), "m@1 does not respond within"),
         (Engine(fault="Triton at x cannot be used"), "cannot be used"),
     ],
     ids=["gone", "frozen", "known to be gone"],
@@ -94,7 +94,7 @@ async def test_a_version_that_answers_is_returned_to() -> None:
 async def test_a_rollback_to_a_lost_server_is_refused_and_changes_nothing(
     engine: Engine, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activation, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(activation, "RESPONSE_TIMEOUT_SECONDS", 0.05)
     registry, store, found = await rolled_back(engine)
     assert isinstance(found, ModelRefused)
     assert words in found.message

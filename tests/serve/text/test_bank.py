@@ -126,7 +126,7 @@ async def test_what_cannot_be_encoded_is_refused_beforehand(runtime: ModelRuntim
 
 async def test_memory_holds_exactly_the_rows_and_banks_that_fit(runtime: ModelRuntime) -> None:
     row_bytes = 4 * runtime.contract.embed_dim
-    bank = PromptBank(runtime.engine, runtime.tokenizer, max_rows_per_run=64, max_bytes=10 * row_bytes)
+    bank = PromptBank(runtime.engine, runtime.tokenizer, max_batch_size=64, max_bytes=10 * row_bytes)
 
     async def encoded(labels: tuple[str, ...]) -> int:
         before = bank.encoded_prompts

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.text.label_lists import LabelListError, parse_document, parse_list, write_document
-from serve.text.normalization import trimmed
+from serve.text.normalization import trim
 
 TABLE = Path(__file__).resolve().parents[2] / "golden" / "text" / "label_lists.json"
 CASES: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["cases"]
@@ -40,7 +40,7 @@ LABELS = st.text(
     st.sampled_from("ab \\\"'“”„‘’«»,;，；、،&[]{}#39") | st.characters(categories=["L", "N", "P"]),
     min_size=1,
     max_size=9,
-).filter(lambda text: text == trimmed(text))
+).filter(lambda text: text == trim(text))
 
 
 @given(st.lists(LABELS, max_size=5))

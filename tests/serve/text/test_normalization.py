@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import InvalidVocabulary
-from serve.text.normalization import caseless_form, is_visible, normal_form, trimmed
+from serve.text.normalization import caseless_form, is_visible, normal_form, trim
 from serve.text.prompts import check_labels, check_templates
 from tests.shared_data import SHARED, needs_shared
 
@@ -70,7 +70,7 @@ def test_labels_that_are_one_prompt_are_refused_by_name(one: str, other: str) ->
     assert normal_form(one) == normal_form(other)
     with pytest.raises(InvalidVocabulary, match="labels 0 and 2 are the same") as caught:
         check_labels([one, "something else", other])
-    assert caught.value.details["same_labels"] == [[trimmed(one), trimmed(other)]]
+    assert caught.value.details["same_labels"] == [[trim(one), trim(other)]]
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=ascii)

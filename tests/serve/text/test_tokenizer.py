@@ -8,7 +8,7 @@ import pytest
 from serve.contract import TextContract
 from serve.errors import InvalidVocabulary
 from serve.text.prompts import ACTIONCLIP_TEMPLATES, check_labels, check_templates, fill
-from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_rows
+from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_tokens
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "text"
@@ -47,8 +47,8 @@ def test_actionclip_s_prompts_are_template_major(tokenizer: Tokenizer) -> None:
 
 
 def test_padding_to_the_longest_row_or_a_length() -> None:
-    assert pad_rows([[1, 2], [3]], pad_id=0).tolist() == [[1, 2], [3, 0]]
-    assert pad_rows([[1]], pad_id=9, length=3).tolist() == [[1, 9, 9]]
+    assert pad_tokens([[1, 2], [3]], pad_id=0).tolist() == [[1, 2], [3, 0]]
+    assert pad_tokens([[1]], pad_id=9, length=3).tolist() == [[1, 9, 9]]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from serve.vocabularies.changes import (
     VocabularyInput,
     VocabularyLimits,
     VocabularyPatch,
-    difference,
-    patched,
-    replaced,
+    apply_patch,
+    compare_versions,
+    replace_vocabulary,
 )
 from serve.vocabularies.vocabulary import Vocabulary
 from tests.shared_data import LABELS, needs_shared
@@ -27,11 +27,11 @@ LIMITS = VocabularyLimits(vocabularies=VocabularySettings(max_labels=1000), requ
 
 def make(*labels: Any, previous: Vocabulary | None = None, **fields: Any) -> Vocabulary:
     given = VocabularyInput.model_validate({"labels": list(labels), **fields})
-    return replaced("test", given, previous, limits=LIMITS)
+    return replace_vocabulary("test", given, previous, limits=LIMITS)
 
 
 def patch(vocabulary: Vocabulary, **changes: Any) -> Vocabulary:
-    return patched(vocabulary, VocabularyPatch.model_validate(changes), limits=LIMITS)
+    return apply_patch(vocabulary, VocabularyPatch.model_validate(changes), limits=LIMITS)
 
 
 def test_labels_keep_their_identity_through_replacing_and_renaming() -> None:
@@ -42,7 +42,7 @@ def test_labels_keep_their_identity_through_replacing_and_renaming() -> None:
     assert [label.label_id for label in second.labels][::2] == [ids["dog"], ids["cat"]]
     third = patch(second, rename=[{"label": "cat", "to": "kitten"}])
     assert third.labels[2].label_id == ids["cat"]
-    found = difference(second, third)
+    found = compare_versions(second, third)
     assert (found.renamed, found.added, found.removed, found.moved) == ((("cat", "kitten"),), (), (), False)
 
 
@@ -62,7 +62,7 @@ def test_a_patch_removes_before_it_adds() -> None:
     assert second.phrase_layout is not None
     assert second.phrase_layout.counts == (1, 1, 2)
     assert second.labels[2].label_id != first.labels[0].label_id
-    found = difference(first, second)
+    found = compare_versions(first, second)
     assert (found.added, found.removed, found.changed) == (("bird", "cat"), ("cat",), ("dog",))
     assert found.fields == ("templates", "phrase_rule", "background")
     assert patch(second, templates=[]).templates is None
@@ -139,7 +139,7 @@ def test_every_format_reads_what_it_wrote(names: list[str]) -> None:
         return  # some letters fold into one another
     for kind, media_type in formats.MEDIA_TYPES.items():
         text = formats.write(vocabulary, kind)
-        back = replaced("test", formats.parse(text.encode(), media_type), vocabulary, limits=LIMITS)
+        back = replace_vocabulary("test", formats.parse(text.encode(), media_type), vocabulary, limits=LIMITS)
         assert back.label_names == vocabulary.label_names
         assert [label.label_id for label in back.labels] == [label.label_id for label in vocabulary.labels]
         if kind != "txt":
@@ -198,7 +198,7 @@ def test_empty_columns_at_the_end_of_a_csv_do_not_matter() -> None:
 def test_csv_is_read_with_the_delimiter_of_its_header(delimiter: str) -> None:
     rows = (("name", "synonyms", "negatives"), ('"a, b; c"', "x|y", ""), ("d", "", "e"))
     body = "\ufeff" + "\r\n".join(delimiter.join(row) for row in rows)
-    vocabulary = replaced("x", formats.parse(body.encode(), "text/csv"), None, limits=LIMITS)
+    vocabulary = replace_vocabulary("x", formats.parse(body.encode(), "text/csv"), None, limits=LIMITS)
     assert vocabulary.label_names == ("a, b; c", "d")
     assert (vocabulary.labels[0].synonyms, vocabulary.labels[1].negatives) == (("x", "y"), ("e",))
 
@@ -265,5 +265,8 @@ def test_class_names_become_words_on_request(name: str, words: str) -> None:
 )
 def test_label_lists_of_data_sets_load_as_they_are(file: str, count: int) -> None:
     body = (LABELS / f"{file}.txt").read_bytes()
-    assert len(replaced("x", formats.parse(body, "text/plain"), None, limits=LIMITS).labels) == count
-    assert len(replaced("x", formats.parse(body, "text/plain", split_names=True), None, limits=LIMITS).labels) == count
+    assert len(replace_vocabulary("x", formats.parse(body, "text/plain"), None, limits=LIMITS).labels) == count
+    assert (
+        len(replace_vocabulary("x", formats.parse(body, "text/plain", split_names=True), None, limits=LIMITS).labels)
+        == count
+    )

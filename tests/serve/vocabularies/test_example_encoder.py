@@ -16,7 +16,7 @@ from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
 from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
-from serve.vocabularies.example_clips import ExampleEncoder, new_clip, with_examples
+from serve.vocabularies.example_clips import ExampleEncoder, add_examples, hash_clip
 from serve.vocabularies.labels import Label
 from serve.vocabularies.prototypes import fit_prototypes
 from serve.vocabularies.store import VocabularyStore
@@ -70,7 +70,7 @@ def stored(tmp_path: Path) -> Stored:
             path = tmp_path / f"{action}{seed}.mp4"
             video = render_video(Combination(action, None, "red"), "test", seed, size=90)
             write_video(path, video.frames, fps=video.fps)
-            made = with_examples(made, label_id, [new_clip(path, path.name)], settings=ServeSettings())[0]
+            made = add_examples(made, label_id, [hash_clip(path, path.name)], settings=ServeSettings())[0]
             paths.append(path)
     files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in paths}
     return store, store.commit(made, expected=None, new_clips=files), paths
@@ -113,12 +113,12 @@ async def test_prototypes_are_of_the_model_that_is_asked(
     )
     assert found is not None
     assert_close(found.features, expected.features, magnitude=1.0)
-    assert found.mixture == replace(expected.mixture, weight=found.mixture.weight)
-    assert found.mixture.weight == pytest.approx(expected.mixture.weight)
+    assert found.fit == replace(expected.fit, weight=found.fit.weight)
+    assert found.fit.weight == pytest.approx(expected.fit.weight)
     await runtime.close()
     again = await load_runtime(settings, name)
     await pool.close()  # what was kept needs no decoder
     kept = await encoder.prototypes(vocabulary, again)
-    assert kept is not None and kept.mixture == found.mixture
+    assert kept is not None and kept.fit == found.fit
     np.testing.assert_array_equal(kept.features, found.features)
     await again.close()

@@ -1,17 +1,17 @@
-"""The mixture of text and examples, against arithmetic written out."""
+"""The fit of prototypes, compared with plain arithmetic."""
 
 import numpy as np
 import pytest
 
 from serve.scoring import normalize
 from serve.vocabularies.prototypes import (
-    ASSUMED_COSINE,
-    ASSUMED_COUNT,
-    EXPECTED_COUNT,
-    LEAST_PROBABILITY,
+    EXPECTED_COSINE_COUNT,
+    FLOOR_QUANTILE,
+    LOSS_TOLERANCE,
+    PRIOR_COSINE,
+    PRIOR_COUNT,
+    PROBABILITY_EPSILON,
     SHARPNESSES,
-    STRANGERS_BELOW_FLOOR,
-    TOLERANCE,
     WEIGHTS,
     Prototypes,
     fit_prototypes,
@@ -53,20 +53,20 @@ def gain(cosine: float, *, weight: float, sharpness: float, floor: float | None)
 def test_a_video_gains_by_its_nearness_to_a_label_s_prototype(counts: dict[int, int]) -> None:
     prototypes, features = fitted(counts, num_labels=4)
     videos = np.concatenate([near(label, 2) for label in range(4)]) * 3
-    found, mixture = prototypes.logits(videos), prototypes.mixture
+    found, fit = prototypes.logits(videos), prototypes.fit
     assert found.shape == (8, 4)
-    assert mixture.weight > 0
-    assert (mixture.floor is None) == (len(counts) == 4)
+    assert fit.weight > 0
+    assert (fit.floor is None) == (len(counts) == 4)
     labels = np.repeat(list(counts), list(counts.values()))
     for video, row in zip(videos, found, strict=True):
         expected = [
             gain(
                 cosine_of(video, features[labels == label]),
-                weight=mixture.weight, sharpness=mixture.sharpness, floor=mixture.floor,
+                weight=fit.weight, sharpness=fit.sharpness, floor=fit.floor,
             ) if label in counts else 0.0
             for label in range(4)
         ]  # fmt: skip
-        assert_close(row, expected, magnitude=mixture.weight * mixture.sharpness, terms=DOT)
+        assert_close(row, expected, magnitude=fit.weight * fit.sharpness, terms=DOT)
 
 
 @pytest.mark.parametrize("num_labels", [3, 5], ids=["every label", "some labels"])
@@ -79,15 +79,15 @@ def test_the_mixture_is_the_best_of_all_by_really_leaving_out(num_labels: int) -
         (example, label): cosine_of(features[example], features[labels == label])
         for example in range(6) for label in counts if label != labels[example]
     }  # fmt: skip
-    assumed = [ASSUMED_COSINE] * ASSUMED_COUNT
+    assumed = [PRIOR_COSINE] * PRIOR_COUNT
     nearest = [max(between[example, label] for label in counts if label != labels[example]) for example in range(6)]
-    floor = float(np.quantile([*nearest, *assumed], STRANGERS_BELOW_FLOOR)) if num_labels > 3 else None
+    floor = float(np.quantile([*nearest, *assumed], FLOOR_QUANTILE)) if num_labels > 3 else None
     within = [
         cosine_of(features[e], features[[o for o in range(6) if o != e and labels[o] == labels[e]]])
         for e in range(6) if counts[labels[e]] > 1
     ]  # fmt: skip
     halfway = (1 + np.median([*between.values(), *assumed])) / 2
-    expected = (halfway * EXPECTED_COUNT + sum(within)) / (EXPECTED_COUNT + len(within))
+    expected = (halfway * EXPECTED_COSINE_COUNT + sum(within)) / (EXPECTED_COSINE_COUNT + len(within))
     if floor is not None:
         expected = max(expected, (1 + floor) / 2)
 
@@ -98,7 +98,7 @@ def test_the_mixture_is_the_best_of_all_by_really_leaving_out(num_labels: int) -
             cosine = own if label == labels[example] else between[example, label]
             logits[label] += 0.0 if cosine is None else gain(cosine, weight=weight * SCALE, **how)
         shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-        return float(-np.log(shares[labels[example]] + LEAST_PROBABILITY))
+        return float(-np.log(shares[labels[example]] + PROBABILITY_EPSILON))
 
     def loss(weight: float, sharpness: float) -> float:
         of_label: dict[int, list[float]] = {label: [] for label in counts}
@@ -114,13 +114,13 @@ def test_the_mixture_is_the_best_of_all_by_really_leaving_out(num_labels: int) -
         return float(np.mean([np.mean(values) for values in of_label.values()]))
 
     losses = {(weight, sharpness): loss(weight, sharpness) for weight in WEIGHTS for sharpness in SHARPNESSES}
-    good = {pair: value for pair, value in losses.items() if value <= min(losses.values()) + TOLERANCE}
+    good = {pair: value for pair, value in losses.items() if value <= min(losses.values()) + LOSS_TOLERANCE}
     lowest = min(weight for weight, _ in good)
     best = min((value, pair) for pair, value in good.items() if pair[0] == lowest)[1]
-    mixture = prototypes.mixture
-    assert mixture.floor == (None if floor is None else pytest.approx(floor, abs=1e-5))
-    assert (mixture.weight, mixture.sharpness) == (pytest.approx(best[0] * SCALE), best[1])
-    assert (mixture.chosen_by, mixture.num_examples) == ("leave_one_out", 6)
+    fit = prototypes.fit
+    assert fit.floor == (None if floor is None else pytest.approx(floor, abs=1e-5))
+    assert (fit.weight, fit.sharpness) == (pytest.approx(best[0] * SCALE), best[1])
+    assert (fit.chosen_by, fit.num_examples) == ("leave_one_out", 6)
 
 
 def test_examples_of_two_labels_do_not_draw_videos_of_the_others() -> None:
@@ -128,7 +128,7 @@ def test_examples_of_two_labels_do_not_draw_videos_of_the_others() -> None:
     prototypes, _ = fitted({0: 8, 1: 8}, num_labels=4, text=text)
     strangers = prototypes.logits(near(2, 50))
     friends = prototypes.logits(near(0, 50))
-    assert prototypes.mixture.weight > 0
+    assert prototypes.fit.weight > 0
     assert (friends.argmax(axis=1) == 0).all()
     assert strangers[:, :2].max() < 0.5 * friends[:, 0].min()
 
@@ -139,10 +139,10 @@ def test_examples_of_two_labels_do_not_draw_videos_of_the_others() -> None:
 )
 def test_few_examples_name_their_like_and_say_how_they_were_weighed(counts: dict[int, int], way: str) -> None:
     prototypes, _ = fitted(counts, num_labels=4)
-    mixture = prototypes.mixture
-    assert (mixture.chosen_by, mixture.num_examples) == (way, sum(counts.values()))
-    assert (mixture.accuracy is None) == (way == "assumed_affinity")
-    assert mixture.weight > 0
+    fit = prototypes.fit
+    assert (fit.chosen_by, fit.num_examples) == (way, sum(counts.values()))
+    assert (fit.accuracy is None) == (way == "assumed_affinity")
+    assert fit.weight > 0
     for label in counts:
         assert (prototypes.logits(near(label, 20)).argmax(axis=1) == label).all()
 
@@ -151,9 +151,9 @@ def test_examples_text_knows_already_get_little_weight() -> None:
     knowing = np.zeros((16, 4), np.float32)
     knowing[np.arange(16), np.repeat(np.arange(4), 4)] = 30
     features = RANDOM.normal(size=(16, 12)).astype(np.float32)  # examples that look like nothing
-    mixture = fit_prototypes(features, np.repeat(np.arange(4), 4), knowing, num_labels=4, logit_scale=SCALE).mixture
-    assert mixture.weight == 0
-    assert mixture.accuracy_by_text == mixture.accuracy == 1.0
+    fit = fit_prototypes(features, np.repeat(np.arange(4), 4), knowing, num_labels=4, logit_scale=SCALE).fit
+    assert fit.weight == 0
+    assert fit.accuracy_by_text == fit.accuracy == 1.0
 
 
 class World:

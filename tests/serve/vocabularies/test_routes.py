@@ -309,7 +309,7 @@ def test_a_wrong_if_match_is_answered_with_the_callers_own_value(
     put(http, name, TWO, NEW)
     answer = http.patch(f"/v1/vocabularies/{name}", json={"add": ["x"]}, headers={"If-Match": given})
     assert answer.status_code == 412
-    assert answer.json()["detail"].startswith(f"If-Match: {given} names no version")
+    assert answer.json()["detail"].startswith(f"If-Match: {given} is not an ETag of this server")
     assert answer.json()["detail"].endswith(advice)
 
 

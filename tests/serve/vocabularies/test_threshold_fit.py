@@ -206,13 +206,13 @@ def test_labels_have_thresholds_of_their_own_and_an_acceptance_of_another_model_
         acceptance=acceptance,
     )
     scores = Scores(scores=None, logits=np.array([2.0, 2.0], np.float32), cosines=np.zeros(2, np.float32))
-    assert vocabulary.rule().accepted(scores).tolist() == [True, False]
+    assert vocabulary.acceptance_rule().accepted(scores).tolist() == [True, False]
     same = {"model": "demo@1", "function": "softmax", "templates": ["{}"]}
-    assert acceptance.obstacle(**same) is None  # type: ignore[arg-type]
+    assert acceptance.inapplicable_reason(**same) is None  # type: ignore[arg-type]
     fitted = acceptance.model_copy(update={"fitted": FIT})
-    assert fitted.obstacle(**same) is None  # type: ignore[arg-type]
+    assert fitted.inapplicable_reason(**same) is None  # type: ignore[arg-type]
     for change in ({"model": "demo@2"}, {"function": "sigmoid"}, {"templates": ["a {}"]}):
-        assert fitted.obstacle(**{**same, **change}) is not None  # type: ignore[arg-type]
+        assert fitted.inapplicable_reason(**{**same, **change}) is not None  # type: ignore[arg-type]
     assert fitted.caveats(digest="x", num_clips=1, num_crops=1) == []
     assert len(fitted.caveats(digest="y", num_clips=1, num_crops=3)) == 2
 

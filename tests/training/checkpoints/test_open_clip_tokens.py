@@ -23,7 +23,7 @@ from tokenizers import models, pre_tokenizers, processors, trainers
 
 from serve.contract import TextContract
 from serve.errors import InvalidVocabulary
-from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_rows
+from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_tokens
 from training.checkpoints.native_format import CheckpointError
 from training.checkpoints.open_clip_architectures import has_clip_tokenizer
 from training.checkpoints.open_clip_text import text_contract
@@ -73,7 +73,7 @@ def tower_of(name: str) -> TextTower:
 
 def rows_of(tokenizer: Tokenizer, text: TextContract) -> np.ndarray[Any, Any]:
     """Rows as serving makes them, padded to the whole context."""
-    return pad_rows(tokenizer.encode(TEXTS), pad_id=text.pad_id, length=text.context_length)
+    return pad_tokens(tokenizer.encode(TEXTS), pad_id=text.pad_id, length=text.context_length)
 
 
 @pytest.mark.parametrize("name", [name for name in OWN if name not in NOT_TAKEN])
@@ -146,7 +146,7 @@ def test_options_of_the_hub_s_tokenizers_are_honoured(tmp_path: Path, name: str)
     ready = apply_tokenizer_file(text, file)
     tokenizer = load_tokenizer(file, ready)
     texts = [each for each in SHORT if "[SEP]" not in each]  # special tokens in a label are ordinary text here
-    found = pad_rows(tokenizer.encode(texts), pad_id=ready.pad_id, length=ready.context_length)
+    found = pad_tokens(tokenizer.encode(texts), pad_id=ready.pad_id, length=ready.context_length)
     theirs = [row for row, each in zip(their_rows(tmp_path, settings), SHORT, strict=True) if "[SEP]" not in each]
     assert found.tolist() == theirs
     assert (ready.zeroed_token_id is not None) == ("CLIPA" in name)
@@ -170,7 +170,7 @@ def test_a_separator_is_counted_before_it_becomes_zero(tmp_path: Path) -> None:
         if length <= 5:
             assert tokenizer.encode([each])[0] == [0 if i == 4 else i for i in counted.encode([each])[0]]
         else:
-            with pytest.raises(InvalidVocabulary, match=f"has {length} tokens, the model takes 5"):
+            with pytest.raises(InvalidVocabulary, match=f"has {length} tokens, the model takes at most 5"):
                 tokenizer.encode([each])
     assert min(lengths.values()) <= 5 < max(lengths.values())
 

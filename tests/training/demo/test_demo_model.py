@@ -3,14 +3,14 @@
 import pytest
 
 from tests.running_server import RunningServer
-from training.demo.evaluation import ServerLogits, groups_of, measure
+from training.demo.evaluation import ServerLogits, measure, select_groups
 
 
 @pytest.mark.timeout(900)  # renders, encodes and classifies about 170 videos
 def test_the_demo_model_keeps_its_promises(demo_server: RunningServer) -> None:
     server = ServerLogits(demo_server.address)
     try:
-        figures, _ = measure(server, groups_of(), per_group=50, seed=9_000_000)
+        figures, _ = measure(server, select_groups(), per_group=50, seed=9_000_000)
     finally:
         server.close()
     print(figures)

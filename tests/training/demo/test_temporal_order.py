@@ -42,8 +42,8 @@ def test_held_out_combinations_are_never_trained_and_every_label_has_its_partner
 def test_every_variant_trains_on_clips_rendered_once(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporal_order, "NUM_PICTURES", 12)
-    monkeypatch.setattr(temporal_order, "PER_GROUP", 4)
+    monkeypatch.setattr(temporal_order, "NUM_TRAIN_FRAMES", 12)
+    monkeypatch.setattr(temporal_order, "CLIPS_PER_GROUP", 4)
     shifted = ["model.model.vision.num_frames=2"] if name == "shift" else []
     changes = [*SMALL, *shifted, f"run.out={tmp_path / name}"]
     saved = load_checkpoint(train(load_config(CONFIGS / f"{name}.yaml", changes)))

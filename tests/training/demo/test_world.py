@@ -15,7 +15,7 @@ from training.demo.captions import COLOURS, DIRECTIONS, combinations, held_out, 
 from training.demo.dataset import RenderedClips
 from training.demo.phrases import PhraseBank
 from training.demo.scenes import TEXTURES, draw_scene, make_scene
-from training.demo.videos import render_video, shuffled, write_videos
+from training.demo.videos import render_video, shuffle_pieces, write_videos
 
 RULE = PreprocessContract(
     image_size=32, resize="shortest_side", short_side=32, interpolation="pillow_bicubic", size_rounding="truncate",
@@ -35,9 +35,9 @@ def test_the_vocabulary_is_large_and_every_part_of_it_is_trained() -> None:
 
 def test_training_never_draws_a_held_out_combination() -> None:
     clips = RenderedClips(num_frames=2, rule=RULE, first_seed=0)
-    drawn = {clips.label(clips.clip(seed)[1]) for seed in range(60)}
-    assert len(drawn) > 30
-    assert not drawn & held_out()
+    sampled = {clips.label(clips.clip(seed)[1]) for seed in range(60)}
+    assert len(sampled) > 30
+    assert not sampled & held_out()
     rows, targets = PhraseBank(seed=0).tasks["label"]
     assert rows == slice(0, len(seen())) and len(targets) == len(seen())
 
@@ -66,7 +66,7 @@ def test_a_travelling_figure_moves_its_way() -> None:
 
 def test_shuffling_keeps_every_frame() -> None:
     frames = [np.full((2, 2, 3), i, np.uint8) for i in range(21)]
-    mixed = shuffled(frames, parts=8, seed=0)
+    mixed = shuffle_pieces(frames, num_pieces=8, seed=0)
     assert sorted(int(frame[0, 0, 0]) for frame in mixed) == list(range(21))
     assert [int(frame[0, 0, 0]) for frame in mixed] != list(range(21))
 

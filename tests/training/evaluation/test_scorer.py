@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from serve.scoring import reduce_logits
-from serve.text.tokenizer import pad_rows
+from serve.text.tokenizer import pad_tokens
 from tests.models import FAMILIES, tiny_actionclip, tiny_xclip, write_tokenizer
 from tests.tolerances import assert_close, tolerance
 from training.checkpoints.native_format import Checkpoint, CheckpointError
@@ -54,7 +54,7 @@ def text_features(model: VideoTextModel, checkpoint: Checkpoint, scorer: Scorer,
     rows = [tokenizer.encode([template.replace("{}", label) for label in LABELS]) for template in text.templates]
     length = None if text.dynamic_length else text.context_length
     return torch.stack(
-        [model.encode_text(torch.from_numpy(pad_rows(r, pad_id=text.pad_id, length=length))) for r in rows]
+        [model.encode_text(torch.from_numpy(pad_tokens(r, pad_id=text.pad_id, length=length))) for r in rows]
     )
 
 

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer as TokenizerFile
 
 from serve.contract import TextContract
 from serve.text.tokenizer import Tokenizer
-from training.starter.unigram import END_ID, START_ID, read_unigrams, tokenizer_json
-from training.starter.words import everyday, translations
+from training.starter.unigram import END_ID, START_ID, make_tokenizer_json, parse_unigram_model
+from training.starter.words import evaluation_labels, everyday_labels
 
 SENTENCES = (
     "يقرأ الرجل كتابًا في الحديقة", "الرقص على المسرح", "犬と散歩する", "コーヒーを注ぐ", "ｶﾀｶﾅ ﾊﾝｶｸ ～ 全角",
@@ -26,7 +26,7 @@ SENTENCES = (
 def model() -> bytes:
     """A unigram model of 1,500 pieces, normalised as the Universal Sentence Encoder's is."""
     written = io.BytesIO()
-    texts = [*everyday(), *(label for labels in translations().values() for label in labels), *SENTENCES]
+    texts = [*everyday_labels(), *(label for labels in evaluation_labels().values() for label in labels), *SENTENCES]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([text for text in texts if text]),
         model_writer=written,
@@ -41,7 +41,7 @@ def model() -> bytes:
 
 @pytest.fixture(scope="module")
 def pair(model: bytes) -> tuple[TokenizerFile, sentencepiece.SentencePieceProcessor]:
-    ours = TokenizerFile.from_str(tokenizer_json(read_unigrams(model)))
+    ours = TokenizerFile.from_str(make_tokenizer_json(parse_unigram_model(model)))
     return ours, sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
@@ -56,7 +56,9 @@ def assert_same(pair: tuple[TokenizerFile, sentencepiece.SentencePieceProcessor]
 def test_texts_of_many_languages_have_the_same_ids(pair: tuple[TokenizerFile, object]) -> None:
     ours = pair[0]
     ours.encode_special_tokens = True
-    assert_same(pair, [*SENTENCES, *everyday(), *(label for labels in translations().values() for label in labels)])
+    assert_same(
+        pair, [*SENTENCES, *everyday_labels(), *(label for labels in evaluation_labels().values() for label in labels)]
+    )
 
 
 def test_every_character_of_the_basic_plane_has_the_same_ids(pair: tuple[TokenizerFile, object]) -> None:
@@ -66,12 +68,12 @@ def test_every_character_of_the_basic_plane_has_the_same_ids(pair: tuple[Tokeniz
 
 def test_pieces_in_any_order_have_the_same_ids(pair: tuple[TokenizerFile, object], model: bytes) -> None:
     generator = random.Random(0)
-    pieces = [piece.text.replace("▁", " ") for piece in read_unigrams(model).pieces[3:]]
+    pieces = [piece.text.replace("▁", " ") for piece in parse_unigram_model(model).pieces[3:]]
     assert_same(pair, ["".join(generator.choices(pieces, k=generator.randint(1, 8))) for _ in range(2000)])
 
 
 def test_control_pieces_cannot_be_spelled(model: bytes, tmp_path: Path) -> None:
-    file = TokenizerFile.from_str(tokenizer_json(read_unigrams(model)))
+    file = TokenizerFile.from_str(make_tokenizer_json(parse_unigram_model(model)))
     contract = TextContract(tokenizer="tokenizers", context_length=64, dynamic_length=True, pad_id=9999)
     rows = Tokenizer(file, contract).encode(["<s> dancing </s>", "\x01<s> dancing", "<unk>"])
     for row in rows:

@@ -18,7 +18,7 @@ from typing import Any
 
 from serve.lists.errors import AnnotationError
 from serve.lists.labelled_table import is_labelled_table, is_number
-from serve.lists.tables import header_columns, read_table
+from serve.lists.tables import parse_header, read_table
 from serve.lists.text import TextFile, read_text
 
 NAME_COLUMNS = frozenset({"name", "classname", "labelname", "labeltext", "class", "label", "action", "category"})
@@ -59,7 +59,7 @@ def read_class_list(path: Path, *, any_ids: bool = False) -> ClassList:
     counts = Counter(names)
     duplicate = next((item for item in reversed(items) if counts[item.name] > 1), None)
     if duplicate is not None:
-        raise AnnotationError(f"{file.place(duplicate.line)}: the class {duplicate.name!r} is listed twice")
+        raise AnnotationError(f"{file.position(duplicate.line)}: the class {duplicate.name!r} is listed twice")
     return ClassList(names=names, first_id=first_id, format_name=format_name)
 
 
@@ -74,7 +74,7 @@ def read_class_names(path: Path) -> list[str]:
 
 def _read_items(path: Path, file: TextFile, *, any_ids: bool) -> tuple[str, list[_Item]]:
     """Return (name of the format, items in the order of the file)."""
-    _, columns = header_columns(file, NAME_COLUMNS | ID_COLUMNS)
+    _, columns = parse_header(file, NAME_COLUMNS | ID_COLUMNS)
     if path.suffix.lower() == ".json":
         return "JSON", _read_json(file)
     if is_labelled_table(columns):
@@ -86,7 +86,7 @@ def _read_items(path: Path, file: TextFile, *, any_ids: bool) -> tuple[str, list
 
 
 def _read_table(file: TextFile, *, any_ids: bool) -> tuple[str, list[_Item]]:
-    columns = header_columns(file, NAME_COLUMNS | ID_COLUMNS)[1]
+    columns = parse_header(file, NAME_COLUMNS | ID_COLUMNS)[1]
     numbered = _read_numbered_lines(file, any_ids=any_ids)
     if not numbered and not set(columns) & NAME_COLUMNS:
         raise AnnotationError(f"{file.name}, line 1: expected the columns id,name, got {', '.join(columns) or 'none'}")
@@ -101,9 +101,9 @@ def _read_table(file: TextFile, *, any_ids: bool) -> tuple[str, list[_Item]]:
     for row in table.rows:
         name, number = row.cells[name_column], row.cells[id_column] if id_column else ""
         if not name:
-            raise AnnotationError(f"{table.place(row)}: the name is missing")
+            raise AnnotationError(f"{table.position(row)}: the name is missing")
         if id_column and not (number.isascii() and number.isdecimal()):
-            raise AnnotationError(f"{table.place(row)}: the id must be a whole number, got {number!r}")
+            raise AnnotationError(f"{table.position(row)}: the id must be a whole number, got {number!r}")
         items.append(_Item(line=row.line, name=name, id=int(number) if id_column else None))
     return f"table, columns {', '.join(filter(None, (id_column, name_column)))}", items
 
@@ -166,13 +166,15 @@ def _first_id(file: TextFile, items: list[_Item]) -> int | None:
     for item in items:
         number = item.id or 0
         if number in lines:
-            raise AnnotationError(f"{file.place(item.line)}: the id {number} is already used in line {lines[number]}")
+            raise AnnotationError(
+                f"{file.position(item.line)}: the id {number} is already used in line {lines[number]}"
+            )
         lines[number] = item.line
     first, size = min(lines), len(items)
     out_of_range = [first] if first > 1 else [number for number in lines if number >= size + first]
     if out_of_range:
         raise AnnotationError(
-            f"{file.place(lines[out_of_range[0]])}: the ids of {size} classes must be 0 to {size - 1} or 1 to {size}, "
-            f"each once, got {out_of_range[0]}"
+            f"{file.position(lines[out_of_range[0]])}: the ids of {size} classes must be 0 to {size - 1} or 1 to "
+            f"{size}, each once, got {out_of_range[0]}"
         )
     return first

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from serve.lists.errors import AnnotationError
-from serve.lists.parts import part_of_folder
+from serve.lists.parts import parse_folder_part
 from training.data.lists.rows import Listing, ListOptions, ListRow
 from training.data.lists.video_files import detect_videos, is_known_suffix
 
@@ -106,7 +106,7 @@ def _find_split_folders(tree: FolderTree) -> dict[str, str]:
         dict.fromkeys(path.parts[0] for path in (*tree.videos, *tree.other_files) if len(path.parts) > 1)
     )
     with_videos = [name for name in top_folders if tree.videos_below(name)]
-    splits = {name: split for name in with_videos if (split := part_of_folder(name)) is not None}
+    splits = {name: split for name in with_videos if (split := parse_folder_part(name)) is not None}
     flat = [name for name in splits if all(len(path.parts) == 1 for path in tree.videos_below(name))]
     if not splits or (len(splits) == 1 and flat and len(with_videos) > 1):  # a class that is named like a split
         return {}
@@ -137,7 +137,7 @@ def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
         rows.append(ListRow(path=tree.top / relative, name=class_name_of(path.parts[0]), location=str(relative)))
     subfolders = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.videos_below(split_folder)}
     is_nested = len({row.name for row in rows}) == 1 and len(subfolders) > 1 and "" not in subfolders
-    if is_nested and not all(part_of_folder(name) for name in subfolders):
+    if is_nested and not all(parse_folder_part(name) for name in subfolders):
         folder = tree.top / split_folder
         raise AnnotationError(
             f"{folder} contains a single folder, {rows[0].name}, with the folders "
@@ -154,7 +154,7 @@ def _assign_inner_splits(rows: Sequence[ListRow]) -> list[ListRow]:
         AnnotationError: only some of the videos are in folders of splits.
     """
     inner_folders = [Path(row.location).parts[1:-1] for row in rows]
-    splits = [part_of_folder(folders[0]) if folders else None for folders in inner_folders]
+    splits = [parse_folder_part(folders[0]) if folders else None for folders in inner_folders]
     if not any(splits):
         return list(rows)
     without_split = [row.location for row, split in zip(rows, splits, strict=True) if split is None]

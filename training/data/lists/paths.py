@@ -4,7 +4,7 @@ import os
 from pathlib import Path, PureWindowsPath
 
 from serve.lists.errors import AnnotationError
-from serve.lists.text import refuse_undecoded
+from serve.lists.text import check_decoded
 
 
 def resolve_path(name: str, listing: Path, root: Path | None, location: str) -> Path:
@@ -26,5 +26,5 @@ def resolve_path(name: str, listing: Path, root: Path | None, location: str) -> 
             )
         path = base / windows.as_posix()
     if not name.isascii() and not path.exists():
-        refuse_undecoded(name, location)
+        check_decoded(name, location)
     return path

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from serve.lists.errors import AnnotationError
 from serve.lists.labelled_table import LabelledTable, is_labelled_table, read_labelled_table
-from serve.lists.tables import DELIMITERS, header_columns
+from serve.lists.tables import DELIMITERS, parse_header
 from serve.lists.text import read_text
 from training.data.lists.paths import resolve_path
 from training.data.lists.rows import Listing, ListOptions, ListRow
@@ -24,11 +24,11 @@ def read_table_list(path: Path, options: ListOptions) -> Listing:
     table = read_labelled_table(read_text(path))
     rows = tuple(
         ListRow(
-            path=resolve_path(row.path, path, options.root, table.place(row)),
+            path=resolve_path(row.path, path, options.root, table.position(row)),
             name=row.label,
             split=row.part,
             group=row.group,
-            location=table.place(row),
+            location=table.position(row),
         )
         for row in table.rows
     )
@@ -42,7 +42,7 @@ def detect_table_kind(path: Path, options: ListOptions) -> str:
         AnnotationError: the kind cannot be detected, or the list belongs to a published data set with its own reader.
     """
     file = read_text(path, raw_paths=True)
-    _, columns = header_columns(file, KINETICS_COLUMNS | {"path", "file", "video", "label", "name"})
+    _, columns = parse_header(file, KINETICS_COLUMNS | {"path", "file", "video", "label", "name"})
     if set(columns) >= KINETICS_COLUMNS:
         raise AnnotationError(f"{path.name} has the columns of a Kinetics table; use --source kinetics")
     if is_labelled_table(columns) or (path.suffix.lower() in (".csv", ".tsv") and _is_header(columns)):

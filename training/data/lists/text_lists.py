@@ -75,7 +75,7 @@ def read_frame_list(path: Path, options: ListOptions) -> Listing:
     file = read_text(path, raw_paths=True)
     rows = []
     for number, line in file.lines():
-        location = file.place(number)
+        location = file.position(number)
         item = _parse_line(parse_frame_folder_line, line, location)
         folder = resolve_path(item.path, path, options.root, location)
         rows.append(ListRow(path=folder, label=item.label, num_frames=item.num_frames, location=location))
@@ -91,7 +91,7 @@ def read_video_list(path: Path, options: ListOptions) -> Listing:
     file = read_text(path, raw_paths=True)
     rows = []
     for number, line in file.lines():
-        location = file.place(number)
+        location = file.position(number)
         item = _parse_line(parse_video_file_line, line, location)
         video = resolve_path(item.path, path, options.root, location)
         rows.append(ListRow(path=video, label=item.label, location=location))
@@ -114,10 +114,10 @@ def detect_text_kind(path: Path, options: ListOptions) -> str:
     if not first:
         raise AnnotationError(f"{file.name}: the file is empty")
     if not FRAME_FOLDER_LINE.fullmatch(first.strip()):
-        _parse_line(parse_video_file_line, first, file.place(number))
+        _parse_line(parse_video_file_line, first, file.position(number))
         return "videos"
     # The line also matches `path label` if the path of a video file ends with a number.
-    video = resolve_path(parse_video_file_line(first).path, path, options.root, file.place(number))
+    video = resolve_path(parse_video_file_line(first).path, path, options.root, file.position(number))
     return "videos" if video.is_file() else "frames"
 
 

@@ -1,4 +1,4 @@
-"""Example clips, and which versions of vocabularies use them."""
+"""Tables of example clips and of the vocabulary versions that use them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make both tables."""
+    """Create both tables."""
     op.create_table(
         "clips",
         sa.Column("sha256", sa.String(64), nullable=False),

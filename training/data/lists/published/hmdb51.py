@@ -37,12 +37,16 @@ def read_hmdb51(path: Path, options: ListOptions) -> Listing:
         for number, line in text.lines():
             match = LINE.fullmatch(line.strip())
             if match is None or match["number"] not in ("0", "1", "2"):
-                raise AnnotationError(f"{text.place(number)}: expected `NAME.avi` and 0, 1 or 2, got {line.strip()!r}")
+                raise AnnotationError(
+                    f"{text.position(number)}: expected `NAME.avi` and 0, 1 or 2, got {line.strip()!r}"
+                )
             if match["number"] == "0":
                 num_unused += 1
                 continue
             split = SPLIT_OF_NUMBER[match["number"]]
-            rows.append(ListRow(path=Path(name, match["file"]), label=label, split=split, location=text.place(number)))
+            rows.append(
+                ListRow(path=Path(name, match["file"]), label=label, split=split, location=text.position(number))
+            )
     if not rows:
         raise AnnotationError(f"{path}: the split files contain no video for train or test")
     parents = (path, files[0].parent, files[0].parent.parent) if path.is_dir() else (path.parent, path.parent.parent)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve.lists.errors import AnnotationError
-from serve.lists.parts import PARTS, part_of, part_of_folder
+from serve.lists.parts import PARTS, parse_folder_part, parse_part
 from serve.lists.tables import TableRow, read_table
 from serve.lists.text import TextFile, read_text
 from training.data.lists.folders import read_tree
@@ -65,7 +65,7 @@ def _find_tables(path: Path) -> list[Path]:
     tables = sorted(file for folder in (path / "annotations", path) for file in folder.glob("*.csv"))
     if not tables:
         raise AnnotationError(f"{path}: no table was found; the tables of Kinetics are in annotations/*.csv")
-    splits = {file: part_of_folder(file.stem) for file in tables}
+    splits = {file: parse_folder_part(file.stem) for file in tables}
     return sorted(tables, key=lambda file: (PARTS.index(splits[file] or "train"), file.name))
 
 
@@ -79,19 +79,19 @@ def _read_rows(text: TextFile, paths_by_stem: dict[str, Path], base: Path) -> tu
         )
     rows, num_unlabelled = [], 0
     for row in table.rows:
-        label, split = row.cells.get("label", ""), part_of(row.cells["split"])
+        label, split = row.cells.get("label", ""), parse_part(row.cells["split"])
         if split is None:
             raise AnnotationError(
-                f"{table.place(row)}: split must be train, validate or test, got {row.cells['split']!r}"
+                f"{table.position(row)}: split must be train, validate or test, got {row.cells['split']!r}"
             )
         if not label:
             num_unlabelled += 1
             continue
-        stems = _file_stems(row, table.place(row))
+        stems = _file_stems(row, table.position(row))
         default = base / split / f"{stems[0]}.mp4"
         path = next((paths_by_stem[stem] for stem in stems if stem in paths_by_stem), default)
         group = f"kinetics:{row.cells['youtubeid']}"
-        rows.append(ListRow(path=path, name=label, split=split, group=group, location=table.place(row)))
+        rows.append(ListRow(path=path, name=label, split=split, group=group, location=table.position(row)))
     return rows, num_unlabelled
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.lists.errors import AnnotationError
-from serve.lists.parts import part_of
+from serve.lists.parts import parse_part
 from serve.lists.text import read_text
 from training.data.lists.class_lists import read_class_list
 from training.data.lists.published.files import find_video_folder, list_folder_candidates, missing_notes
@@ -85,7 +85,7 @@ def _find_list_files(path: Path) -> list[Path]:
 
 
 def _split_of(file: Path) -> str:
-    split = part_of(file.stem.removeprefix(PREFIX))
+    split = parse_part(file.stem.removeprefix(PREFIX))
     if split is None:
         raise AnnotationError(
             f"{file.name}: a list of Something-Something must be named train.json, validation.json or test.json"

@@ -75,7 +75,7 @@ def _read_rows(file: Path, classes: ClassList) -> list[ListRow]:
     text, label_of = read_text(file), {name.casefold(): label for label, name in enumerate(classes.names)}
     rows = []
     for number, line in text.lines():
-        location, match = text.place(number), LINE.fullmatch(line.strip())
+        location, match = text.position(number), LINE.fullmatch(line.strip())
         if match is None or list_match is None:
             raise AnnotationError(f"{location}: expected `CLASS/v_CLASS_g01_c01.avi`, got {line.strip()!r}")
         label = label_of.get(match["folder"].casefold())
