@@ -238,7 +238,7 @@ class Pipeline:
             vocabulary=vocabulary,
             labels=labels,
             phrases=phrases,
-            phrase_layout=None if vocabulary is None else vocabulary.phrase_layout,
+            phrase_layout=None if vocabulary is None else vocabulary.phrasing,
             templates=templates,
             function=options.resolve_function(contract.scoring.activation),
             prototypes=None if vocabulary is None else await self._vocabularies.encoder.prototypes(vocabulary, runtime),

@@ -92,9 +92,8 @@ def fit_prototypes(
     normalized = scoring.normalize(features)
     sums = np.add.reduceat(normalized, np.concatenate(([0], np.cumsum(counts[:-1]))), axis=0)  # [G, D]
     fit = _best_fit(normalized, used_labels, counts, sums, text_logits, logit_scale=logit_scale)
-    return Prototypes(
-        features=scoring.normalize(sums), labels=used_labels.astype(np.int64), num_labels=num_labels, fit=fit
-    )
+    features = scoring.normalize(sums)
+    return Prototypes(features=features, labels=used_labels.astype(np.int64), num_labels=num_labels, fit=fit)
 
 
 @dataclass(frozen=True, kw_only=True)

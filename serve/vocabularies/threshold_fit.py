@@ -159,9 +159,8 @@ def _fit_scaling(score: ScoreClip, labels: Int64Array, function: str, groups: In
     """Fit temperature and bias (sigmoid), or the temperature alone (softmax, known clips only)."""
     known = np.flatnonzero(labels >= 0)
     if function == "sigmoid":
-        return _fit_platt(
-            np.stack([score(clip, IDENTITY_SCALING).logits for clip in range(len(labels))]), labels, groups
-        )
+        logits = np.stack([score(clip, IDENTITY_SCALING).logits for clip in range(len(labels))])
+        return _fit_platt(logits, labels, groups)
     group_index = np.unique(groups[known], return_inverse=True)[1]
     group_sizes = np.bincount(group_index)
     if len(group_sizes) < 2:

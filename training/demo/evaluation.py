@@ -43,8 +43,8 @@ class ServerLogits:
         call = ApiRequest(
             method="POST", url=self._url, files=[("video", path)], fields={"options": json.dumps(options)}
         )
-        by_label = {item["label"]: item["logit"] for item in call.send_for_json("results")["results"]}
-        return np.array([by_label[label] for label in self._labels])
+        found = {item["label"]: item["logit"] for item in call.send_for_json("results")["results"]}
+        return np.array([found[label] for label in self._labels])
 
     def close(self) -> None:
         """Delete the temporary folder."""

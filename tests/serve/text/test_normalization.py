@@ -70,7 +70,7 @@ def test_labels_that_are_one_prompt_are_refused_by_name(one: str, other: str) ->
     assert normal_form(one) == normal_form(other)
     with pytest.raises(InvalidVocabulary, match="labels 0 and 2 are the same") as caught:
         check_labels([one, "something else", other])
-    assert caught.value.details["same_labels"] == [[trim(one), trim(other)]]
+    assert caught.value.facts["same_labels"] == [[trim(one), trim(other)]]
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=ascii)

@@ -65,7 +65,7 @@ def test_old_versions_go_and_numbers_are_never_used_twice(store: VocabularyStore
     kept = [item.version for item in store.versions("pets", before=None, limit=99)]
     assert kept == [8, 7, 6, 5, 4]
     assert [item.version for item in store.versions("pets", before=6, limit=1)] == [5]
-    with pytest.raises(UnknownVocabulary, match="no version 3"):
+    with pytest.raises(UnknownVocabulary, match="version 3 of vocabulary 'pets' does not exist"):
         store.load("pets", 3)
     store.delete("pets", expected=8)
     assert store.latest_versions() == {}
