@@ -31,7 +31,7 @@ class ModelRuntime:
     engine: Engine
     tokenizer: Tokenizer
     bank: PromptBank
-    clip_cache: FeatureCache  # features of example clips, one `serve.features.RowLayout` row per clip
+    clip_cache: FeatureCache  # features of example clips, one `serve.features.FeatureLayout` row per clip
     parity: ParityResult
     rejected_engines: dict[str, str]  # engine label -> reason
 
