@@ -205,7 +205,7 @@ def test_classes_of_training_in_their_published_form_and_vowel_signs(command: Co
     ("listing", "words"),
     [
         ("commas/list.csv", r"list\.csv, line 3: .*something and something"),
-        ("split/subset.csv", "has the splits train, test|names parts"),
+        ("split/subset.csv", "has the splits train, test|does not use parts"),
         ("copies/calibrate.csv", "1 of them independent, 24 are copies|label"),
     ],
 )
