@@ -45,7 +45,7 @@ def test_templates_of_the_request_go_over_the_default() -> None:
         ({"threshold": "nan"}, "threshold"),
         ({"vocabulary": "a", "candidate_labels": ["b"]}, "cannot be combined"),
         ({"templates": ["{}"], "hypothesis_template": "{}"}, "cannot be combined"),
-        ({"threshold": 0.5, "function_to_apply": "none"}, "no scores"),
+        ({"threshold": 0.5, "function_to_apply": "none"}, "`threshold` needs scores"),
     ],
     ids=str,
 )
