@@ -244,7 +244,7 @@ def test_a_restart_with_another_file_is_refused_by_the_gateway(
         core.kill()
         original = replace(served)
         with triton_core(served, tmp_path / "core", options=EXPLICIT, ports=ports):
-            assert eventually(lambda: "parity of tiny@1" in http.get("/readyz").json().get("detail", ""))
+            assert eventually(lambda: "failed the parity check" in http.get("/readyz").json().get("detail", ""))
             assert http.get("/readyz").status_code == 503
             refused = ask(http, demo_clip)
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/engine-unavailable")
@@ -272,7 +272,7 @@ def test_a_server_that_polls_its_repository_is_followed(
     ):
         assert ask(http, demo_clip).status_code == 200
         original = replace(served)
-        assert eventually(lambda: "parity of tiny@1" in http.get("/readyz").json().get("detail", ""))
+        assert eventually(lambda: "failed the parity check" in http.get("/readyz").json().get("detail", ""))
         assert ask(http, demo_clip).status_code == 503
         put_back(served, original)
         assert eventually(lambda: http.get("/readyz").status_code == 200)
