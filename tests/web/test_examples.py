@@ -201,7 +201,7 @@ def test_a_calibration_is_reported_in_words_with_its_promise(
     choose(page, demo_clip)
     expect(page.locator("#acceptance")).to_have_text(
         "A calibration was applied: accepted from logit 12.500; about 5.0 % of clips that show none of the "
-        "labels are accepted (95 % interval 1.6 % to 11.3 %). This may not hold: labels, phrases or examples "
+        "labels are accepted (95 % interval 1.6 % to 11.3 %). This rate may be wrong: labels, phrases or examples "
         "changed since version 1.",
         timeout=PATIENCE_MS,
     )

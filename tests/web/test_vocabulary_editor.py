@@ -281,7 +281,7 @@ def test_settings_are_saved_field_by_field(page: Page, make_vocabulary: MakeVoca
     expect_version(page, 2)
     page.locator("#setting-templates").fill("no braces")
     page.locator("#setting-templates").blur()
-    expect(page.locator("#problem-templates")).to_contain_text("exactly one is needed")
+    expect(page.locator("#problem-templates")).to_contain_text("must contain it once")
     expect(page.locator("#setting-templates")).to_have_value("no braces")
     page.locator("#setting-templates").fill("a clip of {}")
     page.locator("#setting-templates").blur()

@@ -25,11 +25,11 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     ("content", "expected"),
     [
         (b"name,thing\na.mp4,x\n", "needs a column for the path"),
-        (b"", "found none"),
+        (b"", "its columns are: none"),
         (b"file,label\n", "lists no clips"),
         (b"file,label\nmissing.mp4,x\n", "1 files do not exist"),
         (b"file,label\nmissing.mp4\n", "line 2: 1 of 2 fields, label is missing"),
-        (b"file,label\n,walking\n", "line 2: file and label are needed"),
+        (b"file,label\n,walking\n", "line 2: file and label must not be empty"),
         (b"file,label\n\xff.mp4,x\n", "line 2: the byte 0xFF is not UTF-8"),
         (b"file,label\n" + b"x" * 200_000 + b",y\n", "line 2: field larger than"),
     ],

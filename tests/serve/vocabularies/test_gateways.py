@@ -161,8 +161,8 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
     ("variable", "value", "words"),
     [
         ("SERVE_STORE_URL", "postgresql://user@127.0.0.1:1/none", "database does not answer"),
-        ("SERVE_STORE_URL", "mysql://localhost/x", "use sqlite or postgresql"),
-        ("SERVE_DATA_DIR", "/proc/none/here", "the data folder /proc/none/here cannot be written"),
+        ("SERVE_STORE_URL", "mysql://localhost/x", "must be a sqlite or postgresql URL"),
+        ("SERVE_DATA_DIR", "/proc/none/here", "cannot write to the data folder /proc/none/here"),
     ],
 )
 def test_a_store_that_cannot_be_used_stops_the_start_with_its_reason(

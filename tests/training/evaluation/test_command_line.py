@@ -251,7 +251,7 @@ def test_what_is_wrong_is_reported_in_one_line(
         ((tmp_path / "none.pt", frame_list, *good), "none.pt"),
         ((tmp_path / "absent.pt", frame_list, *good), "absent.pt"),
         ((xclip, frame_list, *good, "--crops", 2), "crops 1 or 3"),
-        ((xclip, frame_list, *good, "--templates", tmp_path / "templates.txt"), "exactly one is needed"),
+        ((xclip, frame_list, *good, "--templates", tmp_path / "templates.txt"), "must contain it once"),
         ((xclip, frame_list, *good, "--device", "nosuch"), "--device nosuch"),
         ((xclip, frame_list, *good, "--precision", "fp16"), "the precision must be one of fp32, bf16"),
         ((xclip, frame_list, *good, "--device", "cpu", "--precision", "bf16"), "bf16 requires a GPU"),
