@@ -11,6 +11,7 @@ import pytest
 from tests.bench import (
     activation_bench,
     attention_bench,
+    container_bench,
     decode_bench,
     examples_bench,
     export_bench,
@@ -84,6 +85,13 @@ def test_the_jobs_bench_finds_a_lost_and_a_repeated_input() -> None:
     assert kept(jobs_bench.judged(tallies))
     for fault in ({"lost": 1}, {"repeated": 1}, {"rounds": 24}, {"interrupted": 0}, {"finished_before": 0}):
         assert not kept(jobs_bench.judged({**tallies, "sqlite": replace(good, **fault)}))
+
+
+def test_the_container_bench_finds_other_pixels_and_full_decoding() -> None:
+    times, pixels = {"mp4": [90.0, 100.0, 900.0], "ts": [300.0, 390.0, 700.0]}, {"mp4": True, "ts": True}
+    assert kept(container_bench.promises_of(times, pixels))
+    assert not kept(container_bench.promises_of(times, {**pixels, "ts": False}))
+    assert not kept(container_bench.promises_of({**times, "ts": [60_000.0]}, pixels))
 
 
 def test_the_open_set_bench_exposes_noise() -> None:
