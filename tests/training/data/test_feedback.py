@@ -43,7 +43,7 @@ def test_a_folder_of_feedback_is_a_list_by_name(kept: FeedbackFolder) -> None:
 
 def test_what_is_erased_lost_or_half_written_is_left_out(kept: FeedbackFolder) -> None:
     first, second, *_ = kept.rows()
-    kept.remove(first.feedback_id)
+    kept.remove(first.feedback_id, is_visible=lambda _: True)
     clip_path(kept.folder, second).unlink()
     with (kept.folder / INDEX).open("ab") as stream:
         stream.write(b"\xff\xfe\n[[[[\n" + b'{"feedback_id": "half')

@@ -146,7 +146,7 @@ def test_lists_without_names_or_with_other_numbers_are_refused(video_list: Path,
     with pytest.raises(AnnotationError, match="class names"):
         read_list(str(video_list))
     (tmp_path / "few.csv").write_text("id,name\n0,waving\n")
-    with pytest.raises(AnnotationError, match="outside the class list of 1"):
+    with pytest.raises(AnnotationError, match="9 labels are not in the class list of 1 classes"):
         read_list(str(video_list), classes=tmp_path / "few.csv")
 
 
@@ -165,7 +165,7 @@ def test_folders_of_pictures_are_read_and_gaps_are_reported(checkpoints: Path, t
 
 def test_of_a_list_with_splits_one_is_chosen_and_all_classes_stay(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label,split\na.mp4,bowing,train\nb.mp4,waving,val\nc.mp4,jumping,val\n")
-    with pytest.raises(AnnotationError, match="parts train, val: choose one with --split"):
+    with pytest.raises(AnnotationError, match="has the splits train, val; choose one with --split"):
         read_list(str(tmp_path / "list.csv"))
     chosen = read_list(str(tmp_path / "list.csv"), split="val")
     assert chosen.paths == ("b.mp4", "c.mp4")
