@@ -44,7 +44,7 @@ def test_a_broken_file_is_reported_in_words(page: Page, tmp_path: Path) -> None:
     broken.write_text("<!doctype html><p>not found</p>")
     choose(page, broken)
     expect(page.locator("#error")).to_contain_text("this is an HTML page; send a video")
-    expect(page.locator("#unplayable")).to_contain_text("may still read it")
+    expect(page.locator("#unplayable")).to_contain_text("may still be able to read it")
     expect(page.locator("#unplayable")).to_be_visible()
 
 

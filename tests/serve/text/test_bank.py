@@ -118,7 +118,7 @@ async def test_a_short_list_does_not_wait_for_a_long_one(runtime: ModelRuntime) 
 async def test_what_cannot_be_encoded_is_refused_beforehand(runtime: ModelRuntime) -> None:
     with pytest.raises(InvalidVocabulary, match="tokens"):
         runtime.bank.check(["word " * 40], TEMPLATES, num_phrases=1)
-    with pytest.raises(InvalidVocabulary, match="bytes of bank"):
+    with pytest.raises(InvalidVocabulary, match="takes 2048000 bytes, at most 1048576 are allowed"):
         runtime.bank.check(LABELS, TEMPLATES, num_phrases=2000)
     runtime.bank.check(LABELS, TEMPLATES, num_phrases=len(LABELS))
     assert runtime.bank.encoded_prompts == 0

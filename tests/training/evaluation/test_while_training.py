@@ -99,7 +99,7 @@ def evaluated(data: DataConfig) -> dict[str, Any]:
         model=ModelConfig(family="clip", model=small.model_config), data=data, run=RunConfig(out="unused", steps=1)
     )
     source = LabelledSource(config)
-    figures = dict(source.measure(small.build()).figures)
+    figures = dict(source.measure(small.build()).metrics)
     return {**figures, "card": source.card([{"step": 1, **figures}], seconds=60, clips=12)}
 
 
@@ -140,7 +140,7 @@ def test_copies_and_pieces_of_one_video_count_once(
     assert (found["videos"], found["independent"], found["copies"]) == (14, independent, 2)
     low, high = found["intervals"]["top1"]
     assert low <= found["top1"] <= high
-    assert f"14 videos of its evaluation list, {independent} of them independent: top-1" in found["card"]
+    assert f"14 videos of the evaluation list, {independent} of them independent: top-1" in found["card"]
     assert f"({low:.3f} to {high:.3f})" in found["card"]
 
 
