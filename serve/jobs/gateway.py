@@ -1,7 +1,6 @@
 """Jobs of one gateway: the store, the folder of uploads and the worker, as the routes use them."""
 
 import asyncio
-import errno
 import hashlib
 import os
 import secrets
@@ -13,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from serve.errors import InvalidOption, JobFolderUnavailable, JobsFull, NotEnabled
+from serve.errors import DiskFull, FolderUnavailable, InvalidOption, JobFolderUnavailable, JobsFull, NotEnabled
 from serve.files import file_sha256
 from serve.jobs.addresses import check_url
 from serve.jobs.documents import FolderInput, JobFields, JobInput
@@ -31,9 +30,8 @@ from serve.jobs.work import InputWork
 from serve.jobs.worker import JobWorker, WorkerParts
 from serve.settings import ServeSettings
 from serve.store.database import Database
+from serve.upload_folder import NO_ROOM
 from serve.uploads import ReceivedFile
-
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class GatewayJobs:
@@ -243,6 +241,10 @@ async def folder_errors() -> AsyncIterator[None]:
     """
     try:
         yield
+    except DiskFull as error:
+        raise JobsFull("the disk of the uploads of jobs is full") from error
+    except FolderUnavailable as error:
+        raise JobFolderUnavailable("the folder of the uploads of jobs cannot be written") from error
     except OSError as error:
         if error.errno in NO_ROOM:
             raise JobsFull("the disk of the uploads of jobs is full") from error

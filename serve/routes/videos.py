@@ -49,6 +49,7 @@ SCORE_PROBLEMS = (
     errors.UnknownVocabulary,
     errors.InvalidVocabulary,
     errors.UploadTooLarge,
+    errors.FolderUnavailable,
     errors.UnsupportedMedia,
     errors.Overloaded,
     errors.DeadlineExceeded,
