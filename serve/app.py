@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,6 +18,7 @@ from serve.api import openapi, problems
 from serve.api.browsers import BrowserGuard, cors_options
 from serve.api.middleware import RequestContextMiddleware
 from serve.errors import ActserveError
+from serve.extras import require_extra
 from serve.query import check_request_line
 from serve.routes import (
     calibrate,
@@ -35,7 +38,8 @@ from serve.routes import (
 )
 from serve.routes.authorization import authorize
 from serve.service import Service
-from serve.settings import ServeSettings
+from serve.settings import ServeSettings, TelemetrySettings
+from serve.telemetry.spans import NO_TRACER, Tracer
 from serve.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ def create_app(
         dependencies=[Depends(authorize), Depends(check_request_line)],
     )
     app.state.settings = settings
+    app.state.tracer = make_tracer(settings.telemetry)
     app.state.on_ready = on_ready
     app.state.on_startup_error = on_startup_error
     problems.install(app)
@@ -83,13 +88,32 @@ def create_app(
         BrowserGuard,
         rules=BrowserRules.of(listen_on=settings.host, hosts=settings.http.hosts, origins=origins),
     )
-    app.add_middleware(RequestContextMiddleware)  # added last, so it is the outermost
+    app.add_middleware(RequestContextMiddleware, tracer=app.state.tracer)  # added last, so it is the outermost
     for module in ROUTERS:
         app.include_router(module.router)
     page.mount_files(app)
     check_scopes()
     openapi.install(app)
     return app
+
+
+def make_tracer(settings: TelemetrySettings) -> Tracer:
+    """Return the tracer of the settings.
+
+    Raises:
+        MissingExtra: traces are on and the extra `telemetry` is not installed.
+    """
+    if not settings.traces_endpoint:
+        return NO_TRACER
+    require_extra("telemetry", needed_by="SERVE_TELEMETRY__TRACES_ENDPOINT")
+    from serve.telemetry.otel import OtelTracer
+
+    return OtelTracer(
+        settings.traces_endpoint,
+        sample_ratio=settings.sample_ratio,
+        service_name=settings.service_name,
+        instance=f"{socket.gethostname()}-{os.getpid()}",
+    )
 
 
 def check_scopes() -> None:
@@ -114,6 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await service.close()
+        await asyncio.to_thread(app.state.tracer.close)
 
 
 async def _start(app: FastAPI, service: Service) -> None:

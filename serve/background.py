@@ -16,6 +16,7 @@ import numpy as np
 from serve.arrays import Float32Array, UInt8Array
 from serve.errors import Overloaded
 from serve.features import VideoFeatures
+from serve.telemetry import spans
 
 PAUSE_SECONDS = 0.02  # before it is checked again whether interactive views wait
 
@@ -82,9 +83,10 @@ async def encode_views(engine: QueueingEngine, views: UInt8Array, *, deadline: f
         Overloaded: the queue is full; background work waits instead.
         DeadlineExceeded, EngineFailure: see `Engine.encode_video`.
     """
-    if not is_background():
-        return await engine.encode_video(views, deadline=deadline)
-    return _joined([await _in_turn(engine, views[place : place + 1], deadline) for place in range(len(views))])
+    with spans.span("engine", views=len(views)):
+        if not is_background():
+            return await engine.encode_video(views, deadline=deadline)
+        return _joined([await _in_turn(engine, views[place : place + 1], deadline) for place in range(len(views))])
 
 
 async def _in_turn(engine: QueueingEngine, view: UInt8Array, deadline: float) -> VideoFeatures:

@@ -6,7 +6,7 @@ future completes with outputs, with an error, or by cancellation.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +50,7 @@ class MicroBatcher:
         self._queued_rows = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.num_batches = 0  # batches and rows that have been run, for metrics
-        self.num_rows = 0
+        self.batch_sizes: Counter[int] = Counter()  # number of batches that have been run, by their rows
 
     @property
     def queued_rows(self) -> int:
@@ -153,8 +152,7 @@ class MicroBatcher:
         except Exception as error:  # an unexpected error must not leave callers waiting
             self._fail(batch, EngineFailure(f"the engine failed: {error}"))
             return
-        self.num_batches += 1
-        self.num_rows += len(rows)
+        self.batch_sizes[len(rows)] += 1
         start = 0
         for item in batch:
             stop = start + len(item.rows)

@@ -1,6 +1,13 @@
 """Prometheus metrics of one server; each server has its own registry."""
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import platform
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from serve.telemetry.collectors import ChildProcessCollector, ServerCollector, ServerCounts
+from serve.telemetry.context import exemplar
+from serve.version import VERSION
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # seconds
 
@@ -10,6 +17,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        build = Info("actserve_build", "Release of the server and of Python.", registry=self.registry)
+        build.info({"version": VERSION, "python": platform.python_version()})
         self.requests = Counter(
             "actserve_requests_total",
             "Number of requests, by route and status.",
@@ -18,8 +27,8 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "actserve_request_seconds",
-            "Duration of requests in seconds, by route.",
-            ["route"],
+            "Duration of requests in seconds, by route and status class (2xx, 4xx, ...).",
+            ["route", "status_class"],
             buckets=DURATION_BUCKETS,
             registry=self.registry,
         )
@@ -49,29 +58,26 @@ class Metrics:
             "actserve_timeline_video_seconds_total", "Total duration of the videos of finished timelines in seconds.",
             registry=self.registry,
         )  # fmt: skip
-        self.queued_views = Gauge("actserve_queued_views", "Views waiting for the video graph.", registry=self.registry)
-        self.num_batches = Gauge(
-            "actserve_batches", "Batches run by the video graphs of the loaded models.", registry=self.registry
-        )
-        self.num_batched_views = Gauge(
-            "actserve_batched_views", "Views run by the video graphs of the loaded models.", registry=self.registry
-        )
-        self.decode_children_replaced = Gauge(
-            "actserve_decode_children_replaced",
-            "Decode children replaced since startup because they were killed or exited.",
-            registry=self.registry,
-        )
-        self.decode_faults = Gauge(
-            "actserve_decode_faults",
-            "Files on which a decoder has failed unexpectedly since startup; the log has the tracebacks.",
-            registry=self.registry,
-        )
+        self._server = ServerCollector()
+        self.registry.register(self._server)
+        self.registry.register(ChildProcessCollector())
+        ProcessCollector(registry=self.registry)
+
+    def observe_request(self, route: str, status: int, seconds: float) -> None:
+        """Record a request."""
+        self.requests.labels(route, status).inc()
+        self.request_seconds.labels(route, f"{status // 100}xx").observe(seconds, exemplar())
 
     def observe_stages(self, timing_ms: dict[str, float]) -> None:
         """Record the stage timings of one response, in milliseconds."""
         for stage, milliseconds in timing_ms.items():
-            self.stage_seconds.labels(stage).observe(milliseconds / 1000)
+            self.stage_seconds.labels(stage).observe(milliseconds / 1000, exemplar())
 
-    def render(self) -> tuple[bytes, str]:
-        """Return (body, content type) of `/metrics`."""
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+    def set_counts(self, counts: ServerCounts) -> None:
+        """Set the figures of the components of the server."""
+        self._server.counts = counts
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return (body, content type) of `/metrics`: OpenMetrics, with exemplars, for clients that accept it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -36,6 +36,7 @@ from serve.features import VideoFeatures
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
+from serve.telemetry import spans
 from serve.text import prompts
 from serve.video.windows import Window
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
@@ -118,7 +119,8 @@ class Pipeline:
             computed, warnings = await _run_both(
                 self.compute_logits(path, resolved, options, deadline=deadline), find_label_warnings(resolved)
             )
-            scores, score_ms = await _time(compute_scores(resolved, computed.logits, computed.example_logits))
+            with spans.span("score"):
+                scores, score_ms = await _time(compute_scores(resolved, computed.logits, computed.example_logits))
             timing_ms = {**computed.timing_ms, "score": computed.timing_ms["score"] + score_ms}
             answer = Classification(
                 **resolved_facts(resolved),
@@ -182,7 +184,8 @@ class Pipeline:
         features, engine_ms = await _time(encode_views(runtime.engine, decoded.views, deadline=deadline))
         if options.store:
             features = rounded(features)  # so that scoring the stored features again gives these very numbers
-        logits, score_ms = await _time(runtime.logits(features, bank))
+        with spans.span("logits"):
+            logits, score_ms = await _time(runtime.logits(features, bank))
         prototypes = resolved.prototypes
         return VideoLogits(
             features=features,

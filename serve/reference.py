@@ -75,9 +75,11 @@ def metrics_table() -> str:
     """Return the metrics of `/metrics`, without those of the process."""
     metrics = Metrics()
     JobMetrics(metrics.registry)
+    suffixes = {"counter": "_total", "info": "_info"}
     rows = (
-        (f"`{found.name}{'_total' if found.type == 'counter' else ''}`", found.type, found.documentation)
+        (f"`{found.name}{suffixes.get(found.type, '')}`", found.type, found.documentation)
         for found in metrics.registry.collect()
+        if found.name.startswith("actserve_")
     )
     return markdown_table(("metric", "type", "meaning"), rows)
 

@@ -1,7 +1,6 @@
 """Run the application with uvicorn; implements `actserve serve`."""
 
 import gc
-import logging
 import os
 import socket
 import sys
@@ -20,6 +19,7 @@ from serve.errors import ActserveError
 from serve.exit_status import INPUT_ERROR, exit_status_of
 from serve.extras import MissingExtra
 from serve.settings import ServeSettings
+from serve.telemetry.logs import configure_logging
 
 
 def run(overrides: dict[str, Any]) -> int:
@@ -35,7 +35,7 @@ def run(overrides: dict[str, Any]) -> int:
     except MissingExtra as error:
         print(f"actserve: {error}", file=sys.stderr)
         return exit_status_of(error)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
@@ -65,6 +65,7 @@ def run(overrides: dict[str, Any]) -> int:
     app = create_app(settings, on_ready=on_ready, on_startup_error=on_startup_error)
     config = uvicorn.Config(
         app,
+        log_config=None,  # its loggers use the handler of `configure_logging`
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -92,12 +93,6 @@ class Server(uvicorn.Server):
         if service is not None:
             service.is_stopping = True
         super().handle_exit(sig, frame)
-
-
-def configure_logging(level: str) -> None:
-    """Log to standard error: actserve at `level`, libraries at WARNING and above."""
-    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("serve").setLevel(level.upper())
 
 
 def _listen(host: str, port: int) -> socket.socket:

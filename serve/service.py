@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from serve.access.authorizer import Authorizer
 from serve.access.key_store import KeyStore
 from serve.api.admission import ConcurrencyLimit
+from serve.api.problems import describe
 from serve.data_folder import open_database
 from serve.embeddings import Embedder
 from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
@@ -21,6 +22,7 @@ from serve.pipeline import Pipeline
 from serve.retrieval.library import VideoLibrary
 from serve.settings import ServeSettings
 from serve.store.database import Database
+from serve.telemetry.collectors import ServerCounts
 from serve.timeline.maker import TimelineMaker
 from serve.upload_folder import OwnUploadFolder, find_disk_fault
 from serve.video.workers import DecodePool
@@ -292,14 +294,41 @@ class Service:
         """Whether interactive requests wait for the decoder or an engine."""
         return self.pool.waiting > 0 or any(runtime.engine.queued_views for runtime in self.registry.active())
 
-    def refresh_gauges(self) -> None:
-        """Update the gauges that are not updated continuously."""
-        engines = [runtime.engine for runtime in self.registry.loaded()]
-        self.metrics.queued_views.set(sum(engine.queued_views for engine in engines))
-        self.metrics.decode_children_replaced.set(self.pool.restarts)
-        self.metrics.decode_faults.set(self.pool.faults)
-        self.metrics.num_batches.set(sum(engine.batch_counts[0] for engine in engines))
-        self.metrics.num_batched_views.set(sum(engine.batch_counts[1] for engine in engines))
+    @property
+    def engines(self) -> dict[str, str]:
+        """The engine of each active model version."""
+        return {runtime.reference: runtime.engine.name for runtime in self.registry.active()}
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why the server cannot serve requests; None if it can."""
+        faults = [runtime.engine.fault for runtime in self.registry.active() if runtime.engine.fault is not None]
+        if self.readiness.fault is not None:
+            return self.readiness.fault
+        if not self.readiness.is_ready:
+            return "the server is starting"
+        if faults:
+            return faults[0]
+        return None if self.pool.pids else "the decode processes have exited"
+
+    def counts(self) -> ServerCounts:
+        """Return the figures of the components for the metrics."""
+        activation, vocabularies = self._activation, self._vocabularies
+        return ServerCounts(
+            is_ready=self.not_ready_reason is None,
+            engines=self.engines,
+            queued_views=sum(runtime.engine.queued_views for runtime in self.registry.loaded()),
+            batch_sizes=self.registry.batch_sizes(),
+            decodes_waiting=self.pool.waiting,
+            decodes_running=self.pool.running,
+            decode_failures={describe(error)[0]: number for error, number in self.pool.failures.items()},
+            decode_faults=self.pool.faults,
+            decode_children_replaced=self.pool.restarts,
+            activations={} if activation is None else dict(activation.outcomes),
+            encodings={} if vocabularies is None else dict(vocabularies.queue.outcomes),
+            encoding_seconds=0.0 if vocabularies is None else vocabularies.queue.encoding_seconds,
+            encodings_queued=0 if vocabularies is None else vocabularies.queue.num_queued,
+        )
 
     async def close(self) -> None:
         """Stop all components and delete unfinished uploads."""

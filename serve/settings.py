@@ -398,6 +398,23 @@ class TritonSettings(BaseModel):
     load_timeout_seconds: float = Field(120.0, gt=0, le=3600, description="Time limit for loading a version.")
 
 
+class TelemetrySettings(BaseModel):
+    """Traces with OpenTelemetry; they need the extra `telemetry`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    traces_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="URL of a collector to which traces are sent with OTLP over HTTP, e.g. "
+        "http://127.0.0.1:4318/v1/traces; empty: traces are off.",
+    )
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of traces that is recorded, unless the client's traceparent decides."
+    )
+    service_name: str = Field("actserve", min_length=1, max_length=100, description="Name of the service in traces.")
+
+
 class ServeSettings(BaseSettings):
     """All settings of a server."""
 
@@ -431,6 +448,10 @@ class ServeSettings(BaseSettings):
         description="Database of vocabularies and stored videos, as SQLAlchemy writes it; SQLite in data_dir if empty.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines as text, or as one JSON object per line with request id, trace id and key name."
+    )
+    telemetry: TelemetrySettings = TelemetrySettings()
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
     decode: DecodeSettings = DecodeSettings()
@@ -454,3 +475,5 @@ class ServeSettings(BaseSettings):
             require_extra("triton", needed_by="SERVE_ENGINE=triton")
         if self.store_url.get_secret_value().startswith("postgres"):
             require_extra("postgres", needed_by="a SERVE_STORE_URL of PostgreSQL")
+        if self.telemetry.traces_endpoint:
+            require_extra("telemetry", needed_by="SERVE_TELEMETRY__TRACES_ENDPOINT")

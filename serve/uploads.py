@@ -19,6 +19,7 @@ from serve.errors import ClientDisconnected, InvalidOption, UnsupportedMedia, Up
 from serve.multipart import Event, FormParser, Part, PartEnd, resolve_charset
 from serve.query import read_query
 from serve.settings import LimitSettings
+from serve.telemetry import spans
 from serve.unicode_text import describe_text_fault, shown_filename
 from serve.upload_folder import UploadFolder, translate_disk_errors
 
@@ -188,10 +189,12 @@ async def receive_upload(
     started = time.perf_counter()
     try:
         if content_type.startswith("multipart/form-data"):
-            values = await _receive_form(request, files, limits, fields=fields)
+            with spans.span("upload"):
+                values = await _receive_form(request, files, limits, fields=fields)
         elif content_type.startswith(RAW_TYPES):
             values = {}
-            await _receive_raw(request, files, limits)
+            with spans.span("upload"):
+                await _receive_raw(request, files, limits)
         else:
             raise UnsupportedMedia(
                 f"the content type {content_type or '(none)'} is not supported; "

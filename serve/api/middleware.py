@@ -10,6 +10,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api import problems
+from serve.telemetry.context import RequestContext, set_current_request
+from serve.telemetry.spans import NO_TRACER, RequestSpan, Tracer, request_span
 
 logger = logging.getLogger("serve.requests")
 
@@ -23,14 +25,21 @@ class RequestContextMiddleware:
     application behind a proxy.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, tracer: Tracer = NO_TRACER) -> None:
         self.app = app
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         request_id = scope["request_id"] = _request_id(scope)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        with request_span(self._tracer, scope["method"], headers) as span:
+            set_current_request(RequestContext(request_id, trace_id=span.trace_id))
+            await self._respond(scope, receive, send, request_id=request_id, span=span)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, *, request_id: str, span: RequestSpan) -> None:
         response: dict[str, Any] = {"status": 500, "has_started": False}
         start_time = time.perf_counter()
 
@@ -50,11 +59,12 @@ class RequestContextMiddleware:
                 raise  # the response cannot be replaced any more
             await problems.from_unexpected_exception(request_id, error)(scope, receive, send_with_id)
         finally:
-            self._record(scope, response["status"], time.perf_counter() - start_time)
+            self._record(scope, response["status"], time.perf_counter() - start_time, span)
 
     @staticmethod
-    def _record(scope: Scope, status: int, seconds: float) -> None:
+    def _record(scope: Scope, status: int, seconds: float, span: RequestSpan) -> None:
         route = getattr(scope.get("route"), "path", "(none)")
+        span.finish(route=route, status=status)
         stages = scope.get("state", {}).get("timing_ms", {})
         logger.info(
             "%s %s %s %s %.1f ms%s",
@@ -64,11 +74,19 @@ class RequestContextMiddleware:
             status,
             seconds * 1000,
             "".join(f" {stage}_ms={value:.1f}" for stage, value in stages.items()),
+            extra={
+                "fields": {
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "duration_ms": round(seconds * 1000, 2),
+                    **({"timing_ms": dict(stages)} if stages else {}),
+                }
+            },
         )
         service = getattr(scope["app"].state, "service", None)
         if service is not None:
-            service.metrics.requests.labels(route, status).inc()
-            service.metrics.request_seconds.labels(route).observe(seconds)
+            service.metrics.observe_request(route, status, seconds)
 
 
 def _request_id(scope: Scope) -> str:

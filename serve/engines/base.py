@@ -53,8 +53,8 @@ class Engine(Protocol):
         """Number of views waiting for the video graph."""
 
     @property
-    def batch_counts(self) -> tuple[int, int]:
-        """Total numbers of (runs, views) of the video graph."""
+    def batch_sizes(self) -> Mapping[int, int]:
+        """Number of runs of the video graph since it was loaded, by the number of views in a run."""
 
     async def start(self) -> None:
         """Load the graphs, check their tensors against the contract and warm up.

@@ -1,7 +1,7 @@
 """Engine that runs the graphs of one model version in the server's process, with onnxruntime or OpenVINO."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,9 @@ class EmbeddedEngine:
         return self._batcher.queued_rows
 
     @property
-    def batch_counts(self) -> tuple[int, int]:
-        """Total numbers of (runs, views) of the video graph."""
-        return self._batcher.num_batches, self._batcher.num_rows
+    def batch_sizes(self) -> Mapping[int, int]:
+        """Number of runs of the video graph since it was loaded, by the number of views in a run."""
+        return self._batcher.batch_sizes
 
     async def start(self) -> None:
         for worker in self._workers.values():

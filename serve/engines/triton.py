@@ -7,6 +7,7 @@ parity check is repeated before the model is used, because its files may have be
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,7 @@ class TritonEngine:
         self._num_pending_views = 0
         self._calls: set[asyncio.Task[dict[str, Float32Array]]] = set()  # including calls whose caller was cancelled
         self._is_open = True
-        self._num_runs = 0
-        self._num_views = 0
+        self._call_sizes: Counter[int] = Counter()
 
     @property
     def details(self) -> Mapping[str, str]:
@@ -104,9 +104,9 @@ class TritonEngine:
         return self._num_pending_views
 
     @property
-    def batch_counts(self) -> tuple[int, int]:
-        """Total numbers of (calls, views) sent to the server; the server's statistics count the batches it forms."""
-        return self._num_runs, self._num_views
+    def batch_sizes(self) -> Mapping[int, int]:
+        """Number of calls sent to the server, by their views; the server's statistics count the batches it forms."""
+        return self._call_sizes
 
     async def start(self) -> None:
         """Load the version on the server, compare its tensors with the contract and set up shared memory.
@@ -328,8 +328,7 @@ class TritonEngine:
             if tower == "text":
                 outputs = await self._infer(tower, rows, timeout_seconds, None)
             else:
-                self._num_runs += 1
-                self._num_views += len(rows)
+                self._call_sizes[len(rows)] += 1
                 outputs = await self._transport.send(
                     rows, lambda location: self._infer(tower, rows, timeout_seconds, location)
                 )

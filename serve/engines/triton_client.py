@@ -21,6 +21,7 @@ from serve.errors import (
     Overloaded,
 )
 from serve.extras import require_extra
+from serve.telemetry import spans
 
 NUMPY_NAMES = {"UINT8": "uint8", "INT64": "int64", "FP32": "float32"}
 TRITON_NAMES = {name: triton for triton, name in NUMPY_NAMES.items()}
@@ -109,6 +110,7 @@ class TritonClient:
                 outputs=outputs,
                 timeout=int(timeout_seconds * 1e6),
                 client_timeout=timeout_seconds + CLIENT_GRACE_SECONDS,
+                headers=spans.propagation_headers(),
             )
         return {name: _check_output(response.as_numpy(name), name, len(rows)) for name in output_names}
 

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serve.jobs.queue import QueueFacts
-from serve.jobs.states import UNFINISHED
+from serve.jobs.states import FINISHED, UNFINISHED
 
 
 class JobMetrics:
@@ -22,7 +22,7 @@ class JobMetrics:
             ["outcome"],
             registry=registry,
         )
-        self._jobs = Gauge("actserve_jobs", "Unfinished jobs of the store by status.", ["status"], registry=registry)
+        self._jobs = Gauge("actserve_jobs", "Jobs of the store by status.", ["status"], registry=registry)
         self._inputs = Gauge(
             "actserve_job_queue_inputs", "Inputs of unfinished jobs, pending or running.", ["state"], registry=registry
         )
@@ -32,7 +32,7 @@ class JobMetrics:
 
     def show(self, facts: QueueFacts) -> None:
         """Set the gauges."""
-        for status in UNFINISHED:
+        for status in (*UNFINISHED, *FINISHED):
             self._jobs.labels(status).set(facts.jobs.get(status, 0))
         for state in ("pending", "running"):
             self._inputs.labels(state).set(facts.inputs.get(state, 0))

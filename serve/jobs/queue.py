@@ -27,7 +27,7 @@ FOLLOWING: Mapping[str, JobStatus] = {"in_progress": "finalizing", "cancelling":
 class QueueFacts:
     """Figures of the queue."""
 
-    jobs: Mapping[str, int]  # status -> number of jobs that are not finished
+    jobs: Mapping[str, int]  # status -> number of jobs of the store
     inputs: Mapping[str, int]  # pending and running inputs of jobs in progress
     oldest_seconds: float  # age of the oldest job that is not finished; 0 if there is none
 
@@ -131,7 +131,7 @@ class InputQueue:
         unfinished = jobs.c.finished_at.is_(None)
         with self._database.reading() as connection:
             by_status = connection.execute(
-                sa.select(jobs.c.status, sa.func.count().label("number")).where(unfinished).group_by(jobs.c.status)
+                sa.select(jobs.c.status, sa.func.count().label("number")).group_by(jobs.c.status)
             ).all()
             by_state = connection.execute(
                 sa.select(job_inputs.c.state, sa.func.count().label("number"))

@@ -8,6 +8,7 @@ rollback is also an atomic switch.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Activation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._rejected_routes: Routes | None = None  # set by another gateway; this gateway cannot serve them
         self.staging: Staging | None = None  # the most recent activation
+        self.outcomes: Counter[str] = Counter()  # number of activations since startup: active, failed
         self.fault: str | None = None  # why this gateway does not use the routes of the other gateways
 
     async def start(self) -> None:
@@ -250,6 +252,7 @@ class Activation:
         assert self.staging is not None, "_stage sets it"
         logger.warning("%s was not activated: %s", self.staging.reference, reason, exc_info=error)
         self.staging.stage, self.staging.fault = "failed", reason
+        self.outcomes["failed"] += 1
         await self._unload_unused()
         return reason
 
@@ -258,6 +261,7 @@ class Activation:
         self._registry.set_routes(routes)
         if self.staging is not None:
             self.staging.stage = "active"
+            self.outcomes["active"] += 1
         logger.info("active models: %s", ", ".join(runtime.reference for runtime in self._registry.active()))
         task = asyncio.create_task(self._unload_unused(), name="unload models")
         self._tasks.add(task)

@@ -25,6 +25,7 @@ class ModelRegistry:
         self._routes: Routes | None = None
         self._users: Counter[str] = Counter()
         self._released = asyncio.Event()
+        self._closed_batch_sizes: Counter[int] = Counter()  # of the versions that have been unloaded
 
     def add(self, runtime: ModelRuntime) -> None:
         """Add a loaded version, before any route refers to it."""
@@ -54,6 +55,13 @@ class ModelRegistry:
         versions = {} if self._routes is None else self._routes.versions
         references = [f"{name}@{version}" for name, version in versions.items()]
         return [self._loaded[reference] for reference in references if reference in self._loaded]
+
+    def batch_sizes(self) -> Counter[int]:
+        """Return the number of runs of all video graphs since startup, by the number of views in a run."""
+        sizes = Counter(self._closed_batch_sizes)
+        for runtime in self.loaded():
+            sizes.update(runtime.engine.batch_sizes)
+        return sizes
 
     def get(self, reference: str | None) -> ModelRuntime:
         """Return the runtime for a model name, an alias or a loaded `name@version`; None stands for the default model.
@@ -96,6 +104,7 @@ class ModelRegistry:
             await self._released.wait()
         await runtime.engine.unload()
         await runtime.close()
+        self._closed_batch_sizes.update(runtime.engine.batch_sizes)
 
     async def close(self) -> None:
         """Close every engine."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array
+from serve.background import encode_views
 from serve.errors import InvalidOption, StaleVideo
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
@@ -89,7 +90,7 @@ class WindowSearch:
             contract = runtime.contract
             request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
             decoded = await self._pool.views(path, request)
-            features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
+            features = await encode_views(runtime.engine, decoded.views, deadline=deadline)
             query = _mean_direction(scoring.normalize(features.video_features))
             return await self._found(runtime, query, options, started=started, key_id=key_id)
 

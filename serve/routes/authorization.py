@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from serve.access.authorizer import Caller
 from serve.access.scopes import ROUTE_SCOPES
 from serve.service import Service
+from serve.telemetry.context import current_request
 
 
 async def authorize(request: Request) -> None:
@@ -21,7 +22,10 @@ async def authorize(request: Request) -> None:
         return
     service: Service = request.app.state.service
     headers = request.headers.get("authorization"), request.headers.get("x-api-key")
-    request.state.caller = await service.authorizer.authorize(headers, required)
+    caller = request.state.caller = await service.authorizer.authorize(headers, required)
+    context = current_request()
+    if context is not None:
+        context.key_name = caller.name
 
 
 async def _caller(request: Request) -> Caller:

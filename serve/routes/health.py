@@ -1,5 +1,6 @@
 """`/healthz`, `/readyz`, `/metrics`, `/v1/limits`: status and limits of the server."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -75,20 +76,15 @@ async def healthz() -> dict[str, str]:
 )  # fmt: skip
 async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSONResponse:
     """Return 200 once the graphs are loaded, verified and warmed up on the requested device, and 503 before."""
-    readiness = service.readiness
-    is_pool_alive = bool(service.pool.pids)
-    faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
-    if readiness.is_ready and is_pool_alive and not faults:
-        engines = {runtime.reference: runtime.engine.name for runtime in service.registry.active()}
+    readiness, detail = service.readiness, service.not_ready_reason
+    if detail is None:
         return {
             "status": "ready",
             "done": readiness.done,
-            "engines": engines,
+            "engines": service.engines,
             "isolation": service.pool.isolation,
             "degraded": await service.find_degraded(),
         }
-    failure = faults[0] if faults else "the decode processes have exited"
-    detail = readiness.fault or (failure if readiness.is_ready else "the server is starting")
     return problems.problem_response(
         problems.request_id_of(request),
         status=503,
@@ -101,13 +97,22 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
 
 @router.get(
     "/metrics", summary="Prometheus metrics", response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.problem_responses()},
+    responses={
+        200: {
+            "content": {
+                "text/plain": {"schema": {"type": "string"}},
+                "application/openmetrics-text": {"schema": {"type": "string"}},
+            }
+        },
+        **problems.problem_responses(),
+    },
 )  # fmt: skip
-async def metrics(service: ServiceDep) -> Response:
-    """Return the metrics in the text format of Prometheus."""
-    service.refresh_gauges()
-    body, content_type = service.metrics.render()
-    return Response(body, media_type=content_type)
+async def metrics(request: Request, service: ServiceDep) -> Response:
+    """Return the metrics in the text format of Prometheus, or of OpenMetrics if the client accepts it."""
+    service.metrics.set_counts(service.counts())
+    accept = request.headers.get("accept", "")
+    body, content_type = await asyncio.to_thread(service.metrics.render, accept)  # reads /proc
+    return Response(body, headers={"content-type": content_type})
 
 
 @router.get(

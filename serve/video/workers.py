@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -25,7 +26,16 @@ import numpy as np
 
 from serve.arrays import UInt8Array
 from serve.background import is_background
-from serve.errors import ActserveError, DecoderFault, EngineFailure, EngineUnavailable, Overloaded
+from serve.errors import (
+    ActserveError,
+    DecoderFault,
+    EngineFailure,
+    EngineUnavailable,
+    Overloaded,
+    UnsupportedMedia,
+    VideoError,
+)
+from serve.telemetry import spans
 from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, JobResult, make_fork_server
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
@@ -96,6 +106,7 @@ class DecodePool:
         self.jobs = 0  # total number of requests passed to a child
         self.restarts = 0  # total number of children replaced
         self.faults = 0  # total number of files on which a decoder failed unexpectedly
+        self.failures: Counter[type[ActserveError]] = Counter()  # total number of files with each error of decoding
 
     @property
     def pids(self) -> list[int]:
@@ -160,6 +171,10 @@ class DecodePool:
             EngineUnavailable: the pool is closed, or no child can be started.
             EngineFailure: the child could not read the file.
         """
+        with spans.span("decode"), self._counting_failures():
+            return await self._views(path, request)
+
+    async def _views(self, path: Path, request: ViewRequest) -> DecodedViews:
         if is_background():
             return await self._decode_in_background(path, request)
         queued_at = time.perf_counter()
@@ -230,7 +245,8 @@ class DecodePool:
             raise
         self._dedicated.add(child)
         try:
-            yield child
+            with self._counting_failures():
+                yield child
         finally:
             self._dedicated.discard(child)
             child.kill()
@@ -253,6 +269,14 @@ class DecodePool:
         await asyncio.gather(*(asyncio.to_thread(slot.close) for slot in self._slots))
         self._slots = []
         await asyncio.to_thread(self._server.close)
+
+    @contextlib.contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (VideoError, UnsupportedMedia) as error:
+            self.failures[type(error)] += 1
+            raise
 
     async def _start(self, slot: _Slot) -> None:
         loop = asyncio.get_running_loop()

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from contextlib import suppress
 
 from serve.errors import ActserveError
@@ -24,6 +26,13 @@ class EncodingQueue:
         self._committed: dict[str, Vocabulary] = {}  # by name; committed by this gateway and not yet encoded
         self._changed = asyncio.Condition()
         self._worker: asyncio.Task[None] | None = None
+        self.outcomes: Counter[str] = Counter()  # number of encoded vocabularies since startup: current, failed
+        self.encoding_seconds = 0.0  # total duration of the encodings
+
+    @property
+    def num_queued(self) -> int:
+        """Number of vocabularies that wait to be encoded."""
+        return self._names.qsize()
 
     def start(self) -> None:
         """Start the background task."""
@@ -68,6 +77,7 @@ class EncodingQueue:
                     self._changed.notify_all()
 
     async def _encode(self, name: str) -> None:
+        started = time.perf_counter()
         latest = self._catalogue.latest(name)
         encoding = self._catalogue.encodings.setdefault(name, EncodingProgress(version=latest))
         try:
@@ -76,11 +86,16 @@ class EncodingQueue:
         except ActserveError as error:
             logger.warning("cannot encode vocabulary %s, its current version stays in use: %s", name, error)
             encoding.fault = error.message
+            self.outcomes["failed"] += 1
         except Exception:
             logger.exception("cannot encode vocabulary %s, its current version stays in use", name)
             encoding.fault = "internal error; see the server log"
+            self.outcomes["failed"] += 1
         else:
             self._catalogue.make_current(vocabulary)
+            self.outcomes["current"] += 1
+        finally:
+            self.encoding_seconds += time.perf_counter() - started
 
     async def _newest(self, name: str) -> Vocabulary:
         """Return the newest version, from memory if this gateway committed it, otherwise from the store."""

@@ -65,7 +65,7 @@ async def test_concurrent_requests_share_runs_and_get_their_own_rows() -> None:
     for i, answer in enumerate(answers):
         assert answer.outputs["video_features"].tolist() == [[2 * i], [2 * (i + 100)]]
     assert graph.sizes == [4, 4, 2]
-    assert (batcher.num_batches, batcher.num_rows) == (3, 10)
+    assert batcher.batch_sizes == {4: 2, 2: 1}
 
 
 async def test_the_wait_for_a_turn_is_reported() -> None:
