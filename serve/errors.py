@@ -289,5 +289,9 @@ class ConfigurationError(ActserveError):
     """A setting, or the folder or database that it names, cannot be used."""
 
 
+class BackupRefused(ConfigurationError):
+    """A backup cannot be made or restored; nothing was changed."""
+
+
 class ContractError(ActserveError):
     """A model on disk cannot be served; the message names the field, the expected value and the value found."""

@@ -79,6 +79,7 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.DeadlineExceeded: 504,
     errors.EngineFailure: 500,
     errors.ConfigurationError: 500,
+    errors.BackupRefused: 500,
     errors.ContractError: 500,
 }
 RETRY_AFTER_SECONDS = 1

@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, timeline, jobs, videos, search, vocabularies, models, feedback and keys.
+"""The command `actserve`: serve, classify, timeline, jobs, videos, search, vocabularies, models, keys, backup and more.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.cli import feedback, jobs, keys, models, videos, vocabularies
+from serve.cli import backup, feedback, jobs, keys, models, videos, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
@@ -25,6 +25,9 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(videos.app, name="videos")
 app.command()(videos.search)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,7 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @app.callback()
 def actserve(context: typer.Context, version: Version = False) -> None:
     """Zero-shot video action recognition."""
-    if context.invoked_subcommand not in ("serve", "keys"):  # these check the variables of the server as well
+    if context.invoked_subcommand not in (
+        "serve",
+        "keys",
+        "backup",
+        "restore",
+        "doctor",
+    ):  # these check the variables of the server as well
         check_variables()
 
 

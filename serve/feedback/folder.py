@@ -71,7 +71,7 @@ class FeedbackFolder:
         """
         try:
             (self.folder / CLIPS).mkdir(parents=True, exist_ok=True)
-            with self._locked():
+            with self.locked():
                 self._sweep()
         except (OSError, FeedbackUnavailable) as error:
             raise ConfigurationError(
@@ -100,7 +100,7 @@ class FeedbackFolder:
         with _translate_os_errors():
             with clip.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            with self._locked():
+            with self.locked():
                 rows, label = self._read(), caseless_form(correction.label)
                 for row in rows:
                     is_same = row.sha256 == sha256 and caseless_form(row.label) == label
@@ -119,7 +119,7 @@ class FeedbackFolder:
             UnknownFeedback: no feedback that is visible to the caller has this id.
             FeedbackUnavailable: the folder is not writable.
         """
-        with _translate_os_errors(), self._locked():
+        with _translate_os_errors(), self.locked():
             rows = self._read()
             erased = next((row for row in rows if row.feedback_id == feedback_id and is_visible(row)), None)
             if erased is None:
@@ -214,7 +214,8 @@ class FeedbackFolder:
             logger.warning("feedback: removed %d clip files without a row", len(leftovers))
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep other writers away during the block, including other processes."""
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed or the process dies
             yield

@@ -88,7 +88,7 @@ class Database:
             StoreUnavailable: the database cannot be reached.
             ConfigurationError: the database has a schema revision that this release does not know.
         """
-        if self._read_revision() == NEWEST_REVISION:
+        if self.read_revision() == NEWEST_REVISION:
             return
         from alembic import command, config, util  # slow to import; not needed if the schema is current
 
@@ -130,7 +130,12 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
-    def _read_revision(self) -> str | None:
+    def read_revision(self) -> str | None:
+        """Return the revision of the schema; None for a database without tables.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
         with self.reading() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
