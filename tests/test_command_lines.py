@@ -301,6 +301,10 @@ CONTENT: list[tuple[str, int, str]] = [
     ("actserve jobs create {u} --server {n}", 2, "mem"),
     ("actserve jobs create --url http://x/ --pattern *.mp4", 2, "--pattern"),
     ("actserve jobs create --url http://x/ --options [1]", 2, "JSON object"),
+    *(("actserve restore " + path, 2, said) for path, said in (
+        ("{m}/text.txt", "text.txt"), ("{m}/nothing", "nothing"), ("{u}", "mem"),
+    )),
+    ("actserve backup {m}/text.txt", 2, "text.txt exists"),
     ("actserve vocab put demo {m}/nothing --server {n}", 2, "nothing"),
     ("actserve feedback send {u} walking --server {n}", 2, "mem"),
     ("actserve feedback send {m}/text.txt walking --server nonsense", 2, "nonsense"),

@@ -35,10 +35,11 @@ def restore_backup(settings: ServeSettings, source: Path) -> Manifest:
         OSError: a file cannot be read or written.
     """
     data_dir = settings.data_dir.expanduser()
+    manifest = read_manifest(source)
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=data_dir) as name, _open(source) as archive:
         staging = Path(name)
-        manifest = _read_manifest(archive, source)
+        archive.next()  # the manifest
         check_free_space(data_dir, sum(file.num_bytes for file in manifest.files))
         _extract(archive, manifest, staging)
         targets = {"feedback": feedback_folder(settings), "jobs": jobs_folder(settings)}
@@ -73,10 +74,16 @@ def read_manifest(source: Path) -> Manifest:
 def _open(source: Path) -> Iterator[tarfile.TarFile]:
     """Open a backup; errors of its format in the block become `BackupRefused`."""
     try:
-        with tarfile.open(source, "r:") as archive:
+        archive = tarfile.open(source, "r:")  # noqa: SIM115  # closed below
+    except (tarfile.TarError, EOFError) as error:
+        raise BackupRefused(f"{source} is not a backup: {error}") from error
+    except OSError as error:
+        raise BackupRefused(f"{source} cannot be read: {error.strerror}") from error
+    try:
+        with archive:
             yield archive
     except (tarfile.TarError, EOFError) as error:
-        raise BackupRefused(f"{source} is not a backup or is damaged: {error}") from error
+        raise BackupRefused(f"{source} is damaged: {error}") from error
 
 
 def _read_manifest(archive: tarfile.TarFile, source: Path) -> Manifest:
