@@ -64,10 +64,15 @@ def rows_of(database: Database) -> dict[str, list[tuple[object, ...]]]:
 def test_a_restored_backup_has_everything(
     source: ServeSettings, tmp_path: Path, target_kind: str, request: pytest.FixtureRequest
 ) -> None:
-    environment = {"SERVE_MODEL": "m", "SERVE_JOBS__WEBHOOK_SECRET": "secret", "SERVE_STORE_URL": "u", "HOME": "/"}
+    environment = {
+        "SERVE_MODEL": "m",
+        "SERVE_JOBS__WEBHOOK_SECRET": "kept-private",
+        "SERVE_STORE_URL": "u",
+        "HOME": "/",
+    }
     created = create_backup(source, tmp_path / "backup.tar", environment=environment)
     assert created.manifest.omitted_settings == ("SERVE_JOBS__WEBHOOK_SECRET", "SERVE_STORE_URL")
-    assert b"secret" not in (tmp_path / "backup.tar").read_bytes()
+    assert b"kept-private" not in (tmp_path / "backup.tar").read_bytes()
     target = settings_for(tmp_path / "target")
     if target_kind == "postgresql":
         url = Database(request.getfixturevalue("postgres_url")).url
