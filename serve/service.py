@@ -14,8 +14,8 @@ from serve.data_folder import open_database
 from serve.embeddings import Embedder
 from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
-from serve.jobs.gateway import GatewayJobs
-from serve.jobs.work import InputWork
+from serve.jobs.processing import InputProcessor
+from serve.jobs.service import JobService
 from serve.metrics import Metrics
 from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
@@ -61,8 +61,8 @@ class Service:
         self._feedback: FeedbackFolder | None = None
         self._authorizer: Authorizer | None = None
         self._timelines: TimelineMaker | None = None
-        self._work: InputWork | None = None
-        self._jobs: GatewayJobs | None = None
+        self._processor: InputProcessor | None = None
+        self._jobs: JobService | None = None
         self._library: VideoLibrary | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
         self.in_flight = ConcurrencyLimit(settings.limits.max_in_flight, self.metrics.in_flight, noun="requests")
@@ -113,10 +113,10 @@ class Service:
         """Start the processing of jobs after all components that it uses have started."""
         if not self._runs_jobs:
             return
-        assert self._database is not None and self._work is not None, "created by _start_models"
-        self._jobs = GatewayJobs(
+        assert self._database is not None and self._processor is not None, "created by _start_models"
+        self._jobs = JobService(
             self._database,
-            self._work,
+            self._processor,
             self.settings,
             registry=self.metrics.registry,
             is_busy=self._has_waiting_requests,
@@ -153,7 +153,7 @@ class Service:
             videos, self._pipeline, self.registry, pool=self.pool, settings=self.settings.videos
         )
         self._library.start()
-        self._work = InputWork(self._pipeline, self._timelines, self._embedder, self.metrics)
+        self._processor = InputProcessor(self._pipeline, self._timelines, self._embedder, self.metrics)
         self.readiness.done.append(
             f"vocabulary {vocabularies.catalogue.default_for(runtime.contract).reference} encoded"
         )
@@ -196,7 +196,7 @@ class Service:
         """The stored videos.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._library is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -214,22 +214,22 @@ class Service:
         return self._embedder
 
     @property
-    def work(self) -> InputWork:
-        """The processing of inputs of any kind.
+    def input_processor(self) -> InputProcessor:
+        """The processor of inputs of all job kinds.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
-        if self._work is None or not self.readiness.is_ready:
+        if self._processor is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
-        return self._work
+        return self._processor
 
     @property
-    def jobs(self) -> GatewayJobs:
+    def jobs(self) -> JobService:
         """The jobs of this server.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._jobs is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")

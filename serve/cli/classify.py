@@ -18,7 +18,7 @@ from serve.api.problems import problem_document
 from serve.cli.calls import connection_error, foreign_server_error, key_header
 from serve.environment import load_settings
 from serve.errors import ActserveError
-from serve.jobs.results import line_of_answer
+from serve.jobs.results import command_result_line
 from serve.service import Service
 
 MAX_CONCURRENT_FILES = 4
@@ -68,7 +68,9 @@ async def _classify_all(arguments: ClassifyArguments) -> int:
                 response, problem = await next_result
                 failures += problem is not None
                 if arguments.as_json:
-                    line = line_of_answer("classify", index=index, name=str(path), result=response, problem=problem)
+                    line = command_result_line(
+                        "classify", index=index, name=str(path), result=response, problem=problem
+                    )
                     print(line, end="", flush=True)
                 else:
                     _print(path, response, problem)
@@ -112,7 +114,7 @@ async def _local_classifier(arguments: ClassifyArguments) -> AsyncIterator[Class
 
         async def classify(path: Path) -> dict[str, Any]:
             deadline = asyncio.get_running_loop().time() + settings.limits.request_deadline_seconds
-            return await service.work.run("classify", path, options, name=path.name, deadline=deadline)
+            return await service.input_processor.run("classify", path, options, name=path.name, deadline=deadline)
 
         yield classify
     finally:

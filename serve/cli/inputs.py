@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from serve.errors import InvalidOption
-from serve.jobs.server_folder import files_of
+from serve.jobs.server_folder import iter_files
 
 Inputs = Annotated[
     list[Path] | None,
@@ -23,7 +23,7 @@ def expand_folders(paths: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
-        videos = sorted(files_of(path, None)) if path.is_dir() else [path]
+        videos = sorted(iter_files(path, None)) if path.is_dir() else [path]
         if not videos:
             raise InvalidOption(f"the folder {path} contains no file with a video suffix")
         files += videos

@@ -17,7 +17,7 @@ from serve.environment import load_settings
 from serve.errors import ActserveError, InvalidOption
 from serve.extras import require_extra
 from serve.files import write_atomically
-from serve.jobs.results import line_of_answer
+from serve.jobs.results import command_result_line
 from serve.service import Service
 from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS
@@ -147,5 +147,5 @@ def format_segments(result: TimelineAnswer) -> Sequence[str]:
 def _print_line(
     index: int, video: Path, *, result: dict[str, Any] | None = None, problem: dict[str, Any] | None = None
 ) -> None:
-    line = line_of_answer("timeline", index=index, name=str(video), result=result, problem=problem)
+    line = command_result_line("timeline", index=index, name=str(video), result=result, problem=problem)
     print(line, end="", flush=True)

@@ -1,4 +1,4 @@
-"""What is done with an input of each kind: the same code as the routes and the commands use, and one line of result."""
+"""Process one input of a job according to the kind of the job, with the same code as the routes."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -26,11 +26,11 @@ OPTIONS: Mapping[JobKind, type[BaseModel]] = {
     "timeline": TimelineOptions,
     "embed": VideoEmbeddingOptions,
 }
-Progress = Callable[[float, float], None]  # seconds done, seconds in all
+Progress = Callable[[float, float], None]  # called with (processed seconds, total seconds) of the video
 
 
-class InputWork:
-    """Processes one input after the other, of any kind."""
+class InputProcessor:
+    """Processes single inputs of all job kinds."""
 
     def __init__(self, pipeline: Pipeline, timelines: TimelineMaker, embedder: Embedder, metrics: Metrics) -> None:
         self._pipeline = pipeline
@@ -38,25 +38,25 @@ class InputWork:
         self._embedder = embedder
         self._metrics = metrics
 
-    async def pinned(self, kind: JobKind, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Check options against models and vocabularies, and return them with the version of the vocabulary.
+    async def pin_options(self, kind: JobKind, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Check options against the models and vocabularies, and return them with a fixed version of the vocabulary.
 
         Raises:
-            RequestError, ServiceError: as the route of the kind would answer to every input.
+            RequestError, ServiceError: the errors that the route of this kind would return for every input.
         """
         options = validate_options(OPTIONS[kind], document)
-        found = options.model_dump(mode="json", exclude_unset=True)
+        resolved_options = options.model_dump(mode="json", exclude_unset=True)
         if isinstance(options, VideoEmbeddingOptions):
             self._embedder.check(options)
-            return found
+            return resolved_options
         assert isinstance(options, ClassifyOptions | TimelineOptions), "the kinds of OPTIONS"
         window = options.of_window() if isinstance(options, TimelineOptions) else options
         async with self._pipeline.resolve(window) as resolved:
             if isinstance(options, TimelineOptions):
                 self._timelines.check(options, resolved)
             if resolved.vocabulary is not None:
-                found["vocabulary"] = resolved.vocabulary.reference
-        return found
+                resolved_options["vocabulary"] = resolved.vocabulary.reference
+        return resolved_options
 
     async def run(
         self,
@@ -69,20 +69,20 @@ class InputWork:
         deadline: float,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Process a video file and return the answer of the route of the kind.
+        """Process a video file and return the response (JSON) that the route of this kind would return.
 
-        `name` is the caller's name of the input, `key_id` the caller's API key; both are kept if the video is stored.
+        `name` is the caller's name of the input, `key_id` the caller's API key; both are saved if the video is stored.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`.
+            RequestError, ServiceError: the errors of the route of this kind.
         """
         options = validate_options(OPTIONS[kind], document)
         origin = Origin(filename=shown_filename(name), key_id=key_id)
-        answer = await self._answer(path, options, origin, deadline=deadline, progress=progress)
-        found: dict[str, Any] = await asyncio.to_thread(answer.model_dump, mode="json", by_alias=True)
-        return found
+        response = await self._process(path, options, origin, deadline=deadline, progress=progress)
+        document: dict[str, Any] = await asyncio.to_thread(response.model_dump, mode="json", by_alias=True)
+        return document
 
-    async def _answer(
+    async def _process(
         self, path: Path, options: BaseModel, origin: Origin, *, deadline: float, progress: Progress | None
     ) -> BaseModel:
         if isinstance(options, VideoEmbeddingOptions):
@@ -90,25 +90,25 @@ class InputWork:
         if isinstance(options, ClassifyOptions):
             return await self._classify(path, options, origin, deadline)
         assert isinstance(options, TimelineOptions), "the kinds of OPTIONS"
-        answer = await self._timeline(path, options, origin, deadline, progress)
-        return answer if options.format == "actserve" else to_google_answer(answer)
+        timeline = await self._timeline(path, options, origin, deadline, progress)
+        return timeline if options.format == "actserve" else to_google_answer(timeline)
 
     async def _embed(self, path: Path, options: VideoEmbeddingOptions, deadline: float) -> EmbeddingList:
         return await self._embedder.embed_video(path, options, deadline=deadline)
 
     async def _classify(self, path: Path, options: ClassifyOptions, origin: Origin, deadline: float) -> Classification:
-        answer = await self._pipeline.classify(path, options, deadline=deadline, origin=origin)
-        self._metrics.observe_stages(answer.timing_ms)
-        return answer
+        response = await self._pipeline.classify(path, options, deadline=deadline, origin=origin)
+        self._metrics.observe_stages(response.timing_ms)
+        return response
 
     async def _timeline(
         self, path: Path, options: TimelineOptions, origin: Origin, deadline: float, progress: Progress | None
     ) -> TimelineAnswer:
-        def on_progress(seconds: float, facts: VideoInfo) -> None:
+        def on_progress(seconds: float, video_info: VideoInfo) -> None:
             if progress is not None:
-                progress(seconds, facts.duration_seconds)
+                progress(seconds, video_info.duration_seconds)
 
-        answer = await self._timelines.timeline(path, options, deadline=deadline, progress=on_progress, origin=origin)
-        self._metrics.timeline_windows.inc(answer.num_windows)
-        self._metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
-        return answer
+        timeline = await self._timelines.timeline(path, options, deadline=deadline, progress=on_progress, origin=origin)
+        self._metrics.timeline_windows.inc(timeline.num_windows)
+        self._metrics.timeline_video_seconds.inc(timeline.video.duration_seconds)
+        return timeline

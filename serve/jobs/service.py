@@ -1,4 +1,4 @@
-"""Jobs of one gateway: the store, the folder of uploads and the worker, as the routes use them."""
+"""Jobs of this server process: the interface of the routes to the job store, the upload folder and the worker."""
 
 import asyncio
 import errno
@@ -20,36 +20,36 @@ from serve.jobs.documents import FolderInput, JobFields, JobInput
 from serve.jobs.folder import JobFolder
 from serve.jobs.metrics import JobMetrics
 from serve.jobs.outgoing import OutgoingClient
+from serve.jobs.processing import InputProcessor
 from serve.jobs.queue import InputQueue
 from serve.jobs.records import FolderRequest, Job, NewInput, NewJob, as_json, new_job_id
-from serve.jobs.server_folder import allowed_folder
+from serve.jobs.server_folder import resolve_folder
 from serve.jobs.states import FINISHED
 from serve.jobs.steps import JobSteps
 from serve.jobs.store import JobStore
 from serve.jobs.webhooks import DeliveryStore
-from serve.jobs.work import InputWork
-from serve.jobs.worker import JobWorker, WorkerParts
+from serve.jobs.worker import JobWorker, WorkerComponents
 from serve.settings import ServeSettings
 from serve.store.database import Database
 from serve.uploads import ReceivedFile
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-class GatewayJobs:
-    """Creates, cancels and deletes jobs, and works on them."""
+class JobService:
+    """Creates, cancels and deletes jobs, and processes them in the background."""
 
     def __init__(
         self,
         database: Database,
-        work: InputWork,
+        processor: InputProcessor,
         settings: ServeSettings,
         *,
         registry: CollectorRegistry,
         is_busy: Callable[[], bool],
     ) -> None:
         self._database = database
-        self._work = work
+        self._processor = processor
         self._settings = settings.jobs
         self._outgoing_settings = settings.outgoing
         self._metrics = JobMetrics(registry)
@@ -66,37 +66,37 @@ class GatewayJobs:
         self._worker: JobWorker | None = None
 
     async def start(self) -> None:
-        """Open the folder and start to work.
+        """Open the upload folder and start the worker.
 
         Raises:
             ConfigurationError: the folder cannot be used.
         """
         await asyncio.to_thread(self.folder.open)
-        settings, storage = self._settings, self.folder.storage
+        settings, storage_id = self._settings, self.folder.storage_id
         lease_seconds = settings.lease_seconds
-        parts = WorkerParts(
+        components = WorkerComponents(
             store=self.store,
             queue=InputQueue(
                 self._database,
-                owner=f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}",
-                storage=storage,
+                worker_id=f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(6)}",
+                storage_id=storage_id,
                 lease_seconds=lease_seconds,
                 max_attempts=settings.max_attempts,
             ),
             steps=JobSteps(
-                self._database, storage=storage, lease_seconds=lease_seconds, keep_seconds=settings.keep_seconds
+                self._database, storage_id=storage_id, lease_seconds=lease_seconds, keep_seconds=settings.keep_seconds
             ),
             deliveries=DeliveryStore(self._database),
             folder=self.folder,
-            work=self._work,
+            processor=self._processor,
             outgoing=self._outgoing,
             metrics=self._metrics,
         )
-        self._worker = JobWorker(parts, settings, is_busy=self._is_busy)
+        self._worker = JobWorker(components, settings, is_busy=self._is_busy)
         self._worker.start()
 
     async def close(self) -> None:
-        """Stop working; inputs in progress return to the queue."""
+        """Stop the worker; inputs in progress return to the queue."""
         if self._worker is not None:
             await self._worker.close()
         await self._outgoing.close()
@@ -109,15 +109,15 @@ class GatewayJobs:
         idempotency_key: str | None,
         key_id: str | None,
     ) -> Job:
-        """Create a job from uploads, which move to the folder of jobs.
+        """Create a job from uploads, which are moved to the upload folder.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`; nothing was stored.
+            RequestError, ServiceError: the request is not valid or cannot be stored; nothing was stored.
         """
         await self.check(fields)
         content_hash = None
         if idempotency_key is not None:
-            content_hash = await asyncio.to_thread(_hash_of_uploads, fields, files)
+            content_hash = await asyncio.to_thread(_hash_uploads, fields, files)
         job_id = new_job_id()
         is_stored = False
         try:
@@ -127,7 +127,7 @@ class GatewayJobs:
                 kind=fields.kind,
                 options=fields.options,
                 inputs=inputs,
-                storage=self.folder.storage,
+                storage_id=self.folder.storage_id,
                 webhook_url=fields.webhook_url,
                 idempotency_key=idempotency_key,
                 content_hash=content_hash,
@@ -139,46 +139,46 @@ class GatewayJobs:
             if not is_stored:
                 await asyncio.to_thread(self.folder.remove, job_id)
 
-    async def submit(self, wanted: JobInput, *, idempotency_key: str | None, key_id: str | None) -> Job:
-        """Create a job whose inputs are in a folder of the server, or at URLs.
+    async def submit(self, job_input: JobInput, *, idempotency_key: str | None, key_id: str | None) -> Job:
+        """Create a job whose inputs are in a folder on the server or at URLs.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`; nothing was stored.
+            RequestError, ServiceError: the request is not valid or cannot be stored; nothing was stored.
         """
-        await self.check(wanted)
-        folder = None if wanted.folder is None else await asyncio.to_thread(self._checked_folder, wanted.folder)
+        await self.check(job_input)
+        folder = None if job_input.folder is None else await asyncio.to_thread(self._check_folder, job_input.folder)
         new = NewJob(
-            kind=wanted.kind,
-            options=wanted.options,
-            inputs=self._checked_urls(wanted.urls or []),
+            kind=job_input.kind,
+            options=job_input.options,
+            inputs=self._check_urls(job_input.urls or []),
             folder=folder,
-            storage=None if folder is None else self.folder.storage,
-            webhook_url=wanted.webhook_url,
+            storage_id=None if folder is None else self.folder.storage_id,
+            webhook_url=job_input.webhook_url,
             idempotency_key=idempotency_key,
-            content_hash=_hash(wanted.model_dump(mode="json")),
+            content_hash=_hash(job_input.model_dump(mode="json")),
             key_id=key_id,
         )
         return (await self._create(new))[0]
 
     async def check(self, fields: JobFields) -> None:
-        """Check what a request says before its job is stored.
+        """Check the fields of a request before its job is stored.
 
         Raises:
-            RequestError, ServiceError: with what is allowed.
+            RequestError, ServiceError: a field is not valid, or a model or vocabulary is not available.
         """
         if fields.webhook_url is not None:
             if not self._settings.webhook_secret.get_secret_value():
                 raise NotEnabled(
-                    "this server sends no webhooks; its operator enables them by SERVE_JOBS__WEBHOOK_SECRET"
+                    "this server does not send webhooks; the operator can enable them with SERVE_JOBS__WEBHOOK_SECRET"
                 )
             check_url(fields.webhook_url, self._outgoing_settings)
-        await self._work.pinned(fields.kind, fields.options)
+        await self._processor.pin_options(fields.kind, fields.options)
 
     async def require_room(self) -> None:
-        """Make sure that another job may be created, before its uploads are read.
+        """Check that another job may be created; called before its uploads are received.
 
         Raises:
-            JobsFull: it may not.
+            JobsFull: the limit of jobs or of stored bytes is reached.
         """
         await asyncio.to_thread(self.store.require_room)
 
@@ -186,7 +186,7 @@ class GatewayJobs:
         """Cancel a job.
 
         Raises:
-            UnknownJob: there is none with this id.
+            UnknownJob: there is no job with this id.
         """
         job = await asyncio.to_thread(self.store.cancel, job_id)
         if self._worker is not None:
@@ -196,10 +196,10 @@ class GatewayJobs:
         return job
 
     async def delete(self, job_id: str) -> bool:
-        """Delete a finished job and all it holds; return False if it is not finished.
+        """Delete a finished job with its inputs and results; return False if it is not finished.
 
         Raises:
-            UnknownJob: there is none with this id.
+            UnknownJob: there is no job with this id.
         """
         is_deleted = await asyncio.to_thread(self.store.delete, job_id)
         if is_deleted:
@@ -212,54 +212,57 @@ class GatewayJobs:
             self._worker.wake()
         return created
 
-    def _checked_folder(self, folder: FolderInput) -> FolderRequest:
-        wanted = FolderRequest(path=folder.path, pattern=folder.pattern)
-        allowed_folder(self._settings.folder_root, wanted)
-        return wanted
 
-    def _checked_urls(self, urls: Sequence[str]) -> tuple[NewInput, ...]:
-        if not urls:
-            return ()
-        if not self._outgoing_settings.input_urls:
-            raise NotEnabled(
-                "this server fetches no URLs; its operator enables them by SERVE_OUTGOING__INPUT_URLS=true"
-            )
-        if len(urls) > self._settings.max_inputs:
-            raise InvalidOption(
-                f"{len(urls)} URLs, at most {self._settings.max_inputs} are allowed", limit=self._settings.max_inputs
-            )
-        for url in urls:
-            check_url(url, self._outgoing_settings)
-        return tuple(NewInput(name=url, source="url", place=url) for url in urls)
+def _check_folder(self, folder: FolderInput) -> FolderRequest:
+    request = FolderRequest(path=folder.path, pattern=folder.pattern)
+    resolve_folder(self._settings.folder_root, request)
+    return request
+
+
+def _check_urls(self, urls: Sequence[str]) -> tuple[NewInput, ...]:
+    if not urls:
+        return ()
+    if not self._outgoing_settings.input_urls:
+        raise NotEnabled(
+            "this server does not fetch URLs; the operator can enable them with SERVE_OUTGOING__INPUT_URLS=true"
+        )
+    if len(urls) > self._settings.max_inputs:
+        raise InvalidOption(
+            f"{len(urls)} URLs were sent; at most {self._settings.max_inputs} are allowed",
+            limit=self._settings.max_inputs,
+        )
+    for url in urls:
+        check_url(url, self._outgoing_settings)
+    return tuple(NewInput(name=url, source="url", location=url) for url in urls)
 
 
 @asynccontextmanager
-async def folder_errors() -> AsyncIterator[None]:
-    """Translate failures of the disk while uploads of a job are written.
+async def translate_disk_errors() -> AsyncIterator[None]:
+    """Translate disk errors that occur while the uploads of a job are written.
 
     Raises:
         JobsFull: the disk is full.
-        JobFolderUnavailable: the folder cannot be written.
+        JobFolderUnavailable: the upload folder is not writable.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in NO_ROOM:
-            raise JobsFull("the disk of the uploads of jobs is full") from error
-        raise JobFolderUnavailable(f"the folder of the uploads of jobs cannot be written: {error.strerror}") from error
+        if error.errno in DISK_FULL_ERRNOS:
+            raise JobsFull("the disk for job uploads is full") from error
+        raise JobFolderUnavailable(f"the folder for job uploads cannot be written: {error.strerror}") from error
 
 
-def _hash_of_uploads(fields: JobFields, files: Sequence[ReceivedFile]) -> str:
+def _hash_uploads(fields: JobFields, files: Sequence[ReceivedFile]) -> str:
     contents = [[file.filename, file_sha256(Path(file.path))] for file in files]
     return _hash({**fields.model_dump(mode="json"), "files": contents})
 
 
 def _hash(content: dict[str, Any]) -> str:
-    """Return a hash of what a request says, whatever the form it is written in."""
-    return hashlib.sha256(as_json(_sorted(content)).encode()).hexdigest()
+    """Return a hash of the parsed content of a request, which does not depend on the order of its fields."""
+    return hashlib.sha256(as_json(_sort_keys(content)).encode()).hexdigest()
 
 
-def _sorted(value: Any) -> Any:
+def _sort_keys(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
+        return {key: _sort_keys(value[key]) for key in sorted(value)}
+    return [_sort_keys(item) for item in value] if isinstance(value, list) else value
