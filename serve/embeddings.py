@@ -106,7 +106,7 @@ class Embedder:
         """
         self._check_texts(options.texts)
         with self._registry.use(options.model) as runtime:
-            features = await runtime.bank.text_features(options.texts)
+            features = await runtime.bank_builder.encode_texts(options.texts)
             tokens = sum(map(len, runtime.tokenizer.encode(options.texts)))
             return _make_response(runtime, features, options, num_tokens=tokens)
 

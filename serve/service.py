@@ -29,7 +29,7 @@ from serve.uploads import UploadFolder
 from serve.video.workers import DecodePool
 from serve.videos.store import VideoStore
 from serve.videos.writer import VideoSaver
-from serve.vocabularies.gateway import GatewayVocabularies
+from serve.vocabularies.service import VocabularyService
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Service:
         self.pool = DecodePool(settings.decode)
         self.registry = ModelRegistry(settings)
         self._database: Database | None = None
-        self._vocabularies: GatewayVocabularies | None = None
+        self._vocabularies: VocabularyService | None = None
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
@@ -134,7 +134,7 @@ class Service:
         authorizer = Authorizer(KeyStore(database), self.settings)
         await authorizer.check_start()
         self._authorizer = authorizer
-        vocabularies = GatewayVocabularies(
+        vocabularies = VocabularyService(
             database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings
         )
         store = RouteStore(database, configured=self.settings.model)
@@ -236,7 +236,7 @@ class Service:
         return self._jobs
 
     @property
-    def vocabularies(self) -> GatewayVocabularies:
+    def vocabularies(self) -> VocabularyService:
         """The vocabularies.
 
         Raises:

@@ -19,9 +19,9 @@ from serve.extras import require_extra
 from serve.files import write_atomically
 from serve.jobs.results import command_result_line
 from serve.service import Service
-from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS
 from serve.timeline.options import TimelineOptions
+from serve.timeline.responses import TimelineResponse
 from serve.video.view_request import VideoInfo
 
 PLOT_FORMAT = "png"
@@ -106,7 +106,7 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
 
 async def _make_timeline(
     service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID
-) -> TimelineAnswer:
+) -> TimelineResponse:
     def report_progress(seconds: float, info: VideoInfo) -> None:
         total = info.duration_seconds
         bar.update(task, completed=seconds, total=total, done=f"{seconds:.0f} of {total:.0f} s")
@@ -115,7 +115,7 @@ async def _make_timeline(
     return await service.timelines.timeline(video, options, deadline=deadline, progress=report_progress)
 
 
-def _write_files(arguments: TimelineArguments, video: Path, result: TimelineAnswer) -> None:
+def _write_files(arguments: TimelineArguments, video: Path, result: TimelineResponse) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     segments = result.segments or []
     for path in _output_paths(arguments, video):
@@ -126,7 +126,7 @@ def _write_files(arguments: TimelineArguments, video: Path, result: TimelineAnsw
             write_atomically(path, FORMATS[file_format](segments))
 
 
-def _print_result(video: Path, result: TimelineAnswer) -> None:
+def _print_result(video: Path, result: TimelineResponse) -> None:
     suffix = " (truncated)" if result.video.truncated else ""
     print(f"{video}: {result.video.duration_seconds:.1f} s{suffix}")
     for line in format_segments(result):
@@ -136,7 +136,7 @@ def _print_result(video: Path, result: TimelineAnswer) -> None:
         print(f"note: {result.notice}", file=sys.stderr)
 
 
-def format_segments(result: TimelineAnswer) -> Sequence[str]:
+def format_segments(result: TimelineResponse) -> Sequence[str]:
     """Return one line of text per segment, or the line "no segments"."""
     return [
         f"  {item.start_seconds:9.2f} {item.end_seconds:9.2f}  {item.score:.3f}  {item.label}"

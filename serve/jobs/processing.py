@@ -13,10 +13,10 @@ from serve.embeddings import Embedder, EmbeddingList, VideoEmbeddingOptions
 from serve.jobs.records import JobKind
 from serve.metrics import Metrics
 from serve.pipeline import Pipeline
-from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import to_google_answer
+from serve.timeline.google import to_google_response
 from serve.timeline.maker import TimelineMaker
 from serve.timeline.options import TimelineOptions
+from serve.timeline.responses import TimelineResponse
 from serve.unicode_text import shown_filename
 from serve.video.view_request import VideoInfo
 from serve.videos.writer import Origin
@@ -50,7 +50,7 @@ class InputProcessor:
             self._embedder.check(options)
             return resolved_options
         assert isinstance(options, ClassifyOptions | TimelineOptions), "the kinds of OPTIONS"
-        window = options.of_window() if isinstance(options, TimelineOptions) else options
+        window = options.to_classify_options() if isinstance(options, TimelineOptions) else options
         async with self._pipeline.resolve(window) as resolved:
             if isinstance(options, TimelineOptions):
                 self._timelines.check(options, resolved)
@@ -79,8 +79,8 @@ class InputProcessor:
         options = validate_options(OPTIONS[kind], document)
         origin = Origin(filename=shown_filename(name), key_id=key_id)
         response = await self._process(path, options, origin, deadline=deadline, progress=progress)
-        document: dict[str, Any] = await asyncio.to_thread(response.model_dump, mode="json", by_alias=True)
-        return document
+        result: dict[str, Any] = await asyncio.to_thread(response.model_dump, mode="json", by_alias=True)
+        return result
 
     async def _process(
         self, path: Path, options: BaseModel, origin: Origin, *, deadline: float, progress: Progress | None
@@ -91,7 +91,7 @@ class InputProcessor:
             return await self._classify(path, options, origin, deadline)
         assert isinstance(options, TimelineOptions), "the kinds of OPTIONS"
         timeline = await self._timeline(path, options, origin, deadline, progress)
-        return timeline if options.format == "actserve" else to_google_answer(timeline)
+        return timeline if options.format == "actserve" else to_google_response(timeline)
 
     async def _embed(self, path: Path, options: VideoEmbeddingOptions, deadline: float) -> EmbeddingList:
         return await self._embedder.embed_video(path, options, deadline=deadline)
@@ -103,7 +103,7 @@ class InputProcessor:
 
     async def _timeline(
         self, path: Path, options: TimelineOptions, origin: Origin, deadline: float, progress: Progress | None
-    ) -> TimelineAnswer:
+    ) -> TimelineResponse:
         def on_progress(seconds: float, video_info: VideoInfo) -> None:
             if progress is not None:
                 progress(seconds, video_info.duration_seconds)

@@ -252,15 +252,14 @@ class InputQueue:
         if next_status is not None and not has_unfinished_inputs(connection, job.id):
             set_status(connection, job.id, next_status)
 
-
-def _has_lease(self, claim: Claim) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        job_inputs.c.job_id == claim.job_id,
-        job_inputs.c.number == claim.index,
-        job_inputs.c.state == "running",
-        job_inputs.c.owner == self._worker_id,
-        job_inputs.c.attempts == claim.attempt,
-    )
+    def _has_lease(self, claim: Claim) -> sa.ColumnElement[bool]:
+        return sa.and_(
+            job_inputs.c.job_id == claim.job_id,
+            job_inputs.c.number == claim.index,
+            job_inputs.c.state == "running",
+            job_inputs.c.owner == self._worker_id,
+            job_inputs.c.attempts == claim.attempt,
+        )
 
 
 def _is_available(now: float) -> sa.ColumnElement[bool]:

@@ -212,28 +212,26 @@ class JobService:
             self._worker.wake()
         return created
 
+    def _check_folder(self, folder: FolderInput) -> FolderRequest:
+        request = FolderRequest(path=folder.path, pattern=folder.pattern)
+        resolve_folder(self._settings.folder_root, request)
+        return request
 
-def _check_folder(self, folder: FolderInput) -> FolderRequest:
-    request = FolderRequest(path=folder.path, pattern=folder.pattern)
-    resolve_folder(self._settings.folder_root, request)
-    return request
-
-
-def _check_urls(self, urls: Sequence[str]) -> tuple[NewInput, ...]:
-    if not urls:
-        return ()
-    if not self._outgoing_settings.input_urls:
-        raise NotEnabled(
-            "this server does not fetch URLs; the operator can enable them with SERVE_OUTGOING__INPUT_URLS=true"
-        )
-    if len(urls) > self._settings.max_inputs:
-        raise InvalidOption(
-            f"{len(urls)} URLs were sent; at most {self._settings.max_inputs} are allowed",
-            limit=self._settings.max_inputs,
-        )
-    for url in urls:
-        check_url(url, self._outgoing_settings)
-    return tuple(NewInput(name=url, source="url", location=url) for url in urls)
+    def _check_urls(self, urls: Sequence[str]) -> tuple[NewInput, ...]:
+        if not urls:
+            return ()
+        if not self._outgoing_settings.input_urls:
+            raise NotEnabled(
+                "this server does not fetch URLs; the operator can enable them with SERVE_OUTGOING__INPUT_URLS=true"
+            )
+        if len(urls) > self._settings.max_inputs:
+            raise InvalidOption(
+                f"{len(urls)} URLs were sent; at most {self._settings.max_inputs} are allowed",
+                limit=self._settings.max_inputs,
+            )
+        for url in urls:
+            check_url(url, self._outgoing_settings)
+        return tuple(NewInput(name=url, source="url", location=url) for url in urls)
 
 
 @asynccontextmanager

@@ -149,7 +149,7 @@ def _check_label(label: str, limit: int) -> str:
         raise errors.InvalidVocabulary(
             f"the label has {len(label)} characters, at most {limit} are allowed", limit=limit
         )
-    return prompts.check_labels([label])[0]
+    return prompts.clean_labels([label])[0]
 
 
 def _find_spelling(vocabulary: Vocabulary, label: str) -> str | None:

@@ -8,8 +8,8 @@ from serve import errors
 from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
 from serve.query import accepts_query, read_query
-from serve.retrieval.answers import SearchAnswer
 from serve.retrieval.options import MAX_TOP_K, ExampleSearchOptions, SearchOptions
+from serve.retrieval.responses import SearchResponse
 from serve.routes.bodies import SCORING_PROBLEMS, VIDEO_SCHEMA, form_body, json_body, media_type_of, read_json
 from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
@@ -45,7 +45,7 @@ async def search_by_text(
     model: Annotated[
         str | None, Query(description="A model, `name` or `name@version`; by default that of the server.")
     ] = None,
-) -> SearchAnswer:
+) -> SearchResponse:
     """Return the windows of stored videos with the largest cosine with the text."""
     search = service.library.search
     options = SearchOptions(
@@ -63,7 +63,7 @@ async def search_by_text(
     responses=problem_responses(*SCORING_PROBLEMS, errors.UnknownVideo, errors.StaleVideo),
 )
 @accepts_query(*OPTION_FIELDS)
-async def search_by_example(request: Request, service: ServiceDep, owner: Owner) -> SearchAnswer:
+async def search_by_example(request: Request, service: ServiceDep, owner: Owner) -> SearchResponse:
     """Return the windows that look like a part of a stored video (JSON), or like a clip (form or raw body)."""
     search, limits = service.library.search, service.settings.limits
     with service.in_flight.admit():

@@ -18,9 +18,9 @@ from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
 from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, receive_job_upload, respond_with_job
 from serve.service import Service
-from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import GoogleAnswer, to_google_answer
+from serve.timeline.google import GoogleAnnotateVideoResponse, to_google_response
 from serve.timeline.options import TimelineOptions
+from serve.timeline.responses import TimelineResponse
 from serve.uploads import receive_upload
 from serve.videos.writer import Origin
 
@@ -31,7 +31,7 @@ PROBLEMS = problem_responses(*NEW_JOB_PROBLEMS)
 
 @router.post(
     "/timeline", summary="Segments of a long video", response_model=None,
-    responses={200: {"model": TimelineAnswer | GoogleAnswer}, **CREATED, **PROBLEMS},
+    responses={200: {"model": TimelineResponse | GoogleAnnotateVideoResponse}, **CREATED, **PROBLEMS},
     openapi_extra=form_body("video", VIDEO_SCHEMA, options=TimelineOptions, is_raw_allowed=True),
 )  # fmt: skip
 @accepts_query(*OPTION_FIELDS)
@@ -68,7 +68,7 @@ async def timeline(
     request.state.timing_ms = answer.timing_ms
     service.metrics.timeline_windows.inc(answer.num_windows)
     service.metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
-    body = answer if options.format == "actserve" else to_google_answer(answer)
+    body = answer if options.format == "actserve" else to_google_response(answer)
     text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 

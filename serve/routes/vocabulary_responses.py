@@ -14,10 +14,10 @@ from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import VocabularyDifference
 from serve.vocabularies.encoder import EncodingProgress
 from serve.vocabularies.faults import Fault
-from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning
 from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.preconditions import format_etag
+from serve.vocabularies.service import VocabularyService
 from serve.vocabularies.store import VersionInfo
 from serve.vocabularies.threshold_fit import Calibration
 from serve.vocabularies.vocabulary import Vocabulary
@@ -160,7 +160,7 @@ def change_responses(
 
 
 async def respond_to_change(
-    vocabularies: GatewayVocabularies, new_version: Vocabulary, *, wait_seconds: float, **extra: Any
+    vocabularies: VocabularyService, new_version: Vocabulary, *, wait_seconds: float, **extra: Any
 ) -> JSONResponse:
     """Respond to a change: 200 once this gateway uses the new version, 202 if that takes longer than `wait_seconds`.
 

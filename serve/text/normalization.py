@@ -11,8 +11,8 @@ for comparison only; the caller's text is stored and shown without leading and t
   Indic script, and between letters of a cursive script. Flags that are encoded as emoji tag sequences are kept.
 - Each run of whitespace becomes one space.
 
-Letter case is kept: "Polish" and "polish" are different labels. `serve.text.merges` reports labels that the tokenizer
-of a model does not distinguish, for example because it folds case.
+Letter case is kept: "Polish" and "polish" are different labels. `serve.text.merged_labels` reports labels that
+the tokenizer of a model does not distinguish, for example because it ignores case.
 """
 
 import html

@@ -69,8 +69,8 @@ class FusedClipEncoder:
             stop = start + self._frames_per_run
             async with turn(self._engine):
                 encoded = await self._graphs.encode(frames[start:stop])
-            for number, index in enumerate(indices[start:stop]):
-                self._features[index] = {name: values[number] for name, values in encoded.items()}
+            for offset, index in enumerate(indices[start:stop]):
+                self._features[index] = {name: values[offset] for name, values in encoded.items()}
 
     async def encode(self, windows: Sequence[Window]) -> VideoFeatures:
         return await self._fuse([_select(self._features, window) for window in windows])

@@ -166,4 +166,4 @@ class VocabularyCommands:
         new_phrases = [phrase for phrase in changed.phrases if phrase not in checked]
         for runtime in self._registry.loaded():
             templates = changed.templates or runtime.contract.text.templates
-            runtime.bank.check(new_phrases, templates, num_phrases=len(changed.phrases))
+            runtime.bank_builder.check_encodable(new_phrases, templates, num_phrases=len(changed.phrases))

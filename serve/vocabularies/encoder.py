@@ -63,7 +63,7 @@ class VocabularyEncoder:
             ActserveError: an example clip cannot be read.
         """
         templates = vocabulary.templates or runtime.contract.text.templates
-        await runtime.bank.features(vocabulary.phrases, templates, progress=_progress_callback(progress))
+        await runtime.bank_builder.build(vocabulary.phrases, templates, progress=_progress_callback(progress))
         await self.prototypes(vocabulary, runtime, progress=_progress_callback(progress))
 
     async def prototypes(

@@ -48,7 +48,7 @@ async def offline_logits(repository: Path, reference: str, clip: Path, cache: Pa
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
     decoded = await pool.views(clip, request)
     features = await runtime.engine.encode_video(decoded.views, deadline=asyncio.get_running_loop().time() + 60)
-    logits = await runtime.logits(features, await runtime.bank.features(LABELS, contract.text.templates))
+    logits = await runtime.logits(features, await runtime.bank_builder.build(LABELS, contract.text.templates))
     await pool.close()
     await runtime.close()
     return dict(zip(LABELS, logits.mean(axis=(0, 1)).tolist(), strict=True))

@@ -55,7 +55,8 @@ def runtime(version: int, engine: Engine) -> ModelRuntime:
     unused = cast(Any, None)
     return ModelRuntime(
         contract=cast(Any, SimpleNamespace(name="m", version=version, text=text)),
-        engine=cast(Any, engine), tokenizer=unused, bank=unused, clip_cache=unused, parity=unused, rejected_engines={},
+        engine=cast(Any, engine), tokenizer=unused, bank_builder=unused, clip_cache=unused, parity=unused,
+        rejected_engines={},
     )  # fmt: skip
 
 

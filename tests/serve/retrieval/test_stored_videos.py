@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.videos.half_precision import LARGEST_ERROR
+from serve.videos.half_precision import MAX_RELATIVE_ERROR
 from tests.running_server import RunningServer, running_server
 from tests.serve.retrieval.conftest import answered, problem, sent
 from tests.synthetic_video import make_picture
@@ -43,7 +43,7 @@ def test_a_stored_classification_is_scored_as_it_was(client: httpx.Client, demo_
     options = {"candidate_labels": LABELS, "function_to_apply": "sigmoid", "num_clips": 2, "num_crops": 3}
     plain = answered(sent(client, "classify", demo_clip, **options))
     assert plain["video_id"] is None
-    assert_same(other, plain, limit=SCALE * LARGEST_ERROR + SAME)  # features with and without float16
+    assert_same(other, plain, limit=SCALE * MAX_RELATIVE_ERROR + SAME)  # features with and without float16
     assert other["vocabulary"] is None
 
 

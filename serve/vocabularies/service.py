@@ -23,7 +23,7 @@ from serve.vocabularies.store import VocabularyStore
 ENCODING_WAIT_SECONDS = 60.0  # longest wait for the default labels of new models; encoding continues afterwards
 
 
-class GatewayVocabularies:
+class VocabularyService:
     """The vocabularies of one gateway: creates, starts and stops the parts."""
 
     def __init__(
@@ -68,7 +68,7 @@ class GatewayVocabularies:
         await self.catalogue.load()
         runtime = self._registry.get(None)
         default = self.catalogue.default_for(runtime.contract)
-        await runtime.bank.features(default.phrases, default.templates or runtime.contract.text.templates)
+        await runtime.bank_builder.build(default.phrases, default.templates or runtime.contract.text.templates)
         for name in self.catalogue.names():
             self.queue.add(name)
         self.queue.start()

@@ -8,7 +8,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from serve.contract import TextContract
-from serve.text.merges import MergeFinder, Merges
+from serve.text.merged_labels import MergedLabelFinder, MergedLabels
 from serve.text.normalization import normal_form
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -32,22 +32,22 @@ def word_level() -> Tokenizer:
 
 
 def test_a_tokenizer_without_case_merges_labels_that_differ_in_it(clip: Tokenizer) -> None:
-    found = MergeFinder(clip).find(LABELS, "a video of {}")
-    assert found == Merges(groups=((0, 1), (2, 3), (4, 5)), empty=(8,))
+    found = MergedLabelFinder(clip).find(LABELS, "a video of {}")
+    assert found == MergedLabels(groups=((0, 1), (2, 3), (4, 5)), empty=(8,))
     assert len(set(map(normal_form, LABELS))) == len(LABELS), "no write refuses them"
 
 
 def test_a_tokenizer_that_does_not_know_a_script_merges_all_of_it(word_level: Tokenizer) -> None:
-    assert MergeFinder(word_level).find(["Running", "running", "跑步", "走路"], "{}").groups == ((2, 3),)
+    assert MergedLabelFinder(word_level).find(["Running", "running", "跑步", "走路"], "{}").groups == ((2, 3),)
 
 
 def test_what_is_found_does_not_depend_on_what_was_asked_before(clip: Tokenizer) -> None:
-    finder = MergeFinder(clip)
+    finder = MergedLabelFinder(clip)
     for template in ("a video of {}", "{}"):
         for labels in (LABELS, LABELS[:3], [*LABELS[3:], "A dog"], LABELS):
-            assert finder.find(labels, template) == MergeFinder(clip).find(labels, template)
+            assert finder.find(labels, template) == MergedLabelFinder(clip).find(labels, template)
 
 
 def test_labels_that_are_too_long_for_the_model_are_compared_too(clip: Tokenizer) -> None:
     long = "word " * 90
-    assert MergeFinder(clip).find([long, "x", long.upper()], "{}").groups == ((0, 2),)
+    assert MergedLabelFinder(clip).find([long, "x", long.upper()], "{}").groups == ((0, 2),)

@@ -1,4 +1,4 @@
-"""Answers about stored videos, as OpenAPI documents them."""
+"""Response models of stored videos: listing, rescoring and search."""
 
 from pydantic import BaseModel, Field
 
@@ -11,44 +11,50 @@ from serve.api.responses import (
     NoneOfThese,
     SamplingInfo,
 )
-from serve.videos.store import Kind, SourceFacts, StoredVideo
+from serve.videos.store import Kind, SourceInfo, StoredVideo
 from serve.vocabularies.label_warnings import VocabularyWarning
 
 
-class StoredVideoFacts(BaseModel):
+class StoredVideoInfo(BaseModel):
     """A stored video."""
 
     video_id: str
-    kind: Kind = Field(description="`clips` of a classification, or `windows` of a timeline.")
-    model: str = Field(description="`name@version` of the model that made the features.")
-    engine: str = Field(description="Its runtime and precision.")
+    kind: Kind = Field(description="`clips` if stored by a classification, `windows` if stored by a timeline.")
+    model: str = Field(description="`name@version` of the model that computed the features.")
+    engine: str = Field(description="Runtime and precision of the model.")
     stale: bool = Field(
-        description="The model answers with another version now, or is not loaded: the features cannot be scored by it."
+        description="Whether another version of the model is active, or none, so that the features cannot be scored."
     )
-    num_windows: int = Field(description="Number of windows, or of clips times crops.")
+    num_windows: int = Field(
+        description="Number of windows; for a classification, the number of clips times the number of crops."
+    )
     num_bytes: int = Field(description="Size of the stored features.")
     window_seconds: float | None = Field(description="Null for clips.")
     stride_seconds: float | None = Field(description="Null for clips.")
-    source: SourceFacts
+    source: SourceInfo
     tags: list[str]
     created_at: str
-    expires_at: str | None = Field(description="Null for a video that is kept until it is deleted.")
+    expires_at: str | None = Field(description="Null if the video does not expire.")
 
 
 class StoredVideoPage(BaseModel):
     """A page of stored videos, newest first."""
 
-    videos: list[StoredVideoFacts]
+    videos: list[StoredVideoInfo]
     next_page_token: str | None
 
 
 class StoredClassification(LabelScores):
-    """The answer to a stored video: scores of its clips or windows together, by the view rule of the model."""
+    """Scores of a stored video: those of its clips or windows, combined by the view rule of the model."""
 
     video_id: str
     num_windows: int
-    sampling: SamplingInfo | None = Field(description="Of a stored classification; null for the windows of a timeline.")
-    timing_ms: dict[str, float] = Field(description="text, score (with reading the features), total.")
+    sampling: SamplingInfo | None = Field(
+        description="Sampling of a stored classification; null for the windows of a timeline."
+    )
+    timing_ms: dict[str, float] = Field(
+        description="Milliseconds: text, score (including reading the features), total."
+    )
 
 
 class ScoredVideo(BaseModel):
@@ -65,56 +71,56 @@ class ScoredPage(BaseModel):
 
     model: ModelInfo
     notice: str | None = Field(description="Limitation of the model that users should know; null if there is none.")
-    vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
+    vocabulary: str | None = Field(description="`name@version`; null if the request has its own labels.")
     acceptance: AcceptanceInfo | None = Field(description="Null if the vocabulary has none.")
     examples: ExampleInfo | None = Field(description="Null if the vocabulary has none.")
     vocabulary_warnings: list[VocabularyWarning]
     videos: list[ScoredVideo]
     num_stale: int = Field(
-        description="Videos that the filter selects and that other models or versions made; they are not scored."
+        description="Number of videos that match the filter but whose features cannot be scored by this model version."
     )
     next_page_token: str | None
-    timing_ms: dict[str, float] = Field(description="text, score, total.")
+    timing_ms: dict[str, float] = Field(description="Milliseconds: text, score, total.")
 
 
 class SearchResult(BaseModel):
-    """A window that was found."""
+    """A window that matches the query."""
 
     video_id: str
     start_seconds: float
     end_seconds: float = Field(description="Exclusive.")
-    cosine: float = Field(description="Of the features of the window and of the query.")
+    cosine: float = Field(description="Cosine similarity of the features of the window and of the query.")
 
 
-class SearchAnswer(BaseModel):
+class SearchResponse(BaseModel):
     """Windows of stored videos, best first."""
 
-    model: str = Field(description="`name@version` of the model that made the features.")
+    model: str = Field(description="`name@version` of the model that computed the features.")
     scored_by_cosine: bool = Field(
         description="Whether the model scores videos by this cosine; false if it adapts texts to the video first, as "
         "X-CLIP does."
     )
     num_windows: int = Field(description="Number of windows that were searched.")
     num_stale: int = Field(
-        description="Videos that the filter selects and that other models or versions made; they are not searched."
+        description="Number of videos that match the filter but whose features cannot be searched by this model version."
     )
     results: list[SearchResult]
-    timing_ms: dict[str, float] = Field(description="query, search, total.")
+    timing_ms: dict[str, float] = Field(description="Milliseconds: query, search, total.")
 
 
-def video_facts(video: StoredVideo, *, is_stale: bool) -> StoredVideoFacts:
+def describe_stored_video(video: StoredVideo, *, is_stale: bool) -> StoredVideoInfo:
     """Describe a stored video."""
-    return StoredVideoFacts(
+    return StoredVideoInfo(
         video_id=video.video_id,
         kind=video.kind,
         model=video.model,
-        engine=video.facts.engine,
+        engine=video.metadata.engine,
         stale=is_stale,
         num_windows=video.num_windows,
         num_bytes=video.num_bytes,
-        window_seconds=video.facts.window_seconds,
-        stride_seconds=video.facts.stride_seconds,
-        source=video.facts.source,
+        window_seconds=video.metadata.window_seconds,
+        stride_seconds=video.metadata.stride_seconds,
+        source=video.metadata.source,
         tags=list(video.tags),
         created_at=video.created_at,
         expires_at=video.expires_at,

@@ -1,4 +1,4 @@
-"""Answers of timelines, as OpenAPI documents them."""
+"""Response models of timelines."""
 
 from pydantic import BaseModel, Field
 
@@ -9,26 +9,26 @@ from serve.vocabularies.label_warnings import VocabularyWarning
 class TimelineVideo(BaseModel):
     """The video of a timeline."""
 
-    num_frames: int = Field(description="Number of shown frames, counted and not read from a header.")
+    num_frames: int = Field(description="Number of displayed frames, counted rather than read from a header.")
     fps: float
     duration_seconds: float
     width: int
     height: int
-    truncated: bool = Field(description="The file breaks off; the timeline ends there.")
+    truncated: bool = Field(description="The file is truncated; the timeline ends where the data ends.")
     num_corrupt_frames: int = Field(
         description="Number of sampled frames that the decoder concealed in part, or that depend on such frames."
     )
 
 
 class TimelineSegment(BaseModel):
-    """A stretch of the video that shows one label; segments of different labels may overlap."""
+    """A part of the video in which one label was detected; segments of different labels may overlap."""
 
     label: str
-    start_seconds: float = Field(description="From the first shown frame, by presentation times.")
+    start_seconds: float = Field(description="Presentation time relative to the first displayed frame.")
     end_seconds: float = Field(description="Exclusive.")
     start_frame: int = Field(description="0-based.")
     end_frame: int = Field(description="Exclusive.")
-    score: float = Field(description="Mean of the windows at or above the lower threshold.")
+    score: float = Field(description="Mean score of the windows at or above the closing threshold.")
     peak_seconds: float = Field(description="Centre of the window with the highest score.")
 
 
@@ -46,7 +46,7 @@ class TimelineWindow(BaseModel):
 
 
 class FrameRelevance(BaseModel):
-    """How relevant one frame is to the label, as a clip that shows this frame all the time."""
+    """Relevance of one frame to the label, computed for a clip that repeats this frame."""
 
     frame: int
     seconds: float
@@ -58,42 +58,44 @@ class Relevance(BaseModel):
     """Relevance of the sampled frames to one label."""
 
     label: str
-    frames: list[FrameRelevance] = Field(description="Ascending; the frames that windows sample.")
+    frames: list[FrameRelevance] = Field(description="Frames that windows sample, in ascending order.")
 
 
 class SegmentRuleInfo(BaseModel):
-    """How windows were joined to segments."""
+    """How windows were merged into segments."""
 
     threshold_on: float | None = Field(
-        description="Score at which segments open; null if labels have thresholds of their own, or of logits."
+        description="Score at which segments open; null if thresholds differ between labels or apply to logits."
     )
-    threshold_off: float | None = Field(description="Score below which segments close; null as above.")
+    threshold_off: float | None = Field(
+        description="Score below which segments close; null in the same cases as `threshold_on`."
+    )
     best_label_opens: bool = Field(
-        description="Only the best label of a window opens a segment, as there is no threshold for it."
+        description="Whether labels without a threshold open a segment only as the best label of a window."
     )
     min_segment_seconds: float
     gap_seconds: float
 
 
-class TimelineAnswer(BaseModel):
+class TimelineResponse(BaseModel):
     """The timeline of a video."""
 
     model: ModelInfo
     notice: str | None = Field(description="Limitation of the model that users should know; null if there is none.")
-    vocabulary: str | None = Field(description="`name@version`; null for labels of the request alone.")
+    vocabulary: str | None = Field(description="`name@version`; null if the request has its own labels.")
     video: TimelineVideo
     window_seconds: float
     stride_seconds: float
     num_windows: int
-    segment_rule: SegmentRuleInfo | None = Field(description="Null under `view=windows`.")
-    segments: list[TimelineSegment] | None = Field(description="By start; null under `view=windows`.")
-    windows: list[TimelineWindow] | None = Field(description="By start; null under `view=segments`.")
-    relevance: Relevance | None = Field(description="Null unless asked for.")
+    segment_rule: SegmentRuleInfo | None = Field(description="Null for `view=windows`.")
+    segments: list[TimelineSegment] | None = Field(description="Sorted by start; null for `view=windows`.")
+    windows: list[TimelineWindow] | None = Field(description="Sorted by start; null for `view=segments`.")
+    relevance: Relevance | None = Field(description="Null unless `relevance` is set.")
     acceptance: AcceptanceInfo | None = Field(description="Null if the vocabulary has none.")
     examples: ExampleInfo | None = Field(description="Null if the vocabulary has none.")
-    vocabulary_warnings: list[VocabularyWarning] = Field(description="Of `candidate_labels`, at most 20.")
+    vocabulary_warnings: list[VocabularyWarning] = Field(description="Warnings about `candidate_labels`, at most 20.")
     video_id: str | None = Field(None, description="Id of the stored features; null unless `store` is set.")
     timing_ms: dict[str, float] = Field(
-        description="upload; decode_wait, engine, score, store (what the timeline waited for, one after the other); "
-        "total. Of a stored video: load, score, total."
+        description="Milliseconds. upload; decode_wait, engine, score, store (times for which the timeline waited, one "
+        "after the other); total. For a stored video: load, score, total."
     )
