@@ -12,7 +12,7 @@ from serve.api.options import CalibrateOptions, ClassifyOptions
 from serve.arrays import Int64Array
 from serve.errors import InvalidOption, RequestError
 from serve.files import file_sha256
-from serve.independence import Independence, assign_groups, count_independent
+from serve.independence import GroupCounts, assign_groups, count_groups
 from serve.pipeline import InferenceResult, Pipeline, ResolvedOptions, score_logits
 from serve.scoring import LogitScaling, Scores
 from serve.uploads import ReceivedFile
@@ -42,10 +42,10 @@ class _ClipSet:
     digests: Sequence[str]  # SHA-256 of the content of each clip
     distinct: Sequence[int]  # index of the first clip with each content
 
-    def count_selected(self, is_selected: NDArray[np.bool_]) -> Independence:
+    def count_selected(self, is_selected: NDArray[np.bool_]) -> GroupCounts:
         """Count the independent clips and the copies among the selected clips [n]."""
         clips = np.flatnonzero(is_selected)
-        return count_independent(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
+        return count_groups(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
 
 
 async def calibrate(

@@ -47,7 +47,7 @@ class InputProcessor:
         options = validate_options(OPTIONS[kind], document)
         resolved_options = options.model_dump(mode="json", exclude_unset=True)
         if isinstance(options, VideoEmbeddingOptions):
-            self._embedder.check(options)
+            self._embedder.check_video_options(options)
             return resolved_options
         assert isinstance(options, ClassifyOptions | TimelineOptions), "the kinds of OPTIONS"
         window = options.to_classify_options() if isinstance(options, TimelineOptions) else options

@@ -102,7 +102,7 @@ class SearchResponse(BaseModel):
     )
     num_windows: int = Field(description="Number of windows that were searched.")
     num_stale: int = Field(
-        description="Number of videos that match the filter but whose features cannot be searched by this model version."
+        description="Number of videos that match the filter but whose features this model version cannot search."
     )
     results: list[SearchResult]
     timing_ms: dict[str, float] = Field(description="Milliseconds: query, search, total.")

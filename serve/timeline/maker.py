@@ -173,7 +173,7 @@ class TimelineRun:
         for start in range(0, len(part.windows), self._batch):
             await self._score(part.windows[start : start + self._batch])
         segments = self._resolved.runtime.contract.sampling.num_segments
-        if self._clips.drop(part.keep_from) > FRAMES_PER_PART + (MAX_OVERLAP + 1) * segments:
+        if self._clips.drop(part.first_needed_frame) > FRAMES_PER_PART + (MAX_OVERLAP + 1) * segments:
             raise EngineUnavailable("the decoder sent more frames than windows need")
 
     async def _score(self, windows: Sequence[Window]) -> None:

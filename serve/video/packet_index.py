@@ -10,7 +10,7 @@ from av.packet import PacketSideData
 from serve.errors import VideoTooLong
 from serve.video.bitstream.codecs import INSPECTORS
 from serve.video.bitstream.h264 import H264Inspector
-from serve.video.bitstream.inspector import Config, PacketInfo, UnsupportedBitstreamError
+from serve.video.bitstream.inspector import PacketInfo, ParameterSets, UnsupportedBitstreamError
 from serve.video.containers import RELIABLE_TIMES
 from serve.video.exif import hide_exif_, may_have_exif
 from serve.video.limits import DecodeSettings
@@ -38,7 +38,7 @@ class ConfigChange:
     """Parameter sets that take effect at a packet."""
 
     position: int
-    config: Config
+    config: ParameterSets
     extradata: PacketSideData | None = None  # new extradata of the container; it replaces all earlier parameter sets
 
 
@@ -48,7 +48,7 @@ class PacketIndex:
 
     entries: list[PacketEntry] = field(default_factory=list)
     changes: list[ConfigChange] = field(default_factory=list)  # sorted by position
-    initial_config: Config = field(default_factory=dict)  # from the header of the container
+    initial_config: ParameterSets = field(default_factory=dict)  # from the header of the container
     no_plan_reason: str | None = None  # reason why decoding cannot be planned
     can_skip_non_reference: bool = False  # the decoder may skip unwanted non-reference pictures
     needs_inline_config: bool = False  # the decoder reads new extradata only if it precedes the data of a packet
@@ -56,7 +56,7 @@ class PacketIndex:
     last_corrupt: int = -1  # position of the last packet that the demuxer flags as corrupt; -1 if there is none
     is_partly_parsed: bool = False  # parsing stopped, so a change of configuration may have been missed
     extradata_header_bytes: int = 0  # length of the extradata header, which is not part of the stream
-    join_parameter_sets: Any = None  # see `Inspector.join_parameter_sets`
+    join_parameter_sets: Any = None  # see `BitstreamParser.join_parameter_sets`
 
     @property
     def is_uniform(self) -> bool:
@@ -124,7 +124,7 @@ class _IndexBuilder:
             self._disable_planning("the demuxer flags packets as corrupt")
             index.last_corrupt = len(index.entries)
         info = self._inspect(packet)
-        if info.starts_period and index.entries:
+        if info.starts_sequence and index.entries:
             self._period += 1
         is_shown = info.is_shown and not packet.is_discard
         if packet.is_discard:

@@ -11,7 +11,7 @@ import numpy as np
 
 from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.calibration_statistics import ReliabilityBin, reliability_bins
-from serve.independence import assign_groups, count_independent
+from serve.independence import assign_groups, count_groups
 from serve.scoring import Scores, top_k
 from training.distributed import all_gather_objects
 from training.evaluation.bootstrap import mean_interval
@@ -182,7 +182,7 @@ class MetricAccumulator:
         ranks, labels = _ranks(videos), _labels(videos)
         hits, confidences = ranks == 0, _confidences(videos)
         label_probabilities = np.array([video.label_probability for video in videos])
-        independent = count_independent(_groups(videos), digests=[video.digest for video in videos])
+        independent = count_groups(_groups(videos), digests=[video.digest for video in videos])
         return EvaluationMetrics(
             num_videos=len(videos) + len(unreadable),
             num_readable=len(videos),

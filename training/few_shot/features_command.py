@@ -79,7 +79,7 @@ def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
     import numpy as np
 
     from serve.files import atomic_write
-    from serve.independence import count_independent
+    from serve.independence import count_groups
     from training.few_shot.encoding import VideoEncoder
     from training.few_shot.main import FewShotLists, find_groups, open_model
 
@@ -90,7 +90,7 @@ def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
         bank = encoder.bank(lists.names)
     finally:
         encoder.close()
-    counts = count_independent(find_groups(encoded), digests=encoded.digests)
+    counts = count_groups(find_groups(encoded), digests=encoded.digests)
     features = model.layout.unpack(encoded.vectors)
     arrays: dict[str, Any] = {
         "video_features": features.video_features,

@@ -70,7 +70,7 @@ class Collected:
                 for window in part.windows:
                     assert held >= set(window.frame_indices)
                 self.windows += part.windows
-                held = {index for index in held if index >= part.keep_from}
+                held = {index for index in held if index >= part.first_needed_frame}
             self.summary = stream.summary
         assert len(self.windows) == self.info.num_windows
         assert not held
