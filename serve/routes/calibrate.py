@@ -77,7 +77,7 @@ async def calibrate_vocabulary(
     }
     if options.dry_run:
         return JSONResponse({"name": name, "version": expected, "dry_run": True, **details})
-    new_version = await vocabularies.commands.accept(
+    new_version = await vocabularies.commands.set_acceptance(
         name, result.acceptance, result.label_thresholds, expected=expected, author=author
     )
     return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds, **details)

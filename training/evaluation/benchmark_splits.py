@@ -68,7 +68,7 @@ def evaluate_splits(
                     name=f"{video_list.path}: {part.name}" if part.name else video_list.path,
                     path=video_list.path,
                     sha256=video_list.sha256(),
-                    zero_shot=disjointness,
+                    class_overlap=disjointness,
                 )
             )
     return tuple(results)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from training.data.lists.rows import ListOptions
     from training.evaluation.benchmark_splits import ZeroShotOptions
     from training.evaluation.inference import LoaderOptions
-    from training.evaluation.results import Result
+    from training.evaluation.results import EvaluationResult
 
 
 CHECKPOINT_CLASSES = "checkpoint"  # marker in place of a class list: use the class names of the checkpoint
@@ -168,7 +168,7 @@ def _evaluate(
     tokenizer: Path | None,
     device: str,
     near_duplicates: bool,
-) -> "Result | None":
+) -> "EvaluationResult | None":
     """Evaluate a checkpoint; return None in all processes but the first.
 
     Raises:
@@ -182,7 +182,7 @@ def _evaluate(
     from training.evaluation.benchmark_splits import evaluate_splits
     from training.evaluation.checkpoints import read_for_evaluation
     from training.evaluation.protocol import make_protocol
-    from training.evaluation.results import Result
+    from training.evaluation.results import EvaluationResult
     from training.evaluation.videos import group_near_duplicates, read_list
     from training.models.base import ModelConfigError
 
@@ -223,7 +223,11 @@ def _evaluate(
             )
     except (CheckpointError, ModelConfigError, ActserveError, FileNotFoundError) as error:
         raise EvaluationError(str(error)) from error
-    return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if process.is_first else None
+    return (
+        EvaluationResult(checkpoint=identity, protocol=protocol.document(), splits=splits)
+        if process.is_main_process
+        else None
+    )
 
 
 def _require_writable_outputs(out: Path | None, plots: Path | None) -> None:
@@ -242,7 +246,7 @@ def _require_writable_outputs(out: Path | None, plots: Path | None) -> None:
         require_writable(plots)
 
 
-def _report(result: "Result", *, out: Path | None, plots: Path | None) -> None:
+def _report(result: "EvaluationResult", *, out: Path | None, plots: Path | None) -> None:
     """Print the table, write the requested files, and print the JSON line."""
     from training.evaluation.report_tables import result_table
     from training.evaluation.results import result_document, result_summary, write_document, write_scores
