@@ -163,7 +163,7 @@ class FeedbackOff(RequestError):
 
 
 class UnknownFeedback(RequestError):
-    """There is no feedback with this id; it may have been erased."""
+    """No feedback has this id; it may have been deleted."""
 
 
 class UnknownJob(RequestError):
@@ -171,7 +171,7 @@ class UnknownJob(RequestError):
 
 
 class IdempotencyKeyReused(RequestError):
-    """The idempotency key belongs to another request."""
+    """The idempotency key was used before with a different request."""
 
 
 class NotEnabled(RequestError):
@@ -191,7 +191,7 @@ class UnknownVideo(RequestError):
 
 
 class StaleVideo(RequestError):
-    """The features of the stored video were made by another model version than the one that is to score them."""
+    """The features of the stored video were computed by another model version, so this version cannot score them."""
 
 
 class VideoError(RequestError):
@@ -251,7 +251,7 @@ class JobsFull(ServiceError):
 
 
 class JobFolderUnavailable(ServiceError):
-    """The folder of the uploads of jobs cannot be used; nothing was stored."""
+    """The folder for job uploads cannot be used; nothing was stored."""
 
 
 class InputAbandoned(ServiceError):

@@ -31,7 +31,7 @@ def create(
         str | None, typer.Option(help="More options for this kind as a JSON object, as in the HTTP API.")
     ] = None,
     folder: Annotated[
-        str | None, typer.Option(help="A folder on the server, in the folder that its operator allows.")
+        str | None, typer.Option(help="Folder on the server, relative to the folder that its operator allows.")
     ] = None,
     pattern: Annotated[str | None, typer.Option(help="Pattern of file names in --folder, such as *.mp4.")] = None,
     url: Annotated[list[str] | None, typer.Option(help="URL of a video; can be given several times.")] = None,
@@ -46,7 +46,9 @@ def create(
     sources = {"VIDEO": videos, "--folder": folder, "--url": url}
     used = [name for name, value in sources.items() if value]
     if len(used) != 1:
-        raise typer.BadParameter(f"give one of video files, --folder and --url, got {', '.join(used) or 'none'}")
+        raise typer.BadParameter(
+            f"give exactly one of video files, --folder and --url, got {', '.join(used) or 'none'}"
+        )
     if pattern is not None and folder is None:
         raise typer.BadParameter("--pattern needs --folder")
     document = {"kind": kind, "options": job_options, **({} if webhook is None else {"webhook_url": webhook})}
@@ -120,7 +122,9 @@ def cancel(job_id: JobId, yes: Yes = False, print_curl: PrintCurl = False, serve
 @app.command()
 def results(
     job_id: JobId,
-    errors: Annotated[bool, typer.Option("--errors", help="Print the problems of failed inputs.")] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Print the errors of failed inputs instead of results.")
+    ] = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Print the results of a job so far, one line of JSON per input."""

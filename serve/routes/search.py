@@ -37,7 +37,9 @@ async def search_by_text(
     request: Request,
     service: ServiceDep,
     owner: Owner,
-    q: Annotated[str, Query(description="What the windows show; it is put into the templates of the model.")],
+    q: Annotated[
+        str, Query(description="Text that describes the windows; it is filled into the templates of the model.")
+    ],
     top_k: Annotated[int, Query(ge=1, le=MAX_TOP_K, description="Number of windows to return, best first.")] = 10,
     tag: TagFilter = None,
     created_after: CreatedAfter = None,

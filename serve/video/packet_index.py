@@ -29,7 +29,7 @@ class PacketEntry:
     is_shown: bool  # the packet is expected to output a frame
     period: int  # every picture of an earlier period is output before this one
     order: int | None  # output order within the period; None: decoding order
-    is_reference: bool  # False: no picture shown after the next access point refers to it
+    is_reference: bool  # False: no picture displayed after the next access point refers to it
     packet: av.Packet | None  # cached if the stream is small
 
 
@@ -51,7 +51,7 @@ class PacketIndex:
     initial_config: ParameterSets = field(default_factory=dict)  # from the header of the container
     no_plan_reason: str | None = None  # reason why decoding cannot be planned
     can_skip_non_reference: bool = False  # the decoder may skip unwanted non-reference pictures
-    needs_inline_config: bool = False  # the decoder reads new extradata only if it precedes the data of a packet
+    needs_inline_config: bool = False  # new parameter sets must be prepended to a packet for the decoder to read them
     discarded: list[int] = field(default_factory=list)  # positions of the packets that an edit list hides
     last_corrupt: int = -1  # position of the last packet that the demuxer flags as corrupt; -1 if there is none
     is_partly_parsed: bool = False  # parsing stopped, so a change of configuration may have been missed

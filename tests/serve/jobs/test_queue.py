@@ -54,7 +54,7 @@ def gateway(database: Database) -> Callable[..., InputQueue]:
 def started(store: JobStore, steps: JobSteps, new: NewJob) -> str:
     job, is_new = store.create(new)
     assert is_new
-    steps.begin(job.id, options=new.options, found=None)
+    steps.begin(job.id, options=new.options, inputs=None)
     return job.id
 
 
@@ -80,7 +80,7 @@ def test_a_job_goes_from_validating_to_completed(
     assert step is not None
     assert (step.id, step.status) == (job.id, "validating")
     assert steps.take() is None, "one gateway at a time validates it"
-    steps.begin(job.id, options={"top_k": 2, "vocabulary": "demo@1"}, found=None)
+    steps.begin(job.id, options={"top_k": 2, "vocabulary": "demo@1"}, inputs=None)
     claims = [taken(queue) for _ in range(3)]
     assert [claim.index for claim in claims] == [0, 1, 2]
     assert claims[0].options == {"top_k": 2, "vocabulary": "demo@1"}
@@ -154,7 +154,7 @@ def test_an_attempt_that_ends_with_the_server_does_not_count(
     for _ in range(3):
         claim = taken(queue)
         assert claim.attempt == 1
-        queue.give_back(claim, counts=False)
+        queue.give_back(claim, count_attempt=False)
     queue.give_back(taken(queue), delay_seconds=LONG)
     assert queue.take() is None, "it waits until its next attempt"
 
@@ -173,7 +173,7 @@ def test_a_gateway_without_the_uploads_leaves_them(
     far_steps = JobSteps(database, storage_id="elsewhere", lease_seconds=LONG, keep_seconds=LONG)
     job_id = store.create(new_job(1))[0].id
     assert far_steps.take() is None
-    steps.begin(job_id, options={}, found=None)
+    steps.begin(job_id, options={}, inputs=None)
     assert far.take() is None
     assert gateway().complete(taken(gateway()), "{}")
     found = far_steps.take()
@@ -194,7 +194,7 @@ def test_a_cancelled_job_starts_nothing_and_ends_when_its_running_inputs_do(
     assert queue.renew({kept: 0.5, stopped: 0.5}) == set()
     assert queue.complete(kept, "{}"), "a result that is there counts"
     assert store.load(job_id).status == "cancelling"
-    queue.give_back(stopped, counts=False)
+    queue.give_back(stopped, count_attempt=False)
     found = store.load(job_id)
     assert (found.status, found.counts) == ("cancelled", {"total": 3, "completed": 1, "failed": 0})
     assert store.cancel(job_id).status == "cancelled"
