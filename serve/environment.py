@@ -20,7 +20,7 @@ from serve.variables import (
 
 
 def settings_variables(model: type[BaseModel] = ServeSettings, prefix: str = SETTINGS_PREFIX) -> dict[str, str]:
-    """Return the description of every setting of the server, including nested groups, by variable."""
+    """Return a dict from environment variable to the description of the setting, including nested groups."""
     descriptions: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -31,7 +31,7 @@ def settings_variables(model: type[BaseModel] = ServeSettings, prefix: str = SET
 
 
 def known_variables() -> set[str]:
-    """Return every variable that actserve reads, including those that hold a group of settings as JSON."""
+    """Return the names of all environment variables that actserve reads, including JSON variables for whole groups."""
     groups = {f"{SETTINGS_PREFIX}{name.upper()}" for name in ServeSettings.model_fields}
     return {*settings_variables(), *groups, *COMMAND_VARIABLES}
 
@@ -55,7 +55,7 @@ def load_settings(overrides: Mapping[str, Any]) -> ServeSettings:
 
 
 def _describe_error(item: Any, overrides: Mapping[str, Any]) -> str:
-    """Describe an invalid setting by its command-line option if it is overridden, otherwise by its variable."""
+    """Format an error of a setting, named by its command-line option if it is overridden, otherwise by its variable."""
     path = [str(part) for part in item["loc"]]
     is_override = bool(path) and path[0] in overrides
     variable = f"{SETTINGS_PREFIX}{'__'.join(path).upper()}"

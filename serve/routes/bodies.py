@@ -45,8 +45,9 @@ def form_body(
     required: tuple[str, ...] = (),
     is_raw_allowed: bool = False,
 ) -> dict[str, Any]:
-    """Return the OpenAPI request body of a form with the file part `part` and options as fields or as one document.
+    """Return the OpenAPI request body of a multipart form with a file part named `part`.
 
+    Options are form fields, or one form field `options` with a JSON object.
     With `is_raw_allowed`, a raw video body with query parameters is described as well.
     """
     fields = {} if options is None else {"options": OPTIONS_SCHEMA, **inline_schema(options)["properties"]}

@@ -23,7 +23,7 @@ from serve.vocabularies.threshold_fit import Calibration
 from serve.vocabularies.vocabulary import Vocabulary
 
 ETAG = {"ETag": {"description": "The newest version, for If-Match.", "schema": {"type": "string"}}}
-LOCATION = {"Location": {"description": "URL that shows the progress.", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "URL to poll for the encoding progress.", "schema": {"type": "string"}}}
 READ_PROBLEMS = (errors.UnknownVocabulary, errors.EngineUnavailable, errors.StoreUnavailable)
 PRECONDITION_PROBLEMS = (*READ_PROBLEMS, errors.MissingPrecondition, errors.StaleVersion)
 CHANGE_PROBLEMS = (
@@ -35,13 +35,17 @@ CHANGE_PROBLEMS = (
 
 
 class VocabularySummary(BaseModel):
-    """One version without its labels, and the status of the vocabulary on this gateway."""
+    """One version without its labels, and the status of the vocabulary on this server process."""
 
     name: str
     version: int
     latest: int = Field(description="Newest committed version of the vocabulary.")
-    current: int | None = Field(description="Version that this gateway uses; null until the first version is encoded.")
-    encoding: EncodingProgress | None = Field(description="Progress of `latest`; null once it is `current`.")
+    current: int | None = Field(
+        description="Version that this server process uses; null until the first version is encoded."
+    )
+    encoding: EncodingProgress | None = Field(
+        description="Progress of encoding the latest version; null when it is in use."
+    )
     num_labels: int
     description: str
     author: str
@@ -75,13 +79,13 @@ class VocabularyDocument(VocabularySummary):
     labels: list[Label]
     templates: list[str] | None = Field(description="Prompt templates; null means the templates of the model.")
     phrase_rule: PhraseRule
-    background: list[str]
+    background: list[str] = Field(description="Phrases for videos that show none of the labels.")
     acceptance: Acceptance | None
     metadata: dict[str, Any]
     problems: list[Fault] = Field(description="Validation errors of a version stored by an older release; at most 100.")
     num_problems: int
     warnings: list[VocabularyWarning] = Field(
-        description="Labels that an active model does not distinguish; at most 100."
+        description="Warnings about labels that an active model cannot tell apart; at most 100."
     )
     num_warnings: int
 
@@ -97,7 +101,7 @@ class ExampleList(BaseModel):
 class ChangeResponse(VocabularySummary):
     """Response to a change."""
 
-    is_current: bool = Field(description="Whether this gateway already uses the new version.")
+    is_current: bool = Field(description="Whether this server process already uses the new version.")
 
 
 class ExamplesResponse(ChangeResponse):
@@ -139,7 +143,7 @@ class VersionDifference(BaseModel):
     renamed: list[tuple[str, str]] = Field(description="Old and new name.")
     changed: list[str] = Field(description="Labels whose phrases, threshold or examples differ.")
     moved: bool = Field(description="Whether the remaining labels are in a different order.")
-    fields: list[str] = Field(description="Names of other fields that differ.")
+    fields: list[str] = Field(description="Names of other vocabulary fields that differ.")
 
     @classmethod
     def of(cls, name: str, *, old: int, new: int, difference: VocabularyDifference) -> "VersionDifference":
@@ -153,7 +157,7 @@ def change_responses(
     """Return the OpenAPI `responses` of a route that changes a vocabulary."""
     common = CHANGE_PROBLEMS if has_body else PRECONDITION_PROBLEMS
     return {
-        200: {"model": model, "description": "This gateway uses the new version.", "headers": ETAG},
+        200: {"model": model, "description": "This server process uses the new version.", "headers": ETAG},
         202: {"model": model, "description": "The new version is being encoded.", "headers": {**ETAG, **LOCATION}},
         **problem_responses(*common, *error_classes),
     }

@@ -19,7 +19,7 @@ from training.few_shot.command_line import (
     Activation,
     Cache,
     Device,
-    MaxBadShare,
+    MaxUnreadableFraction,
     Model,
     Repository,
     Tokenizer,
@@ -45,7 +45,7 @@ def features(
     tokenizer: Tokenizer = None,
     activation: Activation = None,
     cache: Cache = DEFAULT_CACHE,
-    max_bad_share: MaxBadShare = 0.05,
+    max_bad_share: MaxUnreadableFraction = 0.05,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:

@@ -118,7 +118,7 @@ def test_linked_class_folders_are_followed_and_loops_are_refused(class_folders: 
     loop = tmp_path / "loop"
     loop.mkdir()
     (loop / "again").symlink_to(tmp_path)
-    with pytest.raises(AnnotationError, match="is a link to a folder that contains it"):
+    with pytest.raises(AnnotationError, match="is a symbolic link to one of its parent folders"):
         read_rows("folder", tmp_path)
 
 

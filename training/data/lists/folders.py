@@ -31,7 +31,7 @@ class FolderTree:
 
     @cached_property
     def videos_by_folder(self) -> dict[str, list[Path]]:
-        """Return name of a folder in `top` -> paths of the videos below it, relative to this folder."""
+        """Return the paths of the videos below each folder in `top`, relative to that folder, by folder name."""
         videos: dict[str, list[Path]] = {}
         for path in self.videos:
             if len(path.parts) > 1:
@@ -50,7 +50,7 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
         AnnotationError: a video is outside the class folders, or the layout is unknown.
     """
     if not path.is_dir():
-        raise AnnotationError(f"{path} is not a folder; give a folder of class folders")
+        raise AnnotationError(f"{path} is not a folder; pass a folder with one subfolder per class")
     if options.root is not None:
         raise AnnotationError("--root cannot be used with a folder of class folders, because its videos are inside it")
     tree = read_tree(path)
@@ -77,7 +77,7 @@ def read_tree(top: Path) -> FolderTree:
     )
 
 
-def class_name_of(folder: str) -> str:
+def folder_class_name(folder: str) -> str:
     """Return the class name of a folder; bytes that are not UTF-8 are replaced by escape sequences."""
     return os.fsencode(folder).decode("utf-8", errors="backslashreplace")
 
@@ -86,7 +86,7 @@ def _walk(folder: Path, top: Path, ancestors: frozenset[Path]) -> Iterator[Path]
     """Yield the paths of all files below a folder, relative to `top`."""
     real = folder.resolve()
     if real in ancestors:
-        raise AnnotationError(f"{folder} is a link to a folder that contains it; remove the link")
+        raise AnnotationError(f"{folder} is a symbolic link to one of its parent folders; remove the link")
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -97,7 +97,7 @@ def _walk(folder: Path, top: Path, ancestors: frozenset[Path]) -> Iterator[Path]
 
 
 def _find_split_folders(tree: FolderTree) -> dict[str, str]:
-    """Return folder -> split if the top folder contains split folders; empty if it contains class folders.
+    """Return the split of each folder if the top folder contains split folders; empty if it contains class folders.
 
     Raises:
         AnnotationError: a split has no class folders, or two folders are the same split.
@@ -113,7 +113,7 @@ def _find_split_folders(tree: FolderTree) -> dict[str, str]:
     if flat:
         raise AnnotationError(
             f"{tree.top}: {' and '.join(flat)} contain videos without class folders, so the classes are unknown; "
-            "give a list of the videos, or use --source kinetics for the tables of Kinetics"
+            "pass an annotation file, or use --source kinetics for Kinetics CSV files"
         )
     duplicates = [name for name, split in splits.items() if list(splits.values()).count(split) > 1]
     if duplicates:
@@ -125,7 +125,7 @@ def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
     """Return the rows of the class folders in the top, or in the folder of a split.
 
     Raises:
-        AnnotationError: a video is beside the class folders, or a single folder contains all class folders.
+        AnnotationError: a video is not in a class folder, or a single folder contains all class folders.
     """
     rows = []
     for path in tree.videos_below(split_folder):
@@ -134,7 +134,7 @@ def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
             raise AnnotationError(
                 f"{tree.top / relative}: the video is beside the class folders; move it into one, or give a list"
             )
-        rows.append(ListRow(path=tree.top / relative, name=class_name_of(path.parts[0]), location=str(relative)))
+        rows.append(ListRow(path=tree.top / relative, name=folder_class_name(path.parts[0]), location=str(relative)))
     subfolders = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.videos_below(split_folder)}
     is_nested = len({row.name for row in rows}) == 1 and len(subfolders) > 1 and "" not in subfolders
     if is_nested and not all(parse_folder_part(name) for name in subfolders):
