@@ -74,12 +74,12 @@ class WorkerParts:
 class JobWorker:
     """Runs jobs in this process."""
 
-    def __init__(self, parts: WorkerParts, settings: JobSettings, *, is_busy: Callable[[], bool]) -> None:
+    def __init__(self, parts: WorkerParts, settings: JobSettings, *, is_busy: Callable[[], bool], lane: Lane) -> None:
         """`is_busy` says whether interactive requests wait for the decoder or the engine."""
         self._parts = parts
         self._settings = settings
         self._is_busy = is_busy
-        self._lane = Lane()
+        self._lane = lane
         self._running: dict[Claim, Running] = {}
         self._inputs_wake = asyncio.Event()
         self._steps_wake = asyncio.Event()
