@@ -82,6 +82,7 @@ class Service:
         self.event_streams = ConcurrencyLimit(
             settings.jobs.max_event_streams, self.metrics.event_streams, noun="streams of events"
         )
+        self.large_changes = asyncio.Semaphore(1)  # parsing takes about ten times the memory of the body
         self.is_stopping = False  # readiness is off, and open-ended responses, such as event streams, end
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 

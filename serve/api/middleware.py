@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.access.limits import rate_limit_headers
 from serve.access.rules import OPEN_PATHS
 from serve.api import problems
+from serve.api.browsers import SECURITY_HEADERS
 from serve.api.timeouts import timeout_of
 from serve.errors import DeadlineExceeded, ServerStopping
 
@@ -49,6 +50,8 @@ class RequestContextMiddleware:
                 if headers.get("location", "").startswith("/"):
                     headers["location"] = scope.get("root_path", "") + headers["location"]
                 message = {**message, "headers": headers.raw}
+            elif not message.get("more_body", False):
+                await _end_key_use(scope)  # before the client can send its next request
             await send(message)
 
         try:
@@ -58,10 +61,10 @@ class RequestContextMiddleware:
             replacement = None if response["has_started"] else _problem_of(scope, error)
             if replacement is None:
                 raise  # the response cannot be replaced any more, or the request is cancelled
+            replacement.headers.update(SECURITY_HEADERS)
             await replacement(scope, receive, send_with_id)
         finally:
-            if "key_use" in scope:
-                await asyncio.shield(scope["app"].state.service.authorizer.end(scope["key_use"]))
+            await asyncio.shield(_end_key_use(scope))
             scope["app"].state.bodies.release(scope.get("held_memory", []))
             self._record(scope, response["status"], time.perf_counter() - start_time)
 
@@ -89,6 +92,14 @@ class RequestContextMiddleware:
             service.metrics.request_seconds.labels(route).observe(seconds)
 
 
+async def _end_key_use(scope: Scope) -> None:
+    """Record that a request of a key with limits has ended, once."""
+    use = scope.get("key_use")
+    if use is not None and not scope.get("is_key_use_ended", False):
+        scope["is_key_use_ended"] = True
+        await scope["app"].state.service.authorizer.end(use)
+
+
 def _is_stopping(scope: Scope) -> bool:
     return bool(scope["app"].state.bodies.is_stopping)
 
@@ -96,7 +107,7 @@ def _is_stopping(scope: Scope) -> bool:
 def _stopping_problem(scope: Scope) -> Response:
     """Return the response to a request that a server rejects or ends because it stops."""
     response = problems.from_error(ServerStopping("the server is stopping; try again later"), scope["request_id"])
-    response.headers["Connection"] = "close"
+    response.headers.update({**SECURITY_HEADERS, "Connection": "close"})
     return response
 
 
