@@ -121,10 +121,10 @@ class BodySettings(BaseModel):
         "get 503. A client may have as much as remains free.",
     )
     grace_seconds: float = Field(
-        10.0, gt=0, le=3600, description="Time after which a body must arrive at the minimum rate."
+        10.0, gt=0, le=3600, description="Time for which a body may arrive below the minimum rate."
     )
     min_bytes_per_second: int = Field(
-        1024, ge=1, description="Minimum rate of a body, measured from its start; below it, the response is 408."
+        1024, ge=1, description="Minimum rate of a body; below it for longer than grace_seconds, the response is 408."
     )
 
 

@@ -15,6 +15,30 @@ from serve.errors import ClientDisconnected, Overloaded, ServerStopping, SlowBod
 from serve.settings import BodySettings
 
 
+class RateCredit:
+    """The time for which a body may still keep the server waiting.
+
+    It begins with `grace_seconds`, which is also its maximum. Waiting spends it; bytes earn it at the minimum rate. So
+    a body that stalls is too slow after the grace period, however much has arrived before.
+
+    >>> credit = RateCredit(grace_seconds=10.0, min_bytes_per_second=100)
+    >>> credit.update(waited_seconds=9.0, num_bytes=50)
+    >>> credit.seconds
+    1.5
+    >>> credit.update(waited_seconds=1.0, num_bytes=100_000)
+    >>> credit.seconds
+    10.0
+    """
+
+    def __init__(self, *, grace_seconds: float, min_bytes_per_second: int) -> None:
+        self.seconds = self._maximum = grace_seconds
+        self._rate = min_bytes_per_second
+
+    def update(self, *, waited_seconds: float, num_bytes: int) -> None:
+        """Record that the server waited so long for so many bytes."""
+        self.seconds = min(self._maximum, self.seconds - waited_seconds + num_bytes / self._rate)
+
+
 class BodyAdmission:
     """The bounds of all bodies that one server receives."""
 
@@ -84,11 +108,12 @@ class BodyAdmission:
         """
         settings, clock = self._settings, asyncio.get_running_loop().time
         start, num_bytes = clock(), 0
+        credit = RateCredit(grace_seconds=settings.grace_seconds, min_bytes_per_second=settings.min_bytes_per_second)
         stream = request.stream()
         while True:
-            limit = start + settings.grace_seconds + num_bytes / settings.min_bytes_per_second
+            waits_since = clock()
             try:
-                async with asyncio.timeout_at(limit) as timeout:
+                async with asyncio.timeout(credit.seconds) as timeout:
                     chunk = await anext(stream, None)
             except ClientDisconnect as error:
                 raise ClientDisconnected("the client disconnected before the body was complete") from error
@@ -99,6 +124,7 @@ class BodyAdmission:
             if chunk is None:
                 return
             num_bytes += len(chunk)
+            credit.update(waited_seconds=clock() - waits_since, num_bytes=len(chunk))
             if chunk:
                 yield chunk
 
@@ -107,8 +133,8 @@ class BodyAdmission:
             return ServerStopping("the server is stopping, and the body of the request is incomplete")
         settings = self._settings
         return SlowBody(
-            f"{num_bytes} bytes of the body arrived in {seconds:.1f} s; after {settings.grace_seconds:g} s, "
-            f"at least {settings.min_bytes_per_second} bytes per second must arrive",
+            f"{num_bytes} bytes of the body arrived in {seconds:.1f} s; the server waits "
+            f"{settings.grace_seconds:g} s, and longer only if {settings.min_bytes_per_second} bytes per second arrive",
             num_bytes=num_bytes,
             min_bytes_per_second=settings.min_bytes_per_second,
         )
