@@ -14,9 +14,11 @@ ActserveError
 │   ├── ClientDisconnected          the client closed the connection before the response
 │   ├── Unauthenticated             the request has no valid API key
 │   ├── Forbidden                   the API key lacks a required scope
+│   ├── QuotaExceeded               a limit of the API key is reached
 │   ├── UnknownKey
 │   ├── InvalidHeaders              the request is not valid HTTP, or its headers are too large
 │   ├── SlowHeaders                 the headers were not complete in time
+│   ├── SlowBody                    the body arrives too slowly
 │   ├── MisdirectedRequest          the Host header does not name this server
 │   ├── CrossOrigin                 a page of another origin sent a request that may change data
 │   ├── FeedbackOff                 feedback is disabled
@@ -37,6 +39,7 @@ ActserveError
 │       └── PictureTooLarge         a frame has more pixels than allowed
 ├── ServiceError                    the server currently cannot process the request
 │   ├── Overloaded                  the queue is full; the request was rejected before any work
+│   ├── ServerStopping              the server stops and accepts no more requests
 │   ├── EngineUnavailable           the engine is not ready, or no longer available
 │   ├── StoreUnavailable            the database does not respond; nothing was changed
 │   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
@@ -138,6 +141,10 @@ class Forbidden(RequestError):
     """The API key lacks the scope that the route requires."""
 
 
+class QuotaExceeded(RequestError):
+    """A limit of the API key is reached: its rate, its concurrent requests or its daily quota."""
+
+
 class UnknownKey(RequestError):
     """There is no valid API key with this name."""
 
@@ -148,6 +155,10 @@ class InvalidHeaders(RequestError):
 
 class SlowHeaders(RequestError):
     """The headers of a request were not complete in time."""
+
+
+class SlowBody(RequestError):
+    """The body of a request arrives more slowly than allowed."""
 
 
 class MisdirectedRequest(RequestError):
@@ -228,6 +239,10 @@ class ServiceError(ActserveError):
 
 class Overloaded(ServiceError):
     """The queue is full; the request was rejected before any work was done."""
+
+
+class ServerStopping(ServiceError):
+    """The server is stopping and accepts no more requests; send it again, to another server or after the restart."""
 
 
 class EngineUnavailable(ServiceError):

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from serve.access.authorizer import Authorizer
 from serve.access.key_store import KeyStore
-from serve.api.admission import ConcurrencyLimit
+from serve.access.usage import UsageStore
+from serve.admission.concurrency import ConcurrencyLimit
+from serve.admission.slots import InferenceSlots
+from serve.background import Lane
 from serve.data_folder import open_database
 from serve.embeddings import Embedder
 from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
@@ -65,7 +68,13 @@ class Service:
         self._jobs: JobService | None = None
         self._library: VideoLibrary | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
-        self.in_flight = ConcurrencyLimit(settings.limits.max_in_flight, self.metrics.in_flight, noun="requests")
+        self.lane = Lane()
+        self.slots = InferenceSlots(
+            max_requests=settings.limits.max_in_flight,
+            max_waiting_views=settings.batch.max_queued_views,
+            running_views=settings.decode.worker_count() + 2 * settings.batch.max_views,
+            gauge=self.metrics.in_flight,
+        )
         self.timelines_in_flight = ConcurrencyLimit(
             settings.timeline.max_concurrent, self.metrics.timelines_in_flight, noun="timelines"
         )
@@ -73,7 +82,8 @@ class Service:
         self.event_streams = ConcurrencyLimit(
             settings.jobs.max_event_streams, self.metrics.event_streams, noun="streams of events"
         )
-        self.is_stopping = False  # open-ended responses, such as event streams, end when it is set
+        self.large_changes = asyncio.Semaphore(1)  # parsing takes about ten times the memory of the body
+        self.is_stopping = False  # readiness is off, and open-ended responses, such as event streams, end
         self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
 
     async def start(self) -> None:
@@ -120,6 +130,7 @@ class Service:
             self.settings,
             registry=self.metrics.registry,
             is_busy=self._has_waiting_requests,
+            lane=self.lane,
         )
         try:
             await self._jobs.start()
@@ -131,7 +142,7 @@ class Service:
     async def _start_models(self) -> None:
         database = self._database = open_database(self.settings)
         await asyncio.to_thread(database.migrate)
-        authorizer = Authorizer(KeyStore(database), self.settings)
+        authorizer = Authorizer(KeyStore(database), UsageStore(database), self.settings)
         await authorizer.check_start()
         self._authorizer = authorizer
         vocabularies = VocabularyService(
@@ -284,8 +295,12 @@ class Service:
         return reasons
 
     def _has_waiting_requests(self) -> bool:
-        """Whether interactive requests wait for the decoder or an engine."""
-        return self.pool.waiting > 0 or any(runtime.engine.queued_views for runtime in self.registry.active())
+        """Whether interactive requests wait for a slot, the decoder or an engine."""
+        return (
+            self.slots.num_waiting > 0
+            or self.pool.waiting > 0
+            or any(runtime.engine.queued_views for runtime in self.registry.active())
+        )
 
     def refresh_gauges(self) -> None:
         """Update the gauges that are not updated continuously."""

@@ -10,9 +10,9 @@ import re
 import tempfile
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.extras import require_extra
@@ -83,7 +83,8 @@ class LimitSettings(BaseModel):
         64,
         ge=1,
         le=10_000,
-        description="Largest number of concurrent requests; beyond it, requests get 503 before the upload is read.",
+        description="Largest number of requests that compute or wait for it after their upload; beyond it, requests "
+        "get 503, if possible before the upload is read. A client may have as many as remain free.",
     )
     request_deadline_seconds: float = Field(
         60.0, gt=0, le=3600, description="Time limit of a request; beyond it, the response is 504."
@@ -98,6 +99,32 @@ class LimitSettings(BaseModel):
         1024 * 2**20,
         ge=2**20,
         description="Disk space for cached features of example clips, per model version and runtime.",
+    )
+
+
+class BodySettings(BaseModel):
+    """Limits of the bodies of all requests in progress."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_uploads: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="Largest number of uploads in progress; beyond it, requests get 503. A client may have as many as "
+        "remain free.",
+    )
+    memory_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="Memory for bodies that are not uploads of files, of all requests in progress; beyond it, requests "
+        "get 503. A client may have as much as remains free.",
+    )
+    grace_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Time for which a body may arrive below the minimum rate."
+    )
+    min_bytes_per_second: int = Field(
+        1024, ge=1, description="Minimum rate of a body; below it for longer than grace_seconds, the response is 408."
     )
 
 
@@ -220,6 +247,19 @@ class HttpSettings(BaseModel):
     )
     max_header_bytes: int = Field(
         65_536, ge=1024, le=2**20, description="Bytes of the request line and headers; past it 400."
+    )
+    drain_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=3600,
+        description="Time after SIGTERM in which new requests get 503 with `Retry-After` before the port is closed; "
+        "behind a load balancer, longer than it takes to notice that `/readyz` is 503.",
+    )
+    shutdown_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="Time after a stop signal in which requests in progress can finish; the others get 503.",
     )
     header_timeout_seconds: float = Field(
         15.0,
@@ -433,6 +473,7 @@ class ServeSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
+    bodies: BodySettings = BodySettings()
     decode: DecodeSettings = DecodeSettings()
     triton: TritonSettings = TritonSettings()
     vocabularies: VocabularySettings = VocabularySettings()
@@ -443,6 +484,16 @@ class ServeSettings(BaseSettings):
     outgoing: OutgoingSettings = OutgoingSettings()
     auth: AuthSettings = AuthSettings()
     videos: VideoStoreSettings = VideoStoreSettings()
+
+    @model_validator(mode="after")
+    def _check_body_memory(self) -> Self:
+        largest = max(self.vocabularies.max_bytes, self.limits.max_field_bytes)
+        if 2 * largest > self.bodies.memory_bytes:
+            raise ValueError(
+                f"bodies.memory_bytes must be at least {2 * largest}, twice the largest body, "
+                f"got {self.bodies.memory_bytes}"
+            )
+        return self
 
     def require_extras(self) -> None:
         """Check that the optional dependencies of these settings are installed.

@@ -12,7 +12,8 @@ from serve.access.key_store import KeyStore
 from serve.access.keys import ApiKey, split_key
 from serve.access.rules import LOOPBACK_NAMES
 from serve.access.scopes import Scope, satisfies
-from serve.errors import ConfigurationError, Forbidden, Unauthenticated
+from serve.access.usage import KeyUse, UsageStore
+from serve.errors import ConfigurationError, Forbidden, StoreUnavailable, Unauthenticated
 from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Caller:
     key_id: str | None
     name: str
     scopes: tuple[Scope, ...]
+    use: KeyUse | None = None  # if the key has limits
 
     @property
     def is_admin(self) -> bool:
@@ -47,8 +49,9 @@ ANONYMOUS = Caller(key_id=None, name="", scopes=(Scope.ADMIN,))
 class Authorizer:
     """Finds API keys and checks their scopes; keys are cached for `KEY_CACHE_SECONDS`."""
 
-    def __init__(self, store: KeyStore, settings: ServeSettings) -> None:
+    def __init__(self, store: KeyStore, usage: UsageStore, settings: ServeSettings) -> None:
         self._store = store
+        self._usage = usage
         self._mode = settings.auth.mode
         self._host = settings.host.lower()
         self._lock = threading.Lock()
@@ -102,7 +105,17 @@ class Authorizer:
                 f"the key {key.name!r} has the scopes {', '.join(key.scopes)}; this route requires {required}"
             )
         await self._record_use(key)
-        return Caller(key_id=key.key_id, name=key.name, scopes=key.scopes)
+        use = None if key.limits.is_empty else await asyncio.to_thread(self._usage.start, key)
+        return Caller(key_id=key.key_id, name=key.name, scopes=key.scopes, use=use)
+
+    async def end(self, use: KeyUse) -> None:
+        """Record that a request has ended; an unreachable database is logged, because the record expires."""
+        if use.request_id is None:
+            return
+        try:
+            await asyncio.to_thread(self._usage.end, use.request_id)
+        except StoreUnavailable as error:
+            logger.warning("the end of a request of a key with limits was not recorded: %s", error)
 
     async def _requires_keys(self) -> bool:
         if self._mode == "keys":

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import sqlalchemy as sa
 
 from serve.access.keys import ApiKey, new_key
+from serve.access.limits import NO_LIMITS, KeyLimits
 from serve.access.scopes import Scope
 from serve.errors import InvalidOption, UnknownKey
 from serve.store.database import Database
 from serve.store.schema import api_keys
+
+LIMIT_COLUMNS = tuple(field.name for field in fields(KeyLimits))
 
 
 class KeyStore:
@@ -35,13 +38,20 @@ class KeyStore:
         """Return whether there is a valid key."""
         return any(key.is_valid() for key in self.all())
 
-    def create(self, name: str, scopes: Sequence[Scope], *, lifetime_seconds: float | None) -> tuple[ApiKey, str]:
+    def create(
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        *,
+        lifetime_seconds: float | None,
+        limits: KeyLimits = NO_LIMITS,
+    ) -> tuple[ApiKey, str]:
         """Create a key and return it with its text, which is not stored.
 
         Raises:
             InvalidOption: a valid key with this name exists.
         """
-        key, text = new_key(name, tuple(scopes), lifetime_seconds=lifetime_seconds)
+        key, text = new_key(name, tuple(scopes), lifetime_seconds=lifetime_seconds, limits=limits)
         with self._database.writing() as connection:
             self._check_name_is_free(connection, name)
             connection.execute(sa.insert(api_keys).values(_to_row(key)))
@@ -57,14 +67,14 @@ class KeyStore:
             return self._revoke(connection, name)
 
     def rotate(self, name: str, *, lifetime_seconds: float | None) -> tuple[ApiKey, str]:
-        """Replace the valid key with the given name by a new one with the same scopes, in one transaction.
+        """Replace the valid key with the given name by a new one with the same scopes and limits, in one transaction.
 
         Raises:
             UnknownKey: there is no valid key with this name.
         """
         with self._database.writing() as connection:
             old = self._revoke(connection, name)
-            key, text = new_key(name, old.scopes, lifetime_seconds=lifetime_seconds)
+            key, text = new_key(name, old.scopes, lifetime_seconds=lifetime_seconds, limits=old.limits)
             connection.execute(sa.insert(api_keys).values(_to_row(key)))
         return key, text
 
@@ -94,9 +104,10 @@ class KeyStore:
 def _from_row(row: sa.Row[tuple[object, ...]]) -> ApiKey:
     values = dict(row._mapping)
     scopes = tuple(Scope(scope) for scope in str(values.pop("scopes")).split())
-    return ApiKey(scopes=scopes, **values)
+    limits = KeyLimits(**{name: values.pop(name) for name in LIMIT_COLUMNS})
+    return ApiKey(scopes=scopes, limits=limits, **values)
 
 
 def _to_row(key: ApiKey) -> dict[str, object]:
-    values = {column.name: getattr(key, column.name) for column in api_keys.columns}
-    return {**values, "scopes": " ".join(key.scopes)}
+    names = [column.name for column in api_keys.columns if column.name not in LIMIT_COLUMNS]
+    return {**{name: getattr(key, name) for name in names}, "scopes": " ".join(key.scopes), **asdict(key.limits)}

@@ -11,6 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from serve.access.limits import NO_LIMITS, KeyLimits
 from serve.access.scopes import Scope
 
 KEY = re.compile(r"as_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -31,6 +32,7 @@ class ApiKey:
     expires_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
+    limits: KeyLimits = NO_LIMITS
 
     def is_valid(self, now: float | None = None) -> bool:
         """Return whether the key is neither revoked nor expired."""
@@ -42,7 +44,9 @@ class ApiKey:
         return hmac.compare_digest(self.secret_sha256, hash_secret(secret))
 
 
-def new_key(name: str, scopes: tuple[Scope, ...], *, lifetime_seconds: float | None) -> tuple[ApiKey, str]:
+def new_key(
+    name: str, scopes: tuple[Scope, ...], *, lifetime_seconds: float | None, limits: KeyLimits = NO_LIMITS
+) -> tuple[ApiKey, str]:
     """Return a new key and its text, which cannot be read again later."""
     key_id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), time.time()
     key = ApiKey(
@@ -52,6 +56,7 @@ def new_key(name: str, scopes: tuple[Scope, ...], *, lifetime_seconds: float | N
         secret_sha256=hash_secret(secret),
         created_at=now,
         expires_at=None if lifetime_seconds is None else now + lifetime_seconds,
+        limits=limits,
     )
     return key, f"as_{key_id}_{secret}"
 

@@ -14,9 +14,14 @@ from serve.api.problems import Problem, problem_responses
 from serve.errors import (
     ActserveError,
     CrossOrigin,
+    DeadlineExceeded,
     EngineUnavailable,
     Forbidden,
     MisdirectedRequest,
+    Overloaded,
+    QuotaExceeded,
+    ServerStopping,
+    SlowBody,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -49,26 +54,32 @@ def _complete(document: dict[str, Any]) -> None:
     components["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _add_rejections(operation["responses"], path=path, method=method.upper())
+            _add_rejections(
+                operation["responses"], path=path, method=method.upper(), has_body="requestBody" in operation
+            )
             scope = ROUTE_SCOPES[method.upper(), path]
             if scope is not None:
                 operation["security"] = [{name: [scope]} for name in SECURITY_SCHEMES]
             for status, response in operation["responses"].items():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-Id"] = REQUEST_ID
-                if status == "503":
+                if status in ("429", "503"):
                     headers["Retry-After"] = RETRY_AFTER
 
 
-def _add_rejections(responses: dict[str, Any], *, path: str, method: str) -> None:
-    """Declare the errors with which `serve.api.browsers` may reject a request to this route."""
+def _add_rejections(responses: dict[str, Any], *, path: str, method: str, has_body: bool) -> None:
+    """Declare the errors with which the parts before a route may reject a request to it."""
     errors: list[type[ActserveError]] = []
     if path not in OPEN_PATHS:
         errors.append(MisdirectedRequest)
     if method not in SAFE_METHODS:
         errors.append(CrossOrigin)
     if ROUTE_SCOPES[method, path] is not None:
-        errors += (Unauthenticated, Forbidden, EngineUnavailable, StoreUnavailable)
+        errors += (Unauthenticated, Forbidden, QuotaExceeded, EngineUnavailable, StoreUnavailable)
+    if path not in OPEN_PATHS:
+        errors += (ServerStopping, DeadlineExceeded)
+    if has_body:
+        errors += (SlowBody, Overloaded)
     for status, response in problem_responses(*errors).items():
         declared = responses.setdefault(str(status), response)
         if declared is not response and response["description"] not in declared["description"]:

@@ -12,6 +12,7 @@ accepts a new key immediately and rejects a revoked key within two seconds.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from serve.access.scopes import Scope
 
 if TYPE_CHECKING:
     from serve.access.key_store import KeyStore
+    from serve.access.limits import KeyLimits
 
 app = typer.Typer(no_args_is_help=True, help="API keys in the database of a server.")
 
@@ -33,16 +35,24 @@ def create(
     name: Name,
     scope: Annotated[list[Scope], typer.Option(help="Scope of the key; can be given several times.")],
     expires: Expires = None,
+    rate: Annotated[str | None, typer.Option(help="Limit of the rate of requests, e.g. 10/s, 60/m or 1000/h.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, max=100_000, help="Limit of concurrent requests.")] = None,
+    daily: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Limit of requests per day, from midnight UTC.")
+    ] = None,
 ) -> None:
-    """Create a key and print it; it cannot be shown again."""
+    """Create a key and print it; it cannot be shown again.
+
+    The servers of one database share the counts of a key with limits. Without a limit, requests are not counted.
+    """
     from serve.access.keys import NAME
     from serve.errors import InvalidOption
 
     if NAME.fullmatch(name) is None:
         raise InvalidOption(f"the name of a key must match {NAME.pattern}, got {name[:80]!r}")
-    lifetime = _parse_lifetime(expires)
+    lifetime, limits = _parse_lifetime(expires), _make_limits(rate, concurrency, daily)
     with _open_store() as store:
-        key, text = store.create(name, sorted(set(scope)), lifetime_seconds=lifetime)
+        key, text = store.create(name, sorted(set(scope)), lifetime_seconds=lifetime, limits=limits)
     typer.echo(
         f"{name} has the scopes {', '.join(key.scopes)}{_until(key.expires_at)}; the key is shown only once:", err=True
     )
@@ -61,13 +71,16 @@ def list_keys(
         document = {
             "name": key.name, "key_id": key.key_id, "scopes": list(key.scopes), "state": status,
             "created_at": _format_time(key.created_at), "expires_at": _format_time(key.expires_at),
-            "last_used_at": _format_time(key.last_used_at),
+            "last_used_at": _format_time(key.last_used_at), "limits": asdict(key.limits),
         }  # fmt: skip
         if as_json:
             typer.echo(json.dumps(document))
         else:
             used = _format_time(key.last_used_at) or "never"
-            typer.echo(f"{key.name}  {status}{_until(key.expires_at)}  {','.join(key.scopes)}  last used {used}")
+            limits = _describe_limits(key.limits)
+            typer.echo(
+                f"{key.name}  {status}{_until(key.expires_at)}  {','.join(key.scopes)}  last used {used}{limits}"
+            )
 
 
 @app.command()
@@ -80,7 +93,7 @@ def revoke(name: Name) -> None:
 
 @app.command()
 def rotate(name: Name, expires: Expires = None) -> None:
-    """Replace a key with a new key that has the same scopes, and print it; the old key is revoked."""
+    """Replace a key with a new key that has the same scopes and limits, and print it; the old key is revoked."""
     lifetime = _parse_lifetime(expires)
     with _open_store() as store:
         key, text = store.rotate(name, lifetime_seconds=lifetime)
@@ -114,6 +127,26 @@ def _parse_lifetime(expires: str | None) -> float | None:
         return parse_lifetime(expires)
     except ValueError as error:
         raise typer.BadParameter(f"--expires: {error}") from error
+
+
+def _make_limits(rate: str | None, concurrency: int | None, daily: int | None) -> "KeyLimits":
+    from serve.access.limits import KeyLimits, parse_rate
+
+    try:
+        requests, seconds = (None, None) if rate is None else parse_rate(rate)
+    except ValueError as error:
+        raise typer.BadParameter(f"--rate: {error}") from error
+    return KeyLimits(rate_requests=requests, rate_seconds=seconds, max_concurrency=concurrency, daily_quota=daily)
+
+
+def _describe_limits(limits: "KeyLimits") -> str:
+    parts = [
+        None if limits.rate_requests is None else f"{limits.rate_requests} requests in {limits.rate_seconds} s",
+        None if limits.max_concurrency is None else f"{limits.max_concurrency} concurrent",
+        None if limits.daily_quota is None else f"{limits.daily_quota} daily",
+    ]
+    text = ", ".join(part for part in parts if part is not None)
+    return f"  at most {text}" if text else ""
 
 
 def _until(timestamp: float | None) -> str:

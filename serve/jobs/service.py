@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from serve.background import Lane
 from serve.errors import InvalidOption, JobFolderUnavailable, JobsFull, NotEnabled
 from serve.files import file_sha256
 from serve.jobs.addresses import check_url
@@ -47,6 +48,7 @@ class JobService:
         *,
         registry: CollectorRegistry,
         is_busy: Callable[[], bool],
+        lane: Lane,
     ) -> None:
         self._database = database
         self._processor = processor
@@ -54,6 +56,7 @@ class JobService:
         self._outgoing_settings = settings.outgoing
         self._metrics = JobMetrics(registry)
         self._is_busy = is_busy
+        self._lane = lane
         path = settings.jobs.dir or settings.data_dir / "jobs"
         self.folder = JobFolder(path.expanduser())
         self._outgoing = OutgoingClient(settings.outgoing)
@@ -92,7 +95,7 @@ class JobService:
             outgoing=self._outgoing,
             metrics=self._metrics,
         )
-        self._worker = JobWorker(components, settings, is_busy=self._is_busy)
+        self._worker = JobWorker(components, settings, is_busy=self._is_busy, lane=self._lane)
         self._worker.start()
 
     async def close(self) -> None:

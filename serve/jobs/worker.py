@@ -75,12 +75,14 @@ class WorkerComponents:
 class JobWorker:
     """Processes jobs in this process."""
 
-    def __init__(self, components: WorkerComponents, settings: JobSettings, *, is_busy: Callable[[], bool]) -> None:
+    def __init__(
+        self, components: WorkerComponents, settings: JobSettings, *, is_busy: Callable[[], bool], lane: Lane
+    ) -> None:
         """`is_busy` returns whether interactive requests are waiting for the decoder or the engine."""
         self._components = components
         self._settings = settings
         self._is_busy = is_busy
-        self._lane = Lane()
+        self._lane = lane
         self._running: dict[Claim, RunningInput] = {}
         self._inputs_wake = asyncio.Event()
         self._steps_wake = asyncio.Event()

@@ -14,6 +14,7 @@ async def authorize(request: Request) -> None:
 
     Raises:
         Unauthenticated, Forbidden: see `Authorizer.authorize`.
+        QuotaExceeded: a limit of the key is reached.
         EngineUnavailable: the server is starting.
     """
     required = ROUTE_SCOPES[request.method, request.scope["route"].path]
@@ -21,7 +22,10 @@ async def authorize(request: Request) -> None:
         return
     service: Service = request.app.state.service
     headers = request.headers.get("authorization"), request.headers.get("x-api-key")
-    request.state.caller = await service.authorizer.authorize(headers, required)
+    caller = request.state.caller = await service.authorizer.authorize(headers, required)
+    if caller.use is not None:
+        request.scope["key_use"] = caller.use  # the middleware sends its headers and records its end
+        caller.use.raise_if_rejected()
 
 
 async def _caller(request: Request) -> Caller:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
+from serve.admission.bodies import bodies_of
 from serve.api import problems
 from serve.routes.dependencies import ServiceDep
 from serve.settings import LimitSettings, ServeSettings, TimelineSettings, VideoStoreSettings, VocabularySettings
@@ -77,11 +78,13 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
     readiness = service.readiness
     is_pool_alive = bool(service.pool.pids)
     faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
-    if readiness.is_ready and is_pool_alive and not faults:
+    if readiness.is_ready and is_pool_alive and not faults and not service.is_stopping:
         engines = {runtime.reference: runtime.engine.name for runtime in service.registry.active()}
         return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
     failure = faults[0] if faults else "the decode processes have exited"
     detail = readiness.fault or (failure if readiness.is_ready else "the server is starting")
+    if service.is_stopping:
+        detail = "the server is stopping"
     return problems.problem_response(
         problems.request_id_of(request),
         status=503,
@@ -96,9 +99,12 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
     "/metrics", summary="Prometheus metrics", response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.problem_responses()},
 )  # fmt: skip
-async def metrics(service: ServiceDep) -> Response:
+async def metrics(request: Request, service: ServiceDep) -> Response:
     """Return the metrics in the text format of Prometheus."""
     service.refresh_gauges()
+    bodies = bodies_of(request)
+    service.metrics.uploads.set(bodies.num_uploads)
+    service.metrics.body_memory.set(bodies.memory_bytes)
     body, content_type = service.metrics.render()
     return Response(body, media_type=content_type)
 

@@ -12,7 +12,8 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from serve import errors
-from serve.api.admission import ConcurrencyLimit
+from serve.admission.clients import client_of
+from serve.admission.concurrency import ConcurrencyLimit
 from serve.api.options import parse_json_object, validate_options
 from serve.api.problems import problem_responses
 from serve.errors import InvalidOption
@@ -90,12 +91,13 @@ class EventStream(EventSourceResponse):
         Overloaded: there are too many streams; raised before the response starts.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], streams: ConcurrencyLimit) -> None:
+    def __init__(self, events: AsyncIterator[bytes], streams: ConcurrencyLimit, client: str) -> None:
         super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._streams = streams
+        self._client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.admit():
+        with self._streams.admit(self._client):
             await super().__call__(scope, receive, send)
 
 
@@ -115,9 +117,9 @@ async def create_job(
     if media_type_of(request) == "application/json":
         job_input = await read_json(request, JobInput, limit=service.settings.limits.max_field_bytes)
         return respond_with_job(await jobs.submit(job_input, idempotency_key=idempotency_key, key_id=caller.key_id))
-    with service.job_uploads.admit():
+    with service.job_uploads.admit(client_of(request)):
         async with (
-            request_deadline(settings.upload_deadline_seconds),
+            request_deadline(request, settings.upload_deadline_seconds),
             receive_job_upload(
                 request,
                 service,
@@ -204,7 +206,7 @@ async def job_errors(service: ServiceDep, job: JobDep) -> StreamingResponse:
         **problem_responses(errors.UnknownJob, errors.Overloaded, *STORE_PROBLEMS),
     },
 )  # fmt: skip
-async def job_events(service: ServiceDep, job: JobDep, last_event_id: LastEventId = None) -> Response:
+async def job_events(request: Request, service: ServiceDep, job: JobDep, last_event_id: LastEventId = None) -> Response:
     """Stream the events of a job until it is finished: `status` and `input` (numbered), and `progress`.
 
     With `Last-Event-ID`, an interrupted stream continues after that event.
@@ -214,7 +216,7 @@ async def job_events(service: ServiceDep, job: JobDep, last_event_id: LastEventI
         raise InvalidOption(f"Last-Event-ID must be at most {job.num_events}, got {after}", num_events=job.num_events)
     if job.status in FINISHED and after == job.num_events:
         return Response(status_code=204)
-    return EventStream(_stream_events(service, job.id, after), service.event_streams)
+    return EventStream(_stream_events(service, job.id, after), service.event_streams, client_of(request))
 
 
 def respond_with_job(job: Job, **headers: str) -> JSONResponse:

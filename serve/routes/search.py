@@ -13,7 +13,7 @@ from serve.retrieval.responses import SearchResponse
 from serve.routes.bodies import SCORING_PROBLEMS, VIDEO_SCHEMA, form_body, json_body, media_type_of, read_json
 from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import cancel_on_disconnect
+from serve.routes.slots import check_room, run_in_slot
 from serve.routes.videos import SCORE_PROBLEMS, CreatedAfter, CreatedBefore, Owner, TagFilter
 from serve.uploads import receive_upload
 
@@ -53,9 +53,10 @@ async def search_by_text(
     options = SearchOptions(
         top_k=top_k, tag=tag, created_after=created_after, created_before=created_before, model=model
     )
-    with service.in_flight.admit():
-        async with request_deadline(service.settings.limits.request_deadline_seconds):
-            return await cancel_on_disconnect(request, search.by_text(q, options, key_id=owner))
+    async with request_deadline(request, service.settings.limits.request_deadline_seconds) as deadline:
+        return await run_in_slot(
+            request, service, lambda: search.by_text(q, options, key_id=owner), views=1, deadline=deadline
+        )
 
 
 @router.post(
@@ -68,13 +69,20 @@ async def search_by_text(
 async def search_by_example(request: Request, service: ServiceDep, owner: Owner) -> SearchResponse:
     """Return the windows that look like a part of a stored video (JSON), or like a clip (form or raw body)."""
     search, limits = service.library.search, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds) as deadline:
-            if media_type_of(request) == "application/json":
-                read_query(request, ())  # the options are in the body
-                wanted = await read_json(request, ExampleSearchOptions, limit=limits.max_field_bytes)
-                return await cancel_on_disconnect(request, search.by_example(wanted, key_id=owner))
-            async with receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload:
-                options = validate_options(SearchOptions, merge_options(upload.fields, upload.query))
-                work = search.by_clip(upload.path, options, deadline=deadline, key_id=owner)
-                return await cancel_on_disconnect(request, work)
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        if media_type_of(request) == "application/json":
+            read_query(request, ())  # the options are in the body
+            wanted = await read_json(request, ExampleSearchOptions, limit=limits.max_field_bytes)
+            return await run_in_slot(
+                request, service, lambda: search.by_example(wanted, key_id=owner), views=1, deadline=deadline
+            )
+        async with receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload:
+            options = validate_options(SearchOptions, merge_options(upload.fields, upload.query))
+            return await run_in_slot(
+                request,
+                service,
+                lambda: search.by_clip(upload.path, options, deadline=deadline, key_id=owner),
+                views=1,
+                deadline=deadline,
+            )

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.access.authorizer import Caller
+from serve.admission.clients import client_of
 from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
 from serve.jobs.documents import JobFields
@@ -52,13 +53,15 @@ async def timeline(
     maker = service.timelines  # raises before the upload is read if the server is not ready
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
+    client = client_of(request)
+    service.timelines_in_flight.check(client)
     started = time.perf_counter()
-    with service.timelines_in_flight.admit():
-        async with (
-            request_deadline(settings.deadline_seconds) as deadline,
-            receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
-        ):
-            options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
+    async with (
+        request_deadline(request, settings.deadline_seconds) as deadline,
+        receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+    ):
+        options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
+        with service.timelines_in_flight.admit(client):
             work = maker.timeline(
                 upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
             )
@@ -75,9 +78,9 @@ async def timeline(
 
 async def _create_job(request: Request, service: Service, caller: Caller, idempotency_key: str | None) -> Response:
     jobs, settings = service.jobs, service.settings
-    with service.job_uploads.admit():
+    with service.job_uploads.admit(client_of(request)):
         async with (
-            request_deadline(settings.jobs.upload_deadline_seconds),
+            request_deadline(request, settings.jobs.upload_deadline_seconds),
             receive_job_upload(
                 request, service, fields=OPTION_FIELDS, max_bytes=settings.timeline.max_upload_bytes, max_files=1
             ) as upload,

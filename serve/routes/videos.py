@@ -24,8 +24,8 @@ from serve.routes.authorization import CallerDep
 from serve.routes.bodies import json_body, read_json
 from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
+from serve.routes.slots import check_room, run_in_slot
 from serve.timeline.google import GoogleAnnotateVideoResponse, to_google_response
 from serve.timeline.options import SegmentOptions
 from serve.timeline.responses import TimelineResponse
@@ -48,6 +48,7 @@ async def _owner(caller: CallerDep) -> str | None:
 
 
 Owner = Annotated[str | None, Depends(_owner)]
+VIEWS_OF_A_PAGE = 4  # scoring a page of stored videos takes about as long as encoding so many views
 STORE_PROBLEMS = (errors.StoreUnavailable, errors.EngineUnavailable)
 SCORE_PROBLEMS = (
     *STORE_PROBLEMS,
@@ -127,10 +128,12 @@ async def classify_video(
 ) -> StoredClassification:
     """Score the stored features against a vocabulary, or against the labels of the request."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds):
-            options = await read_json(request, ScoreOptions, limit=limits.max_field_bytes)
-            return await cancel_on_disconnect(request, rescorer.classify(video_id, options, key_id=owner))
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        options = await read_json(request, ScoreOptions, limit=limits.max_field_bytes)
+        return await run_in_slot(
+            request, service, lambda: rescorer.classify(video_id, options, key_id=owner), views=1, deadline=deadline
+        )
 
 
 @router.post(
@@ -141,12 +144,14 @@ async def classify_video(
 async def timeline_video(request: Request, service: ServiceDep, owner: Owner, video_id: VideoId) -> Response:
     """Score the stored windows and join those that show a label to segments."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds):
-            options = await read_json(request, SegmentOptions, limit=limits.max_field_bytes)
-            answer = await cancel_on_disconnect(request, rescorer.timeline(video_id, options, key_id=owner))
-            body = answer if options.format == "actserve" else to_google_response(answer)
-            text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        options = await read_json(request, SegmentOptions, limit=limits.max_field_bytes)
+        answer = await run_in_slot(
+            request, service, lambda: rescorer.timeline(video_id, options, key_id=owner), views=1, deadline=deadline
+        )
+        body = answer if options.format == "actserve" else to_google_response(answer)
+        text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 
 
@@ -159,11 +164,17 @@ async def timeline_video(request: Request, service: ServiceDep, owner: Owner, vi
 async def classify_videos(request: Request, service: ServiceDep, owner: Owner) -> ScoredPage:
     """Score a page of stored videos, newest first, with one vocabulary."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds):
-            options = await read_json(request, RescorePageOptions, limit=limits.max_field_bytes)
-            work = rescorer.page(options, after=_place(options.page_token), key_id=owner)
-            page, last = await cancel_on_disconnect(request, work)
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        options = await read_json(request, RescorePageOptions, limit=limits.max_field_bytes)
+        after = _place(options.page_token)
+        page, last = await run_in_slot(
+            request,
+            service,
+            lambda: rescorer.page(options, after=after, key_id=owner),
+            views=VIEWS_OF_A_PAGE,
+            deadline=deadline,
+        )
     page.next_page_token = None if last is None else make_token("videos", last)
     return page
 

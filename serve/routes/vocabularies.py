@@ -6,6 +6,7 @@ gateway uses the new version, or 202 if encoding takes longer than `Prefer: wait
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,7 @@ from serve.vocabularies.vocabulary import Vocabulary
 MAX_FINDINGS = 100  # limit of the problems, and of the warnings, in one response
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
+LARGE_BODY_BYTES = 2**20  # larger vocabularies are parsed and checked one at a time
 
 
 class RollbackInput(BaseModel):
@@ -192,11 +194,12 @@ async def put_vocabulary(
             "send If-None-Match: * to create a vocabulary, or If-Match with its ETag to replace it"
         )
     body = await receive_body(request, limit=service.settings.vocabularies.max_bytes)
-    document = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
-    expected = None
-    if if_match is not None:
-        expected = parse_if_match(if_match, name, latest=vocabularies.catalogue.latest(name))
-    new_version = await vocabularies.commands.put(name, document, expected=expected, author=author)
+    async with service.large_changes if len(body) > LARGE_BODY_BYTES else nullcontext():
+        document = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
+        expected = None
+        if if_match is not None:
+            expected = parse_if_match(if_match, name, latest=vocabularies.catalogue.latest(name))
+        new_version = await vocabularies.commands.put(name, document, expected=expected, author=author)
     return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 

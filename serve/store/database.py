@@ -18,7 +18,7 @@ from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0007"
+NEWEST_REVISION = "0008"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {
     "journal_mode": "wal",

@@ -165,6 +165,25 @@ api_keys = Table(
     Column("expires_at", Double),
     Column("revoked_at", Double),
     Column("last_used_at", Double),
+    Column("rate_requests", Integer),  # in `rate_seconds`; this and the other limits are null without a limit
+    Column("rate_seconds", Integer),
+    Column("max_concurrency", Integer),
+    Column("daily_quota", Integer),
+)
+key_usage = Table(
+    "key_usage",
+    metadata,
+    Column("key_id", String(12), primary_key=True),
+    Column("ready_at", Double, nullable=False),  # when the whole rate is available again
+    Column("day", Integer, nullable=False),  # days since the epoch, UTC
+    Column("day_requests", Integer, nullable=False),
+)
+key_requests = Table(
+    "key_requests",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("key_id", String(12), nullable=False, index=True),
+    Column("expires_at", Double, nullable=False),
 )
 stored_videos = Table(
     "stored_videos",

@@ -3,10 +3,14 @@
 The caches in memory and on disk are keyed by prompt and belong to one model version. When a label changes, only the
 prompts of that label are encoded again, and labels that several vocabularies share are encoded once. For X-CLIP, the
 cached features are the inputs of its prompt head.
+
+A bank is computed in slices of labels: the features of single prompts take little memory, and other work runs between
+two slices. The memory limit covers finished banks, banks that are being computed, and single prompts.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -21,9 +25,13 @@ from serve.text import prompts
 from serve.text.merged_labels import MergedLabelFinder, MergedLabels
 from serve.text.tokenizer import Tokenizer, pad_tokens
 
-MAX_CACHED_MERGED_LABELS = 64  # one entry per pair of phrases and template
+MAX_CACHED_MERGED_LABELS = 64  # one entry per list of phrases and template
+MIN_SLICE_PROMPTS = 256  # in one slice of a bank
+PROMPT_CACHE_SHARE = 8  # 1/8 of the memory limit is for features of single prompts
+PROMPT_OVERHEAD_BYTES = 400  # of Python objects per cached prompt: its text, its array and the dictionary entry
 
 Progress = Callable[[int, int], None]  # (prompts done, total)
+Pace = Callable[[int], AbstractAsyncContextManager[None]]  # waits until so many prompts may be encoded
 
 
 class TextEncoder(Protocol):
@@ -51,13 +59,15 @@ class BankBuilder:
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._disk_cache = disk_cache
-        self._max_bytes = max_bytes
         self._max_batch_size = max_batch_size
-        self._max_prompts = max(1, max_bytes // (4 * encoder.contract.embed_dim))
-        self._features: LRUCache[str, Float32Array] = LRUCache(self._max_prompts)  # prompt -> [D]
+        row_bytes = 4 * encoder.contract.embed_dim + PROMPT_OVERHEAD_BYTES
+        max_cached_prompts = max(1, max_bytes // PROMPT_CACHE_SHARE // row_bytes)
+        self._features: LRUCache[str, Float32Array] = LRUCache(max_cached_prompts)  # prompt -> [D]
+        self._max_bank_bytes = max_bytes - max_bytes // PROMPT_CACHE_SHARE
         self._banks: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], Float32Array] = LRUCache(
-            self._max_prompts * 4 * encoder.contract.embed_dim, getsizeof=lambda bank: bank.nbytes
+            self._max_bank_bytes, getsizeof=lambda bank: bank.nbytes
         )
+        self._building_bytes = 0  # of the banks that are being computed
         self._merged_label_finder = MergedLabelFinder(tokenizer)
         self._merged_labels: LRUCache[tuple[tuple[str, ...], str], MergedLabels] = LRUCache(MAX_CACHED_MERGED_LABELS)
         self._encode_lock = asyncio.Lock()
@@ -67,6 +77,12 @@ class BankBuilder:
         """Close the cache on disk."""
         if self._disk_cache is not None:
             self._disk_cache.close()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of banks and of single prompts, in bytes."""
+        rows = len(self._features) * (4 * self._encoder.contract.embed_dim + PROMPT_OVERHEAD_BYTES)
+        return int(self._banks.currsize) + self._building_bytes + rows
 
     def check_encodable(self, phrases: Sequence[str], templates: Sequence[str], *, num_phrases: int) -> None:
         """Check that phrases can be encoded and that a bank of `num_phrases` fits into the cache. This method blocks.
@@ -78,18 +94,24 @@ class BankBuilder:
         """
         is_averaged = self._encoder.contract.scoring.ensembling == "mean_embedding"
         needed = num_phrases * (1 if is_averaged else len(templates)) * self._encoder.contract.embed_dim * 4
-        if needed > self._max_bytes:
+        if needed > self._max_bank_bytes:
             raise InvalidVocabulary(
                 f"the bank of {num_phrases} phrases in {len(templates)} templates takes {needed} bytes; the limit is "
-                f"{self._max_bytes} bytes (SERVE_LIMITS__BANK_CACHE_BYTES)",
+                f"{self._max_bank_bytes} bytes ({PROMPT_CACHE_SHARE - 1}/{PROMPT_CACHE_SHARE} of "
+                "SERVE_LIMITS__BANK_CACHE_BYTES)",
                 needed=needed,
-                limit=self._max_bytes,
+                limit=self._max_bank_bytes,
             )
         for template in templates:
-            self._tokenizer.encode(prompts.fill(phrases, [template]))
+            self._tokenizer.check(template.replace("{}", phrase) for phrase in phrases)
 
     async def build(
-        self, labels: Sequence[str], templates: Sequence[str], *, progress: Progress | None = None
+        self,
+        labels: Sequence[str],
+        templates: Sequence[str],
+        *,
+        progress: Progress | None = None,
+        pace: Pace = nullcontext,
     ) -> Float32Array:
         """Return the bank [M, K, D] of labels (or phrases) filled into templates.
 
@@ -102,7 +124,7 @@ class BankBuilder:
         key = (tuple(labels), tuple(templates))
         bank = self._banks.get(key)
         if bank is None:
-            bank = await self._build(*key, progress)
+            bank = await self._build(*key, progress, pace)
             if bank.nbytes <= self._banks.maxsize:  # the labels of a request may exceed it
                 self._banks[key] = bank
         return bank
@@ -113,7 +135,7 @@ class BankBuilder:
         Raises:
             InvalidVocabulary: a text is longer than the model's context.
         """
-        return await self._load_or_encode(texts, None)
+        return await self._load_or_encode(texts)
 
     async def find_merged_labels(self, phrases: tuple[str, ...], template: str) -> MergedLabels:
         """Return which phrases have identical tokens when they are filled into the template."""
@@ -125,17 +147,40 @@ class BankBuilder:
         return merged
 
     async def _build(
-        self, labels: tuple[str, ...], templates: tuple[str, ...], progress: Progress | None
+        self, labels: tuple[str, ...], templates: tuple[str, ...], progress: Progress | None, pace: Pace
     ) -> Float32Array:
-        filled_prompts = await asyncio.to_thread(prompts.fill, labels, templates)  # template-major
-        features = await self._load_or_encode(filled_prompts, progress)  # [M*K, D]
-        features = features.reshape(len(templates), len(labels), -1)  # [M, K, D]
         contract = self._encoder.contract
-        bank = scoring.build_bank(features, contract.scoring, has_prompt_head=contract.has_prompt_head)
+        num_rows = 1 if contract.scoring.ensembling == "mean_embedding" else len(templates)
+        num_bytes = 4 * num_rows * len(labels) * contract.embed_dim
+        self._make_room(num_bytes)
+        self._building_bytes += num_bytes
+        try:
+            bank = np.empty((num_rows, len(labels), contract.embed_dim), np.float32)  # [M or 1, K, D]
+            slice_size = max(1, max(MIN_SLICE_PROMPTS, self._max_batch_size) // len(templates))
+            for start in range(0, len(labels), slice_size):
+                part = labels[start : start + slice_size]
+                async with pace(len(part) * len(templates)):
+                    features = await self._load_or_encode(prompts.fill(part, templates))  # [M*k, D], template-major
+                bank[:, start : start + len(part)] = scoring.build_bank(
+                    features.reshape(len(templates), len(part), -1),
+                    contract.scoring,
+                    has_prompt_head=contract.has_prompt_head,
+                )
+                if progress is not None:
+                    progress((start + len(part)) * len(templates), len(labels) * len(templates))
+                await asyncio.sleep(0)  # lets other tasks run if all features are in memory
+        finally:
+            self._building_bytes -= num_bytes
         bank.flags.writeable = False  # shared between requests
         return bank
 
-    async def _load_or_encode(self, texts: Sequence[str], progress: Progress | None) -> Float32Array:
+    def _make_room(self, num_bytes: int) -> None:
+        """Remove the least recently used banks, so that a new bank does not exceed the limit."""
+        room = self._max_bank_bytes - self._building_bytes - num_bytes
+        while self._banks and self._banks.currsize > room:
+            self._banks.popitem()
+
+    async def _load_or_encode(self, texts: Sequence[str]) -> Float32Array:
         """Return the features [R, D] of texts from memory or disk; texts that are in neither are encoded."""
         features = {text: self._features[text] for text in texts if text in self._features}
         missing = [text for text in dict.fromkeys(texts) if text not in features]
@@ -143,13 +188,11 @@ class BankBuilder:
             features.update(await asyncio.to_thread(self._disk_cache.read, missing))
             missing = [text for text in missing if text not in features]
         if missing:
-            await self._encode_into(missing, features, progress)
+            await self._encode_into(missing, features)
         self._features.update(features)
         return np.stack([features[text] for text in texts])
 
-    async def _encode_into(
-        self, texts: Sequence[str], features: dict[str, Float32Array], progress: Progress | None
-    ) -> None:
+    async def _encode_into(self, texts: Sequence[str], features: dict[str, Float32Array]) -> None:
         """Encode texts and add the feature vector [D] of each to `features`.
 
         Batches contain texts of similar length to reduce padding. The lock is released between batches, so that a short
@@ -167,8 +210,6 @@ class BankBuilder:
                     encoded.update(await self._run_graph([texts[i] for i in missing], [tokens[i] for i in missing]))
             features.update(encoded)
             self._features.update(encoded)
-            if progress is not None:
-                progress(start + len(batch), len(texts))
 
     async def _run_graph(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> dict[str, Float32Array]:
         """Run the text graph once; return the feature vector [D] of each text."""

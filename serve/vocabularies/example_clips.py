@@ -15,6 +15,7 @@ import numpy as np
 
 from serve import scoring
 from serve.arrays import Float32Array
+from serve.background import encode_views
 from serve.errors import ActserveError, EngineFailure, InvalidVocabulary, UnknownExample
 from serve.features import FeatureLayout, VideoFeatures
 from serve.models.runtime import ModelRuntime
@@ -170,7 +171,7 @@ class ExampleEncoder:
             if file is None:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
         deadline = asyncio.get_running_loop().time() + self._settings.limits.request_deadline_seconds
-        features = await runtime.engine.encode_video(decoded.views, deadline=deadline)
+        features = await encode_views(runtime.engine, decoded.views, deadline=deadline)
         row = FeatureLayout.of_contract(contract).pack(features)
         if not np.isfinite(row).all():
             raise EngineFailure("the video graph returned values that are not finite")

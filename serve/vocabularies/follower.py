@@ -84,7 +84,9 @@ class StoreFollower:
         self._apply_latest(latest)
 
     def _apply_latest(self, latest: dict[str, int]) -> None:
-        for name in self._catalogue.update_latest(latest):
+        changed = self._catalogue.update_latest(latest)
+        self._queue.keep(latest.keys())
+        for name in changed:
             self._queue.add(name)
 
     async def _poll(self) -> None:

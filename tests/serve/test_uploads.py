@@ -10,11 +10,12 @@ import pytest
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 
+from serve.admission.bodies import BodyAdmission
 from serve.api import problems
 from serve.api.middleware import RequestContextMiddleware
 from serve.api.options import merge_options
 from serve.routes.classify import OPTION_FIELDS
-from serve.settings import LimitSettings
+from serve.settings import BodySettings, LimitSettings
 from serve.uploads import UploadFolder, receive_body, receive_upload
 
 VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
@@ -24,6 +25,7 @@ VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
 async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
     """An application that answers with what has arrived."""
     app = FastAPI()
+    app.state.bodies = BodyAdmission(BodySettings())
     problems.install(app)
     app.add_middleware(RequestContextMiddleware)
     limits = LimitSettings(max_upload_bytes=200_000, max_field_bytes=2048)

@@ -153,6 +153,21 @@ def test_one_activation_at_a_time(http: httpx.Client) -> None:
     assert staging["stage"] == "active" and staging["done"] == staging["total"] > 0
 
 
+def test_a_change_of_models_that_others_have_changed_is_refused(http: httpx.Client) -> None:
+    tag = http.get("/v1/models").headers["etag"]
+    stale = http.post("/v1/models/tiny:activate", json={"version": 2}, headers={"If-Match": '"0123456789abcdef"'})
+    assert (stale.status_code, stale.json()["type"]) == (412, "/problems/stale-version")
+    assert stale.json()["etag"] == http.get("/v1/models").headers["etag"] == tag
+    headers = {"If-Match": f'"other", {tag}', "Prefer": "wait=60"}
+    changed = http.post("/v1/models/tiny:activate", json={"version": 2}, headers=headers)
+    assert changed.status_code == 200 and changed.headers["etag"] not in ("", tag)
+    assert http.post("/v1/models/tiny:rollback", headers={"If-Match": tag}).status_code == 412
+    assert http.get("/v1/models").json()["default"] == "tiny@2"
+    back = http.post("/v1/models/tiny:rollback", headers={"If-Match": changed.headers["etag"], "Prefer": "wait=60"})
+    assert back.status_code == 200 and http.get("/v1/models").json()["default"] == "tiny@1"
+    assert http.post("/v1/models/tiny:activate", json={"version": 1}, headers={"If-Match": "*"}).status_code == 200
+
+
 def test_a_model_of_another_signature_takes_over_by_its_alias(http: httpx.Client, clip: Path) -> None:
     """`other` is X-CLIP: beside the default first, then as the default, then back."""
     assert classify(http, clip, model="other").status_code == 404

@@ -118,26 +118,31 @@ async def test_a_short_list_does_not_wait_for_a_long_one(runtime: ModelRuntime) 
 async def test_what_cannot_be_encoded_is_refused_beforehand(runtime: ModelRuntime) -> None:
     with pytest.raises(InvalidVocabulary, match="tokens"):
         runtime.bank_builder.check_encodable(["word " * 40], TEMPLATES, num_phrases=1)
-    with pytest.raises(InvalidVocabulary, match="takes 2048000 bytes; the limit is 1048576 bytes"):
+    with pytest.raises(InvalidVocabulary, match="takes 2048000 bytes; the limit is 917504 bytes"):
         runtime.bank_builder.check_encodable(LABELS, TEMPLATES, num_phrases=2000)
     runtime.bank_builder.check_encodable(LABELS, TEMPLATES, num_phrases=len(LABELS))
     assert runtime.bank_builder.num_encoded_prompts == 0
 
 
-async def test_memory_holds_exactly_the_rows_and_banks_that_fit(runtime: ModelRuntime) -> None:
-    row_bytes = 4 * runtime.contract.embed_dim
-    bank = BankBuilder(runtime.engine, runtime.tokenizer, max_batch_size=64, max_bytes=10 * row_bytes)
+async def test_memory_counts_banks_and_single_prompts(runtime: ModelRuntime) -> None:
+    limit = 2**20
+    num_labels = limit // 6 // (4 * runtime.contract.embed_dim)  # five banks take 5/6 of the limit, banks may take 7/8
+    bank = BankBuilder(runtime.engine, runtime.tokenizer, max_batch_size=64, max_bytes=limit)
 
-    async def encoded(labels: tuple[str, ...]) -> int:
+    async def encoded(start: int) -> int:
         before = bank.num_encoded_prompts
-        await bank.build(labels, ("{}",))
+        await bank.build(tuple(f"number {start + number}" for number in range(num_labels)), ("{}",))
+        assert bank.memory_bytes <= limit
         return bank.num_encoded_prompts - before
 
-    assert await encoded(LABELS[:10]) == 10
-    assert await encoded(LABELS[:10]) == 0
-    assert await encoded(LABELS[:11]) == 1
-    assert await encoded(LABELS[:11]) == 1, "a bank of 11 rows does not fit, and of its rows one does not"
-    assert await encoded(LABELS[2:7]) == 0
-    assert await encoded(LABELS[20:26]) == 6  # this bank and the one before have 11 rows, one too many
-    assert await encoded(LABELS[20:26]) == 0
-    assert await encoded(LABELS[2:7]) == 1, "the six new rows left four of these five"
+    starts = [number * num_labels for number in range(6)]
+    assert [await encoded(start) for start in starts] == [num_labels] * 6
+    assert await encoded(starts[5]) == await encoded(starts[1]) == 0, "these banks are in memory"
+    assert await encoded(starts[0]) > num_labels / 2, "the bank that was not used for longest made room"
+
+
+async def test_a_bank_in_slices_equals_its_parts(runtime: ModelRuntime) -> None:
+    labels = tuple(f"number {number}" for number in range(300))
+    whole = await runtime.bank_builder.build(labels, TEMPLATES)
+    parts = [await runtime.bank_builder.build(labels[start : start + 100], TEMPLATES) for start in (0, 100, 200)]
+    np.testing.assert_allclose(whole, np.concatenate(parts, axis=1), atol=2e-6)  # rows are cached; only the mean rounds
