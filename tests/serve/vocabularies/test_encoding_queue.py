@@ -53,8 +53,8 @@ async def test_a_small_vocabulary_does_not_wait_for_a_large_one(app: FastAPI, cl
     service: Service = app.state.service
     bank = service.registry.get(None).bank
     assert (await put(client, "large", large("one"))).status_code == 202
-    started = bank.encoded_prompts
-    await until(lambda: bank.encoded_prompts > started, pause_seconds=0.01)
+    started = bank.num_encoded_prompts
+    await until(lambda: bank.num_encoded_prompts > started, pause_seconds=0.01)
     small = await put(client, "small", {"labels": ["a cat", "a dog"]}, Prefer="wait=300")
     assert small.status_code == 200 and small.json()["is_current"]
     progress = (await client.get("/v1/vocabularies/large")).json()["encoding"]
@@ -63,12 +63,12 @@ async def test_a_small_vocabulary_does_not_wait_for_a_large_one(app: FastAPI, cl
     replaced = await put(client, "large", {"labels": ["a", "b"]}, If_Match='"1"', Prefer="wait=300")
     assert replaced.status_code == 200, "the encoding of the first version is cancelled"
     assert (await put(client, "other", large("two"))).status_code == 202
-    started = bank.encoded_prompts
-    await until(lambda: bank.encoded_prompts > started, pause_seconds=0.01)
+    started = bank.num_encoded_prompts
+    await until(lambda: bank.num_encoded_prompts > started, pause_seconds=0.01)
     deleted = await client.delete("/v1/vocabularies/other", headers={"If-Match": "*"})
     assert deleted.status_code == 204
     await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "encode vocabulary other"])
-    assert bank.encoded_prompts < NUM_LABELS
+    assert bank.num_encoded_prompts < NUM_LABELS
     assert bank.memory_bytes <= service.settings.limits.bank_cache_bytes
 
 
