@@ -10,8 +10,10 @@ import { closeOffer, offer, refreshOffer, wireImports } from "./imports.js";
 import { hasKey } from "./key.js";
 import { LABEL_FILE } from "./label_files.js";
 import { LabelList } from "./labels.js";
+import { effect, signal, untracked } from "./lib.js";
+import { go, route } from "./router.js";
 import { wireTabs } from "./tabs.js";
-import { choose, factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "./vocabularies.js";
+import { factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "./vocabularies.js";
 import { exportAddress, read } from "./vocabulary.js";
 import { VocabularySettings } from "./vocabulary_settings.js";
 
@@ -32,14 +34,35 @@ const showTab = wireTabs($("editor-tabs"), (tab) => {
   if (tab === "tab-history" && open.edits) history.show();
 });
 
-export async function openEditor(name) {
+export const isEditorOpen = signal(false);
+
+// Opens the vocabulary that the address names.
+export function followRoute() {
+  let before = route.peek().tab;
+  effect(() => {
+    const { tab, name } = route.value;
+    untracked(() => {
+      if (tab === "vocabularies" && name) openEditor(name, before);
+      else if (tab === "vocabularies" && !open.isCreating) closeEditor();
+    });
+    before = tab;
+  });
+  effect(() => {
+    $("editor").hidden = route.value.tab !== "vocabularies" || !isEditorOpen.value;
+    document.body.classList.toggle("editing", !$("editor").hidden);
+  });
+}
+
+async function openEditor(name, from) {
   if (!isFree(name)) return;
+  open.isCreating = false;
+  if (from !== "vocabularies" || !isEditorOpen.value) open.from = from;
   closeCreation();
   if (open.name !== name) {
     begin(name, factsOf(name)?.latest ?? 1);
     await load({ reveal: false });
   }
-  showEditor(true);
+  showEditor();
   watch(name);
   if (NARROW.matches) $("editor").scrollIntoView();
   $("editor-heading").focus();
@@ -48,14 +71,16 @@ export async function openEditor(name) {
 export function openNew(typed) {
   if (!isFree(null)) return;
   open.name = open.edits = null;
+  open.isCreating = true;
+  if (route.value.tab !== "vocabularies" || !isEditorOpen.value) open.from = route.value.tab;
   watch(null);
-  showEditor(true);
+  go("vocabularies");
+  showEditor();
   openCreation(typed);
 }
 
-function showEditor(isOpen) {
-  document.body.classList.toggle("editing", isOpen);
-  $("editor").hidden = !isOpen;
+function showEditor() {
+  isEditorOpen.value = true;
   $("editor-body").hidden = !open.name;
   $("editor-name").textContent = open.name ?? "new";
 }
@@ -73,16 +98,23 @@ function begin(name, version) {
   showTab("tab-labels");
 }
 
-function close() {
+function closeEditor() {
   watch(null);
-  showEditor(false);
-  $("edit-vocabulary").focus();
+  isEditorOpen.value = false;
+}
+
+// Returns to the view from which the editor was opened.
+function close() {
+  open.isCreating = false;
+  watch(null);
+  go(open.from === "vocabularies" ? "vocabularies" : "classify");
+  requestAnimationFrame(() => ($("edit-vocabulary") ?? $("vocabularies-heading"))?.focus());
 }
 
 // Returns whether another vocabulary can be opened without losing unsaved edits.
 function isFree(name) {
   if (!open.edits || open.name === name || (open.edits.isIdle && !isTyped())) return true;
-  showEditor(true);
+  go("vocabularies", open.name);
   say(`Some edits of ${open.name} are not saved yet.`);
   $("editor-heading").focus();
   return false;
@@ -283,9 +315,8 @@ export function wireEditor({ created }) {
   wireDrops();
   wireImports(labels, () => open.content);
   wireCreation((facts) => {
-    created();
-    choose(facts.name);
-    openEditor(facts.name);
+    created(facts.name);
+    go("vocabularies", facts.name);
   });
   subscribe(hear);
   $("undo").addEventListener("click", () => open.edits.undo());
