@@ -2,7 +2,10 @@
 
 import asyncio
 import errno
+import fcntl
 import os
+import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,17 +49,20 @@ class EndlessVideo:
 
     @property
     def is_being_read(self) -> bool:
-        """Whether a process has opened it."""
+        """Whether a process has read its first byte."""
         if self._writer is None:
             try:
                 self._writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
                 if error.errno != errno.ENXIO:  # no reader yet
                     raise
-        return self._writer is not None
+                return False
+            os.write(self._writer, b"\0")
+        unread = fcntl.ioctl(self._writer, termios.FIONREAD, bytes(4))
+        return int.from_bytes(unread, sys.byteorder) == 0
 
     def end(self) -> None:
-        """Close the pipe: its reader finds an empty file."""
+        """Close the pipe: its reader finds a file of one byte."""
         if self._writer is not None:
             os.close(self._writer)
             self._writer = None

@@ -25,6 +25,7 @@ class Readiness(BaseModel):
     status: str
     done: list[str] = Field(description="Completed startup steps.")
     engines: dict[str, str] = Field(description="Engine of each active model version.")
+    isolation: list[str] = Field(description="Layers that isolate the decode processes; see the page on security.")
     degraded: list[str] = Field(description="Reasons why components other than classification currently do not work.")
 
 
@@ -80,7 +81,13 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
     faults = [runtime.engine.fault for runtime in service.registry.active() if runtime.engine.fault is not None]
     if readiness.is_ready and is_pool_alive and not faults and not service.is_stopping:
         engines = {runtime.reference: runtime.engine.name for runtime in service.registry.active()}
-        return {"status": "ready", "done": readiness.done, "engines": engines, "degraded": service.degraded}
+        return {
+            "status": "ready",
+            "done": readiness.done,
+            "engines": engines,
+            "isolation": service.pool.isolation,
+            "degraded": service.degraded,
+        }
     failure = faults[0] if faults else "the decode processes have exited"
     detail = readiness.fault or (failure if readiness.is_ready else "the server is starting")
     if service.is_stopping:

@@ -6,8 +6,9 @@ Sizes and counts come from an upload and are not trusted: reads are bounded, and
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
+
+from serve.video.video_file import VideoFile
 
 MAX_BOXES = 100_000  # at the top level of a file; a fragmented recording has two boxes for each fragment
 MAX_INDEX_BYTES = 64 * 2**20
@@ -60,10 +61,10 @@ def parse_brands(ftyp: bytes) -> set[bytes]:
     return {ftyp[:4]} | {ftyp[i : i + 4] for i in range(8, len(ftyp) - 3, 4)}
 
 
-def read_handler_types(path: Path) -> dict[int, bytes]:
+def read_handler_types(file: VideoFile) -> dict[int, bytes]:
     """Return track id -> handler type (`vide`, `pict`, `auxv` ...); empty if the file has no `moov` box."""
-    with path.open("rb") as stream:
-        size = path.stat().st_size
+    with file.open("rb") as stream:
+        size = file.stat().st_size
         moov = next((box for box in read_top_boxes(stream, size)[0] if box.kind == b"moov"), None)
         if moov is None:
             return {}

@@ -28,8 +28,10 @@ class ProtocolError(ChannelClosed):
 class Channel:
     """One end of a socket pair; not thread-safe."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, receives_descriptors: bool = False) -> None:
+        """With `receives_descriptors`, the other side is trusted to send descriptors; others are discarded."""
         self._socket = sock
+        self._receives_descriptors = receives_descriptors
 
     def fileno(self) -> int:
         """Return the file descriptor of the socket."""
@@ -95,8 +97,12 @@ class Channel:
 
     def _receive_prefix(self, deadline: float) -> tuple[bytes, list[int]]:
         self._wait(deadline)
+        descriptors: list[int] = []
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _PREFIX.size, MAX_DESCRIPTORS)
+            if self._receives_descriptors:
+                data, descriptors, _, _ = socket.recv_fds(self._socket, _PREFIX.size, MAX_DESCRIPTORS)
+            else:
+                data = self._socket.recv(_PREFIX.size)
         except ConnectionError as error:
             raise ChannelClosed(str(error)) from error
         if not data:

@@ -1,7 +1,7 @@
-"""The code that runs in a decode child: set resource limits, then run one job after another until the parent exits.
+"""The code that runs in a decode child: restrict this process, then run one job after another until the parent exits.
 
-The limits keep a hostile file from exhausting memory, processors or disk. They are not a sandbox against code execution
-in the codec libraries; for that, run the server in a separate container.
+Resource limits keep a hostile file from exhausting memory, processors or disk. The layers of `isolation/layers.py`
+protect the server if a file exploits a codec library: the child can use only the descriptors that it receives.
 
 A job is a function, named as `module:function`, that takes a `Job` and keyword arguments and returns a JSON value.
 Errors are sent as JSON too, so that a compromised child cannot make its parent execute code.
@@ -28,9 +28,12 @@ from serve import errors
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError, DecodeLimitExceeded, UndecodableVideo
 from serve.video.channel import Channel, ChannelClosed, receive_json, send_json
+from serve.video.isolation.layers import Isolation
 from serve.video.limits import DecodeSettings
+from serve.video.video_file import DescriptorFile
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _M_ARENA_MAX = 1, 38, -8
+_PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
+MAX_OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,16 @@ class Job:
 
     channel: Channel
     settings: DecodeSettings
-    descriptors: list[int]  # received with the request
+    descriptors: list[int]  # received with the request: the file, then the shared memory if the job uses it
+
+    @property
+    def file(self) -> DescriptorFile:
+        """The file to decode."""
+        return DescriptorFile(self.descriptors[0])
 
     def shared_array(self, shape: tuple[int, ...]) -> UInt8Array:
         """Return the shared memory of the request as a writable array."""
-        block = mmap.mmap(self.descriptors[0], math.prod(shape))
+        block = mmap.mmap(self.descriptors[1], math.prod(shape))
         return np.frombuffer(block, dtype=np.uint8).reshape(shape)
 
     def send_array(self, array: UInt8Array) -> None:
@@ -63,12 +71,17 @@ class Job:
         return np.asarray(document["indices"], dtype=np.int64)
 
 
-def serve(channel: Channel) -> None:
-    """Set the limits of this process, then run requests until the parent closes the channel."""
+def serve(channel: Channel, isolation: Isolation, *, mapped_bytes: int) -> None:
+    """Restrict this process, then run requests until the parent closes the channel.
+
+    `mapped_bytes` is the size of the address space that the process has mapped before the first request.
+    """
     with contextlib.suppress(ChannelClosed):
         settings: DecodeSettings = pickle.loads(channel.receive()[0])  # noqa: S301  # from the parent
-        set_limits(settings)
-        send_json(channel, {"kind": "ready"})
+        set_limits(settings, mapped_bytes=mapped_bytes)
+        isolation.enter_child_layers()
+        report = isolation.report
+        send_json(channel, {"kind": "ready", "reached": report.reached, "missing": report.missing})
         while True:
             header, _, descriptors = channel.receive()
             name, arguments = pickle.loads(header)  # noqa: S301  # from the parent
@@ -135,18 +148,18 @@ def decode_error(document: dict[str, Any]) -> ActserveError | OSError:
     return error
 
 
-def set_limits(settings: DecodeSettings) -> None:
-    """Set the resource limits of this process, once, before it opens a file."""
+def set_limits(settings: DecodeSettings, *, mapped_bytes: int) -> None:
+    """Set the resource limits of this process, once, before the first request."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # stops the child even if a library holds the GIL
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # killed when the fork server exits
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with contextlib.suppress(AttributeError):  # musl has no arenas
             libc.mallopt(_M_ARENA_MAX, 2)  # each arena reserves 64 MiB of address space
-    _set_limit(resource.RLIMIT_CORE, 0)
-    _set_limit(resource.RLIMIT_FSIZE, settings.max_file_bytes)
-    _set_limit(resource.RLIMIT_AS, mapped_bytes() + settings.max_memory_bytes)
+    _set_hard_limit(resource.RLIMIT_CORE, 0)
+    _set_hard_limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    _set_hard_limit(resource.RLIMIT_FSIZE, settings.max_file_bytes)
+    _set_hard_limit(resource.RLIMIT_AS, mapped_bytes + settings.max_memory_bytes)
 
 
 def exit_error(exitcode: int) -> UndecodableVideo:
@@ -162,20 +175,22 @@ def exit_error(exitcode: int) -> UndecodableVideo:
     return UndecodableVideo(f"the decoder crashed on this file ({name})", reason=name)
 
 
-def _set_limit(kind: int, value: int) -> None:
+def _set_hard_limit(kind: int, value: int) -> None:
+    """Set a limit that the process cannot raise again."""
     _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(kind, (value, hard))
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def extend_cpu_limit(seconds: int) -> None:
     """Set the soft CPU limit to the processor time used so far plus `seconds`, because limits apply to each job."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _set_limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    value = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def mapped_bytes() -> int:
+def read_mapped_bytes() -> int:
     """Return the size of the address space that this process has mapped."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

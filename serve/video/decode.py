@@ -7,7 +7,6 @@ decoded by `decode_pillow.py`.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -29,12 +28,13 @@ from serve.video.metadata import VideoMetadata
 from serve.video.packet_index import MAX_CACHED_BYTES
 from serve.video.preprocess import crop_frame
 from serve.video.sampling import clip_indices
+from serve.video.video_file import VideoFile
 from serve.video.view_request import DecodedViews, ViewRequest
 
 Video = PyavVideo | PillowVideo
 
 
-def open_video(path: Path, settings: DecodeSettings, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> Video:
+def open_video(file: VideoFile, settings: DecodeSettings, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> Video:
     """Open a video or image, read its timestamps and check it against the limits.
 
     The packets of a stream are cached in memory if they have at most `max_cached_bytes`; otherwise the file is read
@@ -44,10 +44,10 @@ def open_video(path: Path, settings: DecodeSettings, *, max_cached_bytes: int = 
         UnsupportedMedia, UndecodableVideo, VideoTooShort, VideoTooLong, PictureTooLarge: the file cannot be used.
     """
     with translate_library_errors():
-        kind = identify(path)
+        kind = identify(file)
         if kind.is_pillow:
-            return PillowVideo(path, kind, settings)
-        return PyavVideo(path, settings, max_cached_bytes=max_cached_bytes)
+            return PillowVideo(file, kind, settings)
+        return PyavVideo(file, settings, max_cached_bytes=max_cached_bytes)
 
 
 def read_frames(
@@ -71,18 +71,18 @@ def stream_frames(video: Video, choose: TimeSelector, on_frame: FrameConsumer) -
         return video.stream(choose, on_frame)
 
 
-def frames_at(path: Path, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:
+def frames_at(file: VideoFile, indices: Int64Array, *, settings: DecodeSettings) -> UInt8Array:
     """Return the upright frames [N, H, W, 3] at 0-based indices [N].
 
     Raises:
         VideoTooShort: an index is beyond the last frame.
     """
-    reading = read_frames(open_video(path, settings), lambda _: indices, transform=np.copy, settings=settings)
+    reading = read_frames(open_video(file, settings), lambda _: indices, transform=np.copy, settings=settings)
     return np.stack([reading.values[int(index)] for index in indices])
 
 
 def load_views(
-    path: Path, request: ViewRequest, *, settings: DecodeSettings, out: UInt8Array | None = None
+    file: VideoFile, request: ViewRequest, *, settings: DecodeSettings, out: UInt8Array | None = None
 ) -> DecodedViews:
     """Decode a video or image into views, in this process and without a deadline.
 
@@ -104,7 +104,7 @@ def load_views(
         preprocess_seconds += time.perf_counter() - crop_started
         return crops
 
-    video = open_video(path, settings)
+    video = open_video(file, settings)
     reading = read_frames(video, lambda count: _sample_indices(count, request), transform=transform, settings=settings)
     assert display_size is not None, "at least one frame was decoded"
     views = np.empty(request.shape, dtype=np.uint8) if out is None else out

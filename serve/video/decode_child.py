@@ -11,8 +11,9 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +23,9 @@ from serve.errors import ActserveError, DecodeLimitExceeded
 from serve.video import child
 from serve.video.channel import Channel, ChannelClosed, ProtocolError, receive_json, send_json
 from serve.video.fork_server import ForkServer, ForkServerError
+from serve.video.isolation.layers import LAYERS, parse_report
 from serve.video.limits import DecodeSettings
+from serve.video.video_file import open_for_child
 
 START_SECONDS = 30.0  # timeout for a forked child to become ready
 REPLY_SECONDS = 10.0  # timeout for an idle child to start a request
@@ -51,6 +54,12 @@ class JobResult:
     arrays: list[UInt8Array]
 
 
+def make_fork_server(*jobs: str, settings: DecodeSettings) -> ForkServer:
+    """Return the fork server for children that run jobs of the given modules with these settings."""
+    decoders = ["serve.video.decode_decord"] if settings.decoder == "decord" else []
+    return ForkServer([*jobs, *decoders], layers=() if settings.isolation == "off" else LAYERS)
+
+
 class DecodeChild:
     """One child of a fork server."""
 
@@ -70,7 +79,9 @@ class DecodeChild:
                 self.pid = server.fork(child_socket)
             deadline = time.monotonic() + START_SECONDS
             self._channel.send(pickle.dumps(settings), deadline=deadline)
-            receive_json(self._channel, deadline=deadline)
+            ready, _, _ = receive_json(self._channel, deadline=deadline)
+            self.isolation = parse_report(ready.get("reached"), ready.get("missing"))
+            self._check_isolation()
         except (ChannelClosed, TimeoutError) as error:
             self.close()
             raise ForkServerError(f"a decode child did not start: {error}") from error
@@ -78,32 +89,42 @@ class DecodeChild:
             parent_socket.close()
             raise
 
+    def _check_isolation(self) -> None:
+        if self._settings.isolation == "required" and len(self.isolation.reached) < len(LAYERS):
+            self.close()
+            raise ForkServerError(
+                f"the isolation of decode processes is required, but not complete: {self.isolation.describe_missing()}"
+            )
+
     def call(
         self,
         job: str,
+        path: Path,
         arguments: Mapping[str, Any],
         *,
         choose: FrameSelector | None = None,
-        descriptors: Sequence[int] = (),
+        memory: int | None = None,
     ) -> JobResult:
-        """Run the job `module:function` in the child, within `deadline_seconds` of the settings.
+        """Run the job `module:function` on a file in the child, within `deadline_seconds` of the settings.
 
-        `choose` maps the number of frames to the wanted indices; it is called again if the number changes.
+        The file is opened here. `memory` is the descriptor of the shared memory of the job. `choose` maps the number
+        of frames to the wanted indices; it is called again if the number changes.
 
         Raises:
             ChildExited: the child died, or was stopped, while it was idle.
             ChildLost: the child died during this request, ran out of memory, or was killed at the deadline; call
                 `close`.
-            ActserveError, OSError: raised by the job; the child can be used again.
+            ActserveError: raised by the job; the child can be used again.
+            OSError: the file cannot be opened, or raised by the job; the child can be used again.
         """
         deadline = time.monotonic() + self._settings.deadline_seconds
         request = pickle.dumps((job, dict(arguments)))
-        self._start_request(request, descriptors, min(deadline, time.monotonic() + REPLY_SECONDS))
+        self._start_request(request, path, memory, min(deadline, time.monotonic() + REPLY_SECONDS))
         with self._translate_loss():
             return self._receive_result(choose, deadline)
 
     def call_in_parts(
-        self, job: str, arguments: Mapping[str, Any], *, parse: Callable[[Any], Part], descriptors: Sequence[int] = ()
+        self, job: str, path: Path, arguments: Mapping[str, Any], *, parse: Callable[[Any], Part], memory: int
     ) -> Generator[Part, None, Any]:
         """Run a job that sends its result in parts; yield each part as converted by `parse`, return the job's value.
 
@@ -113,7 +134,7 @@ class DecodeChild:
         Raises:
             ChildExited, ChildLost, ActserveError, OSError: see `call`.
         """
-        self._start_request(pickle.dumps((job, dict(arguments))), descriptors, time.monotonic() + REPLY_SECONDS)
+        self._start_request(pickle.dumps((job, dict(arguments))), path, memory, time.monotonic() + REPLY_SECONDS)
         with self._translate_loss():
             while True:
                 deadline = time.monotonic() + self._settings.deadline_seconds
@@ -163,10 +184,12 @@ class DecodeChild:
         self.exit_status()
         self._channel.close()
 
-    def _start_request(self, request: bytes, descriptors: Sequence[int], deadline: float) -> None:
-        """Send a request and wait until the child has started it."""
+    def _start_request(self, request: bytes, path: Path, memory: int | None, deadline: float) -> None:
+        """Send a request with its file and wait until the child has started it."""
         try:
-            self._channel.send(request, descriptors=descriptors, deadline=deadline)
+            with open_for_child(path) as file:
+                descriptors = [file] if memory is None else [file, memory]
+                self._channel.send(request, descriptors=descriptors, deadline=deadline)
             document, _, _ = receive_json(self._channel, deadline=deadline)
         except (ChannelClosed, TimeoutError) as error:
             self.kill()

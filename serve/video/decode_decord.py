@@ -39,7 +39,8 @@ def read(
     indices = check_indices(choose(timeline.num_frames), timeline.num_frames)
     decord.logging.set_level(decord.logging.QUIET)
     try:
-        reader = decord.VideoReader(str(video.path), num_threads=settings.thread_count())
+        with video.file.open("rb") as stream:  # decord copies the whole file into memory
+            reader = decord.VideoReader(stream, num_threads=settings.thread_count())
         if len(reader) != timeline.num_frames:
             raise UndecodableVideo(
                 f"decord finds {len(reader)} frames, but the video has {timeline.num_frames}; use the pyav decoder",
@@ -59,7 +60,7 @@ def _check_same_display(video: PyavVideo) -> None:
     Raises:
         UndecodableVideo: the file has several video tracks, or a display matrix that mirrors or scales.
     """
-    num_tracks, matrix = read_track_info(video.path, video.stream_index)
+    num_tracks, matrix = read_track_info(video.file, video.stream_index)
     if num_tracks > 1:
         raise UndecodableVideo(
             f"the file has {num_tracks} video tracks, and decord may select a different one than players do; "

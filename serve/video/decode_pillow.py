@@ -7,7 +7,6 @@ FFmpeg 8.1 has no decoder for animated WebP, and it returns the tiles of an AVIF
 import contextlib
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from serve.video.limits import DecodeSettings
 from serve.video.memory import is_memory_short
 from serve.video.metadata import Timeline
 from serve.video.pictures import check_picture
+from serve.video.video_file import VideoFile
 
 _CODECS = {"WEBP": "webp", "AVIF": "av1"}
 # Exceptions that Pillow raises for invalid data.
@@ -41,8 +41,8 @@ _DEFAULT_DELAY_MS = 100  # duration of a frame with a delay of 0, as in browsers
 class PillowVideo:
     """One opened image or animation; `read` returns its frames."""
 
-    def __init__(self, path: Path, kind: FileKind, settings: DecodeSettings) -> None:
-        self.path = path
+    def __init__(self, file: VideoFile, kind: FileKind, settings: DecodeSettings) -> None:
+        self.file = file
         self.is_still = kind.is_still
         self._settings = settings
         with self._open() as image:
@@ -113,13 +113,14 @@ class PillowVideo:
     @contextlib.contextmanager
     def _open(self) -> Iterator[Image.Image]:
         """Open the image and check the size of its canvas before a frame is decoded."""
-        _check_canvas(self.path, self._settings)
+        _check_canvas(self.file, self._settings)
         AvifImagePlugin.DEFAULT_MAX_THREADS = self._settings.thread_count()
-        with self._translate_pillow_errors():
-            image = Image.open(self.path, formats=list(_CODECS))
-        with image:
-            check_picture(image.width, image.height, self._settings)
-            yield image
+        with self.file.open("rb") as stream:
+            with self._translate_pillow_errors():
+                image = Image.open(stream, formats=list(_CODECS))
+            with image:
+                check_picture(image.width, image.height, self._settings)
+                yield image
 
     @contextlib.contextmanager
     def _translate_pillow_errors(self) -> Iterator[None]:
@@ -134,9 +135,9 @@ class PillowVideo:
             raise UndecodableVideo(f"the image cannot be decoded: {error}") from error
 
 
-def _check_canvas(path: Path, settings: DecodeSettings) -> None:
+def _check_canvas(file: VideoFile, settings: DecodeSettings) -> None:
     """Raise `PictureTooLarge` for a large WebP canvas before the decoder allocates it."""
-    with path.open("rb") as stream:
+    with file.open("rb") as stream:
         head = stream.read(30)
     if head[:4] == b"RIFF" and head[12:16] == b"VP8X":
         width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import av
@@ -34,6 +33,7 @@ from serve.video.streams import open_container
 from serve.video.times import TimestampConverter
 from serve.video.tracks import choose_stream
 from serve.video.truncation import is_truncated
+from serve.video.video_file import VideoFile
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; with more broken packets, most of the image would be concealed
 
@@ -87,12 +87,12 @@ class _DecodePass:
 class PyavVideo:
     """One opened video; `read` and `stream` decode its frames."""
 
-    def __init__(self, path: Path, settings: DecodeSettings, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> None:
-        self.path = path
+    def __init__(self, file: VideoFile, settings: DecodeSettings, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> None:
+        self.file = file
         self._settings = settings
-        self.is_still = identify(path).is_still
-        with open_container(path) as container:
-            self.stream_index = choose_stream(container, path, settings)
+        self.is_still = identify(file).is_still
+        with open_container(file) as container:
+            self.stream_index = choose_stream(container, file, settings)
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             self.container = container.format.name
@@ -105,7 +105,7 @@ class PyavVideo:
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
             self.index = index_packets(container, stream, settings, max_cached_bytes=max_cached_bytes)
-            self._is_truncated = is_truncated(path, stream, self.index)
+            self._is_truncated = is_truncated(file, stream, self.index)
         if self.is_still:
             del self.index.entries[1:]
         if not self.index.entries:
@@ -300,7 +300,7 @@ class PyavVideo:
                     assert packet is not None
                     yield position, packet
             return
-        with open_container(self.path) as container:
+        with open_container(self.file) as container:
             numbered = enumerate(demux_packets(container, container.streams[self.stream_index]))
             for run in runs:
                 for position, packet in numbered:
@@ -400,7 +400,7 @@ class PyavVideo:
 
     @contextmanager
     def _decoder(self, *, is_strict: bool) -> Iterator[Decoder]:
-        with open_container(self.path) as container:
+        with open_container(self.file) as container:
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             yield Decoder(stream, self.index, self._settings, is_strict=is_strict)

@@ -4,7 +4,8 @@ This is the flag `FlagEnabled` of the tracks (section 5.1.4) and the end of the 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+
+from serve.video.video_file import VideoFile
 
 _EBML, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675
 _TRACK_ENTRY, _TRACK_TYPE, _FLAG_ENABLED = 0xAE, 0x83, 0xB9
@@ -14,18 +15,18 @@ _MAX_ELEMENTS = 1000  # maximum number of elements read in search of `Tracks`
 _HEADER_BYTES = 12  # maximum length of an element header: an id of up to 4 and a size of up to 8 bytes
 
 
-def read_enabled_flags(path: Path) -> list[bool]:
+def read_enabled_flags(file: VideoFile) -> list[bool]:
     """Return `FlagEnabled` of each video track, in file order; empty if there are no track entries."""
-    entries = [dict(_elements(entry)) for kind, entry in _elements(_read_tracks(path)) if kind == _TRACK_ENTRY]
+    entries = [dict(_elements(entry)) for kind, entry in _elements(_read_tracks(file)) if kind == _TRACK_ENTRY]
     videos = [entry for entry in entries if int.from_bytes(entry.get(_TRACK_TYPE, b""), "big") == _VIDEO]
     return [int.from_bytes(entry.get(_FLAG_ENABLED, b"\1"), "big") != 0 for entry in videos]
 
 
-def read_segment_end(path: Path) -> int | None:
+def read_segment_end(file: VideoFile) -> int | None:
     """Return the file position where the first segment ends, possibly beyond the file; None if its size is unknown."""
-    with path.open("rb") as stream:
+    with file.open("rb") as stream:
         _, size, header_length = _parse_header(stream.read(_HEADER_BYTES))
-        if not header_length or size is None or size > path.stat().st_size:
+        if not header_length or size is None or size > file.stat().st_size:
             return None
         segment_start = header_length + size
         stream.seek(segment_start)
@@ -35,10 +36,10 @@ def read_segment_end(path: Path) -> int | None:
     return segment_start + header_length + segment_size
 
 
-def _read_tracks(path: Path) -> bytes:
+def _read_tracks(file: VideoFile) -> bytes:
     """Return the content of the element `Tracks`; empty if it does not precede the first cluster."""
-    with path.open("rb") as stream:
-        position, end = 0, path.stat().st_size
+    with file.open("rb") as stream:
+        position, end = 0, file.stat().st_size
         for _ in range(_MAX_ELEMENTS):
             if position >= end:  # a declared size may exceed the largest position that can be sought
                 break

@@ -1,7 +1,8 @@
 """A clean process from which decode children are forked, so that a child starts in milliseconds.
 
 The process is started with a minimal environment (without secrets such as the store password), loads the decoding
-libraries once, forks on request and reports the exit status of its children. It exits when its parent exits.
+libraries once, gives up what its children do not need (`isolation/layers.py`), forks on request and reports the exit
+status of its children. It exits when its parent exits.
 """
 
 import contextlib
@@ -16,12 +17,13 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from serve.video import child
 from serve.video.channel import Channel, ChannelClosed, receive_json, send_json
+from serve.video.isolation.layers import Isolation
 
 START_SECONDS = 60.0  # timeout for the process to load the libraries, on a busy machine
 REQUEST_SECONDS = 30.0  # timeout for a fork or an exit status
@@ -37,9 +39,13 @@ class ForkServerError(Exception):
 class ForkServer:
     """Client of one fork server, thread-safe. The process is started on first use."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        """`preload` lists the modules that the process imports at startup."""
+    def __init__(self, preload: Sequence[str], *, layers: Sequence[str]) -> None:
+        """`preload` lists the modules that the process imports at startup; isolated children cannot import others.
+
+        `layers` names the layers of the isolation.
+        """
         self._preload = tuple(preload)
+        self._layers = tuple(layers)
         self._lock = threading.Lock()
         self._channel: Channel | None = None
         self._finalizer: weakref.finalize[..., ForkServer] | None = None
@@ -92,7 +98,8 @@ class ForkServer:
         environment = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # thread pools do not survive a fork
-        command = [sys.executable, "-m", "serve.video.fork_server", str(child_socket.fileno()), *self._preload]
+        layers = ",".join(self._layers)
+        command = [sys.executable, "-m", "serve.video.fork_server", str(child_socket.fileno()), layers, *self._preload]
         process = subprocess.Popen(
             command,
             env=environment,
@@ -126,10 +133,16 @@ def _terminate(process: "subprocess.Popen[bytes]", channel: Channel, owner_pid: 
         process.wait()
 
 
-def serve(control: Channel, modules: Sequence[str]) -> None:
+def serve(control: Channel, modules: Sequence[str], *, layers: Collection[str]) -> None:
     """Import modules, then fork children on request until the parent closes the channel; then kill the children."""
     for name in modules:
         importlib.import_module(name)
+    importlib.import_module(
+        "serve.video.late_modules"
+    ).load_late_modules()  # not at the top: the server needs no Pillow
+    mapped_bytes = child.read_mapped_bytes()
+    isolation = Isolation(layers)
+    isolation.enter_process_layers()
     gc.collect()
     gc.freeze()  # loaded modules stay shared with the children
     send_json(control, {"ready": True})
@@ -138,7 +151,7 @@ def serve(control: Channel, modules: Sequence[str]) -> None:
         while True:
             request, _, descriptors = receive_json(control)
             if request["request"] == "fork":
-                pid = _fork(control, descriptors[0])
+                pid = _fork(control, descriptors[0], isolation, mapped_bytes=mapped_bytes)
                 children.add(pid)
                 send_json(control, {"pid": pid})
             else:
@@ -150,7 +163,7 @@ def serve(control: Channel, modules: Sequence[str]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _fork(control: Channel, descriptor: int) -> int:
+def _fork(control: Channel, descriptor: int, isolation: Isolation, *, mapped_bytes: int) -> int:
     pid = os.fork()
     if pid:
         os.close(descriptor)
@@ -158,7 +171,8 @@ def _fork(control: Channel, descriptor: int) -> int:
     status = 0
     try:
         control.close()
-        child.serve(Channel(socket.socket(fileno=descriptor)))
+        channel = Channel(socket.socket(fileno=descriptor), receives_descriptors=True)
+        child.serve(channel, isolation, mapped_bytes=mapped_bytes)
     except BaseException:
         traceback.print_exc()
         status = 1
@@ -182,9 +196,11 @@ def _exit_status(pid: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the socket whose descriptor is the first argument; the other arguments are modules to import."""
+    """Serve the socket whose descriptor is the first argument; then come the layers and the modules."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops this process
-    serve(Channel(socket.socket(fileno=int(arguments[0]))), arguments[1:])
+    descriptor, layers, *modules = arguments
+    control = Channel(socket.socket(fileno=int(descriptor)), receives_descriptors=True)
+    serve(control, modules, layers=layers.split(","))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ that decodes it as image viewers do.
 """
 
 import codecs
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from serve.errors import UndecodableVideo, UnsupportedMedia, VideoTooShort
 from serve.video import jpeg
 from serve.video.boxes import MAX_INDEX_BYTES, Box, parse_brands, primary_item_type, read_top_boxes
+from serve.video.video_file import VideoFile
 
 HEAD_BYTES = 4096
 SUPPORTED_FORMATS = (
@@ -85,7 +84,7 @@ _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", 
 _DECODABLE_ITEMS = {b"hvc1", b"hev1"}  # types of HEIF items that FFmpeg decodes to one whole image
 
 
-def identify(path: Path) -> FileKind:
+def identify(file: VideoFile) -> FileKind:
     """Return the format of the file and how to read it.
 
     Raises:
@@ -93,9 +92,9 @@ def identify(path: Path) -> FileKind:
         UnsupportedMedia: the file is not a video or image in a supported format.
         UndecodableVideo: the file is a video or image, but it is truncated, corrupt or encrypted.
     """
-    with path.open("rb") as stream:
+    with file.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-        size = os.fstat(stream.fileno()).st_size
+        size = file.stat().st_size
         if not head:
             raise VideoTooShort("the file is empty (0 bytes)", num_frames=0)
         _check_format(head)

@@ -67,7 +67,12 @@ class DecodeSettings(BaseModel):
         description="Maximum fraction of the sampled frames that may be corrupt; other videos are rejected.",
     )
     max_jobs_per_child: int = Field(
-        1000, ge=1, description="Number of videos after which a decode process is replaced."
+        1000, ge=1, description="Number of videos after which a decode process is replaced; 1: one process per video."
+    )
+    isolation: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="Isolation of decode processes: `auto` uses what the platform allows, `required` refuses to start "
+        "if a layer is missing, `off` uses none.",
     )
 
     def worker_count(self) -> int:

@@ -5,7 +5,8 @@ association table lists first; FFmpeg instead orders streams by the arrival of t
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+
+from serve.video.video_file import VideoFile
 
 _SEARCH_BYTES = 8 * 2**20  # enough to find the tables, which are repeated at least twice a second
 _SYNC, _PACKET_BYTES = 0x47, 188
@@ -13,9 +14,9 @@ _LAYOUTS = ((188, 0), (192, 4), (204, 0))  # bytes per packet and bytes before i
 _PAT_PID, _PAT_TABLE, _PMT_TABLE = 0, 0, 2
 
 
-def read_first_program(path: Path) -> set[int]:
+def read_first_program(file: VideoFile) -> set[int]:
     """Return the packet identifiers (PIDs) of the streams of the first program; empty if its tables are not found."""
-    with path.open("rb") as stream:
+    with file.open("rb") as stream:
         data = stream.read(_SEARCH_BYTES)
     for section in _sections(data, _PAT_PID, _PAT_TABLE):
         entries = (section[at : at + 4] for at in range(8, len(section) - 4, 4))

@@ -5,8 +5,6 @@ first. In a transport stream with several programs, they show the first program.
 of the video: covers, thumbnails, alpha and depth maps, and the still image of an animation.
 """
 
-from pathlib import Path
-
 import av
 from av.stream import Disposition
 
@@ -17,6 +15,7 @@ from serve.video.ebml import read_enabled_flags
 from serve.video.limits import DecodeSettings
 from serve.video.pictures import check_picture
 from serve.video.programs import read_first_program
+from serve.video.video_file import VideoFile
 
 MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"  # FFmpeg's names
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -24,7 +23,7 @@ _SECONDARY = Disposition.dependent | Disposition.still_image | Disposition.metad
 _OTHER_AUDIENCE = Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.comment | Disposition.dub
 
 
-def choose_stream(container: av.container.InputContainer, path: Path, settings: DecodeSettings) -> int:
+def choose_stream(container: av.container.InputContainer, file: VideoFile, settings: DecodeSettings) -> int:
     """Return the index of the video stream that players show, after checking its codec and picture size.
 
     Raises:
@@ -34,7 +33,7 @@ def choose_stream(container: av.container.InputContainer, path: Path, settings: 
     candidates = [stream for stream in container.streams.video if not stream.disposition & _COVER]
     if not candidates:
         raise UnsupportedMedia(_no_video_message(container))
-    stream = _select_stream(candidates, container.format.name, path)
+    stream = _select_stream(candidates, container.format.name, file)
     context = stream.codec_context
     if context is None:
         raise UnsupportedMedia("the codec of the video track is unknown; convert the video, e.g. to H.264 in MP4")
@@ -47,13 +46,13 @@ def choose_stream(container: av.container.InputContainer, path: Path, settings: 
     return int(stream.index)
 
 
-def _select_stream(candidates: list[av.VideoStream], container: str, path: Path) -> av.VideoStream:
+def _select_stream(candidates: list[av.VideoStream], container: str, file: VideoFile) -> av.VideoStream:
     """Return the stream with the lowest rank; of several, the first."""
     if len(candidates) == 1:
         return candidates[0]
-    disabled = _disabled_streams(candidates, path) if container == MATROSKA else set()
-    handlers = read_handler_types(path) if container == MOV else {}
-    program = read_first_program(path) if container == "mpegts" else set()
+    disabled = _disabled_streams(candidates, file) if container == MATROSKA else set()
+    handlers = read_handler_types(file) if container == MOV else {}
+    program = read_first_program(file) if container == "mpegts" else set()
     has_tracks = any(not _is_heif_item(stream) for stream in candidates)
 
     def rank(stream: av.VideoStream) -> tuple[bool, ...]:
@@ -78,9 +77,9 @@ def _is_heif_item(stream: av.VideoStream) -> bool:
     return bool(stream.time_base == 1 and stream.frames == 1)
 
 
-def _disabled_streams(candidates: list[av.VideoStream], path: Path) -> set[int]:
+def _disabled_streams(candidates: list[av.VideoStream], file: VideoFile) -> set[int]:
     """Return the indices of the streams that `FlagEnabled` disables; empty if the flags cannot be assigned."""
-    flags = read_enabled_flags(path)
+    flags = read_enabled_flags(file)
     if len(flags) != len(candidates):
         return set()
     return {stream.index for stream, is_enabled in zip(candidates, flags, strict=True) if not is_enabled}

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from serve.video.child import Job
@@ -11,14 +10,14 @@ from serve.video.view_request import ViewRequest
 from serve.video.window_job import NICENESS
 
 
-def decode_views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
+def decode_views(job: Job, *, request: ViewRequest) -> dict[str, Any]:
     """Decode a file into the shared memory of the job; return the fields of `DecodedViews` except the views.
 
     Raises:
         ActserveError: the file cannot be used.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be read.
     """
-    decoded = load_views(path, request, settings=job.settings, out=job.shared_array(request.shape))
+    decoded = load_views(job.file, request, settings=job.settings, out=job.shared_array(request.shape))
     return {
         "metadata": asdict(decoded.metadata),
         "frame_indices": decoded.frame_indices.tolist(),
@@ -28,11 +27,11 @@ def decode_views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any
     }
 
 
-def decode_views_in_background(job: Job, *, path: Path, request: ViewRequest) -> dict[str, Any]:
+def decode_views_in_background(job: Job, *, request: ViewRequest) -> dict[str, Any]:
     """Run `decode_views` at low priority; the child keeps this priority.
 
     Raises:
         ActserveError, OSError: see `decode_views`.
     """
     os.nice(NICENESS)
-    return decode_views(job, path=path, request=request)
+    return decode_views(job, request=request)

@@ -7,7 +7,6 @@ one second has passed; the child then waits until the parent has copied it. Time
 import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,15 +24,15 @@ MAX_SEND_INTERVAL_SECONDS = 1.0  # a part is sent at the latest after this time
 NICENESS = 10  # nice value of timelines and background jobs, which gives interactive requests priority
 
 
-def stream_windows(job: Job, *, path: Path, request: WindowRequest) -> dict[str, Any]:
+def stream_windows(job: Job, *, request: WindowRequest) -> dict[str, Any]:
     """Stream the windows of a file; return the fields of `WindowStreamSummary`.
 
     Raises:
         ActserveError: the file cannot be used.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be read.
     """
     os.nice(NICENESS)
-    video = open_video(path, job.settings, max_cached_bytes=0)  # packets of long videos are read again, not cached
+    video = open_video(job.file, job.settings, max_cached_bytes=0)  # packets of long videos are read again, not cached
     if video.is_still:
         raise VideoTooShort("the file is an image; a timeline requires a video", num_frames=1)
     sender = PartSender(job, request)

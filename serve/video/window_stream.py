@@ -101,12 +101,11 @@ async def open_window_stream(pool: DecodePool, path: Path, request: WindowReques
     with shared_memory(math.prod(request.shape)) as (descriptor, block):
         async with pool.dedicated_child() as child:
             with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
-                arguments = {"path": path, "request": request}
 
                 def parse(value: Any) -> WindowPart:
                     return _parse_part(value, block, request)
 
-                parts = child.call_in_parts(JOB, arguments, parse=parse, descriptors=[descriptor])
+                parts = child.call_in_parts(JOB, path, {"request": request}, parse=parse, memory=descriptor)
                 yield WindowStream(parts, pool, child.kill, thread)
 
 

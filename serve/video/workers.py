@@ -26,7 +26,7 @@ import numpy as np
 from serve.arrays import UInt8Array
 from serve.background import is_background
 from serve.errors import ActserveError, DecoderFault, EngineFailure, EngineUnavailable, Overloaded
-from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, JobResult
+from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, JobResult, make_fork_server
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import VideoMetadata
@@ -80,7 +80,7 @@ class DecodePool:
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
-        self._server = ForkServer(["serve.video.views_job", "serve.video.window_job"])
+        self._server = make_fork_server("serve.video.views_job", "serve.video.window_job", settings=settings)
         self._threads = ThreadPoolExecutor(2 * settings.worker_count() + 1, thread_name_prefix="decode")
         self._background_threads = ThreadPoolExecutor(thread_name_prefix="decode-background")
         self._slots: list[_Slot] = []
@@ -99,6 +99,12 @@ class DecodePool:
     def pids(self) -> list[int]:
         """Process ids of the current children."""
         return [slot.child.pid for slot in self._slots if slot.child is not None]
+
+    @property
+    def isolation(self) -> list[str]:
+        """The layers of isolation that the decode children have entered."""
+        children = (slot.child for slot in self._slots)
+        return next((child.isolation.reached for child in children if child is not None), [])
 
     @property
     def is_open(self) -> bool:
@@ -120,6 +126,17 @@ class DecodePool:
             raise EngineUnavailable(f"the decoder did not start: {error}") from error
         for slot in self._slots:
             self._free.put_nowait(slot)
+        self._log_isolation()
+
+    def _log_isolation(self) -> None:
+        """Log the layers of isolation, and why others are missing."""
+        report = next(slot.child.isolation for slot in self._slots if slot.child is not None)
+        if self._settings.isolation == "off":
+            log.warning("decode processes are not isolated, because SERVE_DECODE__ISOLATION=off")
+            return
+        log.info("decode processes are isolated by: %s", ", ".join(report.reached))
+        for layer, reason in report.missing.items():
+            log.warning("decode processes are not isolated by %s: %s", layer, reason)
 
     async def views(self, path: Path, request: ViewRequest) -> DecodedViews:
         """Decode a file into views; a background request gets its own child, with low priority.
@@ -275,8 +292,7 @@ class DecodePool:
     async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> JobResult:
         if slot.child is None:
             raise ChildExited
-        arguments = {"path": path, "request": request}
-        slot.call = slot.threads.submit(slot.child.call, slot.job, arguments, descriptors=[descriptor])
+        slot.call = slot.threads.submit(slot.child.call, slot.job, path, {"request": request}, memory=descriptor)
         try:
             return await asyncio.wrap_future(slot.call)
         except asyncio.CancelledError:

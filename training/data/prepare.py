@@ -205,6 +205,7 @@ def _extract_all(
             "deadline_seconds": deadline_seconds,
             "max_cpu_seconds": max(1, round(2 * deadline_seconds)),
             "max_file_bytes": MAX_IMAGE_BYTES,
+            "isolation": "off",  # the processes write the images themselves
         }
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from serve.errors import DecodeLimitExceeded, EngineUnavailable, Overloaded, UndecodableVideo, VideoTooShort
+from serve.errors import DecodeLimitExceeded, EngineUnavailable, Overloaded, UndecodableVideo, UnsupportedMedia
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.workers import DecodePool
@@ -187,7 +187,7 @@ async def test_a_caller_who_leaves_the_queue_leaves_no_trace(
     await asyncio.gather(waiting, return_exceptions=True)
     assert pool.waiting == 0
     endless.end()
-    with pytest.raises(VideoTooShort):
+    with pytest.raises(UnsupportedMedia):  # of one byte
         await task
 
 

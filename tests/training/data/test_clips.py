@@ -133,10 +133,12 @@ def test_a_video_that_hangs_its_decoder_costs_one_deadline(
     entries: list[Entry], make_reader: Reader, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
+    writer = os.open(tmp_path / "pipe.mp4", os.O_RDWR)  # writes nothing, so the reader waits
     clips = TrainingClips(
         [Entry(path=tmp_path / "pipe.mp4", label=0), *entries[:4]], make_reader(deadline_seconds=3.0), seed=0
     )
     failures = {failure for batch in batches(clips, workers=1, count=3) for failure in batch.failures}
+    os.close(writer)
     assert [Path(failure.name).name for failure in failures] == ["pipe.mp4"]
 
 

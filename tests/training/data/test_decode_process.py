@@ -53,10 +53,12 @@ def test_every_odd_file_ends_in_frames_or_a_reason_and_no_process_is_lost(decode
 def test_a_process_that_hangs_is_killed_at_the_deadline(tmp_path: Path, clip: Path) -> None:
     decoder = DecodeProcess(DecodeSettings(threads=1, deadline_seconds=3.0))
     pipe = tmp_path / "pipe.mp4"
-    os.mkfifo(pipe)  # opening it waits for a writer who never comes
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # writes nothing, so the reader waits
     decoder.frames(clip, lambda _: np.array([0]))
     with pytest.raises(BadVideoError, match="longer than the 3 s allowed"):
         decoder.frames(pipe, lambda _: np.array([0]))
+    os.close(writer)
     frames, _ = decoder.frames(clip, lambda _: np.array([7]))
     assert (index_of(frames[0]), decoder.num_starts) == (7, 2)
     decoder.close()

@@ -14,32 +14,32 @@ from serve.video.view_request import ViewRequest
 from training.data.frame_folders import FRAME_TEMPLATE
 
 
-def frames(job: Job, *, path: Path) -> dict[str, object]:
+def frames(job: Job) -> dict[str, object]:
     """Send the frames that the parent chooses once it knows their number; each distinct frame is sent once.
 
     Returns `num_frames` and `positions`, the position of each chosen frame among the sent arrays.
     """
-    reading = read_frames(open_video(path, job.settings), job.choose, transform=np.copy, settings=job.settings)
+    reading = read_frames(open_video(job.file, job.settings), job.choose, transform=np.copy, settings=job.settings)
     distinct, positions = np.unique(reading.indices, return_inverse=True)  # a short video repeats frames
     for index in distinct:
         job.send_array(reading.values[int(index)])
     return {"num_frames": reading.timeline.num_frames, "positions": positions.reshape(-1).tolist()}
 
 
-def probe(job: Job, *, path: Path) -> dict[str, object]:
+def probe(job: Job) -> dict[str, object]:
     """Open a file as serving does, without decoding it; the error says why the file is not a video."""
-    return {"container": open_video(path, job.settings).container}
+    return {"container": open_video(job.file, job.settings).container}
 
 
-def views(job: Job, *, path: Path, request: ViewRequest) -> dict[str, object]:
+def views(job: Job, *, request: ViewRequest) -> dict[str, object]:
     """Send the views that serving computes; return the number of frames of the video."""
     cv2.setNumThreads(1)  # training has one child per worker
-    decoded = load_views(path, request, settings=job.settings)
+    decoded = load_views(job.file, request, settings=job.settings)
     job.send_array(decoded.views)
     return {"num_frames": decoded.metadata.num_frames}
 
 
-def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int) -> dict[str, int]:
+def extract(job: Job, *, folder: Path, quality: int, short_side: int) -> dict[str, int]:
     """Write all frames as `img_00001.jpg`, `img_00002.jpg`, ... into an empty folder.
 
     `short_side` is the shorter side of the images in pixels; 0 keeps the size, and smaller frames are not enlarged.
@@ -54,7 +54,7 @@ def extract(job: Job, *, path: Path, folder: Path, quality: int, short_side: int
         written.append(target)
         return target
 
-    reading = read_frames(open_video(path, job.settings), np.arange, transform=take, settings=job.settings)
+    reading = read_frames(open_video(job.file, job.settings), np.arange, transform=take, settings=job.settings)
     for index in reading.indices.tolist():
         reading.values[index].rename(folder / FRAME_TEMPLATE.format(index + 1))
     for leftover in folder.glob("pass_*.jpg"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import ActserveError
-from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, FrameSelector, JobResult
+from serve.video.decode_child import ChildExited, ChildLost, DecodeChild, FrameSelector, JobResult, make_fork_server
 from serve.video.fork_server import ForkServer, ForkServerError
 from serve.video.limits import DecodeSettings
 from serve.video.view_request import ViewRequest
@@ -52,7 +52,7 @@ class DecodeProcess:
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
         """
-        result = self._call("frames", {"path": path}, choose=choose)
+        result = self._call("frames", path, {}, choose=choose)
         return [result.arrays[position] for position in result.value["positions"]], int(result.value["num_frames"])
 
     def probe(self, path: Path) -> str:
@@ -61,7 +61,7 @@ class DecodeProcess:
         Raises:
             BadVideoError: the decoder cannot open the file.
         """
-        return str(self._call("probe", {"path": path}).value["container"])
+        return str(self._call("probe", path, {}).value["container"])
 
     def views(self, path: Path, request: ViewRequest) -> tuple[UInt8Array, int]:
         """Return the views [V, T, 3, S, S] that serving computes, and the number of frames.
@@ -69,7 +69,7 @@ class DecodeProcess:
         Raises:
             BadVideoError: the file cannot be decoded within its limits.
         """
-        result = self._call("views", {"path": path, "request": request})
+        result = self._call("views", path, {"request": request})
         return result.arrays[0], int(result.value["num_frames"])
 
     def extract(self, path: Path, folder: Path, *, quality: int, short_side: int) -> dict[str, int]:
@@ -79,8 +79,8 @@ class DecodeProcess:
             BadVideoError: the file cannot be decoded within its limits.
             OSError: the disk is full or not writable.
         """
-        arguments = {"path": path, "folder": folder, "quality": quality, "short_side": short_side}
-        counts: dict[str, int] = self._call("extract", arguments).value
+        arguments = {"folder": folder, "quality": quality, "short_side": short_side}
+        counts: dict[str, int] = self._call("extract", path, arguments).value
         return counts
 
     @property
@@ -101,13 +101,15 @@ class DecodeProcess:
         if hasattr(self, "_server"):  # False if the constructor failed
             self.close()
 
-    def _call(self, name: str, arguments: dict[str, Any], *, choose: FrameSelector | None = None) -> JobResult:
+    def _call(
+        self, name: str, path: Path, arguments: dict[str, Any], *, choose: FrameSelector | None = None
+    ) -> JobResult:
         try:
             try:
-                return self._ensure_child().call(f"{JOBS_MODULE}:{name}", arguments, choose=choose)
+                return self._ensure_child().call(f"{JOBS_MODULE}:{name}", path, arguments, choose=choose)
             except ChildExited:  # killed while it was idle
                 self._end_child()
-                return self._ensure_child().call(f"{JOBS_MODULE}:{name}", arguments, choose=choose)
+                return self._ensure_child().call(f"{JOBS_MODULE}:{name}", path, arguments, choose=choose)
         except ActserveError as error:  # the child continues to run
             raise BadVideoError(f"{error} ({type(error).__name__})") from error
         except ChildLost as lost:
@@ -131,7 +133,7 @@ class DecodeProcess:
         if self._child is not None and self._num_jobs >= self.settings.max_jobs_per_child:
             self._end_child()
         if self._server is None:
-            self._server = ForkServer([JOBS_MODULE])
+            self._server = make_fork_server(JOBS_MODULE, settings=self.settings)
         if self._child is None:
             self._child, self._num_jobs = DecodeChild(self._server, self.settings), 0
             self.num_starts += 1
