@@ -74,7 +74,7 @@ class BoundedProtocol(H11Protocol):
         self._num_discarded = 0
         self._counted: str | None = None
         self._application = self.app
-        self.app = self._run_application  # type: ignore[assignment]  # an ASGI application
+        self.app = self._run_application
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, or refuse it if there are too many."""

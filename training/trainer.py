@@ -260,7 +260,7 @@ def log_step(
 ) -> None:
     """Log losses, learning rates and speed."""
     rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
-    monitor.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
+    monitor.step(state.step, losses=losses, learning_rates=rates, clips_per_second=clips_per_second)
     text = format_losses(losses, digits=6)
     logger.info("step %d/%d %s %.1f clips/s", state.step, context.total_steps, text, clips_per_second)
 

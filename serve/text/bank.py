@@ -34,6 +34,11 @@ Progress = Callable[[int, int], None]  # (prompts done, total)
 Pace = Callable[[int], AbstractAsyncContextManager[None]]  # waits until so many prompts may be encoded
 
 
+def without_pace(num_prompts: int) -> AbstractAsyncContextManager[None]:
+    """Encode at once: the default `Pace`."""
+    return nullcontext()
+
+
 class TextEncoder(Protocol):
     """Runs the text graph of one model version; every engine implements this."""
 
@@ -111,7 +116,7 @@ class BankBuilder:
         templates: Sequence[str],
         *,
         progress: Progress | None = None,
-        pace: Pace = nullcontext,
+        pace: Pace = without_pace,
     ) -> Float32Array:
         """Return the bank [M, K, D] of labels (or phrases) filled into templates.
 

@@ -4,14 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from cachetools import LRUCache
 
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
-from serve.text.bank import Pace
+from serve.text.bank import Pace, without_pace
 from serve.vocabularies.example_clips import ExampleEncoder
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
@@ -41,7 +40,7 @@ class VocabularyEncoder:
             MAX_CACHED_PROTOTYPES
         )  # by references of vocabulary and model
 
-    async def encode(self, vocabulary: Vocabulary, progress: EncodingProgress, *, pace: Pace = nullcontext) -> None:
+    async def encode(self, vocabulary: Vocabulary, progress: EncodingProgress, *, pace: Pace = without_pace) -> None:
         """Encode a vocabulary for every loaded model, including models that are loaded during the call.
 
         `pace` is entered for each slice of prompts.
@@ -61,7 +60,7 @@ class VocabularyEncoder:
         logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
 
     async def encode_for(
-        self, runtime: ModelRuntime, vocabulary: Vocabulary, progress: EncodingProgress, *, pace: Pace = nullcontext
+        self, runtime: ModelRuntime, vocabulary: Vocabulary, progress: EncodingProgress, *, pace: Pace = without_pace
     ) -> None:
         """Encode a vocabulary for one model and update `progress`.
 

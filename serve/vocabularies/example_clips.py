@@ -187,7 +187,9 @@ class ExampleEncoder:
             logits = await runtime.logits(
                 _slice_features(features, start, start + TEXT_LOGITS_BATCH_SIZE), bank
             )  # [e, M, P]
-            classes = logits if vocabulary.phrase_layout is None else scoring.label_logits(logits, vocabulary.phrasing)
+            classes = (
+                logits if vocabulary.phrase_layout is None else scoring.label_logits(logits, vocabulary.phrase_layout)
+            )
             batches.append(classes.mean(axis=1, dtype=np.float32))
         return np.concatenate(batches)
 
