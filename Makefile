@@ -5,6 +5,8 @@
 # make test-fast   the inner loop: light modules and doctests, without torch, browser and Triton
 # make docs    the documentation as a site in build/docs, links checked
 # make check   format, lint, types
+# make sbom    software bill of materials (CycloneDX) of the environment in build/sbom.cdx.json
+# make audit   known advisories of the pinned versions; not part of CI, because a new one would fail an unchanged commit
 # make bench   benchmarks with ratios
 # make starter-model   the bundled model of real actions, from published weights
 # make demo-model   render, train, export and evaluate the bundled demo model from nothing
@@ -18,7 +20,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-slow test-portable test-fast docs check bench demo-model starter-model serving everything model browser triton clean
+.PHONY: run test test-slow test-portable test-fast docs check sbom audit bench demo-model starter-model serving everything model browser triton clean
 
 run: serving model
 	@test -n "$(SERVE_DATA_DIR)" -o -e .data -o ! -e "$$HOME/.local/share/actserve/actserve.db" || echo \
@@ -62,6 +64,19 @@ check: everything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+sbom: everything .venv-audit/ready
+	@mkdir -p build
+	.venv-audit/bin/cyclonedx-py environment .venv --pyproject pyproject.toml --output-format JSON --output-file build/sbom.cdx.json
+
+audit: .venv-audit/ready
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+# an environment of its own, so that the bill does not list the tools that write it
+.venv-audit/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-audit
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-audit/bin/pip install --quiet cyclonedx-bom pip-audit
+	@touch .venv-audit/ready
 
 # every benchmark runs, and the end names those whose promise is broken
 BENCHES ?= $(patsubst tests/bench/%.py,%,$(wildcard tests/bench/*_bench.py))

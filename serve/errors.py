@@ -41,13 +41,16 @@ ActserveError
 │   ├── Overloaded                  the queue is full; the request was rejected before any work
 │   ├── ServerStopping              the server stops and accepts no more requests
 │   ├── EngineUnavailable           the engine is not ready, or no longer available
-│   ├── StoreUnavailable            the database does not respond; nothing was changed
+│   ├── StoreUnavailable            the database cannot be used; nothing was changed
+│   │   └── StoreFull               its disk is full
 │   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
 │   ├── FeedbackFull                the feedback folder is full; nothing was stored
 │   ├── JobsFull                    the limit of unfinished jobs is reached; nothing was stored
 │   ├── JobFolderUnavailable        the folder of uploads cannot be used; nothing was stored
 │   ├── InputAbandoned              the server stopped whenever it worked on the input
 │   ├── VideoStoreFull              the limit of stored videos is reached; nothing was stored
+│   ├── FolderUnavailable           a folder of the server cannot be written; nothing was stored
+│   │   └── DiskFull                its disk is full
 │   ├── DeadlineExceeded            the answer would exceed the deadline
 │   └── EngineFailure               the engine failed on this input
 ├── ConfigurationError              a setting, folder or database cannot be used; startup fails
@@ -250,7 +253,11 @@ class EngineUnavailable(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The database does not respond; nothing was changed."""
+    """The database does not respond, or is damaged; nothing was changed."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk of the database is full; nothing was changed."""
 
 
 class FeedbackUnavailable(ServiceError):
@@ -275,6 +282,14 @@ class InputAbandoned(ServiceError):
 
 class VideoStoreFull(ServiceError):
     """The limit of stored videos is reached; nothing was stored."""
+
+
+class FolderUnavailable(ServiceError):
+    """A folder of the server cannot be written; the message names its content. Nothing was stored."""
+
+
+class DiskFull(FolderUnavailable):
+    """A disk of the server is full; the message names its content. Nothing was stored."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-import shutil
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from serve.access.authorizer import Authorizer
 from serve.access.key_store import KeyStore
@@ -28,7 +25,7 @@ from serve.retrieval.library import VideoLibrary
 from serve.settings import ServeSettings
 from serve.store.database import Database
 from serve.timeline.maker import TimelineMaker
-from serve.uploads import UploadFolder
+from serve.upload_folder import OwnUploadFolder, find_disk_fault
 from serve.video.workers import DecodePool
 from serve.videos.store import VideoStore
 from serve.videos.writer import VideoSaver
@@ -84,7 +81,7 @@ class Service:
         )
         self.large_changes = asyncio.Semaphore(1)  # parsing takes about ten times the memory of the body
         self.is_stopping = False  # readiness is off, and open-ended responses, such as event streams, end
-        self.uploads = UploadFolder(Path(tempfile.mkdtemp(prefix="actserve-", dir=settings.upload_dir)))
+        self.uploads = OwnUploadFolder(settings.upload_dir)
 
     async def start(self) -> None:
         """Start the decode children, load and check the model, and encode its default vocabulary.
@@ -294,6 +291,14 @@ class Service:
             reasons.append(self._activation.fault)
         return reasons
 
+    async def find_degraded(self) -> list[str]:
+        """Return `degraded`, and the folders of this server that cannot be written now."""
+        folders = [(self.uploads.folder, "uploads")]
+        if not self.settings.store_url.get_secret_value():
+            folders.append((self.settings.data_dir.expanduser(), "database"))
+        faults = [await asyncio.to_thread(find_disk_fault, folder, content) for folder, content in folders]
+        return self.degraded + [fault for fault in faults if fault is not None]
+
     def _has_waiting_requests(self) -> bool:
         """Whether interactive requests wait for a slot, the decoder or an engine."""
         return (
@@ -327,4 +332,4 @@ class Service:
         await self.registry.close()
         if self._database is not None:
             await asyncio.to_thread(self._database.close)
-        await asyncio.to_thread(shutil.rmtree, self.uploads.folder, ignore_errors=True)
+        await asyncio.to_thread(self.uploads.close)

@@ -5,13 +5,13 @@ deleted at the end of the caller's `async with` block.
 """
 
 import asyncio
-import secrets
+import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -21,6 +21,7 @@ from serve.multipart import Event, FormParser, Part, PartEnd, resolve_charset
 from serve.query import read_query
 from serve.settings import LimitSettings
 from serve.unicode_text import describe_text_fault, shown_filename
+from serve.upload_folder import UploadFolder, translate_disk_errors
 
 Data = TypeVar("Data")
 CHARSET_FIELD = "_charset_"  # RFC 7578, section 4.6
@@ -59,12 +60,12 @@ class Upload:
 class _FileParts:
     """Writes parts with the name `part` to disk, each to a separate file, at most `max_files`."""
 
-    def __init__(self, folder: "UploadFolder", *, part: str, max_files: int) -> None:
+    def __init__(self, folder: UploadFolder, *, part: str, max_files: int) -> None:
         self.part = part
         self._folder = folder
         self._max_files = max_files
         self.files: list[ReceivedFile] = []
-        self._stream: IO[bytes] | None = None
+        self._stream: io.FileIO | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -83,13 +84,17 @@ class _FileParts:
                 limit=self._max_files,
             )
         filename = "" if part is None else part.filename or ""
-        self.files.append(ReceivedFile(path=self._folder.new(), filename=filename))
-        self._stream = self.files[-1].path.open("wb")
+        with translate_disk_errors("uploads"):
+            self.files.append(ReceivedFile(path=self._folder.new(), filename=filename))
+            self._stream = self.files[-1].path.open("wb", buffering=0)
 
     def write(self, chunk: bytes) -> None:
         """Append to the current file."""
         assert self._stream is not None, "start() must be called first"
-        self._stream.write(chunk)
+        with translate_disk_errors("uploads"):
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
         self.files[-1].num_bytes += len(chunk)
 
     def finish(self) -> None:
@@ -156,17 +161,6 @@ class _FieldParts:
         if len(charsets) > 1 or resolve_charset(charsets[0], subject="the form") != "utf-8":
             raise UnsupportedMedia(f"the form's `{CHARSET_FIELD}` must be utf-8, got {charsets[0][:40]!r}")
         return texts
-
-
-class UploadFolder:
-    """The folder of uploads in progress."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def new(self) -> Path:
-        """Return an unused path in the folder."""
-        return self.folder / secrets.token_hex(16)
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """Waiting in tests: for a condition, never for a time. The deadline only ends a test that would hang."""
 
 import asyncio
-import errno
 import fcntl
 import os
 import sys
@@ -44,25 +43,24 @@ class EndlessVideo:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer: int | None = None
         os.mkfifo(path)
+        self._pipe: int | None = os.open(path, os.O_RDWR)  # also a reader, so that writing never fails
+        self.feed()
 
     @property
     def is_being_read(self) -> bool:
-        """Whether a process has read its first byte."""
-        if self._writer is None:
-            try:
-                self._writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # no reader yet
-                    raise
-                return False
-            os.write(self._writer, b"\0")
-        unread = fcntl.ioctl(self._writer, termios.FIONREAD, bytes(4))
+        """Whether a process has read all bytes."""
+        assert self._pipe is not None, "the video has ended"
+        unread = fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4))
         return int.from_bytes(unread, sys.byteorder) == 0
 
+    def feed(self) -> None:
+        """Write one more byte, so that `is_being_read` is false until a process has read it."""
+        assert self._pipe is not None, "the video has ended"
+        os.write(self._pipe, b"\0")
+
     def end(self) -> None:
-        """Close the pipe: its reader finds a file of one byte."""
-        if self._writer is not None:
-            os.close(self._writer)
-            self._writer = None
+        """Close the pipe: its reader finds no video in it."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None

@@ -21,7 +21,8 @@ from serve.files import sync_to_disk, write_atomically
 from serve.jobs.records import NewInput
 from serve.jobs.states import FINISHED, JobStatus
 from serve.strict_json import InvalidJson, loads
-from serve.uploads import ReceivedFile, UploadFolder
+from serve.upload_folder import UploadFolder
+from serve.uploads import ReceivedFile
 
 logger = logging.getLogger(__name__)
 

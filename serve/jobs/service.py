@@ -1,7 +1,6 @@
 """Jobs of this server process: the interface of the routes to the job store, the upload folder and the worker."""
 
 import asyncio
-import errno
 import hashlib
 import os
 import secrets
@@ -14,7 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from serve.background import Lane
-from serve.errors import InvalidOption, JobFolderUnavailable, JobsFull, NotEnabled
+from serve.errors import DiskFull, FolderUnavailable, InvalidOption, JobFolderUnavailable, JobsFull, NotEnabled
 from serve.files import file_sha256
 from serve.jobs.addresses import check_url
 from serve.jobs.documents import FolderInput, JobFields, JobInput
@@ -32,9 +31,8 @@ from serve.jobs.webhooks import DeliveryStore
 from serve.jobs.worker import JobWorker, WorkerComponents
 from serve.settings import ServeSettings
 from serve.store.database import Database
+from serve.upload_folder import NO_ROOM
 from serve.uploads import ReceivedFile
-
-DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class JobService:
@@ -247,8 +245,12 @@ async def translate_disk_errors() -> AsyncIterator[None]:
     """
     try:
         yield
+    except DiskFull as error:
+        raise JobsFull("the disk for job uploads is full") from error
+    except FolderUnavailable as error:
+        raise JobFolderUnavailable("the folder for job uploads cannot be written") from error
     except OSError as error:
-        if error.errno in DISK_FULL_ERRNOS:
+        if error.errno in NO_ROOM:
             raise JobsFull("the disk for job uploads is full") from error
         raise JobFolderUnavailable(f"the folder for job uploads cannot be written: {error.strerror}") from error
 

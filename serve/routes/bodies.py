@@ -15,6 +15,7 @@ VIDEO_SCHEMA = {**BINARY_SCHEMA, "description": "The video file."}
 VIDEO_PROBLEMS = (  # errors of routes that receive a video
     errors.UnknownModel,
     errors.UploadTooLarge,
+    errors.FolderUnavailable,
     errors.UnsupportedMedia,
     errors.InvalidVocabulary,
     errors.VideoError,

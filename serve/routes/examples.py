@@ -58,7 +58,8 @@ async def list_examples(catalogue: CatalogueDep, name: VocabularyName, label_id:
     PATH, summary="Add example clips", response_model=None,
     openapi_extra=form_body("video", {"type": "array", "items": BINARY_SCHEMA}, is_raw_allowed=True),
     responses=change_responses(
-        ExamplesResponse, errors.UnknownLabel, errors.VideoError, errors.DeadlineExceeded, errors.Overloaded
+        ExamplesResponse, errors.UnknownLabel, errors.VideoError, errors.DeadlineExceeded, errors.Overloaded,
+        errors.FolderUnavailable,
     ),
 )  # fmt: skip
 async def add_examples(

@@ -42,6 +42,7 @@ UPLOAD_PROBLEMS = problem_responses(
     errors.UnknownVocabulary,
     errors.StoreUnavailable,
     errors.UploadTooLarge,
+    errors.FolderUnavailable,
     errors.UnsupportedMedia,
     errors.InvalidVocabulary,
     errors.VideoError,

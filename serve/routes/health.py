@@ -86,7 +86,7 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
             "done": readiness.done,
             "engines": engines,
             "isolation": service.pool.isolation,
-            "degraded": service.degraded,
+            "degraded": await service.find_degraded(),
         }
     failure = faults[0] if faults else "the decode processes have exited"
     detail = readiness.fault or (failure if readiness.is_ready else "the server is starting")

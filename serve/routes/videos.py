@@ -56,6 +56,7 @@ SCORE_PROBLEMS = (
     errors.UnknownVocabulary,
     errors.InvalidVocabulary,
     errors.UploadTooLarge,
+    errors.FolderUnavailable,
     errors.UnsupportedMedia,
     errors.Overloaded,
     errors.DeadlineExceeded,

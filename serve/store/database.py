@@ -5,6 +5,7 @@ with `BEGIN IMMEDIATE`, so that concurrent writers wait for each other instead o
 """
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from serve.errors import ConfigurationError, StoreUnavailable
+from serve.errors import ConfigurationError, StoreFull, StoreUnavailable
 from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
@@ -185,9 +186,28 @@ def _begin_transaction(connection: sa.Connection) -> None:
 def _translate_database_errors() -> Iterator[None]:
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        raise StoreUnavailable(f"the database is unavailable: {error.__class__.__name__}") from error
     except exc.DBAPIError as error:
+        if (fault := _sqlite_fault(error)) is not None:
+            raise fault from error
+        if isinstance(error, exc.OperationalError | exc.InterfaceError):
+            raise StoreUnavailable(f"the database is unavailable: {error.__class__.__name__}") from error
         if not error.connection_invalidated:
             raise
         raise StoreUnavailable("the database closed the connection") from error
+    except exc.TimeoutError as error:
+        raise StoreUnavailable(f"the database is unavailable: {error.__class__.__name__}") from error
+
+
+def _sqlite_fault(error: exc.DBAPIError) -> StoreUnavailable | None:
+    """Return the error for a disk or file that SQLite cannot use; None for others."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is None:
+        return None
+    primary = code & 0xFF  # the other bits of an extended code give details
+    if primary == sqlite3.SQLITE_FULL:
+        return StoreFull("the disk of the database is full; nothing was changed")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreUnavailable("the database file is damaged; stop the server and restore a backup of its data folder")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
+        return StoreUnavailable("the file of the database cannot be read or written; check its folder and disk")
+    return None

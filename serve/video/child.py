@@ -26,7 +26,7 @@ import numpy as np
 
 from serve import errors
 from serve.arrays import Int64Array, UInt8Array
-from serve.errors import ActserveError, DecodeLimitExceeded, UndecodableVideo
+from serve.errors import ActserveError, DecodeLimitExceeded, EngineUnavailable, UndecodableVideo
 from serve.video.channel import Channel, ChannelClosed, receive_json, send_json
 from serve.video.isolation.layers import Isolation
 from serve.video.limits import DecodeSettings
@@ -34,6 +34,7 @@ from serve.video.video_file import DescriptorFile
 
 _PR_SET_PDEATHSIG, _M_ARENA_MAX = 1, -8
 MAX_OPEN_FILES = 64
+CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS"})
 
 
 @dataclass(frozen=True)
@@ -162,16 +163,22 @@ def set_limits(settings: DecodeSettings, *, mapped_bytes: int) -> None:
     _set_hard_limit(resource.RLIMIT_AS, mapped_bytes + settings.max_memory_bytes)
 
 
-def exit_error(exitcode: int) -> UndecodableVideo:
-    """Return the error for the exit status of a child that died during a request."""
+def exit_error(exitcode: int) -> ActserveError:
+    """Return the error for the exit status of a child that died during a request.
+
+    Only `SIGXCPU` and the signals of a crash come from the work on the file. Others are sent by somebody else, such as
+    the kernel when the machine is out of memory, and say nothing about the file.
+    """
     try:
         name = signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
     except ValueError:
         name = f"signal {-exitcode}"
     if name == "SIGXCPU":
         return DecodeLimitExceeded("decoding needed more processor time than allowed", reason=name)
-    if name == "SIGKILL":
-        return DecodeLimitExceeded("the decoder was killed, probably because it needed too much memory", reason=name)
+    if name not in CRASHES:
+        return EngineUnavailable(
+            f"a decode process was ended from outside ({name}); the machine may be out of memory; try again later"
+        )
     return UndecodableVideo(f"the decoder crashed on this file ({name})", reason=name)
 
 

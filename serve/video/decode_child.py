@@ -35,11 +35,15 @@ Part = TypeVar("Part")
 
 
 class ChildLost(Exception):
-    """The child died or was killed during a request; `reason` is the error to report for that request."""
+    """The child died or was killed during a request; `reason` is the error to report for that request.
+
+    If the child died without exceeding a limit, `is_repeatable` is true: the file may not be the cause.
+    """
 
     def __init__(self, reason: ActserveError) -> None:
         super().__init__(reason.message)
         self.reason = reason
+        self.is_repeatable = not isinstance(reason, DecodeLimitExceeded)
 
 
 class ChildExited(Exception):
@@ -104,9 +108,11 @@ class DecodeChild:
         *,
         choose: FrameSelector | None = None,
         memory: int | None = None,
+        deadline: float | None = None,
     ) -> JobResult:
-        """Run the job `module:function` on a file in the child, within `deadline_seconds` of the settings.
+        """Run the job `module:function` on a file in the child, before `deadline`, a time of `time.monotonic`.
 
+        Without a deadline, `deadline_seconds` of the settings count from now.
         The file is opened here. `memory` is the descriptor of the shared memory of the job. `choose` maps the number
         of frames to the wanted indices; it is called again if the number changes.
 
@@ -117,7 +123,7 @@ class DecodeChild:
             ActserveError: raised by the job; the child can be used again.
             OSError: the file cannot be opened, or raised by the job; the child can be used again.
         """
-        deadline = time.monotonic() + self._settings.deadline_seconds
+        deadline = deadline or time.monotonic() + self._settings.deadline_seconds
         request = pickle.dumps((job, dict(arguments)))
         self._start_request(request, path, memory, min(deadline, time.monotonic() + REPLY_SECONDS))
         with self._translate_loss():
@@ -171,6 +177,14 @@ class DecodeChild:
         if self._exit_status is None:  # the process id is not reused until the exit status has been read
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def is_stopped(self) -> bool:
+        """Return whether a signal has stopped the child; False where there is no `/proc`."""
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return self._exit_status is None and status.rpartition(")")[2].split()[0] == "T"
 
     def exit_status(self) -> int:
         """Return the exit status; if the child is still running after one second, kill it first."""

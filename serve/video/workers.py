@@ -36,6 +36,7 @@ __all__ = ["DecodePool", "DecodedViews", "ViewRequest"]
 
 JOB, BACKGROUND_JOB = "serve.video.views_job:decode_views", "serve.video.views_job:decode_views_in_background"
 MAX_INLINE_COPY_BYTES = 2**24  # larger views are copied in a thread, not on the event loop
+WATCH_SECONDS = 1.0  # between checks for stopped children
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 10.0  # pause between attempts to start a child; doubled each time
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class DecodePool:
         self._free: asyncio.Queue[_Slot] = asyncio.LifoQueue()  # the most recently used child has warm caches
         self._dedicated: set[DecodeChild] = set()  # children of long requests, outside of the slots
         self._replacements: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.Task[None] | None = None
         self._is_open = False
         self.waiting = 0  # requests waiting for a child
         self.running = 0  # requests being decoded
@@ -127,6 +129,17 @@ class DecodePool:
         for slot in self._slots:
             self._free.put_nowait(slot)
         self._log_isolation()
+        self._watch = asyncio.create_task(self._kill_stopped_children(), name="watch-decode-children")
+
+    async def _kill_stopped_children(self) -> None:
+        """Kill children that a signal has stopped, such as SIGSTOP; their requests are repeated in new children."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            slots = [slot.child for slot in (*self._slots, *self._background) if slot.child is not None]
+            for child in (*slots, *self._dedicated):
+                if child.is_stopped():
+                    log.warning("the decode process %d is stopped and will be replaced", child.pid)
+                    child.kill()
 
     def _log_isolation(self) -> None:
         """Log the layers of isolation, and why others are missing."""
@@ -226,6 +239,8 @@ class DecodePool:
     async def close(self) -> None:
         """Kill the children; requests in progress get `EngineUnavailable`."""
         self._is_open = False
+        if self._watch is not None:
+            self._watch.cancel()
         for slot in (*self._slots, *self._background):
             slot.kill()
         for child in self._dedicated:
@@ -261,16 +276,22 @@ class DecodePool:
     async def _run_job(
         self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int
     ) -> JobResult | ActserveError:
-        """Return the result of the job or its error; raise if the child itself is lost."""
+        """Return the result of the job or its error; raise if the child itself is lost.
+
+        If the child dies, the job is repeated once in a new child: a healthy file must not pay for a process that was
+        killed. A file on which the second child crashes too is the cause.
+        """
+        deadline = time.monotonic() + self._settings.deadline_seconds
         try:
             try:
-                return await self._call(slot, path, request, descriptor)
-            except ChildExited:  # the child died while it was idle, so this file is not the cause
-                if not self._is_open:
+                return await self._call(slot, path, request, descriptor, deadline)
+            except (ChildExited, ChildLost) as death:
+                if not self._is_open or (isinstance(death, ChildLost) and not death.is_repeatable):
                     raise
-                self.restarts += 1
-                await self._start(slot)
-                return await self._call(slot, path, request, descriptor)
+                log.warning("a decode process died (%s); its video is decoded again", death or "while it was idle")
+            self.restarts += 1
+            await self._start(slot)
+            return await self._call(slot, path, request, descriptor, deadline)
         except DecoderFault as fault:
             self.faults += 1
             log.error(
@@ -289,10 +310,12 @@ class DecodePool:
             log.exception("the decode child could not read the file")
             return EngineFailure(f"decoding failed: {type(error).__name__}")
 
-    async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int) -> JobResult:
+    async def _call(self, slot: _Slot, path: Path, request: ViewRequest, descriptor: int, deadline: float) -> JobResult:
         if slot.child is None:
             raise ChildExited
-        slot.call = slot.threads.submit(slot.child.call, slot.job, path, {"request": request}, memory=descriptor)
+        slot.call = slot.threads.submit(
+            slot.child.call, slot.job, path, {"request": request}, memory=descriptor, deadline=deadline
+        )
         try:
             return await asyncio.wrap_future(slot.call)
         except asyncio.CancelledError:

@@ -21,7 +21,7 @@ from serve.features import FeatureLayout, VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.unicode_text import shown_filename
-from serve.uploads import UploadFolder
+from serve.upload_folder import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
 from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.prototypes import Prototypes, fit_prototypes

@@ -8,7 +8,7 @@ from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
 from serve.settings import ServeSettings
 from serve.store.database import Database
-from serve.uploads import UploadFolder
+from serve.upload_folder import UploadFolder
 from serve.video.workers import DecodePool
 from serve.vocabularies.built_in import built_in_vocabularies, seed
 from serve.vocabularies.catalogue import Catalogue

@@ -16,7 +16,8 @@ from serve.api.middleware import RequestContextMiddleware
 from serve.api.options import merge_options
 from serve.routes.classify import OPTION_FIELDS
 from serve.settings import BodySettings, LimitSettings
-from serve.uploads import UploadFolder, receive_body, receive_upload
+from serve.upload_folder import UploadFolder
+from serve.uploads import receive_body, receive_upload
 
 VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
 

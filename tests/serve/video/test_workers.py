@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from serve.errors import DecodeLimitExceeded, EngineUnavailable, Overloaded, UndecodableVideo, UnsupportedMedia
+from serve.errors import DecodeLimitExceeded, EngineUnavailable, Overloaded, UndecodableVideo, VideoTooShort
 from serve.video.decode import load_views
 from serve.video.limits import DecodeSettings
 from serve.video.workers import DecodePool
@@ -77,18 +77,63 @@ async def test_the_pool_returns_what_decoding_here_returns(start_pool: StartPool
     assert found.decode_ms > 0
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-async def test_a_child_killed_at_work_costs_its_own_request_alone(
-    busy: tuple[DecodePool, asyncio.Task[object]], good_clip: Path, kill: signal.Signals
+async def new_child_reads(pool: DecodePool, endless: EndlessVideo, old_pid: int) -> None:
+    """Wait until another child has read from the file; a child that is being killed could still read a byte."""
+    await until(lambda: bool(pool.pids) and pool.pids != [old_pid])
+    endless.feed()
+    await until(lambda: endless.is_being_read)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
+async def test_the_video_of_a_killed_child_is_decoded_again(
+    busy: tuple[DecodePool, asyncio.Task[object]], endless: EndlessVideo, good_clip: Path, kill: signal.Signals
 ) -> None:
     pool, task = busy
     (pid,) = pool.pids
     os.kill(pid, kill)
-    with pytest.raises(UndecodableVideo, match="killed" if kill == signal.SIGKILL else kill.name):
+    await new_child_reads(pool, endless, pid)
+    endless.end()
+    with pytest.raises(VideoTooShort):  # what the new child says about the end of the pipe
         await task
     assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
     assert pool.restarts == 1
     assert pool.pids != [pid]
+
+
+@pytest.mark.parametrize(
+    ("kill", "error"),
+    [(signal.SIGKILL, EngineUnavailable), (signal.SIGTERM, EngineUnavailable), (signal.SIGSEGV, UndecodableVideo)],
+)
+async def test_the_second_death_ends_the_request(
+    busy: tuple[DecodePool, asyncio.Task[object]],
+    endless: EndlessVideo,
+    good_clip: Path,
+    kill: signal.Signals,
+    error: type[Exception],
+) -> None:
+    """A file that crashes two children is the cause; a signal from outside says nothing about the file."""
+    pool, task = busy
+    (pid,) = pool.pids
+    os.kill(pid, kill)
+    await new_child_reads(pool, endless, pid)
+    os.kill(pool.pids[0], kill)
+    with pytest.raises(error, match=kill.name):
+        await task
+    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
+
+
+async def test_a_stopped_child_is_replaced_within_the_deadline(
+    busy: tuple[DecodePool, asyncio.Task[object]], endless: EndlessVideo
+) -> None:
+    """The deadline is 30 seconds; the second child answers, so the first was not waited for."""
+    pool, task = busy
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    await new_child_reads(pool, endless, pid)
+    endless.end()
+    with pytest.raises(VideoTooShort):
+        await task
+    assert pool.restarts == 1
 
 
 async def test_a_child_killed_while_idle_costs_nothing(start_pool: StartPool, good_clip: Path) -> None:
@@ -106,18 +151,6 @@ async def test_the_deadline_kills_and_the_next_clip_is_answered(
     pool = await start_pool(deadline_seconds=2.0, threads=1)
     with pytest.raises(DecodeLimitExceeded, match=r"longer than the 2 s"):
         await pool.views(endless.path, REQUEST)
-    assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
-
-
-async def test_a_child_that_ignores_signals_is_killed_all_the_same(
-    start_pool: StartPool, endless: EndlessVideo, good_clip: Path
-) -> None:
-    pool = await start_pool(deadline_seconds=2.0, threads=1)
-    task = asyncio.create_task(pool.views(endless.path, REQUEST))
-    await until(lambda: endless.is_being_read)
-    os.kill(pool.pids[0], signal.SIGSTOP)  # like a library that holds the lock: nothing but SIGKILL helps
-    with pytest.raises(DecodeLimitExceeded):
-        await task
     assert (await pool.views(good_clip, REQUEST)).metadata.num_frames == 30
 
 
@@ -187,7 +220,7 @@ async def test_a_caller_who_leaves_the_queue_leaves_no_trace(
     await asyncio.gather(waiting, return_exceptions=True)
     assert pool.waiting == 0
     endless.end()
-    with pytest.raises(UnsupportedMedia):  # of one byte
+    with pytest.raises(VideoTooShort):  # the pipe has ended
         await task
 
 

@@ -14,7 +14,7 @@ from export.loading import read_tokenizer
 from serve.models.runtime import ModelRuntime, load_runtime
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
-from serve.uploads import UploadFolder
+from serve.upload_folder import UploadFolder
 from serve.video.workers import DecodePool, ViewRequest
 from serve.vocabularies.example_clips import ExampleEncoder, add_examples, hash_clip
 from serve.vocabularies.labels import Label

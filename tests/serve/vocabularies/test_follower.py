@@ -9,7 +9,7 @@ import pytest
 from serve.models.registry import ModelRegistry
 from serve.settings import ServeSettings
 from serve.store.database import Database, sqlite_url
-from serve.uploads import UploadFolder
+from serve.upload_folder import UploadFolder
 from serve.video.workers import DecodePool
 from serve.vocabularies.changes import VocabularyInput
 from serve.vocabularies.service import VocabularyService
