@@ -82,6 +82,8 @@ class Service:
         self.large_changes = asyncio.Semaphore(1)  # parsing takes about ten times the memory of the body
         self.is_stopping = False  # readiness is off, and open-ended responses, such as event streams, end
         self.uploads = OwnUploadFolder(settings.upload_dir)
+        if self.uploads.num_swept:
+            logger.info("deleted the upload folders of %d servers that were killed", self.uploads.num_swept)
 
     async def start(self) -> None:
         """Start the decode children, load and check the model, and encode its default vocabulary.
