@@ -220,7 +220,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "an empty tag": ("classify", {"store": True, "tags": [" "]}, "1 to 64 characters"),
     "a long tag": ("classify", {"store": True, "tags": ["a" * 65]}, "1 to 64 characters"),
     "too many tags": ("classify", {"store": True, "tags": [str(number) for number in range(33)]}, "at most 32"),
-    "another shape": ("timeline", {"store": True, "format": "google-video-intelligence"}, "no place"),
+    "another shape": ("timeline", {"store": True, "format": "google-video-intelligence"}, "is not available"),
     "a kept source": ("classify", {"store": True, "keep_source": True}, "keep_source"),
 }
 
