@@ -159,7 +159,7 @@ class VocabularySettings(BaseModel):
         description="Time limit of a calibration or an upload of examples; beyond it, the response is 504.",
     )
     poll_seconds: float = Field(
-        0.5, gt=0, le=60, description="Interval at which changes made through other gateways are detected."
+        0.5, gt=0, le=60, description="Interval at which changes made through other server processes are detected."
     )
 
 

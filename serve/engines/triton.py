@@ -156,7 +156,7 @@ class TritonEngine:
     async def unload(self) -> None:
         """Unload this version from the server and keep the others; without explicit model control, do nothing.
 
-        If another gateway still uses the version, that gateway loads it again.
+        If another server process still uses the version, that process loads it again.
         """
         version, timeout_seconds = self.contract.version, self._settings.load_timeout_seconds
         for tower in reversed(TOWERS):

@@ -60,7 +60,7 @@ class ViewTransport:
             self._fall_back(error)
 
     async def send(self, views: UInt8Array, call: Call[Result]) -> Result:
-        """Call `call` with the location of the views in shared memory, or with None if the message must hold them.
+        """Call `call` with the location of the views in shared memory, or with None if the message must contain them.
 
         If the server has lost the region, e.g. after a restart, it is registered again and the call is repeated.
 

@@ -19,16 +19,8 @@ from serve.jobs.outgoing import OutgoingClient
 from serve.store.database import Database
 from serve.store.schema import webhook_attempts, webhook_deliveries
 
-RETRY_SECONDS = (
-    5.0,
-    300.0,
-    1800.0,
-    7200.0,
-    18_000.0,
-    36_000.0,
-    50_400.0,
-    72_000.0,
-)  # delays before the retries; 51 hours in total
+# Delays before the retries; 51 hours in total.
+RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0)
 CLAIM_SECONDS = 600.0  # other processes do not attempt a delivery for this time; longer than any attempt
 HTTP_GONE = 410  # the receiver does not want further webhooks, according to the specification
 Outcome = Literal["delivered", "retried", "failed"]

@@ -71,9 +71,9 @@ class Activation:
         self._vocabularies = vocabularies
         self._activation_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rejected_routes: Routes | None = None  # set by another gateway; this gateway cannot serve them
+        self._rejected_routes: Routes | None = None  # set by another process; this one cannot serve them
         self.staging: Staging | None = None  # the most recent activation
-        self.fault: str | None = None  # why this gateway does not use the routes of the other gateways
+        self.fault: str | None = None  # why this server process does not use the routes of the other server processes
 
     async def start(self) -> None:
         """Load the versions of the stored routes, or the model of the settings if there are none.
@@ -93,7 +93,7 @@ class Activation:
         self._registry.set_routes(routes)
 
     def watch(self, *, poll_seconds: float) -> None:
-        """Start to watch for activations by other gateways that share the store."""
+        """Start to watch for activations by other server processes that share the store."""
         task = asyncio.create_task(self._watch(poll_seconds), name="follow models")
         self._tasks.add(task)
 
@@ -156,7 +156,7 @@ class Activation:
         )
 
     async def close(self) -> None:
-        """Cancel the activation in progress and stop watching other gateways."""
+        """Cancel the activation in progress and stop watching other server processes."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -169,10 +169,10 @@ class Activation:
             except StoreUnavailable:
                 pass  # reported by the follower of the vocabularies
             except Exception:  # watching continues after any failure
-                logger.exception("cannot load the models that another gateway activated; trying again")
+                logger.exception("cannot load the models that another server process activated; trying again")
 
     async def _apply_stored_routes(self) -> None:
-        """Load and use routes that another gateway has changed."""
+        """Load and use routes that another server process has changed."""
         stored = await asyncio.to_thread(self._store.load)
         if self._activation_lock.locked() or not stored.versions:
             return
@@ -184,7 +184,7 @@ class Activation:
                     await self._stage(f"{name}@{version}")
             except ModelRefused as error:
                 self._rejected_routes = stored
-                self.fault = f"another gateway activated a model that cannot be served here: {error.message}"
+                self.fault = f"another server process activated a model that cannot be served here: {error.message}"
                 return
             self._swap(stored)
             self.fault = self._rejected_routes = None

@@ -1,6 +1,6 @@
 """Routes from model names to versions and from aliases to models, and their storage.
 
-Routes persist across restarts until the operator changes SERVE_MODEL. All gateways that share a store use the same
+Routes persist across restarts until the operator changes SERVE_MODEL. All processes that share a database use the same
 routes.
 """
 

@@ -100,7 +100,7 @@ async def list_videos(
     "/videos/{video_id}", summary="One stored video", responses=problem_responses(*STORE_PROBLEMS, errors.UnknownVideo)
 )
 async def get_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> StoredVideoInfo:
-    """Return the facts of a stored video; its features cannot be downloaded."""
+    """Return the metadata of a stored video; its features cannot be downloaded."""
     library = service.library
     video = await asyncio.to_thread(library.store.get, video_id, key_id=owner)
     return describe_stored_video(video, is_stale=library.rescorer.is_stale(video))
@@ -113,7 +113,7 @@ async def get_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> Sto
     responses=problem_responses(*STORE_PROBLEMS, errors.UnknownVideo),
 )
 async def delete_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> Response:
-    """Delete its facts and features from the store and from memory."""
+    """Delete its metadata and features from the database and from memory."""
     await service.library.delete(video_id, key_id=owner)
     return Response(status_code=204)
 

@@ -1,7 +1,7 @@
 """`/v1/vocabularies`: vocabularies that can be changed while the server runs.
 
 Every change names the version that it is based on (`If-Match`) and creates a new version. The response is 200 once this
-gateway uses the new version, or 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
+process uses the new version, or 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
 """
 
 import asyncio

@@ -166,7 +166,7 @@ def change_responses(
 async def respond_to_change(
     vocabularies: VocabularyService, new_version: Vocabulary, *, wait_seconds: float, **extra: Any
 ) -> JSONResponse:
-    """Respond to a change: 200 once this gateway uses the new version, 202 if that takes longer than `wait_seconds`.
+    """Respond to a change: 200 once this process uses the new version, 202 if that takes longer than `wait_seconds`.
 
     `extra` are additional fields of the body.
     """

@@ -22,7 +22,7 @@ MAX_CACHED_PROTOTYPES = 64  # one entry per vocabulary version with examples and
 
 @dataclass
 class EncodingProgress:
-    """Progress of encoding a new version of a vocabulary on this gateway."""
+    """Progress of encoding a new version of a vocabulary on this server process."""
 
     version: int
     done: int = 0  # encoded prompts and example clips, summed over the loaded models

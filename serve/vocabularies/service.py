@@ -24,7 +24,7 @@ ENCODING_WAIT_SECONDS = 60.0  # longest wait for the default labels of new model
 
 
 class VocabularyService:
-    """The vocabularies of one gateway: creates, starts and stops the parts."""
+    """The vocabularies of a server process: creates, starts and stops their components."""
 
     def __init__(
         self,
