@@ -105,8 +105,8 @@ def test_the_decoder_decides_on_unknown_suffixes(class_folders: Path, tmp_path: 
     listing = read_listing(tmp_path)
     assert [row.name for row in listing.rows] == ["a", "b", "c"]
     notes = " | ".join(listing.notes)
-    assert "d/ has no readable video: .divx 1 (d/1.divx)" in notes
-    assert "not videos: .nfo 1 (a/1.nfo)" in notes
+    assert "d/ has no readable video: 1 x .divx (d/1.divx)" in notes
+    assert "not videos: 1 x .nfo (a/1.nfo)" in notes
     assert "1 x .vob" in notes and "1 x no suffix" in notes
     assert any("d/1.divx" in line for line in listing.layout())
 
