@@ -45,7 +45,7 @@ class Routes:
 
     @property
     def etag(self) -> str:
-        """Entity tag of these routes; equal routes have the same on every gateway."""
+        """Entity tag of these routes; equal routes have the same on every server process."""
         parts = (self.versions, self.previous, self.aliases, self.previous_aliases)
         content = json.dumps([dict(part) for part in parts], sort_keys=True)
         return f'"{hashlib.sha256(content.encode()).hexdigest()[:16]}"'
@@ -96,7 +96,7 @@ class RouteStore:
         """Replace the stored routes, if those have the entity tag of `if_match`.
 
         Raises:
-            StaleVersion: another gateway has changed the stored routes; nothing was changed.
+            StaleVersion: another server process has changed the stored routes; nothing was changed.
             StoreUnavailable: the database cannot be reached; nothing was changed.
         """
         versions = [
