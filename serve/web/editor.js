@@ -6,6 +6,7 @@ import { closeCreation, openCreation, takeFile, wireCreation } from "./creation.
 import { $, showProblem } from "./dom.js";
 import { Edits } from "./edits.js";
 import { VersionHistory } from "./history.js";
+import { language, t } from "./i18n.js";
 import { closeOffer, offer, refreshOffer, wireImports } from "./imports.js";
 import { hasKey } from "./key.js";
 import { LABEL_FILE } from "./label_files.js";
@@ -48,6 +49,12 @@ export function followRoute() {
     before = tab;
   });
   effect(() => {
+    void language.value; // rows are drawn again when the vocabulary is opened
+    untracked(() => {
+      if (open.edits?.isIdle && !isTyped()) open.name = open.edits = null;
+    });
+  });
+  effect(() => {
     $("editor").hidden = route.value.tab !== "vocabularies" || !isEditorOpen.value;
     document.body.classList.toggle("editing", !$("editor").hidden);
   });
@@ -82,7 +89,7 @@ export function openNew(typed) {
 function showEditor() {
   isEditorOpen.value = true;
   $("editor-body").hidden = !open.name;
-  $("editor-name").textContent = open.name ?? "new";
+  $("editor-name").textContent = open.name ?? t("editor.new");
 }
 
 function begin(name, version) {
@@ -115,7 +122,7 @@ function close() {
 function isFree(name) {
   if (!open.edits || open.name === name || (open.edits.isIdle && !isTyped())) return true;
   go("vocabularies", open.name);
-  say(`Some edits of ${open.name} are not saved yet.`);
+  say(t("editor.unsaved", { name: open.name }));
   $("editor-heading").focus();
   return false;
 }
@@ -147,12 +154,12 @@ async function load({ reveal }) {
 function saved(facts, edit) {
   open.reveals ||= Boolean(edit.reveals || edit.by);
   showProblem($("editor-problem"), null);
-  say(`Saved as version ${facts.version}: ${edit.what}.`);
+  say(t("editor.saved", { version: String(facts.version), what: edit.what }));
   took(facts);
 }
 
 function failed(error, edit) {
-  showProblem($("editor-problem"), { ...problemOf(error), title: `Failed: ${edit.what}` });
+  showProblem($("editor-problem"), { ...problemOf(error), title: t("editor.failed", { what: edit.what }) });
 }
 
 async function settled() {
@@ -196,7 +203,7 @@ async function followOther(facts) {
   edits.follow(facts.latest);
   await load({ reveal: false });
   const [newest] = await madeSince(name, facts.latest - 1).catch(() => []);
-  if (newest && open.name === name) say(`Now showing version ${newest.version} by ${authorOf(newest)}.`);
+  if (newest && open.name === name) say(t("editor.followed", { version: String(newest.version), author: authorOf(newest) }));
 }
 
 function erased(name) {
@@ -223,9 +230,10 @@ function showState() {
 }
 
 function stateWords(facts, version) {
-  if (!facts) return "deleted elsewhere";
-  const newer = facts.latest > open.edits.version ? `, version ${facts.latest} was created elsewhere` : "";
-  return `version ${version}${facts.current === version ? ", in use" : ""}${newer}`;
+  if (!facts) return t("editor.deleted-elsewhere");
+  const newer = facts.latest > open.edits.version ? t("editor.newer", { version: String(facts.latest) }) : "";
+  const use = facts.current === version ? t("editor.in-use") : "";
+  return t("editor.version", { version: String(version), use, newer });
 }
 
 function showEncoding(facts) {
@@ -235,16 +243,15 @@ function showEncoding(facts) {
   const { done = 0, total = 0 } = facts.encoding ?? {};
   if (total) Object.assign($("encoding-bar"), { max: total, value: done });
   else $("encoding-bar").removeAttribute("value");
-  const [encoded, all] = [done, total].map((number) => number.toLocaleString("en"));
-  const far = total ? `encoding ${encoded} of ${all} prompts` : "waiting to be encoded";
-  const until = facts.current ? `version ${facts.current} is in use until then` : "not in use until then";
-  $("encoding-text").textContent = `version ${facts.latest}: ${far}; ${until}`;
+  const far = total ? t("editor.encoding", { done, total }) : t("editor.encoding-waits");
+  const until = facts.current ? t("editor.until", { version: String(facts.current) }) : t("editor.until-none");
+  $("encoding-text").textContent = t("editor.encoding-text", { version: String(facts.latest), far, until });
 }
 
 function showFault(facts) {
   const fault = facts?.encoding?.fault;
-  const until = facts?.current ? `Version ${facts.current} is still in use.` : "";
-  const problem = { title: "The newest version is not in use", detail: `${fault}. ${until}` };
+  const until = facts?.current ? t("editor.still", { version: String(facts.current) }) : "";
+  const problem = { title: t("editor.not-in-use"), detail: `${fault}. ${until}` };
   showProblem($("encoding-problem"), fault ? problem : null);
 }
 
@@ -252,17 +259,17 @@ function showFault(facts) {
 function showFindings({ problems, num_problems, warnings, num_warnings }) {
   const shown = [...problems, ...warnings].slice(0, FINDINGS_SHOWN).map(({ detail }) => detail);
   const more = num_problems + num_warnings - shown.length;
-  const detail = `${shown.join("; ")}${more ? `; and ${more.toLocaleString("en")} more` : ""}.`;
-  const title = num_problems ? "This vocabulary has problems" : "The model cannot distinguish some labels";
+  const detail = `${shown.join("; ")}${more ? t("editor.more", { count: more }) : ""}.`;
+  const title = t(num_problems ? "editor.problems" : "editor.indistinct");
   showProblem($("editor-findings"), shown.length ? { title, detail } : null);
 }
 
 function showUndo() {
   const { undone, redone } = open.edits;
-  for (const [id, word, what] of [["undo", "Undo", undone], ["redo", "Redo", redone]]) {
+  for (const [id, word, what] of [["undo", t("editor.undo"), undone], ["redo", t("editor.redo"), redone]]) {
     if (what === null && document.activeElement === $(id)) $("editor-heading").focus();
     $(id).disabled = what === null;
-    $(id).title = what === null ? `Nothing to ${id}` : `${word}: ${what}`;
+    $(id).title = what === null ? t(`editor.nothing-${id}`) : `${word}: ${what}`;
   }
 }
 

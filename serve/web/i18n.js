@@ -51,15 +51,20 @@ export function clock(seconds) {
 
 // Sets the texts of static parts: data-t names the text, data-t-placeholder and such the texts of attributes.
 export function translateStatic() {
+  const roots = [document, ...[...document.querySelectorAll("template")].map((template) => template.content)];
   effect(() => {
     document.documentElement.lang = locale.value;
-    for (const part of document.querySelectorAll("[data-t]")) part.textContent = t(part.dataset.t);
-    for (const name of ["placeholder", "title", "aria-label"]) {
-      for (const part of document.querySelectorAll(`[data-t-${name}]`)) {
-        part.setAttribute(name, t(part.getAttribute(`data-t-${name}`)));
-      }
-    }
+    for (const root of roots) translate(root);
   });
+}
+
+function translate(root) {
+  for (const part of root.querySelectorAll("[data-t]")) part.textContent = t(part.dataset.t);
+  for (const name of ["placeholder", "title", "aria-label"]) {
+    for (const part of root.querySelectorAll(`[data-t-${name}]`)) {
+      part.setAttribute(name, t(part.getAttribute(`data-t-${name}`)));
+    }
+  }
 }
 
 function pluralForm(forms, count) {
