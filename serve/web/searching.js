@@ -4,7 +4,6 @@ import { attach, readVideos } from "./library.js";
 import { batch, signal } from "./lib.js";
 import { requestTimeline } from "./timeline_request.js";
 
-const LONG_BYTES = 20e6;
 const DAY_SECONDS = 86_400;
 export const answer = signal(null);
 export const problem = signal(null);
@@ -72,7 +71,7 @@ export async function storeVideos(files, { tags, days }) {
     const onProgress = (value) => (storing.value = { name: file.name, index: index + 1, count: files.length, ...value });
     onProgress({ share: 0 });
     try {
-      const found = await requestTimeline(file, options, { isLong: file.size > LONG_BYTES, signal, onProgress });
+      const found = await requestTimeline(file, options, { signal, onProgress });
       attach(found.video_id, file);
     } catch (error) {
       if (signal.aborted) break;

@@ -13,8 +13,6 @@ const STORED_SECONDS = 1800;
 const STORE_FULL = 507;
 const GONE = [404, 409];
 const TOP_K = 20; // labels of each window, for the curves
-const LONG_SECONDS = 60;
-const LONG_BYTES = 60e6; // used where the browser cannot tell the duration
 const NUMBERS = ["window_seconds", "stride_seconds"];
 const RULES = ["threshold_on", "threshold_off", "min_segment_seconds", "gap_seconds"];
 export const answer = signal(null);
@@ -135,7 +133,7 @@ async function request(turn, signal) {
 
 async function send(file, options, { turn, signal }) {
   const onProgress = (value) => turn === state.turn && (progress.value = value);
-  const upload = (more) => requestTimeline(file, { ...options, ...more }, { isLong: isLong(file), signal, onProgress });
+  const upload = (more) => requestTimeline(file, { ...options, ...more }, { signal, onProgress });
   if (state.isStoreFull) return upload({});
   try {
     return await upload({ store: true, expires_in_seconds: STORED_SECONDS });
@@ -144,9 +142,4 @@ async function send(file, options, { turn, signal }) {
     state.isStoreFull = true;
     return upload({});
   }
-}
-
-function isLong(file) {
-  const seconds = document.getElementById("video")?.duration;
-  return Number.isFinite(seconds) ? seconds > LONG_SECONDS : file.size > LONG_BYTES;
 }
