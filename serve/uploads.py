@@ -25,7 +25,7 @@ from serve.upload_folder import UploadFolder, translate_disk_errors
 
 Data = TypeVar("Data")
 CHARSET_FIELD = "_charset_"  # RFC 7578, section 4.6
-RAW_TYPES = ("video/", "image/gif", "application/octet-stream", "application/mp4", "application/x-matroska")
+RAW_TYPES = ("video/", "image/", "application/octet-stream", "application/mp4", "application/x-matroska")
 
 
 @dataclass(kw_only=True)
@@ -152,11 +152,12 @@ class _FieldParts:
 
         Raises:
             InvalidOption: a value is not text in its charset.
-            UnsupportedMedia: `_charset_` names an unsupported charset.
+            UnsupportedMedia: a part, or `_charset_`, names an unsupported charset.
         """
         texts: dict[str, list[str]] = {}
         for part, value in self._values:
-            texts.setdefault(part.name, []).append(decode_field(bytes(value), part.charset or "utf-8", part.name))
+            charset = resolve_charset(part.charset or "utf-8", subject=f"the part `{part.name}`")
+            texts.setdefault(part.name, []).append(decode_field(bytes(value), charset, part.name))
         charsets = texts.pop(CHARSET_FIELD, ["utf-8"])
         if len(charsets) > 1 or resolve_charset(charsets[0], subject="the form") != "utf-8":
             raise UnsupportedMedia(f"the form's `{CHARSET_FIELD}` must be utf-8, got {charsets[0][:40]!r}")
@@ -199,7 +200,7 @@ async def receive_upload(
             else:
                 raise UnsupportedMedia(
                     f"the content type {content_type or '(none)'} is not supported; "
-                    f"send multipart/form-data with a part named `{part}`, or a raw video/* body",
+                    f"send multipart/form-data with a part named `{part}`, or a raw video/* or image/* body",
                     content_type=content_type,
                 )
         upload_ms = (time.perf_counter() - started) * 1000

@@ -36,6 +36,15 @@ def _open_readable(path: Path) -> BinaryIO:
     return stream
 
 
+def _sent_name(path: Path) -> str:
+    """Return a file's name for a form, with bytes that are not UTF-8 replaced.
+
+    >>> _sent_name(Path("clips/s\\udcff.mp4"))
+    's?.mp4'
+    """
+    return path.name.encode("utf-8", "replace").decode()
+
+
 def parse_server_url(text: str) -> str:
     """Check the URL of a server and return it without a trailing slash."""
     if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
@@ -107,7 +116,8 @@ class ApiRequest:
                 content: dict[str, Any] = {"content": body}
                 if self.files:
                     parts = [
-                        (name, (path.name, streams.enter_context(_open_readable(path)))) for name, path in self.files
+                        (name, (_sent_name(path), streams.enter_context(_open_readable(path))))
+                        for name, path in self.files
                     ]
                     content = {"files": parts, "data": dict(self.fields)}
                 response = httpx.request(

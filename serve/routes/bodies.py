@@ -56,7 +56,7 @@ def form_body(
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if not is_raw_allowed:
         return {"requestBody": {"required": True, "content": content}}
-    content["video/*"] = {"schema": BINARY_SCHEMA}
+    content |= {"video/*": {"schema": BINARY_SCHEMA}, "image/*": {"schema": BINARY_SCHEMA}}
     parameters = [] if options is None else [_raw_body_query(options)]
     return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
 
@@ -71,7 +71,7 @@ def _raw_body_query(options: type[BaseModel]) -> dict[str, Any]:
         "explode": True,
         "schema": {"type": "object", "properties": inline_schema(options)["properties"]},
         "example": {},
-        "description": "Query parameters for a raw `video/*` body; a form contains them as fields.",
+        "description": "Query parameters for a raw `video/*` or `image/*` body; a form contains them as fields.",
     }
 
 

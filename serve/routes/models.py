@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve import errors
 from serve.api.problems import problem_responses
 from serve.contract import ModelContract, contract_document
-from serve.json_models import Model, VersionNumber
+from serve.json_models import BodyVersionNumber, Model
 from serve.models.activation import Staging
 from serve.models.runtime import ModelRuntime
 from serve.repository import list_contracts
@@ -30,7 +30,7 @@ class ActivationInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: VersionNumber | None = Field(None, description="A version on disk; by default the newest.")
+    version: BodyVersionNumber | None = Field(None, description="A version on disk; by default the newest.")
     alias: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serve.api.problems import problem_responses
 from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition, UnknownLabel
-from serve.json_models import VersionNumber
+from serve.json_models import BodyVersionNumber, VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.routes.bodies import json_body, media_type_of, read_json
 from serve.routes.dependencies import (
@@ -67,7 +67,7 @@ class RollbackInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: VersionNumber
+    version: BodyVersionNumber
 
 
 @router.get("/vocabularies", summary="List vocabularies", responses=problem_responses(*READ_PROBLEMS))

@@ -12,7 +12,7 @@ and the frames that depend on corrupt data are counted.
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +24,7 @@ import numpy as np
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import UndecodableVideo, VideoTooLong, VideoTooShort
 from serve.video.decoder import DamagedError, Decoder
+from serve.video.empty_samples import count_empty_ticks
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
@@ -31,7 +32,7 @@ from serve.video.packet_index import MAX_CACHED_BYTES, PacketIndex, demux_packet
 from serve.video.plan import DecodePlan, make_plan
 from serve.video.streams import open_container
 from serve.video.times import TimestampConverter
-from serve.video.tracks import choose_stream
+from serve.video.tracks import MOV, choose_stream
 from serve.video.truncation import is_truncated
 from serve.video.video_file import VideoFile
 
@@ -91,8 +92,23 @@ class PyavVideo:
         self.file = file
         self._settings = settings
         self.is_still = identify(file).is_still
-        with open_container(file) as container:
-            self.stream_index = choose_stream(container, file, settings)
+        empty_streams: set[int] = set()
+        while not self._index_stream(empty_streams, max_cached_bytes=max_cached_bytes):
+            empty_streams.add(self.stream_index)
+        if self.is_still:
+            del self.index.entries[1:]
+        self._plan = self._make_plan()
+        if self._plan is not None:
+            self._check_duration(self._timeline(list(self._plan.order)))
+
+    def _index_stream(self, empty_streams: Set[int], *, max_cached_bytes: int) -> bool:
+        """Choose a stream, index its packets and return whether it has any.
+
+        Raises:
+            VideoTooShort: all streams are in `empty_streams`.
+        """
+        with open_container(self.file) as container:
+            self.stream_index = choose_stream(container, self.file, self._settings, skipped=empty_streams)
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             self.container = container.format.name
@@ -104,15 +120,11 @@ class PyavVideo:
                 time_base=float(stream.time_base) if stream.time_base else 0.0,
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
-            self.index = index_packets(container, stream, settings, max_cached_bytes=max_cached_bytes)
-            self._is_truncated = is_truncated(file, stream, self.index)
-        if self.is_still:
-            del self.index.entries[1:]
-        if not self.index.entries:
-            raise VideoTooShort("the video stream has no frames", num_frames=0)
-        self._plan = self._make_plan()
-        if self._plan is not None:
-            self._check_duration(self._timeline(list(self._plan.order)))
+            self.index = index_packets(container, stream, self._settings, max_cached_bytes=max_cached_bytes)
+            self._is_truncated = is_truncated(self.file, stream, self.index)
+            if self.container in ("avi", MOV):
+                self.index.extend_last_(count_empty_ticks(self.file, stream, self.index))
+        return bool(self.index.entries)
 
     @property
     def is_planned(self) -> bool:

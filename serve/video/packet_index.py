@@ -66,10 +66,20 @@ class PacketIndex:
         later = [change for change in self.changes if change.position > 0]
         return all(change.extradata is None and all("pps" in str(key) for key in change.config) for change in later)
 
+    def extend_last_(self, num_ticks: int) -> None:
+        """Extend the duration of the picture that is shown last."""
+        if num_ticks > 0 and self.entries:
+            max(self.entries, key=_start).duration += num_ticks
+
     @property
     def num_shown(self) -> int:
         """Number of packets that are expected to output a frame."""
         return sum(entry.is_shown for entry in self.entries)
+
+
+def _start(entry: PacketEntry) -> int:
+    time = entry.dts if entry.pts is None else entry.pts
+    return -(2**63) if time is None else time
 
 
 def index_packets(
