@@ -71,8 +71,8 @@ def list_keys() -> None:
             "created_at": _format_time(key.created_at), "expires_at": _format_time(key.expires_at),
             "last_used_at": _format_time(key.last_used_at), "limits": asdict(key.limits),
         }  # fmt: skip
-        used = _format_time(key.last_used_at) or "never"
-        text = f"{key.name}  {status}{_until(key.expires_at)}  {','.join(key.scopes)}  last used {used}{_describe_limits(key.limits)}"
+        used, limits = _format_time(key.last_used_at) or "never", _describe_limits(key.limits)
+        text = f"{key.name}  {status}{_until(key.expires_at)}  {','.join(key.scopes)}  last used {used}{limits}"
         output().result(document, text)
 
 

@@ -951,6 +951,20 @@ class Problem(TypedDict):
     request_id: str
 
 
+class FolderInput(TypedDict):
+    """A folder of the server whose files are the inputs of a job."""
+
+    path: NotRequired[str]
+    pattern: NotRequired[str | None]
+
+
+class Rename(TypedDict):
+    """A new name for a label, which keeps its identity."""
+
+    label: str
+    to: str
+
+
 class ClassifyOptions(TypedDict):
     """Options of `POST /v1/classify`."""
 
@@ -1110,13 +1124,6 @@ class VocabularyChanges(TypedDict):
     acceptance: NotRequired["Acceptance | None"]
     description: NotRequired[str | None]
     metadata: NotRequired[dict[str, Any] | None]
-
-
-class Rename(TypedDict):
-    """A new name for a label, which keeps its identity."""
-
-    label: str
-    to: str
 
 
 class CalibrateOptions(TypedDict):
