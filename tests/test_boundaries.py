@@ -43,6 +43,7 @@ LIGHT = [
     "features",
     "files",
     "independence",
+    "jobs/states",
     "feedback/index",
     "lists/errors",
     "lists/labelled_table",

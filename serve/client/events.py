@@ -4,8 +4,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
-FINISHED = frozenset({"completed", "failed", "expired", "cancelled"})  # final states of a job
-
 
 class JobEvent(TypedDict):
     """An event of a job: `status` and `input` have a number, `progress` has none."""

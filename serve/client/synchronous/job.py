@@ -9,11 +9,12 @@ from time import sleep
 from typing import Any
 
 from serve.client.calls import Call, path_of
-from serve.client.events import FINISHED, EventParser, JobEvent, JobLine
+from serve.client.events import EventParser, JobEvent, JobLine
 from serve.client.problems import ServerUnreachable
 from serve.client.responses import parse_response
 from serve.client.synchronous.transport import Transport
 from serve.client.types import JobDetails, JobDocument
+from serve.jobs.states import FINISHED
 
 RECONNECT_SECONDS = 1.0
 MAX_RECONNECTS = 60  # consecutive, without an event
