@@ -159,7 +159,7 @@ def test_a_file_of_results_that_cannot_be_written_is_an_error_before_the_work(
 
 
 def test_other_programs_are_reachable_and_name_a_missing_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     main(["export", "--help"])
     assert "python -m export" in capfd.readouterr().out
@@ -167,7 +167,7 @@ def test_other_programs_are_reachable_and_name_a_missing_extra(
     with pytest.raises(SystemExit) as end:
         main(["train", "train", "--help"])
     assert end.value.code == 2
-    assert re.search(r"actserve train needs the extra 'training' \(webdataset not installed\)", capsys.readouterr().err)
+    assert re.search(r"actserve train needs the extra 'training' \(webdataset not installed\)", capfd.readouterr().err)
 
 
 def test_a_client_reads_what_a_command_wrote(run: Any, demo_server: RunningServer, tmp_path: Path) -> None:

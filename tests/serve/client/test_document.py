@@ -45,7 +45,9 @@ class Recorder:
     def record(self, call: Call) -> None:
         names = self.sent[self.operation_of(call)]
         names |= {*call.query, *call.headers, *call.fields, *(name for name, _ in call.files)}
-        names |= set(call.json or {}) | set(json.loads(call.fields.get("options", "{}")))
+        names |= set(call.json or {})
+        if call.path != "/v1/jobs":  # there, `options` is a member of its own
+            names |= set(json.loads(call.fields.get("options", "{}")))
 
 
 @pytest.fixture(scope="module")
