@@ -75,7 +75,9 @@ class Call:
                 parts = [(name, _file_part(video, files)) for name, video in self.files]
                 yield {"files": parts, "data": dict(self.fields)}
             elif isinstance(self.content, Path):
-                yield {"content": self.content.read_bytes()}
+                with _named_errors(self.content):
+                    content = self.content.read_bytes()
+                yield {"content": content}
             elif self.json is not None:
                 yield {"content": json_bytes(self.json), "headers": {"Content-Type": "application/json"}}
             else:
@@ -158,11 +160,23 @@ def _file_part(video: Video, files: ExitStack) -> tuple[str, BinaryIO | bytes]:
         return DEFAULT_FILENAME, video
     if isinstance(video, str | Path):
         path = Path(video)
-        stream: BinaryIO = files.enter_context(path.open("rb"))
-        stream.read(1)  # an unreadable file is an error before the request is sent
-        stream.seek(0)
+        with _named_errors(path):
+            stream: BinaryIO = files.enter_context(path.open("rb"))
+            stream.read(1)  # an unreadable file is an error before the request is sent
+            stream.seek(0)
         return path.name, stream
     if video.seekable():
         video.seek(0)
     name = getattr(video, "name", None)
     return Path(name).name if isinstance(name, str) else DEFAULT_FILENAME, video
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Add the path to errors of the operating system; those of `read` have none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

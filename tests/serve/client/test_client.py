@@ -126,6 +126,13 @@ def test_a_missing_file_is_an_error_before_anything_is_sent(tmp_path: Path) -> N
     assert not requests
 
 
+def test_an_unreadable_file_is_named() -> None:
+    client, requests = scripted()
+    with pytest.raises(OSError, match=r"/proc/self/mem"):
+        client.classify("/proc/self/mem")
+    assert not requests
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_refused_upload_is_sent_again_in_full(status: int) -> None:
     client, requests = scripted(refusal(status), refusal(status), httpx.Response(200, json={"results": []}))
