@@ -141,6 +141,7 @@ class DecodeSettings(TypedDict):
     max_frames: NotRequired[int]
     max_corrupt_share: NotRequired[float]
     max_jobs_per_child: NotRequired[int]
+    isolation: NotRequired[Literal["auto", "required", "off"]]
 
 
 class Embedding(TypedDict):
@@ -559,6 +560,7 @@ class Readiness(TypedDict):
     status: str
     done: list[str]
     engines: dict[str, str]
+    isolation: list[str]
     degraded: list[str]
 
 
