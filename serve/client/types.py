@@ -306,12 +306,18 @@ class Fit(TypedDict):
 
 
 class FrameRelevance(TypedDict):
-    """How relevant one frame is to the label, as a clip that shows this frame all the time."""
+    """Relevance of one frame to the label, computed for a clip that repeats this frame."""
 
     frame: int
     seconds: float
     logit: float
     cosine: float
+
+
+class GoogleAnnotateVideoResponse(TypedDict):
+    """The timeline of a video as `AnnotateVideoResponse`."""
+
+    annotationResults: "list[GoogleAnnotationResults]"
 
 
 class GoogleAnnotationResults(TypedDict):
@@ -322,12 +328,6 @@ class GoogleAnnotationResults(TypedDict):
     frameLabelAnnotations: "list[GoogleFrameAnnotation] | None"
 
 
-class GoogleAnswer(TypedDict):
-    """The timeline of a video as `AnnotateVideoResponse`."""
-
-    annotationResults: "list[GoogleAnnotationResults]"
-
-
 class GoogleEntity(TypedDict):
     """A label."""
 
@@ -336,28 +336,28 @@ class GoogleEntity(TypedDict):
 
 
 class GoogleFrameAnnotation(TypedDict):
-    """The centres of all windows that show one label."""
+    """The centres of all windows in which one label was detected."""
 
     entity: "GoogleEntity"
     frames: "list[GoogleLabelFrame]"
 
 
 class GoogleLabelFrame(TypedDict):
-    """The centre of one window that shows a label."""
+    """The centre of one window in which a label was detected."""
 
     timeOffset: str
     confidence: float
 
 
 class GoogleLabelSegment(TypedDict):
-    """One segment that shows a label."""
+    """One segment in which a label was detected."""
 
     segment: "GoogleVideoSegment"
     confidence: float
 
 
 class GoogleSegmentAnnotation(TypedDict):
-    """All segments that show one label."""
+    """All segments in which one label was detected."""
 
     entity: "GoogleEntity"
     segments: "list[GoogleLabelSegment]"
@@ -389,7 +389,7 @@ class JobDetails(TypedDict):
     output_url: str
     errors_url: str
     events_url: str
-    webhook: "WebhookFacts | None"
+    webhook: "WebhookInfo | None"
 
 
 class JobDocument(TypedDict):
@@ -580,7 +580,7 @@ class ReliabilityBin(TypedDict):
 
 
 class RequestCounts(TypedDict):
-    """Inputs of a job."""
+    """Numbers of inputs of a job."""
 
     total: int
     completed: int
@@ -626,7 +626,7 @@ class ScoredVideo(TypedDict):
     none_of_these: "NoneOfThese"
 
 
-class SearchAnswer(TypedDict):
+class SearchResponse(TypedDict):
     """Windows of stored videos, best first."""
 
     model: str
@@ -638,7 +638,7 @@ class SearchAnswer(TypedDict):
 
 
 class SearchResult(TypedDict):
-    """A window that was found."""
+    """A window that matches the query."""
 
     video_id: str
     start_seconds: float
@@ -647,7 +647,7 @@ class SearchResult(TypedDict):
 
 
 class SegmentRuleInfo(TypedDict):
-    """How windows were joined to segments."""
+    """How windows were merged into segments."""
 
     threshold_on: float | None
     threshold_off: float | None
@@ -656,8 +656,8 @@ class SegmentRuleInfo(TypedDict):
     gap_seconds: float
 
 
-class SourceFacts(TypedDict):
-    """The file that a stored video was made of."""
+class SourceInfo(TypedDict):
+    """Properties of the file of a stored video."""
 
     filename: str | None
     num_bytes: int
@@ -682,7 +682,7 @@ class Staging(TypedDict):
 
 
 class StoredClassification(TypedDict):
-    """The answer to a stored video: scores of its clips or windows together, by the view rule of the model."""
+    """Scores of a stored video: those of its clips or windows, combined by the view rule of the model."""
 
     model: "ModelInfo"
     notice: str | None
@@ -714,7 +714,7 @@ class StoredFeedback(TypedDict):
     is_duplicate: bool
 
 
-class StoredVideoFacts(TypedDict):
+class StoredVideoInfo(TypedDict):
     """A stored video."""
 
     video_id: str
@@ -726,7 +726,7 @@ class StoredVideoFacts(TypedDict):
     num_bytes: int
     window_seconds: float | None
     stride_seconds: float | None
-    source: "SourceFacts"
+    source: "SourceInfo"
     tags: list[str]
     created_at: str
     expires_at: str | None
@@ -735,11 +735,11 @@ class StoredVideoFacts(TypedDict):
 class StoredVideoPage(TypedDict):
     """A page of stored videos, newest first."""
 
-    videos: "list[StoredVideoFacts]"
+    videos: "list[StoredVideoInfo]"
     next_page_token: str | None
 
 
-class TimelineAnswer(TypedDict):
+class TimelineResponse(TypedDict):
     """The timeline of a video."""
 
     model: "ModelInfo"
@@ -761,7 +761,7 @@ class TimelineAnswer(TypedDict):
 
 
 class TimelineSegment(TypedDict):
-    """A stretch of the video that shows one label; segments of different labels may overlap."""
+    """A part of the video in which one label was detected; segments of different labels may overlap."""
 
     label: str
     start_seconds: float
@@ -934,8 +934,8 @@ class WebhookAttempt(TypedDict):
     duration_ms: float
 
 
-class WebhookFacts(TypedDict):
-    """The webhook of a job."""
+class WebhookInfo(TypedDict):
+    """State of the webhook of a job."""
 
     url: str
     state: Literal["waiting", "pending", "delivered", "failed"]

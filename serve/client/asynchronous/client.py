@@ -26,7 +26,7 @@ from serve.client.types import (
     FeedbackOptions,
     FeedbackPage,
     FeedbackRow,
-    GoogleAnswer,
+    GoogleAnnotateVideoResponse,
     JobDocument,
     JobFilter,
     JobPage,
@@ -37,15 +37,15 @@ from serve.client.types import (
     ScoredPage,
     ScoredVideo,
     ScorePageOptions,
-    SearchAnswer,
     SearchOptions,
+    SearchResponse,
     StoredFeedback,
-    StoredVideoFacts,
     StoredVideoFilter,
+    StoredVideoInfo,
     StoredVideoPage,
     TextEmbeddingOptions,
-    TimelineAnswer,
     TimelineOptions,
+    TimelineResponse,
     VideoEmbeddingOptions,
     VocabularyPage,
 )
@@ -114,20 +114,20 @@ class AsyncClient:
 
     async def timeline(
         self, video: Video, *, progress: Progress | None = None, **options: Unpack[TimelineOptions]
-    ) -> TimelineAnswer:
+    ) -> TimelineResponse:
         """Return the segments of a long video that show a label."""
         call = _upload(
             "/v1/timeline", video, check_options(options, TimelineOptions), progress, timeout_seconds=UPLOAD_SECONDS
         )
-        return await self._transport.send_for(call, TimelineAnswer)
+        return await self._transport.send_for(call, TimelineResponse)
 
     async def google_timeline(
         self, video: Video, *, progress: Progress | None = None, **options: Unpack[TimelineOptions]
-    ) -> GoogleAnswer:
+    ) -> GoogleAnnotateVideoResponse:
         """Return the timeline in the format of the Google Video Intelligence API."""
         document = {**check_options(options, TimelineOptions), "format": GOOGLE}
         call = _upload("/v1/timeline", video, document, progress, timeout_seconds=UPLOAD_SECONDS)
-        return await self._transport.send_for(call, GoogleAnswer)
+        return await self._transport.send_for(call, GoogleAnnotateVideoResponse)
 
     async def start_timeline(
         self,
@@ -208,7 +208,7 @@ class AsyncClient:
 
     def stored_videos(
         self, *, page_size: int = PAGE_SIZE, **filters: Unpack[StoredVideoFilter]
-    ) -> AsyncPages[StoredVideoFacts, StoredVideoPage]:
+    ) -> AsyncPages[StoredVideoInfo, StoredVideoPage]:
         """Iterate over the stored videos, newest first."""
         query = {**check_options(filters, StoredVideoFilter), "page_size": page_size}
         return AsyncPages(self._transport, _get("/v1/videos", query), StoredVideoPage, "videos")
@@ -223,10 +223,10 @@ class AsyncClient:
             with_token=lambda call, token: call.with_json(page_token=token),
         )  # fmt: skip
 
-    async def search(self, text: str, **options: Unpack[SearchOptions]) -> SearchAnswer:
+    async def search(self, text: str, **options: Unpack[SearchOptions]) -> SearchResponse:
         """Return the windows of stored videos that a text describes best."""
         query = {"q": text, **check_options(options, SearchOptions)}
-        return await self._transport.send_for(_get("/v1/search", query), SearchAnswer)
+        return await self._transport.send_for(_get("/v1/search", query), SearchResponse)
 
     async def search_like(
         self,
@@ -235,19 +235,19 @@ class AsyncClient:
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         **options: Unpack[SearchOptions],
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """Return the windows of stored videos that resemble a part of a stored video."""
         part = {"start_seconds": start_seconds, "end_seconds": end_seconds}
         example = {"video_id": video_id, **{name: value for name, value in part.items() if value is not None}}
         call = _post("/v1/search", {**example, **check_options(options, SearchOptions)})
-        return await self._transport.send_for(call, SearchAnswer)
+        return await self._transport.send_for(call, SearchResponse)
 
     async def search_by_video(
         self, video: Video, *, progress: Progress | None = None, **options: Unpack[SearchOptions]
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """Return the windows of stored videos that resemble a video."""
         call = _upload("/v1/search", video, check_options(options, SearchOptions), progress)
-        return await self._transport.send_for(call, SearchAnswer)
+        return await self._transport.send_for(call, SearchResponse)
 
     def vocabulary(self, name: str, *, author: str | None = None, wait_seconds: float = 10.0) -> AsyncVocabulary:
         """Return the object for a vocabulary; nothing is requested.

@@ -27,7 +27,7 @@ from serve.client.types import (
     FeedbackOptions,
     FeedbackPage,
     FeedbackRow,
-    GoogleAnswer,
+    GoogleAnnotateVideoResponse,
     JobDocument,
     JobFilter,
     JobPage,
@@ -38,15 +38,15 @@ from serve.client.types import (
     ScoredPage,
     ScoredVideo,
     ScorePageOptions,
-    SearchAnswer,
     SearchOptions,
+    SearchResponse,
     StoredFeedback,
-    StoredVideoFacts,
     StoredVideoFilter,
+    StoredVideoInfo,
     StoredVideoPage,
     TextEmbeddingOptions,
-    TimelineAnswer,
     TimelineOptions,
+    TimelineResponse,
     VideoEmbeddingOptions,
     VocabularyPage,
 )
@@ -114,20 +114,20 @@ class Client:
 
     def timeline(
         self, video: Video, *, progress: Progress | None = None, **options: Unpack[TimelineOptions]
-    ) -> TimelineAnswer:
+    ) -> TimelineResponse:
         """Return the segments of a long video that show a label."""
         call = _upload(
             "/v1/timeline", video, check_options(options, TimelineOptions), progress, timeout_seconds=UPLOAD_SECONDS
         )
-        return self._transport.send_for(call, TimelineAnswer)
+        return self._transport.send_for(call, TimelineResponse)
 
     def google_timeline(
         self, video: Video, *, progress: Progress | None = None, **options: Unpack[TimelineOptions]
-    ) -> GoogleAnswer:
+    ) -> GoogleAnnotateVideoResponse:
         """Return the timeline in the format of the Google Video Intelligence API."""
         document = {**check_options(options, TimelineOptions), "format": GOOGLE}
         call = _upload("/v1/timeline", video, document, progress, timeout_seconds=UPLOAD_SECONDS)
-        return self._transport.send_for(call, GoogleAnswer)
+        return self._transport.send_for(call, GoogleAnnotateVideoResponse)
 
     def start_timeline(
         self,
@@ -208,7 +208,7 @@ class Client:
 
     def stored_videos(
         self, *, page_size: int = PAGE_SIZE, **filters: Unpack[StoredVideoFilter]
-    ) -> Pages[StoredVideoFacts, StoredVideoPage]:
+    ) -> Pages[StoredVideoInfo, StoredVideoPage]:
         """Iterate over the stored videos, newest first."""
         query = {**check_options(filters, StoredVideoFilter), "page_size": page_size}
         return Pages(self._transport, _get("/v1/videos", query), StoredVideoPage, "videos")
@@ -223,10 +223,10 @@ class Client:
             with_token=lambda call, token: call.with_json(page_token=token),
         )  # fmt: skip
 
-    def search(self, text: str, **options: Unpack[SearchOptions]) -> SearchAnswer:
+    def search(self, text: str, **options: Unpack[SearchOptions]) -> SearchResponse:
         """Return the windows of stored videos that a text describes best."""
         query = {"q": text, **check_options(options, SearchOptions)}
-        return self._transport.send_for(_get("/v1/search", query), SearchAnswer)
+        return self._transport.send_for(_get("/v1/search", query), SearchResponse)
 
     def search_like(
         self,
@@ -235,19 +235,19 @@ class Client:
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         **options: Unpack[SearchOptions],
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """Return the windows of stored videos that resemble a part of a stored video."""
         part = {"start_seconds": start_seconds, "end_seconds": end_seconds}
         example = {"video_id": video_id, **{name: value for name, value in part.items() if value is not None}}
         call = _post("/v1/search", {**example, **check_options(options, SearchOptions)})
-        return self._transport.send_for(call, SearchAnswer)
+        return self._transport.send_for(call, SearchResponse)
 
     def search_by_video(
         self, video: Video, *, progress: Progress | None = None, **options: Unpack[SearchOptions]
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """Return the windows of stored videos that resemble a video."""
         call = _upload("/v1/search", video, check_options(options, SearchOptions), progress)
-        return self._transport.send_for(call, SearchAnswer)
+        return self._transport.send_for(call, SearchResponse)
 
     def vocabulary(self, name: str, *, author: str | None = None, wait_seconds: float = 10.0) -> Vocabulary:
         """Return the object for a vocabulary; nothing is requested.
