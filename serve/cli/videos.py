@@ -12,8 +12,10 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
+from serve.client.address import DEFAULT_SERVER
 
 app = typer.Typer(no_args_is_help=True, help="Stored videos of a running server.")
 
@@ -27,16 +29,14 @@ CreatedAfter = Annotated[
     str | None, typer.Option(help="Only videos stored at or after this time, e.g. 2026-11-26T00:00:00Z.")
 ]
 CreatedBefore = Annotated[str | None, typer.Option(help="Only videos stored before this time.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the responses of the server as lines of JSON.")]
 
 
-@app.command("list")
+@command(app, "list")
 def list_all(
     tag: Tag = None,
     model: Annotated[str | None, typer.Option(help="Only videos whose features were computed by this model.")] = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
-    as_json: AsJson = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """List stored videos, newest first: id, model, windows, seconds, time, expiry, tags, file name."""
@@ -48,23 +48,24 @@ def list_all(
         url = f"{_url(server)}?{urlencode({**query, **_without_none(page_token=token)})}"
         page = ApiRequest(method="GET", url=url).send_for_json("videos", "next_page_token")
         for row in page["videos"]:
-            typer.echo(json.dumps(row, ensure_ascii=False) if as_json else _format_row(row))
+            output().result(row, _format_row(row))
         token = page["next_page_token"]
         if token is None:
             return
 
 
-@app.command()
+@command(app)
 def show(video_id: VideoId, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
     """Print the properties of a stored video as JSON."""
     call = ApiRequest(method="GET", url=_url(server, video_id))
     if print_curl:
         typer.echo(call.to_curl())
-    else:
-        typer.echo(json.dumps(call.send_for_json("video_id"), ensure_ascii=False, indent=1))
+        return
+    video = call.send_for_json("video_id")
+    output().result(video, json.dumps(video, ensure_ascii=False, indent=1))
 
 
-@app.command()
+@command(app)
 def delete(
     ids: Annotated[list[str], typer.Argument(help="Ids of stored videos, as printed by `list`.")],
     yes: Yes = False,
@@ -80,10 +81,10 @@ def delete(
             typer.echo(call.to_curl())
             continue
         call.send()
-        typer.echo(f"{video_id} deleted")
+        output().change({"video_id": video_id, "deleted": True}, f"{video_id} deleted")
 
 
-@app.command()
+@command(app)
 def classify(
     video_id: VideoId,
     labels: Labels = None,
@@ -91,7 +92,6 @@ def classify(
     template: Templates = None,
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels to print.")] = 5,
     model: ModelName = None,
-    as_json: AsJson = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -102,14 +102,14 @@ def classify(
         typer.echo(call.to_curl())
         return
     response = call.send_for_json("results")
-    if as_json:
-        typer.echo(json.dumps(response, ensure_ascii=False))
+    if output().as_json:
+        output().result(response, None)
         return
     for row in response["results"]:
         typer.echo(f"{row['score']:.3f}  {row['label']}")
 
 
-@app.command()
+@command(app)
 def timeline(
     video_id: VideoId,
     labels: Labels = None,
@@ -118,7 +118,6 @@ def timeline(
     threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment opens.")] = None,
     threshold_off: Annotated[float | None, typer.Option(help="Score below which a segment closes.")] = None,
     model: ModelName = None,
-    as_json: AsJson = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -131,8 +130,8 @@ def timeline(
         typer.echo(call.to_curl())
         return
     response = call.send_for_json("segments")
-    if as_json:
-        typer.echo(json.dumps(response, ensure_ascii=False))
+    if output().as_json:
+        output().result(response, None)
         return
     for row in response["segments"]:
         typer.echo(f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}  {row['score']:.3f}  {row['label']}")
@@ -156,7 +155,6 @@ def search(
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
     model: ModelName = None,
-    as_json: AsJson = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
@@ -181,8 +179,8 @@ def search(
         typer.echo(call.to_curl())
         return
     response = call.send_for_json("results")
-    if as_json:
-        typer.echo(json.dumps(response, ensure_ascii=False))
+    if output().as_json:
+        output().result(response, None)
         return
     for row in response["results"]:
         times = f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}"

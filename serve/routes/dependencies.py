@@ -52,7 +52,9 @@ CommandsDep = Annotated[VocabularyCommands, Depends(_commands)]
 
 VocabularyName = Annotated[str, Path(description="`[a-z0-9._-]`, 1 to 64 characters.", examples=["demo"])]
 ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["demo"])]
-LabelId = Annotated[str, Path(description="`label_id` of a label, or its name if the name has no slash.")]
+LabelId = Annotated[
+    str, Path(description="`label_id` of a label, or its name if the name has no slash.", examples=["opening a door"])
+]
 IfMatchHeader = Annotated[
     str,
     Header(

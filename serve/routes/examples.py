@@ -41,7 +41,9 @@ from serve.vocabularies.vocabulary import LabelFinder
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
 PATH = "/vocabularies/{name}/labels/{label_id}/examples"
-ExampleId = Annotated[str, Path(description="`example_id` of an example.")]
+ExampleId = Annotated[
+    str, Path(description="`example_id` of an example.", examples=["0123456789abcdef0123456789abcdef"])
+]
 
 
 @router.get(

@@ -31,7 +31,7 @@ from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 router = APIRouter(prefix="/v1", tags=["feedback"])
 OPTION_FIELDS = ("options", *FeedbackOptions.model_fields)
 SORT_KEY = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `_sort_key`
-FeedbackId = Annotated[str, Path(description="`id` of the row.")]
+FeedbackId = Annotated[str, Path(description="`id` of the row.", examples=["0123456789abcdef0123456789abcdef"])]
 
 
 VIDEO_SCHEMA = {**BINARY_SCHEMA, "description": "The clip."}

@@ -38,7 +38,11 @@ async def search_by_text(
     service: ServiceDep,
     owner: Owner,
     q: Annotated[
-        str, Query(description="Text that describes the windows; it is filled into the templates of the model.")
+        str,
+        Query(
+            description="Text that describes the windows; it is filled into the templates of the model.",
+            examples=["a person opens a door"],
+        ),
     ],
     top_k: Annotated[int, Query(ge=1, le=MAX_TOP_K, description="Number of windows to return, best first.")] = 10,
     tag: TagFilter = None,

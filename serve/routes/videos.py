@@ -33,7 +33,14 @@ from serve.videos.store import VideoFilter, timestamp
 
 router = APIRouter(prefix="/v1", tags=["stored videos"])
 PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `page_position`
-VideoId = Annotated[str, Path(max_length=200, description="`video_id` of the answer to the request that stored it.")]
+VideoId = Annotated[
+    str,
+    Path(
+        max_length=200,
+        description="`video_id` of the response to the request that stored it.",
+        examples=["0123456789abcdef0123456789abcdef"],
+    ),
+]
 TagFilter = Annotated[Tag | None, Query(description="Videos with this tag.")]
 ModelFilter = Annotated[
     str | None, Query(max_length=300, description="Videos that this model made, `name` or `name@version`.")
