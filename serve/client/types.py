@@ -163,7 +163,7 @@ class EmbeddingList(TypedDict):
 
 
 class EncodingProgress(TypedDict):
-    """Progress of encoding a new version of a vocabulary on this gateway."""
+    """Progress of encoding a new version of a vocabulary on this server process."""
 
     version: int
     done: NotRequired[int]
