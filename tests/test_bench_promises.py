@@ -16,6 +16,7 @@ from tests.bench import (
     examples_bench,
     export_bench,
     few_shot_bench,
+    isolation_bench,
     jobs_bench,
     loader_bench,
     long_video_bench,
@@ -93,6 +94,12 @@ def test_the_container_bench_finds_other_pixels_and_full_decoding() -> None:
     assert kept(container_bench.promises_of(times, pixels))
     assert not kept(container_bench.promises_of(times, {**pixels, "ts": False}))
     assert not kept(container_bench.promises_of({**times, "ts": [60_000.0]}, pixels))
+
+
+def test_the_isolation_bench_compares_requests() -> None:
+    times = {"off": 10.0, "auto": 11.0, "new child": 90.0}
+    assert kept(isolation_bench.promises_of(times, "auto"))
+    assert not kept(isolation_bench.promises_of(times, "new child"))
 
 
 def test_the_open_set_bench_exposes_noise() -> None:

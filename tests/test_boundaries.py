@@ -93,6 +93,7 @@ DECODING = [
     "video/decode_pyav",
     "video/decoder",
     "video/ebml",
+    "video/empty_samples",
     "video/exif",
     "video/parameter_sets",
     "video/identify",

@@ -75,10 +75,14 @@ def wrong_values(parameter: Any) -> Iterator[str]:
             yield str(ROOT / "README.md")
 
 
+FORWARDED = {("actserve", "train"), ("actserve", "export")}  # to the programs of the same commands
+
+
 def derived() -> Iterator[tuple[str, ...]]:
     """Wrong words for every command."""
     for words, command in COMMANDS.items():
-        yield (*words, "--no-such-option")
+        if words not in FORWARDED:
+            yield (*words, "--no-such-option")
         if any(parameter.required for parameter in command.params):
             yield words
         for parameter in command.params:

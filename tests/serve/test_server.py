@@ -197,7 +197,7 @@ def test_nothing_is_left_behind_when_the_server_stops(tmp_path: Path, demo_clip:
         with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as client:
             assert classify(client, demo_clip).status_code == 200
         folders = list(uploads.iterdir())
-        assert len(folders) == 1 and not list(folders[0].iterdir())
+        assert len(folders) == 1 and [path.name for path in folders[0].iterdir()] == ["in-use"]  # the lock
     assert server.process.returncode == 0
     assert eventually(lambda: not list(uploads.iterdir()))
 

@@ -51,7 +51,7 @@ def large(prefix: str) -> dict[str, Any]:
 
 async def test_a_small_vocabulary_does_not_wait_for_a_large_one(app: FastAPI, client: httpx.AsyncClient) -> None:
     service: Service = app.state.service
-    bank = service.registry.get(None).bank
+    bank = service.registry.get(None).bank_builder
     assert (await put(client, "large", large("one"))).status_code == 202
     started = bank.num_encoded_prompts
     await until(lambda: bank.num_encoded_prompts > started, pause_seconds=0.01)
