@@ -148,6 +148,8 @@ class InferenceSlots:
         self._views_running[size] -= views
         self._measure(views)
         while (item := self._queue.pop([other for other in SIZES if self._can_start(other)])) is not None:
+            if item.start.cancelled():
+                continue  # its task is cancelled, and has not run since then
             self._start(item.size, item.views)
             item.start.set_result(None)
 

@@ -821,7 +821,7 @@ VersionDifference = TypedDict(
         "to": int,
         "added": list[str],
         "removed": list[str],
-        "renamed": list[tuple[str, str]],
+        "renamed": list[list[str]],
         "changed": list[str],
         "moved": bool,
         "fields": list[str],

@@ -1,7 +1,7 @@
 """Response models of the vocabulary routes, their error responses, and functions that create responses."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -140,7 +140,7 @@ class VersionDifference(BaseModel):
     new: int = Field(alias="to")
     added: list[str]
     removed: list[str]
-    renamed: list[tuple[str, str]] = Field(description="Old and new name.")
+    renamed: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(description="Old and new name.")
     changed: list[str] = Field(description="Labels whose phrases, threshold or examples differ.")
     moved: bool = Field(description="Whether the remaining labels are in a different order.")
     fields: list[str] = Field(description="Names of other vocabulary fields that differ.")

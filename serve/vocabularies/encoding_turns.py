@@ -47,7 +47,8 @@ class EncodingTurns:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        turn = self._queue.pop([GROUP])
+        while (turn := self._queue.pop([GROUP])) is not None and turn.start.cancelled():
+            pass  # its task is cancelled, and has not run since then
         self._is_taken = turn is not None
         if turn is not None:
             turn.start.set_result(None)

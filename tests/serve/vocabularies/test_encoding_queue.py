@@ -82,12 +82,13 @@ async def test_turns_go_to_the_encoding_that_was_served_least() -> None:
                 await asyncio.sleep(0)
 
     large = asyncio.create_task(encode("large", 50))
-    await until(lambda: len(order) == 10, pause_seconds=0)
+    await until(lambda: len(order) >= 10, pause_seconds=0)
+    num_before = len(order)
     cancelled = asyncio.create_task(encode("cancelled", 5))
     small = asyncio.create_task(encode("small", 2))
     await asyncio.sleep(0)
     cancelled.cancel()
     await small
-    assert order.count("large") <= 15
+    assert order.count("large") <= num_before + 5
     await large
     assert order.count("large") == 50
