@@ -146,7 +146,7 @@ function ruleText({ model, vocabulary, window_seconds, stride_seconds, segment_r
   const threshold = rule?.threshold_on === null || !rule ? t("timeline.own-thresholds") : number(rule.threshold_on, 2);
   return t("timeline.rule", {
     model: `${model.name}@${model.version}`, asked: vocabulary ?? t("result.own-labels"), window: number(window_seconds, 2),
-    stride: number(stride_seconds, 2), threshold, total: number(timing_ms.total, 0),
+    stride: number(stride_seconds, 2), threshold, total: number(totalOf(timing_ms), 0),
   });
 }
 
@@ -178,4 +178,9 @@ export function followTimelineQuestion() {
     if (!isFirst) untracked(soon);
     isFirst = false;
   });
+}
+
+// The result of a job has no total, because the job waited between its stages.
+function totalOf(timingMs) {
+  return timingMs.total ?? Object.values(timingMs).reduce((sum, value) => sum + value, 0);
 }

@@ -38,7 +38,8 @@ class Store:
     def __init__(self) -> None:
         self.saved: list[Routes] = []
 
-    def save(self, routes: Routes) -> None:
+    def save(self, routes: Routes, *, if_match: str | None = None) -> None:
+        assert if_match is None
         self.saved.append(routes)
 
 
