@@ -72,7 +72,9 @@ def test_the_same_content_and_label_is_kept_once(folder: FeedbackFolder, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("limits", "words"), [({"max_clips": 2}, "at most 2 are allowed"), ({"max_bytes": 11}, "11 allowed bytes")], ids=["clips", "bytes"]
+    ("limits", "words"),
+    [({"max_clips": 2}, "at most 2 are allowed"), ({"max_bytes": 11}, "11 allowed bytes")],
+    ids=["clips", "bytes"],
 )
 def test_a_full_folder_keeps_nothing_more(tmp_path: Path, limits: dict[str, int], words: str) -> None:
     folder = opened(tmp_path / "feedback", **limits)

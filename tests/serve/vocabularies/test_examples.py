@@ -121,7 +121,11 @@ def test_what_cannot_be_an_example_changes_nothing(
     refused(http.delete(f"{url}/none", headers={"If-Match": '"1"'}), 404, "no example 'none'")
     absent = http.delete(f"{url}/none", headers={"If-Match": '"1"'})
     assert absent.json()["type"] == "/problems/unknown-example"
-    refused(http.post(url, files={"file": clip.read_bytes()}, headers={"If-Match": '"1"'}), 422, "unknown form field `file`; allowed: video")
+    refused(
+        http.post(url, files={"file": clip.read_bytes()}, headers={"If-Match": '"1"'}),
+        422,
+        "unknown form field `file`; allowed: video",
+    )
     assert http.get(f"/v1/vocabularies/{name}").headers["etag"] == '"1"'
 
 
