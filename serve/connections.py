@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serve.api.problems import CONTENT_TYPE, describe
 from serve.errors import ActserveError, InvalidHeaders, Overloaded, SlowHeaders
-from serve.settings import HttpSettings
+from serve.http_settings import HttpSettings
 
 RETRY_AFTER_SECONDS = 1
 END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")  # as h11 reads it
