@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serve.api.problems import CONTENT_TYPE, describe
 from serve.errors import ActserveError, InvalidHeaders, Overloaded, SlowHeaders
-from serve.settings import HttpSettings
+from serve.http_settings import HttpSettings
 
 RETRY_AFTER_SECONDS = 1
 LINGER_SECONDS = 5.0  # how long the rest of a request is discarded after its response, and how much of it

@@ -22,7 +22,8 @@ from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.exit_status import INPUT_ERROR, exit_status_of
 from serve.extras import MissingExtra
-from serve.settings import HttpSettings, ServeSettings
+from serve.http_settings import HttpSettings
+from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 

@@ -91,6 +91,7 @@ DECODING = [
     "video/decode_decord",
     "video/decode_pillow",
     "video/decode_pyav",
+    "video/decoded_frames",
     "video/decoder",
     "video/ebml",
     "video/empty_samples",

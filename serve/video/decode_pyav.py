@@ -21,8 +21,17 @@ from typing import Any
 import av
 import numpy as np
 
-from serve.arrays import Int64Array, UInt8Array
-from serve.errors import UndecodableVideo, VideoTooLong, VideoTooShort
+from serve.arrays import UInt8Array
+from serve.errors import UndecodableVideo, VideoTooLong
+from serve.video.decoded_frames import (
+    DecodedFrames,
+    FrameConsumer,
+    FrameSelector,
+    FrameTransform,
+    StreamSummary,
+    TimeSelector,
+    check_indices,
+)
 from serve.video.decoder import DamagedError, Decoder
 from serve.video.empty_samples import count_empty_ticks
 from serve.video.identify import identify
@@ -38,37 +47,7 @@ from serve.video.video_file import VideoFile
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; with more broken packets, most of the image would be concealed
 
-FrameSelector = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
-TimeSelector = Callable[[Timeline], Int64Array]  # times of the shown frames -> wanted indices, any shape
-FrameTransform = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> value to return
-FrameConsumer = Callable[[int, UInt8Array], None]  # receives the index and the upright frame [H, W, 3] RGB
 PacketFeed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
-
-
-@dataclass(frozen=True)
-class DecodedFrames:
-    """The wanted frames as returned by the transform, and the times of all frames."""
-
-    timeline: Timeline
-    indices: Int64Array  # as chosen for the true number of frames
-    values: dict[int, Any]  # frame index -> result of the transform
-    num_broken_packets: int = 0
-    corrupt_indices: frozenset[int] = frozenset()  # wanted frames with concealed errors, or that depend on such frames
-
-    @property
-    def num_corrupt_frames(self) -> int:
-        """Number of wanted frames that are corrupt."""
-        return len(self.corrupt_indices)
-
-
-@dataclass(frozen=True)
-class StreamSummary:
-    """Information about a video that is known after all frames were streamed."""
-
-    timeline: Timeline
-    num_broken_packets: int
-    num_corrupt_frames: int  # wanted frames only
-    is_truncated: bool  # the end of the file is missing, or its last packets cannot be decoded
 
 
 class _PlanFailedError(Exception):
@@ -450,16 +429,3 @@ def _unstable_error() -> UndecodableVideo:
 
 def _discard_frame(_: UInt8Array) -> None:
     return None
-
-
-def check_indices(indices: Int64Array, num_frames: int) -> Int64Array:
-    """Return the indices, after checking that the video has these frames.
-
-    Raises:
-        VideoTooShort: an index is not less than `num_frames`.
-    """
-    if indices.max() >= num_frames:
-        raise VideoTooShort(
-            f"frame {indices.max()} was requested, but the video has {num_frames} frames", num_frames=num_frames
-        )
-    return indices
