@@ -59,6 +59,7 @@ test-fast: everything
 docs: everything
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m serve.reference docs --check
+	$(BIN)/python -m serve.client_source --check
 
 check: everything
 	$(BIN)/ruff format --check .

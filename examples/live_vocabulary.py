@@ -1,38 +1,30 @@
-"""Add a label to a vocabulary while the server answers, and classify with it in the next request.
+"""Add a label to a vocabulary while the server runs, and classify with it in the next request.
 
 python examples/live_vocabulary.py moves "lying down" clip.mp4
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-import httpx
-
-CONFLICT = 412  # another client changed the vocabulary first
+from serve.client import Client, ProblemError
 
 
-def add_label(http: httpx.Client, vocabulary: str, label: str) -> int:
-    """The version that contains the label; the vocabulary is created if there is none."""
-    url = f"/v1/vocabularies/{vocabulary}"
-    while True:
-        current = http.get(url)
-        if current.status_code == 404:
-            response = http.put(url, json={"labels": [label]}, headers={"If-None-Match": "*"})
-        elif label in [item["name"] for item in current.raise_for_status().json()["labels"]]:
-            return int(current.json()["version"])
-        else:
-            response = http.patch(url, json={"add": [label]}, headers={"If-Match": current.headers["etag"]})
-        if response.status_code != CONFLICT:
-            return int(response.raise_for_status().json()["version"])
+def add_label(client: Client, name: str, label: str) -> int:
+    """Return the version that contains the label; the vocabulary is created if it does not exist.
 
-
-def classify(http: httpx.Client, video: Path, vocabulary: str) -> dict[str, Any]:
-    """The answer of the server."""
-    with video.open("rb") as stream:
-        response = http.post("/v1/classify", files={"video": stream}, data={"vocabulary": vocabulary})
-    answer: dict[str, Any] = response.raise_for_status().json()
-    return answer
+    If another program changes the vocabulary at the same time, `add` is repeated on the newest version, so that no
+    change is lost.
+    """
+    vocabulary = client.vocabulary(name)
+    try:
+        current = vocabulary.get()
+    except ProblemError as error:
+        if error.status != 404:
+            raise
+        return vocabulary.create([label])["version"]
+    if label in [item["name"] for item in current["labels"]]:
+        return current["version"]
+    return vocabulary.add(label)["version"]
 
 
 def main() -> None:
@@ -40,14 +32,13 @@ def main() -> None:
     parser.add_argument("vocabulary")
     parser.add_argument("label")
     parser.add_argument("video", type=Path)
-    parser.add_argument("--server", default="http://127.0.0.1:8080")
-    options = parser.parse_args()
-    with httpx.Client(base_url=options.server, timeout=120) as http:
-        version = add_label(http, options.vocabulary, options.label)
-        print(f"version {version} has the label {options.label!r}")
-        answer = classify(http, options.video, options.vocabulary)
-    for result in answer["results"]:
-        print(f"{result['score']:.3f}  {result['label']}  ({answer['vocabulary']})")
+    parser.add_argument("--server", help="URL of the server; by default ACTSERVE_SERVER or http://127.0.0.1:8080")
+    arguments = parser.parse_args()
+    with Client(arguments.server) as client:
+        print(f"version {add_label(client, arguments.vocabulary, arguments.label)} of {arguments.vocabulary}")
+        result = client.classify(arguments.video, vocabulary=arguments.vocabulary)
+        best = result["results"][0]
+        print(f"{best['score']:.3f}  {best['label']}  ({result['vocabulary']})")
 
 
 if __name__ == "__main__":

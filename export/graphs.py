@@ -1,6 +1,6 @@
 """The graphs to export from a model: torch modules with their input and output tensors.
 
-Normalisation is component of the video graph, so that clients send uint8 pixels.
+Normalization is part of the video graph, so clients send uint8 pixels.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from serve.contract import PreprocessContract, SamplingContract, TensorContract, TextContract
 from training.models.base import VideoTextModel
 
-Component = Literal["text", "video"]  # the Triton model that serves or stores a graph
+Component = Literal["text", "video"]  # the Triton model whose folder contains the graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class GraphPlan:
     example: Mapping[str, Tensor]  # inputs whose dynamic axes are greater than 1 and all different
     inputs: tuple[TensorContract, ...]
     outputs: tuple[TensorContract, ...]
-    bounds: Mapping[str, int] = field(default_factory=dict)  # dynamic axis -> maximum size, if it has one
+    bounds: Mapping[str, int] = field(default_factory=dict)  # maximum size of dynamic axes that have one
 
 
 class Normalization(nn.Module):

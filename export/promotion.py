@@ -19,7 +19,7 @@ from export.errors import ExportError, ExportInputError
 from serve.arrays import Int64Array
 from serve.contract import ModelContract
 from serve.files import file_sha256
-from serve.independence import assign_groups, count_independent
+from serve.independence import assign_groups, count_groups
 from serve.lists.errors import AnnotationError
 from serve.scoring import reduce_logits
 from serve.served_model import ServedModel
@@ -103,7 +103,7 @@ def require_independent_groups(clips: Sequence[LabelledClip], margin: float) -> 
     if not 0 < margin <= 1:
         raise ExportError(f"margin: must be greater than 0 and at most 1, got {margin:g}")
     groups = _group_indices(clips)
-    num_independent, num_needed = count_independent(groups).num_independent, min_independent_pairs(margin)
+    num_independent, num_needed = count_groups(groups).num_independent, min_independent_pairs(margin)
     if num_independent < num_needed:
         raise PromotionRefused(
             f"{num_independent} of {len(clips)} clips are independent, but a margin of {margin:g} requires at least "
@@ -144,7 +144,7 @@ def decide(
 ) -> PromotionDecision:
     """Decide from the hits [n] of both versions and the group indices [n] of the clips."""
     difference, interval = accuracy_difference_interval(candidate_hits, active_hits, groups)
-    num_independent, num_needed = count_independent(groups).num_independent, min_independent_pairs(margin)
+    num_independent, num_needed = count_groups(groups).num_independent, min_independent_pairs(margin)
     gained = int((candidate_hits & ~active_hits).sum())
     lost = int((active_hits & ~candidate_hits).sum())
     # add-one estimate, because models that agree on these clips may differ on others

@@ -8,7 +8,8 @@ import typer
 
 from export import promotion
 from export.promotion import PromotionDecision, PromotionRefused
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, Server
+from serve.cli.calls import ApiRequest, Server
+from serve.client.address import DEFAULT_SERVER
 from serve.repository import find_contract
 
 ACTIVATION_SECONDS = 300  # time the server may take to load the candidate

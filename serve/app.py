@@ -14,9 +14,11 @@ from fastapi_offline import FastAPIOffline
 
 from serve.access import scopes
 from serve.access.rules import BrowserRules
+from serve.admission.bodies import BodyAdmission
 from serve.api import openapi, problems
 from serve.api.browsers import BrowserGuard, cors_options
 from serve.api.middleware import RequestContextMiddleware
+from serve.api.timeouts import check_timeout
 from serve.errors import ActserveError
 from serve.extras import require_extra
 from serve.query import check_request_line
@@ -41,6 +43,7 @@ from serve.service import Service
 from serve.settings import ServeSettings, TelemetrySettings
 from serve.telemetry.spans import NO_TRACER, Tracer
 from serve.version import VERSION
+from serve.watchdog import LoopWatchdog
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +77,11 @@ def create_app(
         lifespan=_lifespan,
         docs_url=None,  # `routes.documentation` serves it
         redoc_url=None,
-        dependencies=[Depends(authorize), Depends(check_request_line)],
+        dependencies=[Depends(authorize), Depends(check_request_line), Depends(check_timeout)],
     )
     app.state.settings = settings
     app.state.tracer = make_tracer(settings.telemetry)
+    app.state.bodies = BodyAdmission(settings.bodies)
     app.state.on_ready = on_ready
     app.state.on_startup_error = on_startup_error
     problems.install(app)
@@ -132,9 +136,12 @@ def check_scopes() -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service = app.state.service = Service(app.state.settings, runs_jobs=True)
     starting = asyncio.create_task(_start(app, service), name="startup")
+    watchdog = LoopWatchdog(service.metrics.loop_stalls)
+    watchdog.start()
     try:
         yield
     finally:
+        watchdog.stop()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await service.close()

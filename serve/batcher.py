@@ -1,14 +1,15 @@
 """Micro-batching: run the inputs of concurrent requests through a graph in one batch.
 
 A row is one entry of the first axis of an input: a view or a token sequence. Batches form while the graph is busy;
-`max_delay_ms` adds a wait for more rows when it is idle. The queue is bounded, each item has a deadline, and every
-future completes with outputs, with an error, or by cancellation.
+`max_delay_ms` adds a wait for more rows when it is idle. Inputs take turns row by row, so that an input of one row does
+not wait for all rows of a large one. The queue is bounded, each input has a deadline, and every future completes with
+outputs, with an error, or by cancellation.
 """
 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,45 @@ class BatchResult:
 
 
 @dataclass(eq=False)
-class _QueuedRows:
+class _Input:
+    """The rows of one call, which may be spread over several batches."""
+
     rows: NDArray[Any]
     deadline: float
     future: asyncio.Future[Outputs]
     queued_at: float  # seconds on the event loop's clock
     started_at: float = 0.0
+    num_taken: int = 0  # rows that are in a batch
+    parts: list[Outputs] = field(default_factory=list)  # outputs of the batches that are done, in order
+
+    @property
+    def num_queued(self) -> int:
+        """Number of rows that wait for a batch."""
+        return len(self.rows) - self.num_taken
+
+    def add(self, outputs: Outputs) -> None:
+        """Add the outputs of the next rows; the last ones complete the future."""
+        self.parts.append(outputs)
+        if self.future.done() or sum(len(next(iter(part.values()))) for part in self.parts) < len(self.rows):
+            return
+        self.future.set_result(
+            {name: np.concatenate([part[name] for part in self.parts]) for name in outputs}
+            if len(self.parts) > 1
+            else outputs
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Slice:
+    """The rows [start, stop) of an input."""
+
+    source: _Input
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        return self.source.rows[self.start : self.stop]
 
 
 class MicroBatcher:
@@ -46,7 +80,7 @@ class MicroBatcher:
         self._max_rows = max_rows
         self._max_delay = max_delay_ms / 1000
         self._max_queued = max_queued_rows
-        self._queue: deque[_QueuedRows] = deque()
+        self._queue: deque[_Input] = deque()
         self._queued_rows = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -78,24 +112,16 @@ class MicroBatcher:
                 limit=self._max_queued,
             )
         loop = asyncio.get_running_loop()
-        items = [
-            _QueuedRows(rows[start : start + self._max_rows], deadline, loop.create_future(), loop.time())
-            for start in range(0, len(rows), self._max_rows)
-        ]
-        for item in items:
-            self._queue.append(item)
-            self._queued_rows += len(item.rows)
+        item = _Input(rows, deadline, loop.create_future(), loop.time())
+        self._queue.append(item)
+        self._queued_rows += len(rows)
         self._wake.set()
         try:
-            parts = await asyncio.gather(*(item.future for item in items))
-        except BaseException:
-            for item in items:  # the remaining items of this call are not needed
-                item.future.cancel()
+            outputs = await item.future
+        except asyncio.CancelledError:
+            self._drop(item)  # its rows are not needed
             raise
-        outputs = (
-            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
-        )
-        return BatchResult(outputs=outputs, queue_seconds=items[0].started_at - items[0].queued_at)
+        return BatchResult(outputs=outputs, queue_seconds=item.started_at - item.queued_at)
 
     async def close(self) -> None:
         """Stop the task; waiting callers get `EngineUnavailable`."""
@@ -119,27 +145,43 @@ class MicroBatcher:
             if batch:
                 await self._run_batch_items(batch)
 
-    def _next_batch(self) -> list[_QueuedRows]:
-        """Remove and return the next items that fit into one batch; drop cancelled and expired ones."""
+    def _drop(self, item: _Input) -> None:
+        """Remove an input from the queue, if it is there."""
+        if item in self._queue:
+            self._queue.remove(item)
+            self._queued_rows -= item.num_queued
+
+    def _next_batch(self) -> list[_Slice]:
+        """Take the rows of the next batch, one of each input in turn; drop inputs that failed or expired."""
         now = asyncio.get_running_loop().time()
-        batch: list[_QueuedRows] = []
-        room = self._max_rows
-        while self._queue and len(self._queue[0].rows) <= room:
+        starts: dict[_Input, int] = {}  # first row of each input in this batch
+        for _ in range(self._max_rows):
+            item = self._next_input(now)
+            if item is None:
+                break
+            starts.setdefault(item, item.num_taken)
+            if item.num_taken == 0:
+                item.started_at = now
+            item.num_taken += 1
+            self._queued_rows -= 1
+            if item.num_queued:
+                self._queue.append(item)
+        return [_Slice(source=item, start=start, stop=item.num_taken) for item, start in starts.items()]
+
+    def _next_input(self, now: float) -> _Input | None:
+        """Remove and return the first input that needs to run; None if there is none."""
+        while self._queue:
             item = self._queue.popleft()
-            self._queued_rows -= len(item.rows)
-            if item.future.done():
-                continue
-            if now >= item.deadline:
+            if not item.future.done() and now < item.deadline:
+                return item
+            self._queued_rows -= item.num_queued
+            if not item.future.done():
                 item.future.set_exception(
                     DeadlineExceeded("the deadline passed while the request waited for the engine")
                 )
-                continue
-            item.started_at = now
-            batch.append(item)
-            room -= len(item.rows)
-        return batch
+        return None
 
-    async def _run_batch_items(self, batch: list[_QueuedRows]) -> None:
+    async def _run_batch_items(self, batch: list[_Slice]) -> None:
         rows = np.concatenate([item.rows for item in batch]) if len(batch) > 1 else batch[0].rows
         try:
             outputs = await self._run_batch(rows)
@@ -156,12 +198,11 @@ class MicroBatcher:
         start = 0
         for item in batch:
             stop = start + len(item.rows)
-            if not item.future.done():
-                item.future.set_result({name: value[start:stop] for name, value in outputs.items()})
+            item.source.add({name: value[start:stop] for name, value in outputs.items()})
             start = stop
 
     @staticmethod
-    def _fail(batch: list[_QueuedRows], error: Exception) -> None:
+    def _fail(batch: list[_Slice], error: Exception) -> None:
         for item in batch:
-            if not item.future.done():
-                item.future.set_exception(error)
+            if not item.source.future.done():
+                item.source.future.set_exception(error)

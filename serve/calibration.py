@@ -12,8 +12,8 @@ from serve.api.options import CalibrateOptions, ClassifyOptions
 from serve.arrays import Int64Array
 from serve.errors import InvalidOption, RequestError
 from serve.files import file_sha256
-from serve.independence import Independence, assign_groups, count_independent
-from serve.pipeline import Pipeline, ResolvedOptions, VideoLogits, score_logits
+from serve.independence import GroupCounts, assign_groups, count_groups
+from serve.pipeline import InferenceResult, Pipeline, ResolvedOptions, score_logits
 from serve.scoring import LogitScaling, Scores
 from serve.uploads import ReceivedFile
 from serve.vocabularies import threshold_fit
@@ -42,10 +42,10 @@ class _ClipSet:
     digests: Sequence[str]  # SHA-256 of the content of each clip
     distinct: Sequence[int]  # index of the first clip with each content
 
-    def count_selected(self, is_selected: NDArray[np.bool_]) -> Independence:
+    def count_selected(self, is_selected: NDArray[np.bool_]) -> GroupCounts:
         """Count the independent clips and the copies among the selected clips [n]."""
         clips = np.flatnonzero(is_selected)
-        return count_independent(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
+        return count_groups(self.groups[clips], digests=[self.digests[clip] for clip in clips.tolist()])
 
 
 async def calibrate(
@@ -87,7 +87,7 @@ async def calibrate(
         threshold_fit.fit,
         score,
         label_indices,
-        function=resolved.function,
+        function=resolved.function_to_apply,
         false_accept_rate=options.false_accept_rate,
         criterion=options.criterion,
         per_label=options.per_label,
@@ -166,11 +166,11 @@ async def _compute_clip_logits(
     classify_options: ClassifyOptions,
     *,
     deadline: float,
-) -> list[VideoLogits]:
+) -> list[InferenceResult]:
     """Compute the logits of all clips, a few at a time; the first failure cancels the others."""
     semaphore = asyncio.Semaphore(MAX_CONCURRENT_CLIPS)
 
-    async def compute_logits(clip: ReceivedFile) -> VideoLogits:
+    async def compute_logits(clip: ReceivedFile) -> InferenceResult:
         async with semaphore:
             try:
                 return await pipeline.compute_logits(clip.path, resolved, classify_options, deadline=deadline)
@@ -192,7 +192,7 @@ def _make_acceptance(
     calibration: threshold_fit.Calibration,
     clip_set: _ClipSet,
 ) -> Acceptance:
-    assert resolved.function != "none", "CalibrateOptions allows only softmax and sigmoid"
+    assert resolved.function_to_apply != "none", "CalibrateOptions allows only softmax and sigmoid"
     known = clip_set.count_selected(clip_set.label_indices >= 0)
     unknown = clip_set.count_selected(clip_set.label_indices < 0)
     return Acceptance(
@@ -202,7 +202,7 @@ def _make_acceptance(
         bias=calibration.scale.bias,
         fitted=Fit(
             model=resolved.runtime.reference,
-            function=resolved.function,
+            function=resolved.function_to_apply,
             templates=resolved.templates,
             num_clips=options.num_clips,
             num_crops=options.num_crops,

@@ -25,13 +25,17 @@ class VideoEmbeddingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="A model, `name` or `name@version`; by default that of the server.")
-    encoding_format: EncodingFormat = Field(
-        "float", description="`base64`: the float32 values in little-endian order, encoded as text."
+    model: str | None = Field(
+        None, description="Model (`name` or `name@version`); defaults to the server's default model."
     )
-    normalize: bool = Field(True, description="Scale to length one, so that a dot product is a cosine.")
+    encoding_format: EncodingFormat = Field(
+        "float", description="`base64`: base64-encoded little-endian float32 values."
+    )
+    normalize: bool = Field(True, description="Scale to unit length, so that dot products equal cosine similarities.")
     num_clips: int = Field(1, ge=1, le=10, description="Number of clips sampled from the video.")
-    num_crops: Literal[1, 3] = Field(1, description="1: centre crop; 3: first, last and middle along the longer side.")
+    num_crops: Literal[1, 3] = Field(
+        1, description="1: centre crop; 3: the two ends and the centre of the longer side."
+    )
 
 
 class TextEmbeddingOptions(BaseModel):
@@ -42,11 +46,13 @@ class TextEmbeddingOptions(BaseModel):
     input: str | list[str] = Field(
         description="One text or a list of texts; they are encoded unchanged, without a template."
     )
-    model: str | None = Field(None, description="A model, `name` or `name@version`; by default that of the server.")
-    encoding_format: EncodingFormat = Field(
-        "float", description="`base64`: the float32 values in little-endian order, encoded as text."
+    model: str | None = Field(
+        None, description="Model (`name` or `name@version`); defaults to the server's default model."
     )
-    normalize: bool = Field(True, description="Scale to length one, so that a dot product is a cosine.")
+    encoding_format: EncodingFormat = Field(
+        "float", description="`base64`: base64-encoded little-endian float32 values."
+    )
+    normalize: bool = Field(True, description="Scale to unit length, so that dot products equal cosine similarities.")
 
     @model_validator(mode="after")
     def _check_input(self) -> Self:
@@ -100,21 +106,23 @@ class Embedder:
         """Encode texts.
 
         Raises:
-            UnknownModel: there is no such model.
+            UnknownModel: the model does not exist.
             InvalidOption: there are too many texts, or one is too long.
             InvalidVocabulary: a text cannot be encoded.
         """
         self._check_texts(options.texts)
         with self._registry.use(options.model) as runtime:
-            features = await runtime.bank.text_features(options.texts)
+            features = await runtime.bank_builder.encode_texts(options.texts)
             tokens = sum(map(len, runtime.tokenizer.encode(options.texts)))
             return _make_response(runtime, features, options, num_tokens=tokens)
 
     async def embed_video(self, path: Path, options: VideoEmbeddingOptions, *, deadline: float) -> EmbeddingList:
-        """Encode a video: the mean of the features of its views, which are normalized first if `normalize` is set.
+        """Encode a video as the mean of the features of its views.
+
+        If `normalize` is set, the features and then their mean are scaled to unit length.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`.
+            RequestError, ServiceError: the options or the video are not valid, or a component is not available.
         """
         self._check_clips(options)
         with self._registry.use(options.model) as runtime:
@@ -131,11 +139,11 @@ class Embedder:
             mean = (scoring.normalize(features) if options.normalize else features).mean(axis=0, keepdims=True)
             return _make_response(runtime, mean, options, num_tokens=0)
 
-    def check(self, options: VideoEmbeddingOptions) -> None:
+    def check_video_options(self, options: VideoEmbeddingOptions) -> None:
         """Check the options of a video that will be encoded later.
 
         Raises:
-            UnknownModel: there is no such model.
+            UnknownModel: the model does not exist.
             InvalidOption: `num_clips` is too large.
         """
         self._check_clips(options)

@@ -14,9 +14,11 @@ ActserveError
 │   ├── ClientDisconnected          the client closed the connection before the response
 │   ├── Unauthenticated             the request has no valid API key
 │   ├── Forbidden                   the API key lacks a required scope
+│   ├── QuotaExceeded               a limit of the API key is reached
 │   ├── UnknownKey
 │   ├── InvalidHeaders              the request is not valid HTTP, or its headers are too large
 │   ├── SlowHeaders                 the headers were not complete in time
+│   ├── SlowBody                    the body arrives too slowly
 │   ├── MisdirectedRequest          the Host header does not name this server
 │   ├── CrossOrigin                 a page of another origin sent a request that may change data
 │   ├── FeedbackOff                 feedback is disabled
@@ -37,6 +39,7 @@ ActserveError
 │       └── PictureTooLarge         a frame has more pixels than allowed
 ├── ServiceError                    the server currently cannot process the request
 │   ├── Overloaded                  the queue is full; the request was rejected before any work
+│   ├── ServerStopping              the server stops and accepts no more requests
 │   ├── EngineUnavailable           the engine is not ready, or no longer available
 │   ├── StoreUnavailable            the database cannot be used; nothing was changed
 │   │   └── StoreFull               its disk is full
@@ -141,6 +144,10 @@ class Forbidden(RequestError):
     """The API key lacks the scope that the route requires."""
 
 
+class QuotaExceeded(RequestError):
+    """A limit of the API key is reached: its rate, its concurrent requests or its daily quota."""
+
+
 class UnknownKey(RequestError):
     """There is no valid API key with this name."""
 
@@ -151,6 +158,10 @@ class InvalidHeaders(RequestError):
 
 class SlowHeaders(RequestError):
     """The headers of a request were not complete in time."""
+
+
+class SlowBody(RequestError):
+    """The body of a request arrives more slowly than allowed."""
 
 
 class MisdirectedRequest(RequestError):
@@ -166,7 +177,7 @@ class FeedbackOff(RequestError):
 
 
 class UnknownFeedback(RequestError):
-    """There is no feedback with this id; it may have been erased."""
+    """No feedback has this id; it may have been deleted."""
 
 
 class UnknownJob(RequestError):
@@ -174,7 +185,7 @@ class UnknownJob(RequestError):
 
 
 class IdempotencyKeyReused(RequestError):
-    """The idempotency key belongs to another request."""
+    """The idempotency key was used before with a different request."""
 
 
 class NotEnabled(RequestError):
@@ -194,7 +205,7 @@ class UnknownVideo(RequestError):
 
 
 class StaleVideo(RequestError):
-    """The features of the stored video were made by another model version than the one that is to score them."""
+    """The features of the stored video were computed by another model version, so this version cannot score them."""
 
 
 class VideoError(RequestError):
@@ -233,6 +244,10 @@ class Overloaded(ServiceError):
     """The queue is full; the request was rejected before any work was done."""
 
 
+class ServerStopping(ServiceError):
+    """The server is stopping and accepts no more requests; send it again, to another server or after the restart."""
+
+
 class EngineUnavailable(ServiceError):
     """The engine is not ready, or no longer available."""
 
@@ -258,7 +273,7 @@ class JobsFull(ServiceError):
 
 
 class JobFolderUnavailable(ServiceError):
-    """The folder of the uploads of jobs cannot be used; nothing was stored."""
+    """The folder for job uploads cannot be used; nothing was stored."""
 
 
 class InputAbandoned(ServiceError):

@@ -1,11 +1,4 @@
-"""Exit statuses of all commands of the distribution; errors are reported in one line on standard error.
-
-0: success.
-1: the work failed or a check did not pass: a server rejects the request or does not respond, a download fails, a disk
-   is full.
-2: the input cannot be used and nothing was done: an unknown option or variable, a value out of range, a file that is
-   missing, unreadable or of the wrong kind, a model that does not exist, an extra that is not installed.
-"""
+"""Exit statuses of all commands of the distribution; errors are reported in one line on standard error."""
 
 import sys
 from collections.abc import Sequence
@@ -18,6 +11,14 @@ from serve.errors import ActserveError, ConfigurationError, RequestError
 from serve.extras import MissingExtra, require_extra
 
 SUCCESS, FAILURE, INPUT_ERROR = 0, 1, 2
+MEANINGS = {
+    SUCCESS: "success",
+    FAILURE: "the work failed or a check did not pass: a server rejects the request or does not respond, a video "
+    "cannot be used, a download fails, a disk is full",
+    INPUT_ERROR: "the input cannot be used and nothing was done: an unknown option or variable, a value out of range, "
+    "a file that is missing, unreadable or of the wrong kind, a model that does not exist, an extra that is not "
+    "installed",
+}
 INPUT_PATH_ERRORS = (  # errors of the operating system about a path of the user
     FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
 )  # fmt: skip

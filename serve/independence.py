@@ -45,11 +45,11 @@ MAX_NAME_CHARS = 255  # limit of common file systems; the time to match a patter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Independence:
+class GroupCounts:
     """Numbers of clips and of independent groups."""
 
     num_clips: int
-    num_independent: int  # number of groups
+    num_independent: int  # number of groups; the clips of one group depend on each other
     num_copies: int  # number of clips with the same content as an earlier clip
     largest_group: int  # number of clips
 
@@ -60,7 +60,7 @@ class Independence:
 
 
 def source_of_name(name: str) -> str | None:
-    """Return the source video or group that a file name states by a convention of `CONVENTIONS`, or None.
+    """Return the source video or group that is encoded in a file name by one of `CONVENTIONS`, or None.
 
     Folders are ignored, so parts of one video that are in folders of different classes have the same source.
 
@@ -70,7 +70,8 @@ def source_of_name(name: str) -> str | None:
     'kinetics:3vBb2lPFVLg'
     >>> source_of_name("holiday_part2.mov") == source_of_name("other class/holiday_part3.mov")
     True
-    >>> source_of_name("clip_2.mp4")
+    >>> source_of_name("clip_2.mp4") is None  # nothing remains before the word for a piece
+    True
     """
     stem = _stem(name)
     if len(stem) > MAX_NAME_CHARS:
@@ -105,23 +106,23 @@ def assign_groups(
             f"the sequences must have equal lengths, got {', '.join(str(len(sequence)) for sequence in sequences)}"
         )
     sets = _DisjointSets(len(sequences[0]) if sequences else 0)
-    sets.union_equal([source_of(name) for name in names])
-    sets.union_equal([digest or None for digest in digests])
-    sets.union_equal([group or None for group in declared])
+    sets.union_by_key([source_of(name) for name in names])
+    sets.union_by_key([digest or None for digest in digests])
+    sets.union_by_key([group or None for group in declared])
     for one, other in pairs:
         sets.union(one, other)
-    return sets.set_indices()
+    return sets.group_indices()
 
 
-def count_independent(groups: Int64Array, *, digests: Sequence[str | None] = ()) -> Independence:
+def count_groups(groups: Int64Array, *, digests: Sequence[str | None] = ()) -> GroupCounts:
     """Count the clips, groups and copies.
 
-    >>> count_independent(assign_groups(digests=["1", "1", "2"]), digests=["1", "1", "2"])
-    Independence(num_clips=3, num_independent=2, num_copies=1, largest_group=2)
+    >>> count_groups(assign_groups(digests=["1", "1", "2"]), digests=["1", "1", "2"])
+    GroupCounts(num_clips=3, num_independent=2, num_copies=1, largest_group=2)
     """
     known_digests = [digest for digest in digests if digest]
     sizes = Counter(groups.tolist())
-    return Independence(
+    return GroupCounts(
         num_clips=len(groups),
         num_independent=len(sizes),
         num_copies=len(known_digests) - len(set(known_digests)),
@@ -139,14 +140,14 @@ class _DisjointSets:
         first, second = sorted((self._root(one), self._root(other)))
         self._parents[second] = first
 
-    def union_equal(self, keys: Sequence[Hashable | None]) -> None:
+    def union_by_key(self, keys: Sequence[Hashable | None]) -> None:
         """Unite the clips whose keys are equal; None is ignored."""
         first: dict[Hashable, int] = {}
         for index, key in enumerate(keys):
             if key is not None:
                 self.union(first.setdefault(key, index), index)
 
-    def set_indices(self) -> Int64Array:
+    def group_indices(self) -> Int64Array:
         order: dict[int, int] = {}
         return np.array([order.setdefault(self._root(i), len(order)) for i in range(len(self._parents))], np.int64)
 

@@ -8,7 +8,8 @@ from serve import strict_json
 from serve.errors import InvalidOption, RequestError
 from serve.version_numbers import MAX_VERSION
 
-VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
+VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]  # of a query, which is text
+BodyVersionNumber = Annotated[VersionNumber, Field(strict=True)]  # a JSON number, not text, true or false
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_LISTED_ERRORS, MAX_DESCRIBED_ERRORS = 20, 3  # in `errors`, and in the message

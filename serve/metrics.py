@@ -41,7 +41,7 @@ class Metrics:
         )
         self.in_flight = Gauge(
             "actserve_requests_in_flight",
-            "Requests with a video or texts in progress, except timelines.",
+            "Requests that compute or wait for a slot, except timelines.",
             registry=self.registry,
         )
         self.timelines_in_flight = Gauge(
@@ -49,6 +49,10 @@ class Metrics:
         )
         self.job_uploads = Gauge(
             "actserve_job_uploads", "Jobs whose uploads are being received.", registry=self.registry
+        )
+        self.uploads = Gauge("actserve_uploads_in_progress", "Uploads that are being received.", registry=self.registry)
+        self.body_memory = Gauge(
+            "actserve_body_memory_bytes", "Memory of the bodies of requests in progress.", registry=self.registry
         )
         self.event_streams = Gauge("actserve_event_streams", "Open streams of events of jobs.", registry=self.registry)
         self.timeline_windows = Counter(
@@ -58,6 +62,12 @@ class Metrics:
             "actserve_timeline_video_seconds_total", "Total duration of the videos of finished timelines in seconds.",
             registry=self.registry,
         )  # fmt: skip
+        self.loop_stalls = Histogram(
+            "actserve_event_loop_stall_seconds",
+            "Duration of stalls of the event loop of more than 100 ms, in seconds.",
+            buckets=(0.2, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
         self._server = ServerCollector()
         self.registry.register(self._server)
         self.registry.register(ChildProcessCollector())

@@ -1,7 +1,7 @@
 """Incremental parser of multipart forms (RFC 2046, RFC 7578); the input may be split into chunks at any byte.
 
-Preamble, epilogue, white space after a boundary and folded headers follow the RFCs; part headers are parsed leniently,
-as clients write them. Nested multipart bodies, transfer encodings and unknown charsets are rejected.
+Preamble, epilogue, white space after a boundary, folded headers and a part without a blank line follow the RFCs; part
+headers are parsed leniently, as clients write them. Nested multipart bodies and encoded parts are rejected.
 
 No library parses all bodies of `tests/serve/form_bodies.py`: streaming-form-data 2.1 loses the last field before an
 extra line end, python-multipart 0.0.34 supports neither a preamble nor folded headers, multipart 2.0 no white space
@@ -9,7 +9,7 @@ after a boundary, and werkzeug 3.1.9 adds bytes to the data if a chunk ends insi
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import collapse_rfc2231_value, decode_params
 from enum import Enum, auto
@@ -25,8 +25,9 @@ CHARSETS = {
     "latin1": "latin-1", "windows-1252": "cp1252",
 }  # fmt: skip
 
-_LINE_START = re.compile(rb"[ \t]*\r\n")  # the rest of a boundary line: padding and line end
-_PARTIAL_LINE = re.compile(rb"-|[ \t]*\r?")  # a prefix of `--`, or of the rest of a boundary line
+# The rest of a boundary line: padding and line end.
+_LINE_START = re.compile(rb"[ \t]{0,%d}\r\n" % MAX_PADDING_BYTES)
+_PARTIAL_LINE = re.compile(rb"-|[ \t]{0,%d}\r?" % MAX_PADDING_BYTES)  # a prefix of `--`, or of that rest
 _FOLD = re.compile(r"\r\n[ \t]+")
 _PARAMETER = re.compile(r';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"(?=[ \t]*(?:;|$))|([^;]*))')
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -38,7 +39,7 @@ class Part:
 
     name: str
     filename: str | None
-    charset: str | None  # Python codec name; None if the part does not name a charset
+    charset: str | None  # as the part names it; only text has one, a file may claim any (`charset=binary`)
     num_header_bytes: int
 
 
@@ -138,7 +139,7 @@ class FormParser:
             if line is not None:
                 self._state, self._buffer, self._searched = State.HEADERS, buffer[line.end() :], 0
                 return buffer[:start], True
-            if len(buffer) - after <= MAX_PADDING_BYTES and _PARTIAL_LINE.fullmatch(buffer, after):
+            if _PARTIAL_LINE.fullmatch(buffer, after):
                 self._buffer = buffer[start:]
                 return buffer[:start], False
             start = buffer.find(delimiter, after)  # a line that only starts like the boundary is data
@@ -149,18 +150,22 @@ class FormParser:
         return buffer[:start], False
 
     def _take_headers(self) -> Part | None:
+        """Return the part whose headers end at a blank line, or at a boundary; None until all of them have arrived."""
         buffer = self._buffer
-        if buffer.startswith(b"\r\n"):
+        if buffer.startswith((b"\r\n", self._delimiter[2:])):
             raise _missing_name_error()
         end = buffer.find(b"\r\n\r\n", self._searched)
+        boundary = buffer.find(self._delimiter, self._searched, len(buffer) if end < 0 else end)
+        has_blank_line = boundary < 0
+        end = end if has_blank_line else boundary
         if (len(buffer) if end < 0 else end) > MAX_HEADER_BYTES:
             raise InvalidOption(f"the headers of a part have more than the {MAX_HEADER_BYTES} bytes allowed")
         if end < 0:
-            self._searched = max(0, len(buffer) - 3)
+            self._searched = max(0, len(buffer) - len(self._delimiter) + 1)
             return None
         self._state = State.DATA
-        self._buffer = buffer[end + 2 :]  # keeps the blank line, which may be part of a boundary
-        self._blank_line_bytes = 2
+        self._blank_line_bytes = 2 if has_blank_line else 0
+        self._buffer = buffer[end + self._blank_line_bytes :]  # keeps the blank line, which may be part of a boundary
         return _parse_part(buffer[:end])
 
     def _strip_blank_line(self, data: bytes) -> bytes:
@@ -221,6 +226,8 @@ _OTHER_CHARSETS = "us-ascii, iso-8859-1, windows-1252"
 def _parse_part(block: bytes) -> Part:
     """Parse the header lines of a part."""
     lines = _FOLD.sub(" ", block.decode("latin-1")).split("\r\n")
+    if any("\n" in line or "\r" in line for line in lines):
+        raise InvalidOption("the header lines of a part must end with CR LF, found a single CR or LF")
     pairs = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
     headers = dict(reversed(pairs))  # the first header of a name is used
     parameters = _parse_parameters(headers.get("content-disposition", ""))
@@ -230,11 +237,10 @@ def _parse_part(block: bytes) -> Part:
     if name is None or describe_text_fault(name) is not None:
         raise InvalidOption("a part of the form has a name that is not valid UTF-8 text")
     _check_encoding(name, headers)
-    charset = _parse_parameters(headers.get("content-type", "")).get("charset")
     return Part(
         name=name,
         filename=_decode_filename(parameters.get("filename")),
-        charset=None if charset is None else resolve_charset(charset, subject=f"the part `{name[:80]}`"),
+        charset=_parse_parameters(headers.get("content-type", "")).get("charset") or None,
         num_header_bytes=len(block),
     )
 
@@ -244,12 +250,13 @@ def _missing_name_error() -> InvalidOption:
 
 
 def _check_encoding(name: str, headers: dict[str, str]) -> None:
-    coding = headers.get("content-transfer-encoding", "").lower()
-    if coding not in IDENTITY_ENCODINGS:
-        raise UnsupportedMedia(
-            f"the part `{name[:80]}` has Content-Transfer-Encoding: {coding[:40]}; send it "
-            "without a transfer encoding (RFC 7578, section 4.7)"
-        )
+    for header, allowed in (("Content-Transfer-Encoding", IDENTITY_ENCODINGS), ("Content-Encoding", ("", "identity"))):
+        coding = headers.get(header.lower(), "").lower()
+        if coding not in allowed:
+            raise UnsupportedMedia(
+                f"the part `{name[:80]}` has {header}: {coding[:40]}; send it without an encoding "
+                "(RFC 7578, section 4.7)"
+            )
     if headers.get("content-type", "").lower().startswith("multipart/"):
         raise UnsupportedMedia(
             f"the part `{name[:80]}` is a nested multipart body; send each file as a separate part of the form "
@@ -261,21 +268,29 @@ def _parse_parameters(header: str) -> dict[str, str]:
     """Return the parameters of a header by lower-case name; `name*` and `name*0` (RFC 2231) override `name`.
 
     Values may be unquoted (`boundary=----=_Part_1`). In a quoted value a backslash is literal unless a quote or another
-    backslash follows it, so that Windows paths are preserved.
+    backslash follows it, so that Windows paths are preserved. The first parameter of a name is used.
     """
     parameters: dict[str, str] = {}
-    extended: list[tuple[str, str]] = [("", "")]
+    extended: dict[str, str] = {}
     for match in _PARAMETER.finditer(header):
         name, quoted, plain = match.groups()
         value = plain.strip() if quoted is None else _ESCAPED.sub(r"\1", quoted)
-        if "*" in name:
-            extended.append((name.lower(), value))
-        else:
-            parameters.setdefault(name.lower(), value)
-    if len(extended) > 1:
-        for name, pieces in decode_params(extended)[1:]:
-            parameters[name] = collapse_rfc2231_value(pieces).strip('"')
+        (extended if "*" in name else parameters).setdefault(name.lower(), value)
+    if extended:
+        parameters |= _decode_extended(extended)
     return parameters
+
+
+def _decode_extended(extended: Mapping[str, str]) -> dict[str, str]:
+    """Decode the parameters of RFC 2231; return nothing if one of them cannot be decoded.
+
+    Their charset may be any codec of Python, also one that is not for text (`idna`, `undefined`) and raises.
+    """
+    try:
+        parameters = decode_params([("", ""), *extended.items()])[1:]
+        return {name: collapse_rfc2231_value(pieces).strip('"') for name, pieces in parameters}
+    except ValueError:  # includes the errors of codecs, and a number of too many digits
+        return {}
 
 
 def _redecode_utf8(text: str) -> str | None:

@@ -1,10 +1,13 @@
-"""Classification pipeline, from a file on disk to the response; the only module that combines the stages.
+"""Classification pipeline, from a video file to the response; the only module that combines the stages.
 
 options     -> model, labels, templates        (validated before any work)
-bank        -> text features [M, K, D]         (cached; encoded while the video is decoded)
+bank        -> text features [M, P, D]         (cached; encoded while the video is decoded)
 decode pool -> views [V, T, 3, S, S] uint8
 engine      -> video features [V, D]           (micro-batched with other requests)
 scoring     -> logits [V, M, P], example logits [V, K] -> scores, logits, cosines [K] -> top-k, acceptance
+
+V views, T frames, S pixels, D embedding dimension, M templates, P phrases, K labels. Without a vocabulary, each label
+is one phrase, so P = K.
 """
 
 import asyncio
@@ -40,19 +43,19 @@ from serve.telemetry import spans
 from serve.text import prompts
 from serve.video.windows import Window
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
-from serve.videos.half_precision import rounded
-from serve.videos.store import SourceFacts, StoredFacts
+from serve.videos.half_precision import round_features
+from serve.videos.store import SourceInfo, StoredVideoMetadata
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver
 from serve.vocabularies.acceptance import AcceptanceRule
-from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning, label_warnings
 from serve.vocabularies.prototypes import Prototypes
+from serve.vocabularies.service import VocabularyService
 from serve.vocabularies.vocabulary import Vocabulary
 
 Result = TypeVar("Result")
 First = TypeVar("First")
 Second = TypeVar("Second")
-INLINE_SCORES = 100_000  # values [V, M, P]; with fewer, switching to a thread costs more than the computation
+MAX_INLINE_LOGITS = 100_000  # up to this number of logits [V, M, P], switching to a thread takes longer than scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +65,13 @@ class ResolvedOptions:
     runtime: ModelRuntime
     vocabulary: Vocabulary | None
     labels: tuple[str, ...]
-    phrases: tuple[str, ...]  # texts that are compared with the video; the labels themselves without a vocabulary
+    phrases: tuple[str, ...]  # texts that are compared with the video; without a vocabulary, the labels
     phrase_layout: scoring.PhraseLayout | None
     templates: tuple[str, ...]
-    function: FunctionToApply
+    function_to_apply: FunctionToApply
     prototypes: Prototypes | None  # prototypes of the vocabulary's example clips
-    rule: AcceptanceRule
-    acceptance: AcceptanceInfo | None
+    acceptance_rule: AcceptanceRule
+    acceptance_info: AcceptanceInfo | None
 
     @property
     def example_info(self) -> ExampleInfo | None:
@@ -77,8 +80,8 @@ class ResolvedOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoLogits:
-    """Logits of one video, before scoring."""
+class InferenceResult:
+    """Features and logits of one video, before scoring."""
 
     features: VideoFeatures
     logits: Float32Array  # [V, M, P]
@@ -94,7 +97,7 @@ class Pipeline:
         self,
         pool: DecodePool,
         registry: ModelRegistry,
-        vocabularies: GatewayVocabularies,
+        vocabularies: VocabularyService,
         *,
         saver: VideoSaver,
         settings: ServeSettings,
@@ -108,12 +111,12 @@ class Pipeline:
     async def classify(
         self, path: Path, options: ClassifyOptions, *, deadline: float, origin: Origin = UNKNOWN_ORIGIN
     ) -> Classification:
-        """Classify the video at `path`; `deadline` in seconds of the event loop's clock.
+        """Classify the video at `path`.
 
-        `origin` is kept if the video is stored.
+        `deadline` is a time of the event loop's clock in seconds. If the video is stored, `origin` is stored with it.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`.
+            RequestError, ServiceError: the options or the video are not valid, or a component is not available.
         """
         async with self.resolve(options) as resolved:
             computed, warnings = await _run_both(
@@ -122,72 +125,72 @@ class Pipeline:
             with spans.span("score"):
                 scores, score_ms = await _time(compute_scores(resolved, computed.logits, computed.example_logits))
             timing_ms = {**computed.timing_ms, "score": computed.timing_ms["score"] + score_ms}
-            answer = Classification(
-                **resolved_facts(resolved),
-                **scored_facts(resolved, scores, top_k=options.top_k),
+            response = Classification(
+                **option_fields(resolved),
+                **score_fields(resolved, scores, top_k=options.top_k),
                 vocabulary_warnings=warnings,
                 sampling=_describe_sampling(computed.decoded, options),
                 timing_ms={stage: round(value, 2) for stage, value in timing_ms.items()},
             )
             if options.store:
-                answer.video_id, store_ms = await _time(
-                    self._store(path, computed, resolved, options, sampling=answer.sampling, origin=origin)
+                response.video_id, store_ms = await _time(
+                    self._store(path, computed, resolved, options, sampling=response.sampling, origin=origin)
                 )
-                answer.timing_ms["store"] = round(store_ms, 2)
-        return answer
+                response.timing_ms["store"] = round(store_ms, 2)
+        return response
 
     async def _store(
         self,
         path: Path,
-        computed: VideoLogits,
+        computed: InferenceResult,
         resolved: ResolvedOptions,
         options: ClassifyOptions,
         *,
         sampling: SamplingInfo,
         origin: Origin,
     ) -> str:
-        """Store the features of the views; each view stands for the whole video. Return the id."""
-        facts = StoredFacts(
+        """Store the features of the views and return the video id; each view becomes a window of the whole video."""
+        metadata = StoredVideoMetadata(
             engine=resolved.runtime.engine.name,
-            source=SourceFacts(
+            source=SourceInfo(
                 filename=origin.filename,
                 num_bytes=(await asyncio.to_thread(path.stat)).st_size,
                 truncated=False,
-                **sampling.model_dump(include=set(SourceFacts.model_fields)),
+                **sampling.model_dump(include=set(SourceInfo.model_fields)),
             ),
             sampling=sampling,
             window_seconds=None,
             stride_seconds=None,
         )
-        whole = Window(
+        window = Window(
             start_seconds=0.0, end_seconds=sampling.duration_seconds, start_frame=0, end_frame=sampling.num_frames,
             cell_start_seconds=0.0, cell_end_seconds=sampling.duration_seconds, cell_start_frame=0,
             cell_end_frame=sampling.num_frames, frame_indices=(),
         )  # fmt: skip
         async with self._saver.writing(resolved.runtime, options, kind="clips", key_id=origin.key_id) as writer:
-            await writer.add([whole] * len(computed.features.video_features), computed.features)
-            return (await writer.finish(facts)).video_id
+            await writer.add([window] * len(computed.features.video_features), computed.features)
+            return (await writer.finish(metadata)).video_id
 
     async def compute_logits(
         self, path: Path, resolved: ResolvedOptions, options: ClassifyOptions, *, deadline: float
-    ) -> VideoLogits:
+    ) -> InferenceResult:
         """Compute the logits of the video at `path`.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`.
+            RequestError, ServiceError: the options or the video are not valid, or a component is not available.
         """
         runtime = resolved.runtime
         (bank, text_ms), (decoded, decode_ms) = await _run_both(
-            _time(runtime.bank.features(resolved.phrases, resolved.templates)),
+            _time(runtime.bank_builder.build(resolved.phrases, resolved.templates)),
             _time(self._pool.views(path, _view_request(runtime, options))),
         )
         features, engine_ms = await _time(encode_views(runtime.engine, decoded.views, deadline=deadline))
         if options.store:
-            features = rounded(features)  # so that scoring the stored features again gives these very numbers
+            features = round_features(features)  # as stored, so that rescoring gives exactly the same scores
         with spans.span("logits"):
             logits, score_ms = await _time(runtime.logits(features, bank))
         prototypes = resolved.prototypes
-        return VideoLogits(
+        return InferenceResult(
             features=features,
             logits=logits,
             example_logits=None if prototypes is None else prototypes.logits(features.prototype_or_video_features),
@@ -219,9 +222,9 @@ class Pipeline:
             raise InvalidOption(f"num_clips must be at most {self._limits.max_num_clips}, got {options.num_clips}")
         contract = runtime.contract
         if options.candidate_labels is not None:
-            self.check_labels(options.candidate_labels)
+            self.check_label_limits(options.candidate_labels)
             vocabulary = None
-            labels = phrases = prompts.check_labels(options.candidate_labels)
+            labels = phrases = prompts.clean_labels(options.candidate_labels)
         else:
             vocabulary = (
                 self._vocabularies.catalogue.default_for(contract)
@@ -235,22 +238,22 @@ class Pipeline:
             prompts.check_templates(templates)
         if len(templates) > self._limits.max_templates:
             raise InvalidVocabulary(f"at most {self._limits.max_templates} templates are allowed, got {len(templates)}")
-        rule, acceptance = _resolve_acceptance(vocabulary, runtime, options, templates)
+        acceptance_rule, acceptance_info = _resolve_acceptance(vocabulary, runtime, options, templates)
         return ResolvedOptions(
             runtime=runtime,
             vocabulary=vocabulary,
             labels=labels,
             phrases=phrases,
-            phrase_layout=None if vocabulary is None else vocabulary.phrasing,
+            phrase_layout=None if vocabulary is None else vocabulary.phrase_layout,
             templates=templates,
-            function=options.resolve_function(contract.scoring.activation),
+            function_to_apply=options.resolve_function(contract.scoring.activation),
             prototypes=None if vocabulary is None else await self._vocabularies.encoder.prototypes(vocabulary, runtime),
-            rule=rule,
-            acceptance=acceptance,
+            acceptance_rule=acceptance_rule,
+            acceptance_info=acceptance_info,
         )
 
-    def check_labels(self, labels: Sequence[str]) -> None:
-        """Check number and length of the labels of a request.
+    def check_label_limits(self, labels: Sequence[str]) -> None:
+        """Check the number and the lengths of the labels of a request.
 
         Raises:
             InvalidVocabulary: there are too many, or one is too long.
@@ -270,7 +273,7 @@ class Pipeline:
 
 
 async def find_label_warnings(resolved: ResolvedOptions) -> list[VocabularyWarning]:
-    """Return warnings about labels of the request (not of a vocabulary) that the model does not distinguish."""
+    """Return warnings about candidate labels that the model cannot distinguish; empty if a vocabulary is used."""
     if resolved.vocabulary is not None:
         return []
     return await label_warnings(resolved.labels, resolved.templates[0], resolved.runtime)
@@ -280,19 +283,19 @@ async def compute_scores(
     resolved: ResolvedOptions, logits: Float32Array, example_logits: Float32Array | None
 ) -> scoring.Scores:
     """Compute the scores of the labels from the logits [V, M, P] of one video; large inputs are reduced in a thread."""
-    if logits.size <= INLINE_SCORES:
-        return score_logits(resolved, logits, example_logits, scale=resolved.rule.scale)
-    return await asyncio.to_thread(score_logits, resolved, logits, example_logits, scale=resolved.rule.scale)
+    if logits.size <= MAX_INLINE_LOGITS:
+        return score_logits(resolved, logits, example_logits, scale=resolved.acceptance_rule.scale)
+    return await asyncio.to_thread(score_logits, resolved, logits, example_logits, scale=resolved.acceptance_rule.scale)
 
 
 def score_logits(
     resolved: ResolvedOptions, logits: Float32Array, example_logits: Float32Array | None, *, scale: scoring.LogitScaling
 ) -> scoring.Scores:
-    """Reduce the logits [V, M, P] of one video to scores of the labels with the given calibration of logits."""
+    """Reduce the logits [V, M, P] of one video to scores of the labels, with the given temperature and bias."""
     return scoring.reduce_logits(
         logits,
         resolved.runtime.contract.scoring,
-        function=resolved.function,
+        function=resolved.function_to_apply,
         phrase_layout=resolved.phrase_layout,
         example_logits=example_logits,
         scale=scale,
@@ -307,13 +310,13 @@ def _resolve_acceptance(
     acceptance = None if vocabulary is None else vocabulary.acceptance
     rule, info = AcceptanceRule(), None
     if vocabulary is not None and acceptance is not None:
-        obstacle = acceptance.inapplicable_reason(model=runtime.reference, function=function, templates=templates)
+        reason = acceptance.inapplicable_reason(model=runtime.reference, function=function, templates=templates)
         caveats = acceptance.caveats(digest=vocabulary.digest, num_clips=options.num_clips, num_crops=options.num_crops)
-        rule = vocabulary.acceptance_rule() if obstacle is None else rule
+        rule = vocabulary.acceptance_rule() if reason is None else rule
         info = AcceptanceInfo(
-            applied=obstacle is None,
-            obstacle=obstacle,
-            caveats=caveats if obstacle is None else [],
+            applied=reason is None,
+            obstacle=reason,
+            caveats=caveats if reason is None else [],
             false_accept_rate=None if acceptance.fitted is None else acceptance.fitted.false_accept_rate,
             false_accept_interval=None if acceptance.fitted is None else acceptance.fitted.false_accept_interval,
             **acceptance.model_dump(include={"criterion", "threshold", "temperature", "bias"}),
@@ -358,20 +361,20 @@ def describe_model(runtime: ModelRuntime) -> ModelInfo:
     return ModelInfo(name=contract.name, version=str(contract.version), engine=runtime.engine.name)
 
 
-def resolved_facts(resolved: ResolvedOptions) -> dict[str, Any]:
-    """Return the fields of an answer that follow from the options."""
+def option_fields(resolved: ResolvedOptions) -> dict[str, Any]:
+    """Return the response fields that depend only on the options."""
     return {
         "model": describe_model(resolved.runtime),
         "notice": resolved.runtime.contract.notice,
         "vocabulary": None if resolved.vocabulary is None else resolved.vocabulary.reference,
-        "acceptance": resolved.acceptance,
+        "acceptance": resolved.acceptance_info,
         "examples": resolved.example_info,
     }
 
 
-def scored_facts(resolved: ResolvedOptions, scores: scoring.Scores, *, top_k: int) -> dict[str, Any]:
-    """Return the fields of an answer that follow from the scores of a video."""
-    accepted = resolved.rule.accepted(scores)
+def score_fields(resolved: ResolvedOptions, scores: scoring.Scores, *, top_k: int) -> dict[str, Any]:
+    """Return the response fields that depend on the scores of a video."""
+    accepted = resolved.acceptance_rule.accepted(scores)
     return {
         "results": top_results(resolved.labels, scores, accepted, top_k=top_k),
         "none_of_these": NoneOfThese(score=scores.none_of_these_score, rejected=not accepted.any()),

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from serve import errors
 from serve.api.options import ClassifyOptions
 from serve.api.problems import STATUS, describe
+from serve.exit_status import MEANINGS
 from serve.jobs.documents import JobInput
 from serve.jobs.metrics import JobMetrics
 from serve.metrics import Metrics
@@ -84,6 +85,11 @@ def metrics_table() -> str:
     return markdown_table(("metric", "type", "meaning"), rows)
 
 
+def exit_codes_table() -> str:
+    """Return the table of the exit codes of the commands."""
+    return markdown_table(("code", "meaning"), ((str(code), text) for code, text in MEANINGS.items()))
+
+
 def problems_table() -> str:
     """Return the table of the problems that a client may receive, sorted by status."""
     classes = sorted(_concrete_errors(errors.ActserveError), key=lambda item: (STATUS[item], _slug(item)))
@@ -101,6 +107,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "search": search_table,
     "metrics": metrics_table,
     "problems": problems_table,
+    "exit_codes": exit_codes_table,
 }
 
 

@@ -1,7 +1,11 @@
 """Run the application with uvicorn; implements `actserve serve`."""
 
+import asyncio
 import gc
+import logging
+import math
 import os
+import signal
 import socket
 import sys
 from types import FrameType
@@ -12,14 +16,20 @@ import uvicorn
 
 from serve import variables
 from serve.app import create_app
-from serve.connections import bounded_protocol
+from serve.connections import LINGER_SECONDS, bounded_protocol
 from serve.data_folder import register_start
 from serve.environment import load_settings
 from serve.errors import ActserveError
 from serve.exit_status import INPUT_ERROR, exit_status_of
 from serve.extras import MissingExtra
+from serve.http_settings import HttpSettings
 from serve.settings import ServeSettings
 from serve.telemetry.logs import configure_logging
+
+logger = logging.getLogger(__name__)
+
+DRAIN_POLL_SECONDS = 0.05
+CANCEL_SECONDS = 5.0  # for the cancelled requests to send their responses
 
 
 def run(overrides: dict[str, Any]) -> int:
@@ -69,14 +79,14 @@ def run(overrides: dict[str, Any]) -> int:
         log_level="warning",
         access_log=False,
         lifespan="on",
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=math.ceil(LINGER_SECONDS) + 1,  # `Server` ends the requests before
         http=bounded_protocol(settings.http),
         ws="none",
         h11_max_incomplete_event_size=settings.http.max_header_bytes,
         root_path=settings.http.root_path,
         forwarded_allow_ips=settings.http.trusted_proxies,
     )
-    server = Server(config)
+    server = Server(config, settings.http)
     server.run(sockets=[listener])
     if startup_errors:
         print(f"actserve: startup failed: {startup_errors[0]}", file=sys.stderr)
@@ -85,14 +95,49 @@ def run(overrides: dict[str, Any]) -> int:
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that ends open-ended responses, such as event streams, when it is asked to stop."""
+    """A uvicorn server that drains when it is asked to stop.
+
+    Readiness is off first. New requests get 503 during a grace period, in which a load balancer notices; requests in
+    progress finish, and those that do not in time get 503 as well.
+    """
+
+    def __init__(self, config: uvicorn.Config, settings: HttpSettings) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._grace_seconds = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a stop signal."""
-        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # the FastAPI app
+        """Handle a stop signal; SIGTERM is the regular way to stop, after which the exit status is 0."""
+        state = self.config.app.state  # type: ignore[union-attr]  # the FastAPI application
+        state.bodies.is_stopping = True
+        service = getattr(state, "service", None)
         if service is not None:
             service.is_stopping = True
         super().handle_exit(sig, frame)
+        if sig == signal.SIGTERM:
+            self._grace_seconds = self._settings.drain_seconds
+            self._captured_signals.remove(sig)  # uvicorn would raise it again at the end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then close the listener and the application."""
+        await self._drain()
+        await super().shutdown(sockets)
+
+    async def _drain(self) -> None:
+        requests = self.server_state.tasks
+        logger.info("stopping: %d requests are in progress, new ones get 503", len(requests))
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        while not self.force_exit and (clock() - start < self._grace_seconds or requests):
+            if clock() - start > self._settings.shutdown_seconds:
+                break
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        unfinished = list(requests)
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=CANCEL_SECONDS)
+        logger.info("drained in %.1f s; %d requests were ended with 503", clock() - start, len(unfinished))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 
 from serve.access.authorizer import Authorizer
 from serve.access.key_store import KeyStore
-from serve.api.admission import ConcurrencyLimit
+from serve.access.usage import UsageStore
+from serve.admission.concurrency import ConcurrencyLimit
+from serve.admission.slots import InferenceSlots
 from serve.api.problems import describe
+from serve.background import Lane
 from serve.data_folder import open_database
 from serve.embeddings import Embedder
 from serve.errors import ActserveError, EngineUnavailable, FeedbackOff
 from serve.feedback.folder import FeedbackFolder
-from serve.jobs.gateway import GatewayJobs
-from serve.jobs.work import InputWork
+from serve.jobs.processing import InputProcessor
+from serve.jobs.service import JobService
 from serve.metrics import Metrics
 from serve.models.activation import Activation
 from serve.models.registry import ModelRegistry
@@ -28,7 +31,7 @@ from serve.upload_folder import OwnUploadFolder, find_disk_fault
 from serve.video.workers import DecodePool
 from serve.videos.store import VideoStore
 from serve.videos.writer import VideoSaver
-from serve.vocabularies.gateway import GatewayVocabularies
+from serve.vocabularies.service import VocabularyService
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +57,23 @@ class Service:
         self.pool = DecodePool(settings.decode)
         self.registry = ModelRegistry(settings)
         self._database: Database | None = None
-        self._vocabularies: GatewayVocabularies | None = None
+        self._vocabularies: VocabularyService | None = None
         self._activation: Activation | None = None
         self._pipeline: Pipeline | None = None
         self._feedback: FeedbackFolder | None = None
         self._authorizer: Authorizer | None = None
         self._timelines: TimelineMaker | None = None
-        self._work: InputWork | None = None
-        self._jobs: GatewayJobs | None = None
+        self._processor: InputProcessor | None = None
+        self._jobs: JobService | None = None
         self._library: VideoLibrary | None = None
         self._embedder = Embedder(self.pool, self.registry, settings.limits)
-        self.in_flight = ConcurrencyLimit(settings.limits.max_in_flight, self.metrics.in_flight, noun="requests")
+        self.lane = Lane()
+        self.slots = InferenceSlots(
+            max_requests=settings.limits.max_in_flight,
+            max_waiting_views=settings.batch.max_queued_views,
+            running_views=settings.decode.worker_count() + 2 * settings.batch.max_views,
+            gauge=self.metrics.in_flight,
+        )
         self.timelines_in_flight = ConcurrencyLimit(
             settings.timeline.max_concurrent, self.metrics.timelines_in_flight, noun="timelines"
         )
@@ -72,8 +81,11 @@ class Service:
         self.event_streams = ConcurrencyLimit(
             settings.jobs.max_event_streams, self.metrics.event_streams, noun="streams of events"
         )
-        self.is_stopping = False  # open-ended responses, such as event streams, end when it is set
+        self.large_changes = asyncio.Semaphore(1)  # parsing takes about ten times the memory of the body
+        self.is_stopping = False  # readiness is off, and open-ended responses, such as event streams, end
         self.uploads = OwnUploadFolder(settings.upload_dir)
+        if self.uploads.num_swept:
+            logger.info("deleted the upload folders of %d servers that were killed", self.uploads.num_swept)
 
     async def start(self) -> None:
         """Start the decode children, load and check the model, and encode its default vocabulary.
@@ -112,13 +124,14 @@ class Service:
         """Start the processing of jobs after all components that it uses have started."""
         if not self._runs_jobs:
             return
-        assert self._database is not None and self._work is not None, "created by _start_models"
-        self._jobs = GatewayJobs(
+        assert self._database is not None and self._processor is not None, "created by _start_models"
+        self._jobs = JobService(
             self._database,
-            self._work,
+            self._processor,
             self.settings,
             registry=self.metrics.registry,
             is_busy=self._has_waiting_requests,
+            lane=self.lane,
         )
         try:
             await self._jobs.start()
@@ -130,10 +143,10 @@ class Service:
     async def _start_models(self) -> None:
         database = self._database = open_database(self.settings)
         await asyncio.to_thread(database.migrate)
-        authorizer = Authorizer(KeyStore(database), self.settings)
+        authorizer = Authorizer(KeyStore(database), UsageStore(database), self.settings)
         await authorizer.check_start()
         self._authorizer = authorizer
-        vocabularies = GatewayVocabularies(
+        vocabularies = VocabularyService(
             database, self.registry, pool=self.pool, folder=self.uploads, settings=self.settings
         )
         store = RouteStore(database, configured=self.settings.model)
@@ -152,7 +165,7 @@ class Service:
             videos, self._pipeline, self.registry, pool=self.pool, settings=self.settings.videos
         )
         self._library.start()
-        self._work = InputWork(self._pipeline, self._timelines, self._embedder, self.metrics)
+        self._processor = InputProcessor(self._pipeline, self._timelines, self._embedder, self.metrics)
         self.readiness.done.append(
             f"vocabulary {vocabularies.catalogue.default_for(runtime.contract).reference} encoded"
         )
@@ -195,7 +208,7 @@ class Service:
         """The stored videos.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._library is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
@@ -213,29 +226,29 @@ class Service:
         return self._embedder
 
     @property
-    def work(self) -> InputWork:
-        """The processing of inputs of any kind.
+    def input_processor(self) -> InputProcessor:
+        """The processor of inputs of all job kinds.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
-        if self._work is None or not self.readiness.is_ready:
+        if self._processor is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
-        return self._work
+        return self._processor
 
     @property
-    def jobs(self) -> GatewayJobs:
+    def jobs(self) -> JobService:
         """The jobs of this server.
 
         Raises:
-            EngineUnavailable: the start is not complete.
+            EngineUnavailable: startup is not complete.
         """
         if self._jobs is None or not self.readiness.is_ready:
             raise EngineUnavailable("the server is starting; see /readyz")
         return self._jobs
 
     @property
-    def vocabularies(self) -> GatewayVocabularies:
+    def vocabularies(self) -> VocabularyService:
         """The vocabularies.
 
         Raises:
@@ -291,8 +304,12 @@ class Service:
         return self.degraded + [fault for fault in faults if fault is not None]
 
     def _has_waiting_requests(self) -> bool:
-        """Whether interactive requests wait for the decoder or an engine."""
-        return self.pool.waiting > 0 or any(runtime.engine.queued_views for runtime in self.registry.active())
+        """Whether interactive requests wait for a slot, the decoder or an engine."""
+        return (
+            self.slots.num_waiting > 0
+            or self.pool.waiting > 0
+            or any(runtime.engine.queued_views for runtime in self.registry.active())
+        )
 
     @property
     def engines(self) -> dict[str, str]:
@@ -303,6 +320,8 @@ class Service:
     def not_ready_reason(self) -> str | None:
         """Why the server cannot serve requests; None if it can."""
         faults = [runtime.engine.fault for runtime in self.registry.active() if runtime.engine.fault is not None]
+        if self.is_stopping:
+            return "the server is stopping"
         if self.readiness.fault is not None:
             return self.readiness.fault
         if not self.readiness.is_ready:

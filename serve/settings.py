@@ -6,30 +6,21 @@ has bounds and a one-line description; a test compares docs/settings.md with thi
 
 import base64
 import binascii
-import re
 import tempfile
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.extras import require_extra
+from serve.http_settings import HttpSettings
 from serve.repository import default_repository
 from serve.video.limits import DecodeSettings
 
 EngineChoice = Literal[
     "auto", "openvino-bf16", "openvino-f32", "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "triton"
 ]
-
-HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
-ORIGIN_PATTERN = re.compile(r"https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-
-
-def _items(value: str) -> list[str]:
-    """Return the items of a list separated by commas."""
-    return [item for item in (part.strip() for part in value.split(",")) if item]
 
 
 def is_webhook_secret(text: str) -> bool:
@@ -83,7 +74,8 @@ class LimitSettings(BaseModel):
         64,
         ge=1,
         le=10_000,
-        description="Largest number of concurrent requests; beyond it, requests get 503 before the upload is read.",
+        description="Largest number of requests that compute or wait for it after their upload; beyond it, requests "
+        "get 503, if possible before the upload is read. A client may have as many as remain free.",
     )
     request_deadline_seconds: float = Field(
         60.0, gt=0, le=3600, description="Time limit of a request; beyond it, the response is 504."
@@ -98,6 +90,32 @@ class LimitSettings(BaseModel):
         1024 * 2**20,
         ge=2**20,
         description="Disk space for cached features of example clips, per model version and runtime.",
+    )
+
+
+class BodySettings(BaseModel):
+    """Limits of the bodies of all requests in progress."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_uploads: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="Largest number of uploads in progress; beyond it, requests get 503. A client may have as many as "
+        "remain free.",
+    )
+    memory_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="Memory for bodies that are not uploads of files, of all requests in progress; beyond it, requests "
+        "get 503. A client may have as much as remains free.",
+    )
+    grace_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Time for which a body may arrive below the minimum rate."
+    )
+    min_bytes_per_second: int = Field(
+        1024, ge=1, description="Minimum rate of a body; below it for longer than grace_seconds, the response is 408."
     )
 
 
@@ -132,7 +150,7 @@ class VocabularySettings(BaseModel):
         description="Time limit of a calibration or an upload of examples; beyond it, the response is 504.",
     )
     poll_seconds: float = Field(
-        0.5, gt=0, le=60, description="Interval at which changes made through other gateways are detected."
+        0.5, gt=0, le=60, description="Interval at which changes made through other server processes are detected."
     )
 
 
@@ -188,85 +206,6 @@ class AuthSettings(BaseModel):
         description="keys: every request needs an API key. off: no request does. auto: keys are needed once a key "
         "exists; on a non-loopback address, the server does not start without keys.",
     )
-
-
-class HttpSettings(BaseModel):
-    """Host names of the server, origins of pages that may use it, and proxies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    allowed_hosts: str = Field(
-        "",
-        description="Host names of this server, separated by commas; `*.example.com` matches subdomains, `*` all. "
-        "By default IP addresses, names without a dot, and names below `localhost`, which cannot be registered.",
-    )
-    cors_origins: str = Field(
-        "",
-        description="Origins of pages on other hosts that may call the API, separated by commas, "
-        "e.g. `https://app.example.com`.",
-    )
-    root_path: str = Field(
-        "", pattern=r"^(/[\w.~-]+)*$", description="Path at which a proxy serves this server, e.g. `/actions`."
-    )
-    trusted_proxies: str = Field(
-        "127.0.0.1",
-        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted, "
-        "separated by commas.",
-    )
-
-    max_connections: int = Field(1000, ge=1, le=100_000, description="Open connections; past it 503.")
-    max_connections_per_address: int = Field(
-        256, ge=1, le=100_000, description="Open connections of one address that is no trusted proxy; past it 503."
-    )
-    max_header_bytes: int = Field(
-        65_536, ge=1024, le=2**20, description="Bytes of the request line and headers; past it 400."
-    )
-    header_timeout_seconds: float = Field(
-        15.0,
-        gt=0,
-        le=600,
-        description="Headers are complete by then after the first byte, or after connecting, or 408.",
-    )
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _check_hosts(cls, value: str) -> str:
-        for name in _items(value):
-            if HOST_PATTERN.fullmatch(name) is None:
-                raise ValueError(f"{name!r} is not a host name without port")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, value: str) -> str:
-        for origin in _items(value):
-            if ORIGIN_PATTERN.fullmatch(origin) is None:
-                raise ValueError(
-                    f"{origin!r} is not an origin such as https://app.example.com or http://localhost:3000"
-                )
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_networks(cls, value: str) -> str:
-        for network in _items(value):
-            ip_network(network)  # raises ValueError with the invalid item
-        return value
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The items of `allowed_hosts` in lower case, IPv6 addresses without brackets."""
-        return tuple(name.lower().strip("[]") for name in _items(self.allowed_hosts))
-
-    @property
-    def proxies(self) -> tuple[str, ...]:
-        """Return `trusted_proxies` as addresses and networks."""
-        return tuple(_items(self.trusted_proxies))
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """The items of `cors_origins` in lower case."""
-        return tuple(origin.lower() for origin in _items(self.cors_origins))
 
 
 class JobSettings(BaseModel):
@@ -454,6 +393,7 @@ class ServeSettings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
+    bodies: BodySettings = BodySettings()
     decode: DecodeSettings = DecodeSettings()
     triton: TritonSettings = TritonSettings()
     vocabularies: VocabularySettings = VocabularySettings()
@@ -464,6 +404,16 @@ class ServeSettings(BaseSettings):
     outgoing: OutgoingSettings = OutgoingSettings()
     auth: AuthSettings = AuthSettings()
     videos: VideoStoreSettings = VideoStoreSettings()
+
+    @model_validator(mode="after")
+    def _check_body_memory(self) -> Self:
+        largest = max(self.vocabularies.max_bytes, self.limits.max_field_bytes)
+        if 2 * largest > self.bodies.memory_bytes:
+            raise ValueError(
+                f"bodies.memory_bytes must be at least {2 * largest}, twice the largest body, "
+                f"got {self.bodies.memory_bytes}"
+            )
+        return self
 
     def require_extras(self) -> None:
         """Check that the optional dependencies of these settings are installed.

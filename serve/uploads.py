@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from serve.errors import ClientDisconnected, InvalidOption, UnsupportedMedia, UploadTooLarge
+from serve.admission.bodies import bodies_of
+from serve.errors import InvalidOption, UnsupportedMedia, UploadTooLarge
 from serve.multipart import Event, FormParser, Part, PartEnd, resolve_charset
 from serve.query import read_query
 from serve.settings import LimitSettings
@@ -25,7 +26,7 @@ from serve.upload_folder import UploadFolder, translate_disk_errors
 
 Data = TypeVar("Data")
 CHARSET_FIELD = "_charset_"  # RFC 7578, section 4.6
-RAW_TYPES = ("video/", "image/gif", "application/octet-stream", "application/mp4", "application/x-matroska")
+RAW_TYPES = ("video/", "image/", "application/octet-stream", "application/mp4", "application/x-matroska")
 
 
 @dataclass(kw_only=True)
@@ -152,11 +153,12 @@ class _FieldParts:
 
         Raises:
             InvalidOption: a value is not text in its charset.
-            UnsupportedMedia: `_charset_` names an unsupported charset.
+            UnsupportedMedia: a part, or `_charset_`, names an unsupported charset.
         """
         texts: dict[str, list[str]] = {}
         for part, value in self._values:
-            texts.setdefault(part.name, []).append(decode_field(bytes(value), part.charset or "utf-8", part.name))
+            charset = resolve_charset(part.charset or "utf-8", subject=f"the part `{part.name}`")
+            texts.setdefault(part.name, []).append(decode_field(bytes(value), charset, part.name))
         charsets = texts.pop(CHARSET_FIELD, ["utf-8"])
         if len(charsets) > 1 or resolve_charset(charsets[0], subject="the form") != "utf-8":
             raise UnsupportedMedia(f"the form's `{CHARSET_FIELD}` must be utf-8, got {charsets[0][:40]!r}")
@@ -181,6 +183,8 @@ async def receive_upload(
         UploadTooLarge: the upload exceeds the limit; the rest is not read.
         UnsupportedMedia: the body is neither a multipart form nor a raw video, or has a content encoding.
         InvalidOption: the form is malformed, or has other parts, too many files or none.
+        Overloaded: there are too many uploads in progress.
+        SlowBody: the upload is too slow.
         ClientDisconnected: the client closed the connection.
     """
     content_type = request.headers.get("content-type", "").lower()
@@ -188,19 +192,18 @@ async def receive_upload(
     query = read_query(request, fields)
     started = time.perf_counter()
     try:
-        if content_type.startswith("multipart/form-data"):
-            with spans.span("upload"):
+        with bodies_of(request).upload(request), spans.span("upload"):
+            if content_type.startswith("multipart/form-data"):
                 values = await _receive_form(request, files, limits, fields=fields)
-        elif content_type.startswith(RAW_TYPES):
-            values = {}
-            with spans.span("upload"):
+            elif content_type.startswith(RAW_TYPES):
+                values = {}
                 await _receive_raw(request, files, limits)
-        else:
-            raise UnsupportedMedia(
-                f"the content type {content_type or '(none)'} is not supported; "
-                f"send multipart/form-data with a part named `{part}`, or a raw video/* body",
-                content_type=content_type,
-            )
+            else:
+                raise UnsupportedMedia(
+                    f"the content type {content_type or '(none)'} is not supported; "
+                    f"send multipart/form-data with a part named `{part}`, or a raw video/* or image/* body",
+                    content_type=content_type,
+                )
         upload_ms = (time.perf_counter() - started) * 1000
         yield Upload(files=files.files, upload_ms=upload_ms, fields=values, query=query)
     finally:
@@ -219,16 +222,23 @@ async def _receive_raw(request: Request, files: _FileParts, limits: LimitSetting
 async def receive_body(request: Request, *, limit: int) -> bytes:
     """Receive and return the body; its size is checked while it arrives.
 
+    Its memory counts until the end of the request.
+
     Raises:
         UploadTooLarge: the body has more than `limit` bytes.
+        Overloaded: the memory for bodies is used up.
+        SlowBody: the body arrives too slowly.
         ClientDisconnected: the client closed the connection.
     """
     _check_content_length(request, limit)
-    body = bytearray()
+    bodies = bodies_of(request)
+    chunks, num_bytes = [], 0
     async for chunk in _chunks(request):
-        body += chunk
-        _check_size(len(body), limit)
-    return bytes(body)
+        num_bytes += len(chunk)
+        _check_size(num_bytes, limit)
+        bodies.hold(request, len(chunk))
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 async def _receive_form(
@@ -312,12 +322,8 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise UnsupportedMedia(
             f"Content-Encoding {coding[:40]} is not supported; send the body without a content encoding"
         )
-    try:
-        async for chunk in request.stream():
-            if chunk:
-                yield chunk
-    except ClientDisconnect as error:
-        raise ClientDisconnected("the client disconnected before the upload was complete") from error
+    async for chunk in bodies_of(request).chunks(request):
+        yield chunk
 
 
 async def _write(write: Callable[[Data], None], data: Data, *, num_bytes: int) -> None:

@@ -15,9 +15,9 @@ from serve.errors import ConfigurationError
 SERVER = "ACTSERVE_SERVER"
 API_KEY = "ACTSERVE_API_KEY"
 COMMAND_VARIABLES = {
-    API_KEY: "API key that the commands send to a server.",
-    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback`, `jobs`, `videos`, `search` and `classify` "
-    "use; `--server` overrides it.",
+    API_KEY: "API key that the commands and the Python client send to a server.",
+    SERVER: "URL of the server that `actserve vocab`, `models`, `feedback`, `jobs`, `videos`, `search`, `classify` "
+    "and the Python client use; `--server` overrides it.",
 }
 SETTINGS_PREFIX, COMMAND_LINE_PREFIX = "SERVE_", "ACTSERVE_"
 SETTINGS_HINT = "docs/settings.md lists all variables"

@@ -6,8 +6,8 @@ import numpy as np
 
 from serve.features import VideoFeatures
 from serve.video.windows import Window
-from serve.videos.half_precision import rounded
-from serve.videos.store import NewVideo, SourceFacts, StoredFacts, WindowPart
+from serve.videos.half_precision import round_features
+from serve.videos.store import FeaturePart, NewVideo, SourceInfo, StoredVideoMetadata
 
 WIDTH = 16
 
@@ -30,16 +30,18 @@ def window(number: int) -> Window:
     )  # fmt: skip
 
 
-def part(first: int, count: int, *, seed: int = 0, width: int = WIDTH, **others: Any) -> WindowPart:
+def part(first: int, count: int, *, seed: int = 0, width: int = WIDTH, **others: Any) -> FeaturePart:
     """Windows from second `first` on, with features as a store gives them back."""
     values = np.random.default_rng(seed + first).standard_normal((count, width), dtype=np.float32)
-    features = rounded(VideoFeatures(video_features=values, **others))
-    return WindowPart(windows=[window(first + number) for number in range(count)], features=features)
+    features = round_features(VideoFeatures(video_features=values, **others))
+    return FeaturePart(windows=[window(first + number) for number in range(count)], features=features)
 
 
-def facts(filename: str | None = "a.mp4") -> StoredFacts:
-    source = SourceFacts(
+def facts(filename: str | None = "a.mp4") -> StoredVideoMetadata:
+    source = SourceInfo(
         filename=filename, num_bytes=1000, num_frames=250, fps=25.0, duration_seconds=10.0, width=64, height=48,
         truncated=False, num_corrupt_frames=0,
     )  # fmt: skip
-    return StoredFacts(engine="onnxruntime-cpu", source=source, sampling=None, window_seconds=1.0, stride_seconds=1.0)
+    return StoredVideoMetadata(
+        engine="onnxruntime-cpu", source=source, sampling=None, window_seconds=1.0, stride_seconds=1.0
+    )

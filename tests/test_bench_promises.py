@@ -16,10 +16,12 @@ from tests.bench import (
     examples_bench,
     export_bench,
     few_shot_bench,
+    isolation_bench,
     jobs_bench,
     loader_bench,
     long_video_bench,
     open_set_bench,
+    overload_bench,
     request_bench,
     starter_bench,
     store_bench,
@@ -92,6 +94,12 @@ def test_the_container_bench_finds_other_pixels_and_full_decoding() -> None:
     assert kept(container_bench.promises_of(times, pixels))
     assert not kept(container_bench.promises_of(times, {**pixels, "ts": False}))
     assert not kept(container_bench.promises_of({**times, "ts": [60_000.0]}, pixels))
+
+
+def test_the_isolation_bench_compares_requests() -> None:
+    times = {"off": 10.0, "auto": 11.0, "new child": 90.0}
+    assert kept(isolation_bench.promises_of(times, "auto"))
+    assert not kept(isolation_bench.promises_of(times, "new child"))
 
 
 def test_the_open_set_bench_exposes_noise() -> None:
@@ -245,3 +253,18 @@ def test_make_bench_runs_all_and_names_the_broken(tmp_path: Path) -> None:
         f"ran tests.bench.{name}_bench" for name in ("bad", "good", "other")
     ]
     assert left.returncode != 0 and "broken promises: bad_bench" in left.stdout
+
+
+def test_the_overload_bench_wants_answers_refusals_memory_and_recovery() -> None:
+    good = overload_bench.Figures(
+        peak_per_second=15.0, answers_per_second=14.2, offered_per_second=300.0, statuses={"200": 400, "503": 8000},
+        slowest_answer_seconds=5.0, refusal_p95_ms=12.0, answer_p95_ms=4000.0, peak_mib=400.0, overload_mib=450.0,
+        recovery_seconds=0.3,
+    )  # fmt: skip
+    assert kept(overload_bench.promises_of(good))
+    for changes in (
+        {"answers_per_second": 11.4}, {"refusal_p95_ms": 570.0}, {"refusal_p95_ms": float("nan")},
+        {"overload_mib": 1200.0}, {"recovery_seconds": 3.0}, {"slowest_answer_seconds": 61.0},
+        {"statuses": {"200": 400, "500": 1}}, {"statuses": {"200": 400, "lost": 1}},
+    ):  # fmt: skip
+        assert not kept(overload_bench.promises_of(replace(good, **changes)))

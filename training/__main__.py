@@ -26,8 +26,9 @@ from serve.exit_status import exit_if_missing_extra
 if __name__ == "__main__":  # the imports below need the extra `training`
     exit_if_missing_extra("training", needed_by="python -m training")
 
-from serve.cli.calls import DEFAULT_SERVER, Server, parse_server_url
+from serve.cli.calls import Server, parse_server_url
 from serve.cli.parameters import Version, check_variables
+from serve.client.address import DEFAULT_SERVER
 from serve.exit_status import run_app
 from serve.lists.errors import AnnotationError
 from training.data import command_line as data

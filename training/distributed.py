@@ -1,7 +1,7 @@
 """Data-parallel training: the process group, all-gather with and without gradients, and reductions.
 
-`torchrun` starts the processes and sets their ranks; in a single process, the functions return their arguments. A batch
-does not depend on the number of processes: process r of n takes the samples r, r + n, ... of the batch.
+`torchrun` starts the processes and sets their ranks; in a single process, collective operations have no effect. Batches
+do not depend on the number of processes: process r of n takes the samples r, r + n, ... of the batch.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed import nn as differentiable
+from torch.distributed import nn as dist_nn
 
 from training.config import ConfigError, RunConfig
 
@@ -27,7 +27,7 @@ class RankInfo:
     device: torch.device
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Return whether this is rank 0, which writes files and logs."""
         return self.rank == 0
 
@@ -59,7 +59,7 @@ def local_batch_size(batch_size: int, world_size: int) -> int:
     """
     if batch_size % world_size:
         raise ConfigError(
-            f"run.batch_size must be a multiple of the number of processes, {world_size}, got {batch_size}"
+            f"run.batch_size must be a multiple of the number of processes ({world_size}), got {batch_size}"
         )
     return batch_size // world_size
 
@@ -73,20 +73,20 @@ def check_batch_split(run: RunConfig, world_size: int) -> None:
     local_size = local_batch_size(run.batch_size, world_size)
     if run.micro_batch and local_size % run.micro_batch:
         raise ConfigError(
-            f"run.micro_batch must divide the batch of a process, {local_size} samples, got {run.micro_batch}"
+            f"run.micro_batch must divide the batch of a process ({local_size} samples), got {run.micro_batch}"
         )
 
 
 def all_gather(local: Tensor) -> Tensor:
     """Gather the samples [B/n, ...] of all n processes as a batch [B, ...], in the order of the batch, with gradients.
 
-    Each process then computes the loss of the whole batch. The backward pass sums the gradients of all processes, which
-    are equal; averaging gradients over processes in data-parallel training divides by n again.
+    Each process then computes the loss of the whole batch, so the n processes have equal gradients. The backward pass
+    sums them; the gradient averaging of data-parallel training divides by n, which restores the gradient of the loss.
     """
     world_size = rank_and_world_size()[1]
     if world_size == 1:
         return local
-    parts = differentiable.all_gather(local.contiguous())
+    parts = dist_nn.all_gather(local.contiguous())
     return torch.stack(parts, dim=1).flatten(0, 1)  # sample i of process r is at index i * n + r
 
 

@@ -1,6 +1,6 @@
 """Report the progress of a run: a progress bar, one JSON line per evaluation, TensorBoard files, and Weights & Biases.
 
-tensorboard --logdir runs
+View the TensorBoard files with `tensorboard --logdir runs`.
 """
 
 import json
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from serve.arrays import UInt8Array
-from training.weights_and_biases import Report
+from training.weights_and_biases import LogMetrics
 
 MAX_PREDICTIONS = 8  # shown per evaluation
 
@@ -28,7 +28,7 @@ class Prediction:
     clip: UInt8Array  # [T, 3, S, S]
     label: str
     predicted: str
-    probability: float  # of the predicted label
+    probability: float  # probability of the predicted label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +48,19 @@ class Monitor:
     _progress: Progress | None
     _out: Path
     _task: Any = field(default=None)
-    _wandb: Report | None = None
+    _wandb: LogMetrics | None = None
 
     def step(
-        self, step: int, *, losses: Mapping[str, float], rates: Mapping[str, float], clips_per_second: float
+        self, step: int, *, losses: Mapping[str, float], learning_rates: Mapping[str, float], clips_per_second: float
     ) -> None:
         """Report losses, the learning rate of each parameter group, and speed."""
         if self._writer is None or self._progress is None:
             return
         caption = format_losses(losses, digits=3)
         self._progress.update(self._task, completed=step, caption=f"{caption} {clips_per_second:.1f} clips/s")
-        groups = {"loss": losses, "rate": rates, "speed": {"clips_per_second": clips_per_second}}
+        groups = {"loss": losses, "rate": learning_rates, "speed": {"clips_per_second": clips_per_second}}
         values = {f"{group}/{name}": value for group, each in groups.items() for name, value in each.items()}
-        self._scalars(step, values)
+        self._log_scalars(step, values)
 
     def evaluation(self, step: int, report: EvaluationReport) -> None:
         """Write an evaluation as a JSON line to standard output and `evaluations.jsonl`, and to TensorBoard."""
@@ -70,7 +70,7 @@ class Monitor:
         print(line, flush=True)
         with (self._out / "evaluations.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
-        self._scalars(step, numbers_of(report.metrics, "evaluation"))
+        self._log_scalars(step, flatten_metrics(report.metrics, "evaluation"))
         if report.confusion is not None:
             self._writer.add_image("confusion", _draw_confusion(report.confusion), step, dataformats="HW")
         for number, item in enumerate(report.predictions[:MAX_PREDICTIONS]):
@@ -79,7 +79,7 @@ class Monitor:
             self._writer.add_text(f"clip/{number}", caption, step)
         self._writer.flush()
 
-    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def _log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Report numbers to TensorBoard and Weights & Biases."""
         if self._writer is not None:
             for name, value in values.items():
@@ -90,13 +90,13 @@ class Monitor:
 
 @contextmanager
 def open_monitor(
-    out: Path, *, first_step: int, steps: int, is_first: bool, wandb: Report | None = None
+    out: Path, *, completed_steps: int, total_steps: int, is_main_process: bool, wandb: LogMetrics | None = None
 ) -> Iterator[Monitor]:
-    """Open the monitor of a run from `first_step` to `steps`.
+    """Open the monitor of a run with `total_steps` steps, of which `completed_steps` were completed before.
 
-    If a stopped run is resumed, its reports of steps after `first_step` are removed, because these steps are repeated.
+    If a stopped run is resumed, its entries for later steps are removed, because these steps run again.
     """
-    if not is_first:
+    if not is_main_process:
         yield Monitor(None, None, out)
         return
     columns = (
@@ -104,34 +104,34 @@ def open_monitor(
         TextColumn("{task.fields[caption]}"),
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    _truncate_after(out / "evaluations.jsonl", first_step)
-    writer = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
+    _truncate_after(out / "evaluations.jsonl", completed_steps)
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=completed_steps + 1)
     try:
         with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
-            task = progress.add_task("training", total=steps, completed=first_step, caption="")
+            task = progress.add_task("training", total=total_steps, completed=completed_steps, caption="")
             yield Monitor(writer, progress, out, task, wandb)
     finally:
         writer.close()
 
 
-def numbers_of(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Return the numbers of nested figures as `prefix/name`; of a list by its positions.
+def flatten_metrics(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Flatten nested metrics to a dict with keys `prefix/name`; items of lists have their index as the name.
 
-    >>> numbers_of({"top1": 0.5, "counts": {"top1": 4}, "note": "x", "edges": [0.1, 0.9]}, "evaluation")
+    >>> flatten_metrics({"top1": 0.5, "counts": {"top1": 4}, "note": "x", "edges": [0.1, 0.9]}, "evaluation")
     {'evaluation/top1': 0.5, 'evaluation/counts/top1': 4, 'evaluation/edges/0': 0.1, 'evaluation/edges/1': 0.9}
     """
-    found: dict[str, float] = {}
-    for name, value in figures.items():
+    numbers: dict[str, float] = {}
+    for name, value in metrics.items():
         if isinstance(value, (int, float)):
-            found[f"{prefix}/{name}"] = value
+            numbers[f"{prefix}/{name}"] = value
         elif isinstance(value, (Mapping, list)):
-            items = value if isinstance(value, Mapping) else {str(place): item for place, item in enumerate(value)}
-            found |= numbers_of(items, f"{prefix}/{name}")
-    return found
+            items = value if isinstance(value, Mapping) else {str(index): item for index, item in enumerate(value)}
+            numbers |= flatten_metrics(items, f"{prefix}/{name}")
+    return numbers
 
 
 def _truncate_after(path: Path, step: int) -> None:
-    """Remove the lines of later steps from the file of evaluations."""
+    """Remove entries after `step` from a file of evaluations."""
     if not path.is_file():
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
@@ -146,11 +146,11 @@ def _step_of(line: str) -> float:
 
 
 def format_losses(losses: Mapping[str, float], *, digits: int) -> str:
-    """Format losses as `loss 1.234`, or as `loss of TASK 1.234, ...` if there are several tasks."""
+    """Format losses as `loss 1.234`, or as `TASK loss 1.234, ...` if there are several tasks."""
     if len(losses) == 1:
         (value,) = losses.values()
         return f"loss {value:.{digits}f}"
-    return ", ".join(f"loss of {task} {value:.{digits}f}" for task, value in losses.items())
+    return ", ".join(f"{task} loss {value:.{digits}f}" for task, value in losses.items())
 
 
 def _draw_confusion(confusion: np.ndarray) -> UInt8Array:

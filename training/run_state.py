@@ -92,7 +92,7 @@ def start_or_resume(config: TrainConfig, rank_info: RankInfo) -> RunState:
     if path.is_file():
         _restore(state, config, rank_info)
     state.skipped = read_skipped_steps(path.parent)
-    if rank_info.is_first:
+    if rank_info.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(CONFIG_NAME).write_text(as_yaml(config), encoding="utf-8")
     barrier()
@@ -189,14 +189,14 @@ def moving_average(model: nn.Module, ema: float) -> AveragedModel:
 
 def save_state(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
     """Write `checkpoint.pt`; only rank 0 writes."""
-    if rank_info.is_first:
+    if rank_info.is_main_process:
         save_checkpoint(state.path, make_checkpoint(state, config, source, num_processes=rank_info.world_size))
     barrier()
 
 
 def save_best(state: RunState, config: TrainConfig, source: Source, rank_info: RankInfo) -> None:
     """Write the weights that were just evaluated to `best.pt`; only rank 0 writes."""
-    if rank_info.is_first:
+    if rank_info.is_main_process:
         checkpoint = make_checkpoint(state, config, source, num_processes=rank_info.world_size)
         save_checkpoint(state.path.with_name(BEST_NAME), replace(checkpoint, training_state={}))
     barrier()

@@ -87,13 +87,13 @@ def train(config: TrainConfig) -> Path:
         state = start_or_resume(config, rank_info)
         context = make_context(config, source, state, rank_info, precision=precision, length=length)
         with (
-            log_file(Path(config.run.out) / LOG_NAME, is_enabled=rank_info.is_first),
-            wandb_report(config, is_first=rank_info.is_first) as wandb,
+            log_file(Path(config.run.out) / LOG_NAME, is_enabled=rank_info.is_main_process),
+            wandb_report(config, is_main_process=rank_info.is_main_process) as wandb,
             open_monitor(
                 Path(config.run.out),
-                first_step=state.step,
-                steps=context.total_steps,
-                is_first=rank_info.is_first,
+                completed_steps=state.step,
+                total_steps=context.total_steps,
+                is_main_process=rank_info.is_main_process,
                 wandb=wandb,
             ) as monitor,
         ):
@@ -221,7 +221,7 @@ def abort_step(state: RunState, context: TrainContext, part: str) -> NoReturn:
         NonFiniteError: always.
     """
     step = state.step + 1
-    if context.rank_info.is_first:
+    if context.rank_info.is_main_process:
         record_skipped_step(state.path.parent, step, part)
     barrier()
     raise NonFiniteError(
@@ -260,7 +260,7 @@ def log_step(
 ) -> None:
     """Log losses, learning rates and speed."""
     rates = {str(number): group["lr"] for number, group in enumerate(state.optimiser.param_groups)}
-    monitor.step(state.step, losses=losses, rates=rates, clips_per_second=clips_per_second)
+    monitor.step(state.step, losses=losses, learning_rates=rates, clips_per_second=clips_per_second)
     text = format_losses(losses, digits=6)
     logger.info("step %d/%d %s %.1f clips/s", state.step, context.total_steps, text, clips_per_second)
 

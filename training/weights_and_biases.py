@@ -1,7 +1,7 @@
 """Report a run to Weights & Biases, if `run.wandb` names a project (`pip install 'actserve[wandb]'`).
 
-W&B's own variables apply: `WANDB_MODE=offline` writes to the run's folder only, `WANDB_API_KEY` names the account. A
-resumed run is the same run there; points after its last checkpoint are reported again.
+W&B reads its environment variables: `WANDB_MODE=offline` only writes to the run's folder, `WANDB_API_KEY` contains the
+API key. A resumed run continues the same W&B run; metrics after its last checkpoint are logged again.
 """
 
 import secrets
@@ -12,29 +12,29 @@ from pathlib import Path
 from serve.extras import require_extra
 from training.config import ConfigError, TrainConfig, as_dict
 
-RUN_ID = "wandb_id"  # file in the run's folder
+RUN_ID_FILE = "wandb_id"  # file in the run's folder that contains the id of the W&B run
 
-Report = Callable[[int, Mapping[str, float]], None]  # step, name -> value
+LogMetrics = Callable[[int, Mapping[str, float]], None]  # called with the step and the values by name
 
 
 def require_wandb(config: TrainConfig) -> None:
-    """Make sure that W&B is installed if the run reports to it.
+    """Check that W&B is installed if the run reports to it.
 
     Raises:
-        MissingExtra: it is not.
+        MissingExtra: the package wandb is not installed.
     """
     if config.run.wandb:
         require_extra("wandb", needed_by="run.wandb")
 
 
 @contextmanager
-def wandb_report(config: TrainConfig, *, is_first: bool) -> Iterator[Report | None]:
-    """Open the run at W&B within the context; None without a project, and on ranks other than the first.
+def wandb_report(config: TrainConfig, *, is_main_process: bool) -> Iterator[LogMetrics | None]:
+    """Open a W&B run and yield a function that logs metrics; yield None without a project, or if the rank is not 0.
 
     Raises:
-        ConfigError: W&B does not accept the run, e.g. without an account.
+        ConfigError: W&B rejects the run, e.g. because no API key is set.
     """
-    if not (config.run.wandb and is_first):
+    if not (config.run.wandb and is_main_process):
         yield None
         return
     import wandb
@@ -66,8 +66,8 @@ def wandb_report(config: TrainConfig, *, is_first: bool) -> Iterator[Report | No
 
 
 def _run_id(out: Path) -> str:
-    """Return the id of the run, made at its first start."""
-    path = out / RUN_ID
+    """Return the id of the run, which is created when the run starts for the first time."""
+    path = out / RUN_ID_FILE
     if not path.is_file():
         path.write_text(secrets.token_hex(8), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()

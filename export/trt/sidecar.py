@@ -35,9 +35,9 @@ class Sidecar:
     machine: Machine
     precision: str  # "fp16" or "fp32"
     profiles: tuple[Mapping[str, Any], ...]
-    onnx: Mapping[str, str]  # path of the graph or a data file -> SHA-256
+    onnx: Mapping[str, str]  # SHA-256 of the graph and its data files, by path
     plan_sha256: str
-    parity: Mapping[str, Mapping[str, float]]  # output -> differences from torch on that machine
+    parity: Mapping[str, Mapping[str, float]]  # by output: differences from torch on that machine
 
 
 def sidecar_path(plan: Path) -> Path:
@@ -83,13 +83,13 @@ def check_engine(plan: Path, graph: GraphContract, machine: Machine | None) -> S
     sidecar = read_sidecar(plan)
     differences = []
     if sidecar.onnx != onnx_hashes(graph):
-        differences.append(f"it was built from a {graph.file} with other content than in the contract")
+        differences.append(f"it was built from a different {graph.file} than the one in the contract (SHA-256 differs)")
     if sidecar.plan_sha256 != file_sha256(plan):
         differences.append("the file was changed after it was built")
     if machine is None:
         differences.append(f"it was built for {_describe(sidecar.machine)}; this machine has no GPU with TensorRT")
     elif machine != sidecar.machine:
-        differences.append(f"it was built for {_describe(sidecar.machine)}; this machine is {_describe(machine)}")
+        differences.append(f"it was built for {_describe(sidecar.machine)}; this machine has {_describe(machine)}")
     if differences:
         raise EngineMismatch(
             f"{plan} cannot be used: {'; '.join(differences)}. Build it on this machine with --rebuild"

@@ -1,7 +1,7 @@
-"""API keys: how they are made, written and recognised.
+"""API keys: generation, text format and verification.
 
-A key is `as_ID_SECRET`. ID finds the row; of SECRET only the SHA-256 is stored, which is enough for 256 random bits (a
-slow password hash protects words that people choose).
+The text of a key is `as_ID_SECRET`. ID identifies the row in the database; only the SHA-256 of SECRET is stored. A fast
+hash is sufficient because the secret has 256 random bits; slow password hashes are for passwords that people choose.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from serve.access.limits import NO_LIMITS, KeyLimits
 from serve.access.scopes import Scope
 
 KEY = re.compile(r"as_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -21,7 +22,7 @@ SECONDS = {"h": 3600, "d": 86_400}
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """A key as the store holds it; times are seconds since the epoch."""
+    """A stored API key; times are in seconds since 1970."""
 
     key_id: str
     name: str
@@ -31,6 +32,7 @@ class ApiKey:
     expires_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
+    limits: KeyLimits = NO_LIMITS
 
     def is_valid(self, now: float | None = None) -> bool:
         """Return whether the key is neither revoked nor expired."""
@@ -42,7 +44,9 @@ class ApiKey:
         return hmac.compare_digest(self.secret_sha256, hash_secret(secret))
 
 
-def new_key(name: str, scopes: tuple[Scope, ...], *, lifetime_seconds: float | None) -> tuple[ApiKey, str]:
+def new_key(
+    name: str, scopes: tuple[Scope, ...], *, lifetime_seconds: float | None, limits: KeyLimits = NO_LIMITS
+) -> tuple[ApiKey, str]:
     """Return a new key and its text, which cannot be read again later."""
     key_id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), time.time()
     key = ApiKey(
@@ -52,14 +56,15 @@ def new_key(name: str, scopes: tuple[Scope, ...], *, lifetime_seconds: float | N
         secret_sha256=hash_secret(secret),
         created_at=now,
         expires_at=None if lifetime_seconds is None else now + lifetime_seconds,
+        limits=limits,
     )
     return key, f"as_{key_id}_{secret}"
 
 
 def split_key(text: str) -> tuple[str, str] | None:
-    """Return (key_id, secret) of the text of a key, or None if it is none."""
-    found = KEY.fullmatch(text)
-    return None if found is None else (found[1], found[2])
+    """Split the text of a key into (key_id, secret); return None if it does not have the format of a key."""
+    match = KEY.fullmatch(text)
+    return None if match is None else (match[1], match[2])
 
 
 def hash_secret(secret: str) -> str:
@@ -68,15 +73,15 @@ def hash_secret(secret: str) -> str:
 
 
 def parse_lifetime(text: str) -> float:
-    """Return seconds of `12h` or `90d`.
+    """Convert a lifetime such as `12h` or `90d` to seconds.
 
     >>> parse_lifetime("90d")
     7776000.0
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: the text is not a number of hours or days.
     """
-    found = LIFETIME.fullmatch(text.strip())
-    if found is None:
+    match = LIFETIME.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"{text!r} is not a lifetime such as 12h or 90d")
-    return float(int(found[1]) * SECONDS[found[2]])
+    return float(int(match[1]) * SECONDS[match[2]])

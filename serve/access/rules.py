@@ -52,9 +52,9 @@ class BrowserRules:
 
 
 def is_never_public(name: str) -> bool:
-    """Return whether nobody can register a name and let it point to this server.
+    """Return whether a host name cannot be a public DNS name, so that DNS rebinding cannot use it.
 
-    That holds for addresses, for names below `localhost` and for names without a dot, which container networks use.
+    This is true for IP addresses, names below `localhost` and names without a dot, which container networks use.
 
     >>> [is_never_public(name) for name in ("127.0.0.1", "::1", "gateway", "app.localhost", "evil.example")]
     [True, True, True, True, False]

@@ -1,19 +1,19 @@
-"""What a key may do, and what each route requires."""
+"""Scopes of API keys, and the scope that each route requires."""
 
 from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """A right of a key."""
+    """A permission of a key."""
 
     READ = "read"  # vocabularies, models, limits, metrics
-    INFER = "infer"  # answers about videos and texts
+    INFER = "infer"  # classification, timelines, embeddings, jobs, stored videos, search, feedback
     EDIT = "edit"  # vocabularies, examples, calibration
-    ADMIN = "admin"  # models, and everything that belongs to other keys
+    ADMIN = "admin"  # activation of models, and access to resources of other keys
 
 
-IMPLIED: dict[Scope, frozenset[Scope]] = {
+IMPLIED_SCOPES: dict[Scope, frozenset[Scope]] = {
     Scope.READ: frozenset({Scope.READ}),
     Scope.INFER: frozenset({Scope.INFER, Scope.READ}),
     Scope.EDIT: frozenset({Scope.EDIT, Scope.READ}),
@@ -74,4 +74,4 @@ def satisfies(granted: Iterable[Scope], required: Scope) -> bool:
     >>> satisfies([Scope.EDIT], Scope.READ), satisfies([Scope.EDIT], Scope.INFER), satisfies([Scope.ADMIN], Scope.INFER)
     (True, False, True)
     """
-    return any(required in IMPLIED[scope] for scope in granted)
+    return any(required in IMPLIED_SCOPES[scope] for scope in granted)

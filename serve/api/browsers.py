@@ -79,6 +79,6 @@ def cors_options(origins: Collection[str]) -> dict[str, Any]:
         "allow_origins": sorted(origins),
         "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
         "allow_headers": ["*"],
-        "expose_headers": ["ETag", "Location", "Retry-After", "X-Request-Id"],
+        "expose_headers": ["ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"],
         "max_age": 600,
     }

@@ -10,13 +10,19 @@ from fastapi import FastAPI
 
 from serve.access.rules import OPEN_PATHS, SAFE_METHODS
 from serve.access.scopes import ROUTE_SCOPES
+from serve.api.body_examples import add_body_examples
 from serve.api.problems import Problem, problem_responses
 from serve.errors import (
     ActserveError,
     CrossOrigin,
+    DeadlineExceeded,
     EngineUnavailable,
     Forbidden,
     MisdirectedRequest,
+    Overloaded,
+    QuotaExceeded,
+    ServerStopping,
+    SlowBody,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -47,28 +53,62 @@ def _complete(document: dict[str, Any]) -> None:
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
     components["securitySchemes"] = SECURITY_SCHEMES
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                _move_models(content["schema"], components["schemas"])
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _add_rejections(operation["responses"], path=path, method=method.upper())
+            add_body_examples(path, method, operation)
+            _add_rejections(
+                operation["responses"], path=path, method=method.upper(), has_body="requestBody" in operation
+            )
             scope = ROUTE_SCOPES[method.upper(), path]
             if scope is not None:
                 operation["security"] = [{name: [scope]} for name in SECURITY_SCHEMES]
             for status, response in operation["responses"].items():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-Id"] = REQUEST_ID
-                if status == "503":
+                if status in ("429", "503"):
                     headers["Retry-After"] = RETRY_AFTER
 
 
-def _add_rejections(responses: dict[str, Any], *, path: str, method: str) -> None:
-    """Declare the errors with which `serve.api.browsers` may reject a request to this route."""
+def _move_models(schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Replace the models inside a request body with references, because generators name one class per schema."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, list):
+            return [move(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        moved = {key: move(item) for key, item in value.items()}
+        if moved.get("type") != "object" or "properties" not in moved:
+            return moved
+        name = str(moved["title"])
+        known = schemas.setdefault(name, moved)
+        if known["properties"].keys() != moved["properties"].keys() or known.get("required") != moved.get("required"):
+            name = f"{name}Request"
+            schemas.setdefault(name, moved)
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    schema["properties"] = {name: move(item) for name, item in schema.get("properties", {}).items()}
+    if not schema["properties"]:
+        del schema["properties"]
+
+
+def _add_rejections(responses: dict[str, Any], *, path: str, method: str, has_body: bool) -> None:
+    """Declare the errors with which the parts before a route may reject a request to it."""
     errors: list[type[ActserveError]] = []
     if path not in OPEN_PATHS:
         errors.append(MisdirectedRequest)
     if method not in SAFE_METHODS:
         errors.append(CrossOrigin)
     if ROUTE_SCOPES[method, path] is not None:
-        errors += (Unauthenticated, Forbidden, EngineUnavailable, StoreUnavailable)
+        errors += (Unauthenticated, Forbidden, QuotaExceeded, EngineUnavailable, StoreUnavailable)
+    if path not in OPEN_PATHS:
+        errors += (ServerStopping, DeadlineExceeded)
+    if has_body:
+        errors += (SlowBody, Overloaded)
     for status, response in problem_responses(*errors).items():
         declared = responses.setdefault(str(status), response)
         if declared is not response and response["description"] not in declared["description"]:

@@ -231,7 +231,7 @@ def validate_options(model: type[Options], document: Mapping[str, Any]) -> Optio
     }
     _check_texts(prepared)
     try:
-        return model.model_validate(prepared)
+        options = model.model_validate(prepared)
     except ValidationError as error:
         problems = [
             {
@@ -242,6 +242,16 @@ def validate_options(model: type[Options], document: Mapping[str, Any]) -> Optio
         ]
         message = "; ".join(f"{item['field']}: {item['problem']}" for item in problems)
         raise InvalidOption(f"invalid options: {message}", errors=problems) from error
+    _check_booleans(prepared, options)
+    return options
+
+
+def _check_booleans(document: Mapping[str, Any], options: BaseModel) -> None:
+    """Check that true and false were not read as the numbers 1 and 0."""
+    for name, value in document.items():
+        if isinstance(value, bool) and not isinstance(getattr(options, name), bool):
+            problem = {"field": name, "problem": f"must be a number, got {str(value).lower()}"}
+            raise InvalidOption(f"invalid options: {name}: {problem['problem']}", errors=[problem])
 
 
 def _check_texts(document: Mapping[str, Any]) -> None:

@@ -42,9 +42,11 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.ModelRefused: 422,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
+    errors.QuotaExceeded: 429,
     errors.UnknownKey: 404,
     errors.InvalidHeaders: 400,
     errors.SlowHeaders: 408,
+    errors.SlowBody: 408,
     errors.MisdirectedRequest: 421,
     errors.CrossOrigin: 403,
     errors.FeedbackOff: 403,
@@ -65,6 +67,7 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.PictureTooLarge: 422,
     errors.ServiceError: 500,
     errors.Overloaded: 503,
+    errors.ServerStopping: 503,
     errors.EngineUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.StoreFull: 507,
@@ -113,7 +116,12 @@ def problem_response(
         "detail": detail,
         "request_id": request_id,
     }
-    headers = {503: {"Retry-After": str(RETRY_AFTER_SECONDS)}, 401: {"WWW-Authenticate": 'Bearer realm="actserve"'}}
+    seconds = str(body.get("retry_after_seconds", RETRY_AFTER_SECONDS))
+    headers = {
+        401: {"WWW-Authenticate": 'Bearer realm="actserve"'},
+        429: {"Retry-After": seconds},
+        503: {"Retry-After": seconds},
+    }
     return JSONResponse(body, status_code=status, media_type=CONTENT_TYPE, headers=headers.get(status))
 
 
@@ -206,7 +214,7 @@ def install(app: FastAPI) -> None:
         return response
 
 
-def from_unexpected_exception(request_id: str, error: Exception) -> JSONResponse:
+def from_unexpected_exception(request_id: str, error: BaseException) -> JSONResponse:
     """Log an unexpected exception and return its problem response, which the middleware sends."""
     logger.error("request %s: unexpected exception", request_id, exc_info=error)
     return problem_response(

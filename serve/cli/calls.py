@@ -3,44 +3,36 @@
 The URL of the server is `--server`, the variable `ACTSERVE_SERVER` or the default URL, in this order.
 """
 
-import os
-import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from serve import variables
+from serve.client.address import key_headers, server_url
+from serve.client.calls import Call
 from serve.errors import ActserveError, InvalidOption
 
 if TYPE_CHECKING:
     import httpx
 
-DEFAULT_SERVER = "http://127.0.0.1:8080"
-TIMEOUT_SECONDS = 320  # longer than the longest `Prefer: wait` that a server accepts
+    from serve.client.synchronous.client import Client
+
+RETRIES: dict[str, Any] = {"max_attempts": 3, "base_seconds": 0.2}  # somebody waits at the terminal
 SERVER_HINT = f"The server prints its URL at startup; pass it as --server URL or `export {variables.SERVER}=URL`"
-
-
-def _open_readable(path: Path) -> BinaryIO:
-    """Open a file and check that it can be read, before a request is sent."""
-    stream = path.open("rb")
-    try:
-        stream.read(1)
-        stream.seek(0)
-    except OSError:
-        stream.close()
-        raise
-    return stream
 
 
 def parse_server_url(text: str) -> str:
     """Check the URL of a server and return it without a trailing slash."""
-    if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
-        raise typer.BadParameter(f"the URL of a server must look like {DEFAULT_SERVER}, got {text!r}")
-    return text.rstrip("/")
+    try:
+        return server_url(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 PrintCurl = Annotated[
@@ -74,23 +66,28 @@ class ApiRequest:
     body: bytes | Path | None = None  # a path stands for the content of the file
     files: Sequence[tuple[str, Path]] = ()  # (name, file) of the file parts of a form
     fields: Mapping[str, str] = field(default_factory=dict)  # text fields of the form
-    timeout_seconds: float = TIMEOUT_SECONDS
+    timeout_seconds: float | None = None  # by default that of the client
+
+    @cached_property
+    def _origin(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @cached_property
+    def _call(self) -> Call:
+        return Call(
+            method=self.method,
+            path=self.url.removeprefix(self._origin),
+            headers=self.headers,
+            content=self.body,
+            files=self.files,
+            fields=self.fields,
+            timeout_seconds=self.timeout_seconds,
+        )
 
     def to_curl(self) -> str:
         """Return the request as a curl command for a shell; the command reads the API key from the environment."""
-        arguments = ["curl", "-X", self.method, self.url]
-        for name, value in self.headers.items():
-            arguments += ["-H", f"{name}: {value}"]
-        if isinstance(self.body, Path):
-            arguments += ["--data-binary", f"@{self.body}"]
-        elif self.body is not None:
-            arguments += ["--data-binary", self.body.decode()]
-        for name, path in self.files:
-            arguments += ["-F", f"{name}=@{path}"]
-        for name, value in self.fields.items():
-            arguments += ["--form-string", f"{name}={value}"]
-        key = f' -H "Authorization: Bearer ${variables.API_KEY}"' if key_header() else ""
-        return shlex.join(arguments) + key
+        return self._call.to_curl(self._origin, key_variable=variables.API_KEY if key_headers(None) else None)
 
     def send(self) -> "httpx.Response":
         """Send the request and return the response.
@@ -99,33 +96,8 @@ class ApiRequest:
             InvalidOption: a file cannot be read.
             ActserveError: the server does not respond, or it responds with an error.
         """
-        import httpx
-
-        try:
-            with ExitStack() as streams:
-                body = self.body.read_bytes() if isinstance(self.body, Path) else self.body
-                content: dict[str, Any] = {"content": body}
-                if self.files:
-                    parts = [
-                        (name, (path.name, streams.enter_context(_open_readable(path)))) for name, path in self.files
-                    ]
-                    content = {"files": parts, "data": dict(self.fields)}
-                response = httpx.request(
-                    self.method,
-                    self.url,
-                    headers={**self.headers, **key_header()},
-                    timeout=self.timeout_seconds,
-                    **content,
-                )
-        except OSError as error:
-            paths = [self.body] if isinstance(self.body, Path) else [path for _, path in self.files]
-            name = error.filename or ", ".join(map(str, paths))  # errors of read() have no file name
-            raise InvalidOption(f"{name} cannot be read: {error.strerror}") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise connection_error(self.url, error) from error
-        if response.is_error:
-            raise ActserveError(error_detail(response), status=response.status_code)
-        return response
+        with open_client(self._origin) as client:
+            return client.send(self._call)
 
     def send_for_json(self, *required: str) -> dict[str, Any]:
         """Send the request and return the JSON object of the response, which must have the `required` fields.
@@ -143,25 +115,39 @@ class ApiRequest:
         return document
 
 
-def key_header() -> dict[str, str]:
-    """Return the header with the API key from the environment, or no header if it is not set."""
-    key = os.environ.get(variables.API_KEY)
-    return {"Authorization": f"Bearer {key}"} if key else {}
+@contextmanager
+def open_client(server: str) -> Iterator["Client"]:
+    """Yield a client whose exceptions are converted to errors of commands.
+
+    Raises:
+        InvalidOption: a file cannot be read.
+        ActserveError: the server does not respond, or it responds with an error.
+    """
+    from serve.client.retries import RetryPolicy
+    from serve.client.synchronous.client import Client
+
+    with convert_errors(), Client(server, retries=RetryPolicy(**RETRIES)) as client:
+        yield client
 
 
-def connection_error(url: str, error: Exception) -> ActserveError:
-    """Return the error for a server that cannot be reached."""
-    return ActserveError(f"cannot reach a server at {url}: {error}. {SERVER_HINT}")
+@contextmanager
+def convert_errors() -> Iterator[None]:
+    """Convert the exceptions of a client to errors of commands; see `open_client`."""
+    from serve.client.problems import ProblemError, ServerUnreachable, UnexpectedResponse
+
+    try:
+        yield
+    except ProblemError as error:
+        raise ActserveError(error.detail, status=error.status) from error
+    except ServerUnreachable as error:
+        raise ActserveError(f"{error}. {SERVER_HINT}") from error
+    except UnexpectedResponse as error:
+        raise foreign_server_error(error.url) from error
+    except OSError as error:
+        name = f"{error.filename} " if error.filename is not None else ""
+        raise InvalidOption(f"{name}cannot be read: {error.strerror}") from error
 
 
 def foreign_server_error(url: str) -> ActserveError:
     """Return the error for a response that does not come from actserve."""
     return ActserveError(f"the server at {url} is not an actserve server. {SERVER_HINT}")
-
-
-def error_detail(response: "httpx.Response") -> str:
-    """Return the detail of a problem, or the URL and status if the response is not a problem."""
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"{response.url} responded with status {response.status_code} and no problem document. {SERVER_HINT}"

@@ -1,24 +1,25 @@
 """Classify video files locally or on a server; progress is printed to stderr, results to stdout."""
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serve.api.options import parse_classify_options
 from serve.api.problems import problem_document
-from serve.cli.calls import connection_error, foreign_server_error, key_header
+from serve.cli.calls import RETRIES, convert_errors
+from serve.cli.output import Output
+from serve.cli.result_files import Write, open_result_file
+from serve.client import AsyncClient, ProblemError, RetryPolicy
 from serve.environment import load_settings
 from serve.errors import ActserveError
-from serve.jobs.results import line_of_answer
+from serve.jobs.results import command_result_line
 from serve.service import Service
 
 MAX_CONCURRENT_FILES = 4
@@ -42,7 +43,8 @@ class ClassifyArguments:
     model: str | None
     repository: Path | None
     server: str | None
-    as_json: bool
+    output: Output
+    out: Path | None = None  # file for the results
 
 
 def classify_files(arguments: ClassifyArguments) -> int:
@@ -53,12 +55,22 @@ def classify_files(arguments: ClassifyArguments) -> int:
 
 async def _classify_all(arguments: ClassifyArguments) -> int:
     classifier = _remote_classifier(arguments) if arguments.server else _local_classifier(arguments)
+    with ExitStack() as files:
+        write = None if arguments.out is None else files.enter_context(open_result_file(arguments.out))
+        failures, notices = await _classify_each(classifier, arguments, write)
+    if not arguments.output.as_json:
+        for notice in notices:
+            arguments.output.note(f"note: {notice}")
+    return 1 if failures else 0
+
+
+async def _classify_each(
+    classifier: AbstractAsyncContextManager[Classify], arguments: ClassifyArguments, write: Write | None
+) -> tuple[int, list[str]]:
+    """Classify the files and print or write each result; return the number of failures and the notices."""
     failures = 0
     notices: dict[str, None] = {}  # ordered set; each notice is printed once
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), disable=len(arguments.videos) < 2, transient=True,
-    )  # fmt: skip
+    bar = _progress_bar(arguments)
     async with classifier as classify:
         semaphore = asyncio.Semaphore(MAX_CONCURRENT_FILES)
         with bar:
@@ -67,17 +79,24 @@ async def _classify_all(arguments: ClassifyArguments) -> int:
             for index, (path, next_result) in enumerate(zip(arguments.videos, tasks, strict=True)):
                 response, problem = await next_result
                 failures += problem is not None
-                if arguments.as_json:
-                    line = line_of_answer("classify", index=index, name=str(path), result=response, problem=problem)
+                line = command_result_line("classify", index=index, name=str(path), result=response, problem=problem)
+                if write is not None:
+                    write(line)
+                if arguments.output.as_json:
                     print(line, end="", flush=True)
-                else:
+                elif problem is not None or write is None:
                     _print(path, response, problem)
                 notices.update(dict.fromkeys(_notices(response or {})))
                 bar.advance(task)
-    if not arguments.as_json:
-        for notice in notices:
-            print(f"note: {notice}", file=sys.stderr)
-    return 1 if failures else 0
+    return failures, list(notices)
+
+
+def _progress_bar(arguments: ClassifyArguments) -> Progress:
+    is_shown = len(arguments.videos) > 1 and arguments.output.shows_progress
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), disable=not is_shown, transient=True,
+    )  # fmt: skip
 
 
 def _notices(response: dict[str, Any]) -> list[str]:
@@ -112,7 +131,7 @@ async def _local_classifier(arguments: ClassifyArguments) -> AsyncIterator[Class
 
         async def classify(path: Path) -> dict[str, Any]:
             deadline = asyncio.get_running_loop().time() + settings.limits.request_deadline_seconds
-            return await service.work.run("classify", path, options, name=path.name, deadline=deadline)
+            return await service.input_processor.run("classify", path, options, name=path.name, deadline=deadline)
 
         yield classify
     finally:
@@ -124,23 +143,14 @@ async def _remote_classifier(arguments: ClassifyArguments) -> AsyncIterator[Clas
     """Yield a function that sends files to a server."""
     assert arguments.server is not None
     options = {**arguments.options, **({"model": arguments.model} if arguments.model else {})}
-    async with httpx.AsyncClient(base_url=arguments.server, headers=key_header(), timeout=300) as client:
+    async with AsyncClient(arguments.server, retries=RetryPolicy(**RETRIES)) as client:
 
         async def classify(path: Path) -> dict[str, Any]:
-            try:
-                with path.open("rb") as stream:
-                    response = await client.post(
-                        "/v1/classify", files={"video": stream}, data={"options": json.dumps(options)}
-                    )
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise connection_error(str(arguments.server), error) from error
-            try:
-                document: dict[str, Any] = response.json()
-            except ValueError as error:
-                raise foreign_server_error(str(arguments.server)) from error
-            if response.is_error:
-                raise RemoteProblem(document)
-            return document
+            with convert_errors():
+                try:
+                    return {**await client.classify(path, **options)}
+                except ProblemError as error:
+                    raise RemoteProblem(error.document) from error
 
         yield classify
 

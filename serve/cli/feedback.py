@@ -10,31 +10,33 @@ from urllib.parse import quote
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
+from serve.client.address import DEFAULT_SERVER
 
 app = typer.Typer(no_args_is_help=True, help="Corrected clips that a running server stores for training.")
 
 
-@app.command("list")
+@command(app, "list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
     """List the size of the feedback, then each clip, newest first: id, label, prediction, time, note."""
     token = None
     while True:
         query = "?page_size=1000" + (f"&page_token={token}" if token else "")
         page = ApiRequest(method="GET", url=f"{_url(server)}{query}").send_for_json("feedback", "next_page_token")
-        if token is None:
+        if token is None and not output().as_json:
             size = f"{page['num_clips']} of {page['max_clips']} clips, {page['num_bytes']} of {page['max_bytes']} bytes"
             typer.echo(size)
         for row in page["feedback"]:
             columns = (row["id"], row["label"], row["predicted"] or "-", row["created_at"], row["note"] or "")
-            typer.echo("\t".join(columns).replace("\n", " "))
+            output().result(row, "\t".join(columns).replace("\n", " "))
         token = page["next_page_token"]
         if token is None:
             return
 
 
-@app.command()
+@command(app)
 def send(
     clip: Annotated[Path, typer.Argument(help="A video file.", exists=True, dir_okay=False)],
     label: Annotated[str, typer.Argument(help="The correct label.")],
@@ -54,12 +56,11 @@ def send(
         return
     stored = call.send_for_json("id", "is_duplicate")
     remark = ", which is not a label of the vocabulary" if stored["is_new_label"] else ""
-    typer.echo(
-        f"{stored['id']}: {'already stored' if stored['is_duplicate'] else 'stored'} as {stored['label']!r}{remark}"
-    )
+    state = "already stored" if stored["is_duplicate"] else "stored"
+    output().change(stored, f"{stored['id']}: {state} as {stored['label']!r}{remark}")
 
 
-@app.command()
+@command(app)
 def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids printed by `list`.")],
     yes: Yes = False,
@@ -75,7 +76,7 @@ def remove(
             typer.echo(call.to_curl())
             continue
         call.send()
-        typer.echo(f"{feedback_id} deleted")
+        output().change({"id": feedback_id, "deleted": True}, f"{feedback_id} deleted")
 
 
 def _url(server: str) -> str:

@@ -10,9 +10,11 @@ from urllib.parse import quote
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
-from serve.cli.inputs import Inputs, expand_folders
+from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.inputs import OptionalInputs, expand_inputs
+from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
+from serve.client.address import DEFAULT_SERVER
 from serve.jobs.states import JobStatus
 
 app = typer.Typer(no_args_is_help=True, help="Process videos in the background on a running server.")
@@ -20,9 +22,9 @@ Kind = Literal["classify", "timeline", "embed"]
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 
 
-@app.command()
+@command(app)
 def create(
-    videos: Inputs = None,
+    videos: OptionalInputs = None,
     kind: Annotated[Kind, typer.Option(help="How each video is processed.")] = "classify",
     labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
     vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
@@ -31,7 +33,7 @@ def create(
         str | None, typer.Option(help="More options for this kind as a JSON object, as in the HTTP API.")
     ] = None,
     folder: Annotated[
-        str | None, typer.Option(help="A folder on the server, in the folder that its operator allows.")
+        str | None, typer.Option(help="Folder on the server, relative to the folder that its operator allows.")
     ] = None,
     pattern: Annotated[str | None, typer.Option(help="Pattern of file names in --folder, such as *.mp4.")] = None,
     url: Annotated[list[str] | None, typer.Option(help="URL of a video; can be given several times.")] = None,
@@ -46,14 +48,16 @@ def create(
     sources = {"VIDEO": videos, "--folder": folder, "--url": url}
     used = [name for name, value in sources.items() if value]
     if len(used) != 1:
-        raise typer.BadParameter(f"give one of video files, --folder and --url, got {', '.join(used) or 'none'}")
+        raise typer.BadParameter(
+            f"give exactly one of video files, --folder and --url, got {', '.join(used) or 'none'}"
+        )
     if pattern is not None and folder is None:
         raise typer.BadParameter("--pattern needs --folder")
     document = {"kind": kind, "options": job_options, **({} if webhook is None else {"webhook_url": webhook})}
     headers = {} if key is None else {"Idempotency-Key": key}
     if videos:
         fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in document.items()}
-        files = [("video", path) for path in expand_folders(videos)]
+        files = [("video", path) for path in expand_inputs(videos)]
         call = ApiRequest(method="POST", url=_url(server), files=files, fields=fields, headers=headers)
     else:
         filters = {} if pattern is None else {"pattern": pattern}
@@ -65,12 +69,13 @@ def create(
         typer.echo(call.to_curl())
         return
     job = call.send_for_json("id", "status")
-    typer.echo(job["id"])
+    if not (watch_it and output().as_json):  # one document: that of the finished job
+        output().result(job, job["id"])
     if watch_it:
         _watch(server, job["id"])
 
 
-@app.command("list")
+@command(app, "list")
 def list_all(
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
@@ -86,26 +91,26 @@ def list_all(
             counts = job["request_counts"]
             done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
             columns = (job["id"], job["kind"], job["status"], done, f"{counts['failed']} failed", job["created_at"])
-            typer.echo("\t".join(columns))
+            output().result(job, "\t".join(columns))
         token = page["next_page_token"]
         if token is None:
             return
 
 
-@app.command()
+@command(app)
 def show(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """Print a job as JSON, as returned by the server."""
     job = ApiRequest(method="GET", url=_url(server, job_id)).send_for_json("id", "status")
-    typer.echo(json.dumps(job, ensure_ascii=False, indent=2))
+    output().result(job, json.dumps(job, ensure_ascii=False, indent=2))
 
 
-@app.command()
+@command(app)
 def watch(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """Show the progress of a job until it is finished; exit with 1 if an input was not completed."""
     _watch(server, job_id)
 
 
-@app.command()
+@command(app)
 def cancel(job_id: JobId, yes: Yes = False, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
     """Cancel a job, or delete a finished one with its results."""
     call = ApiRequest(method="DELETE", url=_url(server, job_id))
@@ -114,28 +119,33 @@ def cancel(job_id: JobId, yes: Yes = False, print_curl: PrintCurl = False, serve
         return
     confirm(f"Cancel {job_id} on {server}, or delete it with its results?", is_confirmed=yes)
     is_deleted = call.send().status_code == 204
-    typer.echo(f"{job_id} {'deleted' if is_deleted else 'is being cancelled'}")
+    text = f"{job_id} {'deleted' if is_deleted else 'is being cancelled'}"
+    output().change({"id": job_id, "deleted": is_deleted}, text)
 
 
-@app.command()
+@command(app)
 def results(
     job_id: JobId,
-    errors: Annotated[bool, typer.Option("--errors", help="Print the problems of failed inputs.")] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Print the errors of failed inputs instead of results.")
+    ] = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Print the results of a job so far, one line of JSON per input."""
     from serve.cli.streams import stream_lines
 
-    for line in stream_lines(f"{_url(server, job_id)}/{'errors' if errors else 'output'}"):
+    path = _url("", job_id) + ("/errors" if errors else "/output")
+    for line in stream_lines(server, path):
         typer.echo(line)
 
 
 def _watch(server: str, job_id: str) -> None:
     from serve.cli.streams import watch_job
 
-    job = watch_job(_url(server, job_id))
+    job = watch_job(server, job_id)
     counts = job["request_counts"]
-    typer.echo(f"{job['status']}: {counts['completed']} of {counts['total']} completed, {counts['failed']} failed")
+    text = f"{job['status']}: {counts['completed']} of {counts['total']} completed, {counts['failed']} failed"
+    output().result({**job}, text)
     if job["problem"] is not None:
         typer.echo(job["problem"]["detail"], err=True)
     if job["status"] != "completed" or counts["failed"]:

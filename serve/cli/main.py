@@ -1,4 +1,4 @@
-"""The command `actserve`: serve, classify, timeline, jobs, videos, search, vocabularies, models, keys, backup and more.
+"""The command `actserve`, which joins all commands.
 
 actserve serve --model demo --port 8080
 actserve classify clip.mp4 --labels "waving,walking" --top-k 3
@@ -12,22 +12,28 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.cli import backup, feedback, jobs, keys, models, videos, vocabularies
+from serve.cli import backup, feedback, jobs, keys, models, programs, videos, vocabularies
 from serve.cli.calls import OptionalServer
+from serve.cli.inputs import Inputs, expand_inputs
+from serve.cli.output import command, output
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Zero-shot video action recognition.")
-app.add_typer(vocabularies.app, name="vocab")
-app.add_typer(models.app, name="models")
-app.add_typer(feedback.app, name="feedback")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(keys.app, name="keys")
-app.add_typer(videos.app, name="videos")
-app.command()(videos.search)
-app.command()(backup.backup)
-app.command()(backup.restore)
-app.command()(backup.doctor)
+VIDEOS, ADMINISTRATION, MODELS = "Videos", "Administration", "Training and export"  # groups of `actserve --help`
+
+app = typer.Typer(no_args_is_help=True, help="Zero-shot video action recognition.")
+app.add_typer(jobs.app, name="jobs", rich_help_panel=VIDEOS)
+app.add_typer(videos.app, name="videos", rich_help_panel=VIDEOS)
+command(app, rich_help_panel=VIDEOS)(videos.search)
+app.add_typer(vocabularies.app, name="vocab", rich_help_panel=ADMINISTRATION)
+app.add_typer(models.app, name="models", rich_help_panel=ADMINISTRATION)
+app.add_typer(feedback.app, name="feedback", rich_help_panel=ADMINISTRATION)
+app.add_typer(keys.app, name="keys", rich_help_panel=ADMINISTRATION)
+app.command(rich_help_panel=ADMINISTRATION)(backup.backup)
+app.command(rich_help_panel=ADMINISTRATION)(backup.restore)
+app.command(rich_help_panel=ADMINISTRATION)(backup.doctor)
+app.command(rich_help_panel=MODELS, context_settings=programs.FORWARD_ARGUMENTS)(programs.train)
+app.command(rich_help_panel=MODELS, context_settings=programs.FORWARD_ARGUMENTS)(programs.export)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,21 +54,13 @@ def actserve(context: typer.Context, version: Version = False) -> None:
         check_variables()
 
 
-Videos = Annotated[list[Path], typer.Argument(help="Video files.", exists=True, dir_okay=False)]
-Folders = Annotated[
-    list[Path],
-    typer.Argument(help="Video files, or folders: every file below with the suffix of a video.", exists=True),
-]
 Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
 VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
 Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
 ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one line of JSON per video, in the format of the output of a job.")
-]
 
 
-@app.command()
+@app.command(rich_help_panel=VIDEOS)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 chooses a free port.")] = None,
@@ -86,10 +84,10 @@ def serve(
     sys.exit(run({name: value for name, value in overrides.items() if value is not None}))
 
 
-@app.command()
+@command(app, rich_help_panel=VIDEOS)
 def classify(
     context: typer.Context,
-    videos: Folders,
+    videos: Inputs,
     labels: Labels = None,
     vocabulary: VocabularyName = None,
     template: Templates = None,
@@ -103,36 +101,43 @@ def classify(
     model: ModelName = None,
     repository: Annotated[Path | None, typer.Option(help="Folder of models, to classify locally.")] = None,
     server: OptionalServer = None,
-    as_json: AsJson = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the results instead of standard output: NAME.jsonl or NAME.csv.")
+    ] = None,
 ) -> None:
     """Classify video files and folders locally or on a server; several files show a progress bar."""
     from serve.cli.classify import ClassifyArguments, classify_files
-    from serve.cli.inputs import expand_folders
+    from serve.cli.result_files import check_result_file
 
     if repository is not None and server is not None:
         source = context.get_parameter_source("server")
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter("--repository classifies locally and cannot be combined with --server")
         server = None  # --repository overrides the variable ACTSERVE_SERVER
+    if out is not None:
+        if output().as_json:
+            raise typer.BadParameter("--json prints to standard output and cannot be combined with --out")
+        check_result_file(out)
 
     document: dict[str, Any] = {
         "candidate_labels": labels, "vocabulary": vocabulary, "templates": template or None, "top_k": top_k,
         "num_clips": clips, "num_crops": crops, "function_to_apply": function,
     }  # fmt: skip
     arguments = ClassifyArguments(
-        videos=expand_folders(videos),
+        videos=expand_inputs(videos),
         options={name: value for name, value in document.items() if value is not None},
         model=model,
         repository=repository,
         server=server,
-        as_json=as_json,
+        output=output(),
+        out=out,
     )
     sys.exit(classify_files(arguments))
 
 
-@app.command()
+@command(app, rich_help_panel=VIDEOS)
 def timeline(
-    videos: Videos,
+    videos: Inputs,
     labels: Labels = None,
     vocabulary: VocabularyName = None,
     template: Templates = None,
@@ -155,7 +160,6 @@ def timeline(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the written files; by default the working directory.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Find the segments of long videos that show a label, locally."""
     from serve.cli.timeline import TimelineArguments, make_timelines
@@ -171,11 +175,11 @@ def timeline(
         "function_to_apply": function, "model": model,
     }  # fmt: skip
     arguments = TimelineArguments(
-        videos=videos,
+        videos=expand_inputs(videos),
         options={name: value for name, value in document.items() if value is not None},
         repository=repository,
         formats=formats,
         out=out or Path(),
-        as_json=as_json,
+        output=output(),
     )
     sys.exit(make_timelines(arguments))

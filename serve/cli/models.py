@@ -11,8 +11,6 @@ actserve models rollback demo
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -20,9 +18,11 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.output import command, output
+from serve.cli.programs import run_program
+from serve.client.address import DEFAULT_SERVER
 from serve.contract import MODEL_NAME
-from serve.extras import require_extra
 from serve.repository import ModelReference
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ Weights = Annotated[Literal["fp32", "fp16"], typer.Option(help="Precision of the
 DEFAULT_REPOSITORY = Path("model_repository")
 
 
-@app.command()
+@command(app)
 def fetch(
     source: Annotated[
         str,
@@ -66,7 +66,7 @@ def fetch(
     _export([*arguments, f"--weights={weights}"], served_as=served_as, repository=repository)
 
 
-@app.command("import")
+@command(app, "import")
 def import_file(
     source: Annotated[
         str, typer.Argument(help="File, folder or http(s) URL of a checkpoint of ActionCLIP, X-CLIP or CLIP.")
@@ -105,17 +105,18 @@ def _export(arguments: Sequence[str], *, served_as: str, repository: Path) -> No
         MissingExtra: the extra is not installed.
         typer.Exit: the command failed; the exit status is the same.
     """
-    require_extra("export", needed_by="this command")
-    status = subprocess.run([sys.executable, "-m", "export", *arguments], check=False).returncode
-    if status != 0:
-        raise typer.Exit(status if status > 0 else 128 - status)
-    typer.echo(f"serve it with: actserve serve --model {served_as} --repository {repository}")
+    run_program("export", arguments, needed_by="this command")
+    document = {"name": served_as, "repository": str(repository)}
+    output().change(document, f"serve it with: actserve serve --model {served_as} --repository {repository}")
 
 
-@app.command("list")
+@command(app, "list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
     """List the versions on disk: whether they are active, and their engine or the reason why they cannot be served."""
     listing = ApiRequest(method="GET", url=_url(server)).send_for_json("models", "aliases")
+    if output().as_json:
+        output().result(listing, None)
+        return
     for item in listing["models"]:
         status = item.get("engine") or item.get("fault") or "not loaded"
         typer.echo(f"{item['name']}@{item['version']}\t{'active' if item['active'] else '-'}\t{status}")
@@ -123,7 +124,7 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
         typer.echo(f"{alias} -> {name}")
 
 
-@app.command()
+@command(app)
 def activate(
     model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
     alias: Annotated[
@@ -141,7 +142,7 @@ def activate(
     _change_active(f"{_url(server)}/{quote(reference.name)}:activate", document, wait=wait, print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def rollback(
     name: Annotated[str, typer.Argument(help="A model or an alias.")],
     wait: Wait = 300,
@@ -161,12 +162,13 @@ def _change_active(url: str, document: dict[str, Any], *, wait: float, print_cur
         return
     response = call.send_for_json("is_done", "active")
     if response["is_done"]:
-        typer.echo(f"active: {', '.join(response['active'])}; default: {response['default']}")
+        output().change(response, f"active: {', '.join(response['active'])}; default: {response['default']}")
         for warning in response.get("warnings", ()):  # older servers send no warnings
-            typer.echo(f"warning: {warning['vocabulary']}: {warning['detail']}", err=True)
+            output().note(f"warning: {warning['vocabulary']}: {warning['detail']}")
     else:
         staging = response["staging"]
-        typer.echo(f"{staging['reference']} is {staging['stage']}; `actserve models list` shows when it is active")
+        text = f"{staging['reference']} is {staging['stage']}; `actserve models list` shows when it is active"
+        output().change(response, text)
 
 
 def _url(server: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from serve.extras import require_extra
 from serve.files import atomic_write
-from serve.timeline.answers import TimelineSegment
+from serve.timeline.responses import TimelineSegment
 
 FIGURE_INCHES, DOTS_PER_INCH = (5.0, 5.0), 150
 TIMELINE_WIDTH_INCHES, ROW_HEIGHT_INCHES = 12.0, 0.3

@@ -12,16 +12,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from serve.api.options import validate_options
 from serve.api.problems import problem_document
+from serve.cli.output import Output
 from serve.cli.plots import draw_timeline
 from serve.environment import load_settings
 from serve.errors import ActserveError, InvalidOption
 from serve.extras import require_extra
 from serve.files import write_atomically
-from serve.jobs.results import line_of_answer
+from serve.jobs.results import command_result_line
 from serve.service import Service
-from serve.timeline.answers import TimelineAnswer
 from serve.timeline.files import FORMATS
 from serve.timeline.options import TimelineOptions
+from serve.timeline.responses import TimelineResponse
 from serve.video.view_request import VideoInfo
 
 PLOT_FORMAT = "png"
@@ -36,7 +37,7 @@ class TimelineArguments:
     repository: Path | None
     formats: tuple[str, ...]  # formats of the files to write for each video: csv, srt, vtt, png
     out: Path
-    as_json: bool
+    output: Output
 
 
 def make_timelines(arguments: TimelineArguments) -> int:
@@ -76,7 +77,7 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
     failures = 0
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
+        console=Console(stderr=True), disable=not arguments.output.shows_progress, transient=True,
     )  # fmt: skip
     try:
         await service.start()
@@ -87,7 +88,7 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
                     result = await _make_timeline(service, video, options, bar, task)
                 except ActserveError as error:
                     failures += 1
-                    if arguments.as_json:
+                    if arguments.output.as_json:
                         _print_line(index, video, problem=problem_document(error))
                     else:
                         print(f"{video}: {error.message}", file=sys.stderr, flush=True)
@@ -95,10 +96,10 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
                 finally:
                     bar.remove_task(task)
                 await asyncio.to_thread(_write_files, arguments, video, result)
-                if arguments.as_json:
+                if arguments.output.as_json:
                     _print_line(index, video, result=result.model_dump(mode="json"))
                 else:
-                    _print_result(video, result)
+                    _print_result(video, result, arguments.output)
     finally:
         await service.close()
     return 1 if failures else 0
@@ -106,7 +107,7 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
 
 async def _make_timeline(
     service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID
-) -> TimelineAnswer:
+) -> TimelineResponse:
     def report_progress(seconds: float, info: VideoInfo) -> None:
         total = info.duration_seconds
         bar.update(task, completed=seconds, total=total, done=f"{seconds:.0f} of {total:.0f} s")
@@ -115,7 +116,7 @@ async def _make_timeline(
     return await service.timelines.timeline(video, options, deadline=deadline, progress=report_progress)
 
 
-def _write_files(arguments: TimelineArguments, video: Path, result: TimelineAnswer) -> None:
+def _write_files(arguments: TimelineArguments, video: Path, result: TimelineResponse) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     segments = result.segments or []
     for path in _output_paths(arguments, video):
@@ -126,17 +127,17 @@ def _write_files(arguments: TimelineArguments, video: Path, result: TimelineAnsw
             write_atomically(path, FORMATS[file_format](segments))
 
 
-def _print_result(video: Path, result: TimelineAnswer) -> None:
+def _print_result(video: Path, result: TimelineResponse, output: Output) -> None:
     suffix = " (truncated)" if result.video.truncated else ""
     print(f"{video}: {result.video.duration_seconds:.1f} s{suffix}")
     for line in format_segments(result):
         print(line)
     sys.stdout.flush()
     if result.notice:
-        print(f"note: {result.notice}", file=sys.stderr)
+        output.note(f"note: {result.notice}")
 
 
-def format_segments(result: TimelineAnswer) -> Sequence[str]:
+def format_segments(result: TimelineResponse) -> Sequence[str]:
     """Return one line of text per segment, or the line "no segments"."""
     return [
         f"  {item.start_seconds:9.2f} {item.end_seconds:9.2f}  {item.score:.3f}  {item.label}"
@@ -147,5 +148,5 @@ def format_segments(result: TimelineAnswer) -> Sequence[str]:
 def _print_line(
     index: int, video: Path, *, result: dict[str, Any] | None = None, problem: dict[str, Any] | None = None
 ) -> None:
-    line = line_of_answer("timeline", index=index, name=str(video), result=result, problem=problem)
+    line = command_result_line("timeline", index=index, name=str(video), result=result, problem=problem)
     print(line, end="", flush=True)

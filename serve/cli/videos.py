@@ -12,57 +12,62 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
+from serve.client.address import DEFAULT_SERVER
 
 app = typer.Typer(no_args_is_help=True, help="Stored videos of a running server.")
 
-VideoId = Annotated[str, typer.Argument(help="Id, as `list` prints it.")]
+VideoId = Annotated[str, typer.Argument(help="Id of a stored video, as printed by `list`.")]
 Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
 VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
-Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
+Templates = Annotated[list[str] | None, typer.Option(help="Template with one {}; can be given several times.")]
 ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
 Tag = Annotated[str | None, typer.Option(help="Only videos with this tag.")]
-CreatedAfter = Annotated[str | None, typer.Option(help="Only videos stored then or later, e.g. 2026-11-26T00:00:00Z.")]
-CreatedBefore = Annotated[str | None, typer.Option(help="Only videos stored before that.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answers of the server as lines of JSON.")]
+CreatedAfter = Annotated[
+    str | None, typer.Option(help="Only videos stored at or after this time, e.g. 2026-11-26T00:00:00Z.")
+]
+CreatedBefore = Annotated[str | None, typer.Option(help="Only videos stored before this time.")]
 
 
-@app.command("list")
+@command(app, "list")
 def list_all(
     tag: Tag = None,
-    model: Annotated[str | None, typer.Option(help="Only videos that this model made.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only videos whose features were computed by this model.")] = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
-    as_json: AsJson = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """List stored videos, newest first: id, model, windows, seconds, time, expiry, tags, file name."""
-    query = _given(tag=tag, model=model, created_after=created_after, created_before=created_before, page_size=1000)
+    query = _without_none(
+        tag=tag, model=model, created_after=created_after, created_before=created_before, page_size=1000
+    )
     token: str | None = None
     while True:
-        url = f"{_url(server)}?{urlencode({**query, **_given(page_token=token)})}"
+        url = f"{_url(server)}?{urlencode({**query, **_without_none(page_token=token)})}"
         page = ApiRequest(method="GET", url=url).send_for_json("videos", "next_page_token")
         for row in page["videos"]:
-            typer.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
+            output().result(row, _format_row(row))
         token = page["next_page_token"]
         if token is None:
             return
 
 
-@app.command()
+@command(app)
 def show(video_id: VideoId, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
-    """Print the facts of a stored video as JSON."""
+    """Print the properties of a stored video as JSON."""
     call = ApiRequest(method="GET", url=_url(server, video_id))
     if print_curl:
         typer.echo(call.to_curl())
-    else:
-        typer.echo(json.dumps(call.send_for_json("video_id"), ensure_ascii=False, indent=1))
+        return
+    video = call.send_for_json("video_id")
+    output().result(video, json.dumps(video, ensure_ascii=False, indent=1))
 
 
-@app.command()
+@command(app)
 def delete(
-    ids: Annotated[list[str], typer.Argument(help="Ids, as `list` prints them.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of stored videos, as printed by `list`.")],
     yes: Yes = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
@@ -76,10 +81,10 @@ def delete(
             typer.echo(call.to_curl())
             continue
         call.send()
-        typer.echo(f"{video_id} deleted")
+        output().change({"video_id": video_id, "deleted": True}, f"{video_id} deleted")
 
 
-@app.command()
+@command(app)
 def classify(
     video_id: VideoId,
     labels: Labels = None,
@@ -87,25 +92,24 @@ def classify(
     template: Templates = None,
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels to print.")] = 5,
     model: ModelName = None,
-    as_json: AsJson = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Score a stored video with other labels; nothing is decoded."""
-    options = {**_labels(labels, vocabulary, template, model), "top_k": top_k}
+    """Score a stored video with other labels, without decoding it again."""
+    options = {**_label_options(labels, vocabulary, template, model), "top_k": top_k}
     call = _post(f"{_url(server, video_id)}:classify", options)
     if print_curl:
         typer.echo(call.to_curl())
         return
-    answer = call.send_for_json("results")
-    if as_json:
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+    response = call.send_for_json("results")
+    if output().as_json:
+        output().result(response, None)
         return
-    for row in answer["results"]:
+    for row in response["results"]:
         typer.echo(f"{row['score']:.3f}  {row['label']}")
 
 
-@app.command()
+@command(app)
 def timeline(
     video_id: VideoId,
     labels: Labels = None,
@@ -114,49 +118,56 @@ def timeline(
     threshold_on: Annotated[float | None, typer.Option(help="Score at which a segment opens.")] = None,
     threshold_off: Annotated[float | None, typer.Option(help="Score below which a segment closes.")] = None,
     model: ModelName = None,
-    as_json: AsJson = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Find when a stored video shows which label; nothing is decoded."""
-    thresholds = _given(threshold_on=threshold_on, threshold_off=threshold_off)
-    call = _post(f"{_url(server, video_id)}:timeline", {**_labels(labels, vocabulary, template, model), **thresholds})
+    """Find when each label occurs in a stored video, without decoding it again."""
+    thresholds = _without_none(threshold_on=threshold_on, threshold_off=threshold_off)
+    call = _post(
+        f"{_url(server, video_id)}:timeline", {**_label_options(labels, vocabulary, template, model), **thresholds}
+    )
     if print_curl:
         typer.echo(call.to_curl())
         return
-    answer = call.send_for_json("segments")
-    if as_json:
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+    response = call.send_for_json("segments")
+    if output().as_json:
+        output().result(response, None)
         return
-    for row in answer["segments"]:
+    for row in response["segments"]:
         typer.echo(f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}  {row['score']:.3f}  {row['label']}")
 
 
 def search(
-    text: Annotated[str | None, typer.Argument(help="What the windows show.")] = None,
-    like: Annotated[str | None, typer.Option(help="Id of a stored video that shows it instead.")] = None,
-    start: Annotated[float | None, typer.Option(help="Start of the part of that video, in seconds.")] = None,
-    end: Annotated[float | None, typer.Option(help="End of that part.")] = None,
+    text: Annotated[str | None, typer.Argument(help="Text that describes the windows.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Id of a stored video to use as an example instead of a text.")
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(help="Start of the example within the stored video, in seconds.")
+    ] = None,
+    end: Annotated[float | None, typer.Option(help="End of the example within the stored video, in seconds.")] = None,
     clip: Annotated[
-        Path | None, typer.Option(help="A video file that shows it instead.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(help="Video file to use as an example instead of a text.", exists=True, dir_okay=False),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Number of windows to print.")] = 10,
     tag: Tag = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
     model: ModelName = None,
-    as_json: AsJson = False,
     print_curl: PrintCurl = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Find windows of stored videos by a text, by a part of a stored video, or by a clip."""
     if sum(item is not None for item in (text, like, clip)) != 1:
-        raise typer.BadParameter("give a text, or --like VIDEO_ID, or --clip FILE: one of them")
-    part = _given(start_seconds=start, end_seconds=end)
+        raise typer.BadParameter("give exactly one of a text, --like VIDEO_ID and --clip FILE")
+    part = _without_none(start_seconds=start, end_seconds=end)
     if part and like is None:
-        raise typer.BadParameter("--start and --end are of the stored video that --like names")
+        raise typer.BadParameter("--start and --end require --like")
     url = f"{server}/v1/search"
-    options = _given(tag=tag, created_after=created_after, created_before=created_before, model=model, top_k=top_k)
+    options = _without_none(
+        tag=tag, created_after=created_after, created_before=created_before, model=model, top_k=top_k
+    )
     if text is not None:
         call = ApiRequest(method="GET", url=f"{url}?{urlencode({'q': text, **options})}")
     elif clip is not None:
@@ -167,11 +178,11 @@ def search(
     if print_curl:
         typer.echo(call.to_curl())
         return
-    answer = call.send_for_json("results")
-    if as_json:
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+    response = call.send_for_json("results")
+    if output().as_json:
+        output().result(response, None)
         return
-    for row in answer["results"]:
+    for row in response["results"]:
         times = f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}"
         typer.echo(f"{row['cosine']:.3f}  {row['video_id']} {times}")
 
@@ -180,26 +191,26 @@ def _url(server: str, video_id: str | None = None) -> str:
     return f"{server}/v1/videos" + ("" if video_id is None else f"/{quote(video_id, safe='')}")
 
 
-def _post(url: str, document: dict[str, Any]) -> ApiRequest:
+def _post(url: str, options: dict[str, Any]) -> ApiRequest:
     headers = {"Content-Type": "application/json"}
-    return ApiRequest(method="POST", url=url, headers=headers, body=json.dumps(document, ensure_ascii=False).encode())
+    return ApiRequest(method="POST", url=url, headers=headers, body=json.dumps(options, ensure_ascii=False).encode())
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Return the options that have a value."""
+def _without_none(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _labels(
+def _label_options(
     labels: str | None, vocabulary: str | None, template: list[str] | None, model: str | None
 ) -> dict[str, Any]:
-    return _given(candidate_labels=labels, vocabulary=vocabulary, templates=template or None, model=model)
+    return _without_none(candidate_labels=labels, vocabulary=vocabulary, templates=template or None, model=model)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any]) -> str:
     source = row["source"]
     stale = " (stale)" if row["stale"] else ""
-    facts = (
+    columns = (
         row["video_id"],
         f"{row['model']}{stale}",
         f"{row['num_windows']} {row['kind']}",
@@ -209,4 +220,4 @@ def _line(row: dict[str, Any]) -> str:
         ",".join(row["tags"]) or "-",
         source["filename"] or "-",
     )
-    return "\t".join(facts).replace("\n", " ")
+    return "\t".join(columns).replace("\n", " ")

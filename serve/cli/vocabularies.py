@@ -13,8 +13,10 @@ from urllib.parse import quote
 
 import typer
 
-from serve.cli.calls import DEFAULT_SERVER, ApiRequest, PrintCurl, Server
+from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
+from serve.client.address import DEFAULT_SERVER
 from serve.errors import ActserveError
 from serve.extras import require_extra
 from serve.lists.errors import AnnotationError
@@ -31,7 +33,7 @@ Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until the serv
 Name = Annotated[str, typer.Argument(help="Name of the vocabulary.")]
 
 
-@app.command("list")
+@command(app, "list")
 def list_all(server: Server = DEFAULT_SERVER) -> None:
     """List name, version and number of labels of each vocabulary."""
     token = None
@@ -41,13 +43,15 @@ def list_all(server: Server = DEFAULT_SERVER) -> None:
             "vocabularies", "next_page_token"
         )
         for item in page["vocabularies"]:
-            typer.echo(f"{item['name']}@{item['version']}\t{item['num_labels']} labels\t{item['description']}")
+            output().result(
+                item, f"{item['name']}@{item['version']}\t{item['num_labels']} labels\t{item['description']}"
+            )
         token = page["next_page_token"]
         if token is None:
             return
 
 
-@app.command()
+@command(app)
 def show(
     name: Name,
     server: Server = DEFAULT_SERVER,
@@ -56,11 +60,14 @@ def show(
     ] = "txt",
 ) -> None:
     """Print a vocabulary, NAME or NAME@VERSION: its labels, one per line, or a file that `put` accepts."""
+    if output().as_json:
+        output().result(ApiRequest(method="GET", url=_url(server, name)).send_for_json("labels"), None)
+        return
     url = f"{_url(server, name)}:export?format={quote(file_format)}"
     typer.echo(ApiRequest(method="GET", url=url).send().text, nl=False)
 
 
-@app.command()
+@command(app)
 def put(
     name: Name,
     file: Annotated[
@@ -86,7 +93,7 @@ def put(
     _send_change(call, print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def add(
     name: Name,
     labels: Annotated[list[str], typer.Argument(help="Labels to add.")],
@@ -108,7 +115,7 @@ def add(
     _patch(server, name, {"add": added}, author=author, wait=wait, print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def remove(
     name: Name,
     labels: Annotated[list[str], typer.Argument(help="Labels to remove, by name or label_id.")],
@@ -121,7 +128,7 @@ def remove(
     _patch(server, name, {"remove": labels}, author=author, wait=wait, print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def rename(
     name: Name,
     label: Annotated[str, typer.Argument(help="A label, by name or label_id.")],
@@ -136,16 +143,16 @@ def rename(
     _patch(server, name, document, author=author, wait=wait, print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def history(name: Name, server: Server = DEFAULT_SERVER) -> None:
     """List the versions, newest first: time, number of labels, author, note."""
     call = ApiRequest(method="GET", url=f"{_url(server, name)}/versions?page_size=1000")
     for item in call.send_for_json("versions")["versions"]:
         columns = "\t".join((item["created_at"], f"{item['num_labels']} labels", item["author"], item["note"]))
-        typer.echo(f"{name}@{item['version']}\t{columns}")
+        output().result(item, f"{name}@{item['version']}\t{columns}")
 
 
-@app.command()
+@command(app)
 def diff(
     name: Name,
     old: Annotated[int, typer.Argument(help="A version.")],
@@ -161,10 +168,10 @@ def diff(
     lines += [f"~ {label}: different phrases, threshold or examples" for label in difference["changed"]]
     lines += [f"~ {item}" for item in difference["fields"]]
     lines += ["~ order of labels"] if difference["moved"] else []
-    typer.echo("\n".join(lines) or "no differences")
+    output().result(difference, "\n".join(lines) or "no differences")
 
 
-@app.command()
+@command(app)
 def rollback(
     name: Name,
     version: Annotated[int, typer.Argument(help="The version to return to.")],
@@ -180,7 +187,7 @@ def rollback(
     _send_change(_add_headers(call, _change_headers(author, wait)), print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def delete(name: Name, yes: Yes = False, print_curl: PrintCurl = False, server: Server = DEFAULT_SERVER) -> None:
     """Delete a vocabulary with its history and example clips; this cannot be undone."""
     call = ApiRequest(method="DELETE", url=_url(server, name), headers={"If-Match": _required_etag(server, name)})
@@ -189,10 +196,10 @@ def delete(name: Name, yes: Yes = False, print_curl: PrintCurl = False, server: 
         return
     confirm(f"Delete {name} on {server}, with all its versions and example clips?", is_confirmed=yes)
     call.send()
-    typer.echo(f"{name} deleted")
+    output().change({"name": name, "deleted": True}, f"{name} deleted")
 
 
-@app.command("examples")
+@command(app, "examples")
 def list_examples(
     name: Name,
     label: Annotated[str | None, typer.Argument(help="A label, by name or label_id; by default all.")] = None,
@@ -202,10 +209,11 @@ def list_examples(
     labels = ApiRequest(method="GET", url=_url(server, name)).send_for_json("labels")["labels"]
     for item in labels if label is None else [_find_label(server, name, label)]:
         for example in item["examples"]:
-            typer.echo(f"{item['name']}\t{example['example_id']}\t{example['filename']}")
+            document = {"label": item["name"], "label_id": item["label_id"], **example}
+            output().result(document, f"{item['name']}\t{example['example_id']}\t{example['filename']}")
 
 
-@app.command()
+@command(app)
 def add_examples(
     name: Name,
     label: Annotated[str, typer.Argument(help="A label, by name or label_id.")],
@@ -222,7 +230,7 @@ def add_examples(
     _send_change(call, print_curl=print_curl)
 
 
-@app.command()
+@command(app)
 def remove_examples(
     name: Name,
     label: Annotated[str, typer.Argument(help="A label, by name or label_id.")],
@@ -241,7 +249,7 @@ def remove_examples(
     )
 
 
-@app.command()
+@command(app)
 def calibrate(
     name: Name,
     clip_list: Annotated[
@@ -298,12 +306,12 @@ def calibrate(
         typer.echo(call.to_curl())
         return
     response = call.send_for_json("acceptance", "calibration")
-    typer.echo(_describe_calibration(response))
+    output().result(response, _describe_calibration(response))
     if plot is not None:
         from serve.cli.plots import draw_calibration  # needs the extra `plots`
 
         for path in draw_calibration(response, plot):
-            typer.echo(f"written: {path}")
+            output().note(f"written: {path}")
 
 
 def _read_clip_list(clip_list: Path) -> tuple[list[Path], list[str | None], list[str | None]]:
@@ -395,7 +403,7 @@ def _send_change(call: ApiRequest, *, print_curl: bool) -> None:
         return
     response = call.send_for_json("name", "version", "is_current")
     status = "in use" if response["is_current"] else "stored; the server is still encoding it"
-    typer.echo(f"{response['name']}@{response['version']}: {response['num_labels']} labels, {status}")
+    output().change(response, f"{response['name']}@{response['version']}: {response['num_labels']} labels, {status}")
 
 
 def _change_headers(author: str, wait: float) -> dict[str, str]:

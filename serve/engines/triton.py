@@ -20,7 +20,7 @@ from serve.contract import ModelContract
 from serve.engines.head import PromptHead
 from serve.engines.parity_check import check_parity
 from serve.engines.signature import check_tensors
-from serve.engines.triton_client import SharedMemoryLocation, TritonClient, reason_of
+from serve.engines.triton_client import SharedMemoryLocation, TritonClient, server_message
 from serve.engines.triton_configuration import describe_instances, is_half_precision, read_configuration
 from serve.engines.triton_instances import LoadedInstances
 from serve.engines.triton_memory import ViewTransport
@@ -116,13 +116,15 @@ class TritonEngine:
         """
         await self._wait_until_loaded()
         try:
-            self._details["version"] = await self._client.version()
+            self._details["version"] = await self._client.server_version()
             await self._instances.adopt()  # before the tensors and the parity of the instances are checked
             self.name = await self._check_towers()
             await self._transport.open()
             self._checked_epoch = self._instances.epoch
         except ServiceError as error:
-            raise ContractError(f"Triton at {self._settings.url}: {reason_of(error)}", field="triton.url") from error
+            raise ContractError(
+                f"Triton at {self._settings.url}: {server_message(error)}", field="triton.url"
+            ) from error
         if self._head is not None:
             await self._head.start()
         self._watch_task = asyncio.create_task(self._watch_server(), name="triton watch")
@@ -154,7 +156,7 @@ class TritonEngine:
     async def unload(self) -> None:
         """Unload this version from the server and keep the others; without explicit model control, do nothing.
 
-        If another gateway still uses the version, that gateway loads it again.
+        If another server process still uses the version, that process loads it again.
         """
         version, timeout_seconds = self.contract.version, self._settings.load_timeout_seconds
         for tower in reversed(TOWERS):
@@ -165,7 +167,7 @@ class TritonEngine:
                     self._client, name, version, configuration=configuration, timeout_seconds=timeout_seconds
                 )
             except (ServiceError, ContractError) as error:
-                logger.warning("cannot unload %s@%d from Triton: %s", name, version, reason_of(error))
+                logger.warning("cannot unload %s@%d from Triton: %s", name, version, server_message(error))
 
     async def close(self) -> None:
         self._is_open = False
@@ -225,7 +227,7 @@ class TritonEngine:
                     versions = ", ".join(f"version {number} {state}" for number, state in states.items())
                     return f"{name} is not ready; the server reports {versions or 'no versions of it'}"
         except ServiceError as error:
-            return reason_of(error)
+            return server_message(error)
         return None
 
     async def _check_towers(self) -> str:
@@ -338,7 +340,7 @@ class TritonEngine:
             return outputs
         except EngineUnavailable as error:
             if self._instances.epoch == epoch:
-                self._mark_unavailable(reason_of(error))
+                self._mark_unavailable(server_message(error))
             raise
 
     async def _infer(
@@ -366,7 +368,7 @@ class TritonEngine:
                     continue
                 self._set_fault(await self._check_if_changed())
             except ActserveError as error:
-                self._mark_unavailable(reason_of(error))
+                self._mark_unavailable(server_message(error))
             except Exception:  # keep watching after any failure
                 logger.exception("cannot query the Triton server; trying again")
 

@@ -1,4 +1,6 @@
-"""Client of a Triton server over gRPC: inference, model metadata and statistics, model control; translates errors.
+"""gRPC client for a Triton server: inference, metadata, statistics and model control.
+
+Exceptions are translated to those of `serve.errors`.
 
 This module and `triton_configuration` import tritonclient, which the extra `triton` installs.
 """
@@ -26,7 +28,10 @@ from serve.telemetry import spans
 NUMPY_NAMES = {"UINT8": "uint8", "INT64": "int64", "FP32": "float32"}
 TRITON_NAMES = {name: triton for triton, name in NUMPY_NAMES.items()}
 CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),  # gRPC's default of 4 MB fits only three views; the server's limit is 2 GB
+    (
+        "grpc.max_send_message_length",
+        -1,
+    ),  # only three views fit into gRPC's default of 4 MB; the server's limit is 2 GB
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),  # also the timeout of one connection attempt
@@ -36,13 +41,13 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # one connection per engine
 ]
 SharedMemoryLocation = tuple[str, int]  # name of a registered region, offset in bytes
-CLIENT_GRACE_SECONDS = 120.0  # time after its timeout when a call without a response is cancelled
-QUERY_SECONDS = 5.0  # timeout of calls that do not run a model
+CLIENT_GRACE_SECONDS = 120.0  # a call without a response is cancelled this long after its timeout
+QUERY_TIMEOUT_SECONDS = 5.0  # timeout of calls that do not run a model
 NO_MODEL_CONTROL = "explicit model load / unload is not allowed"  # message of servers without explicit model control
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counters:
+class ModelStatistics:
     """Statistics of a model version since it was loaded."""
 
     inferences: int
@@ -53,19 +58,19 @@ class Counters:
     queue_ns: int
     compute_ns: int
 
-    def may_follow(self, earlier: "Counters") -> bool:
-        """Return whether no counter has decreased, i.e. whether the version was not reloaded since `earlier`."""
+    def is_continuation_of(self, earlier: "ModelStatistics") -> bool:
+        """Return whether no counter has decreased since `earlier`; a decrease shows that the version was reloaded."""
         return all(now >= before for now, before in zip(astuple(self), astuple(earlier), strict=True))
 
 
 class UnknownRegion(Exception):
-    """The server does not know the shared memory region of a request, e.g. because it was restarted."""
+    """The shared memory region of a request is not registered with the server, e.g. because it was restarted."""
 
 
 class TritonClient:
     """One connection to a Triton server.
 
-    Most errors have a generic message for clients of the HTTP API; `reason_of` returns the server's message for
+    Most errors have a generic message for clients of the HTTP API; `server_message` returns the server's message for
     operators.
     """
 
@@ -87,13 +92,13 @@ class TritonClient:
     ) -> dict[str, Float32Array]:
         """Run a model on rows [n, ...] and return the outputs by name, each [n, ...].
 
-        The rows are in shared memory at `location`, or they are sent in the message. After `timeout_seconds` the server
-        drops the request if it is still queued. If it is already running, the call waits for the result, at most
-        `CLIENT_GRACE_SECONDS` longer.
+        If `location` is given, the server reads the rows from shared memory; otherwise they are sent in the message.
+        After `timeout_seconds` the server drops the request if it is still queued. If it is already running, the call
+        waits for the result for at most `CLIENT_GRACE_SECONDS` more.
 
         Raises:
-            UnknownRegion: the server does not know the region.
-            Overloaded, DeadlineExceeded, EngineUnavailable, EngineFailure: see `serve.errors`.
+            UnknownRegion: the region is not registered with the server.
+            Overloaded: the queue of the server is full.
         """
         tensor = self._library.InferInput(input_name, list(rows.shape), TRITON_NAMES[rows.dtype.name])
         if location is None:
@@ -123,9 +128,11 @@ class TritonClient:
         """
         try:
             with _translate_errors():
-                await self._client.register_system_shared_memory(name, key, num_bytes, client_timeout=QUERY_SECONDS)
+                await self._client.register_system_shared_memory(
+                    name, key, num_bytes, client_timeout=QUERY_TIMEOUT_SECONDS
+                )
         except EngineFailure as error:
-            if "ALREADY_EXISTS" not in status_of(error):  # names are random, so an existing region is this one
+            if "ALREADY_EXISTS" not in grpc_status(error):  # names are random, so an existing region is this one
                 raise
 
     async def unregister(self, name: str) -> None:
@@ -135,16 +142,16 @@ class TritonClient:
             ServiceError: the server does not respond.
         """
         with _translate_errors():
-            await self._client.unregister_system_shared_memory(name, client_timeout=QUERY_SECONDS)
+            await self._client.unregister_system_shared_memory(name, client_timeout=QUERY_TIMEOUT_SECONDS)
 
-    async def version(self) -> str:
-        """Return the version of the server.
+    async def server_version(self) -> str:
+        """Return the version of the Triton server.
 
         Raises:
             ServiceError: the server does not respond.
         """
         with _translate_errors():
-            metadata = await self._client.get_server_metadata(client_timeout=QUERY_SECONDS)
+            metadata = await self._client.get_server_metadata(client_timeout=QUERY_TIMEOUT_SECONDS)
         return str(metadata.version)
 
     async def is_ready(self, model: str, version: int) -> bool:
@@ -155,22 +162,24 @@ class TritonClient:
         """
         try:
             with _translate_errors():
-                return bool(await self._client.is_model_ready(model, str(version), client_timeout=QUERY_SECONDS))
+                return bool(
+                    await self._client.is_model_ready(model, str(version), client_timeout=QUERY_TIMEOUT_SECONDS)
+                )
         except EngineUnavailable as error:
-            if status_of(error) == "NOT_FOUND":
+            if grpc_status(error) == "NOT_FOUND":
                 return False
             raise
 
     async def signature(
         self, model: str, version: int
     ) -> tuple[dict[str, tuple[str, Shape]], dict[str, tuple[str, Shape]]]:
-        """Return (inputs, outputs) of a version: name -> (NumPy dtype name, shape with the batch axis).
+        """Return two dicts (inputs, outputs) that map tensor names to (NumPy dtype name, shape with the batch axis).
 
         Raises:
             ServiceError: the server does not respond, or it has not loaded this version.
         """
         with _translate_errors():
-            metadata = await self._client.get_model_metadata(model, str(version), client_timeout=QUERY_SECONDS)
+            metadata = await self._client.get_model_metadata(model, str(version), client_timeout=QUERY_TIMEOUT_SECONDS)
         inputs, outputs = (
             {
                 item.name: (
@@ -191,23 +200,25 @@ class TritonClient:
         """
         with _translate_errors():
             response = await self._client.get_model_config(
-                model, str(version), as_json=True, client_timeout=QUERY_SECONDS
+                model, str(version), as_json=True, client_timeout=QUERY_TIMEOUT_SECONDS
             )
         configuration: dict[str, Any] = response["config"]
         return configuration
 
-    async def counters(self, model: str, version: int) -> Counters:
+    async def statistics(self, model: str, version: int) -> ModelStatistics:
         """Return the statistics of a version since it was loaded.
 
         Raises:
-            ServiceError: the server does not respond, or it has no statistics of this version.
+            ServiceError: the server does not respond, or it has no statistics for this version.
         """
         with _translate_errors():
-            response = await self._client.get_inference_statistics(model, str(version), client_timeout=QUERY_SECONDS)
+            response = await self._client.get_inference_statistics(
+                model, str(version), client_timeout=QUERY_TIMEOUT_SECONDS
+            )
         for item in response.model_stats:
             if item.name == model and item.version == str(version):
                 stats = item.inference_stats
-                return Counters(
+                return ModelStatistics(
                     inferences=item.inference_count,
                     executions=item.execution_count,
                     successes=stats.success.count,
@@ -216,16 +227,16 @@ class TritonClient:
                     queue_ns=stats.queue.ns,
                     compute_ns=stats.compute_infer.ns,
                 )
-        raise EngineUnavailable("the Triton server has no statistics of this model version")
+        raise EngineUnavailable("the Triton server has no statistics for this model version")
 
     async def states(self, model: str) -> dict[int, str]:
-        """Return version -> state (with the reason, if there is one) from the server's repository index.
+        """Return a dict from version to state, with the reason if there is one, from the server's repository index.
 
         Raises:
             ServiceError: the server does not respond.
         """
         with _translate_errors():
-            index = await self._client.get_model_repository_index(client_timeout=QUERY_SECONDS)
+            index = await self._client.get_model_repository_index(client_timeout=QUERY_TIMEOUT_SECONDS)
         return {
             int(item.version): f"{item.state} {item.reason}".strip()
             for item in index.models
@@ -250,7 +261,7 @@ class TritonClient:
             ServiceError: the server does not respond.
         """
         with _model_control() as control:
-            await self._client.unload_model(model, client_timeout=QUERY_SECONDS)
+            await self._client.unload_model(model, client_timeout=QUERY_TIMEOUT_SECONDS)
         return control.is_allowed
 
     async def close(self) -> None:
@@ -258,13 +269,13 @@ class TritonClient:
         await self._client.close()
 
 
-def reason_of(error: BaseException) -> str:
+def server_message(error: BaseException) -> str:
     """Return the message of the server or of gRPC that caused an error; it is meant for operators."""
     origin = _origin(error)
     return str(error if origin is None else origin.message())
 
 
-def status_of(error: BaseException) -> str:
+def grpc_status(error: BaseException) -> str:
     """Return the gRPC status that caused an error, e.g. "NOT_FOUND"; empty if there is none."""
     origin = _origin(error)
     return "" if origin is None else str(origin.status()).removeprefix("StatusCode.")
@@ -292,7 +303,7 @@ def _model_control() -> Iterator[_ModelControl]:
         with _translate_errors():
             yield control
     except EngineUnavailable as error:
-        if NO_MODEL_CONTROL not in reason_of(error):
+        if NO_MODEL_CONTROL not in server_message(error):
             raise
         control.is_allowed = False
 
@@ -338,7 +349,7 @@ def _import_library() -> Any:
     Raises:
         MissingExtra: tritonclient is not installed.
     """
-    require_extra("triton", needed_by="engine triton")
+    require_extra("triton", needed_by="the triton engine")
     from tritonclient.grpc import aio
 
     return aio

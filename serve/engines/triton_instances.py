@@ -9,7 +9,7 @@ This cannot happen, because readings are taken after every call and twice a seco
 import asyncio
 from collections.abc import Mapping
 
-from serve.engines.triton_client import Counters, TritonClient
+from serve.engines.triton_client import ModelStatistics, TritonClient
 from serve.errors import EngineUnavailable
 
 COUNT_SECONDS = 5.0  # timeout for the server to count a run, which it does shortly after the response
@@ -23,7 +23,7 @@ class LoadedInstances:
         self._client = client
         self._models = models  # tower -> name of its model on the server
         self._version = version
-        self._counters: dict[str, Counters] = {}  # by tower, from the last reading
+        self._counters: dict[str, ModelStatistics] = {}  # by tower, from the last reading
         self._locks = {tower: asyncio.Lock() for tower in models}
         self._readings_started = dict.fromkeys(models, 0)  # by tower
         self._last_reading = dict.fromkeys(models, 0)  # by tower, number of the last completed reading
@@ -76,13 +76,13 @@ class LoadedInstances:
                 self._readings_started[tower] += 1
                 counters = await self._read(tower)
                 self._last_reading[tower] = self._readings_started[tower]
-                if self.epoch == epoch and not counters.may_follow(self._counters[tower]):
+                if self.epoch == epoch and not counters.is_continuation_of(self._counters[tower]):
                     self.epoch += 1
                 if self.epoch == epoch:
                     self._counters[tower] = counters
         if self.epoch != epoch:
             raise EngineUnavailable("the Triton server has reloaded the model")
 
-    async def _read(self, tower: str) -> Counters:
+    async def _read(self, tower: str) -> ModelStatistics:
         """Read the counters of a tower's model."""
-        return await self._client.counters(self._models[tower], self._version)
+        return await self._client.statistics(self._models[tower], self._version)

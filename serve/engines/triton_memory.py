@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from serve.arrays import UInt8Array
-from serve.engines.triton_client import SharedMemoryLocation, TritonClient, UnknownRegion, reason_of
+from serve.engines.triton_client import SharedMemoryLocation, TritonClient, UnknownRegion, server_message
 from serve.errors import ContractError, EngineUnavailable, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ class ViewTransport:
         except (OSError, ServiceError) as error:
             if self._mode == "always":
                 raise ContractError(
-                    f"the Triton server at {self._client.url} cannot use shared memory: {reason_of(error)}",
+                    f"the Triton server at {self._client.url} cannot use shared memory: {server_message(error)}",
                     field="triton.shared_memory",
                 ) from error
             self._fall_back(error)
 
     async def send(self, views: UInt8Array, call: Call[Result]) -> Result:
-        """Call `call` with the location of the views in shared memory, or with None if the message must hold them.
+        """Call `call` with the location of the views in shared memory, or with None if the message must contain them.
 
         If the server has lost the region, e.g. after a restart, it is registered again and the call is repeated.
 
@@ -113,7 +113,7 @@ class ViewTransport:
             if self._is_registered and not in_use:
                 await self._client.unregister(region.name)
         except (ServiceError, UnknownRegion) as error:
-            logger.info("the Triton server did not unregister the shared memory region: %s", reason_of(error))
+            logger.info("the Triton server did not unregister the shared memory region: %s", server_message(error))
         finally:
             region.close()
 
@@ -126,7 +126,7 @@ class ViewTransport:
 
     def _fall_back(self, error: Exception) -> None:
         """Send views in messages from now on."""
-        reason = reason_of(error)
+        reason = server_message(error)
         self.name = f"message (no shared memory: {reason})"
         logger.warning(
             "views are sent to the Triton server at %s in gRPC messages, because shared memory is not available: %s",

@@ -7,7 +7,7 @@ requires explicit model-control mode; in other modes, servers load the models th
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serve.engines.triton_client import TritonClient, reason_of
+from serve.engines.triton_client import TritonClient, server_message
 from serve.engines.triton_configuration import includes_configuration
 from serve.errors import ContractError, EngineFailure
 
@@ -33,7 +33,7 @@ async def load_version(
             model, _set_versions(configuration, [*loaded, version]), timeout_seconds=timeout_seconds
         )
     except EngineFailure as error:
-        raise ContractError(f"Triton cannot load {model} version {version}: {reason_of(error)}") from error
+        raise ContractError(f"Triton cannot load {model} version {version}: {server_message(error)}") from error
 
 
 async def unload_version(

@@ -1,4 +1,4 @@
-"""Store corrected clips in a folder: durably, with size limits, and with complete erasure.
+"""Store clips with corrected labels in a folder. Writes are durable, and the total size is limited.
 
 To add a clip, it is written to a temporary file, synced and renamed; then its row is appended to the index and synced.
 To remove a clip, its row is removed first. A crash therefore leaves at most a clip without a row, which is deleted at
@@ -42,7 +42,7 @@ CONTAINER_SUFFIXES = {  # by FFmpeg's name of the container; the client's file n
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """A validated correction: the label that a clip really shows."""
+    """A validated correction: the correct label of a clip."""
 
     label: str
     vocabulary: str | None = None
@@ -50,7 +50,7 @@ class Correction:
     predicted: str | None = None
     request_id: str | None = None
     note: str | None = None
-    key_id: str | None = None  # of the API key that sends it
+    key_id: str | None = None  # id of the API key that sent the correction
 
 
 class FeedbackFolder:
@@ -123,7 +123,7 @@ class FeedbackFolder:
             rows = self._read()
             erased = next((row for row in rows if row.feedback_id == feedback_id and is_visible(row)), None)
             if erased is None:
-                raise UnknownFeedback(f"there is no feedback {feedback_id[:80]!r}")
+                raise UnknownFeedback(f"feedback {feedback_id[:80]!r} does not exist")
             self._rewrite([row for row in rows if row is not erased])
             clip_path(self.folder, erased).unlink(missing_ok=True)
             sync_to_disk(self.folder / CLIPS)

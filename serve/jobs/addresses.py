@@ -1,7 +1,8 @@
-"""Which addresses the server may connect to when a caller chooses them.
+"""Protect against server-side request forgery (SSRF): decide which URLs that callers send may be requested.
 
-A URL is read once, by the parser of the client that connects; what other programs could read differently is refused. Of
-a host's addresses every one has to be a public one, because a resolver may mix them.
+URLs are parsed once, with httpx, which also makes the request; URLs that other parsers could interpret differently are
+rejected. Every address that a host resolves to must be public, because DNS may return public and private addresses
+together.
 """
 
 import ipaddress
@@ -16,10 +17,12 @@ from serve.settings import OutgoingSettings
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 MAX_URL_CHARS = 2000
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_PLAIN = re.compile(r"[!-\[\]-~]+")  # visible ASCII without the backslash, which some programs read as a slash
+_URL_CHARS = re.compile(r"[!-\[\]-~]+")  # visible ASCII without the backslash, which some parsers treat as a slash
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)  # a last label like this makes an IPv4 address of a host
-_TRANSITION = tuple(
+_NUMERIC_LABEL = re.compile(
+    r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE
+)  # a host whose last label is numeric is parsed as an IPv4 address
+_TRANSITION_NETWORKS = tuple(
     ipaddress.IPv6Network(network)
     for network in (
         "::/96",  # IPv4-compatible
@@ -30,88 +33,95 @@ _TRANSITION = tuple(
         "2001::/32",  # Teredo
         "2002::/16",  # 6to4
     )
-)  # IPv6 addresses that hold an IPv4 address, to which a gateway may forward
-_METADATA = frozenset(
+)  # IPv6 addresses that embed an IPv4 address; a router may forward packets to the IPv4 address
+_METADATA_ADDRESSES = frozenset(
     map(ipaddress.ip_address, ("168.63.129.16", "169.254.169.254", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"))
-)  # of cloud providers; the first one is a public address
-_ISATAP = (0x00005EFE, 0x02005EFE)  # upper half of the interface id of an address with an IPv4 address behind it
+)  # instance metadata services of cloud providers; 168.63.129.16 is a public address
+# Upper 32 bits of the interface identifier of an ISATAP address; the lower 32 bits are an IPv4 address.
+_ISATAP_PREFIXES = (0x00005EFE, 0x02005EFE)
 
 
 def check_url(text: str, settings: OutgoingSettings) -> httpx.URL:
-    """Read a URL and check all that can be checked without resolving its host.
+    """Parse a URL and check everything that can be checked without resolving its host.
 
     Raises:
-        AddressRefused: states what is refused and what is allowed.
+        AddressRefused: the URL is not allowed; the message gives the reason.
     """
-    if len(text) > MAX_URL_CHARS or not _PLAIN.fullmatch(text):
+    if len(text) > MAX_URL_CHARS:
+        raise AddressRefused(f"the URL has {len(text)} characters; at most {MAX_URL_CHARS} are allowed")
+    if not _URL_CHARS.fullmatch(text):
         raise AddressRefused(
-            f"the URL has {len(text)} characters, spaces, backslashes or characters other than ASCII; "
-            f"allowed are {MAX_URL_CHARS} of visible ASCII, with hosts in their `xn--` form"
+            "the URL may contain only visible ASCII characters and no backslashes; "
+            "write international host names in their `xn--` form"
         )
     try:
         url = httpx.URL(text)
         port = url.port
     except (httpx.InvalidURL, ValueError) as error:
-        raise AddressRefused(f"the URL cannot be read: {error}") from error
+        raise AddressRefused(f"the URL is invalid: {error}") from error
     if url.scheme not in settings.schemes:
         raise AddressRefused(f"the scheme {url.scheme[:20]!r} is not allowed; allowed: {', '.join(settings.schemes)}")
     if url.userinfo or "@" in text.partition("://")[2].partition("/")[0]:
-        raise AddressRefused("the URL holds a user name or a password, which is not allowed")
+        raise AddressRefused("the URL contains a user name or a password, which is not allowed")
     port = DEFAULT_PORTS[url.scheme] if port is None else port
     if port not in settings.ports:
         raise AddressRefused(f"port {port} is not allowed; allowed: {', '.join(map(str, settings.ports))}")
-    _check_host(host_of(url), settings)
+    _check_host(ascii_host(url), settings)
     return url
 
 
-def host_of(url: httpx.URL) -> str:
-    """Return the host in the form in which it is resolved."""
+def ascii_host(url: httpx.URL) -> str:
+    """Return the host of a URL in ASCII (`xn--`) form, as it is passed to the resolver."""
     return url.raw_host.decode("ascii")
 
 
 def _check_host(host: str, settings: OutgoingSettings) -> None:
     if ":" in host:
-        literal = _literal(host)
-        if literal is None:
-            raise AddressRefused(f"the host {host[:60]!r} is not a plain IPv6 address")
-        check_addresses([literal], settings)
-    elif _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        literal = _literal(host)
-        if literal is None:
-            raise AddressRefused(f"the host {host[:60]!r} is not an IPv4 address of four decimal numbers")
-        check_addresses([literal], settings)
+        address = _parse_ip(host)
+        if address is None:
+            raise AddressRefused(
+                f"the host {host[:60]!r} is not a valid IPv6 address (zone identifiers are not allowed)"
+            )
+        check_addresses([address], settings)
+    elif _NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        address = _parse_ip(host)
+        if address is None:
+            raise AddressRefused(
+                f"the host {host[:60]!r} is not an IPv4 address in dotted decimal form, such as 192.0.2.1"
+            )
+        check_addresses([address], settings)
     elif len(host) > 253 or not _HOST_NAME.fullmatch(host):
-        raise AddressRefused(f"{host[:60]!r} is not the name of a host")
+        raise AddressRefused(f"{host[:60]!r} is not a valid host name")
 
 
-def _literal(host: str) -> Address | None:
+def _parse_ip(host: str) -> Address | None:
     try:
-        found = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
-    return None if getattr(found, "scope_id", None) else found
+    return None if getattr(address, "scope_id", None) else address
 
 
 def check_addresses(addresses: Iterable[Address], settings: OutgoingSettings) -> list[Address]:
     """Check every address of a host and return them.
 
     Raises:
-        AddressRefused: one is not a public address of another machine; or there is none.
+        AddressRefused: an address is not allowed (see `is_allowed`), or there is no address.
     """
-    found = list(addresses)
-    if not found:
+    checked = list(addresses)
+    if not checked:
         raise AddressRefused("the host has no address")
-    for address in found:
+    for address in checked:
         if not is_allowed(address, settings):
-            raise AddressRefused("the host has an address that is not a public one, which is not allowed")
-    return found
+            raise AddressRefused("the host has an address that is not public; only public addresses are allowed")
+    return checked
 
 
 def is_allowed(address: Address, settings: OutgoingSettings) -> bool:
-    """Return whether the server may connect to an address."""
+    """Return whether the server may connect to an address: a public one, or loopback if the settings allow it."""
     if settings.allow_loopback and address in (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")):
         return True
-    if isinstance(address, ipaddress.IPv6Address) and _holds_ipv4(address):
+    if isinstance(address, ipaddress.IPv6Address) and (address.scope_id is not None or _embeds_ipv4(address)):
         return False
     is_special = (
         address.is_multicast
@@ -119,11 +129,11 @@ def is_allowed(address: Address, settings: OutgoingSettings) -> bool:
         or address.is_loopback
         or address.is_link_local
         or address.is_unspecified
-        or address in _METADATA
+        or address in _METADATA_ADDRESSES
     )
     return address.is_global and not is_special
 
 
-def _holds_ipv4(address: ipaddress.IPv6Address) -> bool:
-    is_isatap = (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
-    return is_isatap or address.scope_id is not None or any(address in network for network in _TRANSITION)
+def _embeds_ipv4(address: ipaddress.IPv6Address) -> bool:
+    is_isatap = (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_PREFIXES
+    return is_isatap or any(address in network for network in _TRANSITION_NETWORKS)

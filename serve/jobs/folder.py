@@ -1,11 +1,11 @@
-"""The folder of uploaded inputs: durable until their job is finished.
+"""The folder of uploaded inputs, which are stored durably until their job is finished.
 
-    storage.json        id of the folder, which gateways that share it have in common
-    incoming/           uploads while they arrive
-    inputs/JOB/PLACE    inputs of jobs
+    storage.json        id of the folder; server processes that share the folder read the same id
+    incoming/           uploads in progress
+    inputs/JOB/INDEX    inputs of jobs
 
-A file is flushed and moved to its job before the job is stored. A process that dies leaves at worst files without a
-job, which `sweep` deletes.
+Each file is flushed to disk and moved to the folder of its job before the job is stored in the database. If the process
+dies in between, `sweep` later deletes the files that belong to no job.
 """
 
 import logging
@@ -31,19 +31,19 @@ STORAGE_FILE = "storage.json"
 
 
 class JobFolder:
-    """The folder; every method blocks."""
+    """Stores uploaded inputs of jobs. All methods block."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.storage = ""  # id, known once the folder is open
+        self.storage_id = ""  # set by `open`
 
     @property
     def incoming(self) -> UploadFolder:
-        """Where uploads are written while they arrive."""
+        """Folder of uploads in progress."""
         return UploadFolder(self._folder / "incoming")
 
     def open(self) -> None:
-        """Create what is missing and read the id of the folder.
+        """Create missing subfolders and read the id of the folder, or create it.
 
         Raises:
             ConfigurationError: the folder cannot be used.
@@ -51,45 +51,45 @@ class JobFolder:
         try:
             for name in ("incoming", "inputs"):
                 (self._folder / name).mkdir(parents=True, exist_ok=True)
-            self.storage = self._read_id()
+            self.storage_id = self._read_id()
         except (OSError, InvalidJson, KeyError, TypeError) as error:
             raise ConfigurationError(
-                f"the folder of jobs {self._folder} cannot be used: {error}", field="jobs.dir"
+                f"the job folder {self._folder} cannot be used: {error}", field="jobs.dir"
             ) from error
 
     def adopt(self, job_id: str, files: Sequence[ReceivedFile]) -> tuple[NewInput, ...]:
-        """Move uploads to a job and flush them; return its inputs.
+        """Move uploads to the folder of a job, flush them to disk and return them as inputs.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        target = self._of(job_id)
+        target = self._inputs_folder(job_id)
         target.mkdir()
-        for number, file in enumerate(files):
+        for index, file in enumerate(files):
             sync_to_disk(file.path)
-            file.path.rename(target / str(number))
+            file.path.rename(target / str(index))
         sync_to_disk(target)
         sync_to_disk(target.parent)
         return tuple(
             NewInput(
-                name=file.filename or f"video {number}", source="upload", place=str(number), num_bytes=file.num_bytes
+                name=file.filename or f"video {index}", source="upload", location=str(index), num_bytes=file.num_bytes
             )
-            for number, file in enumerate(files)
+            for index, file in enumerate(files)
         )
 
-    def path(self, job_id: str, place: str) -> Path:
+    def path(self, job_id: str, location: str) -> Path:
         """Return the path of an upload."""
-        return self._of(job_id) / place
+        return self._inputs_folder(job_id) / location
 
-    def remove(self, job_id: str, place: str | None = None) -> None:
-        """Delete an upload of a job, or all of them; those that are gone are no error."""
-        if place is not None:
-            self.path(job_id, place).unlink(missing_ok=True)
+    def remove(self, job_id: str, location: str | None = None) -> None:
+        """Delete one upload of a job, or all of them if `location` is None; missing files are ignored."""
+        if location is not None:
+            self.path(job_id, location).unlink(missing_ok=True)
         else:
-            shutil.rmtree(self._of(job_id), ignore_errors=True)
+            shutil.rmtree(self._inputs_folder(job_id), ignore_errors=True)
 
     def sweep(self, statuses: Callable[[Sequence[str]], dict[str, JobStatus]]) -> None:
-        """Delete uploads of finished jobs, and old ones that belong to no job."""
+        """Delete uploads of finished jobs, and files older than `ORPHAN_SECONDS` that belong to no job."""
         now = time.time()
         for path in _entries(self._folder / "incoming"):
             if _age(path, now) > ORPHAN_SECONDS:
@@ -101,7 +101,7 @@ class JobFolder:
             if is_orphan or known.get(path.name) in FINISHED:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _of(self, job_id: str) -> Path:
+    def _inputs_folder(self, job_id: str) -> Path:
         return self._folder / "inputs" / job_id
 
     def _read_id(self) -> str:
@@ -109,7 +109,7 @@ class JobFolder:
         if not path.exists():
             draft = path.with_name(f".{secrets.token_hex(8)}.part")
             write_atomically(draft, f'{{"id": "{secrets.token_hex(16)}"}}\n')
-            with suppress(FileExistsError):  # another gateway was first
+            with suppress(FileExistsError):  # another process has just created it
                 path.hardlink_to(draft)
             draft.unlink()
         return str(loads(path.read_bytes())["id"])

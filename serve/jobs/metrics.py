@@ -1,13 +1,13 @@
-"""Metrics of jobs."""
+"""Prometheus metrics of jobs."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from serve.jobs.queue import QueueFacts
+from serve.jobs.queue import QueueStatistics
 from serve.jobs.states import FINISHED, UNFINISHED
 
 
 class JobMetrics:
-    """Counters of this gateway, and gauges of the queue that all gateways of a store share."""
+    """Counters of this process, and gauges of the queue that all server processes of a database share."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.inputs = Counter(
@@ -30,10 +30,10 @@ class JobMetrics:
             "actserve_oldest_job_age_seconds", "Age of the oldest unfinished job; 0 without one.", registry=registry
         )
 
-    def show(self, facts: QueueFacts) -> None:
-        """Set the gauges."""
+    def update(self, statistics: QueueStatistics) -> None:
+        """Set the gauges of the queue."""
         for status in (*UNFINISHED, *FINISHED):
-            self._jobs.labels(status).set(facts.jobs.get(status, 0))
+            self._jobs.labels(status).set(statistics.jobs.get(status, 0))
         for state in ("pending", "running"):
-            self._inputs.labels(state).set(facts.inputs.get(state, 0))
-        self._oldest.set(facts.oldest_seconds)
+            self._inputs.labels(state).set(statistics.inputs.get(state, 0))
+        self._oldest.set(statistics.oldest_seconds)

@@ -1,4 +1,4 @@
-"""Jobs and inputs as they are in the store."""
+"""Records of jobs and of their inputs in the database."""
 
 import json
 import secrets
@@ -13,23 +13,23 @@ InputSource = Literal["upload", "folder", "url"]
 
 
 def new_job_id() -> str:
-    """Return an unused id."""
+    """Return a new random job id."""
     return f"job_{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewInput:
-    """An input of a job that is created."""
+    """An input of a new job."""
 
-    name: str  # as the caller knows it
+    name: str  # given by the caller
     source: InputSource
-    place: str  # path below the folder of the source, or URL
-    num_bytes: int | None = None  # of an upload
+    location: str  # relative path of an upload or of a file in the server's folder, or a URL
+    num_bytes: int | None = None  # only for uploads
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderRequest:
-    """A folder of the server, below the allowed one, and which files of it are inputs."""
+    """A subfolder of the server's allowed folder, with a pattern that selects the input files."""
 
     path: str
     pattern: str | None = None
@@ -37,23 +37,23 @@ class FolderRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to create; with a `folder`, its inputs are found while it is validated."""
+    """A job to create. The files of a `folder` are listed later, when the job is validated."""
 
     id: str = field(default_factory=new_job_id)
     kind: JobKind
     options: Mapping[str, Any]
     inputs: tuple[NewInput, ...] = ()
     folder: FolderRequest | None = None
-    storage: str | None = None  # id of the folder that holds the inputs; None if any gateway can reach them
+    storage_id: str | None = None  # id of the folder with the inputs; None if every server process can access them
     webhook_url: str | None = None
     idempotency_key: str | None = None
     content_hash: str | None = None
-    key_id: str | None = None  # API key that the job belongs to
+    key_id: str | None = None  # API key that owns the job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job in the store; times are seconds since 1970."""
+    """A stored job; times are in seconds since 1970."""
 
     id: str
     kind: JobKind
@@ -71,35 +71,35 @@ class Job:
     started_at: float | None
     finished_at: float | None
     deadline_at: float
-    key_id: str | None = None  # API key that the job belongs to
-    progress: float = 0.0  # of all inputs, 0 to 1
+    key_id: str | None = None  # API key that owns the job
+    progress: float = 0.0  # fraction of the work on all inputs, 0 to 1
 
     @property
     def counts(self) -> dict[str, int]:
-        """Counts of inputs as answers and events show them."""
+        """Counts of inputs as they appear in responses and events."""
         return {"total": self.num_inputs, "completed": self.num_completed, "failed": self.num_failed}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """An input that this gateway works on until the lease expires."""
+    """An input that this process has leased and may work on until the lease expires."""
 
     job_id: str
-    number: int
+    index: int
     attempt: int  # from 1
     kind: JobKind
     options: Mapping[str, Any] = field(hash=False)
     name: str
     source: InputSource
-    place: str
-    key_id: str | None  # API key that the job belongs to
+    location: str
+    key_id: str | None  # API key that owns the job
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputRow:
     """A finished input."""
 
-    number: int
+    index: int
     name: str
     state: InputState
     attempts: int
@@ -109,15 +109,15 @@ class InputRow:
 
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:
-    """A change of a job, numbered from 1."""
+    """A change of a job. The events of a job are numbered from 1."""
 
     number: int
     kind: str
     data: str  # JSON
 
 
-def job_of(row: Any, *, progress: float = 0.0) -> Job:
-    """Return the job of a row of the table."""
+def job_from_row(row: Any, *, progress: float = 0.0) -> Job:
+    """Convert a row of the `jobs` table."""
     return Job(
         id=row.id,
         kind=row.kind,

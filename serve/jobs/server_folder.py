@@ -1,4 +1,4 @@
-"""Inputs in a folder of the server, below the one that the operator allows."""
+"""Inputs in a folder on the server, below the root folder that the operator allows."""
 
 import os
 from collections.abc import Iterator
@@ -17,77 +17,80 @@ VIDEO_SUFFIXES = frozenset({
 # fmt: on
 
 
-def allowed_folder(root: Path | None, folder: FolderRequest) -> Path:
-    """Return the path of a folder below the root, links followed.
+def resolve_folder(root: Path | None, folder: FolderRequest) -> Path:
+    """Return the absolute path of a folder below the root, with symbolic links resolved.
 
     Raises:
-        NotEnabled: the server has no root.
-        InvalidOption: it is not a folder below the root.
+        NotEnabled: no root folder is configured.
+        InvalidOption: the path is not a folder below the root.
     """
     if root is None:
-        raise NotEnabled("this server reads no folders; its operator allows one by SERVE_JOBS__FOLDER_ROOT")
+        raise NotEnabled("this server does not read folders; the operator can allow one with SERVE_JOBS__FOLDER_ROOT")
     base = root.expanduser().resolve()
     try:
-        found = (base / folder.path).resolve()
-        is_allowed = found.is_relative_to(base) and found.is_dir()
-    except (OSError, ValueError, RuntimeError):  # a loop of links, a name that is too long, a NUL
+        path = (base / folder.path).resolve()
+        is_allowed = path.is_relative_to(base) and path.is_dir()
+    except (OSError, ValueError, RuntimeError):  # e.g. a cycle of links, a name that is too long, a NUL character
         is_allowed = False
     if not is_allowed or PurePosixPath(folder.path).is_absolute():
         raise InvalidOption(
-            f"`folder.path` {folder.path[:200]!r} is not a folder below the one that this server allows"
+            f"`folder.path` {folder.path[:200]!r} is not a folder below the folder that this server allows"
         )
-    return found
+    return path
 
 
 def list_inputs(root: Path | None, folder: FolderRequest, *, max_inputs: int) -> list[NewInput]:
-    """Return the files of a folder and its subfolders that match, in the order of their names.
+    """Return the matching files of a folder and its subfolders, sorted by path.
 
-    Without a pattern, files count whose suffix is that of a video. Hidden files, and links out of the root, do not.
+    Without a pattern, all files with a video suffix match. Hidden files and links out of the root are skipped.
 
     Raises:
-        NotEnabled, InvalidOption: see `allowed_folder`; or no file, or too many, match.
+        NotEnabled: no root folder is configured.
+        InvalidOption: the path is not a folder below the root, or no file or more than `max_inputs` files match.
     """
-    start = allowed_folder(root, folder)
-    assert root is not None, "checked by allowed_folder"
+    start = resolve_folder(root, folder)
+    assert root is not None, "checked by resolve_folder"
     base = root.expanduser().resolve()
-    found = []
-    for path in files_of(start, folder.pattern):
+    inputs = []
+    for path in iter_files(start, folder.pattern):
         if path.resolve().is_relative_to(base):
             name = path.relative_to(start).as_posix()
             if (fault := describe_text_fault(name)) is not None:
-                raise InvalidOption(f"the folder holds a file whose name has {fault}; rename it")
-            found.append(NewInput(name=name, source="folder", place=path.relative_to(base).as_posix()))
-        if len(found) > max_inputs:
-            raise InvalidOption(f"the folder holds more than {max_inputs} matching files, the limit", limit=max_inputs)
-    if not found:
-        wanted = "with the suffix of a video" if folder.pattern is None else f"that matches {folder.pattern[:200]!r}"
-        raise InvalidOption(f"the folder holds no file {wanted}")
-    return sorted(found, key=lambda item: item.place)
+                raise InvalidOption(f"the folder contains a file whose name has {fault}; rename it")
+            inputs.append(NewInput(name=name, source="folder", location=path.relative_to(base).as_posix()))
+        if len(inputs) > max_inputs:
+            raise InvalidOption(
+                f"the folder contains more matching files than the limit of {max_inputs}", limit=max_inputs
+            )
+    if not inputs:
+        condition = "with a video suffix" if folder.pattern is None else f"that matches {folder.pattern[:200]!r}"
+        raise InvalidOption(f"the folder contains no file {condition}")
+    return sorted(inputs, key=lambda item: item.location)
 
 
-def files_of(start: Path, pattern: str | None) -> Iterator[Path]:
-    """Yield files of a folder and its subfolders that match a pattern; without one, those with a suffix of videos."""
-    for place, folders, names in os.walk(start):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+def iter_files(start: Path, pattern: str | None) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders that match a pattern or, without one, have a video suffix."""
+    for folder, subfolders, names in os.walk(start):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
-            path = Path(place) / name
+            path = Path(folder) / name
             if not name.startswith(".") and path.is_file() and _matches(path, pattern):
                 yield path
 
 
-def folder_input(root: Path | None, place: str) -> Path:
-    """Return the path of an input found before.
+def resolve_input(root: Path | None, location: str) -> Path:
+    """Return the absolute path of an input that `list_inputs` returned.
 
     Raises:
-        NotEnabled: the server has no root any more.
-        InvalidOption: it is no longer a file below the root.
+        NotEnabled: no root folder is configured any more.
+        InvalidOption: the path is no longer a file below the root.
     """
     if root is None:
-        raise NotEnabled("this server reads no folders; its operator allows one by SERVE_JOBS__FOLDER_ROOT")
+        raise NotEnabled("this server does not read folders; the operator can allow one with SERVE_JOBS__FOLDER_ROOT")
     base = root.expanduser().resolve()
-    path = (base / place).resolve()
+    path = (base / location).resolve()
     if not path.is_relative_to(base) or not path.is_file():
-        raise InvalidOption("the file is no longer in the folder of the server")
+        raise InvalidOption("the file no longer exists in the folder that this server allows")
     return path
 
 

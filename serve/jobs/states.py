@@ -1,4 +1,4 @@
-"""States of jobs and of their inputs.
+"""States of jobs and of their inputs. The states of a job follow each other like this:
 
 validating -> in_progress -> finalizing -> completed
     |              |------> cancelling -> cancelled

@@ -1,6 +1,7 @@
-"""Webhooks of finished jobs: signed as Standard Webhooks describes, tried again for two days, every attempt recorded.
+"""Deliver webhooks of finished jobs, signed according to the Standard Webhooks specification.
 
-Deliveries are rows of the store, so they survive a restart, and one gateway at a time makes an attempt.
+Failed deliveries are retried for two days, and every attempt is recorded. Deliveries are stored in the database, so
+they survive a restart, and only one server process at a time attempts a delivery.
 """
 
 import asyncio
@@ -13,20 +14,21 @@ import sqlalchemy as sa
 from standardwebhooks import Webhook
 
 from serve.errors import AddressRefused, FetchFailed
-from serve.jobs.changes import clock
+from serve.jobs.changes import database_time
 from serve.jobs.outgoing import OutgoingClient
 from serve.store.database import Database
 from serve.store.schema import webhook_attempts, webhook_deliveries
 
-RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0)  # 51 hours in all
-CLAIM_SECONDS = 600.0  # longer than an attempt takes
-GONE = 410  # the receiver wants no more, by the specification
+# Delays before the retries; 51 hours in total.
+RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0)
+CLAIM_SECONDS = 600.0  # other processes do not attempt a delivery for this time; longer than any attempt
+HTTP_GONE = 410  # the receiver does not want further webhooks, according to the specification
 Outcome = Literal["delivered", "retried", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """A webhook that is due."""
+    """A webhook that is due for an attempt."""
 
     job_id: str
     url: str
@@ -36,30 +38,30 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """How an attempt ended; without a status, `fault` says why."""
+    """Result of an attempt to deliver a webhook."""
 
-    status: int | None
-    fault: str | None
-    is_final: bool  # no further attempt can succeed
+    status: int | None  # HTTP status; None if there was no response
+    error: str | None  # why there was no response
+    is_permanent_failure: bool  # a retry cannot succeed
     duration_ms: float
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the receiver accepted it."""
+        """Whether the receiver accepted the webhook."""
         return self.status is not None and 200 <= self.status < 300
 
 
 class DeliveryStore:
-    """Deliveries in the store; every method blocks."""
+    """Reads and updates deliveries in the database. All methods block."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def take(self) -> Delivery | None:
-        """Take the delivery that is due for longest; None if none is due."""
+        """Claim the delivery that has been due the longest; return None if none is due."""
         table = webhook_deliveries
         with self._database.writing() as connection:
-            now = clock(connection)
+            now = database_time(connection)
             row = connection.execute(
                 sa.select(table)
                 .where(table.c.state == "pending", table.c.next_at <= now)
@@ -73,18 +75,18 @@ class DeliveryStore:
         return Delivery(job_id=row.job_id, url=row.url, body=row.body, attempt=row.num_attempts + 1)
 
     def record(self, delivery: Delivery, attempt: Attempt) -> Outcome | None:
-        """Record an attempt and return what follows; None if the job was deleted or another gateway was faster."""
+        """Record an attempt and return its outcome; None if the job was deleted or the attempt is already recorded."""
         table = webhook_deliveries
-        is_ours = sa.and_(table.c.job_id == delivery.job_id, table.c.num_attempts == delivery.attempt - 1)
+        is_current = sa.and_(table.c.job_id == delivery.job_id, table.c.num_attempts == delivery.attempt - 1)
         outcome = _outcome(delivery, attempt)
         state = "pending" if outcome == "retried" else outcome
         with self._database.writing() as connection:
-            now = clock(connection)
+            now = database_time(connection)
             delay = RETRY_SECONDS[delivery.attempt - 1] if outcome == "retried" else 0.0
-            changed = connection.execute(
-                table.update().where(is_ours).values(state=state, num_attempts=delivery.attempt, next_at=now + delay)
+            updated = connection.execute(
+                table.update().where(is_current).values(state=state, num_attempts=delivery.attempt, next_at=now + delay)
             )
-            if not changed.rowcount:
+            if not updated.rowcount:
                 return None
             connection.execute(
                 webhook_attempts.insert().values(
@@ -92,7 +94,7 @@ class DeliveryStore:
                     number=delivery.attempt,
                     created_at=now,
                     status=attempt.status,
-                    fault=attempt.fault,
+                    fault=attempt.error,
                     duration_ms=attempt.duration_ms,
                 )
             )
@@ -102,18 +104,20 @@ class DeliveryStore:
 async def deliver(client: OutgoingClient, delivery: Delivery, secret: str) -> Attempt:
     """Make one attempt to deliver a webhook."""
     started = time.perf_counter()
-    status, fault, is_final = None, None, False
+    status, error_message, is_permanent_failure = None, None, False
     try:
-        status = await client.post(delivery.url, delivery.body, signed_headers(delivery, secret))
-        is_final = status == GONE
+        status = await client.post(delivery.url, delivery.body, sign_headers(delivery, secret))
+        is_permanent_failure = status == HTTP_GONE
     except (AddressRefused, FetchFailed) as error:
-        fault, is_final = error.message, isinstance(error, AddressRefused)
+        error_message, is_permanent_failure = error.message, isinstance(error, AddressRefused)
     duration_ms = (time.perf_counter() - started) * 1000
-    return Attempt(status=status, fault=fault, is_final=is_final, duration_ms=round(duration_ms, 1))
+    return Attempt(
+        status=status, error=error_message, is_permanent_failure=is_permanent_failure, duration_ms=round(duration_ms, 1)
+    )
 
 
-def signed_headers(delivery: Delivery, secret: str) -> dict[str, str]:
-    """Return the headers of a webhook; its id is the same in every attempt."""
+def sign_headers(delivery: Delivery, secret: str) -> dict[str, str]:
+    """Return the signed headers of a webhook; all attempts have the same `webhook-id`."""
     now = datetime.now(UTC)
     message_id = f"msg_{delivery.job_id}"
     return {
@@ -125,7 +129,7 @@ def signed_headers(delivery: Delivery, secret: str) -> dict[str, str]:
 
 
 async def deliver_due(store: DeliveryStore, client: OutgoingClient, secret: str) -> Outcome | None:
-    """Make the next attempt that is due; return what follows, None if none was due."""
+    """Attempt the next due delivery; return its outcome, or None if none was due or the outcome was not recorded."""
     delivery = await asyncio.to_thread(store.take)
     if delivery is None:
         return None
@@ -135,4 +139,4 @@ async def deliver_due(store: DeliveryStore, client: OutgoingClient, secret: str)
 def _outcome(delivery: Delivery, attempt: Attempt) -> Outcome:
     if attempt.is_delivered:
         return "delivered"
-    return "failed" if attempt.is_final or delivery.attempt > len(RETRY_SECONDS) else "retried"
+    return "failed" if attempt.is_permanent_failure or delivery.attempt > len(RETRY_SECONDS) else "retried"

@@ -1,7 +1,8 @@
-"""The worker of a gateway: takes inputs of jobs while interactive requests leave room, and moves jobs on.
+"""The background worker of a server process: processes inputs of jobs while no interactive requests are waiting.
 
-Loops, each a task: inputs (as many as the settings allow), heartbeats of their leases, steps of whole jobs, webhooks.
-A failure of the database pauses a loop; nothing is lost, because every step is a transaction that can be repeated.
+It runs these loops, each in a task: inputs (`max_concurrent` tasks), heartbeats of their leases, state changes of jobs
+and webhooks. A database failure pauses a loop; nothing is lost, because every step is a transaction that can be
+repeated.
 """
 
 import asyncio
@@ -28,29 +29,29 @@ from serve.errors import (
 from serve.jobs.folder import JobFolder
 from serve.jobs.metrics import JobMetrics
 from serve.jobs.outgoing import OutgoingClient
+from serve.jobs.processing import InputProcessor
 from serve.jobs.queue import InputQueue
 from serve.jobs.records import Claim, Job, as_json
-from serve.jobs.server_folder import folder_input, list_inputs
+from serve.jobs.server_folder import list_inputs, resolve_input
 from serve.jobs.steps import JobSteps
 from serve.jobs.store import JobStore
 from serve.jobs.webhooks import DeliveryStore, deliver_due
-from serve.jobs.work import InputWork
 from serve.settings import JobSettings
 
 logger = logging.getLogger(__name__)
-Taken = TypeVar("Taken")
+Leased = TypeVar("Leased")
 
-POLL_SECONDS = 1.0  # how often work of other gateways is looked for; work of this one wakes the loops
-BUSY_PAUSE_SECONDS = 0.02  # before it is checked again whether interactive requests wait
-RENEW_SECONDS = 2.0  # at most, between heartbeats: they also bring the news that a job was cancelled
-LEASE_SHARE = 0.8  # of a lease without a heartbeat, after which its work stops
+POLL_SECONDS = 1.0  # interval at which jobs of other processes are detected; jobs of this process wake the loops
+BUSY_POLL_SECONDS = 0.02  # interval at which waiting interactive requests are checked
+MAX_RENEW_SECONDS = 2.0  # longest interval between heartbeats, which also detect that a job was cancelled
+STALE_LEASE_FRACTION = 0.8  # an input is stopped if its lease was not renewed for this fraction of the lease time
 SWEEP_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 2.0
 
 
 @dataclass(kw_only=True)
-class Running:
-    """An input in progress."""
+class RunningInput:
+    """An input that is being processed."""
 
     task: asyncio.Task[None]
     renewed_at: float  # monotonic seconds
@@ -58,36 +59,38 @@ class Running:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerParts:
-    """What a worker works with."""
+class WorkerComponents:
+    """The components that a worker uses."""
 
     store: JobStore
     queue: InputQueue
     steps: JobSteps
     deliveries: DeliveryStore
     folder: JobFolder
-    work: InputWork
+    processor: InputProcessor
     outgoing: OutgoingClient
     metrics: JobMetrics
 
 
 class JobWorker:
-    """Runs jobs in this process."""
+    """Processes jobs in this process."""
 
-    def __init__(self, parts: WorkerParts, settings: JobSettings, *, is_busy: Callable[[], bool]) -> None:
-        """`is_busy` says whether interactive requests wait for the decoder or the engine."""
-        self._parts = parts
+    def __init__(
+        self, components: WorkerComponents, settings: JobSettings, *, is_busy: Callable[[], bool], lane: Lane
+    ) -> None:
+        """`is_busy` returns whether interactive requests are waiting for the decoder or the engine."""
+        self._components = components
         self._settings = settings
         self._is_busy = is_busy
-        self._lane = Lane()
-        self._running: dict[Claim, Running] = {}
+        self._lane = lane
+        self._running: dict[Claim, RunningInput] = {}
         self._inputs_wake = asyncio.Event()
         self._steps_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._swept_at = float("-inf")
 
     def start(self) -> None:
-        """Start the loops; needs a running event loop."""
+        """Start the loops as tasks of the running event loop."""
         if not self._settings.max_concurrent:
             return
         loops = [self._next_input for _ in range(self._settings.max_concurrent)]
@@ -95,37 +98,37 @@ class JobWorker:
             *(asyncio.create_task(self._repeat(step, self._inputs_wake), name="job-inputs") for step in loops),
             asyncio.create_task(self._repeat(self._next_step, self._steps_wake), name="job-steps"),
             asyncio.create_task(self._repeat(self._next_delivery, self._steps_wake), name="job-webhooks"),
-            asyncio.create_task(self._renew_always(), name="job-leases"),
+            asyncio.create_task(self._renew_periodically(), name="job-leases"),
         ]
 
     def wake(self) -> None:
-        """Look for work now."""
+        """Make the loops check for work now."""
         self._inputs_wake.set()
         self._steps_wake.set()
 
     def stop(self, job_id: str) -> None:
-        """Stop work on the inputs of a job that was cancelled."""
+        """Stop processing the inputs of a cancelled job."""
         for claim, running in self._running.items():
             if claim.job_id == job_id:
                 running.task.cancel()
 
     async def close(self) -> None:
-        """Stop; inputs in progress return to the queue."""
+        """Stop the loops; inputs in progress return to the queue."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _repeat(self, step: Callable[[], Awaitable[bool]], wake: asyncio.Event) -> None:
-        """Repeat a step as long as it finds work, and wait for a wake or the poll when there is none."""
+        """Repeat a step as long as it returns True; otherwise wait for `wake` or for `POLL_SECONDS`."""
         while True:
             wake.clear()
             try:
                 if await step():
                     continue
             except StoreUnavailable as error:
-                logger.warning("jobs wait for the store: %s", error)
-            except Exception:  # a loop that ends would stop all jobs of this gateway
-                logger.exception("a step of jobs failed unexpectedly; trying again")
+                logger.warning("jobs are paused, the database is unavailable: %s", error)
+            except Exception:  # the loop must go on: without it, this process would process no more jobs
+                logger.exception("a step of the job worker failed unexpectedly; it will be retried")
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await wake.wait()
@@ -135,69 +138,69 @@ class JobWorker:
     # inputs --------------------------------------------------------------------------------------------------------
 
     async def _next_input(self) -> bool:
-        while self._is_busy():  # noqa: ASYNC110 - decoder and engines tell no event
-            await asyncio.sleep(BUSY_PAUSE_SECONDS)
-        taking_at = time.monotonic()  # the lease starts later
-        queue = self._parts.queue
-        claim = await _taken(queue.take, lambda found: queue.give_back(found, counts=False))
+        while self._is_busy():  # noqa: ASYNC110 - decoder and engines have no event to wait for
+            await asyncio.sleep(BUSY_POLL_SECONDS)
+        leased_at = time.monotonic()  # slightly before the lease starts
+        queue = self._components.queue
+        claim = await _take_or_give_back(queue.take, lambda leased: queue.give_back(leased, count_attempt=False))
         if claim is None:
             return False
         task = asyncio.create_task(self._process(claim), name="job-input")
-        self._running[claim] = Running(task=task, renewed_at=taking_at)
+        self._running[claim] = RunningInput(task=task, renewed_at=leased_at)
         try:
             await asyncio.wait({task})
-        except asyncio.CancelledError:  # the server closes
+        except asyncio.CancelledError:  # the server stops
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             if task.cancelled():
-                await asyncio.to_thread(self._parts.queue.give_back, claim, counts=False)
+                await asyncio.to_thread(self._components.queue.give_back, claim, count_attempt=False)
             raise
         finally:
             del self._running[claim]
         if task.cancelled():  # the job was cancelled, or the lease was lost
-            await asyncio.to_thread(self._parts.queue.give_back, claim, counts=False)
-            self._parts.metrics.inputs.labels(claim.kind, "stopped").inc()
+            await asyncio.to_thread(self._components.queue.give_back, claim, count_attempt=False)
+            self._components.metrics.inputs.labels(claim.kind, "stopped").inc()
         elif (error := task.exception()) is not None:
             raise error
         self._steps_wake.set()
         return True
 
     async def _process(self, claim: Claim) -> None:
-        """Process an input and record how it ends."""
-        queue = self._parts.queue
+        """Process an input and record its result."""
+        queue = self._components.queue
         try:
-            result = await self._result(claim)
-        except Exception as error:  # recorded or tried again, whatever it is
+            result = await self._compute_result(claim)
+        except Exception as error:  # every error is recorded, or the input is retried
             is_transient = not isinstance(error, RequestError) or isinstance(error, FetchFailed)
             if is_transient and queue.may_retry(claim):
                 delay = FIRST_RETRY_SECONDS * 2 ** (claim.attempt - 1)
                 kind = type(error).__name__
-                logger.warning("input %d of %s will be tried again after %s", claim.number, claim.job_id, kind)
+                logger.warning("input %d of %s failed with %s and will be retried", claim.index, claim.job_id, kind)
                 await self._record(claim, "retried", lambda: queue.give_back(claim, delay_seconds=delay))
                 return
-            problem = _problem_of(f"input {claim.number} of {claim.job_id}", error)
+            problem = _to_problem(f"input {claim.index} of {claim.job_id}", error)
             await self._record(claim, "failed", lambda: queue.fail(claim, problem))
         else:
             text = await asyncio.to_thread(as_json, result)
             await self._record(claim, "completed", lambda: queue.complete(claim, text))
 
     async def _record(self, claim: Claim, outcome: str, write: Callable[[], bool]) -> None:
-        """Write how an input ended, however long the store does not answer while the lease lasts."""
+        """Record the outcome of an input; retry while the database is unavailable."""
         while True:
             try:
                 is_recorded = await asyncio.to_thread(write)
                 break
             except StoreUnavailable as error:
-                logger.warning("the result of an input waits for the store: %s", error)
+                logger.warning("the result of an input cannot be recorded, retrying: %s", error)
                 await asyncio.sleep(POLL_SECONDS)
         if not is_recorded:
             outcome = "lost"
         elif outcome != "retried" and claim.source == "upload":
-            await asyncio.to_thread(self._parts.folder.remove, claim.job_id, claim.place)
-        logger.info("input %d of %s: %s, attempt %d", claim.number, claim.job_id, outcome, claim.attempt)
-        self._parts.metrics.inputs.labels(claim.kind, outcome).inc()
+            await asyncio.to_thread(self._components.folder.remove, claim.job_id, claim.location)
+        logger.info("input %d of %s: %s, attempt %d", claim.index, claim.job_id, outcome, claim.attempt)
+        self._components.metrics.inputs.labels(claim.kind, outcome).inc()
 
-    async def _result(self, claim: Claim) -> Mapping[str, Any]:
+    async def _compute_result(self, claim: Claim) -> Mapping[str, Any]:
         limit = self._settings.input_deadline_seconds
         deadline = asyncio.get_running_loop().time() + limit
 
@@ -208,7 +211,7 @@ class JobWorker:
         try:
             with in_background(self._lane):
                 async with asyncio.timeout_at(deadline), self._input_file(claim) as path:
-                    return await self._parts.work.run(
+                    return await self._components.processor.run(
                         claim.kind,
                         path,
                         claim.options,
@@ -222,122 +225,122 @@ class JobWorker:
 
     @asynccontextmanager
     async def _input_file(self, claim: Claim) -> AsyncIterator[Path]:
-        parts = self._parts
+        components = self._components
         if claim.source == "upload":
-            yield parts.folder.path(claim.job_id, claim.place)
+            yield components.folder.path(claim.job_id, claim.location)
         elif claim.source == "folder":
-            yield await asyncio.to_thread(folder_input, self._settings.folder_root, claim.place)
+            yield await asyncio.to_thread(resolve_input, self._settings.folder_root, claim.location)
         else:
-            target = parts.folder.incoming.new()
+            target = components.folder.incoming.new()
             try:
-                await parts.outgoing.fetch(claim.place, target)
+                await components.outgoing.fetch(claim.location, target)
                 yield target
             finally:
                 await asyncio.to_thread(target.unlink, missing_ok=True)
 
     # leases --------------------------------------------------------------------------------------------------------
 
-    async def _renew_always(self) -> None:
+    async def _renew_periodically(self) -> None:
         while True:
-            await asyncio.sleep(min(RENEW_SECONDS, self._settings.lease_seconds / 4))
+            await asyncio.sleep(min(MAX_RENEW_SECONDS, self._settings.lease_seconds / 4))
             try:
                 await self._renew()
             except StoreUnavailable as error:
-                logger.warning("leases cannot be renewed: %s", error)
-                self._stop_unrenewed()
+                logger.warning("leases of job inputs cannot be renewed: %s", error)
+                self._stop_stale_inputs()
             except Exception:
-                logger.exception("leases cannot be renewed")
-                self._stop_unrenewed()
+                logger.exception("leases of job inputs cannot be renewed")
+                self._stop_stale_inputs()
 
     async def _renew(self) -> None:
-        renewing_at = time.monotonic()
+        renewed_at = time.monotonic()
         progress = {claim: running.progress for claim, running in self._running.items() if not running.task.done()}
         if not progress:
             return
-        kept = await asyncio.to_thread(self._parts.queue.renew, progress)
+        renewed = await asyncio.to_thread(self._components.queue.renew, progress)
         for claim in progress:
             running = self._running.get(claim)
             if running is None:
                 continue
-            if claim in kept:
-                running.renewed_at = renewing_at
+            if claim in renewed:
+                running.renewed_at = renewed_at
             else:
                 running.task.cancel()
 
-    def _stop_unrenewed(self) -> None:
-        """Stop work whose lease is about to expire: another gateway will take the input."""
-        oldest = time.monotonic() - LEASE_SHARE * self._settings.lease_seconds
+    def _stop_stale_inputs(self) -> None:
+        """Stop inputs whose lease is about to expire, because another process will then take them."""
+        limit = time.monotonic() - STALE_LEASE_FRACTION * self._settings.lease_seconds
         for running in self._running.values():
-            if running.renewed_at < oldest:
+            if running.renewed_at < limit:
                 running.task.cancel()
 
     # jobs ----------------------------------------------------------------------------------------------------------
 
     async def _next_step(self) -> bool:
-        parts = self._parts
-        await asyncio.to_thread(parts.steps.end_overdue)
+        components = self._components
+        await asyncio.to_thread(components.steps.end_overdue)
         if time.monotonic() - self._swept_at > SWEEP_SECONDS:
             self._swept_at = time.monotonic()
-            await asyncio.to_thread(parts.steps.delete_old)
-            await asyncio.to_thread(parts.folder.sweep, parts.store.statuses)
-        parts.metrics.show(await asyncio.to_thread(parts.queue.facts))
-        job = await _taken(parts.steps.take, lambda found: parts.steps.release(found.id))
+            await asyncio.to_thread(components.steps.delete_old)
+            await asyncio.to_thread(components.folder.sweep, components.store.statuses)
+        components.metrics.update(await asyncio.to_thread(components.queue.statistics))
+        job = await _take_or_give_back(components.steps.take, lambda leased: components.steps.release(leased.id))
         if job is None:
             return False
-        try:  # a step that fails is repeated when its lease expires, so that other jobs come first
+        try:  # a failed step is repeated after its lease expires; other jobs run meanwhile
             await (self._validate(job) if job.status == "validating" else self._finalize(job))
-        except asyncio.CancelledError:  # the server closes
-            await asyncio.to_thread(parts.steps.release, job.id)
+        except asyncio.CancelledError:  # the server stops
+            await asyncio.to_thread(components.steps.release, job.id)
             raise
         return True
 
     async def _validate(self, job: Job) -> None:
-        parts = self._parts
+        components = self._components
         try:
-            options = await parts.work.pinned(job.kind, job.options)
-            found = None
+            options = await components.processor.pin_options(job.kind, job.options)
+            inputs = None
             if job.folder is not None:
-                found = await asyncio.to_thread(
+                inputs = await asyncio.to_thread(
                     list_inputs, self._settings.folder_root, job.folder, max_inputs=self._settings.max_inputs
                 )
         except ServiceError:
             raise
-        except Exception as error:  # would fail again, and for ever
-            await asyncio.to_thread(parts.steps.reject, job.id, _problem_of(job.id, error))
+        except Exception as error:  # a retry would fail in the same way
+            await asyncio.to_thread(components.steps.reject, job.id, _to_problem(job.id, error))
             return
-        await asyncio.to_thread(parts.steps.begin, job.id, options=options, found=found)
+        await asyncio.to_thread(components.steps.begin, job.id, options=options, inputs=inputs)
         self._inputs_wake.set()
 
     async def _finalize(self, job: Job) -> None:
-        await asyncio.to_thread(self._parts.folder.remove, job.id)
-        await asyncio.to_thread(self._parts.steps.finalize, job.id)
+        await asyncio.to_thread(self._components.folder.remove, job.id)
+        await asyncio.to_thread(self._components.steps.finalize, job.id)
 
     async def _next_delivery(self) -> bool:
         secret = self._settings.webhook_secret.get_secret_value()
         if not secret:
             return False
-        outcome = await deliver_due(self._parts.deliveries, self._parts.outgoing, secret)
+        outcome = await deliver_due(self._components.deliveries, self._components.outgoing, secret)
         if outcome is not None:
-            self._parts.metrics.webhooks.labels(outcome).inc()
+            self._components.metrics.webhooks.labels(outcome).inc()
         return outcome is not None
 
 
-async def _taken(take: Callable[[], Taken | None], give_back: Callable[[Taken], object]) -> Taken | None:
-    """Take something in a thread; give it back if the server closes meanwhile, instead of letting its lease expire."""
+async def _take_or_give_back(take: Callable[[], Leased | None], give_back: Callable[[Leased], object]) -> Leased | None:
+    """Call `take` in a thread. If the server stops meanwhile, give the lease back instead of letting it expire."""
     taking = asyncio.ensure_future(asyncio.to_thread(take))
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
-        if (found := await taking) is not None:
-            await asyncio.to_thread(give_back, found)
+        if (leased := await taking) is not None:
+            await asyncio.to_thread(give_back, leased)
         raise
 
 
-def _problem_of(where: str, error: Exception) -> dict[str, Any]:
-    """Return the problem of an error for a caller; the details of internal failures are logged."""
+def _to_problem(subject: str, error: Exception) -> dict[str, Any]:
+    """Return the problem document of an error for the caller. Details of internal errors are only logged."""
     known = error if isinstance(error, ActserveError) else EngineFailure(str(error))
     problem = problem_document(known)
     if problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("%s failed", where, exc_info=error)
+        logger.error("%s failed", subject, exc_info=error)
         problem["detail"] = INTERNAL_DETAIL
     return problem

@@ -21,6 +21,7 @@ from serve.errors import (
     ContractError,
     InvalidOption,
     ModelRefused,
+    StaleVersion,
     StoreUnavailable,
     UnknownModel,
 )
@@ -71,10 +72,10 @@ class Activation:
         self._vocabularies = vocabularies
         self._activation_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rejected_routes: Routes | None = None  # set by another gateway; this gateway cannot serve them
+        self._rejected_routes: Routes | None = None  # set by another process; this one cannot serve them
         self.staging: Staging | None = None  # the most recent activation
         self.outcomes: Counter[str] = Counter()  # number of activations since startup: active, failed
-        self.fault: str | None = None  # why this gateway does not use the routes of the other gateways
+        self.fault: str | None = None  # why this server process does not use the routes of the other server processes
 
     async def start(self) -> None:
         """Load the versions of the stored routes, or the model of the settings if there are none.
@@ -94,17 +95,20 @@ class Activation:
         self._registry.set_routes(routes)
 
     def watch(self, *, poll_seconds: float) -> None:
-        """Start to watch for activations by other gateways that share the store."""
+        """Start to watch for activations by other server processes that share the store."""
         task = asyncio.create_task(self._watch(poll_seconds), name="follow models")
         self._tasks.add(task)
 
-    async def activate(self, name: str, version: int | None, *, alias: str | None, seconds: float) -> bool:
+    async def activate(
+        self, name: str, version: int | None, *, alias: str | None, seconds: float, if_match: str | None = None
+    ) -> bool:
         """Route `name` to a version (None: the newest on disk) and `alias` to `name`.
 
         Returns True if the activation finished within `seconds`. Otherwise it continues in the background, and
-        `staging` shows its progress.
+        `staging` shows its progress. `if_match` is the value of the header: the change is based on these routes.
 
         Raises:
+            StaleVersion: the routes have changed; nothing was changed.
             UnknownModel: there is no such version.
             InvalidOption: the alias is the name of another model.
             ActivationUnderWay: another activation is in progress.
@@ -123,32 +127,38 @@ class Activation:
             changed = routes.with_version(name, contract.version)
             return changed if alias is None else changed.with_alias(alias, name)
 
-        return await self._start_change(reroute, f"{name}@{contract.version}", seconds=seconds)
+        return await self._start_change(reroute, f"{name}@{contract.version}", seconds=seconds, if_match=if_match)
 
-    async def roll_back(self, name: str, *, seconds: float) -> bool:
+    async def roll_back(self, name: str, *, seconds: float, if_match: str | None = None) -> bool:
         """Route a model's name to its previous version, or an alias to its previous model.
 
         Returns whether this finished within `seconds`, like `activate`.
 
         Raises:
             UnknownModel: there is no previous version or model.
-            ActivationUnderWay, ModelRefused, StoreUnavailable: see `activate`.
+            StaleVersion, ActivationUnderWay, ModelRefused, StoreUnavailable: see `activate`.
         """
         routes = self._registry.routes
         if name in routes.previous_aliases:
             model = routes.previous_aliases[name]
             return await self._start_change(
-                lambda current: current.with_alias(name, model), f"{model}@{routes.versions[model]}", seconds=seconds
+                lambda current: current.with_alias(name, model),
+                f"{model}@{routes.versions[model]}",
+                seconds=seconds,
+                if_match=if_match,
             )
         if name not in routes.previous:
             raise UnknownModel(f"{name!r} has no previous version to roll back to")
         version = routes.previous[name]
         return await self._start_change(
-            lambda current: current.with_version(name, version), f"{name}@{version}", seconds=seconds
+            lambda current: current.with_version(name, version),
+            f"{name}@{version}",
+            seconds=seconds,
+            if_match=if_match,
         )
 
     async def close(self) -> None:
-        """Cancel the activation in progress and stop watching other gateways."""
+        """Cancel the activation in progress and stop watching other server processes."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -161,10 +171,10 @@ class Activation:
             except StoreUnavailable:
                 pass  # reported by the follower of the vocabularies
             except Exception:  # watching continues after any failure
-                logger.exception("cannot load the models that another gateway activated; trying again")
+                logger.exception("cannot load the models that another server process activated; trying again")
 
     async def _apply_stored_routes(self) -> None:
-        """Load and use routes that another gateway has changed."""
+        """Load and use routes that another server process has changed."""
         stored = await asyncio.to_thread(self._store.load)
         if self._activation_lock.locked() or not stored.versions:
             return
@@ -176,13 +186,15 @@ class Activation:
                     await self._stage(f"{name}@{version}")
             except ModelRefused as error:
                 self._rejected_routes = stored
-                self.fault = f"another gateway activated a model that cannot be served here: {error.message}"
+                self.fault = f"another server process activated a model that cannot be served here: {error.message}"
                 return
             self._swap(stored)
             self.fault = self._rejected_routes = None
             await self._store_default_labels()
 
-    async def _start_change(self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float) -> bool:
+    async def _start_change(
+        self, reroute: Callable[[Routes], Routes], reference: str, *, seconds: float, if_match: str | None
+    ) -> bool:
         """Start a task that stages a version and then applies `reroute` to the current routes.
 
         Returns True if the task finished within `seconds`; otherwise it continues in the background.
@@ -193,8 +205,9 @@ class Activation:
                 f"{current} is being activated; try again when it is done",
                 reference=current,
             )
+        self._registry.routes.require_etag(if_match)
         await self._activation_lock.acquire()
-        task = asyncio.create_task(self._stage_and_swap(reroute, reference), name=f"activate {reference}")
+        task = asyncio.create_task(self._stage_and_swap(reroute, reference, if_match), name=f"activate {reference}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task}, timeout=seconds)
@@ -204,14 +217,14 @@ class Activation:
         task.result()
         return True
 
-    async def _stage_and_swap(self, reroute: Callable[[Routes], Routes], reference: str) -> None:
+    async def _stage_and_swap(self, reroute: Callable[[Routes], Routes], reference: str, if_match: str | None) -> None:
         """Stage a version, store the new routes and use them; release the lock that `_start_change` acquired."""
         try:
             await self._stage(reference)
             routes = reroute(self._registry.routes)
             try:
-                await asyncio.to_thread(self._store.save, routes)
-            except StoreUnavailable as error:
+                await asyncio.to_thread(self._store.save, routes, if_match=if_match)
+            except (StoreUnavailable, StaleVersion) as error:
                 await self._fail(error)
                 raise
             self._swap(routes)

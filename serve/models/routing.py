@@ -1,14 +1,17 @@
 """Routes from model names to versions and from aliases to models, and their storage.
 
-Routes persist across restarts until the operator changes SERVE_MODEL. All gateways that share a store use the same
+Routes persist across restarts until the operator changes SERVE_MODEL. All processes that share a database use the same
 routes.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
+from serve.errors import StaleVersion
 from serve.store.database import Database
 from serve.store.schema import model_aliases, model_versions
 
@@ -40,6 +43,23 @@ class Routes:
         previous_aliases = self.previous_aliases if before is None else {**self.previous_aliases, alias: before}
         return replace(self, aliases={**self.aliases, alias: name}, previous_aliases=previous_aliases)
 
+    @property
+    def etag(self) -> str:
+        """Entity tag of these routes; equal routes have the same on every server process."""
+        parts = (self.versions, self.previous, self.aliases, self.previous_aliases)
+        content = json.dumps([dict(part) for part in parts], sort_keys=True)
+        return f'"{hashlib.sha256(content.encode()).hexdigest()[:16]}"'
+
+    def require_etag(self, if_match: str | None) -> None:
+        """Check the value of `If-Match`, if there is one: entity tags separated by commas, or `*`.
+
+        Raises:
+            StaleVersion: these routes have another entity tag.
+        """
+        tags = None if if_match is None else {tag.strip() for tag in if_match.split(",")}
+        if tags is not None and not tags & {"*", self.etag}:
+            raise StaleVersion(f"the active models have changed: their ETag is {self.etag}", etag=self.etag)
+
 
 class RouteStore:
     """Reads and writes routes; all methods block, so call them in a worker thread."""
@@ -56,12 +76,15 @@ class RouteStore:
             StoreUnavailable: the database cannot be reached.
         """
         with self._database.reading() as connection:
-            versions = connection.execute(
-                sa.select(model_versions).where(model_versions.c.configured == self._configured)
-            ).all()
-            aliases = connection.execute(
-                sa.select(model_aliases).where(model_aliases.c.configured == self._configured)
-            ).all()
+            return self._load(connection)
+
+    def _load(self, connection: sa.Connection) -> Routes:
+        versions = connection.execute(
+            sa.select(model_versions).where(model_versions.c.configured == self._configured)
+        ).all()
+        aliases = connection.execute(
+            sa.select(model_aliases).where(model_aliases.c.configured == self._configured)
+        ).all()
         return Routes(
             versions={row.name: row.version for row in versions},
             previous={row.name: row.previous for row in versions if row.previous is not None},
@@ -69,10 +92,11 @@ class RouteStore:
             previous_aliases={row.alias: row.previous for row in aliases if row.previous is not None},
         )
 
-    def save(self, routes: Routes) -> None:
-        """Replace the stored routes.
+    def save(self, routes: Routes, *, if_match: str | None = None) -> None:
+        """Replace the stored routes, if those have the entity tag of `if_match`.
 
         Raises:
+            StaleVersion: another server process has changed the stored routes; nothing was changed.
             StoreUnavailable: the database cannot be reached; nothing was changed.
         """
         versions = [
@@ -89,6 +113,9 @@ class RouteStore:
             for alias, name in routes.aliases.items()
         ]
         with self._database.writing() as connection:
+            stored = self._load(connection)
+            if stored.versions:
+                stored.require_etag(if_match)
             for table, rows in ((model_versions, versions), (model_aliases, aliases)):
                 connection.execute(table.delete().where(table.c.configured == self._configured))
                 if rows:

@@ -1,4 +1,4 @@
-"""A loaded model version: its contract, engine, tokenizer, prompt bank and caches."""
+"""A loaded model version: its contract, engine, tokenizer, bank builder and caches."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ from serve.features import FeatureLayout, VideoFeatures
 from serve.repository import find_contract
 from serve.settings import ServeSettings
 from serve.store.feature_cache import FeatureCache
-from serve.text.bank import PromptBank
+from serve.text.bank import BankBuilder
 from serve.text.tokenizer import Tokenizer, load_tokenizer
 
 MAX_INLINE_LOGITS = 100_000  # number of logits up to which switching to a thread takes longer than computing them
@@ -30,15 +30,15 @@ class ModelRuntime:
     contract: ModelContract
     engine: Engine
     tokenizer: Tokenizer
-    bank: PromptBank
+    bank_builder: BankBuilder
     clip_cache: FeatureCache  # features of example clips, one `serve.features.FeatureLayout` row per clip
     parity: ParityResult
     rejected_engines: dict[str, str]  # engine label -> reason
 
     async def close(self) -> None:
-        """Close the engine, the bank and the caches."""
+        """Close the engine, the bank builder and the caches."""
         await self.engine.close()
-        self.bank.close()
+        self.bank_builder.close()
         self.clip_cache.close()
 
     async def logits(self, features: VideoFeatures, bank: Float32Array) -> Float32Array:
@@ -95,7 +95,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
     if isinstance(tokenizer, BaseException):
         await started.engine.close()
         raise tokenizer
-    bank = PromptBank(
+    bank_builder = BankBuilder(
         started.engine,
         tokenizer,
         max_batch_size=settings.batch.max_text_rows,
@@ -115,7 +115,7 @@ async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:
         contract=contract,
         engine=started.engine,
         tokenizer=tokenizer,
-        bank=bank,
+        bank_builder=bank_builder,
         clip_cache=clip_cache,
         parity=started.parity,
         rejected_engines=started.rejected_engines,

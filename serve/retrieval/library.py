@@ -1,4 +1,4 @@
-"""The stored videos of one gateway: writing, scoring, search, deletion and expiry, joined."""
+"""Stored videos: the interface of the routes to rescoring, search, deletion and expiry."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class VideoLibrary:
-    """The parts that serve stored videos, and the task that deletes expired ones."""
+    """Groups the components for stored videos, and runs the task that deletes expired ones."""
 
     def __init__(
         self,
@@ -37,39 +37,41 @@ class VideoLibrary:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start to delete expired videos, at intervals."""
-        self._task = asyncio.create_task(self._keep_sweeping(), name="delete expired videos")
+        """Start the background task that deletes expired videos periodically."""
+        self._task = asyncio.create_task(self._sweep_periodically(), name="delete expired videos")
 
     async def close(self) -> None:
-        """Stop."""
+        """Cancel the background task."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def delete(self, video_id: str, *, key_id: str | None = None) -> None:
-        """Delete a video from the store, from memory and from the files of the database.
+        """Delete a video from the database and from memory, and erase its data from the database files.
 
-        With `key_id` only one that belongs to that API key is deleted.
+        If `key_id` is given, the video must belong to that API key.
 
         Raises:
-            UnknownVideo: there is no such video.
-            StoreUnavailable: the database does not answer.
+            UnknownVideo: the video does not exist, or belongs to another API key.
+            StoreUnavailable: the database is unavailable.
         """
         await asyncio.to_thread(self.store.delete, video_id, key_id=key_id)
-        await self._indexes.forget(video_id)
-        await asyncio.to_thread(self.store.erase_deleted)  # what a reader prevents is done by a later sweep
+        await self._indexes.remove(video_id)
+        await asyncio.to_thread(
+            self.store.erase_deleted
+        )  # a concurrent reader can prevent this; the next sweep repeats it
 
     async def sweep(self) -> None:
-        """Delete expired videos, take over in memory what other gateways deleted, erase what deletion left in files.
+        """Delete expired videos, update the indexes in memory, and erase deleted data from the database files.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database is unavailable.
         """
         await asyncio.to_thread(self.store.sweep)
         await self._indexes.refresh([runtime.reference for runtime in self._registry.loaded()])
-        await asyncio.to_thread(self.store.erase_deleted)  # also of videos that were abandoned
+        await asyncio.to_thread(self.store.erase_deleted)  # including data of videos that were never completed
 
-    async def _keep_sweeping(self) -> None:
+    async def _sweep_periodically(self) -> None:
         is_available = True
         while True:
             try:
@@ -77,8 +79,8 @@ class VideoLibrary:
                 is_available = True
             except StoreUnavailable as error:
                 if is_available:
-                    logger.warning("expired videos cannot be deleted now: %s", error)
+                    logger.warning("sweeping stored videos failed, will retry: %s", error)
                 is_available = False
-            except Exception:  # the sweep continues after any failure
-                logger.exception("expired videos cannot be deleted; trying again")
+            except Exception:  # a failure must not end the loop
+                logger.exception("sweeping stored videos failed unexpectedly, will retry")
             await asyncio.sleep(self._settings.sweep_seconds)

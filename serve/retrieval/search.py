@@ -1,4 +1,4 @@
-"""Search in the windows of stored videos: by a text, by a part of a stored video, or by a clip."""
+"""Search the windows of stored videos by a text, by a part of a stored video, or by a clip."""
 
 import asyncio
 import time
@@ -13,18 +13,18 @@ from serve.errors import InvalidOption, StaleVideo
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
 from serve.pipeline import Pipeline
-from serve.retrieval.answers import SearchAnswer, SearchResult
-from serve.retrieval.index import WindowIndexes, of_runtime
+from serve.retrieval.index import WindowIndexes, filter_for_runtime
 from serve.retrieval.options import ExampleSearchOptions, SearchOptions
+from serve.retrieval.responses import SearchResponse, SearchResult
 from serve.text import prompts
-from serve.timeline.builder import rounded_seconds
+from serve.timeline.builder import round_seconds
 from serve.video.view_request import ViewRequest
 from serve.video.workers import DecodePool
 from serve.videos.store import VideoFilter, VideoStore
 
 
 class WindowSearch:
-    """Finds windows of stored videos; with `key_id` of those that belong to that API key."""
+    """Finds windows of stored videos. With `key_id`, only videos that belong to that API key are searched."""
 
     def __init__(
         self,
@@ -41,49 +41,49 @@ class WindowSearch:
         self._indexes = indexes
         self._pool = pool
 
-    async def by_text(self, text: str, options: SearchOptions, *, key_id: str | None = None) -> SearchAnswer:
-        """Find windows that a text describes, by the cosine that a label of this text has in a classification.
+    async def by_text(self, text: str, options: SearchOptions, *, key_id: str | None = None) -> SearchResponse:
+        """Find windows that match a text, by the cosine that a classification with this text as a label would return.
 
         Raises:
-            UnknownModel: there is no such model.
+            UnknownModel: the model does not exist.
             InvalidVocabulary: the text cannot be encoded.
         """
-        self._pipeline.check_labels([text])
+        self._pipeline.check_label_limits([text])
         started = time.perf_counter()
         with self._registry.use(options.model) as runtime:
-            bank = await runtime.bank.features(
-                prompts.check_labels([text]), runtime.contract.text.templates
+            bank = await runtime.bank_builder.build(
+                prompts.clean_labels([text]), runtime.contract.text.templates
             )  # [M, 1, D]
             query = scoring.normalize(bank[:, 0]).mean(axis=0)  # the mean of the cosines is the cosine with the mean
-            return await self._found(runtime, query, options, started=started, key_id=key_id)
+            return await self._search(runtime, query, options, started=started, key_id=key_id)
 
-    async def by_example(self, options: ExampleSearchOptions, *, key_id: str | None = None) -> SearchAnswer:
+    async def by_example(self, options: ExampleSearchOptions, *, key_id: str | None = None) -> SearchResponse:
         """Find windows that look like a part of a stored video.
 
         Raises:
-            UnknownModel, UnknownVideo: there is none.
-            StaleVideo: another model version made the features of the video.
-            InvalidOption: no window lies in the part.
+            UnknownModel, UnknownVideo: the model or the video does not exist.
+            StaleVideo: another model version computed the features of the video.
+            InvalidOption: no window overlaps the part.
         """
         started = time.perf_counter()
         with self._registry.use(options.model) as runtime:
             video = await asyncio.to_thread(self._store.get, options.video_id, key_id=key_id)
             if (video.model, video.model_digest) != (runtime.reference, runtime.features_digest):
                 raise StaleVideo(
-                    f"{video.model} made the features of this stored video, and windows of {runtime.reference} are "
-                    "searched; name the model that made it by `model`, or store the video again",
+                    f"the features of this stored video were computed by {video.model}, but windows of "
+                    f"{runtime.reference} are searched; set `model` to {video.model!r}, or store the video again",
                     made_by=video.model,
                 )
-            rows = await asyncio.to_thread(self._rows_of_part, options)
-            return await self._found(runtime, _mean_direction(rows), options, started=started, key_id=key_id)
+            features = await asyncio.to_thread(self._features_of_part, options)
+            return await self._search(runtime, _mean_direction(features), options, started=started, key_id=key_id)
 
     async def by_clip(
         self, path: Path, options: SearchOptions, *, deadline: float, key_id: str | None = None
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """Find windows that look like a clip.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`.
+            RequestError, ServiceError: the clip is not valid, or a component is not available.
         """
         started = time.perf_counter()
         with self._registry.use(options.model) as runtime:
@@ -92,29 +92,29 @@ class WindowSearch:
             decoded = await self._pool.views(path, request)
             features = await encode_views(runtime.engine, decoded.views, deadline=deadline)
             query = _mean_direction(scoring.normalize(features.video_features))
-            return await self._found(runtime, query, options, started=started, key_id=key_id)
+            return await self._search(runtime, query, options, started=started, key_id=key_id)
 
-    def _rows_of_part(self, options: ExampleSearchOptions) -> Float32Array:
-        """Return the features [N, D], of length one, of the windows that overlap the part."""
+    def _features_of_part(self, options: ExampleSearchOptions) -> Float32Array:
+        """Return the normalized features [N, D] of the windows that overlap the part."""
         start = options.start_seconds or 0.0
         end = float("inf") if options.end_seconds is None else options.end_seconds
-        chosen = []
+        selected = []
         duration = 0.0
         for part in self._store.parts(options.video_id):
             starts = np.array([window.start_seconds for window in part.windows])
             ends = np.array([window.end_seconds for window in part.windows])
             duration = max(duration, float(ends.max()))
-            is_inside = (starts < end) & ((ends > start) | (starts == start))  # a picture lasts 0 seconds
-            chosen.append(scoring.normalize(part.features.video_features[is_inside]))
-        rows = np.concatenate(chosen)
-        if not len(rows):
+            is_inside = (starts < end) & ((ends > start) | (starts == start))  # the window of an image lasts 0 seconds
+            selected.append(scoring.normalize(part.features.video_features[is_inside]))
+        features = np.concatenate(selected)
+        if not len(features):
             raise InvalidOption(
                 f"the part starts at {start:g} s, and the stored video ends at {duration:g} s",
                 duration_seconds=duration,
             )
-        return rows
+        return features
 
-    async def _found(
+    async def _search(
         self,
         runtime: ModelRuntime,
         query: Float32Array,
@@ -122,27 +122,27 @@ class WindowSearch:
         *,
         started: float,
         key_id: str | None,
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         encoded = time.perf_counter()
-        index = self._indexes.of(runtime)
-        chosen = options.chosen(key_id)
-        mine = of_runtime(runtime, chosen)
-        num_stale = await asyncio.to_thread(self._store.count_others, chosen, mine)
-        found = None if chosen == VideoFilter() else await asyncio.to_thread(self._store.matching, mine)
-        among = None if found is None else {video.video_id for video in found}
+        index = self._indexes.get(runtime)
+        video_filter = options.to_filter(key_id)
+        usable_filter = filter_for_runtime(runtime, video_filter)
+        num_stale = await asyncio.to_thread(self._store.count_others, video_filter, usable_filter)
+        videos = None if video_filter == VideoFilter() else await asyncio.to_thread(self._store.matching, usable_filter)
+        among = None if videos is None else {video.video_id for video in videos}
         hits = await index.search(query.astype(np.float32), options.top_k, among=among)
         finished = time.perf_counter()
         timing = {"query": encoded - started, "search": finished - encoded, "total": finished - started}
-        return SearchAnswer(
+        return SearchResponse(
             model=runtime.reference,
             scored_by_cosine=not runtime.contract.has_prompt_head,
-            num_windows=index.num_windows if found is None else sum(video.num_windows for video in found),
+            num_windows=index.num_windows if videos is None else sum(video.num_windows for video in videos),
             num_stale=num_stale,
             results=[
                 SearchResult(
                     video_id=hit.video_id,
-                    start_seconds=rounded_seconds(hit.start_seconds),
-                    end_seconds=rounded_seconds(hit.end_seconds),
+                    start_seconds=round_seconds(hit.start_seconds),
+                    end_seconds=round_seconds(hit.end_seconds),
                     cosine=hit.cosine,
                 )
                 for hit in hits
@@ -151,6 +151,6 @@ class WindowSearch:
         )
 
 
-def _mean_direction(rows: Float32Array) -> Float32Array:
-    """Mean of rows [N, D] of length one -> [D] of length one."""
-    return scoring.normalize(rows.mean(axis=0, dtype=np.float32))
+def _mean_direction(features: Float32Array) -> Float32Array:
+    """Return the normalized mean [D] of normalized features [N, D]."""
+    return scoring.normalize(features.mean(axis=0, dtype=np.float32))

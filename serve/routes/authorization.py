@@ -15,6 +15,7 @@ async def authorize(request: Request) -> None:
 
     Raises:
         Unauthenticated, Forbidden: see `Authorizer.authorize`.
+        QuotaExceeded: a limit of the key is reached.
         EngineUnavailable: the server is starting.
     """
     required = ROUTE_SCOPES[request.method, request.scope["route"].path]
@@ -26,6 +27,9 @@ async def authorize(request: Request) -> None:
     context = current_request()
     if context is not None:
         context.key_name = caller.name
+    if caller.use is not None:
+        request.scope["key_use"] = caller.use  # the middleware sends its headers and records its end
+        caller.use.raise_if_rejected()
 
 
 async def _caller(request: Request) -> Caller:

@@ -46,8 +46,9 @@ def form_body(
     required: tuple[str, ...] = (),
     is_raw_allowed: bool = False,
 ) -> dict[str, Any]:
-    """Return the OpenAPI request body of a form with the file part `part` and options as fields or as one document.
+    """Return the OpenAPI request body of a multipart form with a file part named `part`.
 
+    Options are form fields, or one form field `options` with a JSON object.
     With `is_raw_allowed`, a raw video body with query parameters is described as well.
     """
     fields = {} if options is None else {"options": OPTIONS_SCHEMA, **inline_schema(options)["properties"]}
@@ -55,7 +56,7 @@ def form_body(
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if not is_raw_allowed:
         return {"requestBody": {"required": True, "content": content}}
-    content["video/*"] = {"schema": BINARY_SCHEMA}
+    content |= {"video/*": {"schema": BINARY_SCHEMA}, "image/*": {"schema": BINARY_SCHEMA}}
     parameters = [] if options is None else [_raw_body_query(options)]
     return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
 
@@ -70,7 +71,7 @@ def _raw_body_query(options: type[BaseModel]) -> dict[str, Any]:
         "explode": True,
         "schema": {"type": "object", "properties": inline_schema(options)["properties"]},
         "example": {},
-        "description": "Query parameters for a raw `video/*` body; a form contains them as fields.",
+        "description": "Query parameters for a raw `video/*` or `image/*` body; a form contains them as fields.",
     }
 
 

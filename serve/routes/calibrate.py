@@ -1,6 +1,5 @@
 """`POST /v1/vocabularies/{name}:calibrate`: fit temperature and thresholds for "none of these" from clips."""
 
-import asyncio
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request
@@ -11,7 +10,9 @@ from serve.api.options import CalibrateOptions, merge_options, validate_options
 from serve.calibration import calibrate
 from serve.query import accepts_query
 from serve.routes.bodies import BINARY_SCHEMA, form_body
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import Author, IfMatch, Prefer, ServiceDep, VocabulariesDep, VocabularyName
+from serve.routes.slots import check_room, run_in_slot
 from serve.routes.vocabulary_responses import (
     CalibrationDryRun,
     CalibrationResponse,
@@ -53,23 +54,25 @@ async def calibrate_vocabulary(
     The result is stored in a new version of the vocabulary.
     """
     pipeline = service.pipeline
+    check_room(request, service)
     limits = service.settings.vocabularies
-    deadline = asyncio.get_running_loop().time() + limits.calibration_deadline_seconds
-    try:
-        async with (
-            asyncio.timeout_at(deadline),
-            receive_upload(
-                request, service.uploads, service.settings.limits,
-                fields=OPTION_FIELDS, part="clip", max_files=limits.max_calibration_clips,
-            ) as upload,
-        ):  # fmt: skip
-            options = validate_options(CalibrateOptions, merge_options(upload.fields, upload.query))
-            vocabulary = await vocabularies.commands.require_latest(name, expected)
-            result = await calibrate(pipeline, vocabulary, upload.files, options, deadline=deadline)
-    except TimeoutError as error:
-        raise errors.DeadlineExceeded(
-            f"the calibration did not finish within {limits.calibration_deadline_seconds} s"
-        ) from error
+    async with (
+        request_deadline(request, limits.calibration_deadline_seconds) as deadline,
+        receive_upload(
+            request, service.uploads, service.settings.limits,
+            fields=OPTION_FIELDS, part="clip", max_files=limits.max_calibration_clips,
+        ) as upload,
+    ):  # fmt: skip
+        options = validate_options(CalibrateOptions, merge_options(upload.fields, upload.query))
+        vocabulary = await vocabularies.commands.require_latest(name, expected)
+        result = await run_in_slot(
+            request,
+            service,
+            lambda: calibrate(pipeline, vocabulary, upload.files, options, deadline=deadline),
+            views=len(upload.files) * options.num_clips * options.num_crops,
+            deadline=deadline,
+            is_bulk=True,
+        )
     details = {
         "acceptance": result.acceptance.model_dump(mode="json"),
         "label_thresholds": dict(result.label_thresholds),
@@ -77,7 +80,7 @@ async def calibrate_vocabulary(
     }
     if options.dry_run:
         return JSONResponse({"name": name, "version": expected, "dry_run": True, **details})
-    new_version = await vocabularies.commands.accept(
+    new_version = await vocabularies.commands.set_acceptance(
         name, result.acceptance, result.label_thresholds, expected=expected, author=author
     )
     return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds, **details)

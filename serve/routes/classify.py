@@ -12,7 +12,7 @@ from serve.routes.authorization import CallerDep
 from serve.routes.bodies import SCORING_PROBLEMS, VIDEO_SCHEMA, form_body
 from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import cancel_on_disconnect
+from serve.routes.slots import check_room, run_in_slot
 from serve.uploads import receive_upload
 from serve.videos.writer import Origin
 
@@ -29,17 +29,21 @@ async def classify(request: Request, service: ServiceDep, caller: CallerDep) -> 
     """Score a video against a vocabulary, or against the labels of the request."""
     pipeline = service.pipeline  # raises before the upload is read if the server is not ready
     limits = service.settings.limits
+    check_room(request, service)
     started = time.perf_counter()
-    with service.in_flight.admit():
-        async with (
-            request_deadline(limits.request_deadline_seconds) as deadline,
-            receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
-        ):
-            options = parse_classify_options(merge_options(upload.fields, upload.query))
-            work = pipeline.classify(
-                upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
-            )
-            answer = await cancel_on_disconnect(request, work)
+    async with (
+        request_deadline(request, limits.request_deadline_seconds) as deadline,
+        receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+    ):
+        options = parse_classify_options(merge_options(upload.fields, upload.query))
+        origin = Origin(filename=upload.filename, key_id=caller.key_id)
+        answer = await run_in_slot(
+            request,
+            service,
+            lambda: pipeline.classify(upload.path, options, deadline=deadline, origin=origin),
+            views=options.num_clips * options.num_crops,
+            deadline=deadline,
+        )
     answer.timing_ms["upload"] = round(upload.upload_ms, 2)
     answer.timing_ms["total"] = round((time.perf_counter() - started) * 1000, 2)
     request.state.timing_ms = answer.timing_ms

@@ -14,8 +14,8 @@ from serve.service import Service
 from serve.unicode_text import describe_text_fault
 from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.commands import VocabularyCommands
-from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.preconditions import parse_if_match
+from serve.vocabularies.service import VocabularyService
 
 VOCABULARY_NAME = re.compile(r"[a-z0-9._-]{1,64}")
 WAIT_PREFERENCE = re.compile(r"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,5}(?:\.[0-9]{1,9})?)\s*(?:$|[,;])")
@@ -32,11 +32,11 @@ async def _service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(_service)]
 
 
-async def _vocabularies(service: ServiceDep) -> GatewayVocabularies:
+async def _vocabularies(service: ServiceDep) -> VocabularyService:
     return service.vocabularies
 
 
-VocabulariesDep = Annotated[GatewayVocabularies, Depends(_vocabularies)]
+VocabulariesDep = Annotated[VocabularyService, Depends(_vocabularies)]
 
 
 async def _catalogue(vocabularies: VocabulariesDep) -> Catalogue:
@@ -52,7 +52,9 @@ CommandsDep = Annotated[VocabularyCommands, Depends(_commands)]
 
 VocabularyName = Annotated[str, Path(description="`[a-z0-9._-]`, 1 to 64 characters.", examples=["demo"])]
 ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["demo"])]
-LabelId = Annotated[str, Path(description="`label_id` of a label, or its name if the name has no slash.")]
+LabelId = Annotated[
+    str, Path(description="`label_id` of a label, or its name if the name has no slash.", examples=["opening a door"])
+]
 IfMatchHeader = Annotated[
     str,
     Header(

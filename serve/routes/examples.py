@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from serve import errors
 from serve.api.problems import problem_responses
 from serve.routes.bodies import BINARY_SCHEMA, form_body
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import (
     Author,
     CatalogueDep,
@@ -23,6 +24,7 @@ from serve.routes.dependencies import (
     VocabulariesDep,
     VocabularyName,
 )
+from serve.routes.slots import check_room, run_in_slot
 from serve.routes.vocabulary_responses import (
     READ_PROBLEMS,
     ChangeResponse,
@@ -39,7 +41,9 @@ from serve.vocabularies.vocabulary import LabelFinder
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
 
 PATH = "/vocabularies/{name}/labels/{label_id}/examples"
-ExampleId = Annotated[str, Path(description="`example_id` of an example.")]
+ExampleId = Annotated[
+    str, Path(description="`example_id` of an example.", examples=["0123456789abcdef0123456789abcdef"])
+]
 
 
 @router.get(
@@ -71,21 +75,22 @@ async def add_examples(
     wait_seconds: Prefer,
 ) -> JSONResponse:
     """Send form parts named `video`, or a raw video body. Either all clips are added or none."""
+    check_room(request, service)
     limits = service.settings.vocabularies
-    try:
-        async with (
-            asyncio.timeout(limits.calibration_deadline_seconds),
-            receive_upload(request, service.uploads, service.settings.limits, max_files=_max_files(service)) as upload,
-        ):
-            _check_sizes(upload, limits.max_example_bytes)
-            clips = [await asyncio.to_thread(hash_clip, file.path, file.filename) for file in upload.files]
-            new_version, examples = await vocabularies.commands.add_examples(
-                name, label_id, clips, expected=expected, author=author
-            )
-    except TimeoutError as error:
-        raise errors.DeadlineExceeded(
-            f"the examples were not added within {limits.calibration_deadline_seconds} s"
-        ) from error
+    async with (
+        request_deadline(request, limits.calibration_deadline_seconds) as deadline,
+        receive_upload(request, service.uploads, service.settings.limits, max_files=_max_files(service)) as upload,
+    ):
+        _check_sizes(upload, limits.max_example_bytes)
+        clips = [await asyncio.to_thread(hash_clip, file.path, file.filename) for file in upload.files]
+        new_version, examples = await run_in_slot(
+            request,
+            service,
+            lambda: vocabularies.commands.add_examples(name, label_id, clips, expected=expected, author=author),
+            views=len(clips),
+            deadline=deadline,
+            is_bulk=True,
+        )
     added = [asdict(example) for example in examples]
     return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds, examples=added)
 

@@ -18,8 +18,10 @@ from serve.feedback.index import Feedback
 from serve.query import accepts_query
 from serve.routes.authorization import CallerDep
 from serve.routes.bodies import BINARY_SCHEMA, form_body
+from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
+from serve.routes.slots import check_room, run_in_slot
 from serve.service import Service
 from serve.text import prompts
 from serve.uploads import receive_upload
@@ -29,7 +31,7 @@ from serve.vocabularies.vocabulary import LabelFinder, Vocabulary
 router = APIRouter(prefix="/v1", tags=["feedback"])
 OPTION_FIELDS = ("options", *FeedbackOptions.model_fields)
 SORT_KEY = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `_sort_key`
-FeedbackId = Annotated[str, Path(description="`id` of the row.")]
+FeedbackId = Annotated[str, Path(description="`id` of the row.", examples=["0123456789abcdef0123456789abcdef"])]
 
 
 VIDEO_SCHEMA = {**BINARY_SCHEMA, "description": "The clip."}
@@ -65,26 +67,23 @@ async def send_feedback(request: Request, service: ServiceDep, caller: CallerDep
     """
     folder = service.feedback  # raises before the upload is read if feedback is disabled
     limits = service.settings.limits
-    with service.in_flight.admit():
-        try:
-            async with (
-                asyncio.timeout(limits.request_deadline_seconds),
-                receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
-            ):
-                options = validate_options(FeedbackOptions, merge_options(upload.fields, upload.query))
-                correction = replace(await _make_correction(service, options), key_id=caller.key_id)
-                with service.registry.use(None) as runtime:
-                    contract = runtime.contract
-                    view_request = ViewRequest(
-                        sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1
-                    )  # checks that the clip can be decoded for training
-                    decoded = await service.pool.views(upload.path, view_request)
-                container = decoded.metadata.container
-                row, is_new = await asyncio.to_thread(folder.add, upload.path, correction, container=container)
-        except TimeoutError as error:
-            raise errors.DeadlineExceeded(
-                f"the clip was not stored within {limits.request_deadline_seconds} s"
-            ) from error
+    check_room(request, service)
+    async with (
+        request_deadline(request, limits.request_deadline_seconds) as deadline,
+        receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+    ):
+        options = validate_options(FeedbackOptions, merge_options(upload.fields, upload.query))
+        correction = replace(await _make_correction(service, options), key_id=caller.key_id)
+        with service.registry.use(None) as runtime:
+            contract = runtime.contract
+            view_request = ViewRequest(
+                sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1
+            )  # checks that the clip can be decoded for training
+            decoded = await run_in_slot(
+                request, service, lambda: service.pool.views(upload.path, view_request), views=1, deadline=deadline
+            )
+        container = decoded.metadata.container
+        row, is_new = await asyncio.to_thread(folder.add, upload.path, correction, container=container)
     stored = StoredFeedback(**_public_fields(row), is_duplicate=not is_new)
     return JSONResponse(stored.model_dump(), status_code=201 if is_new else 200)
 
@@ -150,7 +149,7 @@ def _check_label(label: str, limit: int) -> str:
         raise errors.InvalidVocabulary(
             f"the label has {len(label)} characters, at most {limit} are allowed", limit=limit
         )
-    return prompts.check_labels([label])[0]
+    return prompts.clean_labels([label])[0]
 
 
 def _find_spelling(vocabulary: Vocabulary, label: str) -> str | None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
+from serve.admission.bodies import bodies_of
 from serve.api import problems
 from serve.routes.dependencies import ServiceDep
 from serve.settings import LimitSettings, ServeSettings, TimelineSettings, VideoStoreSettings, VocabularySettings
@@ -110,6 +111,9 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, Any] | JSON
 async def metrics(request: Request, service: ServiceDep) -> Response:
     """Return the metrics in the text format of Prometheus, or of OpenMetrics if the client accepts it."""
     service.metrics.set_counts(service.counts())
+    bodies = bodies_of(request)
+    service.metrics.uploads.set(bodies.num_uploads)
+    service.metrics.body_memory.set(bodies.memory_bytes)
     accept = request.headers.get("accept", "")
     body, content_type = await asyncio.to_thread(service.metrics.render, accept)  # reads /proc
     return Response(body, headers={"content-type": content_type})

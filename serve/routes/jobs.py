@@ -12,14 +12,15 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from serve import errors
-from serve.api.admission import ConcurrencyLimit
+from serve.admission.clients import client_of
+from serve.admission.concurrency import ConcurrencyLimit
 from serve.api.options import parse_json_object, validate_options
 from serve.api.problems import problem_responses
 from serve.errors import InvalidOption
-from serve.jobs.documents import JobDetails, JobDocument, JobFields, JobInput, JobPage, details_of, document_of
-from serve.jobs.gateway import GatewayJobs, folder_errors
+from serve.jobs.documents import JobDetails, JobDocument, JobFields, JobInput, JobPage, to_job_details, to_job_document
 from serve.jobs.records import InputRow, Job, JobKind
-from serve.jobs.results import line_of_row
+from serve.jobs.results import job_result_line
+from serve.jobs.service import JobService, translate_disk_errors
 from serve.jobs.states import FINISHED, JobStatus
 from serve.jobs.store import unknown_job
 from serve.routes.authorization import CallerDep
@@ -90,12 +91,13 @@ class EventStream(EventSourceResponse):
         Overloaded: there are too many streams; raised before the response starts.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], streams: ConcurrencyLimit) -> None:
+    def __init__(self, events: AsyncIterator[bytes], streams: ConcurrencyLimit, client: str) -> None:
         super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._streams = streams
+        self._client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.admit():
+        with self._streams.admit(self._client):
             await super().__call__(scope, receive, send)
 
 
@@ -115,9 +117,9 @@ async def create_job(
     if media_type_of(request) == "application/json":
         job_input = await read_json(request, JobInput, limit=service.settings.limits.max_field_bytes)
         return respond_with_job(await jobs.submit(job_input, idempotency_key=idempotency_key, key_id=caller.key_id))
-    with service.job_uploads.admit():
+    with service.job_uploads.admit(client_of(request)):
         async with (
-            request_deadline(settings.upload_deadline_seconds),
+            request_deadline(request, settings.upload_deadline_seconds),
             receive_job_upload(
                 request,
                 service,
@@ -151,7 +153,7 @@ async def list_jobs(
     )
     page = jobs[:page_size]
     return JobPage(
-        jobs=[document_of(job) for job in page],
+        jobs=[to_job_document(job) for job in page],
         next_page_token=make_token("jobs", _sort_key(page[-1])) if len(jobs) > page_size else None,
     )
 
@@ -159,7 +161,7 @@ async def list_jobs(
 @router.get("/jobs/{job_id}", summary="One job", responses=problem_responses(errors.UnknownJob, *STORE_PROBLEMS))
 async def show_job(service: ServiceDep, job: JobDep) -> JobDetails:
     """Return a job with its progress and the delivery attempts of its webhook."""
-    return details_of(job, await asyncio.to_thread(service.jobs.store.delivery, job.id))
+    return to_job_details(job, await asyncio.to_thread(service.jobs.store.delivery, job.id))
 
 
 @router.delete(
@@ -175,7 +177,7 @@ async def cancel_or_delete_job(service: ServiceDep, job: JobDep) -> Response:
     jobs = service.jobs
     if await jobs.delete(job.id):
         return Response(status_code=204)
-    return JSONResponse(document_of(await jobs.cancel(job.id)).model_dump(mode="json"), status_code=202)
+    return JSONResponse(to_job_document(await jobs.cancel(job.id)).model_dump(mode="json"), status_code=202)
 
 
 @router.get(
@@ -204,7 +206,7 @@ async def job_errors(service: ServiceDep, job: JobDep) -> StreamingResponse:
         **problem_responses(errors.UnknownJob, errors.Overloaded, *STORE_PROBLEMS),
     },
 )  # fmt: skip
-async def job_events(service: ServiceDep, job: JobDep, last_event_id: LastEventId = None) -> Response:
+async def job_events(request: Request, service: ServiceDep, job: JobDep, last_event_id: LastEventId = None) -> Response:
     """Stream the events of a job until it is finished: `status` and `input` (numbered), and `progress`.
 
     With `Last-Event-ID`, an interrupted stream continues after that event.
@@ -214,12 +216,12 @@ async def job_events(service: ServiceDep, job: JobDep, last_event_id: LastEventI
         raise InvalidOption(f"Last-Event-ID must be at most {job.num_events}, got {after}", num_events=job.num_events)
     if job.status in FINISHED and after == job.num_events:
         return Response(status_code=204)
-    return EventStream(_stream_events(service, job.id, after), service.event_streams)
+    return EventStream(_stream_events(service, job.id, after), service.event_streams, client_of(request))
 
 
 def respond_with_job(job: Job, **headers: str) -> JSONResponse:
     """Return the 202 response for a new job."""
-    document = document_of(job).model_dump(mode="json")
+    document = to_job_document(job).model_dump(mode="json")
     return JSONResponse(document, status_code=202, headers={"Location": f"/v1/jobs/{job.id}", **headers})
 
 
@@ -236,25 +238,28 @@ async def receive_job_upload(
     await service.jobs.require_room()
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": max_bytes})
     folder = service.jobs.folder.incoming
-    async with folder_errors(), receive_upload(request, folder, limits, fields=fields, max_files=max_files) as upload:
+    async with (
+        translate_disk_errors(),
+        receive_upload(request, folder, limits, fields=fields, max_files=max_files) as upload,
+    ):
         yield upload
 
 
-async def _stream_rows(jobs: GatewayJobs, job: Job, state: Literal["completed", "failed"]) -> StreamingResponse:
+async def _stream_rows(jobs: JobService, job: Job, state: Literal["completed", "failed"]) -> StreamingResponse:
     first = await _read_rows(jobs, job.id, state, -1)  # an error before the first line is sent as a problem
 
     async def lines() -> AsyncIterator[str]:
         rows = first
         while rows:
             for row in rows:
-                yield line_of_row(job.kind, row)
-            rows = await _read_rows(jobs, job.id, state, rows[-1].number) if len(rows) == ROWS_PER_QUERY else []
+                yield job_result_line(job.kind, row)
+            rows = await _read_rows(jobs, job.id, state, rows[-1].index) if len(rows) == ROWS_PER_QUERY else []
 
     return StreamingResponse(lines(), media_type=JSON_LINES)
 
 
 async def _read_rows(
-    jobs: GatewayJobs, job_id: str, state: Literal["completed", "failed"], after: int
+    jobs: JobService, job_id: str, state: Literal["completed", "failed"], after: int
 ) -> list[InputRow]:
     return await asyncio.to_thread(jobs.store.inputs, job_id, state=state, after=after, limit=ROWS_PER_QUERY)
 

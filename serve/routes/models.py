@@ -2,16 +2,16 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve import errors
 from serve.api.problems import problem_responses
 from serve.contract import ModelContract, contract_document
-from serve.json_models import Model, VersionNumber
+from serve.json_models import BodyVersionNumber, Model
 from serve.models.activation import Staging
 from serve.models.runtime import ModelRuntime
 from serve.repository import list_contracts
@@ -30,7 +30,7 @@ class ActivationInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: VersionNumber | None = Field(None, description="A version on disk; by default the newest.")
+    version: BodyVersionNumber | None = Field(None, description="A version on disk; by default the newest.")
     alias: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -93,18 +93,30 @@ class ActivationResponse(BaseModel):
 
 
 READ_PROBLEMS = (errors.EngineUnavailable,)
+ETAG = {"ETag": {"description": "Tag of the active models, for If-Match.", "schema": {"type": "string"}}}
+RoutesMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        description="ETag of the active models as returned by `GET /v1/models`; if it is stale, the response is 412.",
+    ),
+]
 ACTIVATION_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": ActivationResponse, "description": "The version is active."},
+    200: {"model": ActivationResponse, "description": "The version is active.", "headers": ETAG},
     202: {
         "model": ActivationResponse,
         "description": "The version is still being staged.",
-        "headers": {"Location": {"description": "URL that shows the progress.", "schema": {"type": "string"}}},
+        "headers": {
+            **ETAG,
+            "Location": {"description": "URL that shows the progress.", "schema": {"type": "string"}},
+        },
     },
     **problem_responses(
         *READ_PROBLEMS,
         errors.UnknownModel,
         errors.ActivationUnderWay,
         errors.ModelRefused,
+        errors.StaleVersion,
         errors.StoreUnavailable,
         errors.UnsupportedMedia,
         errors.UploadTooLarge,
@@ -114,10 +126,11 @@ ACTIVATION_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @router.get(
     "/models", summary="List models and their versions", response_model=ModelList, response_model_exclude_unset=True,
-    responses=problem_responses(*READ_PROBLEMS),
+    responses={200: {"headers": ETAG}, **problem_responses(*READ_PROBLEMS)},
 )  # fmt: skip
-async def list_models(service: ServiceDep) -> dict[str, Any]:
+async def list_models(service: ServiceDep, response: Response) -> dict[str, Any]:
     """Return every version in the repository folder; loaded versions include engine and parity."""
+    response.headers["ETag"] = service.registry.routes.etag
     loaded = {runtime.reference: runtime for runtime in service.registry.loaded()}
     active = {runtime.reference for runtime in service.registry.active()}
     staging = service.activation.staging
@@ -141,14 +154,18 @@ async def list_models(service: ServiceDep) -> dict[str, Any]:
     "/models/{name}:activate", summary="Activate a version", response_model=None,
     responses=ACTIVATION_RESPONSES, openapi_extra=json_body(ActivationInput, required=False),
 )  # fmt: skip
-async def activate(request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer) -> JSONResponse:
+async def activate(
+    request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer, if_match: RoutesMatch = None
+) -> JSONResponse:
     """Stage a version (contract, parity, warm-up, all vocabularies) while the active one serves, then switch at once.
 
     The response is 200 once the version is active, or 202 if that takes longer than `Prefer: wait=SECONDS`;
     `GET /v1/models` shows the progress. `warnings` lists at most 100 labels that an active model does not distinguish.
     """
     activation = await _read_input(request, ActivationInput)
-    is_done = await service.activation.activate(name, activation.version, alias=activation.alias, seconds=wait_seconds)
+    is_done = await service.activation.activate(
+        name, activation.version, alias=activation.alias, seconds=wait_seconds, if_match=if_match
+    )
     return await _make_response(service, is_done=is_done)
 
 
@@ -156,10 +173,12 @@ async def activate(request: Request, service: ServiceDep, name: ModelName, wait_
     "/models/{name}:rollback", summary="Return to the previous version", response_model=None,
     responses=ACTIVATION_RESPONSES, openapi_extra=json_body(RollbackInput, required=False),
 )  # fmt: skip
-async def roll_back(request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer) -> JSONResponse:
+async def roll_back(
+    request: Request, service: ServiceDep, name: ModelName, wait_seconds: Prefer, if_match: RoutesMatch = None
+) -> JSONResponse:
     """Route a model's name to its previous version, or an alias to its previous model, atomically."""
     await _read_input(request, RollbackInput)
-    is_done = await service.activation.roll_back(name, seconds=wait_seconds)
+    is_done = await service.activation.roll_back(name, seconds=wait_seconds, if_match=if_match)
     return await _make_response(service, is_done=is_done)
 
 
@@ -181,9 +200,8 @@ async def _make_response(service: Service, *, is_done: bool) -> JSONResponse:
         "warnings": [warning.model_dump() for warning in warnings[:MAX_WARNINGS]],
         "num_warnings": len(warnings),
     }
-    return JSONResponse(
-        body, status_code=200 if is_done else 202, headers={} if is_done else {"Location": "/v1/models"}
-    )
+    headers = {"ETag": service.registry.routes.etag, **({} if is_done else {"Location": "/v1/models"})}
+    return JSONResponse(body, status_code=200 if is_done else 202, headers=headers)
 
 
 def _describe_version(

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.access.authorizer import Caller
+from serve.admission.clients import client_of
 from serve.api.options import merge_options, validate_options
 from serve.api.problems import problem_responses
 from serve.jobs.documents import JobFields
@@ -18,9 +19,9 @@ from serve.routes.dependencies import IdempotencyKey, PreferAsync, ServiceDep
 from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.jobs import CREATED, NEW_JOB_PROBLEMS, receive_job_upload, respond_with_job
 from serve.service import Service
-from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import GoogleAnswer, to_google_answer
+from serve.timeline.google import GoogleAnnotateVideoResponse, to_google_response
 from serve.timeline.options import TimelineOptions
+from serve.timeline.responses import TimelineResponse
 from serve.uploads import receive_upload
 from serve.videos.writer import Origin
 
@@ -31,7 +32,7 @@ PROBLEMS = problem_responses(*NEW_JOB_PROBLEMS)
 
 @router.post(
     "/timeline", summary="Segments of a long video", response_model=None,
-    responses={200: {"model": TimelineAnswer | GoogleAnswer}, **CREATED, **PROBLEMS},
+    responses={200: {"model": TimelineResponse | GoogleAnnotateVideoResponse}, **CREATED, **PROBLEMS},
     openapi_extra=form_body("video", VIDEO_SCHEMA, options=TimelineOptions, is_raw_allowed=True),
 )  # fmt: skip
 @accepts_query(*OPTION_FIELDS)
@@ -52,13 +53,15 @@ async def timeline(
     maker = service.timelines  # raises before the upload is read if the server is not ready
     settings = service.settings.timeline
     limits = service.settings.limits.model_copy(update={"max_upload_bytes": settings.max_upload_bytes})
+    client = client_of(request)
+    service.timelines_in_flight.check(client)
     started = time.perf_counter()
-    with service.timelines_in_flight.admit():
-        async with (
-            request_deadline(settings.deadline_seconds) as deadline,
-            receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
-        ):
-            options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
+    async with (
+        request_deadline(request, settings.deadline_seconds) as deadline,
+        receive_upload(request, service.uploads, limits, fields=OPTION_FIELDS) as upload,
+    ):
+        options = validate_options(TimelineOptions, merge_options(upload.fields, upload.query))
+        with service.timelines_in_flight.admit(client):
             work = maker.timeline(
                 upload.path, options, deadline=deadline, origin=Origin(filename=upload.filename, key_id=caller.key_id)
             )
@@ -68,16 +71,16 @@ async def timeline(
     request.state.timing_ms = answer.timing_ms
     service.metrics.timeline_windows.inc(answer.num_windows)
     service.metrics.timeline_video_seconds.inc(answer.video.duration_seconds)
-    body = answer if options.format == "actserve" else to_google_answer(answer)
+    body = answer if options.format == "actserve" else to_google_response(answer)
     text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 
 
 async def _create_job(request: Request, service: Service, caller: Caller, idempotency_key: str | None) -> Response:
     jobs, settings = service.jobs, service.settings
-    with service.job_uploads.admit():
+    with service.job_uploads.admit(client_of(request)):
         async with (
-            request_deadline(settings.jobs.upload_deadline_seconds),
+            request_deadline(request, settings.jobs.upload_deadline_seconds),
             receive_job_upload(
                 request, service, fields=OPTION_FIELDS, max_bytes=settings.timeline.max_upload_bytes, max_files=1
             ) as upload,

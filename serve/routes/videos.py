@@ -11,23 +11,36 @@ from serve import errors
 from serve.api.options import ScoreOptions, Tag
 from serve.api.problems import problem_responses
 from serve.repository import ModelReference
-from serve.retrieval.answers import ScoredPage, StoredClassification, StoredVideoFacts, StoredVideoPage, video_facts
 from serve.retrieval.options import Moment, RescorePageOptions
-from serve.retrieval.rescoring import place_of
+from serve.retrieval.rescoring import page_position
+from serve.retrieval.responses import (
+    ScoredPage,
+    StoredClassification,
+    StoredVideoInfo,
+    StoredVideoPage,
+    describe_stored_video,
+)
 from serve.routes.authorization import CallerDep
 from serve.routes.bodies import json_body, read_json
 from serve.routes.deadlines import request_deadline
 from serve.routes.dependencies import ServiceDep
-from serve.routes.disconnection import cancel_on_disconnect
 from serve.routes.paging import PageSize, PageToken, make_token, read_text_token
-from serve.timeline.answers import TimelineAnswer
-from serve.timeline.google import GoogleAnswer, to_google_answer
+from serve.routes.slots import check_room, run_in_slot
+from serve.timeline.google import GoogleAnnotateVideoResponse, to_google_response
 from serve.timeline.options import SegmentOptions
+from serve.timeline.responses import TimelineResponse
 from serve.videos.store import VideoFilter, timestamp
 
 router = APIRouter(prefix="/v1", tags=["stored videos"])
-PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `place_of`
-VideoId = Annotated[str, Path(max_length=200, description="`video_id` of the answer to the request that stored it.")]
+PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `page_position`
+VideoId = Annotated[
+    str,
+    Path(
+        max_length=200,
+        description="`video_id` of the response to the request that stored it.",
+        examples=["0123456789abcdef0123456789abcdef"],
+    ),
+]
 TagFilter = Annotated[Tag | None, Query(description="Videos with this tag.")]
 ModelFilter = Annotated[
     str | None, Query(max_length=300, description="Videos that this model made, `name` or `name@version`.")
@@ -42,6 +55,7 @@ async def _owner(caller: CallerDep) -> str | None:
 
 
 Owner = Annotated[str | None, Depends(_owner)]
+VIEWS_OF_A_PAGE = 4  # scoring a page of stored videos takes about as long as encoding so many views
 STORE_PROBLEMS = (errors.StoreUnavailable, errors.EngineUnavailable)
 SCORE_PROBLEMS = (
     *STORE_PROBLEMS,
@@ -84,19 +98,19 @@ async def list_videos(
     found = await asyncio.to_thread(library.store.page, chosen, after=after, limit=page_size + 1)
     page = found[:page_size]
     return StoredVideoPage(
-        videos=[video_facts(video, is_stale=library.rescorer.is_stale(video)) for video in page],
-        next_page_token=make_token("videos", place_of(page[-1])) if len(found) > page_size else None,
+        videos=[describe_stored_video(video, is_stale=library.rescorer.is_stale(video)) for video in page],
+        next_page_token=make_token("videos", page_position(page[-1])) if len(found) > page_size else None,
     )
 
 
 @router.get(
     "/videos/{video_id}", summary="One stored video", responses=problem_responses(*STORE_PROBLEMS, errors.UnknownVideo)
 )
-async def get_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> StoredVideoFacts:
-    """Return the facts of a stored video; its features cannot be downloaded."""
+async def get_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> StoredVideoInfo:
+    """Return the metadata of a stored video; its features cannot be downloaded."""
     library = service.library
     video = await asyncio.to_thread(library.store.get, video_id, key_id=owner)
-    return video_facts(video, is_stale=library.rescorer.is_stale(video))
+    return describe_stored_video(video, is_stale=library.rescorer.is_stale(video))
 
 
 @router.delete(
@@ -106,7 +120,7 @@ async def get_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> Sto
     responses=problem_responses(*STORE_PROBLEMS, errors.UnknownVideo),
 )
 async def delete_video(service: ServiceDep, owner: Owner, video_id: VideoId) -> Response:
-    """Delete its facts and features from the store and from memory."""
+    """Delete its metadata and features from the database and from memory."""
     await service.library.delete(video_id, key_id=owner)
     return Response(status_code=204)
 
@@ -122,26 +136,30 @@ async def classify_video(
 ) -> StoredClassification:
     """Score the stored features against a vocabulary, or against the labels of the request."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds):
-            options = await read_json(request, ScoreOptions, limit=limits.max_field_bytes)
-            return await cancel_on_disconnect(request, rescorer.classify(video_id, options, key_id=owner))
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        options = await read_json(request, ScoreOptions, limit=limits.max_field_bytes)
+        return await run_in_slot(
+            request, service, lambda: rescorer.classify(video_id, options, key_id=owner), views=1, deadline=deadline
+        )
 
 
 @router.post(
     "/videos/{video_id}:timeline", summary="Segments of a stored video", response_model=None,
-    responses={200: {"model": TimelineAnswer | GoogleAnswer}, **problem_responses(*VIDEO_PROBLEMS)},
+    responses={200: {"model": TimelineResponse | GoogleAnnotateVideoResponse}, **problem_responses(*VIDEO_PROBLEMS)},
     openapi_extra=json_body(SegmentOptions),
 )  # fmt: skip
 async def timeline_video(request: Request, service: ServiceDep, owner: Owner, video_id: VideoId) -> Response:
     """Score the stored windows and join those that show a label to segments."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds):
-            options = await read_json(request, SegmentOptions, limit=limits.max_field_bytes)
-            answer = await cancel_on_disconnect(request, rescorer.timeline(video_id, options, key_id=owner))
-            body = answer if options.format == "actserve" else to_google_answer(answer)
-            text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        options = await read_json(request, SegmentOptions, limit=limits.max_field_bytes)
+        answer = await run_in_slot(
+            request, service, lambda: rescorer.timeline(video_id, options, key_id=owner), views=1, deadline=deadline
+        )
+        body = answer if options.format == "actserve" else to_google_response(answer)
+        text = await asyncio.to_thread(body.model_dump_json, by_alias=True)
     return Response(text, media_type="application/json")
 
 
@@ -154,11 +172,17 @@ async def timeline_video(request: Request, service: ServiceDep, owner: Owner, vi
 async def classify_videos(request: Request, service: ServiceDep, owner: Owner) -> ScoredPage:
     """Score a page of stored videos, newest first, with one vocabulary."""
     rescorer, limits = service.library.rescorer, service.settings.limits
-    with service.in_flight.admit():
-        async with request_deadline(limits.request_deadline_seconds):
-            options = await read_json(request, RescorePageOptions, limit=limits.max_field_bytes)
-            work = rescorer.page(options, after=_place(options.page_token), key_id=owner)
-            page, last = await cancel_on_disconnect(request, work)
+    check_room(request, service)
+    async with request_deadline(request, limits.request_deadline_seconds) as deadline:
+        options = await read_json(request, RescorePageOptions, limit=limits.max_field_bytes)
+        after = _place(options.page_token)
+        page, last = await run_in_slot(
+            request,
+            service,
+            lambda: rescorer.page(options, after=after, key_id=owner),
+            views=VIEWS_OF_A_PAGE,
+            deadline=deadline,
+        )
     page.next_page_token = None if last is None else make_token("videos", last)
     return page
 

@@ -1,11 +1,12 @@
 """`/v1/vocabularies`: vocabularies that can be changed while the server runs.
 
 Every change names the version that it is based on (`If-Match`) and creates a new version. The response is 200 once this
-gateway uses the new version, or 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
+process uses the new version, or 202 if encoding takes longer than `Prefer: wait=SECONDS`; GET shows the progress.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serve.api.problems import problem_responses
 from serve.errors import InvalidOption, InvalidVocabulary, MissingPrecondition, UnknownLabel
-from serve.json_models import VersionNumber
+from serve.json_models import BodyVersionNumber, VersionNumber
 from serve.models.runtime import ModelRuntime
 from serve.routes.bodies import json_body, media_type_of, read_json
 from serve.routes.dependencies import (
@@ -58,6 +59,7 @@ from serve.vocabularies.vocabulary import Vocabulary
 MAX_FINDINGS = 100  # limit of the problems, and of the warnings, in one response
 
 router = APIRouter(prefix="/v1", tags=["vocabularies"])
+LARGE_BODY_BYTES = 2**20  # larger vocabularies are parsed and checked one at a time
 
 
 class RollbackInput(BaseModel):
@@ -65,7 +67,7 @@ class RollbackInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: VersionNumber
+    version: BodyVersionNumber
 
 
 @router.get("/vocabularies", summary="List vocabularies", responses=problem_responses(*READ_PROBLEMS))
@@ -192,11 +194,12 @@ async def put_vocabulary(
             "send If-None-Match: * to create a vocabulary, or If-Match with its ETag to replace it"
         )
     body = await receive_body(request, limit=service.settings.vocabularies.max_bytes)
-    document = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
-    expected = None
-    if if_match is not None:
-        expected = parse_if_match(if_match, name, latest=vocabularies.catalogue.latest(name))
-    new_version = await vocabularies.commands.put(name, document, expected=expected, author=author)
+    async with service.large_changes if len(body) > LARGE_BODY_BYTES else nullcontext():
+        document = await asyncio.to_thread(formats.parse, body, media_type_of(request), split_names=split_names)
+        expected = None
+        if if_match is not None:
+            expected = parse_if_match(if_match, name, latest=vocabularies.catalogue.latest(name))
+        new_version = await vocabularies.commands.put(name, document, expected=expected, author=author)
     return await respond_to_change(vocabularies, new_version, wait_seconds=wait_seconds)
 
 

@@ -1,7 +1,7 @@
 """Response models of the vocabulary routes, their error responses, and functions that create responses."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,16 +14,16 @@ from serve.vocabularies.catalogue import Catalogue
 from serve.vocabularies.changes import VocabularyDifference
 from serve.vocabularies.encoder import EncodingProgress
 from serve.vocabularies.faults import Fault
-from serve.vocabularies.gateway import GatewayVocabularies
 from serve.vocabularies.label_warnings import VocabularyWarning
 from serve.vocabularies.labels import Example, Label
 from serve.vocabularies.preconditions import format_etag
+from serve.vocabularies.service import VocabularyService
 from serve.vocabularies.store import VersionInfo
 from serve.vocabularies.threshold_fit import Calibration
 from serve.vocabularies.vocabulary import Vocabulary
 
 ETAG = {"ETag": {"description": "The newest version, for If-Match.", "schema": {"type": "string"}}}
-LOCATION = {"Location": {"description": "URL that shows the progress.", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "URL to poll for the encoding progress.", "schema": {"type": "string"}}}
 READ_PROBLEMS = (errors.UnknownVocabulary, errors.EngineUnavailable, errors.StoreUnavailable)
 PRECONDITION_PROBLEMS = (*READ_PROBLEMS, errors.MissingPrecondition, errors.StaleVersion)
 CHANGE_PROBLEMS = (
@@ -35,13 +35,17 @@ CHANGE_PROBLEMS = (
 
 
 class VocabularySummary(BaseModel):
-    """One version without its labels, and the status of the vocabulary on this gateway."""
+    """One version without its labels, and the status of the vocabulary on this server process."""
 
     name: str
     version: int
     latest: int = Field(description="Newest committed version of the vocabulary.")
-    current: int | None = Field(description="Version that this gateway uses; null until the first version is encoded.")
-    encoding: EncodingProgress | None = Field(description="Progress of `latest`; null once it is `current`.")
+    current: int | None = Field(
+        description="Version that this server process uses; null until the first version is encoded."
+    )
+    encoding: EncodingProgress | None = Field(
+        description="Progress of encoding the latest version; null when it is in use."
+    )
     num_labels: int
     description: str
     author: str
@@ -75,13 +79,13 @@ class VocabularyDocument(VocabularySummary):
     labels: list[Label]
     templates: list[str] | None = Field(description="Prompt templates; null means the templates of the model.")
     phrase_rule: PhraseRule
-    background: list[str]
+    background: list[str] = Field(description="Phrases for videos that show none of the labels.")
     acceptance: Acceptance | None
     metadata: dict[str, Any]
     problems: list[Fault] = Field(description="Validation errors of a version stored by an older release; at most 100.")
     num_problems: int
     warnings: list[VocabularyWarning] = Field(
-        description="Labels that an active model does not distinguish; at most 100."
+        description="Warnings about labels that an active model cannot tell apart; at most 100."
     )
     num_warnings: int
 
@@ -97,7 +101,7 @@ class ExampleList(BaseModel):
 class ChangeResponse(VocabularySummary):
     """Response to a change."""
 
-    is_current: bool = Field(description="Whether this gateway already uses the new version.")
+    is_current: bool = Field(description="Whether this server process already uses the new version.")
 
 
 class ExamplesResponse(ChangeResponse):
@@ -136,10 +140,10 @@ class VersionDifference(BaseModel):
     new: int = Field(alias="to")
     added: list[str]
     removed: list[str]
-    renamed: list[tuple[str, str]] = Field(description="Old and new name.")
+    renamed: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(description="Old and new name.")
     changed: list[str] = Field(description="Labels whose phrases, threshold or examples differ.")
     moved: bool = Field(description="Whether the remaining labels are in a different order.")
-    fields: list[str] = Field(description="Names of other fields that differ.")
+    fields: list[str] = Field(description="Names of other vocabulary fields that differ.")
 
     @classmethod
     def of(cls, name: str, *, old: int, new: int, difference: VocabularyDifference) -> "VersionDifference":
@@ -153,16 +157,16 @@ def change_responses(
     """Return the OpenAPI `responses` of a route that changes a vocabulary."""
     common = CHANGE_PROBLEMS if has_body else PRECONDITION_PROBLEMS
     return {
-        200: {"model": model, "description": "This gateway uses the new version.", "headers": ETAG},
+        200: {"model": model, "description": "This server process uses the new version.", "headers": ETAG},
         202: {"model": model, "description": "The new version is being encoded.", "headers": {**ETAG, **LOCATION}},
         **problem_responses(*common, *error_classes),
     }
 
 
 async def respond_to_change(
-    vocabularies: GatewayVocabularies, new_version: Vocabulary, *, wait_seconds: float, **extra: Any
+    vocabularies: VocabularyService, new_version: Vocabulary, *, wait_seconds: float, **extra: Any
 ) -> JSONResponse:
-    """Respond to a change: 200 once this gateway uses the new version, 202 if that takes longer than `wait_seconds`.
+    """Respond to a change: 200 once this process uses the new version, 202 if that takes longer than `wait_seconds`.
 
     `extra` are additional fields of the body.
     """

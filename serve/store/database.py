@@ -1,4 +1,4 @@
-"""Access to the database that stores persistent state: a SQLite file, or PostgreSQL for several gateways.
+"""Access to the database that stores persistent state: a SQLite file, or PostgreSQL for several servers.
 
 SQLite runs in WAL mode with `synchronous=FULL`: committed data survives a killed process and power loss. Writers start
 with `BEGIN IMMEDIATE`, so that concurrent writers wait for each other instead of failing during the transaction.
@@ -19,7 +19,7 @@ from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0007"
+NEWEST_REVISION = "0008"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {
     "journal_mode": "wal",
@@ -56,7 +56,7 @@ class Database:
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.url = parsed
         if self.is_postgres:
-            require_extra("postgres", needed_by="a store_url of PostgreSQL")
+            require_extra("postgres", needed_by="a PostgreSQL store_url")
         self.engine = _create_postgres_engine(parsed) if self.is_postgres else _create_sqlite_engine(parsed)
 
     @contextmanager
@@ -107,14 +107,14 @@ class Database:
         logger.info("store migrated to revision %s", NEWEST_REVISION)
 
     def erase_deleted(self) -> bool:
-        """Remove deleted content from the files of SQLite; return whether all of it is gone.
+        """Erase deleted content from the files of SQLite; return whether all of it was erased.
 
-        Pages are overwritten with zeros when rows are deleted; the write-ahead log holds the old pages until it is
-        copied into the database and cut to length zero here. Readers in the middle of a transaction prevent that.
-        PostgreSQL keeps deleted rows until VACUUM, which its operator schedules, so False there.
+        SQLite overwrites pages with zeros when rows are deleted, but the write-ahead log contains the old pages until
+        it is copied into the database and truncated, which this method does. Concurrent reads can prevent it.
+        For PostgreSQL, this method returns False: deleted rows remain until VACUUM, which the operator schedules.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database is unavailable.
         """
         if self.is_postgres:
             return False
@@ -127,7 +127,7 @@ class Database:
         return not is_busy
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self.engine.dispose()
 
     def read_revision(self) -> str | None:
@@ -165,7 +165,7 @@ def _create_sqlite_engine(url: sa.URL) -> sa.Engine:
 def _create_postgres_engine(url: sa.URL) -> sa.Engine:
     return sa.create_engine(
         url,
-        pool_pre_ping=True,  # a connection the database dropped is replaced before it is used
+        pool_pre_ping=True,  # connections that the database has closed are replaced before use
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
     )
@@ -177,7 +177,9 @@ def _set_pragmas(connection: Any, _: Any) -> None:
         connection.execute(f"PRAGMA {name} = {expected}")
         actual = connection.execute(f"PRAGMA {name}").fetchone()[0]
         if actual != expected:
-            raise ConfigurationError(f"SQLite did not accept {name} = {expected}, it uses {actual}", field="store_url")
+            raise ConfigurationError(
+                f"SQLite did not accept {name} = {expected}; the value is {actual}", field="store_url"
+            )
 
 
 def _begin_transaction(connection: sa.Connection) -> None:
@@ -193,12 +195,12 @@ def _translate_database_errors() -> Iterator[None]:
         if (fault := _sqlite_fault(error)) is not None:
             raise fault from error
         if isinstance(error, exc.OperationalError | exc.InterfaceError):
-            raise StoreUnavailable(f"the database does not answer: {error.__class__.__name__}") from error
+            raise StoreUnavailable(f"the database is unavailable: {error.__class__.__name__}") from error
         if not error.connection_invalidated:
             raise
         raise StoreUnavailable("the database closed the connection") from error
     except exc.TimeoutError as error:
-        raise StoreUnavailable(f"the database does not answer: {error.__class__.__name__}") from error
+        raise StoreUnavailable(f"the database is unavailable: {error.__class__.__name__}") from error
 
 
 def _sqlite_fault(error: exc.DBAPIError) -> StoreUnavailable | None:

@@ -1,4 +1,4 @@
-"""Cache features on disk by a key of the input (a prompt or the hash of a clip), so that they survive restarts.
+"""Cache features on disk, keyed by a prompt or by the hash of a clip, so that they survive restarts.
 
 There is one SQLite file per graph and runtime. A row with a wrong checksum is ignored and a corrupt file is recreated.
 If the file is locked or the disk is full, features are computed without the cache.
@@ -90,7 +90,7 @@ class FeatureCache:
         """Disconnect and log the error; delete the file if it is corrupt."""
         self._disconnect()
         if isinstance(error, sqlite3.OperationalError):  # locked, full, not permitted
-            logger.warning("the feature cache %s cannot be used now: %s", self._path, error)
+            logger.warning("the feature cache %s is unavailable: %s", self._path, error)
             return
         logger.warning("%s is corrupt (%s) and will be recreated", self._path, error)
         for suffix in ("", "-wal", "-shm"):

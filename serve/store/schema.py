@@ -75,7 +75,7 @@ model_aliases = Table(
     Column("name", String(200), nullable=False),
     Column("previous", String(200)),
 )
-# Times of jobs are seconds since 1970 of the database's clock, which all gateways share.
+# Times of jobs are in seconds since 1970 by the database's clock, which all server processes share.
 jobs = Table(
     "jobs",
     metadata,
@@ -83,11 +83,11 @@ jobs = Table(
     Column("kind", String(16), nullable=False),
     Column("status", String(16), nullable=False, index=True),
     Column("options", Text, nullable=False),  # JSON
-    Column("folder", Text),  # JSON of a folder of the server, listed while the job is validated
-    Column("storage", String(64)),  # id of the folder of uploads that holds the inputs; null if any gateway has them
+    Column("folder", Text),  # JSON: folder on the server whose files are listed when the job is validated
+    Column("storage", String(64)),  # id of the upload folder with the inputs; null if every process can access them
     Column("webhook_url", Text),
     Column("idempotency_key", String(255)),
-    Column("content_hash", String(64)),  # of the request with that key
+    Column("content_hash", String(64)),  # hash of the request that has the idempotency key
     Column("problem", Text),  # JSON; why the job failed
     Column("num_inputs", Integer, nullable=False),
     Column("num_completed", Integer, nullable=False),
@@ -97,24 +97,24 @@ jobs = Table(
     Column("started_at", Double),
     Column("finished_at", Double),
     Column("deadline_at", Double, nullable=False),  # the job expires if it is not finished by then
-    Column("served_at", Double, nullable=False),  # when an input was last taken: jobs take turns
-    Column("lease_expires_at", Double),  # of the gateway that validates or finalizes it
-    Column("key_id", String(12), nullable=False, server_default=""),  # API key it belongs to; empty without keys
+    Column("served_at", Double, nullable=False),  # when an input was last taken; the job with the oldest time is next
+    Column("lease_expires_at", Double),  # lease of the process that validates or finalizes the job
+    Column("key_id", String(12), nullable=False, server_default=""),  # API key that owns the job; empty without keys
     Index("ix_jobs_key_id", "key_id", "idempotency_key", unique=True),
 )
 job_inputs = Table(
     "job_inputs",
     metadata,
     Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("name", Text, nullable=False),  # as the caller knows it
+    Column("number", Integer, primary_key=True),  # index of the input within its job, from 0
+    Column("name", Text, nullable=False),  # given by the caller
     Column("source", String(8), nullable=False),  # upload, folder or url
-    Column("place", Text, nullable=False),  # path below the folder of the source, or URL
-    Column("num_bytes", BigInteger),  # of an upload
+    Column("place", Text, nullable=False),  # relative path of an upload or of a file in the server's folder, or a URL
+    Column("num_bytes", BigInteger),  # only for uploads
     Column("state", String(12), nullable=False),
-    Column("owner", String(64)),  # gateway that works on it
+    Column("owner", String(64)),  # id of the worker that holds the lease
     Column("lease_expires_at", Double),
-    Column("not_before", Double, nullable=False),  # of the next attempt
+    Column("not_before", Double, nullable=False),  # earliest time of the next attempt
     Column("attempts", Integer, nullable=False),
     Column("progress", Double, nullable=False),  # 0 to 1
     Column("result", Text),  # JSON
@@ -136,10 +136,12 @@ webhook_deliveries = Table(
     metadata,
     Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("url", Text, nullable=False),
-    Column("body", Text, nullable=False),  # the same for every attempt
+    Column("body", Text, nullable=False),  # the same in every attempt
     Column("state", String(12), nullable=False),  # pending, delivered or failed
     Column("num_attempts", Integer, nullable=False),
-    Column("next_at", Double, nullable=False),  # of the next attempt; while one is made, when another gateway may try
+    Column(
+        "next_at", Double, nullable=False
+    ),  # next attempt; during an attempt, the time after which another process may try
     Index("ix_webhook_deliveries_state", "state", "next_at"),
 )
 webhook_attempts = Table(
@@ -148,8 +150,8 @@ webhook_attempts = Table(
     Column("job_id", String(40), ForeignKey("webhook_deliveries.job_id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("created_at", Double, nullable=False),
-    Column("status", Integer),  # of the response; null if there was none
-    Column("fault", Text),
+    Column("status", Integer),  # HTTP status of the response; null if there was none
+    Column("fault", Text),  # why there was no response
     Column("duration_ms", Double, nullable=False),
 )
 api_keys = Table(
@@ -159,10 +161,29 @@ api_keys = Table(
     Column("name", String(64), nullable=False, index=True),
     Column("scopes", String(64), nullable=False),  # separated by spaces
     Column("secret_sha256", String(64), nullable=False),
-    Column("created_at", Double, nullable=False),  # seconds since the epoch, as all times here
+    Column("created_at", Double, nullable=False),  # times of keys are in seconds since 1970
     Column("expires_at", Double),
     Column("revoked_at", Double),
     Column("last_used_at", Double),
+    Column("rate_requests", Integer),  # in `rate_seconds`; this and the other limits are null without a limit
+    Column("rate_seconds", Integer),
+    Column("max_concurrency", Integer),
+    Column("daily_quota", Integer),
+)
+key_usage = Table(
+    "key_usage",
+    metadata,
+    Column("key_id", String(12), primary_key=True),
+    Column("ready_at", Double, nullable=False),  # when the whole rate is available again
+    Column("day", Integer, nullable=False),  # days since the epoch, UTC
+    Column("day_requests", Integer, nullable=False),
+)
+key_requests = Table(
+    "key_requests",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("key_id", String(12), nullable=False, index=True),
+    Column("expires_at", Double, nullable=False),
 )
 stored_videos = Table(
     "stored_videos",
@@ -171,11 +192,11 @@ stored_videos = Table(
     Column("kind", String(16), nullable=False),  # clips or windows
     Column("model_name", String(200), nullable=False),
     Column("model_version", Integer, nullable=False),
-    Column("model_digest", String(64), nullable=False),  # of the video graph that made the features
-    Column("key_id", String(12), index=True),  # of the API key that it belongs to
+    Column("model_digest", String(64), nullable=False),  # digest of the video graph that computed the features
+    Column("key_id", String(12), index=True),  # API key that owns the video
     Column("num_windows", Integer, nullable=False),
-    Column("num_bytes", BigInteger, nullable=False),  # of the features
-    Column("document", Text, nullable=False),  # JSON of facts of the source and of the windows
+    Column("num_bytes", BigInteger, nullable=False),  # size of the features
+    Column("document", Text, nullable=False),  # JSON: `StoredVideoMetadata`
     Column("created_at", String(40), nullable=False, index=True),  # ISO 8601, UTC
     Column("expires_at", String(40), index=True),
     Column("is_complete", Boolean, nullable=False),
@@ -201,5 +222,5 @@ stored_video_changes = Table(
     "stored_video_changes",
     metadata,
     Column("one", Integer, primary_key=True),  # a single row, 1
-    Column("generation", BigInteger, nullable=False),  # grows with each stored and each deleted video
+    Column("generation", BigInteger, nullable=False),  # increases when a video is stored or deleted
 )

@@ -32,7 +32,7 @@ def encode_bank(
     Raises:
         InvalidVocabulary: a label is invalid or too long for the model, or two labels have the same normal form.
     """
-    tokens = tokenizer.encode(prompts.fill(prompts.check_labels(labels), text.templates))  # template-major
+    tokens = tokenizer.encode(prompts.fill(prompts.clean_labels(labels), text.templates))  # template-major
     length = None if text.dynamic_length else text.context_length
     batches = [
         encode(pad_tokens(tokens[start : start + BATCH_SIZE], pad_id=text.pad_id, length=length))

@@ -5,14 +5,14 @@ for comparison only; the caller's text is stored and shown without leading and t
 
 - Unicode compatibility composition (NFKC): full-width letters, ligatures, composed and decomposed accents.
 - HTML character references are resolved, including references that were escaped repeatedly.
-- Typographic apostrophes, quotes, dashes and ellipses become their ASCII forms.
+- Typographic apostrophes, quotes, dashes, slashes, colons, tildes and ellipses become their ASCII forms.
 - Invisible characters are removed: zero-width spaces, byte-order marks, directional marks, variation selectors, soft
   hyphens, fillers. Joiners are kept where they change the rendering: inside an emoji sequence, after a virama of an
   Indic script, and between letters of a cursive script. Flags that are encoded as emoji tag sequences are kept.
 - Each run of whitespace becomes one space.
 
-Letter case is kept: "Polish" and "polish" are different labels. `serve.text.merges` reports labels that the tokenizer
-of a model does not distinguish, for example because it folds case.
+Letter case is kept: "Polish" and "polish" are different labels. `serve.text.merged_labels` reports labels that
+the tokenizer of a model does not distinguish, for example because it ignores case.
 """
 
 import html
@@ -24,10 +24,13 @@ import regex
 
 LOOKALIKES = str.maketrans(
     {
-        **dict.fromkeys("`´ʹʻʼʽˈ‘’‚‛′‵＇׳", "'"),
+        **dict.fromkeys("`´ʹʻʼʽˈ՚Ꞌꞌ‘’‚‛′‵＇׳", "'"),
         **dict.fromkeys("“”„‟«»〝〞〟＂״", '"'),
         "″": "''",
         **dict.fromkeys("‐‑‒–—―−﹘﹣－⁃", "-"),
+        **dict.fromkeys("⁄∕", "/"),  # NFKC writes ½ with a fraction slash
+        **dict.fromkeys("∶", ":"),
+        "∼": "~",
         "…": "...",
         **dict.fromkeys("\u2800\U0001d159", " "),  # blank glyphs: BRAILLE PATTERN BLANK, MUSICAL SYMBOL NULL NOTEHEAD
     }

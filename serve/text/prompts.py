@@ -44,14 +44,14 @@ def fill(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", label) for template in templates for label in labels]
 
 
-def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+def clean_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """Validate labels; return them without surrounding whitespace and byte-order marks.
 
     Raises:
         InvalidVocabulary: there are no labels, a label has no visible character or contains a control character, or
             labels have the same normal form; the message lists them.
 
-    >>> check_labels([" waving", "bowing"])
+    >>> clean_labels([" waving", "bowing"])
     ('waving', 'bowing')
     """
     if not labels:

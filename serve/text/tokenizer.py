@@ -9,7 +9,8 @@ import gzip
 import html
 import json
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from serve.contract import TextContract
 from serve.errors import ContractError, InvalidVocabulary
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+MAX_ADDED_TOKENS = 4  # start, end and a word boundary, which stand for no character; one to spare
+CHECK_BATCH_SIZE = 4096
 NUM_CLIP_MERGES = 49152 - 256 - 2
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"  # contractions, letters, one digit, other
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -60,6 +63,19 @@ class Tokenizer:
         if zeroed is not None:
             token_ids = [[0 if token == zeroed else token for token in ids] for ids in token_ids]
         return token_ids
+
+    def check(self, texts: Iterable[str]) -> None:
+        """Check that texts can be encoded, in batches of bounded memory.
+
+        Each token stands for at least one character of plain ASCII text, so that short texts need not be encoded.
+
+        Raises:
+            InvalidVocabulary: see `encode`.
+        """
+        limit = self._contract.context_length - MAX_ADDED_TOKENS
+        uncertain = (text for text in texts if len(text) > limit or not is_plain(text))
+        while batch := list(islice(uncertain, CHECK_BATCH_SIZE)):
+            self.encode(batch)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text without checking the length or replacing tokens."""
@@ -132,9 +148,14 @@ def canonicalize(text: str) -> str:
     return " ".join(_repair(text).replace("_", " ").translate(PUNCTUATION).lower().split())
 
 
+def is_plain(text: str) -> bool:
+    """Return whether a text is printable ASCII without HTML entities, which no cleaning makes longer."""
+    return text.isascii() and text.isprintable() and "&" not in text
+
+
 def _repair(text: str) -> str:
     """Repair Unicode, unescape HTML twice and strip."""
-    if text.isascii() and text.isprintable() and "&" not in text:  # nothing to repair
+    if is_plain(text):  # nothing to repair
         return text.strip()
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 

@@ -30,8 +30,8 @@ class ClipEncoder(Protocol):
             EngineUnavailable: a frame of a window is missing.
         """
 
-    def drop(self, keep_from: int) -> int:
-        """Drop the frames before index `keep_from`; return the number of remaining frames."""
+    def drop(self, first_needed_frame: int) -> int:
+        """Drop the frames before index `first_needed_frame`; return the number of remaining frames."""
 
 
 class WholeClipEncoder:
@@ -49,8 +49,8 @@ class WholeClipEncoder:
         clips = np.stack([np.stack(_select(self._frames, window)) for window in windows])  # [V, T, 3, S, S]
         return await _retry_when_overloaded(lambda: encode_views(self._engine, clips, deadline=self._deadline))
 
-    def drop(self, keep_from: int) -> int:
-        self._frames = {index: frame for index, frame in self._frames.items() if index >= keep_from}
+    def drop(self, first_needed_frame: int) -> int:
+        self._frames = {index: frame for index, frame in self._frames.items() if index >= first_needed_frame}
         return len(self._frames)
 
 
@@ -69,8 +69,8 @@ class FusedClipEncoder:
             stop = start + self._frames_per_run
             async with turn(self._engine):
                 encoded = await self._graphs.encode(frames[start:stop])
-            for number, index in enumerate(indices[start:stop]):
-                self._features[index] = {name: values[number] for name, values in encoded.items()}
+            for offset, index in enumerate(indices[start:stop]):
+                self._features[index] = {name: values[offset] for name, values in encoded.items()}
 
     async def encode(self, windows: Sequence[Window]) -> VideoFeatures:
         return await self._fuse([_select(self._features, window) for window in windows])
@@ -86,8 +86,8 @@ class FusedClipEncoder:
         async with turn(self._engine):
             return await self._graphs.fuse(features)  # each [N, T, ...]
 
-    def drop(self, keep_from: int) -> int:
-        self._features = {index: features for index, features in self._features.items() if index >= keep_from}
+    def drop(self, first_needed_frame: int) -> int:
+        self._features = {index: features for index, features in self._features.items() if index >= first_needed_frame}
         return len(self._features)
 
 

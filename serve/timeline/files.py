@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from serve.lists.spreadsheets import escape_formula
-from serve.timeline.answers import TimelineSegment
+from serve.timeline.responses import TimelineSegment
 
 COLUMNS = ("label", "start_seconds", "end_seconds", "start_frame", "end_frame", "score", "peak_seconds")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from serve.timeline.answers import TimelineAnswer
+from serve.timeline.responses import TimelineResponse
 
 Item = TypeVar("Item")
 
@@ -27,14 +27,14 @@ class GoogleVideoSegment(_CamelModel):
 
 
 class GoogleLabelSegment(_CamelModel):
-    """One segment that shows a label."""
+    """One segment in which a label was detected."""
 
     segment: GoogleVideoSegment
     confidence: float
 
 
 class GoogleLabelFrame(_CamelModel):
-    """The centre of one window that shows a label."""
+    """The centre of one window in which a label was detected."""
 
     time_offset: str
     confidence: float
@@ -48,14 +48,14 @@ class GoogleEntity(_CamelModel):
 
 
 class GoogleSegmentAnnotation(_CamelModel):
-    """All segments that show one label."""
+    """All segments in which one label was detected."""
 
     entity: GoogleEntity
     segments: list[GoogleLabelSegment]
 
 
 class GoogleFrameAnnotation(_CamelModel):
-    """The centres of all windows that show one label."""
+    """The centres of all windows in which one label was detected."""
 
     entity: GoogleEntity
     frames: list[GoogleLabelFrame]
@@ -69,29 +69,29 @@ class GoogleAnnotationResults(_CamelModel):
     frame_label_annotations: list[GoogleFrameAnnotation] | None = Field(description="Null for `view=segments`.")
 
 
-class GoogleAnswer(_CamelModel):
+class GoogleAnnotateVideoResponse(_CamelModel):
     """The timeline of a video as `AnnotateVideoResponse`."""
 
     annotation_results: list[GoogleAnnotationResults]
 
 
-def to_google_answer(answer: TimelineAnswer) -> GoogleAnswer:
+def to_google_response(timeline: TimelineResponse) -> GoogleAnnotateVideoResponse:
     """Convert a timeline to Google's format."""
     segments = None
-    if answer.segments is not None:
+    if timeline.segments is not None:
         label_segments = [
             (
                 item.label,
                 GoogleLabelSegment(segment=_make_segment(item.start_seconds, item.end_seconds), confidence=item.score),
             )
-            for item in answer.segments
+            for item in timeline.segments
         ]
         segments = [
             GoogleSegmentAnnotation(entity=GoogleEntity(description=label), segments=items)
             for label, items in _group_by_label(label_segments)
         ]
     frames = None
-    if answer.windows is not None:
+    if timeline.windows is not None:
         label_frames = [
             (
                 result.label,
@@ -100,7 +100,7 @@ def to_google_answer(answer: TimelineAnswer) -> GoogleAnswer:
                     confidence=result.score or 0.0,
                 ),
             )
-            for window in answer.windows
+            for window in timeline.windows
             for result in window.results
         ]
         frames = [
@@ -108,11 +108,11 @@ def to_google_answer(answer: TimelineAnswer) -> GoogleAnswer:
             for label, items in _group_by_label(label_frames)
         ]
     results = GoogleAnnotationResults(
-        segment=_make_segment(0.0, answer.video.duration_seconds),
+        segment=_make_segment(0.0, timeline.video.duration_seconds),
         segment_label_annotations=segments,
         frame_label_annotations=frames,
     )
-    return GoogleAnswer(annotation_results=[results])
+    return GoogleAnnotateVideoResponse(annotation_results=[results])
 
 
 def _group_by_label(pairs: Iterable[tuple[str, Item]]) -> Iterable[tuple[str, list[Item]]]:

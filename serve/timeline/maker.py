@@ -1,11 +1,11 @@
-"""Makes timelines: streams the windows of a video through a model and joins their scores to segments.
+"""Make timelines: stream the windows of a video through a model and merge their scores into segments.
 
-decode child -> frames, each once -> clips [V, T, 3, S, S] of windows -> the engine of all requests, a run at a time
+decoder process -> frames, each decoded once -> clips [V, T, 3, S, S], one per window -> engine, in batches of windows
 -> scores [K] of each window -> segments
 
-Each window is scored like a video in a classification, with the vocabulary's calibration, thresholds and examples.
-Memory holds the frames of the windows that overlap and the state of each label, so it does not grow with the length of
-the video, apart from the answer itself. A run waits for its turn behind interactive requests.
+Each window is scored like the video of a classification, with the vocabulary's calibration, thresholds and examples.
+Only the frames of overlapping windows and the state of each label are in memory, so memory use does not grow with the
+length of the video, except for the response. Batches of timelines wait while interactive requests are waiting.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from serve.arrays import Float32Array
 from serve.errors import EngineUnavailable, InvalidOption
 from serve.pipeline import Pipeline, ResolvedOptions, find_label_warnings
 from serve.settings import TimelineSettings
-from serve.timeline.answers import FrameRelevance, Relevance, TimelineAnswer, TimelineVideo
-from serve.timeline.builder import TimelineBuilder, rounded_seconds, window_scores
+from serve.timeline.builder import TimelineBuilder, round_seconds, score_windows
 from serve.timeline.clips import ClipEncoder, FusedClipEncoder, make_clip_encoder
 from serve.timeline.options import MAX_OVERLAP, Spacing, TimelineOptions
+from serve.timeline.responses import FrameRelevance, Relevance, TimelineResponse, TimelineVideo
 from serve.video.view_request import VideoInfo, WindowPart, WindowRequest, WindowStreamSummary
 from serve.video.window_stream import open_window_stream
 from serve.video.windows import Window
 from serve.video.workers import DecodePool
-from serve.videos.half_precision import rounded
-from serve.videos.store import SourceFacts, StoredFacts
+from serve.videos.half_precision import round_features
+from serve.videos.store import SourceInfo, StoredVideoMetadata
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver, VideoWriter
 from serve.vocabularies.label_warnings import VocabularyWarning
 
 FRAMES_PER_PART = 32
 
-Progress = Callable[[float, VideoInfo], None]  # seconds done, the video
+Progress = Callable[[float, VideoInfo], None]  # called with the processed seconds and the properties of the video
 
 
 class TimelineMaker:
@@ -46,10 +46,10 @@ class TimelineMaker:
         self._saver = saver
 
     def check(self, options: TimelineOptions, resolved: ResolvedOptions) -> None:
-        """Check options against the model and the labels of a timeline that is to be made later.
+        """Check options against the model and the labels of a timeline that will be made later.
 
         Raises:
-            InvalidOption: with what is allowed.
+            InvalidOption: the model or the labels do not allow an option.
         """
         self._saver.check(options)
         options.spacing(resolved.runtime.contract.sampling)
@@ -63,17 +63,17 @@ class TimelineMaker:
         deadline: float,
         progress: Progress | None = None,
         origin: Origin = UNKNOWN_ORIGIN,
-    ) -> TimelineAnswer:
-        """Make the timeline of the video at `path`; `deadline` in seconds of the event loop's clock.
+    ) -> TimelineResponse:
+        """Make the timeline of the video at `path`.
 
-        `origin` is kept if the video is stored.
+        `deadline` is a time of the event loop's clock in seconds. If the video is stored, `origin` is stored with it.
 
         Raises:
-            RequestError, ServiceError: see `serve.errors`.
+            RequestError, ServiceError: the options or the video are not valid, or a component is not available.
         """
         self._saver.check(options)
         async with AsyncExitStack() as stack:
-            resolved = await stack.enter_async_context(self._pipeline.resolve(options.of_window()))
+            resolved = await stack.enter_async_context(self._pipeline.resolve(options.to_classify_options()))
             contract = resolved.runtime.contract
             spacing = options.spacing(contract.sampling)
             request = WindowRequest(
@@ -85,7 +85,7 @@ class TimelineMaker:
                 frames_per_part=FRAMES_PER_PART,
             )
             warnings = await find_label_warnings(resolved)
-            bank = await resolved.runtime.bank.features(resolved.phrases, resolved.templates)
+            bank = await resolved.runtime.bank_builder.build(resolved.phrases, resolved.templates)
             writer = None
             if options.store:
                 writing = self._saver.writing(resolved.runtime, options, kind="windows", key_id=origin.key_id)
@@ -96,18 +96,18 @@ class TimelineMaker:
                 waiting_since = time.perf_counter()
                 async for part in stream:
                     run.timing_ms["decode_wait"] += (time.perf_counter() - waiting_since) * 1000
-                    await run.take(part)
+                    await run.add(part)
                     if progress is not None:
-                        progress(run.seconds_done, run.facts)
+                        progress(run.seconds_done, run.video_info)
                     waiting_since = time.perf_counter()
-                answer = run.answer(stream.summary, warnings=warnings)
+                response = run.build_response(stream.summary, warnings=warnings)
             if writer is not None:
-                answer.video_id = await run.finish(writer, answer, path, filename=origin.filename)
-            return answer
+                response.video_id = await run.finish_storing(writer, response, path, filename=origin.filename)
+            return response
 
 
 class TimelineRun:
-    """One timeline while it is made."""
+    """The state of one timeline in progress."""
 
     def __init__(
         self,
@@ -124,56 +124,56 @@ class TimelineRun:
         self._deadline = deadline
         self._batch = batch
         self._writer = writer
-        self._relevant = _relevant_label(options, resolved)
+        self._relevant_label = _relevant_label(options, resolved)
         self._started: tuple[VideoInfo, ClipEncoder, TimelineBuilder] | None = None
         self._relevance: list[FrameRelevance] = []
         self.timing_ms = {"decode_wait": 0.0, "engine": 0.0, "score": 0.0}
 
-    async def _begin(self, facts: VideoInfo) -> None:
-        """Start, or forget everything of the video: decoding starts again."""
+    async def _start(self, video_info: VideoInfo) -> None:
+        """Start the timeline; when decoding restarts from the beginning, discard all earlier results."""
         clips = make_clip_encoder(self._resolved.runtime.engine, deadline=self._deadline, windows_per_run=self._batch)
         builder = TimelineBuilder(
-            self._resolved, self._options, self._spacing, self._bank, duration_seconds=facts.duration_seconds
+            self._resolved, self._options, self._spacing, self._bank, duration_seconds=video_info.duration_seconds
         )
-        self._started = facts, clips, builder
+        self._started = video_info, clips, builder
         self._relevance = []
         if self._writer is not None:
             await self._writer.restart()
 
     @property
-    def facts(self) -> VideoInfo:
-        """Facts of the video; known after the first part."""
-        assert self._started is not None, "take() comes first"
+    def video_info(self) -> VideoInfo:
+        """Properties of the video, which the first part contains."""
+        assert self._started is not None, "add() was called before"
         return self._started[0]
 
     @property
     def _clips(self) -> ClipEncoder:
-        assert self._started is not None, "take() comes first"
+        assert self._started is not None, "add() was called before"
         return self._started[1]
 
     @property
     def _builder(self) -> TimelineBuilder:
-        assert self._started is not None, "take() comes first"
+        assert self._started is not None, "add() was called before"
         return self._started[2]
 
     @property
     def seconds_done(self) -> float:
-        """End of the last window so far."""
+        """End of the last scored window in seconds."""
         return self._builder.seconds_done
 
-    async def take(self, part: WindowPart) -> None:
-        """Encode and score the windows of a part, and keep the frames that later windows need."""
+    async def add(self, part: WindowPart) -> None:
+        """Encode and score the windows of a part, and retain the frames that later windows need."""
         if part.info is not None:
-            await self._begin(part.info)
+            await self._start(part.info)
         started = time.perf_counter()
         await self._clips.add(part.frame_indices, part.frames)
         self.timing_ms["engine"] += (time.perf_counter() - started) * 1000
-        if self._relevant is not None:
-            await self._relate(part, self._relevant)
+        if self._relevant_label is not None:
+            await self._add_relevance(part, self._relevant_label)
         for start in range(0, len(part.windows), self._batch):
             await self._score(part.windows[start : start + self._batch])
         segments = self._resolved.runtime.contract.sampling.num_segments
-        if self._clips.drop(part.keep_from) > FRAMES_PER_PART + (MAX_OVERLAP + 1) * segments:
+        if self._clips.drop(part.first_needed_frame) > FRAMES_PER_PART + (MAX_OVERLAP + 1) * segments:
             raise EngineUnavailable("the decoder sent more frames than windows need")
 
     async def _score(self, windows: Sequence[Window]) -> None:
@@ -181,7 +181,7 @@ class TimelineRun:
         features = await self._clips.encode(windows)
         encoded = time.perf_counter()
         if self._writer is not None:
-            features = rounded(features)  # so that scoring the stored features again gives these very numbers
+            features = round_features(features)  # as stored, so that rescoring gives exactly the same scores
         await self._builder.add(windows, features)
         scored = time.perf_counter()
         self.timing_ms["engine"] += (encoded - started) * 1000
@@ -190,62 +190,64 @@ class TimelineRun:
             await self._writer.add(windows, features)
             self.timing_ms["store"] = self.timing_ms.get("store", 0.0) + (time.perf_counter() - scored) * 1000
 
-    async def _relate(self, part: WindowPart, label: int) -> None:
-        """Score each frame of a part for one label, as a clip of its own."""
-        assert isinstance(self._clips, FusedClipEncoder), "checked at the start"
+    async def _add_relevance(self, part: WindowPart, label: int) -> None:
+        """Score each frame of a part for one label, as a clip that repeats the frame."""
+        assert isinstance(self._clips, FusedClipEncoder), "checked by _relevant_label"
         features = await self._clips.encode_stills(part.frame_indices)
-        found = await window_scores(self._resolved, features, self._bank)
-        for index, seconds, scores in zip(part.frame_indices, part.frame_seconds, found, strict=True):
+        frame_scores = await score_windows(self._resolved, features, self._bank)
+        for index, seconds, scores in zip(part.frame_indices, part.frame_seconds, frame_scores, strict=True):
             self._relevance.append(
                 FrameRelevance(
                     frame=index,
-                    seconds=rounded_seconds(seconds),
+                    seconds=round_seconds(seconds),
                     logit=float(scores.logits[label]),
                     cosine=float(scores.cosines[label]),
                 )
             )
 
-    def answer(self, end: WindowStreamSummary, *, warnings: list[VocabularyWarning]) -> TimelineAnswer:
-        """Return the answer after the last part."""
-        facts = self.facts
-        if self._builder.num_windows != facts.num_windows:
+    def build_response(self, summary: WindowStreamSummary, *, warnings: list[VocabularyWarning]) -> TimelineResponse:
+        """Return the response; call this after the last part."""
+        video_info = self.video_info
+        if self._builder.num_windows != video_info.num_windows:
             raise EngineUnavailable("the decoder left out a window")
         relevance = None
-        if self._relevant is not None:
-            relevance = Relevance(label=self._resolved.labels[self._relevant], frames=self._relevance)
+        if self._relevant_label is not None:
+            relevance = Relevance(label=self._resolved.labels[self._relevant_label], frames=self._relevance)
         video = TimelineVideo(
-            num_frames=facts.num_frames,
-            fps=facts.fps,
-            duration_seconds=rounded_seconds(facts.duration_seconds),
-            width=end.width,
-            height=end.height,
-            truncated=end.is_truncated,
-            num_corrupt_frames=end.num_corrupt_frames,
+            num_frames=video_info.num_frames,
+            fps=video_info.fps,
+            duration_seconds=round_seconds(video_info.duration_seconds),
+            width=summary.width,
+            height=summary.height,
+            truncated=summary.is_truncated,
+            num_corrupt_frames=summary.num_corrupt_frames,
         )
-        return self._builder.answer(video, relevance=relevance, warnings=warnings, timing_ms=self.timing_ms)
+        return self._builder.build_response(video, relevance=relevance, warnings=warnings, timing_ms=self.timing_ms)
 
-    async def finish(self, writer: VideoWriter, answer: TimelineAnswer, path: Path, *, filename: str | None) -> str:
+    async def finish_storing(
+        self, writer: VideoWriter, response: TimelineResponse, path: Path, *, filename: str | None
+    ) -> str:
         """Complete the stored video and return its id."""
         started = time.perf_counter()
         num_bytes = (await asyncio.to_thread(path.stat)).st_size
-        facts = StoredFacts(
+        metadata = StoredVideoMetadata(
             engine=self._resolved.runtime.engine.name,
-            source=SourceFacts(filename=filename, num_bytes=num_bytes, **answer.video.model_dump()),
+            source=SourceInfo(filename=filename, num_bytes=num_bytes, **response.video.model_dump()),
             sampling=None,
             window_seconds=self._spacing.window_seconds,
             stride_seconds=self._spacing.stride_seconds,
         )
-        stored = await writer.finish(facts)
+        stored = await writer.finish(metadata)
         waited = self.timing_ms["store"] + (time.perf_counter() - started) * 1000
-        answer.timing_ms["store"] = round(waited, 2)
+        response.timing_ms["store"] = round(waited, 2)
         return stored.video_id
 
 
 def _relevant_label(options: TimelineOptions, resolved: ResolvedOptions) -> int | None:
-    """Return the index of the label whose relevance is wanted; None if none is.
+    """Return the index of the label whose relevance is requested; None without such a request.
 
     Raises:
-        InvalidOption: the model cannot tell it, or the label is unknown.
+        InvalidOption: the model does not support relevance, or the label is unknown.
     """
     label = options.relevant_label(resolved.labels)
     if label is not None and resolved.runtime.engine.frame_graphs is None:

@@ -1,4 +1,4 @@
-"""Options of a timeline, and the values that follow from a model where the request leaves them open."""
+"""Options of timelines, and default values that depend on the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,41 +14,47 @@ from serve.text.normalization import trim
 View = Literal["segments", "windows", "both"]
 Format = Literal["actserve", "google-video-intelligence"]
 DEFAULT_TOP_K = 5
-SECONDS_PER_FRAME = 0.25  # of a clip: the default window of a model of 8 frames lasts 2 s
+SECONDS_PER_FRAME = 0.25  # default window length per frame of a clip: 2 s for a model with clips of 8 frames
 STRIDES_PER_WINDOW = 4
-MAX_OVERLAP = 32  # windows that show the same moment
+MAX_OVERLAP = 32  # number of windows that may contain the same moment
 SEGMENT_OPTIONS = ("threshold_on", "threshold_off", "min_segment_seconds", "gap_seconds")
 
 
 class SegmentOptions(LabelOptions):
-    """Options of scoring windows and joining them to segments."""
+    """Options for scoring windows and merging them into segments."""
 
     function_to_apply: Activation | None = Field(
-        None, description="Function from logits to scores; by default that of the model."
+        None, description="Function that converts logits to scores; defaults to the model's."
     )
-    view: View = Field("segments", description="What the answer holds.")
-    format: Format = Field("actserve", description="Shape of the answer.")
+    view: View = Field("segments", description="Parts of the response: segments, windows or both.")
+    format: Format = Field("actserve", description="Format of the response.")
     top_k: int | None = Field(
-        None, ge=1, le=1000, description="Labels of a window, best first; 5 by default. Needs a view of windows."
+        None,
+        ge=1,
+        le=1000,
+        description="Number of labels per window, best first; 5 by default. Requires a `view` with windows.",
     )
     threshold_on: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Score at which a segment opens; by default the threshold of the vocabulary, or that of the page "
-        "on timelines.",
+        description="Score at which a segment opens; defaults to the threshold of the vocabulary, otherwise to the "
+        "value described on the page about timelines.",
     )
     threshold_off: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Score below which a segment closes, at most `threshold_on`, which it needs; by default half.",
+        description="Score below which a segment closes; requires `threshold_on` and defaults to half of it.",
     )
     min_segment_seconds: float | None = Field(
-        None, ge=0, le=3600, description="Shortest segment; by default a window, or the video if that is shorter."
+        None,
+        ge=0,
+        le=3600,
+        description="Shortest segment; defaults to the length of a window, or of the video if it is shorter.",
     )
     gap_seconds: float | None = Field(
-        None, ge=0, le=3600, description="Longest gap that a segment bridges; by default half a window."
+        None, ge=0, le=3600, description="Longest gap within a segment; defaults to half a window."
     )
 
     @model_validator(mode="after")
@@ -58,24 +64,24 @@ class SegmentOptions(LabelOptions):
         if self.threshold_off is not None and self.threshold_on is not None and self.threshold_off > self.threshold_on:
             raise ValueError("`threshold_off` may be at most `threshold_on`")
         if self.view == "segments" and self.top_k is not None:
-            raise ValueError("`top_k` is of windows, and `view` is `segments`")
+            raise ValueError("`top_k` applies to windows, but `view` is `segments`")
         given = [name for name in SEGMENT_OPTIONS if getattr(self, name) is not None]
         if self.view == "windows" and given:
-            raise ValueError(f"`{given[0]}` is of segments, and `view` is `windows`")
+            raise ValueError(f"`{given[0]}` applies to segments, but `view` is `windows`")
         return self
 
     @property
     def has_windows(self) -> bool:
-        """Whether the answer holds windows."""
+        """Whether the response contains windows."""
         return self.view != "segments"
 
     @property
     def has_segments(self) -> bool:
-        """Whether the answer holds segments."""
+        """Whether the response contains segments."""
         return self.view != "windows"
 
-    def of_window(self) -> ClassifyOptions:
-        """Return the options of the classification that one window is."""
+    def to_classify_options(self) -> ClassifyOptions:
+        """Return the options for classifying one window."""
         shared = {name: getattr(self, name) for name in LabelOptions.model_fields}
         return ClassifyOptions(
             **shared,
@@ -84,8 +90,8 @@ class SegmentOptions(LabelOptions):
             threshold=self.threshold_on,
         )
 
-    def spaced(self, *, window_seconds: float, stride_seconds: float) -> "Spacing":
-        """Return the lengths of this request for windows of a length and distance."""
+    def make_spacing(self, *, window_seconds: float, stride_seconds: float) -> "Spacing":
+        """Return the lengths of a timeline whose windows have the given length and stride."""
         window = window_seconds
         return Spacing(
             window_seconds=window,
@@ -99,19 +105,19 @@ class TimelineOptions(SegmentOptions, StoreOptions):
     """Options of a timeline."""
 
     window_seconds: float | None = Field(
-        None, ge=0.1, le=120, description="Length of a window; by default 0.25 s for each frame of the model's clips."
+        None, ge=0.1, le=120, description="Length of a window; defaults to 0.25 s for each frame of the model's clips."
     )
     stride_seconds: float | None = Field(
         None,
         ge=0.02,
         le=120,
-        description="From one window to the next, at most a window; by default a quarter of a window.",
+        description="Time from one window to the next, at most one window; defaults to a quarter of a window.",
     )
     relevance: bool = Field(
-        False, description="Also return how relevant each sampled frame is to one label. Needs a frame-wise model."
+        False, description="Also return how relevant each sampled frame is to one label. Requires a frame-wise model."
     )
     relevance_label: str | None = Field(
-        None, description="The label of `relevance`, which it needs; may be left out if there is only one."
+        None, description="The label for `relevance`; may be omitted if there is only one label. Requires `relevance`."
     )
 
     @model_validator(mode="after")
@@ -123,29 +129,29 @@ class TimelineOptions(SegmentOptions, StoreOptions):
             raise ValueError("`relevance_label` needs `relevance`")
         for name in ("relevance", "store"):
             if getattr(self, name) and self.format != "actserve":
-                raise ValueError(f"`{name}` has no place in the shape that `format` asks for")
+                raise ValueError(f"`{name}` is not available in the format {self.format!r}")
         return self
 
     def relevant_label(self, labels: Sequence[str]) -> int | None:
-        """Return the index of the label whose relevance is wanted; None if none is.
+        """Return the index of the label whose relevance is requested; None without such a request.
 
         Raises:
-            InvalidOption: it is not one of the labels, or it is not said which.
+            InvalidOption: `relevance_label` is missing or is not one of the labels.
         """
         if not self.relevance:
             return None
         if self.relevance_label is None and len(labels) > 1:
             raise InvalidOption(f"`relevance` needs `relevance_label`, one of the {len(labels)} labels")
-        wanted = labels[0] if self.relevance_label is None else trim(self.relevance_label)
-        if wanted not in labels:
-            raise InvalidOption(f"`relevance_label` is {wanted[:80]!r}, which is not one of the {len(labels)} labels")
-        return labels.index(wanted)
+        label = labels[0] if self.relevance_label is None else trim(self.relevance_label)
+        if label not in labels:
+            raise InvalidOption(f"`relevance_label` is {label[:80]!r}, which is not one of the {len(labels)} labels")
+        return labels.index(label)
 
     def spacing(self, sampling: SamplingContract) -> "Spacing":
-        """Return the lengths of this request for a model.
+        """Return the lengths of this timeline for a model.
 
         Raises:
-            InvalidOption: the window and the stride do not go together.
+            InvalidOption: the stride is longer than the window, or too short for it.
         """
         window, stride = self.window_seconds, self.stride_seconds
         if window is None:
@@ -156,12 +162,12 @@ class TimelineOptions(SegmentOptions, StoreOptions):
             _check_spacing(window, stride)
         except ValueError as error:
             raise InvalidOption(f"{error}", window_seconds=window, stride_seconds=stride) from error
-        return self.spaced(window_seconds=window, stride_seconds=stride)
+        return self.make_spacing(window_seconds=window, stride_seconds=stride)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spacing:
-    """The lengths of one timeline, in seconds."""
+    """Lengths of windows, strides, segments and gaps of one timeline, in seconds."""
 
     window_seconds: float
     stride_seconds: float
@@ -172,10 +178,10 @@ class Spacing:
 def _check_spacing(window: float, stride: float) -> None:
     if stride > window:
         raise ValueError(
-            f"stride_seconds is {stride:g} and window_seconds {window:g}: a longer stride would leave parts out"
+            f"stride_seconds is {stride:g} and window_seconds {window:g}: the stride must not exceed the window"
         )
     if stride * MAX_OVERLAP < window:
         raise ValueError(
             f"stride_seconds is {stride:g} and window_seconds {window:g}: "
-            f"a stride of at least {window / MAX_OVERLAP:g} is needed, a {MAX_OVERLAP}th of the window"
+            f"the stride must be at least 1/{MAX_OVERLAP} of the window, {window / MAX_OVERLAP:g}"
         )

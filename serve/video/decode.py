@@ -12,12 +12,12 @@ import numpy as np
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.video.decode_pillow import PillowVideo
-from serve.video.decode_pyav import (
+from serve.video.decode_pyav import PyavVideo
+from serve.video.decoded_frames import (
     DecodedFrames,
     FrameConsumer,
     FrameSelector,
     FrameTransform,
-    PyavVideo,
     StreamSummary,
     TimeSelector,
 )

@@ -13,7 +13,8 @@ import numpy as np
 from serve.arrays import UInt8Array
 from serve.errors import UndecodableVideo, UnsupportedMedia
 from serve.video.decode_pillow import PillowVideo
-from serve.video.decode_pyav import DecodedFrames, FrameSelector, FrameTransform, PyavVideo, check_indices
+from serve.video.decode_pyav import PyavVideo
+from serve.video.decoded_frames import DecodedFrames, FrameSelector, FrameTransform, check_indices
 from serve.video.limits import DecodeSettings
 from serve.video.pictures import is_quarter_turn
 from serve.video.streams import read_track_info

@@ -14,7 +14,7 @@ from PIL import AvifImagePlugin, Image, ImageOps
 
 from serve.arrays import Int64Array, UInt8Array
 from serve.errors import PictureTooLarge, UndecodableVideo, VideoTooLong
-from serve.video.decode_pyav import (
+from serve.video.decoded_frames import (
     DecodedFrames,
     FrameConsumer,
     FrameSelector,

@@ -12,7 +12,7 @@ and the frames that depend on corrupt data are counted.
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,9 +21,19 @@ from typing import Any
 import av
 import numpy as np
 
-from serve.arrays import Int64Array, UInt8Array
-from serve.errors import UndecodableVideo, VideoTooLong, VideoTooShort
+from serve.arrays import UInt8Array
+from serve.errors import UndecodableVideo, VideoTooLong
+from serve.video.decoded_frames import (
+    DecodedFrames,
+    FrameConsumer,
+    FrameSelector,
+    FrameTransform,
+    StreamSummary,
+    TimeSelector,
+    check_indices,
+)
 from serve.video.decoder import DamagedError, Decoder
+from serve.video.empty_samples import count_empty_ticks
 from serve.video.identify import identify
 from serve.video.limits import DecodeSettings
 from serve.video.metadata import Timeline
@@ -31,43 +41,13 @@ from serve.video.packet_index import MAX_CACHED_BYTES, PacketIndex, demux_packet
 from serve.video.plan import DecodePlan, make_plan
 from serve.video.streams import open_container
 from serve.video.times import TimestampConverter
-from serve.video.tracks import choose_stream
+from serve.video.tracks import MOV, choose_stream
 from serve.video.truncation import is_truncated
 from serve.video.video_file import VideoFile
 
 MAX_BROKEN_SHARE = 0.5  # of the packets; with more broken packets, most of the image would be concealed
 
-FrameSelector = Callable[[int], Int64Array]  # number of shown frames -> wanted indices, any shape
-TimeSelector = Callable[[Timeline], Int64Array]  # times of the shown frames -> wanted indices, any shape
-FrameTransform = Callable[[UInt8Array], Any]  # upright frame [H, W, 3] RGB -> value to return
-FrameConsumer = Callable[[int, UInt8Array], None]  # receives the index and the upright frame [H, W, 3] RGB
 PacketFeed = Iterator[tuple[av.Packet, int, bool]]  # packet, its position, whether the decoder may skip it
-
-
-@dataclass(frozen=True)
-class DecodedFrames:
-    """The wanted frames as returned by the transform, and the times of all frames."""
-
-    timeline: Timeline
-    indices: Int64Array  # as chosen for the true number of frames
-    values: dict[int, Any]  # frame index -> result of the transform
-    num_broken_packets: int = 0
-    corrupt_indices: frozenset[int] = frozenset()  # wanted frames with concealed errors, or that depend on such frames
-
-    @property
-    def num_corrupt_frames(self) -> int:
-        """Number of wanted frames that are corrupt."""
-        return len(self.corrupt_indices)
-
-
-@dataclass(frozen=True)
-class StreamSummary:
-    """Information about a video that is known after all frames were streamed."""
-
-    timeline: Timeline
-    num_broken_packets: int
-    num_corrupt_frames: int  # wanted frames only
-    is_truncated: bool  # the end of the file is missing, or its last packets cannot be decoded
 
 
 class _PlanFailedError(Exception):
@@ -91,8 +71,23 @@ class PyavVideo:
         self.file = file
         self._settings = settings
         self.is_still = identify(file).is_still
-        with open_container(file) as container:
-            self.stream_index = choose_stream(container, file, settings)
+        empty_streams: set[int] = set()
+        while not self._index_stream(empty_streams, max_cached_bytes=max_cached_bytes):
+            empty_streams.add(self.stream_index)
+        if self.is_still:
+            del self.index.entries[1:]
+        self._plan = self._make_plan()
+        if self._plan is not None:
+            self._check_duration(self._timeline(list(self._plan.order)))
+
+    def _index_stream(self, empty_streams: Set[int], *, max_cached_bytes: int) -> bool:
+        """Choose a stream, index its packets and return whether it has any.
+
+        Raises:
+            VideoTooShort: all streams are in `empty_streams`.
+        """
+        with open_container(self.file) as container:
+            self.stream_index = choose_stream(container, self.file, self._settings, skipped=empty_streams)
             stream = container.streams[self.stream_index]
             assert isinstance(stream, av.VideoStream)
             self.container = container.format.name
@@ -104,15 +99,11 @@ class PyavVideo:
                 time_base=float(stream.time_base) if stream.time_base else 0.0,
                 seconds_per_frame=1 / float(rate) if rate else 0.0,
             )
-            self.index = index_packets(container, stream, settings, max_cached_bytes=max_cached_bytes)
-            self._is_truncated = is_truncated(file, stream, self.index)
-        if self.is_still:
-            del self.index.entries[1:]
-        if not self.index.entries:
-            raise VideoTooShort("the video stream has no frames", num_frames=0)
-        self._plan = self._make_plan()
-        if self._plan is not None:
-            self._check_duration(self._timeline(list(self._plan.order)))
+            self.index = index_packets(container, stream, self._settings, max_cached_bytes=max_cached_bytes)
+            self._is_truncated = is_truncated(self.file, stream, self.index)
+            if self.container in ("avi", MOV):
+                self.index.extend_last_(count_empty_ticks(self.file, stream, self.index))
+        return bool(self.index.entries)
 
     @property
     def is_planned(self) -> bool:
@@ -438,16 +429,3 @@ def _unstable_error() -> UndecodableVideo:
 
 def _discard_frame(_: UInt8Array) -> None:
     return None
-
-
-def check_indices(indices: Int64Array, num_frames: int) -> Int64Array:
-    """Return the indices, after checking that the video has these frames.
-
-    Raises:
-        VideoTooShort: an index is not less than `num_frames`.
-    """
-    if indices.max() >= num_frames:
-        raise VideoTooShort(
-            f"frame {indices.max()} was requested, but the video has {num_frames} frames", num_frames=num_frames
-        )
-    return indices

@@ -165,7 +165,7 @@ def _identify_image(head: bytes, stream: BinaryIO, size: int) -> FileKind | None
             return FileKind("apng", name="APNG")
         return FileKind("png_pipe", is_still=True, name="PNG")
     if head.startswith(b"\xff\xd8\xff"):
-        return FileKind("jpeg_pipe", is_still=jpeg.is_single(stream), name="JPEG")
+        return FileKind("jpeg_pipe", is_still=jpeg.is_single_image(stream), name="JPEG")
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return FileKind("bmp_pipe", is_still=True, name="BMP")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":

@@ -12,7 +12,7 @@ _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _MULTI_PICTURE = b"MPF\0"  # Multi-Picture Format (CIPA DC-007): the header of the first image lists the others
 
 
-def is_single(stream: BinaryIO) -> bool:
+def is_single_image(stream: BinaryIO) -> bool:
     """Return whether a file that starts with a JPEG is a single image.
 
     It is a stream if an image of the same size follows immediately and the first image does not list it.
@@ -20,11 +20,11 @@ def is_single(stream: BinaryIO) -> bool:
     first = _read_headers(stream, 0)
     if first is None or first.is_multi_picture:
         return True
-    stream.seek(first.stop)
+    stream.seek(first.scan_offset)
     end = stream.read(_SEARCH_BYTES).find(bytes((0xFF, _EOI)))
     if end < 0:
         return True
-    second = _read_headers(stream, first.stop + end + 2)
+    second = _read_headers(stream, first.scan_offset + end + 2)
     return second is None or second.size != first.size
 
 
@@ -34,7 +34,7 @@ class _Headers:
     def __init__(self) -> None:
         self.size = b""  # encoded height and width
         self.is_multi_picture = False
-        self.stop = 0  # file position of the entropy-coded data
+        self.scan_offset = 0  # file position of the entropy-coded data of the first scan
 
 
 def _read_headers(stream: BinaryIO, start: int) -> _Headers | None:
@@ -55,6 +55,6 @@ def _read_headers(stream: BinaryIO, start: int) -> _Headers | None:
             headers.is_multi_picture = True
         position += 2 + length
         if kind == _SOS:
-            headers.stop = position
+            headers.scan_offset = position
             return headers
     return None

@@ -37,10 +37,13 @@ class DecodeSettings(BaseModel):
         120, ge=1, le=36000, description="Maximum processor time to decode one video, summed over all threads."
     )
     max_memory_bytes: int = Field(
-        2 * 2**30, ge=128 * 2**20, description="Address space that a decode process may map for one video."
+        2 * 2**30, ge=128 * 2**20, le=2**62, description="Address space that a decode process may map for one video."
     )
     max_file_bytes: int = Field(
-        2**20, ge=0, description="Maximum size of a file that a decode process may write; decoding writes none."
+        2**20,
+        ge=0,
+        le=2**62,
+        description="Maximum size of a file that a decode process may write; decoding writes none.",
     )
     max_picture_pixels: int = Field(
         36_000_000,

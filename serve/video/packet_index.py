@@ -10,7 +10,7 @@ from av.packet import PacketSideData
 from serve.errors import VideoTooLong
 from serve.video.bitstream.codecs import INSPECTORS
 from serve.video.bitstream.h264 import H264Inspector
-from serve.video.bitstream.inspector import Config, PacketInfo, UnsupportedBitstreamError
+from serve.video.bitstream.inspector import PacketInfo, ParameterSets, UnsupportedBitstreamError
 from serve.video.containers import RELIABLE_TIMES
 from serve.video.exif import hide_exif_, may_have_exif
 from serve.video.limits import DecodeSettings
@@ -29,7 +29,7 @@ class PacketEntry:
     is_shown: bool  # the packet is expected to output a frame
     period: int  # every picture of an earlier period is output before this one
     order: int | None  # output order within the period; None: decoding order
-    is_reference: bool  # False: no picture shown after the next access point refers to it
+    is_reference: bool  # False: no picture displayed after the next access point refers to it
     packet: av.Packet | None  # cached if the stream is small
 
 
@@ -38,7 +38,7 @@ class ConfigChange:
     """Parameter sets that take effect at a packet."""
 
     position: int
-    config: Config
+    config: ParameterSets
     extradata: PacketSideData | None = None  # new extradata of the container; it replaces all earlier parameter sets
 
 
@@ -48,15 +48,15 @@ class PacketIndex:
 
     entries: list[PacketEntry] = field(default_factory=list)
     changes: list[ConfigChange] = field(default_factory=list)  # sorted by position
-    initial_config: Config = field(default_factory=dict)  # from the header of the container
+    initial_config: ParameterSets = field(default_factory=dict)  # from the header of the container
     no_plan_reason: str | None = None  # reason why decoding cannot be planned
     can_skip_non_reference: bool = False  # the decoder may skip unwanted non-reference pictures
-    needs_inline_config: bool = False  # the decoder reads new extradata only if it precedes the data of a packet
+    needs_inline_config: bool = False  # new parameter sets must be prepended to a packet for the decoder to read them
     discarded: list[int] = field(default_factory=list)  # positions of the packets that an edit list hides
     last_corrupt: int = -1  # position of the last packet that the demuxer flags as corrupt; -1 if there is none
     is_partly_parsed: bool = False  # parsing stopped, so a change of configuration may have been missed
     extradata_header_bytes: int = 0  # length of the extradata header, which is not part of the stream
-    join_parameter_sets: Any = None  # see `Inspector.join_parameter_sets`
+    join_parameter_sets: Any = None  # see `BitstreamParser.join_parameter_sets`
 
     @property
     def is_uniform(self) -> bool:
@@ -66,10 +66,20 @@ class PacketIndex:
         later = [change for change in self.changes if change.position > 0]
         return all(change.extradata is None and all("pps" in str(key) for key in change.config) for change in later)
 
+    def extend_last_(self, num_ticks: int) -> None:
+        """Extend the duration of the picture that is shown last."""
+        if num_ticks > 0 and self.entries:
+            max(self.entries, key=_start).duration += num_ticks
+
     @property
     def num_shown(self) -> int:
         """Number of packets that are expected to output a frame."""
         return sum(entry.is_shown for entry in self.entries)
+
+
+def _start(entry: PacketEntry) -> int:
+    time = entry.dts if entry.pts is None else entry.pts
+    return -(2**63) if time is None else time
 
 
 def index_packets(
@@ -124,7 +134,7 @@ class _IndexBuilder:
             self._disable_planning("the demuxer flags packets as corrupt")
             index.last_corrupt = len(index.entries)
         info = self._inspect(packet)
-        if info.starts_period and index.entries:
+        if info.starts_sequence and index.entries:
             self._period += 1
         is_shown = info.is_shown and not packet.is_discard
         if packet.is_discard:

@@ -5,10 +5,12 @@ first. In a transport stream with several programs, they show the first program.
 of the video: covers, thumbnails, alpha and depth maps, and the still image of an animation.
 """
 
+from collections.abc import Set
+
 import av
 from av.stream import Disposition
 
-from serve.errors import UnsupportedMedia
+from serve.errors import UnsupportedMedia, VideoTooShort
 from serve.video.boxes import read_handler_types
 from serve.video.containers import CODECS
 from serve.video.ebml import read_enabled_flags
@@ -23,17 +25,28 @@ _SECONDARY = Disposition.dependent | Disposition.still_image | Disposition.metad
 _OTHER_AUDIENCE = Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.comment | Disposition.dub
 
 
-def choose_stream(container: av.container.InputContainer, file: VideoFile, settings: DecodeSettings) -> int:
+def choose_stream(
+    container: av.container.InputContainer,
+    file: VideoFile,
+    settings: DecodeSettings,
+    *,
+    skipped: Set[int] = frozenset(),
+) -> int:
     """Return the index of the video stream that players show, after checking its codec and picture size.
 
+    The streams in `skipped` are known to have no packets.
+
     Raises:
+        VideoTooShort: all video tracks are skipped.
         UnsupportedMedia: there is no video track, or its codec is unknown or not allowed.
         PictureTooLarge: the picture size exceeds a limit.
     """
     candidates = [stream for stream in container.streams.video if not stream.disposition & _COVER]
     if not candidates:
         raise UnsupportedMedia(_no_video_message(container))
-    stream = _select_stream(candidates, container.format.name, file)
+    stream = _select_stream(candidates, container.format.name, file, skipped=skipped)
+    if stream.index in skipped:
+        raise VideoTooShort("the video stream has no frames", num_frames=0)
     context = stream.codec_context
     if context is None:
         raise UnsupportedMedia("the codec of the video track is unknown; convert the video, e.g. to H.264 in MP4")
@@ -46,7 +59,9 @@ def choose_stream(container: av.container.InputContainer, file: VideoFile, setti
     return int(stream.index)
 
 
-def _select_stream(candidates: list[av.VideoStream], container: str, file: VideoFile) -> av.VideoStream:
+def _select_stream(
+    candidates: list[av.VideoStream], container: str, file: VideoFile, *, skipped: Set[int]
+) -> av.VideoStream:
     """Return the stream with the lowest rank; of several, the first."""
     if len(candidates) == 1:
         return candidates[0]
@@ -59,6 +74,7 @@ def _select_stream(candidates: list[av.VideoStream], container: str, file: Video
         disposition = stream.disposition
         is_item = _is_heif_item(stream)
         return (
+            stream.index in skipped,
             bool(program) and stream.id not in program,
             is_item and has_tracks,  # the still image of an AVIF or HEIC animation
             not is_item and handlers.get(stream.id) == b"auxv",  # an alpha or depth map

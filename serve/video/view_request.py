@@ -31,7 +31,7 @@ class DecodedViews:
     views: UInt8Array  # [V, T, 3, S, S], crop-major, then clip
     metadata: VideoMetadata
     frame_indices: Int64Array  # [num_clips, T]
-    pts_seconds: Float64Array  # [num_clips, T], relative to the first shown frame
+    pts_seconds: Float64Array  # [num_clips, T], relative to the first displayed frame
     decode_ms: float
     preprocess_ms: float
     queue_ms: float = 0.0  # time spent waiting for a decode child
@@ -39,7 +39,7 @@ class DecodedViews:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRequest:
-    """The windows to decode from a video, and how many frames one part may hold."""
+    """The windows to decode from a video, and the maximum number of frames in one part of the result."""
 
     sampling: SamplingContract
     preprocess: PreprocessContract
@@ -57,7 +57,7 @@ class WindowRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """Information about a video that is known before its frames are decoded."""
+    """Properties of a video that are known before decoding."""
 
     num_frames: int
     fps: float
@@ -69,17 +69,17 @@ class VideoInfo:
 class WindowPart:
     """Consecutive sampled frames of a video, and the windows that they complete."""
 
-    info: VideoInfo | None  # set in the first part; if it is set again, decoding was repeated: discard earlier parts
+    info: VideoInfo | None  # set in the first part; set again if decoding restarts, and earlier parts are then invalid
     frame_indices: tuple[int, ...]  # ascending
-    frame_seconds: tuple[float, ...]  # presentation times, relative to the first shown frame
+    frame_seconds: tuple[float, ...]  # presentation times, relative to the first displayed frame
     frames: UInt8Array  # [N, 3, S, S]
     windows: tuple[Window, ...]  # ascending
-    keep_from: int  # index of the first frame that later windows need
+    first_needed_frame: int  # index of the first frame that later windows contain
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowStreamSummary:
-    """Information about a video that is known after all windows were decoded."""
+    """Properties of a video that are known after all its windows have been decoded."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""The job of a decode child that streams the windows of a long video, in parts.
+"""Decoder job that streams the windows of a long video to the parent process, in parts.
 
 Frames are cropped as soon as they are decoded and written into shared memory. A part is sent when the memory is full or
 one second has passed; the child then waits until the parent has copied it. Time limits apply to each part.
@@ -20,8 +20,8 @@ from serve.video.preprocess import crop_frame
 from serve.video.view_request import VideoInfo, WindowRequest
 from serve.video.windows import WindowGrid, count_windows, make_grid
 
-SECONDS_PER_PART = 1.0
-NICENESS = 10  # of timelines and background jobs, so that interactive requests have priority on the processors
+MAX_SEND_INTERVAL_SECONDS = 1.0  # a part is sent at the latest after this time
+NICENESS = 10  # nice value of timelines and background jobs, which gives interactive requests priority
 
 
 def stream_windows(job: Job, *, request: WindowRequest) -> dict[str, Any]:
@@ -34,29 +34,31 @@ def stream_windows(job: Job, *, request: WindowRequest) -> dict[str, Any]:
     os.nice(NICENESS)
     video = open_video(job.file, job.settings, max_cached_bytes=0)  # packets of long videos are read again, not cached
     if video.is_still:
-        raise VideoTooShort("the file is a picture, but a timeline needs a video", num_frames=1)
-    writer = PartWriter(job, request)
-    summary = stream_frames(video, writer.start, writer.add_frame)
-    writer.finish()
+        raise VideoTooShort("the file is an image; a timeline requires a video", num_frames=1)
+    sender = PartSender(job, request)
+    summary = stream_frames(video, sender.start, sender.add_frame)
+    sender.finish()
     return {
-        "width": writer.size[1],
-        "height": writer.size[0],
+        "width": sender.size[1],
+        "height": sender.size[0],
         "is_truncated": summary.is_truncated,
         "num_corrupt_frames": summary.num_corrupt_frames,
     }
 
 
-class PartWriter:
+class PartSender:
     """Crops frames and sends them in parts, with the windows that they complete."""
 
     def __init__(self, job: Job, request: WindowRequest) -> None:
         self._job = job
         self._request = request
-        self._block = job.shared_array(request.shape)  # [N, 3, S, S]
+        self._block = job.shared_array(request.shape)  # [F, 3, S, S] for F frames per part
         self.size = (0, 0)  # height and width of the first frame
 
     def start(self, timeline: Timeline) -> Int64Array:
-        """Compute the windows and return the indices [N, T] of their frames; the parent discards earlier parts.
+        """Compute the W windows of the video and return the indices [W, T] of their frames.
+
+        This method is called again if decoding restarts; the parent then discards the parts that were sent before.
 
         Raises:
             VideoTooLong: the video has more windows than the request allows.
@@ -73,11 +75,13 @@ class PartWriter:
         self._seconds = timeline.pts_seconds
         self._grid = make_grid(timeline, request.sampling, **spacing)
         samples = self._grid.samples
-        self._last_frames = np.maximum.accumulate(samples[:, -1])  # [N], the frame that completes each window
-        self._first_frames = np.minimum.accumulate(samples[::-1, 0])[::-1]  # [N], first frame needed from window n on
+        self._last_frames = np.maximum.accumulate(samples[:, -1])  # [W], index of the frame that completes each window
+        self._first_frames = np.minimum.accumulate(samples[::-1, 0])[
+            ::-1
+        ]  # [W], index of the first frame needed by this or a later window
         self._next_window = 0
-        self._indices: list[int] = []  # of the frames in the shared memory
-        self._info: VideoInfo | None = _make_info(timeline, self._grid)  # until it was sent
+        self._indices: list[int] = []  # indices of the frames in the shared memory
+        self._info: VideoInfo | None = _make_info(timeline, self._grid)  # None once it has been sent
         self._sent_at = time.monotonic()
         return samples
 
@@ -88,7 +92,7 @@ class PartWriter:
         self._block[len(self._indices)] = crop_frame(frame, self._request.preprocess, num_crops=1)[0]
         self._indices.append(index)
         is_full = len(self._indices) == self._request.frames_per_part
-        if is_full or time.monotonic() - self._sent_at > SECONDS_PER_PART:
+        if is_full or time.monotonic() - self._sent_at > MAX_SEND_INTERVAL_SECONDS:
             self._send_part()
 
     def finish(self) -> None:
@@ -98,15 +102,15 @@ class PartWriter:
 
     def _send_part(self) -> None:
         stop = int(np.searchsorted(self._last_frames, self._indices[-1], side="right"))
-        completed = [asdict(self._grid.window(number)) for number in range(self._next_window, stop)]
-        keep_from = self._first_frames[stop] if stop < len(self._first_frames) else self._indices[-1] + 1
+        completed = [asdict(self._grid.window(index)) for index in range(self._next_window, stop)]
+        first_needed_frame = self._first_frames[stop] if stop < len(self._first_frames) else self._indices[-1] + 1
         self._job.send_part(
             {
                 "info": None if self._info is None else asdict(self._info),
                 "frame_indices": self._indices,
                 "frame_seconds": self._seconds[self._indices].tolist(),
                 "windows": completed,
-                "keep_from": int(keep_from),
+                "first_needed_frame": int(first_needed_frame),
             }
         )
         extend_cpu_limit(self._job.settings.max_cpu_seconds)

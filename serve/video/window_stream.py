@@ -37,7 +37,7 @@ class _PartMessage:
     frame_indices: tuple[int, ...]
     frame_seconds: tuple[float, ...]
     windows: tuple[Window, ...]
-    keep_from: int
+    first_needed_frame: int
 
 
 _PART_ADAPTER, _SUMMARY_ADAPTER = TypeAdapter(_PartMessage), TypeAdapter(WindowStreamSummary)
@@ -130,7 +130,7 @@ def _parse_part(value: Any, block: mmap.mmap, request: WindowRequest) -> WindowP
         frame_seconds=message.frame_seconds,
         frames=frames,
         windows=message.windows,
-        keep_from=message.keep_from,
+        first_needed_frame=message.first_needed_frame,
     )
 
 

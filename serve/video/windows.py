@@ -1,7 +1,7 @@
 """Sliding windows over the frames of a video, by presentation time.
 
 A window contains the frames whose times lie in it. The contract's sampling rule chooses the T frames of its clip from
-them, as if the video had been trimmed to the window. A window without a frame shows the last frame before it.
+them, as if the video had been trimmed to the window. A window without a frame uses the last frame before it.
 
 Each window represents one cell: the times that are closer to its centre than to the centre of any other window. Cells
 do not overlap and cover the whole video, so a segment of consecutive windows is not biased towards either end.
@@ -16,12 +16,12 @@ from serve.contract import SamplingContract
 from serve.video.metadata import Timeline
 from serve.video.sampling import clip_indices
 
-FRAME_TOLERANCE_SECONDS = 1e-6  # times are rounded sums, so a frame this much before a window still belongs to it
+FRAME_TOLERANCE_SECONDS = 1e-6  # times are rounded; a frame up to this much before a window still belongs to it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One window; times are relative to the first shown frame, ranges are half open."""
+    """One window; times are relative to the first displayed frame, ranges are half open."""
 
     start_seconds: float
     end_seconds: float
@@ -54,18 +54,18 @@ class WindowGrid:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def window(self, number: int) -> Window:
-        """Return the window with index `number`."""
+    def window(self, index: int) -> Window:
+        """Return the window with the given index."""
         return Window(
-            start_seconds=float(self.starts[number]),
-            end_seconds=float(self.ends[number]),
-            start_frame=int(self.start_frames[number]),
-            end_frame=int(self.end_frames[number]),
-            cell_start_seconds=float(self.cell_edges[number]),
-            cell_end_seconds=float(self.cell_edges[number + 1]),
-            cell_start_frame=int(self.cell_frames[number]),
-            cell_end_frame=int(self.cell_frames[number + 1]),
-            frame_indices=tuple(self.samples[number].tolist()),
+            start_seconds=float(self.starts[index]),
+            end_seconds=float(self.ends[index]),
+            start_frame=int(self.start_frames[index]),
+            end_frame=int(self.end_frames[index]),
+            cell_start_seconds=float(self.cell_edges[index]),
+            cell_end_seconds=float(self.cell_edges[index + 1]),
+            cell_start_frame=int(self.cell_frames[index]),
+            cell_end_frame=int(self.cell_frames[index + 1]),
+            frame_indices=tuple(self.samples[index].tolist()),
         )
 
 
@@ -83,12 +83,12 @@ def window_starts(duration_seconds: float, *, window_seconds: float, stride_seco
     if last <= 0:
         return np.zeros(1)
     starts: Float64Array = np.arange(int(last / stride_seconds + 1e-9) + 1, dtype=np.float64) * stride_seconds
-    is_short = last - starts[-1] > 1e-3 * stride_seconds
-    return np.append(starts, last) if is_short else starts
+    has_uncovered_end = last - starts[-1] > 1e-3 * stride_seconds
+    return np.append(starts, last) if has_uncovered_end else starts
 
 
 def count_windows(duration_seconds: float, *, window_seconds: float, stride_seconds: float) -> int:
-    """Return an upper bound of the number of windows without computing them.
+    """Return an upper bound on the number of windows without computing them.
 
     >>> count_windows(5.5, window_seconds=2.0, stride_seconds=1.0)
     5

@@ -1,4 +1,4 @@
-"""Features as float16 rows, each with a scale of its own.
+"""Convert features to float16 rows with one scale per row, and back.
 
 A row is divided by a power of two so that its largest value lies in (0.5, 1], which is exact, and rounded to float16.
 A value keeps 11 significant bits: its relative error is at most 2^-11 = 0.00049, or 2^-25 of the row's scale for values
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serve.arrays import Float32Array
 from serve.features import VideoFeatures
 
-LARGEST_ERROR = 2.0**-11  # of a value, relative
+MAX_RELATIVE_ERROR = 2.0**-11
 
 
 def pack_rows(values: Float32Array) -> bytes:
@@ -34,7 +34,7 @@ def unpack_rows(body: bytes, *, num_rows: int) -> Float32Array:
     """Return the rows [N, W] of `pack_rows`.
 
     Raises:
-        ValueError: the bytes are not those of N rows.
+        ValueError: the bytes do not have the size of N rows.
     """
     scales = np.frombuffer(body, "<f4", count=num_rows)
     values = np.frombuffer(body, "<f2", offset=4 * num_rows)
@@ -43,15 +43,15 @@ def unpack_rows(body: bytes, *, num_rows: int) -> Float32Array:
     return rows
 
 
-def rounded(features: VideoFeatures) -> VideoFeatures:
-    """Return the features as they are after they were stored."""
+def round_features(features: VideoFeatures) -> VideoFeatures:
+    """Round features to the values that they have after they are stored and read again."""
     return replace(
         features,
-        video_features=_rounded(features.video_features),
-        patch_features=None if features.patch_features is None else _rounded(features.patch_features),
-        prototype_features=None if features.prototype_features is None else _rounded(features.prototype_features),
+        video_features=_round_rows(features.video_features),
+        patch_features=None if features.patch_features is None else _round_rows(features.patch_features),
+        prototype_features=None if features.prototype_features is None else _round_rows(features.prototype_features),
     )
 
 
-def _rounded(values: Float32Array) -> Float32Array:
+def _round_rows(values: Float32Array) -> Float32Array:
     return unpack_rows(pack_rows(values), num_rows=len(values)).reshape(values.shape)

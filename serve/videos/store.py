@@ -1,10 +1,11 @@
-"""Stored videos in the database: facts, tags and features of their windows.
+"""Stored videos in the database: metadata, tags and features of their windows.
 
-Features are values of the database and not files: gateways that share PostgreSQL share them, a video appears and goes
-in one transaction, and the guarantees of the database hold for them. A long video is written part by part while its
-windows are computed, so that memory and transactions stay small; it exists from the transaction that completes it.
+Features are stored in the database rather than in files, so that server processes that use one PostgreSQL database
+share them, and a video is created and deleted in one transaction. The parts of a long video are written while its
+windows are computed, which limits memory and the size of transactions; other requests see the video only after the
+transaction that completes it.
 
-Deleting overwrites the rows (see `Database.erase_deleted` for what is left on disk).
+Deletion removes the rows; `Database.erase_deleted` erases their data from the database files.
 """
 
 import json
@@ -31,29 +32,29 @@ from serve.videos.half_precision import pack_rows, unpack_rows
 logger = logging.getLogger(__name__)
 
 Kind = Literal["clips", "windows"]
-IDS_AT_ONCE = 500
+IDS_PER_QUERY = 500
 
 
-class SourceFacts(BaseModel):
-    """The file that a stored video was made of."""
+class SourceInfo(BaseModel):
+    """Properties of the file of a stored video."""
 
-    filename: str | None = Field(description="As the client named it; null if it gave no name.")
+    filename: str | None = Field(description="Name that the client sent; null if it sent none.")
     num_bytes: int
     num_frames: int
     fps: float
     duration_seconds: float
     width: int
     height: int
-    truncated: bool = Field(description="The file breaks off.")
+    truncated: bool = Field(description="Whether the file is truncated.")
     num_corrupt_frames: int = Field(description="Number of sampled frames that depend on corrupt data.")
 
 
-class StoredFacts(BaseModel):
-    """What is kept beside the features."""
+class StoredVideoMetadata(BaseModel):
+    """Metadata that are stored with the features."""
 
-    engine: str = Field(description="Runtime and precision that made the features.")
-    source: SourceFacts
-    sampling: SamplingInfo | None = Field(description="Of a classification; null for windows.")
+    engine: str = Field(description="Runtime and precision that computed the features.")
+    source: SourceInfo
+    sampling: SamplingInfo | None = Field(description="Sampling of a classification; null for windows.")
     window_seconds: float | None = Field(description="Null for the clips of a classification.")
     stride_seconds: float | None = Field(description="Null for the clips of a classification.")
 
@@ -68,16 +69,16 @@ class StoredVideo:
     model_version: int
     model_digest: str
     num_windows: int
-    num_bytes: int  # of the features
-    key_id: str | None  # of the API key that it belongs to
-    facts: StoredFacts
+    num_bytes: int  # size of the features
+    key_id: str | None  # id of the API key that owns the video
+    metadata: StoredVideoMetadata
     tags: tuple[str, ...]
     created_at: str  # ISO 8601, UTC
     expires_at: str | None
 
     @property
     def model(self) -> str:
-        """`name@version` of the model that made the features."""
+        """`name@version` of the model that computed the features."""
         return f"{self.model_name}@{self.model_version}"
 
 
@@ -93,27 +94,27 @@ class NewVideo:
     tags: tuple[str, ...]
     key_id: str | None
     expires_in_seconds: int | None
-    abandoned_after_seconds: float  # an incomplete video is deleted after that
+    abandoned_after_seconds: float  # time after which an incomplete video is deleted
 
     @staticmethod
     def new_id() -> str:
-        """Return an id that cannot be guessed."""
+        """Return a new random video id, which cannot be guessed."""
         return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowPart:
-    """Some windows of a stored video and their features."""
+class FeaturePart:
+    """Consecutive windows of a stored video and their features."""
 
-    windows: Sequence[Window]  # without the frames of their clips
+    windows: Sequence[Window]  # `frame_indices` is empty: it is not stored
     features: VideoFeatures
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFilter:
-    """Which stored videos are meant; None means all."""
+    """Conditions that select stored videos; None means no condition."""
 
-    key_id: str | None = None  # videos that belong to this API key
+    key_id: str | None = None  # id of the API key that owns the video
     tag: str | None = None
     model_name: str | None = None
     model_version: int | None = None
@@ -124,7 +125,7 @@ class VideoFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedVideo:
-    """What an index of windows needs of a stored video."""
+    """The properties of a stored video that a window index needs."""
 
     video_id: str
     num_windows: int
@@ -132,7 +133,7 @@ class IndexedVideo:
 
 
 def timestamp(moment: datetime) -> str:
-    """Return a time as the store writes it; times in this form sort as text.
+    """Format a time as it is stored; stored times sort correctly as strings.
 
     >>> timestamp(datetime(2026, 11, 26, 7, 5, tzinfo=UTC))
     '2026-11-26T07:05:00.000+00:00'
@@ -141,142 +142,146 @@ def timestamp(moment: datetime) -> str:
 
 
 def now() -> str:
-    """Return the present time as the store writes it."""
+    """Return the current time in the stored format."""
     return timestamp(datetime.now(UTC))
 
 
 class VideoStore:
-    """Reads and writes stored videos; every method blocks and belongs in a worker thread."""
+    """Reads and writes stored videos. All methods block: call them in a worker thread."""
 
     def __init__(self, database: Database, *, max_bytes: int) -> None:
         self._database = database
         self._max_bytes = max_bytes
 
-    def add_part(self, video: NewVideo, number: int, part: WindowPart) -> None:
-        """Write a part of a video that is not complete yet; its first part creates it.
+    def add_part(self, video: NewVideo, part_index: int, part: FeaturePart) -> None:
+        """Write a part of an incomplete video; the part with index 0 creates the video.
 
         Raises:
-            VideoStoreFull: the limit would be exceeded.
-            StoreUnavailable: the database does not answer, or the video was deleted as abandoned.
+            VideoStoreFull: the limit of stored bytes would be exceeded.
+            StoreUnavailable: the database is unavailable, or the video was deleted as abandoned.
         """
         with self._database.writing() as connection:
-            if number == 0:
+            if part_index == 0:
                 self._insert(connection, video)
-            self._insert_part(connection, video, number, part)
+            self._insert_part(connection, video, part_index, part)
 
-    def complete(self, video: NewVideo, number: int, part: WindowPart, facts: StoredFacts) -> StoredVideo:
-        """Write the last part; from then on the video exists.
+    def complete(
+        self, video: NewVideo, part_index: int, part: FeaturePart, metadata: StoredVideoMetadata
+    ) -> StoredVideo:
+        """Write the last part and the metadata; afterwards other requests can see the video.
 
         Raises:
-            VideoStoreFull: the limit would be exceeded.
-            StoreUnavailable: the database does not answer, or the video was deleted as abandoned.
+            VideoStoreFull: the limit of stored bytes would be exceeded.
+            StoreUnavailable: the database is unavailable, or the video was deleted as abandoned.
         """
         created = datetime.now(UTC)
-        lasts = video.expires_in_seconds
+        lifetime = video.expires_in_seconds
         values = {
-            "document": facts.model_dump_json(),
+            "document": metadata.model_dump_json(),
             "created_at": timestamp(created),
-            "expires_at": None if lasts is None else timestamp(created + timedelta(seconds=lasts)),
+            "expires_at": None if lifetime is None else timestamp(created + timedelta(seconds=lifetime)),
             "is_complete": True,
         }
         with self._database.writing() as connection:
-            if number == 0:
+            if part_index == 0:
                 self._insert(connection, video)
-            self._insert_part(connection, video, number, part)
-            connection.execute(_of(video.video_id, stored_videos.update()).values(**values))
+            self._insert_part(connection, video, part_index, part)
+            connection.execute(_where_id(video.video_id, stored_videos.update()).values(**values))
             tags = [{"video_id": video.video_id, "tag": tag} for tag in video.tags]
             if tags:
                 connection.execute(stored_video_tags.insert(), tags)
             _count_change(connection)
-            (stored,) = _videos(connection, [video.video_id])
+            (stored,) = _load_videos(connection, [video.video_id])
         return stored
 
     def abandon(self, video_id: str) -> None:
-        """Delete what was written of a video that is not complete."""
+        """Delete the written parts of an incomplete video."""
         with self._database.writing() as connection:
-            connection.execute(_of(video_id, stored_videos.delete()).where(~stored_videos.c.is_complete))
+            connection.execute(_where_id(video_id, stored_videos.delete()).where(~stored_videos.c.is_complete))
 
     def get(self, video_id: str, *, key_id: str | None = None) -> StoredVideo:
-        """Return a stored video; with `key_id` only if it belongs to that API key.
+        """Return a stored video. If `key_id` is given, the video must belong to that API key.
 
         Raises:
-            UnknownVideo: there is none of that id, or it has expired.
+            UnknownVideo: the video does not exist, has expired or belongs to another API key.
         """
         with self._database.reading() as connection:
-            found = _videos(connection, [video_id])
-        if not found or _has_expired(found[0].expires_at) or key_id not in (None, found[0].key_id):
-            raise unknown(video_id)
-        return found[0]
+            videos = _load_videos(connection, [video_id])
+        if not videos or _has_expired(videos[0].expires_at) or key_id not in (None, videos[0].key_id):
+            raise unknown_video_error(video_id)
+        return videos[0]
 
-    def page(self, chosen: VideoFilter, *, after: tuple[str, str] | None, limit: int) -> list[StoredVideo]:
-        """Return stored videos, newest first, after the one of this (created_at, video_id)."""
-        query = _where(sa.select(stored_videos.c.video_id), chosen)
+    def page(self, video_filter: VideoFilter, *, after: tuple[str, str] | None, limit: int) -> list[StoredVideo]:
+        """Return up to `limit` stored videos, newest first, that follow the position `after` (created_at, video_id)."""
+        query = _apply_filter(sa.select(stored_videos.c.video_id), video_filter)
         if after is not None:
-            place = sa.tuple_(stored_videos.c.created_at, stored_videos.c.video_id)
-            query = query.where(place < sa.tuple_(*after))
+            position = sa.tuple_(stored_videos.c.created_at, stored_videos.c.video_id)
+            query = query.where(position < sa.tuple_(*after))
         query = query.order_by(stored_videos.c.created_at.desc(), stored_videos.c.video_id.desc()).limit(limit)
         with self._database.reading() as connection:
-            return _videos(connection, list(connection.execute(query).scalars()))
+            return _load_videos(connection, list(connection.execute(query).scalars()))
 
-    def matching(self, chosen: VideoFilter) -> list[IndexedVideo]:
-        """Return all videos that a filter selects."""
+    def matching(self, video_filter: VideoFilter) -> list[IndexedVideo]:
+        """Return all videos that match a filter."""
         names = IndexedVideo.__dataclass_fields__
-        query = _where(sa.select(*(stored_videos.c[name] for name in names)), chosen)
+        query = _apply_filter(sa.select(*(stored_videos.c[name] for name in names)), video_filter)
         with self._database.reading() as connection:
             return [IndexedVideo(**row._mapping) for row in connection.execute(query)]
 
-    def count_others(self, chosen: VideoFilter, mine: VideoFilter) -> int:
-        """Return how many videos `chosen` selects beside those of `mine`."""
+    def count_others(self, video_filter: VideoFilter, narrower_filter: VideoFilter) -> int:
+        """Return the number of videos that match `video_filter` but not `narrower_filter`, which selects a subset."""
         with self._database.reading() as connection:
             counts = [
-                connection.execute(_where(sa.select(sa.func.count()).select_from(stored_videos), each)).scalar_one()
-                for each in (chosen, mine)
+                connection.execute(
+                    _apply_filter(sa.select(sa.func.count()).select_from(stored_videos), each)
+                ).scalar_one()
+                for each in (video_filter, narrower_filter)
             ]
         return int(counts[0] - counts[1])
 
     def generation(self) -> int:
-        """Return a number that grows with every stored and every deleted video."""
+        """Return a counter that increases when a video is stored or deleted."""
         with self._database.reading() as connection:
-            found: int = connection.execute(sa.select(stored_video_changes.c.generation)).scalar_one()
-        return found
+            generation: int = connection.execute(sa.select(stored_video_changes.c.generation)).scalar_one()
+        return generation
 
-    def parts(self, video_id: str, *, has_patches: bool = False, has_prototypes: bool = False) -> Iterator[WindowPart]:
-        """Yield the windows of a video in order, with the features that are asked for, each part in a transaction.
+    def parts(self, video_id: str, *, has_patches: bool = False, has_prototypes: bool = False) -> Iterator[FeaturePart]:
+        """Yield the parts of a video in order with the requested features; each part is read in its own transaction.
 
         Raises:
             UnknownVideo: the video was deleted.
         """
-        wanted = [stored_features.c.windows, stored_features.c.video_features]
-        wanted += [stored_features.c.prototype_features] if has_prototypes else []
-        wanted += [stored_features.c.patch_features] if has_patches else []
-        query = sa.select(stored_features.c.num_windows, *wanted).where(stored_features.c.video_id == video_id)
-        number = 0
+        columns = [stored_features.c.windows, stored_features.c.video_features]
+        columns += [stored_features.c.prototype_features] if has_prototypes else []
+        columns += [stored_features.c.patch_features] if has_patches else []
+        query = sa.select(stored_features.c.num_windows, *columns).where(stored_features.c.video_id == video_id)
+        part_index = 0
         while True:
             with self._database.reading() as connection:
-                row = connection.execute(query.where(stored_features.c.part == number)).one_or_none()
+                row = connection.execute(query.where(stored_features.c.part == part_index)).one_or_none()
             if row is None:
-                if number == 0:
-                    raise unknown(video_id)
+                if part_index == 0:
+                    raise unknown_video_error(video_id)
                 return
-            yield _part(row)
-            number += 1
+            yield _load_part(row)
+            part_index += 1
 
     def delete(self, video_id: str, *, key_id: str | None = None) -> None:
-        """Delete a video with its features; with `key_id` only if it belongs to that API key.
+        """Delete a video and its features. If `key_id` is given, the video must belong to that API key.
 
         Raises:
-            UnknownVideo: there is none of that id.
+            UnknownVideo: the video does not exist or belongs to another API key.
         """
         with self._database.writing() as connection:
-            query = _of(video_id, stored_videos.delete()).where(stored_videos.c.is_complete)
+            query = _where_id(video_id, stored_videos.delete()).where(stored_videos.c.is_complete)
             if key_id is not None:
                 query = query.where(stored_videos.c.key_id == key_id)
             if not connection.execute(query).rowcount:
-                raise unknown(video_id)
+                raise unknown_video_error(video_id)
             _count_change(connection)
 
     def sweep(self) -> int:
-        """Delete videos that have expired, and those that were never completed; return their number."""
+        """Delete expired videos and abandoned incomplete ones; return the number of deleted videos."""
         with self._database.writing() as connection:
             deleted: int = connection.execute(
                 stored_videos.delete().where(stored_videos.c.expires_at <= now())
@@ -286,7 +291,7 @@ class VideoStore:
         return deleted
 
     def erase_deleted(self) -> bool:
-        """See `Database.erase_deleted`."""
+        """Erase the data of deleted videos from the database files; see `Database.erase_deleted`."""
         return self._database.erase_deleted()
 
     def _insert(self, connection: sa.Connection, video: NewVideo) -> None:
@@ -308,41 +313,41 @@ class VideoStore:
             )
         )
 
-    def _insert_part(self, connection: sa.Connection, video: NewVideo, number: int, part: WindowPart) -> None:
+    def _insert_part(self, connection: sa.Connection, video: NewVideo, part_index: int, part: FeaturePart) -> None:
         features = part.features
         bodies: dict[str, bytes | None] = {
             "windows": pack_windows(part.windows),
             "video_features": pack_rows(features.video_features),
-            "prototype_features": _packed(features.prototype_features),
-            "patch_features": _packed(features.patch_features),
+            "prototype_features": _pack_optional(features.prototype_features),
+            "patch_features": _pack_optional(features.patch_features),
         }
         num_bytes = sum(len(body) for body in bodies.values() if body is not None)
         used = connection.execute(sa.select(sa.func.coalesce(sa.func.sum(stored_videos.c.num_bytes), 0))).scalar_one()
         if used + num_bytes > self._max_bytes:
             raise VideoStoreFull(
-                f"{used} of {self._max_bytes} bytes for stored videos are in use, and {num_bytes} more are needed; "
-                "delete videos, or let the operator raise SERVE_VIDEOS__MAX_BYTES",
+                f"{used} of {self._max_bytes} bytes for stored videos are in use and {num_bytes} more are needed; "
+                "delete videos, or ask the operator to increase SERVE_VIDEOS__MAX_BYTES",
                 used_bytes=int(used),
                 limit_bytes=self._max_bytes,
             )
-        grown = connection.execute(
-            _of(video.video_id, stored_videos.update()).values(
+        updated = connection.execute(
+            _where_id(video.video_id, stored_videos.update()).values(
                 num_windows=stored_videos.c.num_windows + len(part.windows),
                 num_bytes=stored_videos.c.num_bytes + num_bytes,
             )
         )
-        if not grown.rowcount:
-            raise StoreUnavailable("the video was deleted while it was stored, because storing took too long")
+        if not updated.rowcount:
+            raise StoreUnavailable("storing the video took too long: its incomplete data were deleted")
         connection.execute(
             stored_features.insert().values(
-                video_id=video.video_id, part=number, num_windows=len(part.windows), **bodies
+                video_id=video.video_id, part=part_index, num_windows=len(part.windows), **bodies
             )
         )
 
 
-def unknown(video_id: str) -> UnknownVideo:
+def unknown_video_error(video_id: str) -> UnknownVideo:
     """Return the error for an id without a stored video."""
-    return UnknownVideo(f"there is no stored video {video_id[:80]!r}; it may have expired or have been deleted")
+    return UnknownVideo(f"stored video {video_id[:80]!r} does not exist; it may have expired or have been deleted")
 
 
 def pack_windows(windows: Sequence[Window]) -> bytes:
@@ -353,7 +358,7 @@ def pack_windows(windows: Sequence[Window]) -> bytes:
 
 
 def unpack_windows(body: bytes) -> list[Window]:
-    """Return the windows of `pack_windows`."""
+    """Convert the bytes of `pack_windows` back to windows, without frame indices."""
     times: Float64Array = np.frombuffer(body[: len(body) // 2], "<f8").reshape(-1, 4)
     frames: Int64Array = np.frombuffer(body[len(body) // 2 :], "<i8").reshape(-1, 4)
     return [
@@ -374,69 +379,69 @@ def unpack_windows(body: bytes) -> list[Window]:
     ]
 
 
-def _packed(values: Float32Array | None) -> bytes | None:
+def _pack_optional(values: Float32Array | None) -> bytes | None:
     return None if values is None else pack_rows(values)
 
 
-def _part(row: Any) -> WindowPart:
-    found = row._mapping
+def _load_part(row: Any) -> FeaturePart:
+    columns = row._mapping
     num = row.num_windows
 
-    def rows(name: str) -> Float32Array | None:
-        body = found.get(name)
+    def unpack(name: str) -> Float32Array | None:
+        body = columns.get(name)
         return None if body is None else unpack_rows(body, num_rows=num)
 
-    video_features, patches = rows("video_features"), rows("patch_features")
+    video_features, patches = unpack("video_features"), unpack("patch_features")
     assert video_features is not None, "the column is not nullable"
     width = video_features.shape[1]
-    return WindowPart(
+    return FeaturePart(
         windows=unpack_windows(row.windows),
         features=VideoFeatures(
             video_features=video_features,
-            prototype_features=rows("prototype_features"),
+            prototype_features=unpack("prototype_features"),
             patch_features=None if patches is None else patches.reshape(num, -1, width),
         ),
     )
 
 
-def _of(video_id: str, statement: Any) -> Any:
+def _where_id(video_id: str, statement: Any) -> Any:
     return statement.where(stored_videos.c.video_id == video_id)
 
 
-def _where(query: sa.Select[Any], chosen: VideoFilter) -> sa.Select[Any]:
+def _apply_filter(query: sa.Select[Any], video_filter: VideoFilter) -> sa.Select[Any]:
     column = stored_videos.c
     query = query.where(column.is_complete, sa.or_(column.expires_at.is_(None), column.expires_at > now()))
     for name in ("key_id", "model_name", "model_version", "model_digest"):
-        if getattr(chosen, name) is not None:
-            query = query.where(column[name] == getattr(chosen, name))
-    if chosen.created_after is not None:
-        query = query.where(column.created_at >= chosen.created_after)
-    if chosen.created_before is not None:
-        query = query.where(column.created_at < chosen.created_before)
-    if chosen.tag is not None:
-        tagged = sa.select(stored_video_tags.c.video_id).where(stored_video_tags.c.tag == chosen.tag)
+        if getattr(video_filter, name) is not None:
+            query = query.where(column[name] == getattr(video_filter, name))
+    if video_filter.created_after is not None:
+        query = query.where(column.created_at >= video_filter.created_after)
+    if video_filter.created_before is not None:
+        query = query.where(column.created_at < video_filter.created_before)
+    if video_filter.tag is not None:
+        tagged = sa.select(stored_video_tags.c.video_id).where(stored_video_tags.c.tag == video_filter.tag)
         query = query.where(column.video_id.in_(tagged))
     return query
 
 
-def _videos(connection: sa.Connection, ids: Sequence[str]) -> list[StoredVideo]:
-    """Return the complete videos of these ids, in their order; those that do not exist are left out."""
-    found: dict[str, StoredVideo] = {}
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        some = ids[start : start + IDS_AT_ONCE]
-        query = sa.select(stored_videos).where(stored_videos.c.video_id.in_(some), stored_videos.c.is_complete)
-        found |= {row.video_id: _video(row) for row in connection.execute(query)}
-        tags = sa.select(stored_video_tags).where(stored_video_tags.c.video_id.in_(some))
+def _load_videos(connection: sa.Connection, ids: Sequence[str]) -> list[StoredVideo]:
+    """Return the complete videos with the given ids, in the order of the ids; missing ones are skipped."""
+    videos: dict[str, StoredVideo] = {}
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        batch = ids[start : start + IDS_PER_QUERY]
+        query = sa.select(stored_videos).where(stored_videos.c.video_id.in_(batch), stored_videos.c.is_complete)
+        videos |= {row.video_id: _to_video(row) for row in connection.execute(query)}
+        tags = sa.select(stored_video_tags).where(stored_video_tags.c.video_id.in_(batch))
         for row in connection.execute(tags.order_by(stored_video_tags.c.tag)):
-            if row.video_id in found:
-                video = found[row.video_id]
-                found[row.video_id] = replace(video, tags=(*video.tags, row.tag))
-    return [found[video_id] for video_id in ids if video_id in found]
+            if row.video_id in videos:
+                video = videos[row.video_id]
+                videos[row.video_id] = replace(video, tags=(*video.tags, row.tag))
+    return [videos[video_id] for video_id in ids if video_id in videos]
 
 
-def _video(row: Any) -> StoredVideo:
-    values = {name: row._mapping[name] for name in StoredVideo.__dataclass_fields__ if name not in ("facts", "tags")}
-    return StoredVideo(**values, facts=StoredFacts.model_validate(json.loads(row.document)), tags=())
+def _to_video(row: Any) -> StoredVideo:
+    values = {name: row._mapping[name] for name in StoredVideo.__dataclass_fields__ if name not in ("metadata", "tags")}
+    return StoredVideo(**values, metadata=StoredVideoMetadata.model_validate(json.loads(row.document)), tags=())
 
 
 def _has_expired(expires_at: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Storing the features of a video while it is processed: parts go to the database as soon as they are large enough."""
+"""Store the features of a video while it is processed; they are written to the database in parts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -14,101 +14,103 @@ from serve.features import VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import VideoStoreSettings
 from serve.video.windows import Window
-from serve.videos.store import Kind, NewVideo, StoredFacts, StoredVideo, VideoStore, WindowPart
+from serve.videos.store import FeaturePart, Kind, NewVideo, StoredVideo, StoredVideoMetadata, VideoStore
 
-PART_BYTES = 4 * 2**20  # of features in memory, float32
-ABANDONED_AFTER_SECONDS = 7200.0  # at least; a timeline may take as long as its deadline
+PART_BYTES = 4 * 2**20  # size of float32 features in memory at which a part is written
+MIN_ABANDONED_AFTER_SECONDS = 7200.0  # longer if the deadline of timelines is longer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a video comes from; kept if it is stored."""
+    """Where a video comes from; stored with the video."""
 
-    filename: str | None = None  # of the client, to be shown
-    key_id: str | None = None  # of the API key of the request
+    filename: str | None = None  # name that the client sent, safe to display
+    key_id: str | None = None  # id of the API key of the request
 
 
 UNKNOWN_ORIGIN = Origin()
 
 
 class VideoWriter:
-    """Writes one video; it does not exist before `finish`."""
+    """Writes one video. Other requests can see it only after `finish`."""
 
     def __init__(self, store: VideoStore, video: NewVideo) -> None:
         self._store = store
         self._video = video
-        self._number = 0  # of the next part
+        self._part_index = 0  # index of the next part
         self._windows: list[Window] = []
         self._features: list[VideoFeatures] = []
 
     async def add(self, windows: Sequence[Window], features: VideoFeatures) -> None:
-        """Take windows and their features.
+        """Add windows and their features.
 
         Raises:
-            VideoStoreFull, StoreUnavailable: see `VideoStore`.
+            VideoStoreFull, StoreUnavailable: the limit of stored bytes is reached, or the database is unavailable.
         """
         self._windows += windows
         self._features.append(features)
         if sum(map(_num_bytes, self._features)) >= PART_BYTES:
-            await asyncio.to_thread(self._store.add_part, self._video, self._number, self._part())
-            self._number += 1
+            await asyncio.to_thread(self._store.add_part, self._video, self._part_index, self._make_part())
+            self._part_index += 1
             self._windows, self._features = [], []
 
     async def restart(self) -> None:
-        """Forget everything: the video is read again from its start."""
+        """Discard all windows, because decoding restarts from the beginning of the video."""
         self._windows, self._features = [], []
         await self.abandon()
 
-    async def finish(self, facts: StoredFacts) -> StoredVideo:
-        """Write the rest; return the video, which exists from now on.
+    async def finish(self, metadata: StoredVideoMetadata) -> StoredVideo:
+        """Write the remaining windows and the metadata, and return the video.
 
         Raises:
-            VideoStoreFull, StoreUnavailable: see `VideoStore`.
+            VideoStoreFull, StoreUnavailable: the limit of stored bytes is reached, or the database is unavailable.
         """
-        stored = await asyncio.to_thread(self._store.complete, self._video, self._number, self._part(), facts)
-        self._number = 0
+        stored = await asyncio.to_thread(
+            self._store.complete, self._video, self._part_index, self._make_part(), metadata
+        )
+        self._part_index = 0
         return stored
 
     async def abandon(self) -> None:
-        """Delete what was written."""
-        if self._number:
-            self._number = 0
+        """Delete the parts that were written."""
+        if self._part_index:
+            self._part_index = 0
             await asyncio.to_thread(self._store.abandon, self._video.video_id)
 
-    def _part(self) -> WindowPart:
-        return WindowPart(
+    def _make_part(self) -> FeaturePart:
+        return FeaturePart(
             windows=self._windows,
             features=VideoFeatures(
-                video_features=_joined([item.video_features for item in self._features]),
-                patch_features=_joined_if_any([item.patch_features for item in self._features]),
-                prototype_features=_joined_if_any([item.prototype_features for item in self._features]),
+                video_features=_concatenate([item.video_features for item in self._features]),
+                patch_features=_concatenate_if_any([item.patch_features for item in self._features]),
+                prototype_features=_concatenate_if_any([item.prototype_features for item in self._features]),
             ),
         )
 
 
 class VideoSaver:
-    """Starts the writing of videos, by the options of requests."""
+    """Creates writers for videos according to the options of requests."""
 
     def __init__(self, store: VideoStore, settings: VideoStoreSettings, *, deadline_seconds: float) -> None:
         self._store = store
         self._settings = settings
-        self._abandoned_after_seconds = max(ABANDONED_AFTER_SECONDS, 2 * deadline_seconds)
+        self._abandoned_after_seconds = max(MIN_ABANDONED_AFTER_SECONDS, 2 * deadline_seconds)
 
     def check(self, options: StoreOptions) -> None:
-        """Check the options of storing before any work is done.
+        """Check the storage options before the video is processed.
 
         Raises:
             InvalidOption: there are too many tags.
         """
         limit = self._settings.max_tags
         if options.tags is not None and len(options.tags) > limit:
-            raise InvalidOption(f"{len(options.tags)} tags, at most {limit} are allowed", limit=limit)
+            raise InvalidOption(f"{len(options.tags)} tags were sent; at most {limit} are allowed", limit=limit)
 
     @asynccontextmanager
     async def writing(
         self, runtime: ModelRuntime, options: StoreOptions, *, kind: Kind, key_id: str | None
     ) -> AsyncIterator[VideoWriter]:
-        """Yield a writer; if the block raises or does not finish the video, what was written is deleted."""
+        """Yield a writer. If the block raises or does not finish the video, the written parts are deleted."""
         contract = runtime.contract
         writer = VideoWriter(
             self._store,
@@ -127,7 +129,7 @@ class VideoSaver:
         try:
             yield writer
         finally:
-            with suppress(StoreUnavailable):  # deleted later, as abandoned
+            with suppress(StoreUnavailable):  # the next sweep deletes the abandoned video
                 await asyncio.shield(writer.abandon())
 
 
@@ -136,10 +138,10 @@ def _num_bytes(features: VideoFeatures) -> int:
     return sum(part.nbytes for part in parts if part is not None)
 
 
-def _joined(parts: Sequence[Float32Array]) -> Float32Array:
+def _concatenate(parts: Sequence[Float32Array]) -> Float32Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _joined_if_any(parts: Sequence[Float32Array | None]) -> Float32Array | None:
+def _concatenate_if_any(parts: Sequence[Float32Array | None]) -> Float32Array | None:
     known = [part for part in parts if part is not None]
-    return _joined(known) if known else None
+    return _concatenate(known) if known else None

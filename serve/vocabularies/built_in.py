@@ -17,7 +17,7 @@ BUILT_IN_AUTHOR = "built-in"  # author of built-in versions
 def seed(store: VocabularyStore, vocabularies: Iterable[Vocabulary]) -> None:
     """Store new built-in vocabularies and update stored ones that no user has changed. Blocks."""
     for vocabulary in vocabularies:
-        with suppress(StaleVersion):  # another gateway has stored it meanwhile
+        with suppress(StaleVersion):  # another server process has stored it meanwhile
             try:
                 stored = store.load(vocabulary.name)
             except UnknownVocabulary:

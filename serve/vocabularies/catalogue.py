@@ -1,4 +1,4 @@
-"""The vocabularies known to this gateway: the newest version and the version in use of each name.
+"""The vocabularies known to this server process: the newest version and the version in use of each name.
 
 A change is first committed to the store (`latest`). The new version becomes `current` once all its prompts and examples
 are encoded for every loaded model; until then requests use the previous version.
@@ -44,11 +44,11 @@ class Catalogue:
         return sorted(self._latest)
 
     def latest_versions(self) -> dict[str, int]:
-        """Return the newest committed version by name, as known to this gateway."""
+        """Return the newest committed version by name, as known to this server process."""
         return dict(self._latest)
 
     def latest(self, name: str) -> int:
-        """Return the newest committed version of a name, as known to this gateway; 0 if there is none."""
+        """Return the newest committed version of a name, as known to this server process; 0 if there is none."""
         return self._latest.get(name, 0)
 
     def current_version(self, name: str) -> int | None:

@@ -1,6 +1,7 @@
-"""Commands that change vocabularies: each commits a new version based on a given one, or changes nothing.
+"""Commands that change vocabularies. A command based on an outdated version is rejected (HTTP status 412).
 
-`serve.vocabularies.preconditions` checks that the given version is still the newest (412 if it is not).
+If a command raises an error, the vocabulary is unchanged. `serve.vocabularies.preconditions` compares the version that
+the caller expects with the newest one.
 """
 
 import asyncio
@@ -78,10 +79,10 @@ class VocabularyCommands:
         changed = await asyncio.to_thread(self._store.load, name, version)
         return await self._commit(changed, previous, author=author, note=f"rolled back to {version}")
 
-    async def accept(
+    async def set_acceptance(
         self, name: str, acceptance: Acceptance, thresholds: Mapping[str, float], *, expected: int, author: str
     ) -> Vocabulary:
-        """Store a fitted acceptance, and thresholds by label_id; thresholds of other labels are removed.
+        """Store a calibrated acceptance rule and thresholds by label id; thresholds of other labels are removed.
 
         Raises:
             StaleVersion, UnknownVocabulary, StoreUnavailable: nothing was changed.
@@ -159,11 +160,14 @@ class VocabularyCommands:
         return stored
 
     def _check_prompts(self, changed: Vocabulary, previous: Vocabulary | None) -> None:
-        """Reject prompts that a loaded model cannot encode; phrases of the previous version are not checked again."""
+        """Reject prompts that a loaded model cannot encode.
+
+        Phrases of the previous version are not checked again if the templates are unchanged.
+        """
         checked: set[str] = set()
         if previous is not None and previous.templates == changed.templates:
             checked.update(previous.phrases)
         new_phrases = [phrase for phrase in changed.phrases if phrase not in checked]
         for runtime in self._registry.loaded():
             templates = changed.templates or runtime.contract.text.templates
-            runtime.bank.check(new_phrases, templates, num_phrases=len(changed.phrases))
+            runtime.bank_builder.check_encodable(new_phrases, templates, num_phrases=len(changed.phrases))

@@ -1,5 +1,6 @@
 """Encode a vocabulary for a model: text features of its prompts, and prototypes of its example clips."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from cachetools import LRUCache
 
 from serve.models.registry import ModelRegistry
 from serve.models.runtime import ModelRuntime
+from serve.text.bank import Pace, without_pace
 from serve.vocabularies.example_clips import ExampleEncoder
 from serve.vocabularies.prototypes import Prototypes
 from serve.vocabularies.vocabulary import Vocabulary
@@ -20,7 +22,7 @@ MAX_CACHED_PROTOTYPES = 64  # one entry per vocabulary version with examples and
 
 @dataclass
 class EncodingProgress:
-    """Progress of encoding a new version of a vocabulary on this gateway."""
+    """Progress of encoding a new version of a vocabulary on this server process."""
 
     version: int
     done: int = 0  # encoded prompts and example clips, summed over the loaded models
@@ -38,8 +40,10 @@ class VocabularyEncoder:
             MAX_CACHED_PROTOTYPES
         )  # by references of vocabulary and model
 
-    async def encode(self, vocabulary: Vocabulary, progress: EncodingProgress) -> None:
+    async def encode(self, vocabulary: Vocabulary, progress: EncodingProgress, *, pace: Pace = without_pace) -> None:
         """Encode a vocabulary for every loaded model, including models that are loaded during the call.
+
+        `pace` is entered for each slice of prompts.
 
         Raises:
             ActserveError: see `encode_for`.
@@ -51,11 +55,13 @@ class VocabularyEncoder:
             with self._registry.use_all() as runtimes:
                 for runtime in runtimes:
                     if runtime.reference in pending:
-                        await self.encode_for(runtime, vocabulary, progress)
+                        await self.encode_for(runtime, vocabulary, progress, pace=pace)
             done |= pending
         logger.info("vocabulary %s encoded in %.2f s", vocabulary.reference, time.perf_counter() - started)
 
-    async def encode_for(self, runtime: ModelRuntime, vocabulary: Vocabulary, progress: EncodingProgress) -> None:
+    async def encode_for(
+        self, runtime: ModelRuntime, vocabulary: Vocabulary, progress: EncodingProgress, *, pace: Pace = without_pace
+    ) -> None:
         """Encode a vocabulary for one model and update `progress`.
 
         Raises:
@@ -63,7 +69,8 @@ class VocabularyEncoder:
             ActserveError: an example clip cannot be read.
         """
         templates = vocabulary.templates or runtime.contract.text.templates
-        await runtime.bank.features(vocabulary.phrases, templates, progress=_progress_callback(progress))
+        phrases = await asyncio.to_thread(lambda: vocabulary.phrases)  # slow for a large vocabulary
+        await runtime.bank_builder.build(phrases, templates, progress=_progress_callback(progress), pace=pace)
         await self.prototypes(vocabulary, runtime, progress=_progress_callback(progress))
 
     async def prototypes(

@@ -120,7 +120,7 @@ class ExampleEncoder:
         hashes = [example.sha256 for _, example in vocabulary.examples]
         features = await self.features(runtime, hashes, progress=progress)
         templates = vocabulary.templates or runtime.contract.text.templates
-        bank = await runtime.bank.features(vocabulary.phrases, templates)
+        bank = await runtime.bank_builder.build(vocabulary.phrases, templates)
         text_logits = await self._text_logits(runtime, features, bank, vocabulary)
         return await asyncio.to_thread(
             fit_prototypes,
@@ -187,7 +187,9 @@ class ExampleEncoder:
             logits = await runtime.logits(
                 _slice_features(features, start, start + TEXT_LOGITS_BATCH_SIZE), bank
             )  # [e, M, P]
-            classes = logits if vocabulary.phrasing is None else scoring.label_logits(logits, vocabulary.phrasing)
+            classes = (
+                logits if vocabulary.phrase_layout is None else scoring.label_logits(logits, vocabulary.phrase_layout)
+            )
             batches.append(classes.mean(axis=1, dtype=np.float32))
         return np.concatenate(batches)
 

@@ -1,6 +1,6 @@
-"""Keep a gateway up to date with the store: pass changes of vocabularies to the catalogue and the encoding queue.
+"""Detect changes of vocabularies in the database, and pass them to the catalogue and the encoding queue.
 
-Every gateway polls the store. PostgreSQL also notifies the gateways of each commit.
+Every server process polls the database. PostgreSQL also notifies the processes of each commit.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ class StoreFollower:
         self._catalogue = catalogue
         self._queue = queue
         self._poll_seconds = poll_seconds
-        self._changed_during_read: set[str] = set()  # names changed by this gateway since the last read began
+        self._changed_during_read: set[str] = set()  # names changed by this server process since the last read began
         self._notified = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.fault: str | None = None  # why the store cannot be reached; None if it can
 
     def start(self) -> None:
-        """Start to watch for changes by other gateways."""
+        """Start to watch for changes by other server processes."""
         self._tasks.append(asyncio.create_task(self._poll(), name="follow vocabularies"))
         if self._database.is_postgres:
             self._tasks.append(asyncio.create_task(self._listen(), name="listen to the database"))
@@ -54,14 +54,14 @@ class StoreFollower:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def record_commit(self, stored: Vocabulary) -> None:
-        """Apply a version that this gateway has committed."""
+        """Apply a version that this server process has committed."""
         self._changed_during_read.add(stored.name)
         self._queue.cache_committed(stored)
         latest = max(stored.version, self._catalogue.latest(stored.name))
         self._apply_latest({**self._catalogue.latest_versions(), stored.name: latest})
 
     def record_deletion(self, name: str) -> None:
-        """Apply the deletion of a vocabulary by this gateway."""
+        """Apply the deletion of a vocabulary by this server process."""
         self._changed_during_read.add(name)
         latest = self._catalogue.latest_versions()
         latest.pop(name, None)
@@ -84,7 +84,9 @@ class StoreFollower:
         self._apply_latest(latest)
 
     def _apply_latest(self, latest: dict[str, int]) -> None:
-        for name in self._catalogue.update_latest(latest):
+        changed = self._catalogue.update_latest(latest)
+        self._queue.keep(latest.keys())
+        for name in changed:
             self._queue.add(name)
 
     async def _poll(self) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from serve.models.runtime import ModelRuntime
-from serve.text.merges import Merges
+from serve.text.merged_labels import MergedLabels
 from serve.text.normalization import normal_form
 from serve.text.prompts import MAX_CHARS_SHOWN, MAX_GROUPS_SHOWN
 from serve.vocabularies.vocabulary import Vocabulary
@@ -29,17 +29,17 @@ class VocabularyWarning(BaseModel):
 async def vocabulary_warnings(vocabulary: Vocabulary, runtime: ModelRuntime) -> list[VocabularyWarning]:
     """Return warnings about labels and synonyms of a vocabulary that a model cannot distinguish."""
     templates = vocabulary.templates or runtime.contract.text.templates
-    merges = await runtime.bank.merges(vocabulary.label_phrases, templates[0])
+    merged = await runtime.bank_builder.find_merged_labels(vocabulary.label_phrases, templates[0])
     owners = [index for index, label in enumerate(vocabulary.labels) for _ in label.phrases]
     return _merge_warnings(
-        merges, vocabulary.label_names, owners, model=runtime.reference, vocabulary=vocabulary.reference
+        merged, vocabulary.label_names, owners, model=runtime.reference, vocabulary=vocabulary.reference
     )
 
 
 async def label_warnings(labels: tuple[str, ...], template: str, runtime: ModelRuntime) -> list[VocabularyWarning]:
     """Return warnings about labels of a request that a model cannot distinguish, at most `MAX_GROUPS_SHOWN`."""
-    merges = await runtime.bank.merges(labels, template)
-    warnings = _merge_warnings(merges, labels, range(len(labels)), model=runtime.reference, vocabulary=None)
+    merged = await runtime.bank_builder.find_merged_labels(labels, template)
+    warnings = _merge_warnings(merged, labels, range(len(labels)), model=runtime.reference, vocabulary=None)
     return warnings[:MAX_GROUPS_SHOWN]
 
 
@@ -65,20 +65,20 @@ def negative_phrase_warnings(vocabulary: Vocabulary) -> list[VocabularyWarning]:
 
 
 def _merge_warnings(
-    merges: Merges, names: Sequence[str], owners: Sequence[int], *, model: str, vocabulary: str | None
+    merged: MergedLabels, names: Sequence[str], owners: Sequence[int], *, model: str, vocabulary: str | None
 ) -> list[VocabularyWarning]:
-    """Return a warning for each group of labels with the same prompt, and one for labels without any token.
+    """Return a warning for each group of labels with the same tokens, and one for labels without tokens.
 
-    `owners` holds the label index of each phrase. Merged phrases of the same label do not change its score, so they
+    `owners` contains the label index of each phrase. Merged phrases of the same label do not change its score, so they
     cause no warning.
     """
     warnings = []
-    for group in merges.groups:
+    for group in merged.groups:
         labels = [names[index] for index in dict.fromkeys(owners[phrase] for phrase in group)]
         if len(labels) > 1:
             detail = f"{model} reads {_format_labels(labels)} as the same prompt; they share its score"
             warnings.append(_make_warning("merged_labels", labels, detail, model=model, vocabulary=vocabulary))
-    empty = [names[index] for index in dict.fromkeys(owners[phrase] for phrase in merges.empty)]
+    empty = [names[index] for index in dict.fromkeys(owners[phrase] for phrase in merged.empty)]
     if empty:
         detail = f"the tokenizer of {model} removes all text of {_format_labels(empty)}; their scores are meaningless"
         warnings.append(_make_warning("empty_labels", empty, detail, model=model, vocabulary=vocabulary))

@@ -153,7 +153,7 @@ class VocabularyStore:
             return
         try:
             connection.execute(vocabularies.insert().values(**values))
-        except sa.exc.IntegrityError as error:  # another gateway has inserted the name meanwhile
+        except sa.exc.IntegrityError as error:  # another server process has inserted the name meanwhile
             raise already_exists_error(stored.name) from error
 
     def _write_clip(self, connection: sa.Connection, sha256: str, body: bytes) -> None:
@@ -188,7 +188,7 @@ class VocabularyStore:
             logger.info("a clip came into use during cleanup; unused clips are deleted after the next change")
 
     def _notify(self, connection: sa.Connection, name: str) -> None:
-        if self._database.is_postgres:  # delivered to the other gateways when the transaction commits
+        if self._database.is_postgres:  # delivered to the other server processes when the transaction commits
             connection.execute(sa.text("select pg_notify(:channel, :name)"), {"channel": CHANNEL, "name": name})
 
 

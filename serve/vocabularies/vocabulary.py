@@ -89,7 +89,7 @@ class Vocabulary:
         return tuple(phrase for label in self.labels for phrase in label.phrases)
 
     @cached_property
-    def phrasing(self) -> PhraseLayout | None:
+    def phrase_layout(self) -> PhraseLayout | None:
         """Return how phrases are combined into labels; None if each phrase is a label."""
         if len(self.phrases) == len(self.labels):
             return None

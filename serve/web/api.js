@@ -1,6 +1,8 @@
 // Requests to the server of this page; problems (RFC 9457) are thrown as ProblemError.
 
+import { t } from "./i18n.js";
 import { askForKey, keyHeader } from "./key.js";
+import { saveFile } from "./save.js";
 
 export class ProblemError extends Error {
   constructor(problem, retryAfter) {
@@ -13,11 +15,43 @@ export class ProblemError extends Error {
 // Converts any error to a problem; `isPassing` means that a retry may succeed.
 export function problemOf(error) {
   if (error.problem) return { ...error.problem, isPassing: error.problem.status >= 500 };
-  return { title: "The server is not responding", detail: String(error.message ?? error), isPassing: true };
+  return { title: t("problem.unreachable"), detail: String(error.message ?? error), isPassing: true };
 }
 
 export function getJson(path) {
   return send("GET", path);
+}
+
+// Returns the response and its ETag, which is null if it has none.
+export async function getTagged(path) {
+  const response = await fetchWithKey(path, { cache: "no-store" });
+  if (!response.ok) throw await problemFrom(response);
+  return { body: await response.json(), tag: response.headers.get("etag") };
+}
+
+export async function postJson(path, body, { headers = {}, signal } = {}) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json", ...headers }, signal };
+  const response = await fetchWithKey(path, { ...options, body: JSON.stringify(body) });
+  const answer = await response.json().catch(() => null);
+  if (!response.ok || answer === null) throw errorOf(response, answer);
+  return { ...answer, request_id: response.headers.get("x-request-id") };
+}
+
+// Deletes without waiting for the response, also while the page is closed.
+export function sendOff(path) {
+  fetch(path, { method: "DELETE", headers: keyHeader(), keepalive: true }).catch(() => {});
+}
+
+// Returns the objects of a response with one JSON object per line.
+export async function getLines(path) {
+  const response = await fetchWithKey(path, { cache: "no-store" });
+  if (!response.ok) throw await problemFrom(response);
+  return (await response.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+}
+
+// Opens a stream of server-sent events; the body is read by the caller.
+export function openStream(path, { headers, signal }) {
+  return fetchWithKey(path, { headers: { Accept: "text/event-stream", ...headers }, cache: "no-store", signal });
 }
 
 // `no-store`: while a change is encoded, the response has the previous version with the ETag of the newer one.
@@ -26,18 +60,14 @@ export async function send(method, path, { headers = {}, body } = {}) {
   if (response.status === 204) return null;
   const answer = await response.json().catch(() => null);
   if (response.ok && answer !== null) return answer;
-  throw problemError(answer, response.status, response.statusText, response.headers.get("retry-after"));
+  throw errorOf(response, answer);
 }
 
 // Saves a file of the server; a plain link would not carry the key.
 export async function download(path, name) {
   const response = await fetchWithKey(path, {});
-  if (!response.ok) throw problemError(await response.json().catch(() => null), response.status, response.statusText);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  if (!response.ok) throw await problemFrom(response);
+  saveFile(await response.blob(), name);
 }
 
 // Asks for a key and repeats the request as long as the server requires one.
@@ -48,11 +78,12 @@ async function fetchWithKey(path, { headers = {}, ...options }) {
   return (await askForKey(problem.detail ?? "")) ? fetchWithKey(path, { headers, ...options }) : response;
 }
 
-export function classify(file, options, { signal, onProgress }) {
+// Uploads a video with options to a route that takes such forms.
+export function uploadVideo(path, file, options, { headers, signal, onProgress }) {
   const form = new FormData();
   form.append("options", JSON.stringify(options));
   form.append("video", file);
-  return upload("v1/classify", form, { signal, onProgress });
+  return upload(path, form, { headers, signal, onProgress });
 }
 
 // Uses XMLHttpRequest, because fetch does not report upload progress. Returns the response and the request id.
@@ -62,7 +93,7 @@ export function upload(path, form, { headers = {}, signal, onProgress }) {
     request.open("POST", path);
     for (const [name, value] of Object.entries({ ...headers, ...keyHeader() })) request.setRequestHeader(name, value);
     request.responseType = "json";
-    request.upload.addEventListener("progress", (event) => onProgress(event.total ? event.loaded / event.total : 0));
+    request.upload.addEventListener("progress", (event) => onProgress?.(event.total ? event.loaded / event.total : 0));
     request.addEventListener("load", async () => {
       const { status, statusText, response } = request;
       if (status === 401 && (await askForKey(response?.detail ?? ""))) {
@@ -73,12 +104,19 @@ export function upload(path, form, { headers = {}, signal, onProgress }) {
       if (status >= 200 && status < 300 && response) resolve({ ...response, request_id });
       else reject(problemError(response, status, statusText, request.getResponseHeader("retry-after")));
     });
-    const lost = "The connection was lost; check that the server is running and that the file still exists.";
-    request.addEventListener("error", () => reject(new Error(lost)));
+    request.addEventListener("error", () => reject(new Error(t("problem.lost"))));
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     signal?.addEventListener("abort", () => request.abort());
     request.send(form);
   });
+}
+
+export async function problemFrom(response) {
+  return errorOf(response, await response.json().catch(() => null));
+}
+
+function errorOf(response, answer) {
+  return problemError(answer, response.status, response.statusText, response.headers.get("retry-after"));
 }
 
 function problemError(answer, status, statusText, retryAfter) {

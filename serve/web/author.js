@@ -1,5 +1,6 @@
 // The author of edits: a name stored in this browser and sent as X-Author.
 import { $ } from "./dom.js";
+import { moment, t } from "./i18n.js";
 import { hasKey } from "./key.js";
 
 const KEY = "actserve-author";
@@ -24,17 +25,15 @@ export function authorOf(facts) {
   const bytes = Uint8Array.from(facts.author, (character) => character.charCodeAt(0));
   if ([...facts.author].some((character) => character.codePointAt(0) > 255)) return facts.author;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes) || "somebody";
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes) || t("author.unknown");
   } catch {
     return facts.author;
   }
 }
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-
 export function timeOf(facts) {
   const made = document.createElement("time");
   made.dateTime = facts.created_at;
-  made.textContent = CLOCK.format(new Date(facts.created_at));
+  made.textContent = moment(facts.created_at);
   return made;
 }

@@ -2,6 +2,7 @@
 import { authorOf, timeOf } from "./author.js";
 import { diffView } from "./diff.js";
 import { $, button, element } from "./dom.js";
+import { t } from "./i18n.js";
 import { diff, versions } from "./vocabulary.js";
 
 const MOST_VERSIONS = 20;
@@ -14,7 +15,7 @@ export async function madeSince(name, seen) {
 
 export function wordsOf(item) {
   const words = element("span");
-  words.append(`version ${item.version} was created by ${authorOf(item)}, `, timeOf(item));
+  words.append(t("conflict.created", { version: String(item.version), author: authorOf(item) }), timeOf(item));
   if (item.note) words.append(` (${item.note})`);
   return words;
 }
@@ -49,18 +50,17 @@ function draw() {
 }
 
 function parts({ made, waiting, undoing, again, discard }) {
-  const noun = waiting.length === 1 ? "edit" : "edits";
   const who = element("ul");
   who.append(...made.map((item) => wrapped(wordsOf(item))));
-  const found = [element("strong", "", "Somebody else changed this vocabulary"), who];
+  const found = [element("strong", "", t("conflict.title")), who];
   if (shown.difference) found.push(shown.difference);
   if (undoing) {
-    const words = "Undo and redo would also revert that change, so they were not applied.";
-    found.push(element("p", "", `${words} To return to an earlier version, use the history.`));
+    found.push(element("p", "", t("conflict.undo")));
   }
-  if (!waiting.length) return [...found, button("OK", discard)];
-  found.push(element("p", "", `Not saved yet: ${waiting.map((edit) => edit.what).join("; ")}.`));
-  return [...found, button(`Save my ${noun} on top`, again, "main"), button(`Discard my ${noun}`, discard)];
+  if (!waiting.length) return [...found, button(t("conflict.ok"), discard)];
+  found.push(element("p", "", t("conflict.waiting", { edits: waiting.map((edit) => edit.what).join("; ") })));
+  const { length: count } = waiting;
+  return [...found, button(t("conflict.save", { count }), again, "main"), button(t("conflict.discard", { count }), discard)];
 }
 
 function wrapped(node) {

@@ -1,6 +1,7 @@
 // Creates a vocabulary from a name and labels: typed, from a file, or copied from another vocabulary.
 import { problemOf } from "./api.js";
-import { $, count, element, showProblem } from "./dom.js";
+import { $, element, showProblem } from "./dom.js";
+import { t } from "./i18n.js";
 import { readLabelFile, withSplitNames } from "./label_files.js";
 import { parseDocument } from "./label_lists.js";
 import { names, took } from "./vocabularies.js";
@@ -12,7 +13,7 @@ export function openCreation(typed) {
   $("new-vocabulary").reset();
   chosen.file = null;
   $("new-labels").value = typed;
-  $("new-copy").replaceChildren(...["nothing", ...names()].map((name) => element("option", "", name)));
+  $("new-copy").replaceChildren(...[t("editor.copy-nothing"), ...names()].map((name) => element("option", "", name)));
   $("new-copy").options[0].value = "";
   showProblem($("new-problem"), null);
   showFile();
@@ -49,14 +50,14 @@ export async function takeFile(file) {
     chosen.file = { name: file.name, found: await readLabelFile(file) };
   } catch (error) {
     chosen.file = null;
-    showProblem($("new-problem"), { title: `${file.name} cannot be used`, detail: error.message });
+    showProblem($("new-problem"), { title: t("import.unusable", { name: file.name }), detail: error.message });
   }
   showFile();
 }
 
 function showFile() {
   const { file } = chosen;
-  $("new-file-text").textContent = file ? `${file.name}: ${count(file.found.labels.length, "label")}` : "";
+  $("new-file-text").textContent = file ? `${file.name}: ${t("count.labels", { count: file.found.labels.length })}` : "";
   $("new-split-line").hidden = !file;
 }
 

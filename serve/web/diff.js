@@ -1,15 +1,9 @@
 // Describes the differences between two versions.
-import { count, element } from "./dom.js";
+import { element } from "./dom.js";
+import { t } from "./i18n.js";
 
 const MOST_NAMED = 30;
-const FIELDS = {
-  templates: "templates",
-  phrase_rule: "phrase rule",
-  background: "background phrases",
-  acceptance: "thresholds",
-  description: "description",
-  metadata: "metadata",
-};
+const FIELDS = ["templates", "phrase_rule", "background", "acceptance", "description", "metadata"];
 
 export function diffView(diff) {
   const view = element("ul", "diff");
@@ -20,20 +14,20 @@ export function diffView(diff) {
     ["changed", diff.changed, (name) => name],
   ];
   for (const [kind, items, write] of parts) if (items.length) view.append(partOf(kind, items, write));
-  if (diff.moved) view.append(element("li", "", "order of labels changed"));
-  const fields = diff.fields.map((key) => FIELDS[key] ?? key);
-  if (fields.length) view.append(element("li", "", `changed: ${fields.join(", ")}`));
-  if (!view.children.length) view.append(element("li", "", "no differences"));
+  if (diff.moved) view.append(element("li", "", t("diff.moved")));
+  const fields = diff.fields.map((key) => (FIELDS.includes(key) ? t(`field.${key}`) : key));
+  if (fields.length) view.append(element("li", "", t("diff.fields", { fields: fields.join(", ") })));
+  if (!view.children.length) view.append(element("li", "", t("diff.none")));
   return view;
 }
 
 function partOf(kind, items, write) {
   const part = element("li", kind);
-  part.append(element("span", "kind", `${count(items.length, "label")} ${kind}`));
+  part.append(element("span", "kind", t(`diff.${kind}`, { labels: t("count.labels", { count: items.length }) })));
   const named = element("ul");
   named.append(...items.slice(0, MOST_NAMED).map((item) => element("li", "", write(item))));
   if (items.length > MOST_NAMED) {
-    named.append(element("li", "rest", `and ${(items.length - MOST_NAMED).toLocaleString("en")} more`));
+    named.append(element("li", "rest", t("diff.more", { number: items.length - MOST_NAMED })));
   }
   part.append(named);
   return part;

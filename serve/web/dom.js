@@ -1,4 +1,5 @@
 // Elements of the page. External text is inserted as text, never as HTML.
+import { t } from "./i18n.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -16,10 +17,6 @@ export function button(text, act, className = "quiet") {
   return made;
 }
 
-export function count(number, noun) {
-  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-}
-
 export function lines(text) {
   return text.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean);
 }
@@ -29,8 +26,8 @@ export function showProblem(place, problem, again) {
   place.hidden = !problem;
   place.replaceChildren();
   if (!problem) return;
-  place.append(element("strong", "", problem.title ?? "Error"), element("span", "", problem.detail ?? ""));
-  if (again && problem.isPassing) place.append(button("Try again", again));
+  place.append(element("strong", "", problem.title ?? t("problem.title")), element("span", "", problem.detail ?? ""));
+  if (again && problem.isPassing) place.append(button(t("again"), again));
 }
 
 // Sets the children of an element without moving nodes that are in position, because a moved field loses the focus.

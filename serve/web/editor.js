@@ -6,12 +6,15 @@ import { closeCreation, openCreation, takeFile, wireCreation } from "./creation.
 import { $, showProblem } from "./dom.js";
 import { Edits } from "./edits.js";
 import { VersionHistory } from "./history.js";
+import { language, t } from "./i18n.js";
 import { closeOffer, offer, refreshOffer, wireImports } from "./imports.js";
 import { hasKey } from "./key.js";
 import { LABEL_FILE } from "./label_files.js";
 import { LabelList } from "./labels.js";
+import { effect, signal, untracked } from "./lib.js";
+import { go, route } from "./router.js";
 import { wireTabs } from "./tabs.js";
-import { choose, factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "./vocabularies.js";
+import { factsOf, forget, isEncoding, refresh, subscribe, took, watch } from "./vocabularies.js";
 import { exportAddress, read } from "./vocabulary.js";
 import { VocabularySettings } from "./vocabulary_settings.js";
 
@@ -32,14 +35,41 @@ const showTab = wireTabs($("editor-tabs"), (tab) => {
   if (tab === "tab-history" && open.edits) history.show();
 });
 
-export async function openEditor(name) {
+export const isEditorOpen = signal(false);
+
+// Opens the vocabulary that the address names.
+export function followRoute() {
+  let before = route.peek().tab;
+  effect(() => {
+    const { tab, name } = route.value;
+    untracked(() => {
+      if (tab === "vocabularies" && name) openEditor(name, before);
+      else if (tab === "vocabularies" && !open.isCreating) closeEditor();
+    });
+    before = tab;
+  });
+  effect(() => {
+    void language.value; // rows are drawn again when the vocabulary is opened
+    untracked(() => {
+      if (open.edits?.isIdle && !isTyped()) open.name = open.edits = null;
+    });
+  });
+  effect(() => {
+    $("editor").hidden = route.value.tab !== "vocabularies" || !isEditorOpen.value;
+    document.body.classList.toggle("editing", !$("editor").hidden);
+  });
+}
+
+async function openEditor(name, from) {
   if (!isFree(name)) return;
+  open.isCreating = false;
+  if (from !== "vocabularies" || !isEditorOpen.value) open.from = from;
   closeCreation();
   if (open.name !== name) {
     begin(name, factsOf(name)?.latest ?? 1);
     await load({ reveal: false });
   }
-  showEditor(true);
+  showEditor();
   watch(name);
   if (NARROW.matches) $("editor").scrollIntoView();
   $("editor-heading").focus();
@@ -48,16 +78,18 @@ export async function openEditor(name) {
 export function openNew(typed) {
   if (!isFree(null)) return;
   open.name = open.edits = null;
+  open.isCreating = true;
+  if (route.value.tab !== "vocabularies" || !isEditorOpen.value) open.from = route.value.tab;
   watch(null);
-  showEditor(true);
+  go("vocabularies");
+  showEditor();
   openCreation(typed);
 }
 
-function showEditor(isOpen) {
-  document.body.classList.toggle("editing", isOpen);
-  $("editor").hidden = !isOpen;
+function showEditor() {
+  isEditorOpen.value = true;
   $("editor-body").hidden = !open.name;
-  $("editor-name").textContent = open.name ?? "new";
+  $("editor-name").textContent = open.name ?? t("editor.new");
 }
 
 function begin(name, version) {
@@ -73,17 +105,24 @@ function begin(name, version) {
   showTab("tab-labels");
 }
 
-function close() {
+function closeEditor() {
   watch(null);
-  showEditor(false);
-  $("edit-vocabulary").focus();
+  isEditorOpen.value = false;
+}
+
+// Returns to the view from which the editor was opened.
+function close() {
+  open.isCreating = false;
+  watch(null);
+  go(open.from === "vocabularies" ? "vocabularies" : "classify");
+  requestAnimationFrame(() => ($("edit-vocabulary") ?? $("vocabularies-heading"))?.focus());
 }
 
 // Returns whether another vocabulary can be opened without losing unsaved edits.
 function isFree(name) {
   if (!open.edits || open.name === name || (open.edits.isIdle && !isTyped())) return true;
-  showEditor(true);
-  say(`Some edits of ${open.name} are not saved yet.`);
+  go("vocabularies", open.name);
+  say(t("editor.unsaved", { name: open.name }));
   $("editor-heading").focus();
   return false;
 }
@@ -115,12 +154,12 @@ async function load({ reveal }) {
 function saved(facts, edit) {
   open.reveals ||= Boolean(edit.reveals || edit.by);
   showProblem($("editor-problem"), null);
-  say(`Saved as version ${facts.version}: ${edit.what}.`);
+  say(t("editor.saved", { version: String(facts.version), what: edit.what }));
   took(facts);
 }
 
 function failed(error, edit) {
-  showProblem($("editor-problem"), { ...problemOf(error), title: `Failed: ${edit.what}` });
+  showProblem($("editor-problem"), { ...problemOf(error), title: t("editor.failed", { what: edit.what }) });
 }
 
 async function settled() {
@@ -164,7 +203,7 @@ async function followOther(facts) {
   edits.follow(facts.latest);
   await load({ reveal: false });
   const [newest] = await madeSince(name, facts.latest - 1).catch(() => []);
-  if (newest && open.name === name) say(`Now showing version ${newest.version} by ${authorOf(newest)}.`);
+  if (newest && open.name === name) say(t("editor.followed", { version: String(newest.version), author: authorOf(newest) }));
 }
 
 function erased(name) {
@@ -191,9 +230,10 @@ function showState() {
 }
 
 function stateWords(facts, version) {
-  if (!facts) return "deleted elsewhere";
-  const newer = facts.latest > open.edits.version ? `, version ${facts.latest} was created elsewhere` : "";
-  return `version ${version}${facts.current === version ? ", in use" : ""}${newer}`;
+  if (!facts) return t("editor.deleted-elsewhere");
+  const newer = facts.latest > open.edits.version ? t("editor.newer", { version: String(facts.latest) }) : "";
+  const use = facts.current === version ? t("editor.in-use") : "";
+  return t("editor.version", { version: String(version), use, newer });
 }
 
 function showEncoding(facts) {
@@ -203,16 +243,15 @@ function showEncoding(facts) {
   const { done = 0, total = 0 } = facts.encoding ?? {};
   if (total) Object.assign($("encoding-bar"), { max: total, value: done });
   else $("encoding-bar").removeAttribute("value");
-  const [encoded, all] = [done, total].map((number) => number.toLocaleString("en"));
-  const far = total ? `encoding ${encoded} of ${all} prompts` : "waiting to be encoded";
-  const until = facts.current ? `version ${facts.current} is in use until then` : "not in use until then";
-  $("encoding-text").textContent = `version ${facts.latest}: ${far}; ${until}`;
+  const far = total ? t("editor.encoding", { done, total }) : t("editor.encoding-waits");
+  const until = facts.current ? t("editor.until", { version: String(facts.current) }) : t("editor.until-none");
+  $("encoding-text").textContent = t("editor.encoding-text", { version: String(facts.latest), far, until });
 }
 
 function showFault(facts) {
   const fault = facts?.encoding?.fault;
-  const until = facts?.current ? `Version ${facts.current} is still in use.` : "";
-  const problem = { title: "The newest version is not in use", detail: `${fault}. ${until}` };
+  const until = facts?.current ? t("editor.still", { version: String(facts.current) }) : "";
+  const problem = { title: t("editor.not-in-use"), detail: `${fault}. ${until}` };
   showProblem($("encoding-problem"), fault ? problem : null);
 }
 
@@ -220,17 +259,17 @@ function showFault(facts) {
 function showFindings({ problems, num_problems, warnings, num_warnings }) {
   const shown = [...problems, ...warnings].slice(0, FINDINGS_SHOWN).map(({ detail }) => detail);
   const more = num_problems + num_warnings - shown.length;
-  const detail = `${shown.join("; ")}${more ? `; and ${more.toLocaleString("en")} more` : ""}.`;
-  const title = num_problems ? "This vocabulary has problems" : "The model cannot distinguish some labels";
+  const detail = `${shown.join("; ")}${more ? t("editor.more", { count: more }) : ""}.`;
+  const title = t(num_problems ? "editor.problems" : "editor.indistinct");
   showProblem($("editor-findings"), shown.length ? { title, detail } : null);
 }
 
 function showUndo() {
   const { undone, redone } = open.edits;
-  for (const [id, word, what] of [["undo", "Undo", undone], ["redo", "Redo", redone]]) {
+  for (const [id, word, what] of [["undo", t("editor.undo"), undone], ["redo", t("editor.redo"), redone]]) {
     if (what === null && document.activeElement === $(id)) $("editor-heading").focus();
     $(id).disabled = what === null;
-    $(id).title = what === null ? `Nothing to ${id}` : `${word}: ${what}`;
+    $(id).title = what === null ? t(`editor.nothing-${id}`) : `${word}: ${what}`;
   }
 }
 
@@ -283,9 +322,8 @@ export function wireEditor({ created }) {
   wireDrops();
   wireImports(labels, () => open.content);
   wireCreation((facts) => {
-    created();
-    choose(facts.name);
-    openEditor(facts.name);
+    created(facts.name);
+    go("vocabularies", facts.name);
   });
   subscribe(hear);
   $("undo").addEventListener("click", () => open.edits.undo());

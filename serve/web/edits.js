@@ -3,6 +3,7 @@
 // An edit is {what, request(version) -> facts, done?(facts), failed?(error), dropped?()}. If the server has another
 // version than expected (412), the edit and all later ones wait for a decision of the user. Undo rolls back to the state before an
 // edit, which creates a new version; `states` holds the newest version that equals each state.
+import { t } from "./i18n.js";
 import { rollBack } from "./vocabulary.js";
 
 export class Edits {
@@ -41,11 +42,11 @@ export class Edits {
   }
 
   undo() {
-    this.#step(-1, "undo");
+    this.#step(-1, t("edit.undo"));
   }
 
   redo() {
-    this.#step(1, "redo");
+    this.#step(1, t("edit.redo"));
   }
 
   // After a 412: applies the waiting edits to the newest version, or drops them.

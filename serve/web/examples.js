@@ -1,6 +1,7 @@
 // The example clips of one label: dropped or chosen, uploaded with progress, shown as removable chips.
 import { send, upload } from "./api.js";
-import { arrange, button, count, element } from "./dom.js";
+import { arrange, button, element } from "./dom.js";
+import { bytes, moment, t } from "./i18n.js";
 import { limits } from "./limits.js";
 import { LABEL_FILE } from "./label_files.js";
 import { address, changeHeaders, ifMatch } from "./vocabulary.js";
@@ -25,8 +26,8 @@ export class LabelExamples {
 
   show(label) {
     const { examples = [] } = label;
-    this.file.setAttribute("aria-label", `Add clips that show ${label.name}`);
-    this.removeAll.setAttribute("aria-label", `Remove all clips of ${label.name}`);
+    this.file.setAttribute("aria-label", t("clips.add", { label: label.name }));
+    this.removeAll.setAttribute("aria-label", t("clips.remove-all", { label: label.name }));
     this.removeAll.hidden = examples.length < 2;
     const hadFocus = this.list.contains(document.activeElement);
     const made = new Map(examples.map((example) => [example.example_id, this.#chipOf(example, label)]));
@@ -42,9 +43,9 @@ export class LabelExamples {
     this.row.open(true);
     const fault = tooLarge(files);
     if (fault) return this.row.tell(fault);
-    const names = files.length === 1 ? `clip ${files[0].name}` : count(files.length, "clip");
+    const names = files.length === 1 ? t("clips.one", { name: files[0].name }) : t("count.clips", { count: files.length });
     return this.row.submit(null, {
-      what: `add ${names} to “${this.row.label.name}”`,
+      what: t("edit.add-clips", { clips: names, label: this.row.label.name }),
       request: (version) => this.#send(files, version),
     });
   }
@@ -70,15 +71,16 @@ export class LabelExamples {
     this.progress.hidden = false;
     if (share < 1) this.bar.value = share;
     else this.bar.removeAttribute("value");
-    const what = count(files.length, "clip");
-    this.stage.textContent = share < 1 ? `uploading ${what}, ${Math.round(share * 100)} %` : `processing ${what}`;
+    const clips = t("count.clips", { count: files.length });
+    const percent = Math.round(share * 100);
+    this.stage.textContent = share < 1 ? t("clips.uploading", { clips, percent }) : t("clips.processing", { clips });
   }
 
   #remove(example) {
-    const what = example ? `remove clip ${example.filename}` : "remove all clips";
+    const clips = example ? t("clips.one", { name: example.filename }) : t("clips.all");
     const path = this.#address(example ? `/${encodeURIComponent(example.example_id)}` : "");
     this.row.submit(null, {
-      what: `${what} of “${this.row.label.name}”`,
+      what: t("edit.remove-clips", { clips, label: this.row.label.name }),
       request: (version) => send("DELETE", path, { headers: changeHeaders(ifMatch(version)) }),
     });
   }
@@ -91,10 +93,10 @@ export class LabelExamples {
     const known = this.chips.get(example.example_id);
     if (known) return known;
     const chip = element("li", "chip");
-    chip.title = `${(example.num_bytes / 1e6).toFixed(2)} MB, added ${example.created_at}`;
+    chip.title = t("clips.facts", { size: bytes(example.num_bytes), time: moment(example.created_at) });
     const remove = button("×", () => this.#remove(example), "remove");
-    remove.setAttribute("aria-label", `Remove clip ${example.filename} of ${label.name}`);
-    chip.append(element("span", "", example.filename || "clip"), remove);
+    remove.setAttribute("aria-label", t("clips.remove", { name: example.filename, label: label.name }));
+    chip.append(element("span", "", example.filename || t("clips.unnamed")), remove);
     return chip;
   }
 
@@ -121,9 +123,11 @@ export class LabelExamples {
 function tooLarge(files) {
   const each = limits.vocabularies?.max_example_bytes ?? limits.max_upload_bytes;
   const large = files.find((file) => file.size > each);
-  const words = `A clip may have ${each} bytes; ${large?.name} has ${large?.size}.`;
-  if (large) return { title: "Clip too large", detail: words };
+  if (large) {
+    const detail = t("clips.too-large.detail", { limit: String(each), name: large.name, size: String(large.size) });
+    return { title: t("clips.too-large"), detail };
+  }
   const all = files.reduce((sum, file) => sum + file.size, 0);
   if (all <= limits.max_upload_bytes) return null;
-  return { title: "Upload too large", detail: `One upload may have ${limits.max_upload_bytes} bytes; the clips have ${all}.` };
+  return { title: t("problem.too-large"), detail: t("clips.all-too-large", { limit: String(limits.max_upload_bytes), size: String(all) }) };
 }

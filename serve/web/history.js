@@ -2,7 +2,8 @@
 import { problemOf } from "./api.js";
 import { authorOf, timeOf } from "./author.js";
 import { diffView } from "./diff.js";
-import { $, button, count, element, showProblem } from "./dom.js";
+import { $, button, element, showProblem } from "./dom.js";
+import { t } from "./i18n.js";
 import { diff, rollBack, versions } from "./vocabulary.js";
 
 const VERSIONS_PER_PAGE = 20;
@@ -52,22 +53,23 @@ export class VersionHistory {
   #rowOf(item) {
     const row = element("li", "version");
     const facts = element("span", "facts");
-    facts.append(element("strong", "", `Version ${item.version}`), ` by ${authorOf(item)}, `, timeOf(item));
-    facts.append(`, ${count(item.num_labels, "label")}${item.note ? `, ${item.note}` : ""}`);
+    const labels = t("count.labels", { count: item.num_labels });
+    facts.append(element("strong", "", t("history.version", { version: String(item.version) })), t("history.by", { author: authorOf(item) }));
+    facts.append(timeOf(item), `, ${labels}${item.note ? `, ${item.note}` : ""}`);
     row.append(this.#choice("from", item), this.#choice("to", item), facts);
     if (item.version !== this.seen()) {
-      const back = button("Roll back …", () => this.#confirm(row, item, back));
-      back.setAttribute("aria-label", `Roll back to version ${item.version} …`);
+      const back = button(t("history.roll-back"), () => this.#confirm(row, item, back));
+      back.setAttribute("aria-label", t("history.roll-back-to", { version: String(item.version) }));
       row.append(back);
     }
     return row;
   }
 
   #choice(side, item) {
-    const label = element("label", "side", side);
+    const label = element("label", "side", t(`history.${side}`));
     const radio = element("input");
     Object.assign(radio, { type: "radio", name: `history-${side}`, value: String(item.version) });
-    radio.setAttribute("aria-label", `Compare ${side} version ${item.version}`);
+    radio.setAttribute("aria-label", t(`history.compare-${side}`, { version: String(item.version) }));
     label.prepend(radio);
     return label;
   }
@@ -87,7 +89,7 @@ export class VersionHistory {
     try {
       const found = await diff(this.vocabulary, from, to);
       if (turn !== this.turn || from !== this.#checked("from") || to !== this.#checked("to")) return;
-      $("history-diff").replaceChildren(element("h3", "", `From version ${from} to ${to}`), diffView(found));
+      $("history-diff").replaceChildren(element("h3", "", t("history.difference", { from, to })), diffView(found));
       showProblem($("history-problem"), null);
     } catch (error) {
       showProblem($("history-problem"), problemOf(error), () => this.#compare());
@@ -102,9 +104,9 @@ export class VersionHistory {
       back.hidden = false;
       back.focus();
     };
-    const act = button(`Restore version ${item.version}`, () => this.#rollBack(item), "main");
-    box.append(element("p", "", "This creates a new version and keeps the history. Changes:"));
-    box.append(act, button("Cancel", close));
+    const act = button(t("history.restore", { version: String(item.version) }), () => this.#rollBack(item), "main");
+    box.append(element("p", "", t("history.restore-hint")));
+    box.append(act, button(t("cancel"), close));
     box.addEventListener("keydown", (event) => {
       if (event.key === "Escape") close();
     });
@@ -122,7 +124,7 @@ export class VersionHistory {
   #rollBack(item) {
     $("history-heading").focus();
     this.submit({
-      what: `roll back to version ${item.version}`,
+      what: t("edit.roll-back", { version: String(item.version) }),
       reveals: true,
       request: (version) => rollBack(this.vocabulary, version, item.version),
       failed: (error) => showProblem($("history-problem"), problemOf(error)),

@@ -1,6 +1,7 @@
 // Imports a file of labels into the open vocabulary: shows a count, then adds the labels or replaces all.
 import { problemOf } from "./api.js";
-import { $, count, showProblem } from "./dom.js";
+import { $, showProblem } from "./dom.js";
+import { t } from "./i18n.js";
 import { readLabelFile, withSplitNames } from "./label_files.js";
 import { replace } from "./vocabulary.js";
 
@@ -23,7 +24,7 @@ export async function offer(file, list) {
   try {
     chosen.found = await readLabelFile(file);
   } catch (error) {
-    showProblem($("import-problem"), { title: `${file.name} cannot be used`, detail: error.message });
+    showProblem($("import-problem"), { title: t("import.unusable", { name: file.name }), detail: error.message });
   }
   showOffer(list);
   $(chosen.found ? "import-add" : "import-cancel").focus();
@@ -51,16 +52,16 @@ function showOffer(list) {
   if (!chosen.found) return;
   const [all, missing] = [labels(), list.missing(labels())];
   const here = all.length - missing.length;
-  const known = here ? `, ${here.toLocaleString("en")} of them duplicates or already present` : "";
+  const known = here ? t("import.known", { number: here }) : "";
   const example = all.slice(0, 3).map((label) => `“${label.name ?? label}”`).join(", ");
-  $("import-text").textContent = `${chosen.name}: ${count(all.length, "label")}${known} (${example} …)`;
+  $("import-text").textContent = t("import.text", { name: chosen.name, labels: t("count.labels", { count: all.length }), known, example });
   $("import-add").disabled = !missing.length;
-  $("import-add").textContent = `Add ${count(missing.length, "label")}`;
+  $("import-add").textContent = t("editor.add-many", { labels: t("count.labels", { count: missing.length }) });
 }
 
 function addAll(list) {
   const added = list.missing(labels()).map(plain);
-  list.add(added, `add ${count(added.length, "label")} from ${chosen.name}`, reopening());
+  list.add(added, t("edit.import", { labels: t("count.labels", { count: added.length }), name: chosen.name }), reopening());
   closeOffer();
 }
 
@@ -70,7 +71,7 @@ function replaceAll(list, content) {
   const kept = { templates, phrase_rule, background, acceptance, description, metadata };
   const document = { ...kept, ...chosen.found, labels: labels().map((label) => continued(label, content.labels)) };
   list.submit({
-    what: `replace all labels with ${chosen.name}`,
+    what: t("edit.replace", { name: chosen.name }),
     reveals: true,
     request: (version) => replace(list.vocabulary, version, document),
     ...reopening(),

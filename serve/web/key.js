@@ -1,8 +1,12 @@
 // The API key: stored in this browser, sent with every request, asked for when the server requires one.
 import { $ } from "./dom.js";
+import { signal } from "./lib.js";
+import { readStored, store } from "./storage.js";
 
 const STORAGE = "actserve-key";
-let key = stored();
+let key = readStored(STORAGE);
+export const isKeyStored = signal(Boolean(key));
+document.body.classList.toggle("with-key", Boolean(key));
 let asking = null; // one dialog for all requests that wait
 
 export function hasKey() {
@@ -30,22 +34,13 @@ export function askForKey(reason) {
   return asking;
 }
 
-function keep(entered) {
-  key = entered;
-  document.body.classList.add("with-key");
-  try {
-    localStorage.setItem(STORAGE, entered);
-  } catch {
-    // without storage, the key is lost with the page
-  }
+export function forgetKey() {
+  keep(null);
 }
 
-function stored() {
-  try {
-    const found = localStorage.getItem(STORAGE);
-    if (found) document.body.classList.add("with-key");
-    return found;
-  } catch {
-    return null;
-  }
+function keep(entered) {
+  key = entered;
+  isKeyStored.value = Boolean(entered);
+  document.body.classList.toggle("with-key", Boolean(entered));
+  store(STORAGE, entered);
 }

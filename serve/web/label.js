@@ -1,8 +1,9 @@
 // One label as a row: name, synonyms, negative phrases, example clips, removal; its problem is shown below.
 import { problemOf } from "./api.js";
-import { $, count, lines, showProblem } from "./dom.js";
+import { $, lines, showProblem } from "./dom.js";
 import { LabelExamples } from "./examples.js";
 import { Field } from "./field.js";
+import { t } from "./i18n.js";
 import { patch } from "./vocabulary.js";
 
 const LINES = { read: lines, write: (phrases) => phrases.join("\n") };
@@ -42,10 +43,10 @@ export class LabelRow {
     this.negatives.show(label.negatives);
     this.examples.show(label);
     this.node.classList.remove("leaving");
-    this.name.input.setAttribute("aria-label", `Name of label ${label.name}`);
-    this.remove.setAttribute("aria-label", `Remove label ${label.name}`);
+    this.name.input.setAttribute("aria-label", t("label.name", { label: label.name }));
+    this.remove.setAttribute("aria-label", t("label.remove", { label: label.name }));
     this.more.textContent = summaryOf(label);
-    this.more.setAttribute("aria-label", `Phrases of ${label.name}: ${summaryOf(label)}`);
+    this.more.setAttribute("aria-label", t("label.phrases-of", { label: label.name, summary: summaryOf(label) }));
   }
 
   get isSaving() {
@@ -62,7 +63,7 @@ export class LabelRow {
     const to = this.name.value;
     if (!this.name.isTyped) return this.tell(null);
     return this.submit(this.name, {
-      what: `rename “${this.label.name}” to “${to}”`,
+      what: t("edit.rename", { label: this.label.name, to }),
       request: (version) => patch(this.list.vocabulary, version, { rename: [{ label: this.id, to }] }),
       done: () => {
         this.name.took(to);
@@ -77,7 +78,7 @@ export class LabelRow {
     const phrases = { synonyms: this.synonyms.value, negatives: this.negatives.value };
     const update = (name) => ({ update: [{ label_id: this.id, name, ...phrases }] });
     return this.submit(field, {
-      what: `phrases of “${this.label.name}”`,
+      what: t("edit.phrases", { label: this.label.name }),
       request: (version) => patch(this.list.vocabulary, version, update(this.label.name)),
       done: () => {
         this.synonyms.took(phrases.synonyms);
@@ -89,7 +90,7 @@ export class LabelRow {
   leave() {
     this.node.classList.add("leaving");
     this.submit(null, {
-      what: `remove “${this.label.name}”`,
+      what: t("edit.remove", { label: this.label.name }),
       request: (version) => patch(this.list.vocabulary, version, { remove: [this.id] }),
     });
   }
@@ -124,7 +125,7 @@ export class LabelRow {
   #failed(error, field, edit) {
     this.#count(-1);
     this.node.classList.remove("leaving");
-    this.list.say(`Not saved: ${edit.what}.`);
+    this.list.say(t("editor.not-saved", { what: edit.what }));
     if (error.name === "AbortError") return this.tell(null);
     if (!this.list.has(this.id)) return this.list.lost(this, problemOf(error));
     field?.mark(true);
@@ -154,8 +155,8 @@ export class LabelRow {
 
 function summaryOf(label) {
   const parts = [];
-  if (label.synonyms.length) parts.push(`also ${label.synonyms.join(", ")}`);
-  if (label.negatives.length) parts.push(`not ${label.negatives.join(", ")}`);
-  if (label.examples?.length) parts.push(count(label.examples.length, "clip"));
-  return parts.join(" · ") || "phrases, clips";
+  if (label.synonyms.length) parts.push(t("label.also", { phrases: label.synonyms.join(", ") }));
+  if (label.negatives.length) parts.push(t("label.not", { phrases: label.negatives.join(", ") }));
+  if (label.examples?.length) parts.push(t("count.clips", { count: label.examples.length }));
+  return parts.join(" · ") || t("label.none");
 }

@@ -1,4 +1,5 @@
 // Label lists as text, with the grammar of serve/text/label_lists.py; one table of cases tests both.
+import { t } from "./i18n.js";
 
 const LINE_BREAKS = "\n\r\x85\u2028\u2029";
 const SEPARATORS = ",;，；、､،؛﹐﹑﹔";
@@ -13,7 +14,7 @@ const LINES = /\r\n|[\n\r\x85\u2028\u2029]/;
 // The text is not a label list; shown like a problem of the server.
 export class LabelListError extends Error {
   get problem() {
-    return { title: "These labels cannot be read", detail: this.message };
+    return { title: t("labels.unreadable"), detail: this.message };
   }
 }
 

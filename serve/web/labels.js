@@ -1,6 +1,7 @@
 // The labels of the open vocabulary with a filter and pages (for tens of thousands of labels), and the form for new labels.
 import { problemOf } from "./api.js";
-import { $, arrange, count, showProblem } from "./dom.js";
+import { $, arrange, showProblem } from "./dom.js";
+import { t } from "./i18n.js";
 import { LabelRow } from "./label.js";
 import { LabelListError, parseDocument, writeDocument } from "./label_lists.js";
 import { patch } from "./vocabulary.js";
@@ -80,7 +81,7 @@ export class LabelList {
     const typed = row.name.isTyped ? row.name.value : row.label.name;
     this.rows.delete(row.id);
     this.#giveBack([typed]);
-    showProblem($("add-problem"), { title: `“${row.label.name}” was removed in the meantime`, detail: problem.detail });
+    showProblem($("add-problem"), { title: t("label.removed-meanwhile", { label: row.label.name }), detail: problem.detail });
   }
 
   // Adds missing labels; `labels` are names or {name, synonyms, negatives}.
@@ -112,7 +113,7 @@ export class LabelList {
   // The label of a row was removed; edits in progress are still reported.
   #part(row) {
     if (row.isSaving) return;
-    if (row.isTyped) this.lost(row, { detail: "What you typed can be added as a new label." });
+    if (row.isTyped) this.lost(row, { detail: t("label.typed-kept") });
     else this.rows.delete(row.id);
   }
 
@@ -149,12 +150,12 @@ export class LabelList {
 
   #showCounts(found, first, shown) {
     const isFiltered = Boolean($("filter").value.trim());
-    const all = this.labels.length.toLocaleString("en");
-    $("label-count").textContent = isFiltered ? `${count(found, "label")} of ${all}` : count(found, "label");
+    const labels = t("count.labels", { count: found });
+    $("label-count").textContent = isFiltered ? t("label.found", { labels, all: this.labels.length }) : labels;
     $("remove-found").hidden = !isFiltered || !found || found === this.labels.length;
-    $("remove-found").textContent = `Remove ${found === 1 ? "it" : `all ${found.toLocaleString("en")}`}`;
+    $("remove-found").textContent = t("label.remove-found", { count: found });
     $("pager").hidden = found <= ROWS_PER_PAGE;
-    $("pager-text").textContent = `${(first + 1).toLocaleString("en")} to ${(first + shown).toLocaleString("en")}`;
+    $("pager-text").textContent = t("label.page", { first: first + 1, last: first + shown });
     $("page-before").disabled = this.page === 0;
     $("page-after").disabled = first + shown >= found;
   }
@@ -177,15 +178,15 @@ export class LabelList {
     const labels = this.missing(typed);
     const here = typed.length - labels.length;
     if (!labels.length) {
-      const words = typed.length === 1 ? `“${typed[0]}” already exists` : `all ${typed.length} labels already exist`;
-      showProblem($("add-problem"), { title: "Nothing to add", detail: words });
+      const words = typed.length === 1 ? t("label.exists", { label: typed[0] }) : t("label.all-exist", { number: typed.length });
+      showProblem($("add-problem"), { title: t("label.nothing"), detail: words });
       return;
     }
     showProblem($("add-problem"), null);
-    if (here) this.say(`${count(here, "label")} skipped: duplicates or already present.`);
+    if (here) this.say(t("label.skipped", { labels: t("count.labels", { count: here }) }));
     $("add").value = "";
     this.#growAdd();
-    const what = labels.length === 1 ? `add “${labels[0]}”` : `add ${count(labels.length, "label")}`;
+    const what = labels.length === 1 ? t("edit.add", { label: labels[0] }) : t("edit.add-many", { labels: t("count.labels", { count: labels.length }) });
     this.add(labels, what, {
       failed: (error) => {
         this.#giveBack(labels);
@@ -214,13 +215,13 @@ export class LabelList {
   #growAdd() {
     const typed = this.#typed()?.length ?? 0;
     $("add").rows = Math.min(8, Math.max(1, $("add").value.split("\n").length));
-    $("add-button").textContent = typed > 1 ? `Add ${count(typed, "label")}` : "Add";
+    $("add-button").textContent = typed > 1 ? t("editor.add-many", { labels: t("count.labels", { count: typed }) }) : t("editor.add");
   }
 
   #removeFound() {
     const found = this.found();
     this.submit({
-      what: `remove ${count(found.length, "label")}`,
+      what: t("edit.remove-many", { labels: t("count.labels", { count: found.length }) }),
       request: (version) => patch(this.vocabulary, version, { remove: found.map((label) => label.label_id) }),
       done: () => {
         $("filter").value = "";

@@ -1,54 +1,52 @@
-// The request form (labels or a vocabulary, and options) and the equivalent curl command.
-import { $ } from "./dom.js";
-import { LabelListError, parseDocument } from "./label_lists.js";
-import { chosen } from "./video.js";
+// What is asked about a video: labels or a vocabulary, and options.
+import { batch, computed, signal } from "./lib.js";
+import { parseDocument } from "./label_lists.js";
+import { chosenName } from "./vocabularies.js";
 
-export function hasOwnLabels() {
-  return Boolean($("labels").value.trim());
+const DEFAULTS = { template: "", top_k: "5", num_clips: "1", num_crops: "1", function_to_apply: "" };
+export const ownLabels = signal("");
+export const settings = signal(DEFAULTS); // as typed
+export const hasOwnLabels = computed(() => Boolean(ownLabels.value.trim()));
+
+export function setOption(name, value) {
+  settings.value = { ...settings.value, [name]: value };
 }
 
-// Throws a LabelListError if the labels cannot be parsed.
-export function options() {
-  const labels = parseDocument($("labels").value);
-  const asked = {
-    top_k: Number($("top_k").value) || 5,
-    num_clips: Number($("num_clips").value) || 1,
-    num_crops: Number($("num_crops").value),
-  };
+export function chooseVocabulary(name) {
+  batch(() => {
+    chosenName.value = name;
+    ownLabels.value = "";
+  });
+}
+
+export function addOwnLabel(label) {
+  const before = ownLabels.value.trimEnd();
+  if (before.split("\n").includes(label)) return;
+  ownLabels.value = before ? `${before}\n${label}` : label;
+}
+
+// Returns the options that name the labels. Throws a LabelListError if they cannot be parsed.
+export function labelOptions() {
+  const labels = parseDocument(ownLabels.value);
+  const asked = {};
   if (labels.length) asked.candidate_labels = labels;
-  else if ($("vocabulary").value) asked.vocabulary = $("vocabulary").value;
-  if ($("template").value.trim()) asked.hypothesis_template = $("template").value.trim();
-  if ($("function_to_apply").value) asked.function_to_apply = $("function_to_apply").value;
+  else if (chosenName.value) asked.vocabulary = chosenName.value;
+  if (settings.value.template.trim()) asked.hypothesis_template = settings.value.template.trim();
   return asked;
 }
 
-function quoted(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+// Returns the options that apply to the features of a video, which may be stored.
+export function scoreOptions() {
+  const { top_k, function_to_apply } = settings.value;
+  return {
+    top_k: Number(top_k) || 5,
+    ...labelOptions(),
+    ...(function_to_apply ? { function_to_apply } : {}),
+  };
 }
 
-export function showCurl() {
-  $("request").hidden = true;
-  if (!chosen.file) return;
-  try {
-    $("curl").textContent = curl();
-    $("request").hidden = false;
-  } catch (error) {
-    if (!(error instanceof LabelListError)) throw error; // shown when the request is sent
-  }
-}
-
-function curl() {
-  const name = chosen.file.name;
-  return [
-    `curl -F ${quoted(`video=@"${name}"`)}`,
-    `--form-string ${quoted(`options=${JSON.stringify(options())}`)}`,
-    new URL("v1/classify", document.baseURI).href,
-  ].join(" \\\n  ");
-}
-
-export function wireCurl() {
-  $("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText($("curl").textContent);
-    $("copy").textContent = "Copied";
-  });
+// Returns the options that decide which frames are read.
+export function viewOptions() {
+  const { num_clips, num_crops } = settings.value;
+  return { num_clips: Number(num_clips) || 1, num_crops: Number(num_crops) };
 }

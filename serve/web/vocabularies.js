@@ -1,24 +1,27 @@
 // The list of vocabularies of the server, kept up to date; subscribers are called on changes.
 import { getJson } from "./api.js";
-import { $, arrange, count, element } from "./dom.js";
+import { computed, signal } from "./lib.js";
 
 const IDLE_MS = 10_000;
 const ENCODING_MS = 400;
-const known = new Map(); // name -> facts
+const known = signal(new Map()); // name -> facts
 const watched = new Set(); // names whose encoding is shown, in addition to the chosen one
 const subscribers = new Set();
 const state = { changes: 0, timer: 0, isStarted: false };
+export const chosenName = signal("");
+export const isOffline = signal(false);
+export const vocabularies = computed(() => [...known.value.values()].sort((one, other) => (one.name < other.name ? -1 : 1)));
 
 export function subscribe(listener) {
   subscribers.add(listener);
 }
 
 export function factsOf(name) {
-  return known.get(name);
+  return known.value.get(name);
 }
 
 export function names() {
-  return [...known.keys()];
+  return [...known.value.keys()];
 }
 
 export function watch(name) {
@@ -37,10 +40,10 @@ export async function refresh() {
   const changes = state.changes;
   try {
     const found = await readAll();
-    $("offline").hidden = true;
+    isOffline.value = false;
     if (changes === state.changes) replaceAll(found);
   } catch (error) {
-    $("offline").hidden = !state.isStarted;
+    isOffline.value = state.isStarted;
     throw error;
   } finally {
     plan();
@@ -50,22 +53,22 @@ export async function refresh() {
 // Records the response to a change made here.
 export function took(facts) {
   state.changes += 1;
-  const before = known.get(facts.name);
-  if (!before || facts.latest >= before.latest) known.set(facts.name, { ...before, ...facts });
+  const before = factsOf(facts.name);
+  if (!before || facts.latest >= before.latest) known.value = new Map(known.value).set(facts.name, { ...before, ...facts });
   tell();
   plan();
 }
 
 export function forget(name) {
   state.changes += 1;
-  known.delete(name);
+  const left = new Map(known.value);
+  left.delete(name);
+  known.value = left;
   tell();
 }
 
 export function choose(name) {
-  if ($("vocabulary").value === name) return;
-  $("vocabulary").value = name;
-  $("vocabulary").dispatchEvent(new Event("change"));
+  chosenName.value = name;
 }
 
 export async function start() {
@@ -89,40 +92,24 @@ async function readAll() {
 }
 
 function replaceAll(found) {
-  known.clear();
-  for (const facts of found) known.set(facts.name, facts);
+  known.value = new Map(found.map((facts) => [facts.name, facts]));
   tell();
 }
 
 function tell() {
-  showChoice();
+  if (!known.value.has(chosenName.value)) {
+    chosenName.value = vocabularies.value.find((facts) => facts.is_default)?.name ?? "";
+  }
   for (const listener of subscribers) listener();
 }
 
 function plan() {
   clearTimeout(state.timer);
   if (!state.isStarted) return;
-  const looked = [$("vocabulary").value, ...watched].map(factsOf);
+  const looked = [chosenName.value, ...watched].map(factsOf);
   state.timer = setTimeout(quietly, looked.some(isEncoding) ? ENCODING_MS : IDLE_MS);
 }
 
 function quietly() {
-  if (document.visibilityState === "visible") refresh().catch(() => {}); // shown by `offline`
-}
-
-function showChoice() {
-  const chosen = $("vocabulary").value;
-  const sorted = [...known.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-  const choices = new Map([...$("vocabulary").options].map((choice) => [choice.value, choice]));
-  arrange($("vocabulary"), sorted.map((facts) => choiceOf(facts, choices.get(facts.name))));
-  if (known.has(chosen)) return;
-  $("vocabulary").value = sorted.find((facts) => facts.is_default)?.name ?? "";
-  if (chosen) $("vocabulary").dispatchEvent(new Event("change"));
-}
-
-function choiceOf(facts, choice = element("option")) {
-  const text = `${facts.name} (${count(facts.num_labels, "label")}${isEncoding(facts) ? ", being encoded" : ""})`;
-  if (choice.textContent !== text) choice.textContent = text;
-  choice.value = facts.name;
-  return choice;
+  if (document.visibilityState === "visible") refresh().catch(() => {}); // shown by `isOffline`
 }

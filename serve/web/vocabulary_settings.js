@@ -2,14 +2,15 @@
 import { problemOf } from "./api.js";
 import { $, lines, showProblem } from "./dom.js";
 import { Field } from "./field.js";
+import { t } from "./i18n.js";
 import { erase, patch } from "./vocabulary.js";
 
 const LINES = { read: lines, write: (phrases) => (phrases ?? []).join("\n") };
 const KINDS = [
-  { key: "description", words: "description", form: {} },
-  { key: "background", words: "background phrases", form: LINES },
-  { key: "templates", words: "templates", form: LINES },
-  { key: "phrase_rule", words: "phrase rule", form: {} },
+  { key: "description", form: {} },
+  { key: "background", form: LINES },
+  { key: "templates", form: LINES },
+  { key: "phrase_rule", form: {} },
 ];
 
 export class VocabularySettings {
@@ -59,12 +60,12 @@ export class VocabularySettings {
   }
 
   #save(setting) {
-    const { key, words, field } = setting;
+    const { key, field } = setting;
     this.#tell(setting, null);
     if (!field.isTyped) return;
     const value = field.value;
     this.submit({
-      what: `change ${words}`,
+      what: t("edit.field", { field: t(`field.${key}`) }),
       request: (version) => patch(this.vocabulary, version, { [key]: value }),
       done: () => field.took(value),
       failed: (error) => this.#tell(setting, problemOf(error), () => this.#save(setting)),

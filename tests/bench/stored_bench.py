@@ -28,8 +28,8 @@ from serve.retrieval.library import VideoLibrary
 from serve.retrieval.options import RescorePageOptions, SearchOptions
 from serve.service import Service
 from serve.settings import ServeSettings, VideoStoreSettings
-from serve.videos.half_precision import rounded
-from serve.videos.store import WindowPart
+from serve.videos.half_precision import round_features
+from serve.videos.store import FeaturePart
 from tests.bench.promises import Promise, settle, spread
 from tests.models import TEXT, VISION, tiny_checkpoint
 from tests.small_repository import publish
@@ -119,8 +119,8 @@ async def _stored(service: Service, number: int) -> str:
     """Store an hour of random features; return the id."""
     runtime = service.registry.get(None)
     video = new_video(model_name="wide", model_version=1, model_digest=runtime.features_digest)
-    features = rounded(VideoFeatures(video_features=_features(number)))
-    part = WindowPart(windows=[window(second) for second in range(WINDOWS)], features=features)
+    features = round_features(VideoFeatures(video_features=_features(number)))
+    part = FeaturePart(windows=[window(second) for second in range(WINDOWS)], features=features)
     await asyncio.to_thread(service.library.store.complete, video, 0, part, facts())
     return video.video_id
 
@@ -160,7 +160,7 @@ async def _largest_difference(service: Service, known: list[str], options: Resco
     """Return the largest difference of a score from that of a direct request with the same features."""
     runtime = service.registry.get(None)
     contract = runtime.contract.scoring
-    bank = await runtime.bank.features(tuple(TEXTS), runtime.contract.text.templates)
+    bank = await runtime.bank_builder.build(tuple(TEXTS), runtime.contract.text.templates)
     page, _ = await service.library.rescorer.page(options.model_copy(update={"top_k": LABELS}), after=None)
     found = {row.video_id: {result.label: result.score for result in row.results} for row in page.videos}
     differences = []
@@ -176,7 +176,7 @@ async def _largest_difference(service: Service, known: list[str], options: Resco
 async def _one_by_one(service: Service, video_id: str) -> float:
     """Return the seconds to score each window of a video like a request of its own."""
     async with service.pipeline.resolve(ClassifyOptions(candidate_labels=TEXTS)) as resolved:
-        bank = await resolved.runtime.bank.features(resolved.phrases, resolved.templates)
+        bank = await resolved.runtime.bank_builder.build(resolved.phrases, resolved.templates)
         (part,) = service.library.store.parts(video_id)
         started = time.perf_counter()
         for row in part.features.video_features:
@@ -192,7 +192,7 @@ async def _recall(
     runtime = service.registry.get(None)
     hits, shuffled = 0, 0
     for text in TEXTS[:10]:
-        bank = await runtime.bank.features((text,), runtime.contract.text.templates)
+        bank = await runtime.bank_builder.build((text,), runtime.contract.text.templates)
         cosines = matrix @ bank[:, 0].mean(axis=0)
         wanted = {(known[row // WINDOWS], float(row % WINDOWS)) for row in np.argsort(-cosines)[:10].tolist()}
         answer = await library.search.by_text(text, SearchOptions(top_k=10))

@@ -24,8 +24,8 @@ import numpy as np
 from serve.arrays import UInt8Array
 from serve.environment import load_settings
 from serve.service import Service
-from serve.timeline.answers import TimelineAnswer
 from serve.timeline.options import TimelineOptions
+from serve.timeline.responses import TimelineResponse
 from serve.video.decode import open_video, read_frames
 from serve.video.limits import DecodeSettings
 from tests.bench.promises import Promise, settle
@@ -100,7 +100,7 @@ def _resized(frame: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.resize(frame, (REAL_WIDTH, REAL_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def argmax_segments(answer: TimelineAnswer) -> list[Span]:
+def argmax_segments(answer: TimelineResponse) -> list[Span]:
     """Join neighbouring windows, which do not overlap, with the same best label."""
     found: list[Span] = []
     for window in answer.windows or ():

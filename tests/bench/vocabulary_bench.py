@@ -83,7 +83,7 @@ async def _one_label(folder: Path) -> float:
     times = []
     for number in range(ROUNDS):
         started = time.perf_counter()
-        await runtime.bank.features((f"a new label, number {number}",), ("{}",))
+        await runtime.bank_builder.build((f"a new label, number {number}",), ("{}",))
         times.append(time.perf_counter() - started)
     await runtime.close()
     return 1000 * statistics.median(times)

@@ -70,6 +70,7 @@ def deleted_upload_folder(folder: Path) -> Outcome:
         response = world.classify()
         checks.expect(response.json()["type"] == "/problems/folder-unavailable", f"a clear problem: {response.text}")
         checks.expect("uploads" in world.degraded(), "/readyz names the uploads")
+        checks.expect("environment" in world.ready()["isolation"], "/readyz lists the layers of isolation")
         uploads.mkdir()
         checks.expect(world.classify().status_code == 200, "requests are answered when the parent is back")
         checks.expect(world.degraded() == "", "/readyz is clean")

@@ -10,7 +10,7 @@ from tests.chaos.world import Case
 
 @pytest.mark.parametrize(
     "case",
-    [cases.killed_fork_server, cases.killed_server, cases.deleted_upload_folder, cases.damaged_database_at_start],
+    [cases.killed_server, cases.deleted_upload_folder, cases.damaged_database_at_start],
     ids=lambda case: case.__name__,
 )
 def test_a_fault_ends_as_expected(case: Case, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_served_texts_are_torchs(tmp_path: Path, checkpoint: Checkpoint, tokeniz
         try:
             assert runtime.contract.scoring.activation == "sigmoid"
             assert runtime.contract.scoring.logit_bias == -3.0
-            return np.asarray(await runtime.bank.features(LABELS, ready.text.templates))
+            return np.asarray(await runtime.bank_builder.build(LABELS, ready.text.templates))
         finally:
             await runtime.close()
 

@@ -22,7 +22,7 @@ import numpy as np
 from serve.arrays import Int64Array
 from serve.errors import ActserveError
 from serve.video.decode import open_video, read_frames
-from serve.video.decode_pyav import DecodedFrames
+from serve.video.decoded_frames import DecodedFrames
 from serve.video.limits import DecodeSettings
 from serve.video.streams import silence_ffmpeg_log
 from tests.fuzz.cases import codec_of

@@ -59,8 +59,7 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
     found = Reference()
     converter = PlaneReader(SETTINGS)
     with ExitStack() as stack:
-        container = _opened(path, demuxer)
-        stack.callback(container.close)
+        container = _opened(path, demuxer, stack)
         stream: Any = container.streams[stream_index]
         codec = stream.codec_context.codec.canonical_name
         given = [packet for packet in _all_packets(container, stream) if packet.size]
@@ -78,8 +77,7 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
                 found.num_errors += 1
                 found.is_damaged = True
                 if renews:
-                    stack.callback((other := _opened(path, demuxer)).close)
-                    context = _single(other.streams[stream_index])
+                    context = _single(_opened(path, demuxer, stack).streams[stream_index])
                 continue
             for frame in frames:
                 if frame.pts in hidden:
@@ -95,14 +93,14 @@ def _single(stream: Any) -> Any:
     return stream.codec_context
 
 
-def _opened(path: Path, demuxer: str | None) -> Any:
-    """Open the file as the project does, else with the named demuxer."""
+def _opened(path: Path, demuxer: str | None, stack: ExitStack) -> Any:
+    """Open the file as the project does, else with the named demuxer; `stack` closes it."""
     try:
-        return open_container(path)
+        return stack.enter_context(open_container(path))
     except ActserveError:
         if demuxer is None:
             raise
-        return av.open(str(path), format=demuxer, metadata_errors="replace")
+        return stack.enter_context(av.open(str(path), format=demuxer, metadata_errors="replace"))
 
 
 def _with_headers(packet: av.Packet, codec: str) -> av.Packet:

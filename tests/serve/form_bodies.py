@@ -302,6 +302,13 @@ RFC_RULES: dict[str, FormBody] = {
     "file without a name": _body(
         "XbX", _usual("XbX", 'Content-Disposition: form-data; name="video"', QUOTED), filename=None
     ),
+    "file whose type says charset=binary (file --mime)": _body(
+        "XbX", _usual("XbX", FILE + "\r\nContent-Type: video/mp4; charset=binary", QUOTED)
+    ),
+    "empty charset": _body("XbX", _usual("XbX", FILE, QUOTED + '\r\nContent-Type: text/plain; charset=""')),
+    "extended file name twice": _body(
+        "XbX", _usual("XbX", FILE + "; filename*=utf-8''a.mp4; filename*=utf-8''b.mp4", QUOTED), filename="a.mp4"
+    ),
     "field in another charset": _body(
         "XbX",
         _form(

@@ -147,3 +147,36 @@ async def test_closing_ends_every_wait() -> None:
             await task
     with pytest.raises(EngineUnavailable):
         await batcher.submit(rows(1), deadline=NEVER)
+
+
+async def test_a_small_request_does_not_wait_for_all_rows_of_a_large_one() -> None:
+    graph = Doubler()
+    graph.gate.clear()
+    async with running(graph, max_rows=4, max_queued_rows=64) as batcher:
+        first = await under_way(batcher)
+        large = asyncio.create_task(batcher.submit(rows(*range(30)), deadline=NEVER))
+        await settled(lambda: batcher.queued_rows == 30)
+        small = asyncio.create_task(batcher.submit(rows(7), deadline=NEVER))
+        await settled(lambda: batcher.queued_rows == 31)
+        order: list[str] = []
+        small.add_done_callback(lambda _: order.append("small"))
+        large.add_done_callback(lambda _: order.append("large"))
+        graph.gate.set()
+        assert (await small).outputs["video_features"].tolist() == [[14]]
+        assert (await large).outputs["video_features"].ravel().tolist() == [2 * i for i in range(30)]
+        await first
+    assert order == ["small", "large"]
+
+
+async def test_the_rows_of_a_cancelled_request_leave_the_queue() -> None:
+    graph = Doubler()
+    graph.gate.clear()
+    async with running(graph, max_rows=4) as batcher:
+        first = await under_way(batcher)
+        large = asyncio.create_task(batcher.submit(rows(*range(10)), deadline=NEVER))
+        await settled(lambda: batcher.queued_rows == 10)
+        large.cancel()
+        await settled(lambda: batcher.queued_rows == 0)
+        graph.gate.set()
+        await first
+    assert graph.sizes == [1]

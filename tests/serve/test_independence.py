@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve.independence import assign_groups, count_independent, source_of_name
+from serve.independence import assign_groups, count_groups, source_of_name
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_sequences_of_other_lengths_are_refused() -> None:
 
 def test_a_report_counts_groups_and_copies() -> None:
     digests = ["x"] * 25 + ["y", None]
-    found = count_independent(assign_groups(digests=digests), digests=digests)
+    found = count_groups(assign_groups(digests=digests), digests=digests)
     assert (found.num_clips, found.num_independent, found.num_copies, found.largest_group) == (27, 3, 24, 25)
     assert found.has_dependent_clips
-    assert not count_independent(np.arange(3)).has_dependent_clips
+    assert not count_groups(np.arange(3)).has_dependent_clips

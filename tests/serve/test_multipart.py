@@ -39,7 +39,7 @@ def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
 
 def expect_the_form(found: Read, form: FormBody) -> None:
     parts = {name: (filename, (charset or "utf-8"), data) for name, filename, charset, data in found}
-    assert parts["video"] == (form.filename, "utf-8", VIDEO)
+    assert (parts["video"][0], parts["video"][2]) == (form.filename, VIDEO)
     assert parts["top_k"][2] == b"2"
     assert parts["candidate_labels"][2].decode(parts["candidate_labels"][1]) == LABELS
     assert parts.keys() - {"_charset_"} == {"video", "top_k", "candidate_labels"}
@@ -126,7 +126,13 @@ END = b"\r\n--b--\r\n"
         (B, HEADER + CODING + b"base64\r\n\r\nAAAA" + END, UnsupportedMedia, "base64"),
         (B, HEADER + CODING + b"Quoted-Printable\r\n\r\n=20" + END, UnsupportedMedia, "quoted-printable"),
         (B, HEADER + KIND + b"multipart/mixed; boundary=c\r\n\r\n" + END, UnsupportedMedia, "nested multipart"),
-        (B, HEADER + KIND + b"text/plain; charset=utf-7\r\n\r\nx" + END, UnsupportedMedia, "utf-7"),
+        (B, HEADER + b"\r\nContent-Encoding: gzip\r\n\r\nx" + END, UnsupportedMedia, "Content-Encoding: gzip"),
+        (B, HEADER + b"\nContent-Type: video/mp4\n\nx\r\n\r\nx" + END, InvalidOption, "end with CR LF"),
+        (B, HEADER + b"\rX: y\r\n\r\nx" + END, InvalidOption, "end with CR LF"),
+        (B, b"--b\r\n--b--", InvalidOption, "has no name"),
+        (B, b"--b\r\n--b\r\n--b--", InvalidOption, "has no name"),
+        ("multipart/form-data; boundary*=idna''b", b"", InvalidOption, "has no boundary"),
+        ("multipart/form-data; boundary*" + "9" * 5000 + "=b", b"", InvalidOption, "has no boundary"),
     ],
     ids=lambda value: repr(value)[:40],
 )  # fmt: skip
@@ -136,6 +142,28 @@ def test_a_form_that_cannot_be_read_says_why(
     for chunks in ([body], cut(body, range(0, len(body), 997))):
         with pytest.raises(kind, match=words):
             read(content_type, chunks)
+
+
+def test_a_part_without_a_blank_line_is_empty_and_its_successor_keeps_its_name() -> None:
+    body = HEADER + b"\r\n" + HEADER.replace(b'"v"', b'"w"') + b"\r\n\r\nx" + END  # RFC 2046: the line is optional
+    for size in (1, 2, 3, 7, len(body)):
+        parts = read(B, [body[at : at + size] for at in range(0, len(body), size)])
+        assert [(name, data) for name, _, _, data in parts] == [("v", b""), ("w", b"x")]
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    ["=idna''a%C3%A4", "=undefined''a", "=punycode''%E4", "=a\0b''c", "9" * 5000 + "=a"],
+    ids=["idna", "undefined", "punycode", "NUL", "number"],
+)
+def test_a_file_name_that_cannot_be_decoded_is_left_out(parameter: str) -> None:
+    body = HEADER + b"; filename*" + parameter.encode() + b"; filename=plain" + b"\r\n\r\nx" + END
+    assert read(B, [body]) == [("v", "plain", None, b"x")]
+
+
+def test_padding_is_limited_however_the_form_is_cut() -> None:
+    body = HEADER.replace(b"--b", b"--b" + b" " * 300) + b"\r\n\r\nx" + END
+    assert read(B, [body]) == read(B, [body[at : at + 1] for at in range(len(body))]) == []
 
 
 def test_the_reader_holds_little_whatever_comes() -> None:

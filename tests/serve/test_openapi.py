@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -75,6 +76,23 @@ def test_every_answer_is_declared_with_its_content(path: str, method: str) -> No
         elif status not in ("204", "304"):
             assert kinds and all(content["schema"] for content in kinds.values()), status
     assert "422" in operation["responses"]  # a query that means nothing is refused by every route
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_every_body_and_required_parameter_has_an_example(path: str, method: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        is_files_only = set(content["schema"].get("properties", {})) == {"video"}
+        if media_type not in ("video/*", "image/*") and not is_files_only:
+            names = set(content["schema"].get("properties", {}))
+            example = content["example"]
+            assert isinstance(example, str) or set(example) <= names
+            if media_type == "application/json":
+                schema = {**content["schema"], "components": DOCUMENT["components"]}  # for its references
+                jsonschema_rs.validate(schema, example)
+    for parameter in operation.get("parameters", ()):
+        if parameter.get("required") and parameter["schema"]["type"] == "string":
+            assert parameter["schema"].get("examples") or parameter.get("examples"), parameter["name"]
 
 
 def test_no_reference_leads_out_of_the_document() -> None:

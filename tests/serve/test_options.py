@@ -36,6 +36,9 @@ def test_templates_of_the_request_go_over_the_default() -> None:
     ("document", "words"),
     [
         ({"top_k": 0}, "top_k"),
+        ({"top_k": True}, "top_k: must be a number, got true"),
+        ({"num_crops": True}, "num_crops: must be a number, got true"),
+        ({"threshold": False}, "threshold: must be a number, got false"),
         ({"num_crops": 2}, "num_crops"),
         ({"num_clips": 11}, "num_clips"),
         ({"topk": 3}, "topk"),

@@ -7,9 +7,11 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
+from serve.admission.bodies import BodyAdmission
 from serve.api import problems
 from serve.api.middleware import RequestContextMiddleware
 from serve.errors import ActserveError, ContractError, EngineFailure, Overloaded, VideoTooShort
+from serve.settings import BodySettings
 
 MEMBERS = {"type", "title", "status", "detail", "request_id"}
 
@@ -24,6 +26,7 @@ def tree(root: type[ActserveError]) -> Iterator[type[ActserveError]]:
 def app() -> FastAPI:
     """A bare application that raises whatever a test asks for; problems and middleware are the server's."""
     application = FastAPI()
+    application.state.bodies = BodyAdmission(BodySettings())
     problems.install(application)
     application.add_middleware(RequestContextMiddleware)
     by_name = {kind.__name__: kind for kind in tree(ActserveError)}
@@ -71,7 +74,7 @@ async def test_each_error_is_answered_in_the_same_shape(client: AsyncClient, kin
     shows_facts = status != 500
     assert ("num_frames" in response.json()) is shows_facts
     assert ("what was found" in response.json()["detail"]) is shows_facts
-    assert ("retry-after" in response.headers) is (status == 503)
+    assert ("retry-after" in response.headers) is (status in (429, 503))
 
 
 def test_slugs_read_like_the_class() -> None:

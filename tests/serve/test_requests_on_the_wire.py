@@ -156,7 +156,7 @@ def test_a_vocabulary_that_could_not_be_read_back_is_not_stored(demo_server: Run
     assert exchange(demo_server.address, request("GET", target)).status == 404
 
 
-@pytest.mark.parametrize("version", [2**31, 2**63, 10**30, 0, -1, "1.5", '"1"', "1e0"])
+@pytest.mark.parametrize("version", [2**31, 2**63, 10**30, 0, -1, "1.5", '"1"', "1e0", "true"])
 def test_a_rollback_to_no_version_is_refused(demo_server: RunningServer, version: Any) -> None:
     body = f'{{"version": {version}}}'.encode()
     sent = request("POST", "/v1/vocabularies/demo:rollback", body, Content_Type="application/json", If_Match="*")

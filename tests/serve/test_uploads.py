@@ -10,11 +10,12 @@ import pytest
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 
+from serve.admission.bodies import BodyAdmission
 from serve.api import problems
 from serve.api.middleware import RequestContextMiddleware
 from serve.api.options import merge_options
 from serve.routes.classify import OPTION_FIELDS
-from serve.settings import LimitSettings
+from serve.settings import BodySettings, LimitSettings
 from serve.upload_folder import UploadFolder
 from serve.uploads import receive_body, receive_upload
 
@@ -25,6 +26,7 @@ VIDEO = bytes(range(256)) * 400 + b"\r\n--not-the-boundary\r\n"
 async def client(tmp_path: Path) -> AsyncIterator[AsyncClient]:
     """An application that answers with what has arrived."""
     app = FastAPI()
+    app.state.bodies = BodyAdmission(BodySettings())
     problems.install(app)
     app.add_middleware(RequestContextMiddleware)
     limits = LimitSettings(max_upload_bytes=200_000, max_field_bytes=2048)
@@ -92,6 +94,14 @@ async def test_a_raw_body_arrives_with_its_query(client: AsyncClient) -> None:
     assert answer["fields"] == {"top_k": "3", "candidate_labels": ["x", "y"]}
 
 
+@pytest.mark.parametrize(
+    "kind", ["image/jpeg", "Image/PNG", "video/mp4; charset=binary", 'video/mp4; codecs="avc1, mp4a"']
+)
+async def test_raw_bodies_of_these_types_arrive(client: AsyncClient, kind: str) -> None:
+    response = await client.post("/upload", content=VIDEO, headers={"content-type": kind})
+    assert response.json()["is_same"]
+
+
 @pytest.mark.parametrize("way", ["form", "raw", "form in chunks", "raw in chunks"])
 async def test_an_upload_past_the_limit_is_stopped(client: AsyncClient, way: str) -> None:
     async def chunks(body: bytes) -> AsyncIterator[bytes]:
@@ -123,6 +133,7 @@ VIDEO_PART = PART % (b"video", b"v")
         (B, b"hello", 422, "no line '--b'"),
         (B, PART % (b"model", b"a\x00") + VIDEO_PART + b"--b--", 422, "NUL"),
         (B, PART % (b"_charset_", b"utf-7") + VIDEO_PART + b"--b--", 415, "utf-7"),
+        (B, PART % (b'model"\r\nContent-Type: text/plain; charset="utf-7', b"a") + VIDEO_PART + b"--b--", 415, "utf-7"),
         (B, PART % (b"top_k", b"1") * 2 + VIDEO_PART + b"--b--", 422, "2 times"),
         (B, PART % (b"candidate_labels", b"") * 1000 + VIDEO_PART + b"--b--", 422, "2048"),
         (B, PART % (b"video", b"v"), 422, "incomplete"),
@@ -133,7 +144,7 @@ VIDEO_PART = PART % (b"video", b"v")
         (B, PART % (b"model", b"x" * 5000) + VIDEO_PART + b"--b--", 422, "2048"),
         (B, PART % (b"options", b"[]") + VIDEO_PART + b"--b--", 422, "object"),
     ],
-    ids=["text", "no type", "no boundary", "no form", "NUL", "charset", "repeated", "thousands", "cut", "no video", "unknown part", "two videos", "bytes", "long", "list"],  # noqa: E501
+    ids=["text", "no type", "no boundary", "no form", "NUL", "charset", "part charset", "repeated", "thousands", "cut", "no video", "unknown part", "two videos", "bytes", "long", "list"],  # noqa: E501
 )  # fmt: skip
 async def test_a_broken_request_is_reported_what_is_wrong(
     client: AsyncClient, kind: str, body: bytes, status: int, words: str

@@ -64,7 +64,7 @@ def test_known_variables_are_left_alone() -> None:
         ("SERVE_PORT", "", ['SERVE_PORT is ""', "valid integer"]),
         ("SERVE_ENGINE", "cuda", ['SERVE_ENGINE is "cuda"', "'onnxruntime-cuda'"]),
         ("SERVE_BATCH__MAX_VIEWS", "0", ['SERVE_BATCH__MAX_VIEWS is "0"', "greater than or equal to 1"]),
-        ("SERVE_BATCH", "{", ["batch", "JSON object"]),
+        ("SERVE_BATCH", "{", ["SERVE_BATCH must be a JSON object"]),
         ("SERVE_BATCH", '{"max_view": 1}', ["SERVE_BATCH__MAX_VIEW", "did you mean SERVE_BATCH__MAX_VIEWS?"]),
     ],
 )
@@ -80,6 +80,39 @@ def test_a_value_that_cannot_be_used_is_named(
 def test_a_value_of_the_command_line_is_named_by_its_option() -> None:
     with pytest.raises(ConfigurationError, match='--port is "-1"'):
         load_settings({"port": -1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SERVE_LIMITS", "x", "SERVE_LIMITS must be a JSON object"),
+        ("SERVE_LIMITS", "null", "SERVE_LIMITS must be a JSON object"),
+        ("SERVE_LIMITS", '{"max_templates": NaN}', "NaN is not valid JSON"),
+        ("SERVE_LIMITS", '{"max_templates": 1, "max_templates": 2}', "occurs twice"),
+        ("SERVE_OUTGOING__PORTS", "443,8443", 'SERVE_OUTGOING__PORTS is "443,8443": it must be a JSON list'),
+        ("serve_outgoing__ports", "443", 'serve_outgoing__ports is "443": it must be a JSON list'),
+        ("SERVE_DECODE__MAX_MEMORY_BYTES", "9" * 30, "SERVE_DECODE__MAX_MEMORY_BYTES is"),
+    ],
+)
+def test_a_value_of_the_wrong_form_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SERVE_JOBS__WEBHOOK_SECRET", "whsec_hidden"), ("SERVE_JOBS", '{"webhook_secret": "whsec_hidden"'),
+     ("SERVE_JOBS", '{"webhook_secret": "whsec_hidden"}')],
+)  # fmt: skip
+def test_a_message_shows_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        load_settings({})
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def views(runtime: ModelRuntime, count: int, *, seed: int = 0) -> np.ndarray:
 
 async def logits(runtime: ModelRuntime, asked: np.ndarray) -> np.ndarray:
     features = await runtime.engine.encode_video(asked, deadline=soon())
-    return await runtime.logits(features, await runtime.bank.features(LABELS, runtime.contract.text.templates))
+    return await runtime.logits(features, await runtime.bank_builder.build(LABELS, runtime.contract.text.templates))
 
 
 @pytest.mark.parametrize("name", ["demo", "other", "fused", "tiny"])

@@ -14,7 +14,7 @@ from tests.running_server import ROOT, running_server
 from tests.web.conftest import CHROMIUM, FLAGS
 from tests.web.editing import PATIENCE_MS, choose
 
-SIZE = {"width": 1000, "height": 620}
+SIZE = {"width": 1280, "height": 800}
 
 
 def take(path: Path, *, model: str, video: Path) -> None:

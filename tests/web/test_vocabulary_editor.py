@@ -404,10 +404,10 @@ def test_the_progress_of_encoding_is_reported_until_the_version_is_in_use(
         wait_for(page, lambda: polls and answers)
         done, answer = answers.pop(0)
         polls.pop(0).fulfill(body=answer.content, headers=dict(answer.headers))
-        text = f"version 2: encoding {done:,} of 12,000 prompts; version 1 is in use until then"
+        text = f"version 2: encoding {done:,} of 12,001 prompts; version 1 is in use until then"
         expect(page.locator("#encoding-text")).to_have_text(text)
         expect(page.locator("#editor-version")).to_have_text("version 2")
-        expect(page.locator("#encoding-bar")).to_have_attribute("max", "12000")
+        expect(page.locator("#encoding-bar")).to_have_attribute("max", "12001")
         expect(page.locator("#encoding-bar")).to_have_attribute("value", str(done))
     wait_for(page, lambda: polls)
     page.unroute("**/v1/vocabularies")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.arrays import Int64Array
-from serve.independence import Independence, assign_groups, count_independent
+from serve.independence import GroupCounts, assign_groups, count_groups
 from serve.lists.errors import AnnotationError
 from serve.video.limits import DecodeSettings
 from training.data.decoding.pool import for_each
@@ -142,7 +142,7 @@ def read_videos(videos: Path, options: ListOptions) -> tuple[Path, Listing]:
 
 def _find_groups(
     rows: Sequence[ListRow], options: SplitOptions, *, workers: int, deadline_seconds: float
-) -> tuple[Int64Array, Independence]:
+) -> tuple[Int64Array, GroupCounts]:
     """Return the group id of each video [N], and counts.
 
     Videos with the same declared group, the same source according to their names, or the same content are in one
@@ -159,10 +159,10 @@ def _find_groups(
         declared=[row.group for row in rows],
         pairs=pairs,
     )
-    return groups, count_independent(groups, digests=digests)
+    return groups, count_groups(groups, digests=digests)
 
 
-def _describe_groups(counts: Independence, groups: Int64Array, splits: Sequence[str]) -> list[str]:
+def _describe_groups(counts: GroupCounts, groups: Int64Array, splits: Sequence[str]) -> list[str]:
     """Return lines that describe the groups, and whether the splits of the list divide some of them."""
     lines = [
         f"{counts.num_clips} videos, {counts.num_independent} of them independent; {counts.num_copies} copies; "

@@ -11,7 +11,7 @@ import numpy as np
 
 from serve.arrays import Float32Array, Float64Array, Int64Array
 from serve.calibration_statistics import ReliabilityBin, reliability_bins
-from serve.independence import assign_groups, count_independent
+from serve.independence import assign_groups, count_groups
 from serve.scoring import Scores, top_k
 from training.distributed import all_gather_objects
 from training.evaluation.bootstrap import mean_interval
@@ -83,7 +83,7 @@ class EvaluationMetrics:
     top5_k: int  # 5, or K if there are fewer classes
     top1_all: float
     mean_class_accuracy: float  # over the classes that have readable videos
-    num_classes_seen: int
+    num_classes_seen: int  # number of classes with at least one readable video
     calibration_error: float
     negative_log_likelihood: float | None  # None for sigmoid scores, which do not sum to one
     bins: tuple[ReliabilityBin, ...]
@@ -150,7 +150,7 @@ class MetricAccumulator:
         """Add the videos of another accumulator of the same list.
 
         Raises:
-            ValueError: a video is in both accumulators, or they have different numbers of classes or activations.
+            ValueError: a video is in both accumulators, or they differ in `num_classes` or `is_distribution`.
         """
         if (other.num_classes, other.is_distribution) != (self.num_classes, self.is_distribution):
             raise ValueError(
@@ -182,7 +182,7 @@ class MetricAccumulator:
         ranks, labels = _ranks(videos), _labels(videos)
         hits, confidences = ranks == 0, _confidences(videos)
         label_probabilities = np.array([video.label_probability for video in videos])
-        independent = count_independent(_groups(videos), digests=[video.digest for video in videos])
+        independent = count_groups(_groups(videos), digests=[video.digest for video in videos])
         return EvaluationMetrics(
             num_videos=len(videos) + len(unreadable),
             num_readable=len(videos),

@@ -20,7 +20,7 @@ class ZeroShotOptions:
     """Options of zero-shot evaluation."""
 
     train_classes: Path | None = None  # list of the training classes, which must not be evaluated
-    is_overlap_allowed: bool = False
+    allow_overlap: bool = False
     num_subsets: int = 0  # random class subsets; 0: evaluate all classes
     classes_per_subset: int = 0
     seed: int = 0
@@ -44,9 +44,9 @@ def evaluate_splits(
             video of a split can be read.
         InvalidVocabulary: a class name is invalid, too long or a duplicate.
     """
-    plans = [(each, _disjointness(each, zero_shot), _class_subsets(each, zero_shot)) for each in lists]
+    plans = [(each, _compare_with_training(each, zero_shot), _class_subsets(each, zero_shot)) for each in lists]
     results = []
-    for video_list, disjointness, subsets in plans:
+    for video_list, class_overlap, subsets in plans:
         rank, world_size = rank_and_world_size()
         process_accumulators = evaluate_list(
             model,
@@ -64,20 +64,20 @@ def evaluate_splits(
             results.append(
                 make_split_result(
                     accumulator,
-                    [video_list.class_names[number] for number in part.classes],
+                    [video_list.class_names[index] for index in part.classes],
                     name=f"{video_list.path}: {part.name}" if part.name else video_list.path,
                     path=video_list.path,
                     sha256=video_list.sha256(),
-                    zero_shot=disjointness,
+                    class_overlap=class_overlap,
                 )
             )
     return tuple(results)
 
 
-def _disjointness(video_list: VideoList, options: ZeroShotOptions) -> Disjointness | None:
+def _compare_with_training(video_list: VideoList, options: ZeroShotOptions) -> Disjointness | None:
     if options.train_classes is None:
         return None
-    return check_disjoint(video_list.class_names, options.train_classes, is_overlap_allowed=options.is_overlap_allowed)
+    return check_disjoint(video_list.class_names, options.train_classes, allow_overlap=options.allow_overlap)
 
 
 def _class_subsets(video_list: VideoList, options: ZeroShotOptions) -> tuple[ClassSubset, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from training.data.lists.rows import ListOptions
     from training.evaluation.benchmark_splits import ZeroShotOptions
     from training.evaluation.inference import LoaderOptions
-    from training.evaluation.results import Result
+    from training.evaluation.results import EvaluationResult
 
 
 CHECKPOINT_CLASSES = "checkpoint"  # marker in place of a class list: use the class names of the checkpoint
@@ -57,7 +57,7 @@ def evaluate(
         Path | None, typer.Option(help="Text file with one template per line; each contains one {}.", exists=True)
     ] = None,
     system: Annotated[
-        str, typer.Option(help="Sampling and cropping of plain, actionclip or xclip; default: the checkpoint's.")
+        str, typer.Option(help="Sampling and cropping protocol: plain, actionclip or xclip; default: the checkpoint's.")
     ] = "",
     train_classes: Annotated[
         Path | None,
@@ -84,7 +84,8 @@ def evaluate(
         Path | None, typer.Option(help="tokenizer.json, for models that do not use CLIP's tokenizer.")
     ] = None,
     near_duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Find re-encoded copies; intervals count them as one video.")
+        bool,
+        typer.Option("--near-duplicates", help="Find re-encoded copies; confidence intervals count them as one video."),
     ] = False,
     out: Annotated[
         Path | None,
@@ -102,9 +103,9 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto uses a GPU if there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",
 ) -> None:
-    """Evaluate a checkpoint on labelled videos, or compare two results; the last line is one JSON document.
+    """Evaluate a checkpoint on labelled videos, or compare two results; the last line of stdout is a JSON summary.
 
-    Under torchrun, the processes share the videos.
+    Under torchrun, the videos are divided among the processes.
     """
     if compare:
         _compare(paths, out=out)
@@ -117,7 +118,7 @@ def evaluate(
         raise EvaluationError(f"expected a checkpoint and at least one list, got {len(paths)} argument(s)")
     lists = paths[1:]
     if own_classes and classes:
-        raise EvaluationError("--classes and --own-classes exclude each other: give only one of them")
+        raise EvaluationError("--classes and --own-classes are mutually exclusive")
     if bool(class_draws) != bool(classes_per_draw):
         raise EvaluationError("--class-draws and --classes-per-draw must be given together")
     _require_writable_outputs(out, plots)
@@ -137,7 +138,7 @@ def evaluate(
         },
         zero_shot=ZeroShotOptions(
             train_classes=train_classes,
-            is_overlap_allowed=allow_overlap,
+            allow_overlap=allow_overlap,
             num_subsets=class_draws,
             classes_per_subset=classes_per_draw,
             seed=seed,
@@ -168,7 +169,7 @@ def _evaluate(
     tokenizer: Path | None,
     device: str,
     near_duplicates: bool,
-) -> "Result | None":
+) -> "EvaluationResult | None":
     """Evaluate a checkpoint; return None in all processes but the first.
 
     Raises:
@@ -182,7 +183,7 @@ def _evaluate(
     from training.evaluation.benchmark_splits import evaluate_splits
     from training.evaluation.checkpoints import read_for_evaluation
     from training.evaluation.protocol import make_protocol
-    from training.evaluation.results import Result
+    from training.evaluation.results import EvaluationResult
     from training.evaluation.videos import group_near_duplicates, read_list
     from training.models.base import ModelConfigError
 
@@ -223,7 +224,11 @@ def _evaluate(
             )
     except (CheckpointError, ModelConfigError, ActserveError, FileNotFoundError) as error:
         raise EvaluationError(str(error)) from error
-    return Result(checkpoint=identity, protocol=protocol.document(), splits=splits) if process.is_first else None
+    return (
+        EvaluationResult(checkpoint=identity, protocol=protocol.document(), splits=splits)
+        if process.is_main_process
+        else None
+    )
 
 
 def _require_writable_outputs(out: Path | None, plots: Path | None) -> None:
@@ -242,7 +247,7 @@ def _require_writable_outputs(out: Path | None, plots: Path | None) -> None:
         require_writable(plots)
 
 
-def _report(result: "Result", *, out: Path | None, plots: Path | None) -> None:
+def _report(result: "EvaluationResult", *, out: Path | None, plots: Path | None) -> None:
     """Print the table, write the requested files, and print the JSON line."""
     from training.evaluation.report_tables import result_table
     from training.evaluation.results import result_document, result_summary, write_document, write_scores

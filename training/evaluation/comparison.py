@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.arrays import Int64Array
-from serve.independence import assign_groups, count_independent
+from serve.independence import assign_groups, count_groups
 from training.evaluation.accumulator import TOP_K
 from training.evaluation.bootstrap import mcnemar
 from training.evaluation.errors import EvaluationError
@@ -135,7 +135,7 @@ def _compare_split(first: StoredSplit, second: StoredSplit) -> Comparison:
     return Comparison(
         name=first.name,
         num_videos=len(both),
-        num_independent=count_independent(groups).num_independent,
+        num_independent=count_groups(groups).num_independent,
         num_unreadable=len(pairs) - len(both),
         top5_k=k,
         figures={

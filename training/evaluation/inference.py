@@ -20,7 +20,7 @@ from training.models.base import VideoTextModel
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderOptions:
-    """Limits and parallelism of loading and inference."""
+    """Batch size, parallelism and time limit of loading and inference."""
 
     batch_size: int = 16  # views per forward pass
     workers: int = 4  # loading processes, at most one per processor; 0: load in the main process
@@ -95,7 +95,7 @@ def _add(
     classes: np.ndarray,
     scorer: Scorer,
 ) -> None:
-    """Add a video to the accumulator of some classes, unless its label is known and not among them."""
+    """Add a video to the accumulator of a class subset; skip it if its label is outside the subset."""
     label = int(np.searchsorted(classes, video.label)) if video.label in classes else -1
     if label < 0 and video.label >= 0:
         return

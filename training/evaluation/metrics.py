@@ -52,7 +52,7 @@ def mean_class_accuracy(hits: BoolArray, labels: Int64Array) -> float:
 
 
 def confusion_counts(labels: Int64Array, predictions: Int64Array, num_classes: int) -> Int64Array:
-    """Return the number of videos of class i predicted as class j [K, K]."""
+    """Return the confusion matrix [K, K]: entry (i, j) counts the videos of class i that were predicted as class j."""
     counts: Int64Array = confusion_matrix(labels, predictions, labels=np.arange(num_classes)).astype(np.int64)
     return counts
 
@@ -63,13 +63,13 @@ def top_k_curve(ranks: Int64Array, max_k: int) -> Float64Array:
     return np.cumsum(counts) / max(len(ranks), 1)
 
 
-def expected_calibration_error(confidences: FloatArray, hits: BoolArray, *, bins: int = NUM_BINS) -> float:
-    """Return the expected calibration error of confidences [N] and hits [N], computed as in serving.
+def expected_calibration_error(confidences: FloatArray, hits: BoolArray, *, num_bins: int = NUM_BINS) -> float:
+    """Return the expected calibration error of confidences [N] and hits [N], with the same formula as the server.
 
     Raises:
         ValueError: there are no videos.
     """
-    error = calibration_error(reliability_bins(confidences, hits, num_bins=bins))
+    error = calibration_error(reliability_bins(confidences, hits, num_bins=num_bins))
     if error is None:
         raise ValueError("cannot compute the calibration error without videos")
     return error

@@ -8,7 +8,7 @@ import numpy as np
 
 from serve.extras import require_extra
 from training.evaluation.metrics import top_k_curve
-from training.evaluation.results import Result, SplitResult
+from training.evaluation.results import EvaluationResult, SplitResult
 
 DOTS_PER_INCH = 150
 MAX_NAMED_CLASSES = 60  # up to this number all classes are named
@@ -16,7 +16,7 @@ NUM_WORST_CLASSES = 40  # named classes if there are more than `MAX_NAMED_CLASSE
 MAX_K = 50  # of the top-k curve
 
 
-def draw_result(result: Result, folder: Path) -> list[Path]:
+def draw_result(result: EvaluationResult, folder: Path) -> list[Path]:
     """Plot all splits into a folder, with a subfolder per split if there are several; return the files.
 
     Raises:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from training.evaluation.comparison import ClassChange, Comparison
-from training.evaluation.results import METRIC_NAMES, Result, SplitResult
+from training.evaluation.results import METRIC_NAMES, EvaluationResult, SplitResult
 
 MAX_CLASSES = 20
 MAX_REASONS = 5
 MAX_CHANGES = 10  # in each direction
 
 
-def result_table(result: Result) -> Iterator[str]:
+def result_table(result: EvaluationResult) -> Iterator[str]:
     """Yield the lines of a result: checkpoint and protocol, metrics with intervals, and classes from the worst."""
     checkpoint, protocol = result.checkpoint, result.protocol
     scoring = protocol["scoring"]
@@ -66,8 +66,8 @@ def _split_lines(split: SplitResult) -> Iterator[str]:
     )
     if metrics.num_classes_seen < len(split.class_names):
         yield f"  {len(split.class_names) - metrics.num_classes_seen} classes have no readable video"
-    if split.zero_shot is not None:
-        yield f"  classes seen in training: {len(split.zero_shot.overlap)}"
+    if split.class_overlap is not None:
+        yield f"  classes seen in training: {len(split.class_overlap.overlap)}"
     if metrics.num_unreadable:
         yield f"  unreadable: {metrics.num_unreadable}"
         yield from (f"    {item.path}: {item.reason}" for item in split.accumulator.unreadable[:MAX_REASONS])

@@ -1,6 +1,6 @@
 """Write the result of an evaluation to a file: checkpoint, protocol, metrics, and one row per video.
 
-The file is a JSON document with a schema and a version, so that results of different versions can be compared.
+The file is a JSON document with a schema name and a schema version, so that readers can check the format.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class CheckpointIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """Result of one list, or of a subset of its classes."""
+    """Result of one split of a benchmark, of one list, or of a subset of its classes."""
 
     name: str
     list: str
@@ -52,11 +52,11 @@ class SplitResult:
     metrics: EvaluationMetrics
     intervals: Mapping[str, Interval]
     accumulator: MetricAccumulator
-    zero_shot: Disjointness | None = None
+    class_overlap: Disjointness | None = None  # comparison with the classes of the training data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class EvaluationResult:
     """Result of an evaluation."""
 
     checkpoint: CheckpointIdentity
@@ -78,7 +78,7 @@ def make_split_result(
     name: str,
     path: str,
     sha256: str | None,
-    zero_shot: Disjointness | None,
+    class_overlap: Disjointness | None,
 ) -> SplitResult:
     """Compute the metrics and intervals of an accumulator.
 
@@ -93,7 +93,7 @@ def make_split_result(
         metrics=accumulator.compute(),
         intervals=accumulator.intervals(),
         accumulator=accumulator,
-        zero_shot=zero_shot,
+        class_overlap=class_overlap,
     )
 
 
@@ -102,7 +102,7 @@ def class_names_sha256(names: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(names), ensure_ascii=False).encode()).hexdigest()
 
 
-def result_document(result: Result) -> dict[str, Any]:
+def result_document(result: EvaluationResult) -> dict[str, Any]:
     """Return a result as plain JSON values."""
     return {
         "schema": SCHEMA,
@@ -125,8 +125,8 @@ def result_document(result: Result) -> dict[str, Any]:
     }
 
 
-def result_summary(result: Result) -> dict[str, Any]:
-    """Return the metrics of a result without the videos, for the JSON line."""
+def result_summary(result: EvaluationResult) -> dict[str, Any]:
+    """Return the metrics of a result without the videos, for the JSON summary on standard output."""
     return {
         "checkpoint": result.checkpoint.file,
         "sha256": result.checkpoint.sha256,
@@ -163,7 +163,7 @@ def _key(name: str, k: int) -> str:
 
 
 def require_writable(folder: Path) -> None:
-    """Create a folder and check that files can be written to it, before hours of work.
+    """Create a folder and check that files can be written to it, before a long evaluation starts.
 
     Raises:
         EvaluationError: the folder cannot be created or is not writable.
@@ -188,7 +188,7 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
         raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_scores(path: Path, result: Result) -> Path:
+def write_scores(path: Path, result: EvaluationResult) -> Path:
     """Write the scores of every readable video next to the result file: `result.json` -> `result.scores.npz`.
 
     The arrays of split i are `i/scores` float32 [N, K], `i/labels` [N], `i/paths` [N] and `i/classes` [K].
@@ -221,7 +221,7 @@ def _split_document(split: SplitResult) -> dict[str, Any]:
         "list_sha256": split.list_sha256,
         "class_names": list(names),
         "class_names_sha256": class_names_sha256(names),
-        "zero_shot": asdict(split.zero_shot) if split.zero_shot else None,
+        "zero_shot": asdict(split.class_overlap) if split.class_overlap else None,
         "figures": {name: value for name, value in metrics.items() if name not in ("bins", "classes")},
         "intervals": {name: list(interval) for name, interval in split.intervals.items()},
         "reliability": metrics["bins"],
@@ -238,7 +238,7 @@ def _split_document(split: SplitResult) -> dict[str, Any]:
                 "index": video.index,
                 "path": video.path,
                 "label": names[video.label],
-                "rank": video.rank + 1,
+                "rank": video.rank + 1,  # 1-based in the file
                 "sha256": video.digest or None,
                 "group": video.group or None,
                 "margin": video.margin,

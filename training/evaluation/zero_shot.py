@@ -56,7 +56,7 @@ def overlap(evaluated: Sequence[str], train_classes: Sequence[str]) -> tuple[tup
     return tuple((name, train_names[key]) for name, key in keys if key in train_names)
 
 
-def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_allowed: bool) -> Disjointness:
+def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, allow_overlap: bool) -> Disjointness:
     """Compare the evaluated class names with those of a training class list, a file in any supported format.
 
     Raises:
@@ -65,7 +65,7 @@ def check_disjoint(evaluated: Sequence[str], train_classes: Path, *, is_overlap_
     """
     train_names = read_class_list(train_classes, any_ids=True).names
     both = overlap(evaluated, train_names)
-    if both and not is_overlap_allowed:
+    if both and not allow_overlap:
         pairs = ", ".join(name if name == other else f"{name} ({other})" for name, other in both[:MAX_LISTED])
         more = f" and {len(both) - MAX_LISTED} more" if len(both) > MAX_LISTED else ""
         raise EvaluationError(

@@ -12,31 +12,41 @@ from training.data.decoding.pool import num_processors
 
 Model = Annotated[str, typer.Argument(help="A checkpoint of any format; with --repository, NAME[@VERSION].")]
 Repository = Annotated[
-    Path | None, typer.Option(help="Folder of exported models, one of which is MODEL.", exists=True, file_okay=False)
+    Path | None, typer.Option(help="Model repository in which MODEL is looked up.", exists=True, file_okay=False)
 ]
 Tokenizer = Annotated[
     Path | None, typer.Option(help="tokenizer.json of a model that does not use CLIP's tokenizer.", exists=True)
 ]
 Activation = Annotated[
     Literal["quick_gelu", "gelu"] | None,
-    typer.Option(help="Activation of CLIP's towers, if neither the file nor its origin determines it."),
+    typer.Option(help="Activation of CLIP's towers, if it cannot be determined from the checkpoint."),
 ]
 Cache = Annotated[Path, typer.Option(help="Folder in which features are cached.", file_okay=False)]
 DEFAULT_CACHE = Path("~/.cache/actserve/few_shot")
-MaxBadShare = Annotated[float, typer.Option(min=0, max=0.999, help="Largest accepted fraction of unreadable videos.")]
+MaxUnreadableFraction = Annotated[float, typer.Option(min=0, max=0.999, help="Maximum fraction of unreadable videos.")]
 Device = Annotated[str, typer.Option(help="Device for a checkpoint: cpu, cuda, ...; auto: a GPU if available.")]
 
 
 def few_shot(
     model: Model,
-    listing: Annotated[Path, typer.Argument(metavar="LIST", help="A list, CSV or folder to sample from.", exists=True)],
+    listing: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LIST",
+            help="Annotation file (text or CSV), or folder of class folders, to sample from.",
+            exists=True,
+        ),
+    ],
     shots: Annotated[str, typer.Option(metavar="N,N", help="Numbers of examples per class.")] = "2,4,8,16",
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds for sampling the examples.")] = "0,1,2",
     test: Annotated[
-        Path | None, typer.Option(help="A list to test on; default: the videos that are not sampled.", exists=True)
+        Path | None,
+        typer.Option(
+            help="Annotation file or folder to test on; default: the videos that are not sampled.", exists=True
+        ),
     ] = None,
     split: Split = "",
-    test_split: Annotated[str, typer.Option(help="Split of the list --test, if it has splits.")] = "",
+    test_split: Annotated[str, typer.Option(help="Split of the --test list, if it has splits.")] = "",
     source: ListKind = "",
     classes: Classes = None,
     root: Root = None,
@@ -52,7 +62,7 @@ def few_shot(
     vocabulary: Annotated[
         str | None, typer.Option(help="Print commands that add the examples to this vocabulary on a server.")
     ] = None,
-    max_bad_share: MaxBadShare = 0.05,
+    max_bad_share: MaxUnreadableFraction = 0.05,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:

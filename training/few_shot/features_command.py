@@ -19,7 +19,7 @@ from training.few_shot.command_line import (
     Activation,
     Cache,
     Device,
-    MaxBadShare,
+    MaxUnreadableFraction,
     Model,
     Repository,
     Tokenizer,
@@ -45,7 +45,7 @@ def features(
     tokenizer: Tokenizer = None,
     activation: Activation = None,
     cache: Cache = DEFAULT_CACHE,
-    max_bad_share: MaxBadShare = 0.05,
+    max_bad_share: MaxUnreadableFraction = 0.05,
     device: Device = "auto",
     workers: Workers = 0,
 ) -> None:
@@ -79,7 +79,7 @@ def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
     import numpy as np
 
     from serve.files import atomic_write
-    from serve.independence import count_independent
+    from serve.independence import count_groups
     from training.few_shot.encoding import VideoEncoder
     from training.few_shot.main import FewShotLists, find_groups, open_model
 
@@ -90,7 +90,7 @@ def _write_features(options: "FewShotOptions", out: Path) -> dict[str, object]:
         bank = encoder.bank(lists.names)
     finally:
         encoder.close()
-    counts = count_independent(find_groups(encoded), digests=encoded.digests)
+    counts = count_groups(find_groups(encoded), digests=encoded.digests)
     features = model.layout.unpack(encoded.vectors)
     arrays: dict[str, Any] = {
         "video_features": features.video_features,

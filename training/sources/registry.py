@@ -12,7 +12,7 @@ from training.monitor import EvaluationReport
 
 
 class Source(Protocol):
-    """Yields training clips, defines the phrases among which they are classified, and evaluates the model."""
+    """Yields training clips, defines the candidate phrases for classification, and evaluates the model."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -26,7 +26,10 @@ class Source(Protocol):
 
     @property
     def tasks(self) -> Mapping[str, tuple[slice, Tensor]]:
-        """Return task name -> (slice of the task's phrases, index of a clip -> index of its phrase in the slice)."""
+        """Return, per task, the slice of its phrases in `tokens()`, and a tensor of phrase indices.
+
+        The tensor maps the index of a clip, as returned by `batches()`, to the index of its phrase within the slice.
+        """
         ...
 
     @property
@@ -36,15 +39,15 @@ class Source(Protocol):
 
     @property
     def num_entries(self) -> int | None:
-        """Return the number of entries per epoch; None if the source is endless."""
+        """Return the number of samples per epoch; None if the source is endless."""
         ...
 
     def tokens(self, step: int) -> Tensor:
-        """Return tokens [R, L] of all phrases at a step."""
+        """Return tokens [P, L] of all phrases at a step; a source may choose other templates in each step."""
         ...
 
     def sample_tokens(self, indices: Tensor, step: int) -> Tensor:
-        """Return tokens [b, L] of the text of each clip at a step."""
+        """Return tokens [B, L] of the text of each clip at a step."""
         ...
 
     def batches(self, *, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,7 +2,13 @@
 
 from collections.abc import Hashable, Iterator
 
-from serve.video.bitstream.inspector import NO_CONFIG, BitReader, Config, PacketInfo, UnsupportedBitstreamError
+from serve.video.bitstream.inspector import (
+    NO_PARAMETER_SETS,
+    BitReader,
+    PacketInfo,
+    ParameterSets,
+    UnsupportedBitstreamError,
+)
 from serve.video.bitstream.intra import IntraInspector
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # types of open bitstream units
@@ -18,7 +24,7 @@ class Av1Inspector(IntraInspector):
     def __init__(self) -> None:
         self._has_reduced_header = False  # reduced_still_picture_header: every frame is a shown key frame
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return the sequence header of an `av1C` box."""
         units = extradata[4:] if extradata[:1] == b"\x81" else b""
         config: dict[Hashable, bytes] = {}
@@ -26,7 +32,7 @@ class Av1Inspector(IntraInspector):
             if unit_type == _SEQUENCE_HEADER:
                 config["sequence"] = bytes(unit)
                 self._has_reduced_header = bool(payload[0] & 0x08)
-        return config or NO_CONFIG
+        return config or NO_PARAMETER_SETS
 
     def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one temporal unit."""
@@ -42,7 +48,7 @@ class Av1Inspector(IntraInspector):
         if num_shown > 1:
             raise UnsupportedBitstreamError("an AV1 packet shows several frames")
         is_access_point = bool(frames) and frames[0] == (True, True)
-        return PacketInfo(is_access_point, num_shown == 1, config=config or NO_CONFIG)
+        return PacketInfo(is_access_point, num_shown == 1, config=config or NO_PARAMETER_SETS)
 
     def _parse_frame(self, payload: memoryview) -> tuple[bool, bool]:
         """Return (is a key frame, is shown) of a frame header."""

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from serve.video.bitstream.av1 import Av1Inspector
 from serve.video.bitstream.h264 import H264Inspector
 from serve.video.bitstream.hevc import HevcInspector
-from serve.video.bitstream.inspector import Inspector
+from serve.video.bitstream.inspector import BitstreamParser
 from serve.video.bitstream.intra import Ffv1Inspector, IntraInspector, TheoraInspector
 from serve.video.bitstream.mpeg import H263Inspector, Mpeg4Inspector, MpegInspector, SorensonInspector
 from serve.video.bitstream.vpx import Vp8Inspector, Vp9Inspector
 
-INSPECTORS: dict[str, Callable[[], Inspector]] = {
+INSPECTORS: dict[str, Callable[[], BitstreamParser]] = {
     "h264": H264Inspector,
     "hevc": HevcInspector,
     "mpeg1video": MpegInspector,

@@ -6,7 +6,13 @@ Field pictures, data partitioning and POC type 1 are not supported; such streams
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from serve.video.bitstream.inspector import NO_CONFIG, BitReader, Config, PacketInfo, UnsupportedBitstreamError
+from serve.video.bitstream.inspector import (
+    NO_PARAMETER_SETS,
+    BitReader,
+    PacketInfo,
+    ParameterSets,
+    UnsupportedBitstreamError,
+)
 from serve.video.bitstream.nal import PictureOrderCount, header_reader, join_units, split_units, trim_unit, unit_reader
 
 _SLICE, _PARTITION_A, _PARTITION_C, _IDR, _SEI, _SPS, _PPS = 1, 2, 4, 5, 6, 7, 8
@@ -38,7 +44,7 @@ class H264Inspector:
         self._sps_id_of_pps: dict[int, int] = {}  # id of a picture parameter set (PPS) -> id of its SPS
         self._poc = PictureOrderCount()
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return the parameter sets of an `avcC` box or of an Annex B byte stream, and use them from now on."""
         config: dict[Hashable, bytes] = {}
         if extradata[:1] != b"\x01":
@@ -63,16 +69,16 @@ class H264Inspector:
         for unit in split_units(data, self._length_size):
             kind = unit[0] & 0x1F
             if kind in (_SLICE, _IDR):
-                return self._parse_slice(unit, recovers=recovers, config=config or NO_CONFIG)
+                return self._parse_slice(unit, recovers=recovers, config=config or NO_PARAMETER_SETS)
             if kind in (_SPS, _PPS):
                 self._store_parameter_set(unit, config)
             elif kind == _SEI:
                 recovers = recovers or _is_exact_recovery_point(trim_unit(unit))
             elif _PARTITION_A <= kind <= _PARTITION_C:
                 raise UnsupportedBitstreamError("H.264 data partitioning is not supported")
-        return PacketInfo(is_access_point=False, is_shown=False, config=config or NO_CONFIG)
+        return PacketInfo(is_access_point=False, is_shown=False, config=config or NO_PARAMETER_SETS)
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Concatenate the parameter sets: SPS first, then PPS."""
         return join_units([config[key] for key in sorted(config, key=str, reverse=True)], self._length_size)
 
@@ -88,7 +94,7 @@ class H264Inspector:
             self._sps_id_of_pps[pps_id] = bits.read_exp_golomb()
             config["pps", pps_id] = content
 
-    def _parse_slice(self, unit: memoryview, *, recovers: bool, config: Config) -> PacketInfo:
+    def _parse_slice(self, unit: memoryview, *, recovers: bool, config: ParameterSets) -> PacketInfo:
         """Describe a picture from its first slice; `recovers` says that an exact recovery point precedes it."""
         is_idr, is_reference = unit[0] & 0x1F == _IDR, bool(unit[0] & 0x60)
         bits = header_reader(unit, skip=1)

@@ -3,7 +3,13 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from serve.video.bitstream.inspector import NO_CONFIG, BitReader, Config, PacketInfo, UnsupportedBitstreamError
+from serve.video.bitstream.inspector import (
+    NO_PARAMETER_SETS,
+    BitReader,
+    PacketInfo,
+    ParameterSets,
+    UnsupportedBitstreamError,
+)
 from serve.video.bitstream.nal import PictureOrderCount, header_reader, join_units, split_units, trim_unit, unit_reader
 
 _VPS, _SPS, _PPS, _END_OF_SEQUENCE, _END_OF_BITSTREAM = 32, 33, 34, 36, 37
@@ -46,7 +52,7 @@ class HevcInspector:
         # The last random access picture started a sequence, so its RASL pictures are hidden.
         self._hides_leading = False
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return the parameter sets of an `hvcC` box or of an Annex B byte stream, and use them from now on."""
         config: dict[Hashable, bytes] = {}
         if len(extradata) < 23 or extradata[:3] in (b"\x00\x00\x00", b"\x00\x00\x01"):
@@ -76,14 +82,14 @@ class HevcInspector:
             if layer:
                 continue  # another view or a scalable layer; it is not decoded
             if kind < _VPS:
-                return self._parse_slice(unit, kind, config or NO_CONFIG)
+                return self._parse_slice(unit, kind, config or NO_PARAMETER_SETS)
             if kind in _NAMES:
                 self._store_parameter_set(unit, config)
             elif kind in (_END_OF_SEQUENCE, _END_OF_BITSTREAM):
                 self._starts_sequence = True
-        return PacketInfo(is_access_point=False, is_shown=False, config=config or NO_CONFIG)
+        return PacketInfo(is_access_point=False, is_shown=False, config=config or NO_PARAMETER_SETS)
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Concatenate the parameter sets: VPS first, then SPS, then PPS."""
         keys = sorted(config, key=lambda key: (_CONFIG_ORDER.index(key[0]), key[1]))  # type: ignore[index]
         return join_units([config[key] for key in keys], self._length_size)
@@ -105,7 +111,7 @@ class HevcInspector:
             self._pps[identifier] = _PictureParameters(sps_id, bool(bits.read(1)), bits.read(3))
         config[_NAMES[kind], identifier] = content
 
-    def _parse_slice(self, unit: memoryview, kind: int, config: Config) -> PacketInfo:
+    def _parse_slice(self, unit: memoryview, kind: int, config: ParameterSets) -> PacketInfo:
         """Describe a picture from its first slice."""
         if kind in _RESERVED_IRAP:
             raise UnsupportedBitstreamError("the type of an HEVC picture is reserved")

@@ -1,41 +1,43 @@
-"""Interface of the bitstream parsers: the description of a packet, the parser protocol and a bit reader."""
+"""Interface of the bitstream parsers: properties of a packet, the parser protocol and a bit reader."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
-Config = Mapping[Hashable, bytes]  # parameter sets by kind and identifier
+ParameterSets = Mapping[Hashable, bytes]  # by kind and identifier
 
-NO_CONFIG: Config = MappingProxyType({})
+NO_PARAMETER_SETS: ParameterSets = MappingProxyType({})
 
 
 class UnsupportedBitstreamError(Exception):
-    """The bitstream cannot be parsed or uses unsupported features; the stream is decoded in order instead."""
+    """The bitstream cannot be parsed or uses unsupported features; the stream is then decoded without seeking."""
 
 
 @dataclass(slots=True)
 class PacketInfo:
-    """Description of one packet by its bitstream; the container's flags are not used."""
+    """Properties of one packet, parsed from its bitstream rather than taken from the container's flags."""
 
-    is_access_point: bool  # decoding may start here: no picture shown later refers to an earlier packet
+    is_access_point: bool  # decoding may start here: no picture displayed later refers to an earlier packet
     is_shown: bool = True  # the packet outputs one frame; False: no frame
-    starts_period: bool = False  # every earlier picture is output before this one
-    order: int | None = None  # output order within the period; None: decoding order
-    config: Config = field(default_factory=dict)  # parameter sets that the packet carries
-    is_reference: bool = True  # False: no picture shown after the next access point refers to it
+    starts_sequence: bool = False  # every earlier picture is output before this one
+    order: int | None = None  # output order within the coded video sequence; None: decoding order
+    config: ParameterSets = field(default_factory=dict)  # parameter sets that the packet carries
+    is_reference: bool = (
+        True  # False: no picture displayed after the next access point refers to it (weaker than H.264)
+    )
 
 
-class Inspector(Protocol):
+class BitstreamParser(Protocol):
     """Parses the packets of one stream in decoding order."""
 
     can_skip_non_reference: bool  # the decoder may skip unwanted non-reference pictures (FFmpeg's `skip_frame=noref`)
-    needs_inline_config: bool  # the decoder reads new extradata only if it precedes the data of a packet
+    needs_inline_config: bool  # new parameter sets must be prepended to a packet for the decoder to read them
     extradata_header_bytes: (
-        int  # length in bytes of the header of extradata, which must not precede the data of a packet
+        int  # number of leading bytes to remove from extradata before they are prepended to a packet
     )
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Parse the extradata of the container and return its parameter sets; they replace the earlier ones.
 
         Raises:
@@ -49,7 +51,7 @@ class Inspector(Protocol):
             UnsupportedBitstreamError: the packet cannot be parsed or uses an unsupported feature.
         """
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Concatenate parameter sets in the format of the stream, to be prepended to the data of a packet."""
 
 

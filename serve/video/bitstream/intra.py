@@ -1,6 +1,6 @@
 """Intra-only codecs, and codecs whose first bits mark key frames; none of them reorders pictures."""
 
-from serve.video.bitstream.inspector import NO_CONFIG, Config, PacketInfo
+from serve.video.bitstream.inspector import NO_PARAMETER_SETS, PacketInfo, ParameterSets
 
 
 class IntraInspector:
@@ -10,15 +10,15 @@ class IntraInspector:
     needs_inline_config = False
     extradata_header_bytes = 0
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return nothing: these codecs have no parameter sets."""
-        return NO_CONFIG
+        return NO_PARAMETER_SETS
 
     def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one picture."""
         return PacketInfo(is_access_point=True)
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Concatenate the parameter sets unchanged."""
         return b"".join(config.values())
 

@@ -6,7 +6,13 @@ decoded in order.
 
 from collections.abc import Iterator
 
-from serve.video.bitstream.inspector import NO_CONFIG, BitReader, Config, PacketInfo, UnsupportedBitstreamError
+from serve.video.bitstream.inspector import (
+    NO_PARAMETER_SETS,
+    BitReader,
+    PacketInfo,
+    ParameterSets,
+    UnsupportedBitstreamError,
+)
 
 _PREFIX = b"\x00\x00\x01"
 _GROUP_SIZE = 1 << 32  # more than the number of B pictures between two reference pictures
@@ -39,9 +45,9 @@ class MpegInspector:
         self._order = OutputOrder()
         self._formats: dict[int, bytes] = {}  # start code -> format fields of the sequence header and its extension
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return nothing: every access point carries its own sequence header."""
-        return NO_CONFIG
+        return NO_PARAMETER_SETS
 
     def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one picture."""
@@ -73,7 +79,7 @@ class MpegInspector:
         order = self._order.next(is_reference=is_reference)
         return PacketInfo(kind == 1 and has_sequence, order=order, is_reference=is_reference)
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Concatenate the headers unchanged."""
         return b"".join(config.values())
 
@@ -95,7 +101,7 @@ class Mpeg4Inspector:
         self._time_bits = 0
         self._layer = b""
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return the headers that precede the first picture."""
         return self._read_headers(extradata)
 
@@ -119,16 +125,16 @@ class Mpeg4Inspector:
         order = self._order.next(is_reference=is_reference)
         return PacketInfo(kind == 0, order=order, config=config, is_reference=is_reference)
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Concatenate the headers unchanged."""
         return b"".join(config.values())
 
-    def _read_headers(self, content: bytes) -> Config:
+    def _read_headers(self, content: bytes) -> ParameterSets:
         """Return the bytes from the first header to the first picture; nothing if they describe no video layer."""
         codes = list(_find_start_codes(content))
         layers = [at for at in codes if 0x20 <= content[at + 3] <= 0x2F]
         if not layers:
-            return NO_CONFIG
+            return NO_PARAMETER_SETS
         for at in layers:
             layer = content[at + 4 : next((other for other in codes if other > at), len(content))]
             self._time_bits = _parse_time_bits(layer[:64])
@@ -183,9 +189,9 @@ class H263Inspector:
     needs_inline_config = False
     extradata_header_bytes = 0
 
-    def read_extradata(self, extradata: bytes) -> Config:
+    def read_extradata(self, extradata: bytes) -> ParameterSets:
         """Return nothing: H.263 has no parameter sets."""
-        return NO_CONFIG
+        return NO_PARAMETER_SETS
 
     def inspect(self, data: memoryview) -> PacketInfo:
         """Describe one picture; H.263 section 5.1."""
@@ -210,7 +216,7 @@ class H263Inspector:
             raise UnsupportedBitstreamError("H.263 layers and B pictures are not supported")
         return PacketInfo(kind == 0 and is_full)
 
-    def join_parameter_sets(self, config: Config) -> bytes:
+    def join_parameter_sets(self, config: ParameterSets) -> bytes:
         """Return nothing: H.263 has no parameter sets."""
         return b""
 

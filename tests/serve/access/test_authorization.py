@@ -132,8 +132,8 @@ def test_no_key_is_logged(server: RunningServer, http: httpx.Client, keys: dict[
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"SERVE_HOST": "0.0.0.0"}, "listen on 0.0.0.0 and there is no valid API key"),
-        ({"SERVE_AUTH__MODE": "keys"}, "SERVE_AUTH__MODE=keys and there is no valid API key"),
+        ({"SERVE_HOST": "0.0.0.0"}, "listen on 0.0.0.0, but there is no valid API key"),
+        ({"SERVE_AUTH__MODE": "keys"}, "SERVE_AUTH__MODE=keys, but there is no valid API key"),
         ({"SERVE_AUTH__MODE": "none"}, "SERVE_AUTH__MODE is"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
-from serve.settings import HttpSettings, ServeSettings
+from serve.http_settings import HttpSettings
+from serve.settings import ServeSettings
 from tests.running_server import running_server
 from tests.waiting import PATIENCE_SECONDS
 

@@ -34,7 +34,7 @@ def test_a_key_is_created_found_rotated_and_revoked(store: KeyStore) -> None:
     found = store.find(key.key_id)
     assert found == key and found.matches(parts[1]) and not found.matches(parts[1][::-1])
     assert store.has_valid()
-    with pytest.raises(InvalidOption, match="valid key 'camera-1'"):
+    with pytest.raises(InvalidOption, match="valid key named 'camera-1'"):
         store.create("camera-1", [Scope.READ], lifetime_seconds=None)
     second, other = store.rotate("camera-1", lifetime_seconds=None)
     assert second.scopes == key.scopes and second.expires_at is None and other != text

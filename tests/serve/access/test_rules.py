@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from serve.access.rules import BrowserRules, host_name
-from serve.settings import HttpSettings
+from serve.http_settings import HttpSettings
 
 
 def rules(listen_on: str = "127.0.0.1", hosts: str = "", origins: str = "") -> BrowserRules:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serve import variables
-from serve.cli.calls import DEFAULT_SERVER
+from serve.client.address import DEFAULT_SERVER
 from serve.server import local_url
 from serve.settings import ServeSettings
 from tests.running_server import ROOT, RunningServer

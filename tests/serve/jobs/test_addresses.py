@@ -236,7 +236,7 @@ async def test_redirects_end(answers: Answers, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (response(VIDEO, status="404 Not Found"), "answers 404"),
+        (response(VIDEO, status="404 Not Found"), "responded with 404"),
         (response(bytes(7000)), "larger than the 6000 bytes"),
         (
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\x00\x00\x00\x18ftyp" + bytes(9000),

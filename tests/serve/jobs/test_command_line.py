@@ -46,7 +46,7 @@ def test_a_job_is_created_watched_read_listed_and_deleted(demo_server: RunningSe
     assert "deleted" in actserve("jobs", "cancel", job_id, "--yes", server=demo_server).stdout
     gone = actserve("jobs", "show", job_id, server=demo_server)
     assert (gone.returncode, gone.stdout) == (1, "")
-    assert "no job" in gone.stderr
+    assert "does not exist; it may have been deleted" in gone.stderr
 
 
 def test_a_failed_input_ends_with_1_and_is_among_the_errors(demo_server: RunningServer, clips: Path) -> None:

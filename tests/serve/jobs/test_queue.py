@@ -25,8 +25,8 @@ PROBLEM = {"type": "/problems/undecodable-video", "status": 422, "title": "Undec
 
 
 def new_job(count: int = 3, **values: object) -> NewJob:
-    inputs = tuple(NewInput(name=f"{n}.mp4", source="upload", place=str(n), num_bytes=100) for n in range(count))
-    return NewJob(**{"kind": "classify", "options": {"top_k": 2}, "inputs": inputs, "storage": "here", **values})
+    inputs = tuple(NewInput(name=f"{n}.mp4", source="upload", location=str(n), num_bytes=100) for n in range(count))
+    return NewJob(**{"kind": "classify", "options": {"top_k": 2}, "inputs": inputs, "storage_id": "here", **values})
 
 
 @pytest.fixture
@@ -36,15 +36,17 @@ def store(database: Database) -> JobStore:
 
 @pytest.fixture
 def steps(database: Database) -> JobSteps:
-    return JobSteps(database, storage="here", lease_seconds=LONG, keep_seconds=LONG)
+    return JobSteps(database, storage_id="here", lease_seconds=LONG, keep_seconds=LONG)
 
 
 @pytest.fixture
 def gateway(database: Database) -> Callable[..., InputQueue]:
     """Make the queue as a gateway sees it."""
 
-    def make(owner: str = "one", *, storage: str = "here", max_attempts: int = 3) -> InputQueue:
-        return InputQueue(database, owner=owner, storage=storage, lease_seconds=LONG, max_attempts=max_attempts)
+    def make(worker_id: str = "one", *, storage_id: str = "here", max_attempts: int = 3) -> InputQueue:
+        return InputQueue(
+            database, worker_id=worker_id, storage_id=storage_id, lease_seconds=LONG, max_attempts=max_attempts
+        )
 
     return make
 
@@ -52,7 +54,7 @@ def gateway(database: Database) -> Callable[..., InputQueue]:
 def started(store: JobStore, steps: JobSteps, new: NewJob) -> str:
     job, is_new = store.create(new)
     assert is_new
-    steps.begin(job.id, options=new.options, found=None)
+    steps.begin(job.id, options=new.options, inputs=None)
     return job.id
 
 
@@ -78,9 +80,9 @@ def test_a_job_goes_from_validating_to_completed(
     assert step is not None
     assert (step.id, step.status) == (job.id, "validating")
     assert steps.take() is None, "one gateway at a time validates it"
-    steps.begin(job.id, options={"top_k": 2, "vocabulary": "demo@1"}, found=None)
+    steps.begin(job.id, options={"top_k": 2, "vocabulary": "demo@1"}, inputs=None)
     claims = [taken(queue) for _ in range(3)]
-    assert [claim.number for claim in claims] == [0, 1, 2]
+    assert [claim.index for claim in claims] == [0, 1, 2]
     assert claims[0].options == {"top_k": 2, "vocabulary": "demo@1"}
     assert queue.take() is None
     assert queue.complete(claims[0], '{"results":[]}')
@@ -97,7 +99,7 @@ def test_a_job_goes_from_validating_to_completed(
     assert (done.status, done.counts, done.progress) == ("completed", {"total": 3, "completed": 2, "failed": 1}, 1.0)
     assert done.started_at is not None
     assert done.finished_at is not None
-    assert [row.number for row in store.inputs(job.id, state="completed", after=-1, limit=9)] == [0, 2]
+    assert [row.index for row in store.inputs(job.id, state="completed", after=-1, limit=9)] == [0, 2]
     (failed,) = store.inputs(job.id, state="failed", after=-1, limit=9)
     assert json.loads(failed.problem or "") == PROBLEM
     _, events = store.events(job.id, after=0, limit=99)
@@ -118,7 +120,7 @@ def test_a_lost_lease_returns_the_input_and_its_late_result_is_discarded(
     assert other.take() is None
     expire_leases(database)
     second = taken(other)
-    assert (second.number, second.attempt) == (0, 2)
+    assert (second.index, second.attempt) == (0, 2)
     assert stalled.renew({first: 0.1}) == set()
     assert not stalled.complete(first, '"late"')
     stalled.give_back(first)
@@ -136,9 +138,9 @@ def test_an_input_whose_processes_always_die_is_failed(
     job_id = started(store, steps, new_job(2))
     queue = gateway(max_attempts=2)
     for _ in range(2):
-        assert taken(queue).number == 0
+        assert taken(queue).index == 0
         expire_leases(database)
-    assert taken(queue).number == 1
+    assert taken(queue).index == 1
     (row,) = store.inputs(job_id, state="failed", after=-1, limit=9)
     problem = json.loads(row.problem or "")
     assert (problem["type"], problem["attempts"]) == ("/problems/input-abandoned", 2)
@@ -152,7 +154,7 @@ def test_an_attempt_that_ends_with_the_server_does_not_count(
     for _ in range(3):
         claim = taken(queue)
         assert claim.attempt == 1
-        queue.give_back(claim, counts=False)
+        queue.give_back(claim, count_attempt=False)
     queue.give_back(taken(queue), delay_seconds=LONG)
     assert queue.take() is None, "it waits until its next attempt"
 
@@ -167,17 +169,17 @@ def test_jobs_take_turns(store: JobStore, steps: JobSteps, gateway: Callable[...
 def test_a_gateway_without_the_uploads_leaves_them(
     database: Database, store: JobStore, steps: JobSteps, gateway: Callable[..., InputQueue]
 ) -> None:
-    far = gateway(storage="elsewhere")
-    far_steps = JobSteps(database, storage="elsewhere", lease_seconds=LONG, keep_seconds=LONG)
+    far = gateway(storage_id="elsewhere")
+    far_steps = JobSteps(database, storage_id="elsewhere", lease_seconds=LONG, keep_seconds=LONG)
     job_id = store.create(new_job(1))[0].id
     assert far_steps.take() is None
-    steps.begin(job_id, options={}, found=None)
+    steps.begin(job_id, options={}, inputs=None)
     assert far.take() is None
     assert gateway().complete(taken(gateway()), "{}")
     found = far_steps.take()
     assert found is not None, "whose gateway may be gone"
     assert (found.id, found.status) == (job_id, "finalizing")
-    started(store, steps, new_job(1, storage=None))
+    started(store, steps, new_job(1, storage_id=None))
     assert far.take() is not None
 
 
@@ -192,7 +194,7 @@ def test_a_cancelled_job_starts_nothing_and_ends_when_its_running_inputs_do(
     assert queue.renew({kept: 0.5, stopped: 0.5}) == set()
     assert queue.complete(kept, "{}"), "a result that is there counts"
     assert store.load(job_id).status == "cancelling"
-    queue.give_back(stopped, counts=False)
+    queue.give_back(stopped, count_attempt=False)
     found = store.load(job_id)
     assert (found.status, found.counts) == ("cancelled", {"total": 3, "completed": 1, "failed": 0})
     assert store.cancel(job_id).status == "cancelled"
@@ -289,12 +291,12 @@ def test_many_gateways_do_each_input_once(store: JobStore, steps: JobSteps, gate
     ids = [started(store, steps, new_job(20)) for _ in range(2)]
     done: list[tuple[str, int]] = []
 
-    def work(owner: str) -> None:
-        queue = gateway(owner)
+    def work(worker_id: str) -> None:
+        queue = gateway(worker_id)
         while len(done) < 40:
             claim = queue.take()
             if claim is not None and queue.complete(claim, "{}"):
-                done.append((claim.job_id, claim.number))
+                done.append((claim.job_id, claim.index))
 
     threads = [threading.Thread(target=work, args=(f"gateway-{number}",)) for number in range(4)]
     for thread in threads:
@@ -322,8 +324,8 @@ def test_jobs_of_the_release_before_owners_go_on_and_belong_to_no_key(tmp_path: 
     job, is_new = store.create(new_job(idempotency_key="key", content_hash="a"))
     assert (job.id, is_new, job.key_id) == ("job_" + "0" * 32, False, None)
     assert [row.result for row in store.inputs(job.id, state="completed", after=-1, limit=9)] == ['{"results":[]}']
-    queue = InputQueue(database, owner="one", storage="here", lease_seconds=LONG, max_attempts=3)
-    assert taken(queue).number == 1
+    queue = InputQueue(database, worker_id="one", storage_id="here", lease_seconds=LONG, max_attempts=3)
+    assert taken(queue).index == 1
     database.close()
 
 

@@ -48,7 +48,7 @@ async def offline_logits(repository: Path, reference: str, clip: Path, cache: Pa
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
     decoded = await pool.views(clip, request)
     features = await runtime.engine.encode_video(decoded.views, deadline=asyncio.get_running_loop().time() + 60)
-    logits = await runtime.logits(features, await runtime.bank.features(LABELS, contract.text.templates))
+    logits = await runtime.logits(features, await runtime.bank_builder.build(LABELS, contract.text.templates))
     await pool.close()
     await runtime.close()
     return dict(zip(LABELS, logits.mean(axis=(0, 1)).tolist(), strict=True))
@@ -151,6 +151,21 @@ def test_one_activation_at_a_time(http: httpx.Client) -> None:
     assert eventually(lambda: http.get("/v1/models").json()["default"] == "tiny@2")
     staging = http.get("/v1/models").json()["staging"]
     assert staging["stage"] == "active" and staging["done"] == staging["total"] > 0
+
+
+def test_a_change_of_models_that_others_have_changed_is_refused(http: httpx.Client) -> None:
+    tag = http.get("/v1/models").headers["etag"]
+    stale = http.post("/v1/models/tiny:activate", json={"version": 2}, headers={"If-Match": '"0123456789abcdef"'})
+    assert (stale.status_code, stale.json()["type"]) == (412, "/problems/stale-version")
+    assert stale.json()["etag"] == http.get("/v1/models").headers["etag"] == tag
+    headers = {"If-Match": f'"other", {tag}', "Prefer": "wait=60"}
+    changed = http.post("/v1/models/tiny:activate", json={"version": 2}, headers=headers)
+    assert changed.status_code == 200 and changed.headers["etag"] not in ("", tag)
+    assert http.post("/v1/models/tiny:rollback", headers={"If-Match": tag}).status_code == 412
+    assert http.get("/v1/models").json()["default"] == "tiny@2"
+    back = http.post("/v1/models/tiny:rollback", headers={"If-Match": changed.headers["etag"], "Prefer": "wait=60"})
+    assert back.status_code == 200 and http.get("/v1/models").json()["default"] == "tiny@1"
+    assert http.post("/v1/models/tiny:activate", json={"version": 1}, headers={"If-Match": "*"}).status_code == 200
 
 
 def test_a_model_of_another_signature_takes_over_by_its_alias(http: httpx.Client, clip: Path) -> None:

@@ -38,7 +38,8 @@ class Store:
     def __init__(self) -> None:
         self.saved: list[Routes] = []
 
-    def save(self, routes: Routes) -> None:
+    def save(self, routes: Routes, *, if_match: str | None = None) -> None:
+        assert if_match is None
         self.saved.append(routes)
 
 
@@ -55,7 +56,8 @@ def runtime(version: int, engine: Engine) -> ModelRuntime:
     unused = cast(Any, None)
     return ModelRuntime(
         contract=cast(Any, SimpleNamespace(name="m", version=version, text=text)),
-        engine=cast(Any, engine), tokenizer=unused, bank=unused, clip_cache=unused, parity=unused, rejected_engines={},
+        engine=cast(Any, engine), tokenizer=unused, bank_builder=unused, clip_cache=unused, parity=unused,
+        rejected_engines={},
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_it_follows_the_store(store: VideoStore) -> None:
     index = WindowIndex(store, MINE, width=WIDTH, max_bytes=100 * BYTES_PER_WINDOW)
     assert_exact(index, known)
     first, second, _ = known
-    asyncio.run(index.forget(second))
+    asyncio.run(index.remove(second))
     store.delete(second)
     del known[second]
     assert_exact(index, known)
@@ -96,10 +96,10 @@ def test_rows_of_a_deleted_video_are_erased(store: VideoStore) -> None:
     index = WindowIndex(store, MINE, width=WIDTH, max_bytes=100 * BYTES_PER_WINDOW)
     asyncio.run(index.refresh())
     gone, kept = known
-    rows = index.rows(kept, 3, 5)
+    rows = index.features(kept, 3, 5)
     np.testing.assert_allclose(rows, normalize(known[kept])[3:5], rtol=1e-6)
-    asyncio.run(index.forget(gone))
-    assert index.rows(gone, 0, 5) is None
+    asyncio.run(index.remove(gone))
+    assert index.features(gone, 0, 5) is None
     assert not index._matrix[:20].any()  # nothing but the memory itself shows it
 
 

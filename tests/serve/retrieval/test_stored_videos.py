@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.videos.half_precision import LARGEST_ERROR
+from serve.videos.half_precision import MAX_RELATIVE_ERROR
 from tests.running_server import RunningServer, running_server
 from tests.serve.retrieval.conftest import answered, problem, sent
 from tests.synthetic_video import make_picture
@@ -43,7 +43,7 @@ def test_a_stored_classification_is_scored_as_it_was(client: httpx.Client, demo_
     options = {"candidate_labels": LABELS, "function_to_apply": "sigmoid", "num_clips": 2, "num_crops": 3}
     plain = answered(sent(client, "classify", demo_clip, **options))
     assert plain["video_id"] is None
-    assert_same(other, plain, limit=SCALE * LARGEST_ERROR + SAME)  # features with and without float16
+    assert_same(other, plain, limit=SCALE * MAX_RELATIVE_ERROR + SAME)  # features with and without float16
     assert other["vocabulary"] is None
 
 
@@ -220,7 +220,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "an empty tag": ("classify", {"store": True, "tags": [" "]}, "1 to 64 characters"),
     "a long tag": ("classify", {"store": True, "tags": ["a" * 65]}, "1 to 64 characters"),
     "too many tags": ("classify", {"store": True, "tags": [str(number) for number in range(33)]}, "at most 32"),
-    "another shape": ("timeline", {"store": True, "format": "google-video-intelligence"}, "no place"),
+    "another shape": ("timeline", {"store": True, "format": "google-video-intelligence"}, "is not available"),
     "a kept source": ("classify", {"store": True, "keep_source": True}, "keep_source"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from serve.contract import TextContract
 from serve.errors import InvalidVocabulary
-from serve.text.prompts import ACTIONCLIP_TEMPLATES, check_labels, check_templates, fill
+from serve.text.prompts import ACTIONCLIP_TEMPLATES, check_templates, clean_labels, fill
 from serve.text.tokenizer import Tokenizer, load_tokenizer, pad_tokens
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,7 +58,7 @@ def test_padding_to_the_longest_row_or_a_length() -> None:
 )
 def test_labels_that_read_the_same_are_refused(labels: list[str]) -> None:
     with pytest.raises(InvalidVocabulary):
-        check_labels(labels)
+        clean_labels(labels)
 
 
 @pytest.mark.parametrize("templates", [[], ["a video"], ["{} and {}"]], ids=["none", "no place", "two places"])

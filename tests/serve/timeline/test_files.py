@@ -3,8 +3,8 @@
 import csv
 import io
 
-from serve.timeline.answers import TimelineSegment
 from serve.timeline.files import format_csv, format_srt, format_vtt
+from serve.timeline.responses import TimelineSegment
 
 
 def segment(label: str, start: float, end: float) -> TimelineSegment:

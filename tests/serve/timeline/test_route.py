@@ -183,7 +183,7 @@ def test_relevance_needs_a_frame_wise_model_and_one_label(http: httpx.Client, de
         "relevance_label": {"relevance": True},
         "not one of the": {"relevance": True, "relevance_label": "flying"},
         "needs `relevance`": {"relevance_label": "a person in red bowing"},
-        "no place": {"relevance": True, "format": "google-video-intelligence"},
+        "not available": {"relevance": True, "format": "google-video-intelligence"},
     }
     for words, options in refused.items():
         response = asked(http, demo_clip, **options)

@@ -1,5 +1,9 @@
 """Files whose container says too little or something wrong: every sampled frame is that of full decoding by ffmpeg."""
 
+import struct
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 
@@ -9,6 +13,7 @@ from serve.video.sampling import clip_indices
 from tests.serve.video.conftest import view_request
 from tests.serve.video.independent import ffmpeg_frames
 from tests.shared_data import FIELD, needs_shared
+from tests.synthetic_video import make_video, picture
 
 SETTINGS = DecodeSettings(threads=2)
 
@@ -46,3 +51,47 @@ def test_empty_chunks_of_an_avi_take_time() -> None:
     ticks = timeline.pts_seconds * 25
     np.testing.assert_allclose(ticks, np.round(ticks), atol=1e-9)
     assert np.all(np.diff(ticks) >= 1 - 1e-9)
+
+
+@pytest.mark.parametrize("pattern", ["1101001111", "111111000000", "1000000000", "1010101010"])
+def test_empty_chunks_at_the_end_of_an_avi_take_time(tmp_path: Path, pattern: str) -> None:
+    path = make_avi(tmp_path / "a.avi", pattern)
+    timeline = open_video(path, SETTINGS).read_timeline()
+    times = [place / 25 for place, chunk in enumerate(pattern) if chunk == "1"]
+    np.testing.assert_allclose(timeline.pts_seconds, times, atol=1e-9)  # chunk numbers, divided by the same rate
+    assert timeline.duration_seconds == pytest.approx(len(pattern) / 25, abs=1e-9)
+
+
+@pytest.mark.parametrize("num_empty", [1, 3])
+def test_empty_samples_at_the_end_of_an_mp4_take_time(tmp_path: Path, num_empty: int) -> None:
+    path = make_video(tmp_path / "a.mp4", num_frames=10, fps=25, b_frames=0)
+    data = bytearray(path.read_bytes())
+    sizes = data.index(b"stsz") + 4 + 12  # after version, the size of all samples (0) and their number
+    data[sizes + 4 * (10 - num_empty) : sizes + 40] = bytes(4 * num_empty)
+    path.write_bytes(data)
+    timeline = open_video(path, SETTINGS).read_timeline()
+    assert timeline.num_frames == 10 - num_empty
+    assert timeline.duration_seconds == pytest.approx(10 / 25, abs=1e-4)  # the clock of the track
+
+
+def make_avi(path: Path, pattern: str) -> Path:
+    """Write an AVI of intra frames at 25 fps with a chunk for each digit: 1 holds a picture, 0 is empty."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p"
+        for index in range(pattern.count("1")):
+            frame = av.VideoFrame.from_ndarray(picture(index, width=32, height=32), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuvj420p")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        pictures = iter([bytes(packet) for packet in container.demux(video=0) if packet.size])
+    data = path.read_bytes()
+    head, chunks, index = data[: data.index(b"movi") - 8], b"movi", b""
+    for chunk in pattern:
+        content = next(pictures) if chunk == "1" else b""
+        index += struct.pack("<4sIII", b"00dc", 16, len(chunks), len(content))
+        chunks += struct.pack("<4sI", b"00dc", len(content)) + content + bytes(len(content) % 2)
+    lists = ((b"LIST", chunks), (b"idx1", index))
+    body = head[8:] + b"".join(struct.pack("<4sI", kind, len(content)) + content for kind, content in lists)
+    path.write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
+    return path

@@ -114,11 +114,11 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from serve.errors import ActserveError
-from serve.video.child import mapped_bytes
+from serve.video.child import read_mapped_bytes
 from serve.video.decode import open_video, read_frames
 from serve.video.limits import DecodeSettings
 settings = DecodeSettings(threads=2, max_corrupt_share=1.0)
-resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes() + int(sys.argv[2]),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (read_mapped_bytes() + int(sys.argv[2]),) * 2)
 try:
     video = open_video(Path(sys.argv[1]), settings)
     reading = read_frames(video, np.arange, transform=lambda frame: int(frame.max()), settings=settings)

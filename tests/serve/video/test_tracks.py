@@ -11,7 +11,7 @@ from av.stream import Disposition
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from serve.errors import ActserveError, UndecodableVideo, UnsupportedMedia
+from serve.errors import ActserveError, UndecodableVideo, UnsupportedMedia, VideoTooShort
 from serve.video.boxes import read_handler_types
 from serve.video.decode import frames_at, load_views, open_video
 from serve.video.ebml import read_enabled_flags
@@ -27,9 +27,18 @@ DEFAULT, NONE = Disposition.default, Disposition(0)
 FLAG_LACING, FLAG_ENABLED = b"\x9c\x81\x00", b"\xb9\x81\x00"  # Matroska: both elements with the value 0
 
 
-def make_tracks(path: Path, dispositions: Sequence[Disposition], *, num_frames: int = 5) -> Path:
-    """Track k is painted with `level(10 * k)`."""
+def make_tracks(
+    path: Path,
+    dispositions: Sequence[Disposition],
+    *,
+    num_frames: int = 5,
+    empty_track: int | None = None,
+    is_fragmented: bool = False,
+) -> Path:
+    """Track k is painted with `level(10 * k)`; `empty_track` has no packets."""
     options = {"default_mode": "passthrough"} if path.suffix in (".mkv", ".webm") else {}
+    if is_fragmented:
+        options["movflags"] = "frag_keyframe+empty_moov"
     with av.open(str(path), "w", options=options) as container:
         streams = []
         for disposition in dispositions:
@@ -38,6 +47,8 @@ def make_tracks(path: Path, dispositions: Sequence[Disposition], *, num_frames: 
             streams.append(stream)
         for index in range(num_frames):
             for track, stream in enumerate(streams):
+                if track == empty_track:
+                    continue
                 frame = av.VideoFrame.from_ndarray(made.picture(10 * track, width=64, height=48), format="rgb24")
                 frame.pts, frame.time_base = index, Fraction(1, 25)
                 container.mux(stream.encode(frame))
@@ -52,6 +63,25 @@ def replace_bytes(path: Path, old: bytes, new: bytes, *, occurrence: int = 0) ->
     assert len(parts) > occurrence + 1
     head, tail = old.join(parts[: occurrence + 1]), old.join(parts[occurrence + 1 :])
     path.write_bytes(head + new + tail)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mp4", "fragmented.mp4"])
+def test_a_track_without_packets_is_passed_over(tmp_path: Path, suffix: str) -> None:
+    path = make_tracks(
+        tmp_path / f"a{suffix}", [DEFAULT, DEFAULT], empty_track=0, is_fragmented=suffix.startswith("fragmented")
+    )
+    assert scored_track(path) == 1
+
+
+def test_a_video_whose_tracks_have_no_packets_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "empty_moov"}) as container:
+        for _ in range(2):
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()  # writes the header
+    with pytest.raises(VideoTooShort, match="no frames"):
+        open_video(path, SETTINGS)
 
 
 def scored_track(path: Path) -> int:

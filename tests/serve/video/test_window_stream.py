@@ -70,7 +70,7 @@ class Collected:
                 for window in part.windows:
                     assert held >= set(window.frame_indices)
                 self.windows += part.windows
-                held = {index for index in held if index >= part.keep_from}
+                held = {index for index in held if index >= part.first_needed_frame}
             self.summary = stream.summary
         assert len(self.windows) == self.info.num_windows
         assert not held
@@ -159,7 +159,7 @@ async def test_an_animation_is_streamed_too(pool: DecodePool, tmp_path: Path) ->
 
 
 async def test_a_picture_has_no_timeline(pool: DecodePool, tmp_path: Path) -> None:
-    with pytest.raises(VideoTooShort, match="picture"):
+    with pytest.raises(VideoTooShort, match="is an image"):
         await Collected().collect(pool, make_picture(tmp_path / "still.png"), window_request())
 
 

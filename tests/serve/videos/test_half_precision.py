@@ -6,7 +6,7 @@ import pytest
 from serve.arrays import Float32Array
 from serve.features import VideoFeatures
 from serve.scoring import normalize
-from serve.videos.half_precision import LARGEST_ERROR, pack_rows, rounded, unpack_rows
+from serve.videos.half_precision import MAX_RELATIVE_ERROR, pack_rows, round_features, unpack_rows
 
 RANDOM = np.random.default_rng(0)
 
@@ -21,13 +21,13 @@ def test_each_value_keeps_eleven_bits(scale: float) -> None:
     values = rows(scale)
     found = unpack_rows(pack_rows(values), num_rows=50)
     row_scale = 2 * np.abs(values).max(axis=1, keepdims=True)  # at most, of the power of two
-    assert (np.abs(found - values) <= np.maximum(LARGEST_ERROR * np.abs(values), 2.0**-25 * row_scale)).all()
+    assert (np.abs(found - values) <= np.maximum(MAX_RELATIVE_ERROR * np.abs(values), 2.0**-25 * row_scale)).all()
 
 
 def test_the_direction_turns_by_no_more_than_that() -> None:
     values, texts = rows(3.0), normalize(rows(1.0))
     change = normalize(unpack_rows(pack_rows(values), num_rows=50)) @ texts.T - normalize(values) @ texts.T
-    assert np.abs(change).max() <= LARGEST_ERROR
+    assert np.abs(change).max() <= MAX_RELATIVE_ERROR
     assert np.abs(change).max() > 1e-7, "the values are rounded at all"
 
 
@@ -35,8 +35,8 @@ def test_rounding_twice_is_rounding_once() -> None:
     features = VideoFeatures(
         video_features=rows(1.0), patch_features=rows(1.0).reshape(50, 4, 24), prototype_features=rows(7.0)
     )
-    once = rounded(features)
-    twice = rounded(once)
+    once = round_features(features)
+    twice = round_features(once)
     assert once.patch_features is not None and once.patch_features.shape == (50, 4, 24)
     for name in ("video_features", "patch_features", "prototype_features"):
         np.testing.assert_array_equal(getattr(once, name), getattr(twice, name))

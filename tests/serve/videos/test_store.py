@@ -34,7 +34,7 @@ def test_windows_and_features_come_back_as_they_were(store: VideoStore) -> None:
         store.get(video.video_id)
     found = store.complete(video, 1, pieces[1], facts())
     assert found == store.get(video.video_id)
-    assert (found.num_windows, found.tags, found.model, found.facts) == (6, ("a", "b"), "tiny@1", facts())
+    assert (found.num_windows, found.tags, found.model, found.metadata) == (6, ("a", "b"), "tiny@1", facts())
     assert found.expires_at is not None and found.expires_at > found.created_at
     again = list(store.parts(video.video_id, has_patches=True, has_prototypes=True))
     for expected, piece in zip(pieces, again, strict=True):

@@ -59,14 +59,14 @@ def test_a_patch_removes_before_it_adds() -> None:
     )
     assert second.label_names == ("dog", "bird", "cat")
     assert second.phrases == ("dog", "bird", "cat", "kitten", "wolf", "nothing")
-    assert second.phrasing is not None
-    assert second.phrasing.counts == (1, 1, 2)
+    assert second.phrase_layout is not None
+    assert second.phrase_layout.counts == (1, 1, 2)
     assert second.labels[2].label_id != first.labels[0].label_id
     found = compare_versions(first, second)
     assert (found.added, found.removed, found.changed) == (("bird", "cat"), ("cat",), ("dog",))
     assert found.fields == ("templates", "phrase_rule", "background")
     assert patch(second, templates=[]).templates is None
-    assert first.phrasing is None
+    assert first.phrase_layout is None
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ async def _features(runtime: ModelRuntime, pool: DecodePool, paths: list[Path]) 
     """(video features [E, D], logits [E, M, P]) straight from the engine."""
     contract = runtime.contract
     request = ViewRequest(sampling=contract.sampling, preprocess=contract.preprocess, num_clips=1, num_crops=1)
-    bank = await runtime.bank.features(
+    bank = await runtime.bank_builder.build(
         (*WORDS.labels[0].phrases, "gribbing", "zorping", "nothing"), contract.text.templates
     )
     rows, logits = [], []

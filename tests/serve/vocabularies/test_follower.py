@@ -12,7 +12,7 @@ from serve.store.database import Database, sqlite_url
 from serve.upload_folder import UploadFolder
 from serve.video.workers import DecodePool
 from serve.vocabularies.changes import VocabularyInput
-from serve.vocabularies.gateway import GatewayVocabularies
+from serve.vocabularies.service import VocabularyService
 
 
 async def test_a_change_made_while_the_store_is_asked_is_not_taken_back(
@@ -21,7 +21,7 @@ async def test_a_change_made_while_the_store_is_asked_is_not_taken_back(
     settings = ServeSettings()
     database = Database(sqlite_url(tmp_path / "store.db"))
     await asyncio.to_thread(database.migrate)
-    vocabularies = GatewayVocabularies(
+    vocabularies = VocabularyService(
         database,
         ModelRegistry(settings),
         pool=DecodePool(settings.decode),

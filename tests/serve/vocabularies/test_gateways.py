@@ -160,7 +160,7 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("SERVE_STORE_URL", "postgresql://user@127.0.0.1:1/none", "database does not answer"),
+        ("SERVE_STORE_URL", "postgresql://user@127.0.0.1:1/none", "database is unavailable"),
         ("SERVE_STORE_URL", "mysql://localhost/x", "must be a sqlite or postgresql URL"),
         ("SERVE_DATA_DIR", "/proc/none/here", "cannot write to the data folder /proc/none/here"),
     ],

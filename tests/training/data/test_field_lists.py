@@ -46,9 +46,9 @@ def test_a_part_is_chosen_from_a_column_called_subset() -> None:
 def test_classes_of_training_are_found_in_their_published_form() -> None:
     folder = FIELD / "trainclasses"
     with pytest.raises(EvaluationError, match="2 of 2 classes"):
-        check_disjoint(("Archery", "BabyCrawling"), folder / "classInd.txt", is_overlap_allowed=False)
+        check_disjoint(("Archery", "BabyCrawling"), folder / "classInd.txt", allow_overlap=False)
     hindi = read_class_names(folder / "hindi_eval.csv")
-    assert check_disjoint(hindi, folder / "hindi_train.csv", is_overlap_allowed=False).overlap == ()
+    assert check_disjoint(hindi, folder / "hindi_train.csv", allow_overlap=False).overlap == ()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_parts_may_lie_within_the_class_folders(tmp_path: Path) -> None:
         ("test", "a", "2.mp4"), ("test", "b", "4.mp4"), ("train", "a", "1.mp4"), ("train", "b", "3.mp4"),
     ]  # fmt: skip
     touch(tmp_path, "b/5.mp4")
-    with pytest.raises(AnnotationError, match=r"b/5\.mp4 is in none of them"):
+    with pytest.raises(AnnotationError, match=r"b/5\.mp4 is not in one of them"):
         read_rows("folder", tmp_path)
 
 
@@ -105,9 +105,9 @@ def test_the_decoder_decides_on_unknown_suffixes(class_folders: Path, tmp_path: 
     listing = read_listing(tmp_path)
     assert [row.name for row in listing.rows] == ["a", "b", "c"]
     notes = " | ".join(listing.notes)
-    assert "d/ has no readable video: .divx 1 (d/1.divx)" in notes
-    assert "not videos: .nfo 1 (a/1.nfo)" in notes
-    assert ".vob 1" in notes and "no suffix 1" in notes
+    assert "d/ has no readable video: 1 x .divx (d/1.divx)" in notes
+    assert "not videos: 1 x .nfo (a/1.nfo)" in notes
+    assert "1 x .vob" in notes and "1 x no suffix" in notes
     assert any("d/1.divx" in line for line in listing.layout())
 
 
@@ -118,7 +118,7 @@ def test_linked_class_folders_are_followed_and_loops_are_refused(class_folders: 
     loop = tmp_path / "loop"
     loop.mkdir()
     (loop / "again").symlink_to(tmp_path)
-    with pytest.raises(AnnotationError, match="is a link to a folder that contains it"):
+    with pytest.raises(AnnotationError, match="is a symbolic link to one of its parent folders"):
         read_rows("folder", tmp_path)
 
 

@@ -260,7 +260,7 @@ def test_what_is_wrong_is_reported_in_one_line(
         ((xclip, frame_list, *good, "--out", classes / "result.json"), "cannot write to the folder"),
         ((xclip, frame_list, *good, "--plots", classes / "sub"), "cannot write to the folder"),
         ((xclip, frame_list, "--own-classes"), "contains no class names"),
-        ((xclip, frame_list, *good, "--own-classes"), "give only one of them"),
+        ((xclip, frame_list, *good, "--own-classes"), "mutually exclusive"),
         ((xclip, frame_list, *good, "--class-draws", 2), "must be given together"),
         ((xclip, tmp_path / "gone.txt", *good, "--workers", 0), "none of the 2 videos can be read"),
     ):

@@ -53,7 +53,7 @@ def test_the_calibration_error_is_the_weighted_distance_of_the_bins() -> None:
     assert [(item.count, item.accuracy) for item in found] == [(2, 0.5), (3, pytest.approx(2 / 3))]
     assert [item.confidence for item in found] == [pytest.approx(0.25), pytest.approx(0.9)]
     expected = (2 * abs(0.5 - 0.25) + 3 * abs(2 / 3 - 0.9)) / 5
-    assert expected_calibration_error(confidences, hits, bins=2) == pytest.approx(expected)
+    assert expected_calibration_error(confidences, hits, num_bins=2) == pytest.approx(expected)
 
 
 def test_the_calibration_error_is_the_one_serving_reports() -> None:

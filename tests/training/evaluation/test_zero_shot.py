@@ -22,14 +22,14 @@ def test_classes_of_training_are_listed_and_refused(tmp_path: Path) -> None:
     (tmp_path / "k400.txt").write_text("Ride Bike\njumping\n\nwaving\n")
     evaluated = ("ride_bike", "bowing", "waving")
     with pytest.raises(EvaluationError, match=r"2 of 3 classes .*ride_bike \(Ride Bike\), waving"):
-        check_disjoint(evaluated, tmp_path / "k400.csv", is_overlap_allowed=False)
-    allowed = check_disjoint(evaluated, tmp_path / "k400.txt", is_overlap_allowed=True)
+        check_disjoint(evaluated, tmp_path / "k400.csv", allow_overlap=False)
+    allowed = check_disjoint(evaluated, tmp_path / "k400.txt", allow_overlap=True)
     assert allowed.overlap == (("ride_bike", "Ride Bike"), ("waving", "waving"))
     assert allowed.num_train_classes == 3
-    assert check_disjoint(("bowing",), tmp_path / "k400.txt", is_overlap_allowed=False).overlap == ()
+    assert check_disjoint(("bowing",), tmp_path / "k400.txt", allow_overlap=False).overlap == ()
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(AnnotationError, match="the class list is empty"):
-        check_disjoint(("bowing",), tmp_path / "empty.txt", is_overlap_allowed=False)
+        check_disjoint(("bowing",), tmp_path / "empty.txt", allow_overlap=False)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_what_unicode_calls_compatible_is_the_same(one: str, other: str) -> None
 def test_classes_of_training_come_in_every_form_of_a_class_list(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(EvaluationError, match="2 of 3 classes"):
-        check_disjoint(("archery", "Baby_Crawling", "waving"), tmp_path / name, is_overlap_allowed=False)
+        check_disjoint(("archery", "Baby_Crawling", "waving"), tmp_path / name, allow_overlap=False)
     (tmp_path / name).write_text(text, encoding="utf-16")
-    assert check_disjoint(("waving",), tmp_path / name, is_overlap_allowed=False).num_train_classes == 2
+    assert check_disjoint(("waving",), tmp_path / name, allow_overlap=False).num_train_classes == 2
 
 
 def test_draws_of_classes_depend_on_their_seed_and_number_alone() -> None:

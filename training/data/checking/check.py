@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.independence import Independence, assign_groups, count_independent
+from serve.independence import GroupCounts, assign_groups, count_groups
 from serve.lists.errors import AnnotationError
 from training.config import DataConfig
 from training.data.checking.contact_sheet import SheetRow, draw_sheet
@@ -36,7 +36,7 @@ class CheckReport:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # list -> class -> number of entries
     findings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # kind -> descriptions of entries
     fatal_errors: list[str] = field(default_factory=list)  # reasons why training would fail
-    independence: Independence | None = None
+    independence: GroupCounts | None = None
     layouts: dict[str, list[str]] = field(default_factory=dict)  # list -> description of how it was interpreted
     num_entries: int = 0
 
@@ -149,7 +149,7 @@ def _compare_groups(results: Sequence[tuple[CheckItem, Inspection]], report: Che
         digests=digests,
         declared=[item.entry.group if item.entry else "" for item in items],
     )
-    report.independence = count_independent(groups, digests=digests)
+    report.independence = count_groups(groups, digests=digests)
     members: dict[int, list[CheckItem]] = defaultdict(list)
     for item, group in zip(items, groups.tolist(), strict=True):
         members[group].append(item)

@@ -1,4 +1,4 @@
-"""Read a folder of class folders, optionally with folders of splits (train, val, test) above or below them.
+"""Read a folder of class folders, optionally with split folders (train, val, test) above or below them.
 
     CLASS/video.mp4              SPLIT/CLASS/video.mp4              CLASS/SPLIT/video.mp4
 
@@ -31,7 +31,7 @@ class FolderTree:
 
     @cached_property
     def videos_by_folder(self) -> dict[str, list[Path]]:
-        """Return name of a folder in `top` -> paths of the videos below it, relative to this folder."""
+        """Return the paths of the videos below each folder in `top`, relative to that folder, by folder name."""
         videos: dict[str, list[Path]] = {}
         for path in self.videos:
             if len(path.parts) > 1:
@@ -50,7 +50,7 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
         AnnotationError: a video is outside the class folders, or the layout is unknown.
     """
     if not path.is_dir():
-        raise AnnotationError(f"{path} is not a folder; give a folder of class folders")
+        raise AnnotationError(f"{path} is not a folder; pass a folder with one subfolder per class")
     if options.root is not None:
         raise AnnotationError("--root cannot be used with a folder of class folders, because its videos are inside it")
     tree = read_tree(path)
@@ -62,7 +62,7 @@ def read_class_folders(path: Path, options: ListOptions) -> Listing:
     else:
         rows, description = _assign_inner_splits(_read_rows(tree)), "a folder per class"
         description += ", each with a folder per split" if any(row.split for row in rows) else ""
-    notes = tuple(_describe_unused(tree, rows, split_folders))
+    notes = tuple(_describe_files(tree, rows, split_folders))
     return Listing(path=path, kind="folder", description=description, rows=tuple(rows), notes=notes)
 
 
@@ -77,7 +77,7 @@ def read_tree(top: Path) -> FolderTree:
     )
 
 
-def class_name_of(folder: str) -> str:
+def folder_class_name(folder: str) -> str:
     """Return the class name of a folder; bytes that are not UTF-8 are replaced by escape sequences."""
     return os.fsencode(folder).decode("utf-8", errors="backslashreplace")
 
@@ -86,7 +86,7 @@ def _walk(folder: Path, top: Path, ancestors: frozenset[Path]) -> Iterator[Path]
     """Yield the paths of all files below a folder, relative to `top`."""
     real = folder.resolve()
     if real in ancestors:
-        raise AnnotationError(f"{folder} is a link to a folder that contains it; remove the link")
+        raise AnnotationError(f"{folder} is a symbolic link to one of its parent folders; remove the link")
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -97,7 +97,7 @@ def _walk(folder: Path, top: Path, ancestors: frozenset[Path]) -> Iterator[Path]
 
 
 def _find_split_folders(tree: FolderTree) -> dict[str, str]:
-    """Return folder -> split if the top contains folders of splits; empty if it contains class folders.
+    """Return the split of each folder if the top folder contains split folders; empty if it contains class folders.
 
     Raises:
         AnnotationError: a split has no class folders, or two folders are the same split.
@@ -113,7 +113,7 @@ def _find_split_folders(tree: FolderTree) -> dict[str, str]:
     if flat:
         raise AnnotationError(
             f"{tree.top}: {' and '.join(flat)} contain videos without class folders, so the classes are unknown; "
-            "give a list of the videos, or use --source kinetics for the tables of Kinetics"
+            "pass an annotation file, or use --source kinetics for Kinetics CSV files"
         )
     duplicates = [name for name, split in splits.items() if list(splits.values()).count(split) > 1]
     if duplicates:
@@ -125,7 +125,7 @@ def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
     """Return the rows of the class folders in the top, or in the folder of a split.
 
     Raises:
-        AnnotationError: a video is beside the class folders, or a single folder contains all class folders.
+        AnnotationError: a video is not in a class folder, or a single folder contains all class folders.
     """
     rows = []
     for path in tree.videos_below(split_folder):
@@ -134,7 +134,7 @@ def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
             raise AnnotationError(
                 f"{tree.top / relative}: the video is beside the class folders; move it into one, or give a list"
             )
-        rows.append(ListRow(path=tree.top / relative, name=class_name_of(path.parts[0]), location=str(relative)))
+        rows.append(ListRow(path=tree.top / relative, name=folder_class_name(path.parts[0]), location=str(relative)))
     subfolders = {path.parts[1] if len(path.parts) > 2 else "" for path in tree.videos_below(split_folder)}
     is_nested = len({row.name for row in rows}) == 1 and len(subfolders) > 1 and "" not in subfolders
     if is_nested and not all(parse_folder_part(name) for name in subfolders):
@@ -148,10 +148,10 @@ def _read_rows(tree: FolderTree, split_folder: str = "") -> list[ListRow]:
 
 
 def _assign_inner_splits(rows: Sequence[ListRow]) -> list[ListRow]:
-    """Set the split of rows `CLASS/SPLIT/video`; return the rows unchanged if there are no folders of splits.
+    """Set the split of rows `CLASS/SPLIT/video`; return the rows unchanged if there are no split folders.
 
     Raises:
-        AnnotationError: only some of the videos are in folders of splits.
+        AnnotationError: only some of the videos are in split folders.
     """
     inner_folders = [Path(row.location).parts[1:-1] for row in rows]
     splits = [parse_folder_part(folders[0]) if folders else None for folders in inner_folders]
@@ -159,14 +159,12 @@ def _assign_inner_splits(rows: Sequence[ListRow]) -> list[ListRow]:
         return list(rows)
     without_split = [row.location for row, split in zip(rows, splits, strict=True) if split is None]
     if without_split:
-        raise AnnotationError(
-            f"some class folders contain folders of splits, but {without_split[0]} is in none of them"
-        )
+        raise AnnotationError(f"some class folders contain split folders, but {without_split[0]} is not in one of them")
     return [replace(row, split=split or "") for row, split in zip(rows, splits, strict=True)]
 
 
-def _describe_unused(tree: FolderTree, rows: Sequence[ListRow], split_folders: dict[str, str]) -> Iterator[str]:
-    """Yield notes about files that are ignored, and files with an unknown suffix that are used."""
+def _describe_files(tree: FolderTree, rows: Sequence[ListRow], split_folders: dict[str, str]) -> Iterator[str]:
+    """Yield notes about ignored files, and about files with an unknown suffix that are used as videos."""
     used = {row.location for row in rows}
     num_ignored = Counter(path.parts[0] for path in tree.videos if str(path) not in used)
     for name, count in num_ignored.items():
@@ -185,7 +183,7 @@ def _describe_unused(tree: FolderTree, rows: Sequence[ListRow], split_folders: d
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in map(Path, used))
     unknown = {suffix: count for suffix, count in suffixes.items() if not is_known_suffix(suffix)}
     if unknown:
-        counts = ", ".join(f"{suffix} {count}" for suffix, count in unknown.items())
+        counts = ", ".join(f"{count} x {suffix}" for suffix, count in unknown.items())
         yield f"read as videos, because the decoder can open them: {counts}"
 
 
@@ -193,4 +191,4 @@ def _summarise_files(files: Sequence[Path]) -> str:
     """Return the number of files per suffix, and the first names."""
     counts = Counter(path.suffix.lower() or "no suffix" for path in files)
     shown = ", ".join(map(str, files[:MAX_SHOWN_FILES]))
-    return f"{', '.join(f'{suffix} {count}' for suffix, count in counts.items())} ({shown})"
+    return f"{', '.join(f'{count} x {suffix}' for suffix, count in counts.items())} ({shown})"

@@ -3,7 +3,7 @@
 frames    ActionCLIP's list, `path num_frames label`; each path is a folder of frame images
 videos    X-CLIP's list, `path label`
 csv       a CSV or TSV table with a header: path, label, and optionally split and group
-folder    a folder of class folders, optionally with folders of splits (train, val, test) above or below them
+folder    a folder of class folders, optionally with split folders (train, val, test) above or below them
 feedback  the folder in which a server stores corrected clips (`SERVE_FEEDBACK__DIR`); erased clips are skipped
 ucf101, hmdb51, kinetics, ssv2, ntu    published data sets, with their own lists
 

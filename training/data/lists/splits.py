@@ -33,13 +33,13 @@ def split_rows(
         members, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode(errors="surrogateescape")).digest()
     )
     splits = ["train"] * len(rows)
-    class_sizes = Counter(map(_class_of, rows))
+    class_sizes = Counter(map(_row_class, rows))
     unassigned = order
     for split in ("test", "val"):
         missing = {name: _target_size(size, fractions.get(split, 0.0)) for name, size in class_sizes.items()}
         skipped = []
         for group in unassigned:
-            counts = Counter(_class_of(rows[index]) for index in members[group])
+            counts = Counter(_row_class(rows[index]) for index in members[group])
             num_useful = sum(min(count, max(0, missing[name])) for name, count in counts.items())
             if 2 * num_useful <= counts.total():  # at least half of the group would exceed the targets
                 skipped.append(group)
@@ -52,12 +52,12 @@ def split_rows(
     return splits
 
 
-def _class_of(row: ListRow) -> str | int | None:
+def _row_class(row: ListRow) -> str | int | None:
     return row.label if row.name is None else row.name
 
 
 def _group_rows(rows: Sequence[ListRow], groups: Sequence[int] | None, base: Path) -> dict[str, list[int]]:
-    """Return group name -> indices of its rows; a group has the alphabetically first of the names of its rows."""
+    """Return the row indices of each group; a group is named after the alphabetically first name of its rows."""
     row_names = [f"group {row.group}" if row.group else f"video {_relative_path(row.path, base)}" for row in rows]
     if groups is None:
         keys = row_names
@@ -72,9 +72,13 @@ def _group_rows(rows: Sequence[ListRow], groups: Sequence[int] | None, base: Pat
     return members
 
 
-def _target_size(size: int, fraction: float) -> int:
-    """Return how many of the `size` videos of a class a split should contain: at least one, and never all."""
-    return 0 if fraction <= 0 or size < 2 else min(size - 1, max(1, int(size * fraction + 0.5)))
+def _target_size(class_size: int, fraction: float) -> int:
+    """Return how many videos of a class a split should contain.
+
+    The split gets at least one video and never all of them. It gets none if the fraction is 0 or the class has a single
+    video.
+    """
+    return 0 if fraction <= 0 or class_size < 2 else min(class_size - 1, max(1, int(class_size * fraction + 0.5)))
 
 
 def _relative_path(path: Path, base: Path) -> str:

@@ -103,7 +103,7 @@ def detect_text_kind(path: Path, options: ListOptions) -> str:
     """Return `frames` or `videos`, detected from the first line.
 
     Raises:
-        AnnotationError: the list is of neither kind, or belongs to a published data set with its own reader.
+        AnnotationError: the first line matches neither format, or the list belongs to a data set with its own reader.
     """
     if UCF_LIST_NAME.fullmatch(path.name):
         raise AnnotationError(f"{path.name} has the name of a UCF101 list; use --source ucf101")
@@ -116,7 +116,7 @@ def detect_text_kind(path: Path, options: ListOptions) -> str:
     if not FRAME_FOLDER_LINE.fullmatch(first.strip()):
         _parse_line(parse_video_file_line, first, file.position(number))
         return "videos"
-    # The line also matches `path label` if the path of a video file ends with a number.
+    # A line `path label` whose path ends with a number also matches `path num_frames label`: look for the file.
     video = resolve_path(parse_video_file_line(first).path, path, options.root, file.position(number))
     return "videos" if video.is_file() else "frames"
 

@@ -1,4 +1,4 @@
-"""Jobs, their inputs and events, and the deliveries of their webhooks."""
+"""Create the tables of jobs, inputs, events and webhooks; `serve.store.schema` describes the columns."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(40), nullable=False),
