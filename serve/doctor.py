@@ -200,7 +200,7 @@ def check_triton(settings: ServeSettings) -> tuple[Status, str]:
     async def version() -> str:
         client = TritonClient(settings.triton.url)
         try:
-            return await client.version()
+            return await client.server_version()
         finally:
             await client.close()
 

@@ -1,6 +1,6 @@
 """The Helm chart: its golden manifests, the schemas of Kubernetes, and the settings that it gives to the server.
 
-HELM=/path/to/helm python -m tests.deploy.test_helm
+python -m tests.deploy.test_helm
 
 writes the golden files again. Values of the cases are in `helm/*.values.yaml`.
 """
@@ -8,6 +8,7 @@ writes the golden files again. Values of the cases are in `helm/*.values.yaml`.
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ CHART = ROOT / "deploy" / "helm" / "actserve"
 FOLDER = Path(__file__).parent / "helm"
 CASES = sorted(path.name.removesuffix(".values.yaml") for path in FOLDER.glob("*.values.yaml"))
 KUBERNETES_VERSIONS = ("1.30", "1.34")
-HELM = os.environ.get("HELM") or shutil.which("helm")
-needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not installed; HELM names another place")
+HELM = shutil.which("helm", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not installed")
 
 
 def render(case: str) -> str:
