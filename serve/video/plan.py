@@ -87,9 +87,21 @@ def _output_order(entries: Sequence[PacketEntry], shown: list[int], container: s
     if container in RELIABLE_TIMES or container in UNRELIABLE_TIMES:
         for before, after in pairwise(order):
             earlier, later = entries[before].pts, entries[after].pts
-            if earlier is not None and later is not None and later <= earlier and not entries[after].is_access_point:
+            if earlier is None or later is None or later > earlier or entries[after].is_access_point:
+                continue
+            if container != "mpeg" or not _share_timestamps(entries, before, after):
                 return None
     return order
+
+
+def _share_timestamps(entries: Sequence[PacketEntry], first: int, second: int) -> bool:
+    """Return whether two packets are neighbours in the stream with the same times.
+
+    In MPEG-PS one timestamp belongs to many small pictures. FFmpeg's parser gives it to two of them if a start code lies
+    across the border between two packs, so that equal times say nothing about the order.
+    """
+    one, other = entries[first], entries[second]
+    return abs(first - second) == 1 and (one.pts, one.dts) == (other.pts, other.dts)
 
 
 def _usable_access_points(entries: Sequence[PacketEntry], rank: dict[int, int]) -> list[int]:

@@ -74,6 +74,39 @@ def test_empty_samples_at_the_end_of_an_mp4_take_time(tmp_path: Path, num_empty:
     assert timeline.duration_seconds == pytest.approx(10 / 25, abs=1e-4)  # the clock of the track
 
 
+def test_h264_in_a_program_stream_is_planned_where_two_pictures_share_a_time(tmp_path: Path) -> None:
+    path = make_vob(tmp_path / "a.vob", num_frames=500)
+    with av.open(str(path)) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+    assert len(set(times)) < len(times) < 100  # a time for each pack, and one of them twice
+    video = open_video(path, SETTINGS)
+    assert video.is_planned
+    found = frames_at(path, np.arange(500), settings=SETTINGS)
+    for frame, expected in zip(found, ffmpeg_frames(path, width=160, height=128), strict=True):
+        np.testing.assert_array_equal(frame, expected)
+
+
+def make_vob(path: Path, *, num_frames: int) -> Path:
+    """Write H.264 with B-frames in MPEG-PS; each pack holds dozens of small pictures."""
+    stream_file = path.with_suffix(".mp4")
+    with av.open(str(stream_file), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "2", "g": "50"})
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        for index in range(num_frames):
+            shade = np.full((128, 160, 3), index % 256, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(stream_file)) as reading, av.open(str(path), "w", format="vob") as writing:
+        source = reading.streams.video[0]
+        target = writing.add_stream_from_template(source)
+        annex_b = av.BitStreamFilterContext("h264_mp4toannexb", source, target)
+        for packet in reading.demux(source):
+            for filtered in annex_b.filter(packet if packet.size else None):
+                filtered.stream = target
+                writing.mux(filtered)
+    return path
+
+
 def make_avi(path: Path, pattern: str) -> Path:
     """Write an AVI of intra frames at 25 fps with a chunk for each digit: 1 holds a picture, 0 is empty."""
     with av.open(str(path), "w") as container:
