@@ -3,10 +3,13 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from serve.video.containers import RELIABLE_TIMES, UNRELIABLE_TIMES
 from serve.video.packet_index import PacketEntry, PacketIndex
+
+# In MPEG-PS, one timestamp belongs to all pictures that begin in a pack, and FFmpeg's parser gives it to a neighbour if
+# a start code lies across the border of two packs. The time is then wrong by at most the pictures that H.264 reorders.
+MAX_REORDERED = 16
 
 
 @dataclass(frozen=True)
@@ -85,23 +88,27 @@ def _output_order(entries: Sequence[PacketEntry], shown: list[int], container: s
         return None  # two pictures with the same order: the stream is damaged or was joined incorrectly
     order = sorted(shown, key=lambda position: (entries[position].period, entries[position].order or 0, position))
     if container in RELIABLE_TIMES or container in UNRELIABLE_TIMES:
-        for before, after in pairwise(order):
-            earlier, later = entries[before].pts, entries[after].pts
-            if earlier is None or later is None or later > earlier or entries[after].is_access_point:
-                continue
-            if container != "mpeg" or not _share_timestamps(entries, before, after):
-                return None
+        misses_times = any(entries[position].pts is None for position in order)
+        distance = MAX_REORDERED if container == "mpeg" and misses_times else 1
+        if _contradicts_times(entries, order, distance):
+            return None
     return order
 
 
-def _share_timestamps(entries: Sequence[PacketEntry], first: int, second: int) -> bool:
-    """Return whether two packets are neighbours in the stream with the same times.
+def _contradicts_times(entries: Sequence[PacketEntry], order: Sequence[int], distance: int) -> bool:
+    """Return whether a picture has no later time than the one that is `distance` places before it.
 
-    In MPEG-PS one timestamp belongs to many small pictures. FFmpeg's parser gives it to two of them if a start code lies
-    across the border between two packs, so that equal times say nothing about the order.
+    The clock may jump at an access point.
     """
-    one, other = entries[first], entries[second]
-    return abs(first - second) == 1 and (one.pts, one.dts) == (other.pts, other.dts)
+    last_jump = 0
+    for rank, position in enumerate(order):
+        if entries[position].is_access_point:
+            last_jump = rank
+        if rank - distance >= last_jump:
+            earlier, later = entries[order[rank - distance]].pts, entries[position].pts
+            if earlier is not None and later is not None and later <= earlier:
+                return True
+    return False
 
 
 def _usable_access_points(entries: Sequence[PacketEntry], rank: dict[int, int]) -> list[int]:
