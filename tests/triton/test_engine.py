@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -45,7 +46,8 @@ async def load(core: TritonCore, triton_repository: Path, tmp_path: Path) -> Asy
 
 
 def shared_regions() -> list[Path]:
-    return list(Path("/dev/shm").glob("actserve-triton-*"))
+    """Return the regions of this process; other servers on the machine have theirs."""
+    return list(Path("/dev/shm").glob(f"actserve-triton-{os.getpid()}-*"))
 
 
 def soon(seconds: float = PATIENCE_SECONDS) -> float:
