@@ -6,7 +6,9 @@ from ipaddress import ip_network
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 HOST_PATTERN = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
-ORIGIN_PATTERN = re.compile(r"https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+ORIGIN_PATTERN = re.compile(r"https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+
+MAX_PORT = 65_535
 
 
 def _items(value: str) -> list[str]:
@@ -77,7 +79,8 @@ class HttpSettings(BaseModel):
     @classmethod
     def _check_origins(cls, value: str) -> str:
         for origin in _items(value):
-            if ORIGIN_PATTERN.fullmatch(origin) is None:
+            match = ORIGIN_PATTERN.fullmatch(origin)
+            if match is None or not 0 < int(match["port"] or 1) <= MAX_PORT:
                 raise ValueError(
                     f"{origin!r} is not an origin such as https://app.example.com or http://localhost:3000"
                 )

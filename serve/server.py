@@ -11,7 +11,6 @@ import sys
 from types import FrameType
 from typing import Any
 
-import sqlalchemy as sa
 import uvicorn
 
 from serve import variables
@@ -19,11 +18,12 @@ from serve.app import create_app
 from serve.connections import LINGER_SECONDS, bounded_protocol
 from serve.data_folder import register_start
 from serve.environment import load_settings
-from serve.errors import ActserveError
+from serve.errors import ActserveError, ConfigurationError
 from serve.exit_status import INPUT_ERROR, exit_status_of
 from serve.extras import MissingExtra
 from serve.http_settings import HttpSettings
 from serve.settings import ServeSettings
+from serve.store.database import parse_url
 from serve.telemetry.logs import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ def run(overrides: dict[str, Any]) -> int:
             file=sys.stderr,
         )
         return INPUT_ERROR
+    except ConfigurationError as error:
+        print(f"actserve: {error}", file=sys.stderr)
+        return exit_status_of(error)
     url = local_url(settings.host, listener.getsockname()[1])
     startup_errors: list[BaseException] = []
 
@@ -164,10 +167,11 @@ def register_data_folder(settings: ServeSettings) -> str:
 
     Raises:
         OSError: the data folder cannot be written.
+        ConfigurationError: the database URL cannot be used.
     """
     url = settings.store_url.get_secret_value()
     if url:
-        return sa.make_url(url).render_as_string(hide_password=True)
+        return parse_url(url).render_as_string(hide_password=True)
     folder = settings.data_dir.expanduser().resolve()
     usage = register_start(folder)
     return f"{folder} ({usage})" if usage else str(folder)

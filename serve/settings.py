@@ -285,9 +285,11 @@ class OutgoingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input_urls: bool = Field(False, description="Allow inputs of jobs to be URLs, which the server downloads.")
-    schemes: tuple[Literal["https", "http"], ...] = Field(("https",), description="Allowed schemes, as a JSON list.")
+    schemes: tuple[Literal["https", "http"], ...] = Field(
+        ("https",), min_length=1, description="Allowed schemes, as a JSON list."
+    )
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
-        (443,), description="Allowed ports, as a JSON list."
+        (443,), min_length=1, description="Allowed ports, as a JSON list."
     )
     max_redirects: int = Field(
         3, ge=0, le=20, description="Largest number of redirects of an input; webhooks follow none."

@@ -19,6 +19,7 @@ from serve.extras import require_extra
 
 logger = logging.getLogger(__name__)
 
+BACKENDS = ("sqlite", "postgresql")
 NEWEST_REVISION = "0008"
 BUSY_TIMEOUT_MS = 10_000
 SQLITE_PRAGMAS = {
@@ -32,6 +33,23 @@ CONNECT_TIMEOUT_SECONDS = 5
 MIGRATION_LOCK = 1_633_907_827  # key of the PostgreSQL advisory lock that serialises migrations (arbitrary)
 
 
+def parse_url(url: str) -> sa.URL:
+    """Parse the URL of a database.
+
+    Raises:
+        ConfigurationError: the URL is invalid, or its database is not supported.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (exc.ArgumentError, ValueError) as error:
+        raise ConfigurationError(f"store_url is not a valid database URL: {error}", field="store_url") from error
+    if parsed.get_backend_name() not in BACKENDS:
+        raise ConfigurationError(
+            f"store_url must be a sqlite or postgresql URL, got {parsed.get_backend_name()}", field="store_url"
+        )
+    return parsed
+
+
 class Database:
     """Connections to one database; all methods block, so call them in worker threads."""
 
@@ -42,16 +60,8 @@ class Database:
             ConfigurationError: the URL is invalid, or its database is not supported.
             MissingExtra: the PostgreSQL driver is not installed.
         """
-        try:
-            parsed = sa.make_url(url)
-        except exc.ArgumentError as error:
-            raise ConfigurationError(f"store_url is not a valid database URL: {error}", field="store_url") from error
+        parsed = parse_url(url)
         self.is_postgres = parsed.get_backend_name() == "postgresql"
-        if not self.is_postgres and parsed.get_backend_name() != "sqlite":
-            raise ConfigurationError(
-                f"store_url must be a sqlite or postgresql URL, got {parsed.get_backend_name()}",
-                field="store_url",
-            )
         if self.is_postgres:
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.url = parsed

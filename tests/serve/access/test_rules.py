@@ -96,6 +96,8 @@ def test_the_source_of_a_change(headers: dict[str, str], is_accepted: bool) -> N
         {"cors_origins": "*"},
         {"cors_origins": "https://app.example.com/"},
         {"cors_origins": "app.example.com"},
+        {"cors_origins": "https://app.example.com:65536"},
+        {"cors_origins": "https://app.example.com:0"},
         {"trusted_proxies": "proxy"},
         {"trusted_proxies": "10.0.0.1/8"},
         {"root_path": "actions"},

@@ -161,11 +161,14 @@ def test_polling_alone_sees_changes_too(tmp_path: Path) -> None:
     ("variable", "value", "words"),
     [
         ("SERVE_STORE_URL", "postgresql://user@127.0.0.1:1/none", "database is unavailable"),
+        ("SERVE_STORE_URL", "here", "store_url is not a valid database URL"),
+        ("SERVE_STORE_URL", "sqlite://:port/x", "store_url"),
+        ("SERVE_OUTGOING__SCHEMES", "[]", "SERVE_OUTGOING__SCHEMES"),
         ("SERVE_STORE_URL", "mysql://localhost/x", "must be a sqlite or postgresql URL"),
         ("SERVE_DATA_DIR", "/proc/none/here", "cannot write to the data folder /proc/none/here"),
     ],
 )
-def test_a_store_that_cannot_be_used_stops_the_start_with_its_reason(
+def test_a_setting_that_cannot_be_used_stops_the_start_with_its_reason(
     tmp_path: Path, variable: str, value: str, words: str
 ) -> None:
     with pytest.raises(RuntimeError, match=words), running_server(tmp_path, **{variable: value}):
