@@ -143,6 +143,13 @@ class BoundedProtocol(H11Protocol):
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             await send(message)
 
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            # A proxy may have taken the other length, so that the bytes that follow are no request of its client.
+            headers, body = _problem(400, InvalidHeaders("a request has either Content-Length or Transfer-Encoding"))
+            encoded = [(name.encode(), value.encode()) for name, value in headers]
+            await send({"type": "http.response.start", "status": 400, "headers": encoded})
+            await send({"type": "http.response.body", "body": body})
+            return
         await self._application(scope, receive, send_closing)
 
     def _linger(self, *, even_if_idle: bool = False) -> bool:
@@ -196,6 +203,13 @@ class BoundedProtocol(H11Protocol):
 
 
 def _events(status: int, error: ActserveError) -> list[h11.Event]:
+    headers, body = _problem(status, error)
+    reason = HTTPStatus(status).phrase.encode()
+    return [h11.Response(status_code=status, headers=headers, reason=reason), h11.Data(data=body), h11.EndOfMessage()]
+
+
+def _problem(status: int, error: ActserveError) -> tuple[list[tuple[str, str]], bytes]:
+    """Return (headers, body) of a response that closes the connection."""
     slug, title = describe(type(error))
     request_id = secrets.token_hex(8)
     document = {
@@ -212,5 +226,4 @@ def _events(status: int, error: ActserveError) -> list[h11.Event]:
     ]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("retry-after", str(RETRY_AFTER_SECONDS)))
-    reason = HTTPStatus(status).phrase.encode()
-    return [h11.Response(status_code=status, headers=headers, reason=reason), h11.Data(data=body), h11.EndOfMessage()]
+    return headers, body

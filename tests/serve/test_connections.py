@@ -102,14 +102,17 @@ def test_the_second_request_of_a_connection_is_bounded_too(server: RunningServer
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: other\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
-    ids=["long header", "long path", "TLS", "nonsense", "two lengths", "unknown coding"],
+    ids=["long header", "long path", "TLS", "nonsense", "two lengths", "unknown coding", "length and coding"],
 )
 def test_what_is_no_request_is_refused_with_a_problem(sent: bytes, server: RunningServer) -> None:
     with connect(server) as connection:
         connection.sendall(sent)
         answer = everything(connection)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 ")) and b"application/problem+json" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1  # what follows is not answered
     assert httpx.get(f"{server.address}/healthz").status_code == 200
 
 
