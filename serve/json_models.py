@@ -23,9 +23,8 @@ def read_model(model_type: type[Model], text: str | bytes, *, error_type: type[R
     """
     try:
         strict_json.loads(text)
-        return model_type.model_validate_json(
-            strict_json.decode_text(text)
-        )  # unlike Python input, JSON input may be an array where a strict model has a tuple
+        # Unlike Python input, strict JSON input may be an array where a model has a tuple.
+        return model_type.model_validate_json(strict_json.decode_text(text), strict=True)
     except strict_json.InvalidJson as error:
         raise error_type(f"the body cannot be read as JSON: {error}") from error
     except ValidationError as error:
