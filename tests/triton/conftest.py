@@ -1,12 +1,12 @@
 """One Triton server for the session, on the bundled model and small ones of every family."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.triton.core import CRASH, ROOT, RestartedCore, TritonCore, ending_with_its_servers
+from tests.triton.core import CRASH, ROOT, RestartedCore, TritonCore, TritonCrash, ending_with_its_servers, raise_crash
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +39,20 @@ def crash_ends_the_test() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """Report the crash of a server, not what its clients saw of it."""
+    try:
+        return (yield)
+    except TritonCrash:
+        raise
+    except (Exception, pytest.fail.Exception) as error:
+        raise_crash(error)
+        raise
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Repeat a test whose server aborted: the Python backend, which stands in for the native one, is known to."""
+    """Repeat a test whose server crashed: the Python backend, which stands in for the native one, is known to."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=3, only_rerun=CRASH))

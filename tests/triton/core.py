@@ -27,9 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv-triton"
 BACKENDS = Path(__file__).parent / "backends"
 STOP_SECONDS = 10
+REAPING_SECONDS = 2.0  # from the last packet of a process to its exit status
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 PYTHON_BACKEND = ("libtriton_python.so", "triton_python_backend_utils.py")
-CRASH = "tritonserver ended by itself with -6"  # SIGABRT: the Python backend throws lock_exception at times
+# SIGABRT, SIGBUS: the Python backend loses the lock or the pages of the memory that it shares with its stubs at times
+CRASH = "tritonserver ended by itself with -[67]"
 
 
 def needs_triton() -> pytest.MarkDecorator:
@@ -115,6 +117,16 @@ def ending_with_its_servers() -> Iterator[None]:
         is_over.set()
         watcher.join()
         signal.signal(signal.SIGUSR1, before)
+
+
+def raise_crash(error: BaseException) -> None:
+    """Raise `TritonCrash` from an error of a test if one of the running servers ended: its clients notice it first."""
+    for core in list(RUNNING):
+        if eventually(lambda core=core: core.has_crashed, REAPING_SECONDS):  # type: ignore[misc]
+            try:
+                core.check()
+            except TritonCrash as crash:
+                raise crash from error
 
 
 class RestartedCore:

@@ -224,10 +224,11 @@ def test_a_job_is_created_followed_and_deleted(page: Page, demo_clip: Path, brok
             job.get_by_role("button", name=name).click()
         assert download.value.suggested_filename.endswith(suffix)
         assert json.loads(Path(download.value.path()).read_text().splitlines()[0])["kind"] == "classify"
-    page.locator("#filter-status").select_option("failed")
-    expect(page.locator(f"[data-id='{job.get_attribute('data-id')}']")).to_have_count(0)
-    page.locator("#filter-status").select_option("")
     identity = job.get_attribute("data-id")
+    page.locator("#filter-status").select_option("failed")
+    expect(page.locator(f"[data-id='{identity}']")).to_have_count(0)
+    page.locator("#filter-status").select_option("")
+    job = page.locator(f"[data-id='{identity}']")
     job.get_by_role("button", name="Delete").click()
     expect(page.locator(f"[data-id='{identity}']")).to_have_count(0)
     assert http.get(f"/v1/jobs/{identity}").status_code == 404
