@@ -129,7 +129,7 @@ def check_scopes() -> None:
     routes = (route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute))
     declared = {(method, route.path) for route in routes for method in route.methods or ()}
     if unmatched := declared ^ scopes.ROUTE_SCOPES.keys():
-        raise RuntimeError(f"serve.access.scopes.ROUTE_SCOPES and the routes differ: {sorted(unmatched)}")
+        raise RuntimeError(f"serve.scopes.ROUTE_SCOPES and the routes differ: {sorted(unmatched)}")
 
 
 @asynccontextmanager

@@ -11,9 +11,9 @@ import cachetools
 from serve.access.key_store import KeyStore
 from serve.access.keys import ApiKey, split_key
 from serve.access.rules import LOOPBACK_NAMES
-from serve.access.scopes import Scope, satisfies
 from serve.access.usage import KeyUse, UsageStore
 from serve.errors import ConfigurationError, Forbidden, StoreUnavailable, Unauthenticated
+from serve.scopes import Scope, satisfies
 from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from serve.access.keys import ApiKey, new_key
 from serve.access.limits import NO_LIMITS, KeyLimits
-from serve.access.scopes import Scope
 from serve.errors import InvalidOption, UnknownKey
+from serve.scopes import Scope
 from serve.store.database import Database
 from serve.store.schema import api_keys
 

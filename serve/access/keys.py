@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from serve.access.limits import NO_LIMITS, KeyLimits
-from serve.access.scopes import Scope
+from serve.scopes import Scope
 
 KEY = re.compile(r"as_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

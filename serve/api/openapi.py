@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI
 
 from serve.access.rules import OPEN_PATHS, SAFE_METHODS
-from serve.access.scopes import ROUTE_SCOPES
 from serve.api.body_examples import add_body_examples
 from serve.api.problems import Problem, problem_responses
 from serve.errors import (
@@ -26,6 +25,7 @@ from serve.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from serve.scopes import ROUTE_SCOPES
 
 REQUEST_ID = {"description": "Id of the request; also in the server log.", "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds to wait before a retry.", "schema": {"type": "integer"}}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serve.access.scopes import Scope
 from serve.cli.output import command, output
+from serve.scopes import Scope
 
 if TYPE_CHECKING:
     from serve.access.key_store import KeyStore

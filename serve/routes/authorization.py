@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from serve.access.authorizer import Caller
-from serve.access.scopes import ROUTE_SCOPES
+from serve.scopes import ROUTE_SCOPES
 from serve.service import Service
 from serve.telemetry.context import current_request
 

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from serve.access.key_store import KeyStore
-from serve.access.scopes import Scope
 from serve.data_folder import open_database
+from serve.scopes import Scope
 from serve.settings import ServeSettings
 from tests.running_server import running_server
 

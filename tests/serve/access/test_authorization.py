@@ -9,8 +9,8 @@ import pytest
 
 from serve.access.key_store import KeyStore
 from serve.access.keys import split_key
-from serve.access.scopes import ROUTE_SCOPES, Scope, satisfies
 from serve.data_folder import open_database
+from serve.scopes import ROUTE_SCOPES, Scope, satisfies
 from serve.settings import ServeSettings
 from tests.running_server import RunningServer, running_server
 from tests.waiting import PATIENCE_SECONDS, eventually

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from serve.access.key_store import KeyStore
 from serve.access.keys import new_key, parse_lifetime, split_key
-from serve.access.scopes import Scope, satisfies
 from serve.cli.main import app
 from serve.errors import InvalidOption, UnknownKey
+from serve.scopes import Scope, satisfies
 from serve.store.database import Database, sqlite_url
 
 

@@ -15,10 +15,10 @@ from serve.access import usage as usage_module
 from serve.access.key_store import KeyStore
 from serve.access.keys import ApiKey, split_key
 from serve.access.limits import DAY_SECONDS, NO_LIMITS, KeyLimits, parse_rate
-from serve.access.scopes import Scope
 from serve.access.usage import REQUEST_SECONDS, UsageStore
 from serve.cli.main import app
 from serve.errors import QuotaExceeded
+from serve.scopes import Scope
 from serve.store.database import Database, sqlite_url
 from tests.running_server import running_server
 from tests.waiting import eventually

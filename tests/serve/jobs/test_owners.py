@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from serve.access.key_store import KeyStore
-from serve.access.scopes import Scope
 from serve.data_folder import open_database
+from serve.scopes import Scope
 from serve.settings import ServeSettings
 from tests.running_server import running_server
 from tests.waiting import PATIENCE_SECONDS, eventually

@@ -12,8 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from serve.access.key_store import KeyStore
-from serve.access.scopes import Scope
 from serve.data_folder import database_path
+from serve.scopes import Scope
 from serve.store.database import Database, sqlite_url
 from tests.running_server import RunningServer, running_server
 from tests.waiting import eventually
