@@ -12,8 +12,8 @@ ActserveError
 │   ├── ActivationUnderWay          another activation is in progress
 │   ├── ModelRefused                the model cannot be served; the active one is unchanged
 │   ├── ClientDisconnected          the client closed the connection before the response
-│   ├── Unauthenticated             the request has no valid API key
-│   ├── Forbidden                   the API key lacks a required scope
+│   ├── Unauthenticated             the request has no valid API key or token
+│   ├── Forbidden                   the API key or token lacks a required scope
 │   ├── QuotaExceeded               a limit of the API key is reached
 │   ├── UnknownKey
 │   ├── InvalidHeaders              the request is not valid HTTP, or its headers are too large
@@ -41,6 +41,7 @@ ActserveError
 │   ├── Overloaded                  the queue is full; the request was rejected before any work
 │   ├── ServerStopping              the server stops and accepts no more requests
 │   ├── EngineUnavailable           the engine is not ready, or no longer available
+│   ├── ProviderUnavailable         the keys of the identity provider cannot be fetched
 │   ├── StoreUnavailable            the database cannot be used; nothing was changed
 │   │   └── StoreFull               its disk is full
 │   ├── FeedbackUnavailable         the feedback folder cannot be used; nothing was changed
@@ -250,6 +251,10 @@ class ServerStopping(ServiceError):
 
 class EngineUnavailable(ServiceError):
     """The engine is not ready, or no longer available."""
+
+
+class ProviderUnavailable(ServiceError):
+    """The identity provider does not respond, so that its tokens cannot be verified."""
 
 
 class StoreUnavailable(ServiceError):

@@ -13,6 +13,7 @@ _MODELS = (
 EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> top-level modules of its packages in pyproject.toml
     "triton": ("tritonclient", "grpc"),
     "postgres": ("psycopg",),
+    "oidc": ("jwt", "cryptography"),
     "telemetry": ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "plots": ("matplotlib",),
     "wandb": ("wandb",),

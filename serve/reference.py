@@ -5,10 +5,11 @@ nothing and exits with 1 if a page is not up to date.
 """
 
 import argparse
+import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def _default(field: FieldInfo) -> Any:
             return DEFAULT_FOLDER
         if value.is_relative_to(Path.home()):
             return f"~/{value.relative_to(Path.home())}"
-    return value
+    return json.dumps(value) if isinstance(value, Mapping) else value
 
 
 def _format_code(value: Any) -> str:

@@ -296,12 +296,12 @@ class Service:
         return reasons
 
     async def find_degraded(self) -> list[str]:
-        """Return `degraded`, and the folders of this server that cannot be written now."""
+        """Return `degraded`, the folders of this server that cannot be written now, and a fault of access."""
         folders = [(self.uploads.folder, "uploads")]
         if not self.settings.store_url.get_secret_value():
             folders.append((self.settings.data_dir.expanduser(), "database"))
         faults = [await asyncio.to_thread(find_disk_fault, folder, content) for folder, content in folders]
-        return self.degraded + [fault for fault in faults if fault is not None]
+        return self.degraded + [fault for fault in (*faults, self.authorizer.fault) if fault is not None]
 
     def _has_waiting_requests(self) -> bool:
         """Whether interactive requests wait for a slot, the decoder or an engine."""

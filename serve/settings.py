@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serve.auth_settings import AuthSettings, OidcSettings
 from serve.extras import require_extra
 from serve.http_settings import HttpSettings
 from serve.repository import default_repository
@@ -193,18 +194,6 @@ class TimelineSettings(BaseModel):
         ge=1,
         le=64,
         description="Windows of a timeline per batch of the video graph; other requests wait for the batch.",
-    )
-
-
-class AuthSettings(BaseModel):
-    """Authentication of requests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["auto", "keys", "off"] = Field(
-        "auto",
-        description="keys: every request needs an API key. off: no request does. auto: keys are needed once a key "
-        "exists; on a non-loopback address, the server does not start without keys.",
     )
 
 
@@ -405,7 +394,14 @@ class ServeSettings(BaseSettings):
     jobs: JobSettings = JobSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     auth: AuthSettings = AuthSettings()
+    oidc: OidcSettings = OidcSettings()
     videos: VideoStoreSettings = VideoStoreSettings()
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.auth.mode == "off" and self.oidc.issuer:
+            raise ValueError("oidc.issuer has no effect with auth.mode=off")
+        return self
 
     @model_validator(mode="after")
     def _check_body_memory(self) -> Self:
@@ -427,5 +423,7 @@ class ServeSettings(BaseSettings):
             require_extra("triton", needed_by="SERVE_ENGINE=triton")
         if self.store_url.get_secret_value().startswith("postgres"):
             require_extra("postgres", needed_by="a SERVE_STORE_URL of PostgreSQL")
+        if self.oidc.issuer:
+            require_extra("oidc", needed_by="SERVE_OIDC__ISSUER")
         if self.telemetry.traces_endpoint:
             require_extra("telemetry", needed_by="SERVE_TELEMETRY__TRACES_ENDPOINT")

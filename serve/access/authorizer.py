@@ -1,4 +1,4 @@
-"""Authenticate requests by API key, and check whether the key may use a route."""
+"""Authenticate requests by API key or token, and check whether its scopes allow a route."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ import cachetools
 
 from serve.access.key_store import KeyStore
 from serve.access.keys import ApiKey, split_key
+from serve.access.oidc import TokenVerifier, is_token
 from serve.access.rules import LOOPBACK_NAMES
 from serve.access.usage import KeyUse, UsageStore
 from serve.errors import ConfigurationError, Forbidden, StoreUnavailable, Unauthenticated
@@ -28,7 +29,7 @@ BEARER_PREFIX = "bearer "
 class Caller:
     """The sender of a request. If no keys are required, all requests have the same caller with all rights."""
 
-    key_id: str | None
+    key_id: str | None  # of the API key, or of the subject of the token
     name: str
     scopes: tuple[Scope, ...]
     use: KeyUse | None = None  # if the key has limits
@@ -54,6 +55,7 @@ class Authorizer:
         self._usage = usage
         self._mode = settings.auth.mode
         self._host = settings.host.lower()
+        self._tokens = TokenVerifier(settings.oidc) if settings.oidc.issuer else None
         self._lock = threading.Lock()
         self._key_cache: cachetools.TTLCache[str, ApiKey | None] = cachetools.TTLCache(
             MAX_CACHED_KEYS, KEY_CACHE_SECONDS
@@ -61,24 +63,32 @@ class Authorizer:
         self._required_cache: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, KEY_CACHE_SECONDS)
         self._recorded_at: dict[str, float] = {}
 
+    @property
+    def fault(self) -> str | None:
+        """Why tokens of the identity provider cannot be verified; None if they can, or none are accepted."""
+        if self._tokens is None or self._tokens.is_provider_available:
+            return None
+        return "the keys of the identity provider cannot be fetched; see the server log"
+
     async def check_start(self) -> None:
         """Reject a configuration that would serve other machines without keys; warn if access control is off.
 
         Raises:
-            ConfigurationError: keys are required, by the mode or for a non-loopback address, and there is no valid key.
+            ConfigurationError: keys are required, by the mode or for a non-loopback address, and there is no valid key
+                and no identity provider.
         """
         if self._mode == "off":
             logger.warning(
                 "SERVE_AUTH__MODE=off: every client that can reach this server may change and delete everything"
             )
             return
-        if await asyncio.to_thread(self._store.has_valid):
+        if self._tokens is not None or await asyncio.to_thread(self._store.has_valid):
             return
         if self._mode == "keys" or self._host not in LOOPBACK_NAMES:
             reason = "SERVE_AUTH__MODE=keys" if self._mode == "keys" else f"the server would listen on {self._host}"
             raise ConfigurationError(
                 f"{reason}, but there is no valid API key: create one with `actserve keys create NAME --scope admin`, "
-                "or set SERVE_AUTH__MODE=off to allow all requests without a key",
+                "set SERVE_OIDC__ISSUER, or set SERVE_AUTH__MODE=off to allow all requests without a key",
                 field="auth",
             )
 
@@ -86,8 +96,9 @@ class Authorizer:
         """Return the caller of a request with these headers (Authorization, X-API-Key).
 
         Raises:
-            Unauthenticated: the request has no key although keys are required, an invalid one, or two.
-            Forbidden: the key does not have the scope.
+            Unauthenticated: the request has no key although keys are required, an invalid key or token, or two.
+            Forbidden: the key or token does not have the scope.
+            ProviderUnavailable: the token cannot be verified.
             StoreUnavailable: the database is unavailable.
         """
         if self._mode == "off":
@@ -97,6 +108,8 @@ class Authorizer:
             if await self._requires_keys():
                 raise Unauthenticated("an API key is required: send `Authorization: Bearer KEY` or `X-API-Key: KEY`")
             return ANONYMOUS
+        if self._tokens is not None and is_token(text):
+            return await self._authorize_token(text, required)
         key = await self._find(text)
         if key is None:
             raise Unauthenticated("the API key is unknown, expired or revoked")
@@ -108,6 +121,14 @@ class Authorizer:
         use = None if key.limits.is_empty else await asyncio.to_thread(self._usage.start, key)
         return Caller(key_id=key.key_id, name=key.name, scopes=key.scopes, use=use)
 
+    async def _authorize_token(self, token: str, required: Scope) -> Caller:
+        assert self._tokens is not None, "the caller checks it"
+        identity = await self._tokens.verify(token)
+        if not satisfies(identity.scopes, required):
+            scopes = ", ".join(identity.scopes) or "no scope of this server"
+            raise Forbidden(f"the token of {identity.name!r} has {scopes}; this route requires {required}")
+        return Caller(key_id=identity.subject_id, name=identity.name, scopes=identity.scopes)
+
     async def end(self, use: KeyUse) -> None:
         """Record that a request has ended; an unreachable database is logged, because the record expires."""
         if use.request_id is None:
@@ -118,7 +139,7 @@ class Authorizer:
             logger.warning("the end of a request of a key with limits was not recorded: %s", error)
 
     async def _requires_keys(self) -> bool:
-        if self._mode == "keys":
+        if self._mode == "keys" or self._tokens is not None:
             return True
         with self._lock:
             is_required = self._required_cache.get("")

@@ -19,6 +19,7 @@ from serve.errors import (
     Forbidden,
     MisdirectedRequest,
     Overloaded,
+    ProviderUnavailable,
     QuotaExceeded,
     ServerStopping,
     SlowBody,
@@ -104,7 +105,7 @@ def _add_rejections(responses: dict[str, Any], *, path: str, method: str, has_bo
     if method not in SAFE_METHODS:
         errors.append(CrossOrigin)
     if ROUTE_SCOPES[method, path] is not None:
-        errors += (Unauthenticated, Forbidden, QuotaExceeded, EngineUnavailable, StoreUnavailable)
+        errors += (Unauthenticated, Forbidden, QuotaExceeded, EngineUnavailable, StoreUnavailable, ProviderUnavailable)
     if path not in OPEN_PATHS:
         errors += (ServerStopping, DeadlineExceeded)
     if has_body:

@@ -69,6 +69,7 @@ STATUS: dict[type[errors.ActserveError], int] = {
     errors.Overloaded: 503,
     errors.ServerStopping: 503,
     errors.EngineUnavailable: 503,
+    errors.ProviderUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.StoreFull: 507,
     errors.FeedbackUnavailable: 503,
