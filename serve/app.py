@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from serve.access import scopes
+from serve import scopes
 from serve.access.rules import BrowserRules
 from serve.admission.bodies import BodyAdmission
 from serve.api import openapi, problems
