@@ -240,7 +240,11 @@ def _command(repository: Path, backends: Path, ports: Ports, prefix: str, option
             for what, value in (("address", "127.0.0.1"), ("port", port))
         ),
         "--exit-timeout-secs=3",
-        *(f"--backend-config={name},shm-region-prefix-name={prefix}" for name in ("python", "onnxruntime")),
+        *(
+            f"--backend-config={name},{option}"
+            for name in ("python", "onnxruntime")
+            for option in (f"shm-region-prefix-name={prefix}", f"stub-timeout-seconds={int(PATIENCE_SECONDS)}")
+        ),
         *options,
     ]
 
