@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def digest(picture: UInt8Array) -> str:
 
 
 def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: str | None = None) -> Reference:
-    """Decode all frames in order. With `renews`, a new decoder goes on after each error.
+    """Decode all frames in order. With `renews`, a new decoder goes on after each error and at the next key frame.
 
     What FFmpeg keeps after an error can change intact pictures: its H.264 decoder takes the slice numbers of a lost
     picture for those of the next and deblocks between wrong neighbours. A frame that equals a fresh decoder's is right.
@@ -68,23 +68,29 @@ def reference(path: Path, stream_index: int, *, renews: bool = False, demuxer: s
         hidden = {at for at, packet in enumerate(given) if packet.is_discard and not packets[at].is_discard}
         found.num_packets = len(packets)
         context = _single(stream)
+        has_failed = False
+
+        def output(frames: "list[av.VideoFrame]") -> None:
+            for frame in frames:
+                if frame.pts not in hidden:
+                    found.is_damaged |= frame.is_corrupt
+                    found.digests.append(digest(converter.to_rgb(frame)))
+                    found.positions.append(frame.pts)
+
         for position, packet in enumerate([*packets, None]):
             if packet is not None:
                 packet.pts = position  # decoders pass it on with the frame
+                if renews and has_failed and given[position].is_keyframe:
+                    with suppress(av.error.FFmpegError):
+                        output(context.decode(None))
+                    context, has_failed = _single(_opened(path, demuxer, stack).streams[stream_index]), False
             try:
-                frames = context.decode(packet)
+                output(context.decode(packet))
             except av.error.FFmpegError:
                 found.num_errors += 1
-                found.is_damaged = True
+                found.is_damaged = has_failed = True
                 if renews:
                     context = _single(_opened(path, demuxer, stack).streams[stream_index])
-                continue
-            for frame in frames:
-                if frame.pts in hidden:
-                    continue
-                found.is_damaged |= frame.is_corrupt
-                found.digests.append(digest(converter.to_rgb(frame)))
-                found.positions.append(frame.pts)
     return found
 
 
