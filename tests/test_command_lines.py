@@ -319,6 +319,10 @@ CONTENT: list[tuple[str, int, str]] = [
     )),
     ("actserve batch {m}/clips.csv --out {m}", 2, "not empty"),
     ("actserve batch {m}/clips.csv --out {m}/text.txt", 2, "text.txt"),
+    *(("actserve videos import " + words, 2, said) for words, said in (
+        ("absent", "absent has no manifest.json"), ("{m}/text.txt", "text.txt has no manifest.json"),
+        ("{m}/empty", "empty has no manifest.json"), ("{m}/empty --tag=", "tags"),
+    )),
     ("actserve vocab put demo {m}/nothing --server {n}", 2, "nothing"),
     ("actserve feedback send {u} walking --server {n}", 2, "mem"),
     ("actserve feedback send {m}/text.txt walking --server nonsense", 2, "nonsense"),

@@ -174,7 +174,7 @@ def lock_folder(path: Path) -> Iterator[None]:
     """Hold the lock of an output folder, which is created if it does not exist.
 
     Raises:
-        InvalidOption: another process holds it, or the folder contains something else.
+        InvalidOption: another command holds it, or the folder contains something else.
     """
     if path.exists() and not path.is_dir():
         raise InvalidOption(f"{path} of --out is not a folder")
@@ -191,7 +191,7 @@ def lock_folder(path: Path) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
-        raise InvalidOption(f"another `actserve batch` writes to {path}") from error
+        raise InvalidOption(f"another command of actserve uses {path}") from error
     try:
         yield
     finally:
@@ -215,14 +215,13 @@ def open_output(path: Path, settings: RunSettings) -> OutputFolder:
     return OutputFolder(path, manifest)
 
 
-def committed_files(path: Path, kind: str) -> list[Path]:
-    """Return the committed files of one kind of content, e.g. `results`, in order of the parts.
+def read_commits(path: Path) -> list[Commit]:
+    """Return the commits of a folder in order of the parts.
 
     Raises:
         InvalidOption: a commit is damaged.
     """
-    commits = [_read_commit(file) for _, file in _commit_files(path)]
-    return [path / name for commit in commits for name in commit.files if name.startswith(f"{kind}/")]
+    return [_read_commit(file) for _, file in _commit_files(path)]
 
 
 def _part_name(number: int) -> str:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serve.cli.inputs import STANDARD_INPUT, read_list
 from serve.cli.options import merge_options
 from serve.cli.output import Output, output
+from serve.cli.progress import show_progress
 
 Format = Literal["parquet", "jsonl", "both"]
 SUMMARY = (
@@ -108,20 +107,15 @@ def batch(
 @contextmanager
 def _progress(shown: Output) -> Iterator[Any]:
     """Yield a function that shows the counts: a bar on a terminal, otherwise a line for each part."""
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
-        TimeRemainingColumn(), console=Console(stderr=True), disable=not shown.shows_progress, transient=True,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("processing", total=None, failed=0)
+    with show_progress("processing", shown) as advance:
         last_done = -1
 
         def report(counts: Any, is_part_written: bool) -> None:
             nonlocal last_done
-            failed = counts.failed + counts.failed_before
-            bar.update(task, total=counts.total, completed=counts.done, failed=failed)
+            advance(counts.done, counts.total)
             if is_part_written and not shown.shows_progress and counts.done != last_done:
                 last_done = counts.done
+                failed = counts.failed + counts.failed_before
                 shown.note(f"{counts.done} of {counts.total} inputs, {failed} failed")
 
         yield report

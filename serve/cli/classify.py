@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from serve.api.options import parse_classify_options
 from serve.cli.calls import RETRIES, convert_errors
 from serve.cli.output import Output
+from serve.cli.progress import show_progress
 from serve.cli.result_files import Write, open_result_file
 from serve.client import AsyncClient, ProblemError, RetryPolicy
 from serve.environment import load_settings
@@ -22,6 +20,7 @@ from serve.jobs.runner import InputProblem, run_inputs
 from serve.service import Service
 
 MAX_CONCURRENT_FILES = 4
+QUIET = Output(is_quiet=True)
 Classify = Callable[[Path], Awaitable[dict[str, Any]]]
 
 
@@ -61,12 +60,11 @@ async def _classify_each(
     """Classify the files and print or write each result; return the number of failures and the notices."""
     failures = 0
     notices: dict[str, None] = {}  # ordered set; each notice is printed once
-    bar = _progress_bar(arguments)
+    shown = arguments.output if len(arguments.videos) > 1 else QUIET
     async with classifier as classify:
         outcomes = run_inputs(arguments.videos, classify, workers=MAX_CONCURRENT_FILES, is_ordered=True)
         async with aclosing(outcomes):
-            with bar:
-                task = bar.add_task("classifying", total=len(arguments.videos))
+            with show_progress("classifying", shown) as advance:
                 async for outcome in outcomes:
                     path, response, problem = outcome.item, outcome.result, outcome.problem
                     failures += problem is not None
@@ -80,16 +78,8 @@ async def _classify_each(
                     elif problem is not None or write is None:
                         _print(path, response, problem)
                     notices.update(dict.fromkeys(_notices(response or {})))
-                    bar.advance(task)
+                    advance(outcome.index + 1, len(arguments.videos))
     return failures, list(notices)
-
-
-def _progress_bar(arguments: ClassifyArguments) -> Progress:
-    is_shown = len(arguments.videos) > 1 and arguments.output.shows_progress
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), disable=not is_shown, transient=True,
-    )  # fmt: skip
 
 
 def _notices(response: dict[str, Any]) -> list[str]:

@@ -172,6 +172,6 @@ def test_folders_of_others_are_refused(archive: Path, tmp_path: Path, capsys: py
     assert "not empty" in refused(archive, "--out", archive, capsys=capsys)
     (tmp_path / "manifest.json").write_text("{}")
     with lock_folder(tmp_path):
-        assert "another `actserve batch` writes" in refused(archive, "--out", tmp_path, capsys=capsys)
+        assert "another command of actserve uses" in refused(archive, "--out", tmp_path, capsys=capsys)
     assert "is not a folder" in refused(archive, "--out", archive / "0.mp4", capsys=capsys)
     assert (tmp_path / "manifest.json").read_text() == "{}"
