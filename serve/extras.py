@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> top-level modules of its pack
     "oidc": ("jwt", "cryptography"),
     "telemetry": ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "plots": ("matplotlib",),
+    "batch": ("pyarrow", "fsspec"),
     "wandb": ("wandb",),
     "training": (*_MODELS, "yaml", "tensorboard", "webdataset", "scipy", "sklearn"),
     "export": (*_MODELS, "onnx", "onnxscript", "scipy"),

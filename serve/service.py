@@ -30,7 +30,7 @@ from serve.timeline.maker import TimelineMaker
 from serve.upload_folder import OwnUploadFolder, find_disk_fault
 from serve.video.workers import DecodePool
 from serve.videos.store import VideoStore
-from serve.videos.writer import VideoSaver
+from serve.videos.writer import VideoSaver, VideoSink
 from serve.vocabularies.service import VocabularyService
 
 logger = logging.getLogger(__name__)
@@ -48,10 +48,16 @@ class StartupStatus:
 class Service:
     """The components of one server and their life cycle."""
 
-    def __init__(self, settings: ServeSettings, *, runs_jobs: bool = False) -> None:
-        """Create the components; with `runs_jobs`, jobs are accepted and processed."""
+    def __init__(
+        self, settings: ServeSettings, *, runs_jobs: bool = False, video_sink: VideoSink | None = None
+    ) -> None:
+        """Create the components; with `runs_jobs`, jobs are accepted and processed.
+
+        `video_sink` receives the videos that requests store, instead of the database.
+        """
         self.settings = settings
         self._runs_jobs = runs_jobs
+        self._video_sink = video_sink
         self.metrics = Metrics()
         self.readiness = StartupStatus()
         self.pool = DecodePool(settings.decode)
@@ -158,7 +164,11 @@ class Service:
         self._activation.watch(poll_seconds=self.settings.vocabularies.poll_seconds)
         self._vocabularies = vocabularies
         videos = VideoStore(database, max_bytes=self.settings.videos.max_bytes)
-        saver = VideoSaver(videos, self.settings.videos, deadline_seconds=self.settings.timeline.deadline_seconds)
+        saver = VideoSaver(
+            self._video_sink or videos,
+            self.settings.videos,
+            deadline_seconds=self.settings.timeline.deadline_seconds,
+        )
         self._pipeline = Pipeline(self.pool, self.registry, vocabularies, saver=saver, settings=self.settings)
         self._timelines = TimelineMaker(self.pool, self._pipeline, self.settings.timeline, saver=saver)
         self._library = VideoLibrary(

@@ -148,6 +148,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "result.json": b"{}",
         "templates.txt": b"no braces\n",
         "tokenizer.json": b"{}",
+        "bad.parquet": b"no table",
     }.items():
         (folder / name).write_bytes(content)
     save_checkpoint(folder / "checkpoint.pt", tiny_actionclip("meanP"))
@@ -310,6 +311,18 @@ CONTENT: list[tuple[str, int, str]] = [
         ("{m}/text.txt", "text.txt"), ("{m}/nothing", "nothing"), ("{u}", "mem"),
     )),
     ("actserve backup {m}/text.txt", 2, "text.txt exists"),
+    *((f"actserve batch {words} --out {{t}}/out", 2, said) for words, said in (
+        ("{m}/empty", "empty"), ("absent.mp4", "absent.mp4"), ("{m}/nothing/x", "nothing/x"),
+        ("{m}/bad.parquet", "bad.parquet"), ("{m}/clips.csv --column path", "--column"),
+        ("{m}/clips.csv --options [1]", "JSON object"), ("{m}/clips.csv --kind embed --labels a", "candidate_labels"),
+        ("{m}/clips.csv --repository {m}/empty", "no model"), ("nosuch://a/b.mp4", "nosuch"),
+    )),
+    ("actserve batch {m}/clips.csv --out {m}", 2, "not empty"),
+    ("actserve batch {m}/clips.csv --out {m}/text.txt", 2, "text.txt"),
+    *(("actserve videos import " + words, 2, said) for words, said in (
+        ("absent", "absent has no manifest.json"), ("{m}/text.txt", "text.txt has no manifest.json"),
+        ("{m}/empty", "empty has no manifest.json"), ("{m}/empty --tag=", "tags"),
+    )),
     ("actserve vocab put demo {m}/nothing --server {n}", 2, "nothing"),
     ("actserve feedback send {u} walking --server {n}", 2, "mem"),
     ("actserve feedback send {m}/text.txt walking --server nonsense", 2, "nonsense"),

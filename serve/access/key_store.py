@@ -34,6 +34,18 @@ class KeyStore:
             rows = connection.execute(sa.select(api_keys).order_by(api_keys.c.created_at, api_keys.c.key_id))
             return [_from_row(row) for row in rows]
 
+    def get_valid(self, name: str) -> ApiKey:
+        """Return the valid key with the given name.
+
+        Raises:
+            UnknownKey: there is no valid key with this name.
+        """
+        with self._database.reading() as connection:
+            key = self._find_valid(connection, name)
+        if key is None:
+            raise UnknownKey(f"there is no valid key named {name!r}")
+        return key
+
     def has_valid(self) -> bool:
         """Return whether there is a valid key."""
         return any(key.is_valid() for key in self.all())

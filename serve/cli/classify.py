@@ -3,35 +3,25 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from serve.api.options import parse_classify_options
-from serve.api.problems import problem_document
 from serve.cli.calls import RETRIES, convert_errors
 from serve.cli.output import Output
+from serve.cli.progress import show_progress
 from serve.cli.result_files import Write, open_result_file
 from serve.client import AsyncClient, ProblemError, RetryPolicy
 from serve.environment import load_settings
-from serve.errors import ActserveError
 from serve.jobs.results import command_result_line
+from serve.jobs.runner import InputProblem, run_inputs
 from serve.service import Service
 
 MAX_CONCURRENT_FILES = 4
+QUIET = Output(is_quiet=True)
 Classify = Callable[[Path], Awaitable[dict[str, Any]]]
-
-
-class RemoteProblem(Exception):
-    """The server responded with a problem document."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        super().__init__(str(document.get("detail")))
-        self.document = document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,52 +60,32 @@ async def _classify_each(
     """Classify the files and print or write each result; return the number of failures and the notices."""
     failures = 0
     notices: dict[str, None] = {}  # ordered set; each notice is printed once
-    bar = _progress_bar(arguments)
+    shown = arguments.output if len(arguments.videos) > 1 else QUIET
     async with classifier as classify:
-        semaphore = asyncio.Semaphore(MAX_CONCURRENT_FILES)
-        with bar:
-            task = bar.add_task("classifying", total=len(arguments.videos))
-            tasks = [asyncio.ensure_future(_classify_one(classify, path, semaphore)) for path in arguments.videos]
-            for index, (path, next_result) in enumerate(zip(arguments.videos, tasks, strict=True)):
-                response, problem = await next_result
-                failures += problem is not None
-                line = command_result_line("classify", index=index, name=str(path), result=response, problem=problem)
-                if write is not None:
-                    write(line)
-                if arguments.output.as_json:
-                    print(line, end="", flush=True)
-                elif problem is not None or write is None:
-                    _print(path, response, problem)
-                notices.update(dict.fromkeys(_notices(response or {})))
-                bar.advance(task)
+        outcomes = run_inputs(arguments.videos, classify, workers=MAX_CONCURRENT_FILES, is_ordered=True)
+        async with aclosing(outcomes):
+            with show_progress("classifying", shown) as advance:
+                async for outcome in outcomes:
+                    path, response, problem = outcome.item, outcome.result, outcome.problem
+                    failures += problem is not None
+                    line = command_result_line(
+                        "classify", index=outcome.index, name=str(path), result=response, problem=problem
+                    )
+                    if write is not None:
+                        write(line)
+                    if arguments.output.as_json:
+                        print(line, end="", flush=True)
+                    elif problem is not None or write is None:
+                        _print(path, response, problem)
+                    notices.update(dict.fromkeys(_notices(response or {})))
+                    advance(outcome.index + 1, len(arguments.videos))
     return failures, list(notices)
-
-
-def _progress_bar(arguments: ClassifyArguments) -> Progress:
-    is_shown = len(arguments.videos) > 1 and arguments.output.shows_progress
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), disable=not is_shown, transient=True,
-    )  # fmt: skip
 
 
 def _notices(response: dict[str, Any]) -> list[str]:
     """Return the notice of the model and the warnings about labels."""
     warnings = [warning["detail"] for warning in response.get("vocabulary_warnings", ())]
     return [*filter(None, [response.get("notice")]), *warnings]
-
-
-async def _classify_one(
-    classify: Classify, path: Path, semaphore: asyncio.Semaphore
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Classify one file; return (response, None) or (None, problem)."""
-    async with semaphore:
-        try:
-            return await classify(path), None
-        except RemoteProblem as error:
-            return None, error.document
-        except ActserveError as error:
-            return None, problem_document(error)
 
 
 @asynccontextmanager
@@ -150,7 +120,7 @@ async def _remote_classifier(arguments: ClassifyArguments) -> AsyncIterator[Clas
                 try:
                     return {**await client.classify(path, **options)}
                 except ProblemError as error:
-                    raise RemoteProblem(error.document) from error
+                    raise InputProblem({**error.document}) from error
 
         yield classify
 

@@ -1,6 +1,5 @@
 """Video arguments of commands: files, folders, patterns, and lists of paths on standard input."""
 
-import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from serve.errors import InvalidOption
-from serve.jobs.server_folder import iter_files
+from serve.jobs.local_files import expand_path
 
 STANDARD_INPUT = "-"
 _ARGUMENT = typer.Argument(
@@ -30,33 +29,15 @@ def expand_inputs(inputs: Sequence[str]) -> list[Path]:
     """
     files: list[Path] = []
     for text in inputs:
-        for name in _read_list() if text == STANDARD_INPUT else [text]:
-            files += _expand(name)
+        for name in read_list() if text == STANDARD_INPUT else [text]:
+            files += expand_path(name)
     if not files:
         raise InvalidOption("standard input lists no files")
     return files
 
 
-def _read_list() -> Iterator[str]:
+def read_list() -> Iterator[str]:
     """Yield the lines of standard input; names are separated by NUL if it contains one, as `find -print0` writes it."""
     content = os.fsdecode(sys.stdin.buffer.read())
     names = content.split("\0") if "\0" in content else content.splitlines()
     return filter(None, names)
-
-
-def _expand(text: str) -> list[Path]:
-    path = Path(text)
-    if path.is_dir():
-        files = sorted(iter_files(path, None))
-        if not files:
-            raise InvalidOption(f"the folder {text} contains no file with a video suffix")
-        return files
-    if path.exists():
-        return [path]
-    if not glob.has_magic(text):
-        raise InvalidOption(f"{text}: there is no such file or folder")
-    matches = sorted(Path(match) for match in glob.iglob(text, recursive=True))  # noqa: PTH207  # also absolute patterns
-    files = [match for match in matches if match.is_file()]
-    if not files:
-        raise InvalidOption(f"the pattern {text} matches no file")
-    return files

@@ -12,6 +12,7 @@ import typer
 
 from serve.cli.calls import ApiRequest, PrintCurl, Server
 from serve.cli.inputs import OptionalInputs, expand_inputs
+from serve.cli.options import merge_options
 from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
 from serve.client.address import DEFAULT_SERVER
@@ -44,7 +45,7 @@ def create(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Create a job from local video files and folders, a folder on the server, or URLs; print its id."""
-    job_options = _merge_options(options, {"candidate_labels": labels, "vocabulary": vocabulary, "model": model})
+    job_options = merge_options(options, {"candidate_labels": labels, "vocabulary": vocabulary, "model": model})
     sources = {"VIDEO": videos, "--folder": folder, "--url": url}
     used = [name for name, value in sources.items() if value]
     if len(used) != 1:
@@ -150,19 +151,6 @@ def _watch(server: str, job_id: str) -> None:
         typer.echo(job["problem"]["detail"], err=True)
     if job["status"] != "completed" or counts["failed"]:
         raise typer.Exit(1)
-
-
-def _merge_options(text: str | None, options: dict[str, str | None]) -> dict[str, Any]:
-    """Merge the JSON object of `--options` with the separate options of the command."""
-    from serve.api.options import parse_json_object
-
-    merged = {} if text is None else parse_json_object(text)
-    for name, value in options.items():
-        if value is not None and name in merged:
-            raise typer.BadParameter(f"`{name}` is in --options and is also a separate option; give it once")
-        if value is not None:
-            merged[name] = value
-    return merged
 
 
 def _url(server: str, job_id: str | None = None) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from serve.cli import backup, feedback, jobs, keys, models, programs, videos, vocabularies
+from serve.cli import backup, batch, feedback, jobs, keys, models, programs, videos, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.inputs import Inputs, expand_inputs
 from serve.cli.output import command, output
@@ -25,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Zero-shot video action recognition
 app.add_typer(jobs.app, name="jobs", rich_help_panel=VIDEOS)
 app.add_typer(videos.app, name="videos", rich_help_panel=VIDEOS)
 command(app, rich_help_panel=VIDEOS)(videos.search)
+command(app, rich_help_panel=VIDEOS)(batch.batch)
 app.add_typer(vocabularies.app, name="vocab", rich_help_panel=ADMINISTRATION)
 app.add_typer(models.app, name="models", rich_help_panel=ADMINISTRATION)
 app.add_typer(feedback.app, name="feedback", rich_help_panel=ADMINISTRATION)

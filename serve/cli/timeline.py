@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from serve.api.options import validate_options
-from serve.api.problems import problem_document
 from serve.cli.output import Output
 from serve.cli.plots import draw_timeline
 from serve.environment import load_settings
-from serve.errors import ActserveError, InvalidOption
+from serve.errors import InvalidOption
 from serve.extras import require_extra
 from serve.files import write_atomically
 from serve.jobs.results import command_result_line
+from serve.jobs.runner import Outcome, run_inputs
 from serve.service import Service
 from serve.timeline.files import FORMATS
 from serve.timeline.options import TimelineOptions
 from serve.timeline.responses import TimelineResponse
-from serve.video.view_request import VideoInfo
 
 PLOT_FORMAT = "png"
 
@@ -79,41 +79,52 @@ async def _make_all(arguments: TimelineArguments, options: TimelineOptions) -> i
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"), TimeRemainingColumn(),
         console=Console(stderr=True), disable=not arguments.output.shows_progress, transient=True,
     )  # fmt: skip
+
+    async def process(video: Path) -> dict[str, Any]:
+        task = bar.add_task(video.name, total=None, done="")
+        try:
+            return await _make_timeline(service, video, arguments.options, bar, task)
+        finally:
+            bar.remove_task(task)
+
     try:
         await service.start()
-        with bar:
-            for index, video in enumerate(arguments.videos):
-                task = bar.add_task(video.name, total=None, done="")
-                try:
-                    result = await _make_timeline(service, video, options, bar, task)
-                except ActserveError as error:
-                    failures += 1
-                    if arguments.output.as_json:
-                        _print_line(index, video, problem=problem_document(error))
-                    else:
-                        print(f"{video}: {error.message}", file=sys.stderr, flush=True)
-                    continue
-                finally:
-                    bar.remove_task(task)
-                await asyncio.to_thread(_write_files, arguments, video, result)
-                if arguments.output.as_json:
-                    _print_line(index, video, result=result.model_dump(mode="json"))
-                else:
-                    _print_result(video, result, arguments.output)
+        outcomes = run_inputs(arguments.videos, process, workers=1, is_ordered=True)
+        async with aclosing(outcomes):
+            with bar:
+                async for outcome in outcomes:
+                    failures += outcome.problem is not None
+                    await asyncio.to_thread(_report, outcome, arguments)
     finally:
         await service.close()
     return 1 if failures else 0
 
 
 async def _make_timeline(
-    service: Service, video: Path, options: TimelineOptions, bar: Progress, task: TaskID
-) -> TimelineResponse:
-    def report_progress(seconds: float, info: VideoInfo) -> None:
-        total = info.duration_seconds
+    service: Service, video: Path, options: dict[str, Any], bar: Progress, task: TaskID
+) -> dict[str, Any]:
+    def report_progress(seconds: float, total: float) -> None:
         bar.update(task, completed=seconds, total=total, done=f"{seconds:.0f} of {total:.0f} s")
 
     deadline = asyncio.get_running_loop().time() + service.settings.timeline.deadline_seconds
-    return await service.timelines.timeline(video, options, deadline=deadline, progress=report_progress)
+    return await service.input_processor.run(
+        "timeline", video, options, name=video.name, deadline=deadline, progress=report_progress
+    )
+
+
+def _report(outcome: Outcome[Path, dict[str, Any]], arguments: TimelineArguments) -> None:
+    """Write the files of a timeline and print it, or print the problem of its video."""
+    video, result, problem = outcome.item, outcome.result, outcome.problem
+    timeline = None if result is None else TimelineResponse.model_validate(result)
+    if timeline is not None:
+        _write_files(arguments, video, timeline)
+    if arguments.output.as_json:
+        line = command_result_line("timeline", index=outcome.index, name=str(video), result=result, problem=problem)
+        print(line, end="", flush=True)
+    elif timeline is not None:
+        _print_result(video, timeline, arguments.output)
+    elif problem is not None:
+        print(f"{video}: {problem['detail']}", file=sys.stderr, flush=True)
 
 
 def _write_files(arguments: TimelineArguments, video: Path, result: TimelineResponse) -> None:
@@ -143,10 +154,3 @@ def format_segments(result: TimelineResponse) -> Sequence[str]:
         f"  {item.start_seconds:9.2f} {item.end_seconds:9.2f}  {item.score:.3f}  {item.label}"
         for item in result.segments or ()
     ] or ["  no segments"]
-
-
-def _print_line(
-    index: int, video: Path, *, result: dict[str, Any] | None = None, problem: dict[str, Any] | None = None
-) -> None:
-    line = command_result_line("timeline", index=index, name=str(video), result=result, problem=problem)
-    print(line, end="", flush=True)

@@ -1,4 +1,4 @@
-"""`actserve videos ...` and `actserve search`: stored videos of a running server.
+"""`actserve videos ...` and `actserve search`: stored videos of a running server, or (`import`) of its database.
 
 actserve videos list --tag kitchen
 actserve videos classify 6f1c... --labels "cooking,washing up"
@@ -135,6 +135,39 @@ def timeline(
         return
     for row in response["segments"]:
         typer.echo(f"{row['start_seconds']:9.2f} {row['end_seconds']:9.2f}  {row['score']:.3f}  {row['label']}")
+
+
+@command(app, "import")
+def import_folder(
+    folder: Annotated[Path, typer.Argument(help="Output folder of `actserve batch --features`.")],
+    tag: Annotated[list[str] | None, typer.Option(help="Tag of the videos; can be given several times.")] = None,
+    expires_in: Annotated[
+        int | None, typer.Option(min=1, help="Seconds after which the videos are deleted; by default those of SERVE_*.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Name of the API key that owns the videos.")] = None,
+) -> None:
+    """Store the videos of a batch in the database of the SERVE_* variables, also while servers use it."""
+    from serve.api.options import StoreOptions, validate_options
+    from serve.batch.importing import import_videos
+    from serve.cli.progress import show_progress
+    from serve.environment import load_settings
+
+    document = _without_none(store=True, tags=tag or None, expires_in_seconds=expires_in)
+    options = validate_options(StoreOptions, document)
+    settings = load_settings({})
+    settings.require_extras()
+    with show_progress("storing", output()) as advance:
+        counts = import_videos(
+            settings,
+            folder,
+            options,
+            key_name=key,
+            report=lambda counts: advance(counts.imported + counts.present, counts.total),
+        )
+    output().result(
+        {"folder": str(folder), **counts.document()},
+        f"{counts.imported} videos stored, {counts.present} of {counts.total} were stored before",
+    )
 
 
 def search(

@@ -11,16 +11,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serve.api.problems import INTERNAL_DETAIL, problem_document
 from serve.background import Lane, in_background
 from serve.errors import (
-    ActserveError,
     DeadlineExceeded,
-    EngineFailure,
     FetchFailed,
     RequestError,
     ServiceError,
@@ -32,6 +28,7 @@ from serve.jobs.outgoing import OutgoingClient
 from serve.jobs.processing import InputProcessor
 from serve.jobs.queue import InputQueue
 from serve.jobs.records import Claim, Job, as_json
+from serve.jobs.results import to_problem
 from serve.jobs.server_folder import list_inputs, resolve_input
 from serve.jobs.steps import JobSteps
 from serve.jobs.store import JobStore
@@ -178,7 +175,7 @@ class JobWorker:
                 logger.warning("input %d of %s failed with %s and will be retried", claim.index, claim.job_id, kind)
                 await self._record(claim, "retried", lambda: queue.give_back(claim, delay_seconds=delay))
                 return
-            problem = _to_problem(f"input {claim.index} of {claim.job_id}", error)
+            problem = to_problem(f"input {claim.index} of {claim.job_id}", error)
             await self._record(claim, "failed", lambda: queue.fail(claim, problem))
         else:
             text = await asyncio.to_thread(as_json, result)
@@ -306,7 +303,7 @@ class JobWorker:
         except ServiceError:
             raise
         except Exception as error:  # a retry would fail in the same way
-            await asyncio.to_thread(components.steps.reject, job.id, _to_problem(job.id, error))
+            await asyncio.to_thread(components.steps.reject, job.id, to_problem(job.id, error))
             return
         await asyncio.to_thread(components.steps.begin, job.id, options=options, inputs=inputs)
         self._inputs_wake.set()
@@ -334,13 +331,3 @@ async def _take_or_give_back(take: Callable[[], Leased | None], give_back: Calla
         if (leased := await taking) is not None:
             await asyncio.to_thread(give_back, leased)
         raise
-
-
-def _to_problem(subject: str, error: Exception) -> dict[str, Any]:
-    """Return the problem document of an error for the caller. Details of internal errors are only logged."""
-    known = error if isinstance(error, ActserveError) else EngineFailure(str(error))
-    problem = problem_document(known)
-    if problem["status"] == HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("%s failed", subject, exc_info=error)
-        problem["detail"] = INTERNAL_DETAIL
-    return problem

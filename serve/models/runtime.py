@@ -70,13 +70,18 @@ class ModelRuntime:
     @property
     def features_digest(self) -> str:
         """Digest of the graph that makes video features: features of different digests cannot be compared."""
-        graph = self.contract.graphs["video"]
-        return _digest((graph.sha256, *graph.external_sha256))
+        return features_digest(self.contract)
 
     @property
     def reference(self) -> str:
         """`name@version`."""
         return f"{self.contract.name}@{self.contract.version}"
+
+
+def features_digest(contract: ModelContract) -> str:
+    """Return the digest of the graph that makes video features; see `ModelRuntime.features_digest`."""
+    graph = contract.graphs["video"]
+    return _digest((graph.sha256, *graph.external_sha256))
 
 
 async def load_runtime(settings: ServeSettings, reference: str) -> ModelRuntime:

@@ -80,13 +80,13 @@ class DecodeSettings(BaseModel):
 
     def worker_count(self) -> int:
         """Return the number of decode processes to start."""
-        return self.workers or min(_num_processors(), MAX_DEFAULT_WORKERS)
+        return self.workers or min(num_processors(), MAX_DEFAULT_WORKERS)
 
     def thread_count(self) -> int:
         """Return the number of decoding threads per video."""
-        return self.threads or min(_num_processors(), MAX_DEFAULT_WORKERS)
+        return self.threads or min(num_processors(), MAX_DEFAULT_WORKERS)
 
 
-def _num_processors() -> int:
+def num_processors() -> int:
     """Return the number of processors that this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

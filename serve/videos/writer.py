@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from serve.features import VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import VideoStoreSettings
 from serve.video.windows import Window
-from serve.videos.store import FeaturePart, Kind, NewVideo, StoredVideo, StoredVideoMetadata, VideoStore
+from serve.videos.store import FeaturePart, Kind, NewVideo, StoredVideo, StoredVideoMetadata
 
 PART_BYTES = 4 * 2**20  # size of float32 features in memory at which a part is written
 MIN_ABANDONED_AFTER_SECONDS = 7200.0  # longer if the deadline of timelines is longer
@@ -31,10 +32,25 @@ class Origin:
 UNKNOWN_ORIGIN = Origin()
 
 
+class VideoSink(Protocol):
+    """Where the features of videos are stored; see `VideoStore`, which stores them in the database."""
+
+    def add_part(self, video: NewVideo, part_index: int, part: FeaturePart) -> None:
+        """Store a part of an incomplete video."""
+
+    def complete(
+        self, video: NewVideo, part_index: int, part: FeaturePart, metadata: StoredVideoMetadata
+    ) -> StoredVideo:
+        """Store the last part and the metadata."""
+
+    def abandon(self, video_id: str) -> None:
+        """Delete the parts of an incomplete video."""
+
+
 class VideoWriter:
     """Writes one video. Other requests can see it only after `finish`."""
 
-    def __init__(self, store: VideoStore, video: NewVideo) -> None:
+    def __init__(self, store: VideoSink, video: NewVideo) -> None:
         self._store = store
         self._video = video
         self._part_index = 0  # index of the next part
@@ -91,7 +107,7 @@ class VideoWriter:
 class VideoSaver:
     """Creates writers for videos according to the options of requests."""
 
-    def __init__(self, store: VideoStore, settings: VideoStoreSettings, *, deadline_seconds: float) -> None:
+    def __init__(self, store: VideoSink, settings: VideoStoreSettings, *, deadline_seconds: float) -> None:
         self._store = store
         self._settings = settings
         self._abandoned_after_seconds = max(MIN_ABANDONED_AFTER_SECONDS, 2 * deadline_seconds)

@@ -99,6 +99,14 @@ def test_pictures_of_an_evaluation_are_refused_before_it_begins(tmp_path: Path) 
     assert not plots.exists()
 
 
+@pytest.mark.parametrize("module", EXTRAS["batch"])
+def test_a_batch_is_refused_before_it_begins(module: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    left = run_without(module, "serve.cli", "batch", "README.md", "--out", str(out))
+    assert_named(left, "batch", module)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("program", ["serve", "classify"])
 @pytest.mark.parametrize(
     ("extra", "module", "setting"),
