@@ -17,6 +17,7 @@ from serve.access.rules import BrowserRules
 from serve.admission.bodies import BodyAdmission
 from serve.api import openapi, problems
 from serve.api.browsers import BrowserGuard, cors_options
+from serve.api.inference_errors import InferenceErrorMiddleware
 from serve.api.middleware import RequestContextMiddleware
 from serve.api.timeouts import check_timeout
 from serve.errors import ActserveError
@@ -30,6 +31,7 @@ from serve.routes import (
     examples,
     feedback,
     health,
+    inference_protocol,
     jobs,
     models,
     page,
@@ -49,13 +51,14 @@ logger = logging.getLogger(__name__)
 
 ROUTERS = (
     classify, timeline, embeddings, jobs, videos, search, vocabularies, examples, calibrate, models, feedback,
-    health, documentation, page,
+    inference_protocol, health, documentation, page,
 )  # fmt: skip
 
 DESCRIPTION = """
 Zero-shot video action recognition: POST a video, get the top-k actions of a vocabulary you choose.
 
-Errors are RFC 9457 problems (`application/problem+json`); every response carries `X-Request-Id`.
+Errors are RFC 9457 problems (`application/problem+json`); those of `/v2` have the shape of the Open
+Inference Protocol. Every response carries `X-Request-Id`.
 """
 
 
@@ -92,7 +95,8 @@ def create_app(
         BrowserGuard,
         rules=BrowserRules.of(listen_on=settings.host, hosts=settings.http.hosts, origins=origins),
     )
-    app.add_middleware(RequestContextMiddleware, tracer=app.state.tracer)  # added last, so it is the outermost
+    app.add_middleware(RequestContextMiddleware, tracer=app.state.tracer)
+    app.add_middleware(InferenceErrorMiddleware)  # added last, so it is the outermost
     for module in ROUTERS:
         app.include_router(module.router)
     page.mount_files(app)

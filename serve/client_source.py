@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import keyword
 import re
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serve.api.inference_errors import is_inference_path
 from serve.app import create_app
 from serve.settings import ServeSettings
 
@@ -28,6 +30,7 @@ Generated from the OpenAPI document by `python -m serve.client_source`; do not e
 
 from typing import Any, Literal, NotRequired, TypedDict
 '''
+REFERENCE = re.compile(r'"#/components/schemas/(\w+)"')
 PRIMITIVES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
 
@@ -128,15 +131,37 @@ def to_synchronous(source: str) -> str:
 
 
 def types_module(document: Mapping[str, Any]) -> str:
-    """Return the module with a `TypedDict` for each schema of an OpenAPI document and for each of `OPTION_SETS`."""
+    """Return the module with a `TypedDict` for each schema of an OpenAPI document and for each of `OPTION_SETS`.
+
+    Schemas that only the Open Inference Protocol uses are left out: it has clients of its own.
+    """
     types = _Types()
-    for name, schema in document["components"]["schemas"].items():
+    schemas = document["components"]["schemas"]
+    is_protocol = {path: is_inference_path(path) for path in document["paths"]}
+    protocol, others = (
+        _schema_names([item for path, item in document["paths"].items() if is_protocol[path] is wanted], schemas)
+        for wanted in (True, False)
+    )
+    for name, schema in schemas.items():
+        if name in protocol - others:
+            continue
         types.add(name, schema, required=schema.get("required", ()))
     for name, option_set in OPTION_SETS.items():
         operation = document["paths"][option_set.path][option_set.method]
         schema = _options_schema(operation, option_set)
         types.add(name, schema, required=())
     return TYPES_HEAD + "".join(f"\n\n{text}" for text in types.texts.values())
+
+
+def _schema_names(value: Any, schemas: Mapping[str, Any]) -> set[str]:
+    """Return the names of the schemas that a part of the document refers to, directly or through other schemas."""
+    names: set[str] = set()
+    pending = [json.dumps(value)]
+    while pending:
+        for name in set(REFERENCE.findall(pending.pop())) - names:
+            names.add(name)
+            pending.append(json.dumps(schemas[name]))
+    return names
 
 
 def _options_schema(operation: Mapping[str, Any], option_set: OptionSet) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve import scoring
-from serve.arrays import Float32Array
+from serve.arrays import Float32Array, UInt8Array
 from serve.background import encode_views
 from serve.errors import InvalidOption
 from serve.models.registry import ModelRegistry
@@ -94,6 +95,23 @@ class EmbeddingList(BaseModel):
     usage: Usage
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedFeatures:
+    """Features [n, D] of texts or views as the graph computes them, and the model version that made them."""
+
+    runtime: ModelRuntime
+    features: Float32Array
+
+    def embeddings(self, is_normalized: bool) -> Float32Array:
+        """Return the features [n, D], scaled to unit length if `is_normalized`."""
+        return scoring.normalize(self.features) if is_normalized else self.features
+
+    def mean_embedding(self, is_normalized: bool) -> Float32Array:
+        """Return the mean [1, D] of the features; if `is_normalized`, they and their mean are scaled to unit length."""
+        mean = self.embeddings(is_normalized).mean(axis=0, keepdims=True)
+        return scoring.normalize(mean) if is_normalized else mean
+
+
 class Embedder:
     """Computes embeddings with the models of the server."""
 
@@ -110,11 +128,15 @@ class Embedder:
             InvalidOption: there are too many texts, or one is too long.
             InvalidVocabulary: a text cannot be encoded.
         """
-        self._check_texts(options.texts)
-        with self._registry.use(options.model) as runtime:
-            features = await runtime.bank_builder.encode_texts(options.texts)
-            tokens = sum(map(len, runtime.tokenizer.encode(options.texts)))
-            return _make_response(runtime, features, options, num_tokens=tokens)
+        features = await self.encode_texts(options.model, options.texts)
+        tokens = sum(map(len, features.runtime.tokenizer.encode(options.texts)))
+        return _make_response(features.runtime, features.embeddings(options.normalize), options, num_tokens=tokens)
+
+    async def encode_texts(self, model: str | None, texts: Sequence[str]) -> EncodedFeatures:
+        """Encode texts into features [n, D]; see `embed_texts`."""
+        self._check_texts(texts)
+        with self._registry.use(model) as runtime:
+            return EncodedFeatures(runtime=runtime, features=await runtime.bank_builder.encode_texts(texts))
 
     async def embed_video(self, path: Path, options: VideoEmbeddingOptions, *, deadline: float) -> EmbeddingList:
         """Encode a video as the mean of the features of its views.
@@ -124,6 +146,11 @@ class Embedder:
         Raises:
             RequestError, ServiceError: the options or the video are not valid, or a component is not available.
         """
+        features = await self.encode_video(path, options, deadline=deadline)
+        return _make_response(features.runtime, features.mean_embedding(options.normalize), options, num_tokens=0)
+
+    async def encode_video(self, path: Path, options: VideoEmbeddingOptions, *, deadline: float) -> EncodedFeatures:
+        """Encode the views of a video into features [V, D]; see `embed_video`."""
         self._check_clips(options)
         with self._registry.use(options.model) as runtime:
             contract = runtime.contract
@@ -135,9 +162,17 @@ class Embedder:
             )
             decoded = await self._pool.views(path, request)
             encoded = await encode_views(runtime.engine, decoded.views, deadline=deadline)
-            features = encoded.video_features  # [V, D]
-            mean = (scoring.normalize(features) if options.normalize else features).mean(axis=0, keepdims=True)
-            return _make_response(runtime, mean, options, num_tokens=0)
+            return EncodedFeatures(runtime=runtime, features=encoded.video_features)
+
+    async def encode_views(self, model: str | None, views: UInt8Array, *, deadline: float) -> EncodedFeatures:
+        """Encode views [V, T, 3, S, S] that the caller has made by the rules of the contract into features [V, D].
+
+        Raises:
+            UnknownModel, ServiceError: the model does not exist, or a component is not available.
+        """
+        with self._registry.use(model) as runtime:
+            encoded = await encode_views(runtime.engine, views, deadline=deadline)
+            return EncodedFeatures(runtime=runtime, features=encoded.video_features)
 
     def check_video_options(self, options: VideoEmbeddingOptions) -> None:
         """Check the options of a video that will be encoded later.
@@ -170,12 +205,11 @@ class Embedder:
 
 def _make_response(
     runtime: ModelRuntime,
-    features: Float32Array,
+    embeddings: Float32Array,
     options: TextEmbeddingOptions | VideoEmbeddingOptions,
     *,
     num_tokens: int,
 ) -> EmbeddingList:
-    embeddings = scoring.normalize(features) if options.normalize else features  # [n, D]
     encode = _encode_base64 if options.encoding_format == "base64" else _encode_list
     return EmbeddingList(
         model=runtime.reference,

@@ -28,11 +28,12 @@ from serve.api.responses import (
     Classification,
     ExampleInfo,
     LabelResult,
+    LabelScores,
     ModelInfo,
     NoneOfThese,
     SamplingInfo,
 )
-from serve.arrays import Float32Array
+from serve.arrays import Float32Array, UInt8Array
 from serve.background import encode_views
 from serve.errors import InvalidOption, InvalidVocabulary
 from serve.features import VideoFeatures
@@ -139,6 +140,26 @@ class Pipeline:
                 response.timing_ms["store"] = round(store_ms, 2)
         return response
 
+    async def classify_views(self, views: UInt8Array, options: ClassifyOptions, *, deadline: float) -> LabelScores:
+        """Classify a video whose views [V, T, 3, S, S] the caller has made by the rules of the contract.
+
+        Raises:
+            RequestError, ServiceError: the options are not valid, or a component is not available.
+        """
+        async with self.resolve(options) as resolved:
+            runtime = resolved.runtime
+            bank, features = await _run_both(
+                runtime.bank_builder.build(resolved.phrases, resolved.templates),
+                encode_views(runtime.engine, views, deadline=deadline),
+            )
+            logits = await runtime.logits(features, bank)
+            scores = await compute_scores(resolved, logits, _example_logits(resolved, features))
+            return LabelScores(
+                **option_fields(resolved),
+                **score_fields(resolved, scores, top_k=options.top_k),
+                vocabulary_warnings=await find_label_warnings(resolved),
+            )
+
     async def _store(
         self,
         path: Path,
@@ -189,11 +210,10 @@ class Pipeline:
             features = round_features(features)  # as stored, so that rescoring gives exactly the same scores
         with spans.span("logits"):
             logits, score_ms = await _time(runtime.logits(features, bank))
-        prototypes = resolved.prototypes
         return InferenceResult(
             features=features,
             logits=logits,
-            example_logits=None if prototypes is None else prototypes.logits(features.prototype_or_video_features),
+            example_logits=_example_logits(resolved, features),
             decoded=decoded,
             timing_ms={
                 "queue": decoded.queue_ms + features.queue_ms,
@@ -270,6 +290,12 @@ class Pipeline:
                     f"label {index} must have at most {limits.max_label_chars} characters, got {len(label)}",
                     index=index,
                 )
+
+
+def _example_logits(resolved: ResolvedOptions, features: VideoFeatures) -> Float32Array | None:
+    """Return the example logits [V, K] of V views; None if the vocabulary has no examples."""
+    prototypes = resolved.prototypes
+    return None if prototypes is None else prototypes.logits(features.prototype_or_video_features)
 
 
 async def find_label_warnings(resolved: ResolvedOptions) -> list[VocabularyWarning]:

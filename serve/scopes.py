@@ -25,6 +25,8 @@ ROUTE_SCOPES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/docs"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
+    ("GET", "/v2/health/live"): OPEN,
+    ("GET", "/v2/health/ready"): OPEN,
     ("GET", "/metrics"): Scope.READ,
     ("GET", "/v1/limits"): Scope.READ,
     ("GET", "/v1/models"): Scope.READ,
@@ -65,6 +67,13 @@ ROUTE_SCOPES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/v1/vocabularies/{name}/labels/{label_id}/examples"): Scope.EDIT,
     ("DELETE", "/v1/vocabularies/{name}/labels/{label_id}/examples"): Scope.EDIT,
     ("DELETE", "/v1/vocabularies/{name}/labels/{label_id}/examples/{example_id}"): Scope.EDIT,
+    ("GET", "/v2"): Scope.READ,
+    ("GET", "/v2/models/{name}"): Scope.READ,
+    ("GET", "/v2/models/{name}/ready"): Scope.READ,
+    ("POST", "/v2/models/{name}/infer"): Scope.INFER,
+    ("GET", "/v2/models/{name}/versions/{version}"): Scope.READ,
+    ("GET", "/v2/models/{name}/versions/{version}/ready"): Scope.READ,
+    ("POST", "/v2/models/{name}/versions/{version}/infer"): Scope.INFER,
 }
 
 

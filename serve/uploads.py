@@ -211,11 +211,11 @@ async def receive_upload(
 
 
 async def _receive_raw(request: Request, files: _FileParts, limits: LimitSettings) -> None:
-    _check_content_length(request, limits.max_upload_bytes)
+    check_content_length(request, limits.max_upload_bytes)
     files.start(None)
-    async for chunk in _chunks(request):
+    async for chunk in body_chunks(request):
         _check_size(files.num_bytes + len(chunk), limits.max_upload_bytes)
-        await _write(files.write, chunk, num_bytes=len(chunk))
+        await write_chunk(files.write, chunk, num_bytes=len(chunk))
     files.finish()
 
 
@@ -230,10 +230,10 @@ async def receive_body(request: Request, *, limit: int) -> bytes:
         SlowBody: the body arrives too slowly.
         ClientDisconnected: the client closed the connection.
     """
-    _check_content_length(request, limit)
+    check_content_length(request, limit)
     bodies = bodies_of(request)
     chunks, num_bytes = [], 0
-    async for chunk in _chunks(request):
+    async for chunk in body_chunks(request):
         num_bytes += len(chunk)
         _check_size(num_bytes, limit)
         bodies.hold(request, len(chunk))
@@ -245,15 +245,15 @@ async def _receive_form(
     request: Request, files: _FileParts, limits: LimitSettings, *, fields: Sequence[str]
 ) -> dict[str, list[str]]:
     limit = limits.max_upload_bytes + limits.max_field_bytes
-    _check_content_length(request, limit)
+    check_content_length(request, limit)
     reader = FormParser(request.headers["content-type"])
     form = _FormWriter(files, _FieldParts(fields, max_bytes=limits.max_field_bytes))
     num_bytes = 0
     try:
-        async for chunk in _chunks(request):
+        async for chunk in body_chunks(request):
             num_bytes += len(chunk)
             _check_size(num_bytes, limit)
-            await _write(form.write_events, list(reader.feed(chunk)), num_bytes=len(chunk))
+            await write_chunk(form.write_events, list(reader.feed(chunk)), num_bytes=len(chunk))
             _check_size(files.num_bytes, limits.max_upload_bytes)
         reader.finish()
     finally:
@@ -316,7 +316,13 @@ def decode_field(value: bytes, charset: str, name: str) -> str:
     return text
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body without a content encoding.
+
+    Raises:
+        UnsupportedMedia: the body has a content encoding.
+        SlowBody, ServerStopping, ClientDisconnected: see `BodyAdmission.chunks`.
+    """
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(
@@ -326,7 +332,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _write(write: Callable[[Data], None], data: Data, *, num_bytes: int) -> None:
+async def write_chunk(write: Callable[[Data], None], data: Data, *, num_bytes: int) -> None:
     """Write a small chunk directly and a large one in a thread, so that a slow disk does not block the event loop."""
     if num_bytes < 2**18:
         write(data)
@@ -334,7 +340,12 @@ async def _write(write: Callable[[Data], None], data: Data, *, num_bytes: int) -
         await asyncio.to_thread(write, data)
 
 
-def _check_content_length(request: Request, limit: int) -> None:
+def check_content_length(request: Request, limit: int) -> None:
+    """Check the declared size of a body.
+
+    Raises:
+        UploadTooLarge: it exceeds `limit` bytes.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal():
         _check_size(int(declared), limit)

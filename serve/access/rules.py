@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes send the address of the container as host
+# probes send the address of the container as host
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 SAME_ORIGIN_FETCHES = frozenset({"same-origin", "none"})  # `none`: the user entered the URL
 
 

@@ -3,8 +3,16 @@
 from typing import Any
 
 FORM, JSON, CSV, TEXT = "multipart/form-data", "application/json", "text/csv", "text/plain"
+BINARY = "application/octet-stream"
 LABELS = ["opening a door", "closing a door"]
 _SCORED = {"candidate_labels": LABELS, "top_k": 2}
+_INFERENCE = {
+    JSON: {
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": LABELS}],
+        "outputs": [{"name": "embedding"}],
+    },
+    BINARY: "the JSON part, then the binary data of its inputs",
+}
 _EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {  # (method, path) -> media type -> example
     ("post", "/v1/classify"): {FORM: {"options": '{"candidate_labels": ["opening a door", "closing a door"]}'}},
     ("post", "/v1/timeline"): {FORM: {"options": '{"vocabulary": "demo", "threshold_on": 0.5}'}},
@@ -30,6 +38,8 @@ _EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {  # (method, path) -> media 
     ("post", "/v1/vocabularies/{name}:calibrate"): {FORM: {"options": '{"labels": ["opening a door", null]}'}},
     ("post", "/v1/models/{name}:activate"): {JSON: {"version": 1}},
     ("post", "/v1/models/{name}:rollback"): {JSON: {}},
+    ("post", "/v2/models/{name}/infer"): _INFERENCE,
+    ("post", "/v2/models/{name}/versions/{version}/infer"): _INFERENCE,
     ("post", "/v1/feedback"): {FORM: {"label": LABELS[0], "vocabulary": "demo"}},
 }
 

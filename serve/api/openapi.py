@@ -4,12 +4,14 @@ Routes declare their parameters with `serve.routes.dependencies` and their probl
 `serve.api.problems.problem_responses`.
 """
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 
 from serve.access.rules import OPEN_PATHS, SAFE_METHODS
 from serve.api.body_examples import add_body_examples
+from serve.api.inference_errors import InferenceError, is_inference_path
 from serve.api.problems import Problem, problem_responses
 from serve.errors import (
     ActserveError,
@@ -28,6 +30,7 @@ from serve.errors import (
 )
 from serve.scopes import ROUTE_SCOPES
 
+INFERENCE_ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}}
 REQUEST_ID = {"description": "Id of the request; also in the server log.", "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "Seconds to wait before a retry.", "schema": {"type": "integer"}}
 SECURITY_SCHEMES = {
@@ -52,7 +55,8 @@ def install(app: FastAPI) -> None:
 def _complete(document: dict[str, Any]) -> None:
     """Add the schema of problems, the security schemes and the headers of all responses."""
     components = document.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"], schemas["InferenceError"] = Problem.model_json_schema(), InferenceError.model_json_schema()
     components["securitySchemes"] = SECURITY_SCHEMES
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -67,11 +71,20 @@ def _complete(document: dict[str, Any]) -> None:
             scope = ROUTE_SCOPES[method.upper(), path]
             if scope is not None:
                 operation["security"] = [{name: [scope]} for name in SECURITY_SCHEMES]
+            if is_inference_path(path):
+                _set_error_content(operation["responses"])
             for status, response in operation["responses"].items():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-Id"] = REQUEST_ID
                 if status in ("429", "503"):
                     headers["Retry-After"] = RETRY_AFTER
+
+
+def _set_error_content(responses: dict[str, Any]) -> None:
+    """Declare the errors of the Open Inference Protocol in place of problems."""
+    for status, response in responses.items():
+        if int(status) >= HTTPStatus.BAD_REQUEST:
+            response["content"] = INFERENCE_ERROR_CONTENT
 
 
 def _move_models(schema: dict[str, Any], schemas: dict[str, Any]) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
+
 from serve.access.key_store import KeyStore
-from serve.access.scopes import Scope
 from serve.api.options import ScoreOptions
 from serve.batch import importing
 from serve.batch.importing import make_video_id
@@ -23,6 +22,7 @@ from serve.cli.main import main
 from serve.data_folder import open_database
 from serve.environment import load_settings
 from serve.features import VideoFeatures
+from serve.scopes import Scope
 from serve.service import Service
 from serve.timeline.options import SegmentOptions
 from serve.video.windows import Window

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from serve.api.inference_errors import is_inference_path
 from serve.client import Client, ProblemError
 from serve.client.calls import Call
 from serve.client.synchronous.transport import Transport
@@ -226,10 +227,12 @@ def use_administration(client: Client, clip: Path) -> None:
 
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the operations by name, without those of the Open Inference Protocol, which has clients of its own."""
     return {
         f"{method.upper()} {path}": operation
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
+        if not is_inference_path(path)
     }
 
 
