@@ -17,8 +17,9 @@ MEANINGS = {
     "cannot be used, a download fails, a disk is full",
     INPUT_ERROR: "the input cannot be used and nothing was done: an unknown option or variable, a value out of range, "
     "a file that is missing, unreadable or of the wrong kind, a model that does not exist, an extra that is not "
-    "installed",
+    "installed, a platform on which the command does not run",
 }
+UNIX_MODULES = frozenset({"fcntl", "resource"})  # of the standard library; Python for Windows lacks them
 INPUT_PATH_ERRORS = (  # errors of the operating system about a path of the user
     FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
 )  # fmt: skip
@@ -70,10 +71,22 @@ def run_app(
         _exit(prefix, join_lines(str(error)), FAILURE)
     except (ActserveError, MissingExtra) as error:
         _exit(prefix, join_lines(str(error)), exit_status_of(error))
+    except ModuleNotFoundError as error:
+        if error.name not in UNIX_MODULES:
+            raise
+        _exit(prefix, describe_platform(error.name), INPUT_ERROR)
     except OSError as error:
         _exit(prefix, describe_os_error(error), exit_status_of(error))
     if isinstance(status, int) and status != SUCCESS:
         sys.exit(status)
+
+
+def describe_platform(module: str) -> str:
+    """Return the message for a platform without a Unix module of the standard library."""
+    return (
+        f"this command runs on Linux and macOS only, because it needs the module {module} of Python; on Windows, run "
+        "it inside WSL 2 (`wsl --install`), or use `--server URL` and the Python client with another machine"
+    )
 
 
 def describe_os_error(error: OSError) -> str:
