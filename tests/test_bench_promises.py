@@ -11,17 +11,22 @@ import pytest
 from tests.bench import (
     activation_bench,
     attention_bench,
+    batch_bench,
+    cluster_bench,
     container_bench,
+    dashboard_bench,
     decode_bench,
     examples_bench,
     export_bench,
     few_shot_bench,
+    image_bench,
     isolation_bench,
     jobs_bench,
     loader_bench,
     long_video_bench,
     open_set_bench,
     overload_bench,
+    platform_bench,
     request_bench,
     starter_bench,
     store_bench,
@@ -87,6 +92,46 @@ def test_the_jobs_bench_finds_a_lost_and_a_repeated_input() -> None:
     assert kept(jobs_bench.judged(tallies))
     for fault in ({"lost": 1}, {"repeated": 1}, {"rounds": 24}, {"interrupted": 0}, {"finished_before": 0}):
         assert not kept(jobs_bench.judged({**tallies, "sqlite": replace(good, **fault)}))
+
+
+def test_the_batch_bench_finds_a_lost_and_a_repeated_input() -> None:
+    good = batch_bench.Tally(rounds=4, kills=12, inputs=240, committed_at_kills=165)
+    assert kept(batch_bench.judged(good))
+    for fault in ({"lost": 1}, {"repeated": 1}, {"kills": 0}, {"committed_at_kills": 0}, {"committed_at_kills": 240}):
+        assert not kept(batch_bench.judged(replace(good, **fault)))
+
+
+def test_the_cluster_bench_counts_failures_by_phase() -> None:
+    failed = {"calm": 0, "kill": 2, "database": 0, "roll": 0}
+    assert kept(cluster_bench.judged(failed, num_clients=4, num_missing=0))
+    assert not kept(cluster_bench.judged(failed, num_clients=4, num_missing=1))
+    for fault in ({"calm": 1}, {"kill": 5}, {"database": 1}, {"roll": 1}):
+        assert not kept(cluster_bench.judged({**failed, **fault}, num_clients=4, num_missing=0))
+    assert not kept(cluster_bench.judged({"calm": 0}, num_clients=4, num_missing=0)), "phases without requests"
+
+
+def test_the_dashboard_bench_finds_a_query_without_data() -> None:
+    counts = {f"panel {number}": 1 for number in range(20)}
+    assert kept(dashboard_bench.judged(counts, 0))
+    assert not kept(dashboard_bench.judged({**counts, "panel 3": 0}, 0))
+    assert not kept(dashboard_bench.judged(counts, 1)) and not kept(dashboard_bench.judged({}, 0))
+
+
+def test_the_image_bench_bounds_the_image_for_cpus() -> None:
+    assert kept(image_bench.judged(850 * 10**6, 200, "cpu")) and kept(image_bench.judged(5 * 10**9, 200, "gpu"))
+    assert not kept(image_bench.judged(950 * 10**6, 200, "cpu"))
+    assert not kept(image_bench.judged(850 * 10**6, 503, "cpu"))
+
+
+def test_the_platform_bench_wants_every_supported_combination() -> None:
+    found = [
+        platform_bench.Resolution(platform=platform, python=python, extra=extra, num_packages=60, fault=None)
+        for platform, extra in platform_bench.SUPPORTED
+        for python in platform_bench.PYTHONS
+    ]
+    assert kept(platform_bench.judged(found))
+    assert not kept(platform_bench.judged(found[1:]))
+    assert not kept(platform_bench.judged([replace(found[0], fault="no wheel"), *found[1:]]))
 
 
 def test_the_container_bench_finds_other_pixels_and_full_decoding() -> None:

@@ -1,6 +1,5 @@
 """`actserve backup`, `restore` and `doctor`: for the operator of a server, with its SERVE_* variables."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from serve.cli.output import output
 from serve.files import format_size
 
 
@@ -21,11 +21,17 @@ def backup(
 
     created = create_backup(load_settings({}), file, environment=os.environ, has_models=models)
     manifest = created.manifest
-    print(f"{file}: {len(manifest.files)} files, {format_size(created.num_bytes)}, schema {manifest.revision}")
+    document = {
+        "file": str(file), "num_files": len(manifest.files), "num_bytes": created.num_bytes,
+        "revision": manifest.revision, "has_models": manifest.has_models,
+        "omitted_settings": list(manifest.omitted_settings),
+    }  # fmt: skip
+    size = format_size(created.num_bytes)
+    output().change(document, f"{file}: {len(manifest.files)} files, {size}, schema {manifest.revision}")
     if not manifest.has_models:
-        print("the models are not in the backup", file=sys.stderr)
+        output().note("the models are not in the backup")
     if manifest.omitted_settings:
-        print(f"secrets are not in the backup: {', '.join(manifest.omitted_settings)}", file=sys.stderr)
+        output().note(f"secrets are not in the backup: {', '.join(manifest.omitted_settings)}")
 
 
 def restore(
@@ -37,25 +43,24 @@ def restore(
 
     settings = load_settings({})
     manifest = restore_backup(settings, file)
-    print(f"restored the backup of {manifest.created_at} by actserve {manifest.version}")
-    print(f"its settings are in {settings.data_dir.expanduser() / 'restored-settings.env'}", file=sys.stderr)
+    variables = settings.data_dir.expanduser() / "restored-settings.env"
+    document = {
+        "created_at": manifest.created_at, "version": manifest.version, "settings": str(variables),
+        "omitted_settings": list(manifest.omitted_settings),
+    }  # fmt: skip
+    output().change(document, f"restored the backup of {manifest.created_at} by actserve {manifest.version}")
+    output().note(f"its settings are in {variables}")
     if manifest.omitted_settings:
-        print(f"set these secrets again: {', '.join(manifest.omitted_settings)}", file=sys.stderr)
+        output().note(f"set these secrets again: {', '.join(manifest.omitted_settings)}")
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+def doctor() -> None:
     """Check settings, disk, store, models, engine, GPU, Triton and clock; exit with 1 if a check fails."""
     from serve.doctor import examine
     from serve.environment import load_settings
 
     checks = examine(load_settings({}))
     is_healthy = all(check.status != "failed" for check in checks)
-    if as_json:
-        document = {"healthy": is_healthy, "checks": [check.document() for check in checks]}
-        print(json.dumps(document, ensure_ascii=False, indent=1))
-    else:
-        for check in checks:
-            print(f"{check.status:7} {check.name:10} {check.detail}")
+    lines = [f"{check.status:7} {check.name:10} {check.detail}" for check in checks]
+    output().result({"healthy": is_healthy, "checks": [check.document() for check in checks]}, "\n".join(lines))
     sys.exit(0 if is_healthy else 1)

@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pyarrow import parquet
 
+from tests.bench.promises import Promise, settle
 from tests.running_server import ROOT
 from tests.waiting import eventually
 
@@ -111,6 +112,17 @@ def count(tally: Tally, out: Path, before: set[int], counts: dict[str, Any], inp
     assert counts["completed_before"] + counts["failed_before"] == len(before)
 
 
+def judged(tally: Tally) -> list[Promise]:
+    """Return the promises: no input is lost or processed twice, and kills met batches at work."""
+    return [
+        Promise(words="inputs lost", found=tally.lost, most=0),
+        Promise(words="inputs processed twice", found=tally.repeated, most=0),
+        Promise(words="kills", found=tally.kills, least=1),
+        Promise(words="inputs committed at the last kills", found=tally.committed_at_kills, least=1),
+        Promise(words="inputs that were not", found=tally.inputs - tally.committed_at_kills, least=1),
+    ]
+
+
 def measure(folder: Path, clip: Path, *, inputs: int) -> dict[str, Any]:
     """Return the rate of one run over copies of a clip, with the time to start."""
     archive = make_inputs(folder / "measured", clip, inputs)
@@ -151,6 +163,13 @@ def main() -> None:
     for title, value in {**vars(tally), **rate}.items():
         print(f"{title:30} {value}")
     print(json.dumps({"tally": vars(tally), "rate": rate}))
+    settle(
+        judged(tally),
+        {
+            "an input that is lost": judged(replace(tally, lost=1)),
+            "an input that is processed twice": judged(replace(tally, repeated=1)),
+        },
+    )
 
 
 if __name__ == "__main__":

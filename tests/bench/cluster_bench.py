@@ -11,17 +11,17 @@ import argparse
 import importlib.util
 import json
 import signal
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.bench.promises import Promise, settle
 from tests.running_server import ROOT
 
 
@@ -121,7 +121,18 @@ def names_in_store(url: str) -> set[str]:
             return names
 
 
-def main() -> int:
+def judged(failed: Mapping[str, int], *, num_clients: int, num_missing: int) -> list[Promise]:
+    """Return the promises for the failed requests by phase and the acknowledged changes that are missing."""
+    return [
+        Promise(words="acknowledged changes that are missing", found=num_missing, most=0),
+        *(
+            Promise(words=f"failed requests, {phase}", found=failed.get(phase, float("nan")), most=most)
+            for phase, most in {"calm": 0, "kill": num_clients, "database": 0, "roll": 0}.items()
+        ),
+    ]
+
+
+def main() -> None:
     """Print the outcomes by phase and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=15.0, help="shortest duration of a phase")
@@ -151,9 +162,16 @@ def main() -> int:
         "requests": sum(sum(counts.values()) for counts in load.outcomes.values()), "failed": failed,
         "acknowledged_changes": len(load.acknowledged), "missing_changes": len(missing),
     }))  # fmt: skip
-    is_kept = not missing and not failed.get("roll") and not failed.get("calm") and not failed.get("database")
-    return 0 if is_kept and failed.get("kill", 0) <= options.clients else 1
+    settle(
+        judged(failed, num_clients=options.clients, num_missing=len(missing)),
+        {
+            "a lost change": judged(failed, num_clients=options.clients, num_missing=1),
+            "a rolling restart that fails a request": judged(
+                {**failed, "roll": 1}, num_clients=options.clients, num_missing=len(missing)
+            ),
+        },
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,10 +18,11 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from serve.reference import markdown_table
+from tests.bench.promises import Promise, settle
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "installation.md"
@@ -132,8 +133,20 @@ def measure(extras: Iterable[str]) -> list[Resolution]:
     return resolutions
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 1 if the base installation does not resolve on a supported platform."""
+def judged(resolutions: Sequence[Resolution]) -> list[Promise]:
+    """Return the promises: what is supported resolves."""
+    supported = [item for item in resolutions if (item.platform, item.extra) in SUPPORTED]
+    return [
+        Promise(words="supported combinations", found=len(supported), least=len(SUPPORTED) * len(PYTHONS)),
+        Promise(
+            words="supported combinations that do not resolve",
+            found=sum(item.fault is not None for item in supported), most=0,
+        ),
+    ]  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the table into docs/installation.md")
     chosen = parser.parse_args(arguments)
@@ -143,9 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.write:
         write_table(text)
     print(json.dumps([asdict(item) for item in resolutions]))
-    is_supported = all(item.fault is None for item in resolutions if (item.platform, item.extra) in SUPPORTED)
-    return 0 if is_supported else 1
+    settle(
+        judged(resolutions),
+        {"a wheel that is missing": judged([replace(item, fault="no wheel") for item in resolutions])},
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
