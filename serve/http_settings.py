@@ -47,18 +47,32 @@ class HttpSettings(BaseModel):
     max_header_bytes: int = Field(
         65_536, ge=1024, le=2**20, description="Bytes of the request line and headers; past it 400."
     )
+    unready_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Time after SIGTERM in which `/readyz` is 503 and requests are still served; behind a load "
+        "balancer that checks `/readyz`, longer than it takes to notice.",
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
         le=3600,
-        description="Time after SIGTERM in which new requests get 503 with `Retry-After` before the port is closed; "
-        "behind a load balancer, longer than it takes to notice that `/readyz` is 503.",
+        description="Time after that in which new requests get 503 with `Retry-After`; then the port is closed. "
+        "0 behind a load balancer that passes refused connections to another server.",
     )
     shutdown_seconds: float = Field(
         30.0,
         ge=0,
         le=86_400,
         description="Time after a stop signal in which requests in progress can finish; the others get 503.",
+    )
+    keep_alive_seconds: float = Field(
+        65.0,
+        gt=0,
+        le=3600,
+        description="Idle time after which a connection is closed; behind a proxy, longer than the proxy keeps idle "
+        "connections, or it sends requests on connections that are being closed.",
     )
     header_timeout_seconds: float = Field(
         15.0,

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.datastructures import State
 
 from serve import variables
 from serve.app import create_app
@@ -82,6 +83,7 @@ def run(overrides: dict[str, Any]) -> int:
         log_level="warning",
         access_log=False,
         lifespan="on",
+        timeout_keep_alive=settings.http.keep_alive_seconds,  # type: ignore[arg-type]  # passed to `call_later`
         timeout_graceful_shutdown=math.ceil(LINGER_SECONDS) + 1,  # `Server` ends the requests before
         http=bounded_protocol(settings.http),
         ws="none",
@@ -100,26 +102,31 @@ def run(overrides: dict[str, Any]) -> int:
 class Server(uvicorn.Server):
     """A uvicorn server that drains when it is asked to stop.
 
-    Readiness is off first. New requests get 503 during a grace period, in which a load balancer notices; requests in
-    progress finish, and those that do not in time get 503 as well.
+    Readiness is off first, and requests are still served, until a load balancer has noticed. Then new requests get 503,
+    and finally the port is closed. Requests in progress finish, and those that do not in time get 503 as well.
     """
 
     def __init__(self, config: uvicorn.Config, settings: HttpSettings) -> None:
         super().__init__(config)
         self._settings = settings
-        self._grace_seconds = 0.0
+        self._is_graceful = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a stop signal; SIGTERM is the regular way to stop, after which the exit status is 0."""
-        state = self.config.app.state  # type: ignore[union-attr]  # the FastAPI application
-        state.bodies.is_stopping = True
-        service = getattr(state, "service", None)
+        service = getattr(self._state, "service", None)
         if service is not None:
             service.is_stopping = True
+        self._is_graceful = sig == signal.SIGTERM
+        if not (self._is_graceful and self._settings.unready_seconds):
+            self._state.bodies.is_stopping = True
         super().handle_exit(sig, frame)
-        if sig == signal.SIGTERM:
-            self._grace_seconds = self._settings.drain_seconds
+        if self._is_graceful:
             self._captured_signals.remove(sig)  # uvicorn would raise it again at the end
+
+    @property
+    def _state(self) -> State:
+        """The state of the application."""
+        return self.config.app.state  # type: ignore[union-attr,no-any-return]  # the FastAPI application
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then close the listener and the application."""
@@ -127,20 +134,31 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _drain(self) -> None:
-        requests = self.server_state.tasks
-        logger.info("stopping: %d requests are in progress, new ones get 503", len(requests))
+        requests, settings = self.server_state.tasks, self._settings
         clock = asyncio.get_running_loop().time
         start = clock()
-        while not self.force_exit and (clock() - start < self._grace_seconds or requests):
-            if clock() - start > self._settings.shutdown_seconds:
-                break
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        if self._is_graceful and settings.unready_seconds:
+            logger.info("stopping: not ready; requests are served for %g s more", settings.unready_seconds)
+            await self._wait_until(start + settings.unready_seconds)
+        self._state.bodies.is_stopping = True
+        logger.info("stopping: %d requests are in progress, new ones get 503", len(requests))
+        if self._is_graceful:
+            await self._wait_until(clock() + settings.drain_seconds)
+        for server in self.servers:
+            server.close()  # new connections are refused
+        await self._wait_until(start + settings.unready_seconds + settings.shutdown_seconds, even_if_idle=False)
         unfinished = list(requests)
         for task in unfinished:
             task.cancel()
         if unfinished:
             await asyncio.wait(unfinished, timeout=CANCEL_SECONDS)
         logger.info("drained in %.1f s; %d requests were ended with 503", clock() - start, len(unfinished))
+
+    async def _wait_until(self, end: float, *, even_if_idle: bool = True) -> None:
+        """Wait until a time of the event loop, or until no request is in progress, unless the exit is forced."""
+        clock = asyncio.get_running_loop().time
+        while not self.force_exit and clock() < end and (even_if_idle or self.server_state.tasks):  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -72,6 +72,8 @@ class Cluster:
             "SERVE_STORE_URL": f"postgresql://actserve:{self._password}@127.0.0.1:{self._postgres_port}/postgres",
             "SERVE_DATA_DIR": str(folder / "data"),
             "SERVE_CACHE_DIR": str(folder / "cache"),
+            "SERVE_HTTP__UNREADY_SECONDS": "2",  # ten checks of the balancer
+            "SERVE_HTTP__DRAIN_SECONDS": "0",
             **variables,
         }
         self._gateways: list[subprocess.Popen[bytes] | None] = [None] * num_gateways

@@ -19,6 +19,7 @@ from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
+STALE_SECONDS = 60.0  # while the database is unavailable, what was read last remains valid for so long
 KEY_CACHE_SECONDS = 2.0  # every server process rejects a revoked key after at most this time
 MAX_CACHED_KEYS = 10_000
 RECORD_INTERVAL_SECONDS = 60.0  # the last use of a key is recorded at most once per interval
@@ -48,7 +49,11 @@ ANONYMOUS = Caller(key_id=None, name="", scopes=(Scope.ADMIN,))
 
 
 class Authorizer:
-    """Finds API keys and checks their scopes; keys are cached for `KEY_CACHE_SECONDS`."""
+    """Finds API keys and checks their scopes; keys are cached for `KEY_CACHE_SECONDS`.
+
+    While the database is unavailable, keys that were read in the last `STALE_SECONDS` are still accepted, so that a
+    restart of the database fails no classification. Keys with limits need it for each request.
+    """
 
     def __init__(self, store: KeyStore, usage: UsageStore, settings: ServeSettings) -> None:
         self._store = store
@@ -61,6 +66,8 @@ class Authorizer:
             MAX_CACHED_KEYS, KEY_CACHE_SECONDS
         )
         self._required_cache: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, KEY_CACHE_SECONDS)
+        self._last_keys: cachetools.TTLCache[str, ApiKey | None] = cachetools.TTLCache(MAX_CACHED_KEYS, STALE_SECONDS)
+        self._last_required: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, STALE_SECONDS)
         self._recorded_at: dict[str, float] = {}
 
     @property
@@ -144,10 +151,23 @@ class Authorizer:
         with self._lock:
             is_required = self._required_cache.get("")
         if is_required is None:
-            is_required = self._host not in LOOPBACK_NAMES or await asyncio.to_thread(self._store.has_valid)
+            is_required = self._host not in LOOPBACK_NAMES or await self._has_valid_key()
             with self._lock:
                 self._required_cache[""] = is_required
         return is_required
+
+    async def _has_valid_key(self) -> bool:
+        try:
+            has_valid = await asyncio.to_thread(self._store.has_valid)
+        except StoreUnavailable:
+            with self._lock:
+                last = self._last_required.get("")
+            if last is None:
+                raise
+            return last
+        with self._lock:
+            self._last_required[""] = has_valid
+        return has_valid
 
     async def _find(self, text: str) -> ApiKey | None:
         parts = split_key(text)
@@ -157,16 +177,32 @@ class Authorizer:
         with self._lock:
             is_cached, key = key_id in self._key_cache, self._key_cache.get(key_id)
         if not is_cached:
-            key = await asyncio.to_thread(self._store.find, key_id)
+            key = await self._read(key_id)
             with self._lock:
                 self._key_cache[key_id] = key
         return key if key is not None and key.matches(secret) and key.is_valid() else None
+
+    async def _read(self, key_id: str) -> ApiKey | None:
+        try:
+            key = await asyncio.to_thread(self._store.find, key_id)
+        except StoreUnavailable:
+            with self._lock:
+                is_known, key = key_id in self._last_keys, self._last_keys.get(key_id)
+            if not is_known:
+                raise
+            return key
+        with self._lock:
+            self._last_keys[key_id] = key
+        return key
 
     async def _record_use(self, key: ApiKey) -> None:
         now = time.time()
         if now - self._recorded_at.get(key.key_id, 0.0) >= RECORD_INTERVAL_SECONDS:
             self._recorded_at[key.key_id] = now
-            await asyncio.to_thread(self._store.record_use, key.key_id, now)
+            try:
+                await asyncio.to_thread(self._store.record_use, key.key_id, now)
+            except StoreUnavailable as error:
+                logger.warning("the use of a key was not recorded: %s", error)
 
 
 def _read_key(authorization: str | None, api_key: str | None) -> str | None:

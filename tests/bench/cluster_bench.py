@@ -63,13 +63,12 @@ class Load:
     def _classify(self) -> None:
         with httpx.Client(base_url=self._url, timeout=120) as http:
             while not self._stop.is_set():
-                phase = self.phase
                 try:
                     status = http.post("/v1/classify", files={"video": self._clip}).status_code
                     outcome = "ok" if status == 200 else str(status)
                 except httpx.TransportError as error:
-                    outcome = type(error).__name__
-                self.outcomes.setdefault(phase, Counter())[outcome] += 1
+                    outcome = f"{type(error).__name__}: {error}"
+                self.outcomes.setdefault(self.phase, Counter())[outcome] += 1  # of the phase in which it ended
 
     def _change(self) -> None:
         number = 0
