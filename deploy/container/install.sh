@@ -17,7 +17,7 @@ chmod -R u+w "$build"
 
 "$python" -m venv --without-pip "$target"
 pip() { "$python" -m pip --python "$target/bin/python" "$@"; }
-pip install --quiet "${build}[triton,postgres,telemetry]"
+pip install --quiet "${build}[triton,postgres,oidc,telemetry]"
 
 runtime=$(sed -n 's/^onnxruntime-gpu==//p' "$source/constraints.txt")
 case $variant in

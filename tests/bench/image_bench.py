@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -31,6 +32,17 @@ LIMIT_BYTES = 900 * 10**6
 def unprivileged() -> dict[str, int | list[int]]:
     """Return the arguments of `subprocess` for another user than root."""
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def accessible_python() -> str:
+    """Return a Python that the unprivileged user may run: this one, unless it is in a private folder."""
+    candidates = [sys._base_executable, "/usr/bin/python3"]
+    for path in candidates:
+        check = [path, "-c", "import pip, venv"]
+        with suppress(OSError):
+            if subprocess.run(check, capture_output=True, check=False, **unprivileged()).returncode == 0:  # type: ignore[call-overload]
+                return path
+    raise SystemExit(f"no Python with pip that another user may run: {', '.join(candidates)}")
 
 
 def prepare(folder: Path) -> tuple[Path, Path]:
@@ -100,7 +112,7 @@ def main() -> None:
         source, writable = prepare(folder)
         target = writable / "actserve"
         command = [str(source / "deploy/container/install.sh"), str(source), str(target), options.variant]
-        variables = {**os.environ, "HOME": str(writable), "PYTHON": sys._base_executable}
+        variables = {**os.environ, "HOME": str(writable), "PYTHON": accessible_python()}
         variables.pop("PYTHONPATH", None)
         subprocess.run(command, env=variables, cwd=writable, check=True, **unprivileged())  # type: ignore[call-overload]
         (packages,) = target.glob("lib/python*/site-packages")
