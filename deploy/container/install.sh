@@ -29,3 +29,13 @@ cpu) # the same release without the CUDA provider, which is most of its size
 gpu) pip install --quiet "onnxruntime-gpu[cuda,cudnn]==$runtime" ;;
 *) echo "the variant must be cpu or gpu, got $variant" >&2; exit 2 ;;
 esac
+
+# what only developers need, and the parts of OpenVINO for other devices and file formats than the server uses
+packages=$("$target/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+find "$packages" -type d \( -name tests -o -name include \) -prune -exec rm -r {} +
+find "$packages" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' \) -delete
+for part in intel_gpu_plugin intel_npu_plugin tensorflow_frontend tensorflow_lite_frontend pytorch_frontend paddle_frontend \
+    gguf_frontend jax_frontend; do
+    rm -f "$packages/openvino/libs/libopenvino_$part.so"*
+done
+rm -f "$packages/openvino/libs/cache.json"  # kernels for GPUs
