@@ -55,4 +55,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Repeat a test whose server crashed: the Python backend, which stands in for the native one, is known to."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=3, only_rerun=CRASH))
+            item.add_marker(pytest.mark.flaky(reruns=5, only_rerun=CRASH))
