@@ -23,13 +23,25 @@ CLIENT = Path(__file__).parent / "client"
 FORM, JSON, QUERY = "multipart/form-data", "application/json", "query"
 LINE_LENGTH = 120
 
-TYPES_HEAD = '''"""Types of the documents that the server returns, and of the options that requests accept.
+TYPES = "serve.client.types"
+TYPES_HEAD = '''"""{title}
 
 Generated from the OpenAPI document by `python -m serve.client_source`; do not edit.
 """
-
-from typing import Any, Literal, NotRequired, TypedDict
 '''
+TITLES = {  # modules of `TYPES`
+    "__init__": "Types of the documents that the server returns, and of the options that requests accept.",
+    "common": "Types of documents of several resources.",
+    "videos": "Types of documents of classifications, timelines, embeddings, stored videos and searches.",
+    "jobs": "Types of documents of jobs.",
+    "vocabularies": "Types of documents of vocabularies and feedback.",
+    "server": "Types of documents of the server: models, limits and readiness.",
+    "options": "Types of the options that requests accept.",
+}
+RESOURCES = {  # first segment of a path below /v1 -> module of the types that only its documents contain
+    "classify": "videos", "timeline": "videos", "embeddings": "videos", "videos": "videos", "search": "videos",
+    "jobs": "jobs", "vocabularies": "vocabularies", "feedback": "vocabularies",
+}  # fmt: skip
 REFERENCE = re.compile(r'"#/components/schemas/(\w+)"')
 PRIMITIVES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
@@ -111,13 +123,14 @@ def generate() -> dict[Path, str]:
     """Return the text of every generated module."""
     sources = sorted(path for path in (CLIENT / "asynchronous").glob("*.py") if path.name != "__init__.py")
     modules = {CLIENT / "synchronous" / path.name: to_synchronous(path.read_text(encoding="utf-8")) for path in sources}
-    modules[CLIENT / "types.py"] = types_module(create_app(ServeSettings()).openapi())
+    types = types_modules(create_app(ServeSettings()).openapi())
+    modules |= {CLIENT / "types" / f"{name}.py": text for name, text in types.items()}
     return {path: format_source(text) for path, text in modules.items()}
 
 
 def format_source(text: str) -> str:
-    """Sort the imports of a module and format it with the settings of the project; needs ruff (extra `dev`)."""
-    for arguments in (["check", "--select=I,UP028", "--fix", "--unsafe-fixes", "--quiet"], ["format", "--quiet"]):
+    """Arrange the imports of a module and format it with the settings of the project; needs ruff (extra `dev`)."""
+    for arguments in (["check", "--select=I,F401,UP028", "--fix", "--unsafe-fixes", "--quiet"], ["format", "--quiet"]):
         command = [sys.executable, "-m", "ruff", *arguments, f"--stdin-filename={CLIENT / 'generated.py'}", "-"]
         text = subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=True).stdout
     return text
@@ -130,27 +143,50 @@ def to_synchronous(source: str) -> str:
     return SYNCHRONOUS_HEAD + source
 
 
-def types_module(document: Mapping[str, Any]) -> str:
-    """Return the module with a `TypedDict` for each schema of an OpenAPI document and for each of `OPTION_SETS`.
+def types_modules(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the modules of `TYPES`: a `TypedDict` for each schema of an OpenAPI document and each of `OPTION_SETS`.
 
     Schemas that only the Open Inference Protocol uses are left out: it has clients of its own.
     """
     types = _Types()
     schemas = document["components"]["schemas"]
-    is_protocol = {path: is_inference_path(path) for path in document["paths"]}
-    protocol, others = (
-        _schema_names([item for path, item in document["paths"].items() if is_protocol[path] is wanted], schemas)
-        for wanted in (True, False)
-    )
+    modules = _modules_of_schemas(document)
     for name, schema in schemas.items():
-        if name in protocol - others:
-            continue
-        types.add(name, schema, required=schema.get("required", ()))
+        if name in modules:
+            types.add(name, schema, required=schema.get("required", ()))
     for name, option_set in OPTION_SETS.items():
         operation = document["paths"][option_set.path][option_set.method]
-        schema = _options_schema(operation, option_set)
-        types.add(name, schema, required=())
-    return TYPES_HEAD + "".join(f"\n\n{text}" for text in types.texts.values())
+        types.add(name, _options_schema(operation, option_set), required=())
+    module_of = {name: modules.get(name, "options") for name in types.texts}
+    return {module: _types_module(module, types, module_of) for module in TITLES}
+
+
+def _modules_of_schemas(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the module of each schema; one that several resources use is common, so modules import no other one."""
+    found: dict[str, str] = {}
+    for path, item in document["paths"].items():
+        if is_inference_path(path):
+            continue
+        module = RESOURCES.get(path.removeprefix("/v1/").partition("/")[0].partition(":")[0], "server")
+        for name in _schema_names(item, document["components"]["schemas"]):
+            found[name] = module if found.get(name, module) == module else "common"
+    return found
+
+
+def _types_module(module: str, types: "_Types", module_of: Mapping[str, str]) -> str:
+    """Return the text of a module; the package itself exports the types of all others."""
+    is_package = module == "__init__"
+    own = [name for name in types.texts if module_of[name] == module]
+    needed = types.texts.keys() if is_package else {name for each in own for name in types.references[each]}
+    imported: dict[str, list[str]] = {}
+    for name in sorted(needed):
+        if module_of[name] != module:
+            imported.setdefault(module_of[name], []).append(name)
+    lines = [] if is_package else ["from typing import Any, Literal, NotRequired, TypedDict"]
+    lines += [f"from {TYPES}.{other} import {', '.join(names)}" for other, names in imported.items()]
+    exported = f"\n__all__ = {sorted(needed)}\n" if is_package else ""
+    head = TYPES_HEAD.format(title=TITLES[module]) + "\n" + "\n".join(lines) + "\n"
+    return head + exported + "".join(f"\n\n{types.texts[name]}" for name in own)
 
 
 def _schema_names(value: Any, schemas: Mapping[str, Any]) -> set[str]:
@@ -183,6 +219,7 @@ class _Types:
     """The text of each class, by its name."""
 
     texts: dict[str, str] = field(default_factory=dict)
+    references: dict[str, set[str]] = field(default_factory=dict)  # the classes that its keys name
 
     def add(self, name: str, schema: Mapping[str, Any], *, required: Sequence[str]) -> None:
         self.texts.setdefault(name, "")  # a schema may refer to itself
@@ -190,6 +227,7 @@ class _Types:
             key: self.annotation(value) if key in required else f"NotRequired[{self.annotation(value)}]"
             for key, value in schema.get("properties", {}).items()
         }
+        self.references[name] = {each for annotation in keys.values() for each in _class_names(annotation)}
         description = str(schema.get("description", "")) or f"{name}."
         has_plain_keys = all(key.isidentifier() and not keyword.iskeyword(key) for key in keys)
         text = _class_text if has_plain_keys else _call_text
@@ -259,10 +297,14 @@ def _quoted(annotation: str) -> str:
     """Quote an annotation that names a class, which may be defined later in the module."""
     if annotation.startswith("NotRequired["):
         return f"NotRequired[{_quoted(annotation.removeprefix('NotRequired[').removesuffix(']'))}]"
-    names = set(re.findall(r"(?<!\")\b[A-Z]\w+", re.sub(r'"[^"]*"', "", annotation))) - {"Any", "Literal", "None"}
-    if not names:
+    if not _class_names(annotation):
         return annotation
     return "'" + annotation + "'" if '"' in annotation else f'"{annotation}"'
+
+
+def _class_names(annotation: str) -> set[str]:
+    names = set(re.findall(r"(?<!\")\b[A-Z]\w+", re.sub(r'"[^"]*"', "", annotation)))
+    return names - {"Any", "Literal", "None", "NotRequired"}
 
 
 def _quote(value: Any) -> str:

@@ -14,7 +14,7 @@ from serve.api.inference_errors import is_inference_path
 from serve.client import Client, ProblemError
 from serve.client.calls import Call
 from serve.client.synchronous.transport import Transport
-from serve.client_source import generate, types_module
+from serve.client_source import TYPES, generate, types_modules
 from tests.running_server import RunningServer, running_server
 from tests.waiting import PATIENCE_SECONDS
 
@@ -263,14 +263,18 @@ def test_the_generated_modules_are_up_to_date() -> None:
 def test_the_types_are_those_of_the_running_server(document: dict[str, Any]) -> None:
     from serve.client import types
 
-    namespace: dict[str, Any] = {}
-    exec(types_module(document), namespace)
-    names = {name for name, value in namespace.items() if hasattr(value, "__required_keys__")}
-    assert "Classification" in names
-    for name in names:
+    theirs: dict[str, Any] = {}
+    for text in types_modules(document).values():
+        namespace: dict[str, Any] = {}
+        exec(text, namespace)
+        defined = {name: value for name, value in namespace.items() if hasattr(value, "__required_keys__")}
+        theirs |= {name: value for name, value in defined.items() if not value.__module__.startswith(TYPES)}
+    assert "Classification" in theirs
+    assert theirs.keys() == set(types.__all__)
+    for name, value in theirs.items():
         ours = getattr(types, name)
-        assert ours.__annotations__.keys() == namespace[name].__annotations__.keys()
-        assert ours.__required_keys__ == namespace[name].__required_keys__
+        assert ours.__annotations__.keys() == value.__annotations__.keys()
+        assert ours.__required_keys__ == value.__required_keys__
 
 
 def test_every_operation_has_a_method(recorder: Recorder) -> None:
