@@ -45,7 +45,7 @@ from serve.text import prompts
 from serve.video.windows import Window
 from serve.video.workers import DecodedViews, DecodePool, ViewRequest
 from serve.videos.half_precision import round_features
-from serve.videos.store import SourceInfo, StoredVideoMetadata
+from serve.videos.records import SourceInfo, StoredVideoMetadata
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver
 from serve.vocabularies.acceptance import AcceptanceRule
 from serve.vocabularies.label_warnings import VocabularyWarning, label_warnings

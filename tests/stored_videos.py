@@ -7,7 +7,7 @@ import numpy as np
 from serve.features import VideoFeatures
 from serve.video.windows import Window
 from serve.videos.half_precision import round_features
-from serve.videos.store import FeaturePart, NewVideo, SourceInfo, StoredVideoMetadata
+from serve.videos.records import FeaturePart, NewVideo, SourceInfo, StoredVideoMetadata
 
 WIDTH = 16
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from serve.features import VideoFeatures
 from serve.video.windows import Window
-from serve.videos.store import FeaturePart, NewVideo, StoredVideo, StoredVideoMetadata, timestamp
+from serve.videos.records import FeaturePart, NewVideo, StoredVideo, StoredVideoMetadata, timestamp
 
 
 @dataclass(frozen=True, kw_only=True)

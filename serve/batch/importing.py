@@ -31,7 +31,8 @@ from serve.repository import ModelReference, find_contract
 from serve.settings import ServeSettings
 from serve.store.database import Database
 from serve.video.windows import Window
-from serve.videos.store import FeaturePart, NewVideo, StoredVideoMetadata, VideoStore
+from serve.videos.records import FeaturePart, NewVideo, StoredVideoMetadata
+from serve.videos.store import VideoStore
 from serve.videos.writer import MIN_ABANDONED_AFTER_SECONDS, PART_BYTES, VideoSaver
 
 ROWS_PER_READ = 4096

@@ -18,7 +18,8 @@ from serve.arrays import Float32Array, Float64Array
 from serve.errors import UnknownVideo
 from serve.models.runtime import ModelRuntime
 from serve.video.windows import Window
-from serve.videos.store import IndexedVideo, VideoFilter, VideoStore
+from serve.videos.records import IndexedVideo, VideoFilter
+from serve.videos.store import VideoStore
 
 BYTES_BESIDE_FEATURES = 8 + 8 + 4  # of a row: start, end and index of the video
 

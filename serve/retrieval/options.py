@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from serve.api.options import ScoreOptions, Tag
-from serve.videos.store import VideoFilter, timestamp
+from serve.videos.records import VideoFilter, timestamp
 
 
 def _in_utc(moment: datetime) -> datetime:

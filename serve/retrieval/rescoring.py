@@ -27,7 +27,8 @@ from serve.retrieval.responses import ScoredPage, ScoredVideo, StoredClassificat
 from serve.timeline.builder import TimelineBuilder
 from serve.timeline.options import SegmentOptions
 from serve.timeline.responses import TimelineResponse, TimelineVideo
-from serve.videos.store import FeaturePart, StoredVideo, VideoStore, unknown_video_error
+from serve.videos.records import FeaturePart, StoredVideo
+from serve.videos.store import VideoStore, unknown_video_error
 
 LOGITS_PER_BLOCK = 2**18  # views x templates x phrases; 1 MiB fits into the cache of a processor
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 16, 4096  # rows of one matrix product

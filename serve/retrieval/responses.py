@@ -11,7 +11,7 @@ from serve.api.responses import (
     NoneOfThese,
     SamplingInfo,
 )
-from serve.videos.store import Kind, SourceInfo, StoredVideo
+from serve.videos.records import Kind, SourceInfo, StoredVideo
 from serve.vocabularies.label_warnings import VocabularyWarning
 
 

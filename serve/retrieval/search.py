@@ -20,7 +20,8 @@ from serve.text import prompts
 from serve.timeline.builder import round_seconds
 from serve.video.view_request import ViewRequest
 from serve.video.workers import DecodePool
-from serve.videos.store import VideoFilter, VideoStore
+from serve.videos.records import VideoFilter
+from serve.videos.store import VideoStore
 
 
 class WindowSearch:

@@ -29,7 +29,7 @@ from serve.routes.slots import check_room, run_in_slot
 from serve.timeline.google import GoogleAnnotateVideoResponse, to_google_response
 from serve.timeline.options import SegmentOptions
 from serve.timeline.responses import TimelineResponse
-from serve.videos.store import VideoFilter, timestamp
+from serve.videos.records import VideoFilter, timestamp
 
 router = APIRouter(prefix="/v1", tags=["stored videos"])
 PLACE = re.compile(r"[0-9T:.+-]{19,32} [0-9a-f]{32}")  # the format of `page_position`

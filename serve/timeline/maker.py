@@ -27,7 +27,7 @@ from serve.video.window_stream import open_window_stream
 from serve.video.windows import Window
 from serve.video.workers import DecodePool
 from serve.videos.half_precision import round_features
-from serve.videos.store import SourceInfo, StoredVideoMetadata
+from serve.videos.records import SourceInfo, StoredVideoMetadata
 from serve.videos.writer import UNKNOWN_ORIGIN, Origin, VideoSaver, VideoWriter
 from serve.vocabularies.label_warnings import VocabularyWarning
 

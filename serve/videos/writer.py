@@ -15,7 +15,7 @@ from serve.features import VideoFeatures
 from serve.models.runtime import ModelRuntime
 from serve.settings import VideoStoreSettings
 from serve.video.windows import Window
-from serve.videos.store import FeaturePart, Kind, NewVideo, StoredVideo, StoredVideoMetadata
+from serve.videos.records import FeaturePart, Kind, NewVideo, StoredVideo, StoredVideoMetadata
 
 PART_BYTES = 4 * 2**20  # size of float32 features in memory at which a part is written
 MIN_ABANDONED_AFTER_SECONDS = 7200.0  # longer if the deadline of timelines is longer

@@ -29,7 +29,7 @@ from serve.retrieval.options import RescorePageOptions, SearchOptions
 from serve.service import Service
 from serve.settings import ServeSettings, VideoStoreSettings
 from serve.videos.half_precision import round_features
-from serve.videos.store import FeaturePart
+from serve.videos.records import FeaturePart
 from tests.bench.promises import Promise, settle, spread
 from tests.models import TEXT, VISION, tiny_checkpoint
 from tests.small_repository import publish

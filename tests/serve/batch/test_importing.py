@@ -26,7 +26,8 @@ from serve.scopes import Scope
 from serve.service import Service
 from serve.timeline.options import SegmentOptions
 from serve.video.windows import Window
-from serve.videos.store import FeaturePart, NewVideo, StoredVideo, VideoFilter, VideoStore
+from serve.videos.records import FeaturePart, NewVideo, StoredVideo, VideoFilter
+from serve.videos.store import VideoStore
 from tests.serve.batch.conftest import LABELS, lines
 
 Run = Callable[..., tuple[int, dict[str, Any], str]]

@@ -10,7 +10,8 @@ from serve.arrays import Float32Array
 from serve.retrieval.index import BYTES_BESIDE_FEATURES, Hit, WindowIndex
 from serve.scoring import normalize
 from serve.store.database import Database
-from serve.videos.store import VideoFilter, VideoStore, now
+from serve.videos.records import VideoFilter, now
+from serve.videos.store import VideoStore
 from tests.stored_videos import WIDTH, facts, new_video, part
 from tests.tolerances import DOT, tolerance
 from tests.waiting import eventually

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from serve.errors import StoreUnavailable, UnknownVideo, VideoStoreFull
 from serve.store.database import Database, sqlite_url
 from serve.store.schema import stored_features, stored_video_tags, stored_videos
-from serve.videos.store import NewVideo, StoredVideo, VideoFilter, VideoStore, now, pack_windows
+from serve.videos.records import NewVideo, StoredVideo, VideoFilter, now
+from serve.videos.store import VideoStore, pack_windows
 from serve.vocabularies.store import VocabularyStore
 from tests.running_server import ROOT
 from tests.stored_videos import facts, new_video, part
