@@ -23,14 +23,15 @@ CLIENT = Path(__file__).parent / "client"
 FORM, JSON, QUERY = "multipart/form-data", "application/json", "query"
 LINE_LENGTH = 120
 
-TYPES = "serve.client.types"
+SCHEMAS = "serve.client.schemas"
 TYPES_HEAD = '''"""{title}
 
 Generated from the OpenAPI document by `python -m serve.client_source`; do not edit.
 """
 '''
-TITLES = {  # modules of `TYPES`
-    "__init__": "Types of the documents that the server returns, and of the options that requests accept.",
+PUBLIC = "types"  # module of `serve.client` that exports the types of all others
+TITLES = {  # `PUBLIC`, and the modules of `SCHEMAS`
+    PUBLIC: "Types of the documents that the server returns, and of the options that requests accept.",
     "common": "Types of documents of several resources.",
     "videos": "Types of documents of classifications, timelines, embeddings, stored videos and searches.",
     "jobs": "Types of documents of jobs.",
@@ -124,7 +125,7 @@ def generate() -> dict[Path, str]:
     sources = sorted(path for path in (CLIENT / "asynchronous").glob("*.py") if path.name != "__init__.py")
     modules = {CLIENT / "synchronous" / path.name: to_synchronous(path.read_text(encoding="utf-8")) for path in sources}
     types = types_modules(create_app(ServeSettings()).openapi())
-    modules |= {CLIENT / "types" / f"{name}.py": text for name, text in types.items()}
+    modules |= {CLIENT / ("" if name == PUBLIC else "schemas") / f"{name}.py": text for name, text in types.items()}
     return {path: format_source(text) for path, text in modules.items()}
 
 
@@ -144,7 +145,7 @@ def to_synchronous(source: str) -> str:
 
 
 def types_modules(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return the modules of `TYPES`: a `TypedDict` for each schema of an OpenAPI document and each of `OPTION_SETS`.
+    """Return the modules of types: a `TypedDict` for each schema of an OpenAPI document and each of `OPTION_SETS`.
 
     Schemas that only the Open Inference Protocol uses are left out: it has clients of its own.
     """
@@ -174,17 +175,17 @@ def _modules_of_schemas(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _types_module(module: str, types: "_Types", module_of: Mapping[str, str]) -> str:
-    """Return the text of a module; the package itself exports the types of all others."""
-    is_package = module == "__init__"
+    """Return the text of a module."""
+    is_public = module == PUBLIC
     own = [name for name in types.texts if module_of[name] == module]
-    needed = types.texts.keys() if is_package else {name for each in own for name in types.references[each]}
+    needed = types.texts.keys() if is_public else {name for each in own for name in types.references[each]}
     imported: dict[str, list[str]] = {}
     for name in sorted(needed):
         if module_of[name] != module:
             imported.setdefault(module_of[name], []).append(name)
-    lines = [] if is_package else ["from typing import Any, Literal, NotRequired, TypedDict"]
-    lines += [f"from {TYPES}.{other} import {', '.join(names)}" for other, names in imported.items()]
-    exported = f"\n__all__ = {sorted(needed)}\n" if is_package else ""
+    lines = [] if is_public else ["from typing import Any, Literal, NotRequired, TypedDict"]
+    lines += [f"from {SCHEMAS}.{other} import {', '.join(names)}" for other, names in imported.items()]
+    exported = f"\n__all__ = {sorted(needed)}\n" if is_public else ""
     head = TYPES_HEAD.format(title=TITLES[module]) + "\n" + "\n".join(lines) + "\n"
     return head + exported + "".join(f"\n\n{types.texts[name]}" for name in own)
 

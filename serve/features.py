@@ -19,6 +19,21 @@ class VideoFeatures:
     queue_ms: float = 0.0  # time spent in the queue of the engine
 
     @property
+    def num_bytes(self) -> int:
+        """Size of the arrays in memory."""
+        return sum(part.nbytes for part in self._arrays if part is not None)
+
+    def rows(self, start: int, stop: int) -> "VideoFeatures":
+        """Return the features of the views from `start` to before `stop`."""
+        video, patches, prototypes = (None if part is None else part[start:stop] for part in self._arrays)
+        assert video is not None, "the field is not optional"
+        return VideoFeatures(video_features=video, patch_features=patches, prototype_features=prototypes)
+
+    @property
+    def _arrays(self) -> tuple[Float32Array | None, ...]:
+        return self.video_features, self.patch_features, self.prototype_features
+
+    @property
     def prototype_or_video_features(self) -> Float32Array:
         """Features compared with example clips: prototype features [V, E] if present, else video features [V, D]."""
         return self.video_features if self.prototype_features is None else self.prototype_features

@@ -120,8 +120,8 @@ class Service:
     async def _start_feedback(self) -> None:
         settings = self.settings.feedback
         if settings.enabled:
-            path = settings.dir or self.settings.data_dir / "feedback"
-            folder = FeedbackFolder(path.expanduser(), max_bytes=settings.max_bytes, max_clips=settings.max_clips)
+            path = self.settings.feedback_folder
+            folder = FeedbackFolder(path, max_bytes=settings.max_bytes, max_clips=settings.max_clips)
             await asyncio.to_thread(folder.open)
             self._feedback = folder
             self.readiness.done.append("feedback folder opened")

@@ -413,6 +413,16 @@ class ServeSettings(BaseSettings):
             )
         return self
 
+    @property
+    def jobs_folder(self) -> Path:
+        """Folder of uploaded inputs of jobs."""
+        return (self.jobs.dir or self.data_dir / "jobs").expanduser()
+
+    @property
+    def feedback_folder(self) -> Path:
+        """Folder of feedback."""
+        return (self.feedback.dir or self.data_dir / "feedback").expanduser()
+
     def require_extras(self) -> None:
         """Check that the optional dependencies of these settings are installed.
 

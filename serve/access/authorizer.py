@@ -4,7 +4,11 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 import cachetools
 
@@ -18,6 +22,8 @@ from serve.scopes import Scope, satisfies
 from serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 STALE_SECONDS = 60.0  # while the database is unavailable, what was read last remains valid for so long
 KEY_CACHE_SECONDS = 2.0  # every server process rejects a revoked key after at most this time
@@ -48,6 +54,38 @@ class Caller:
 ANONYMOUS = Caller(key_id=None, name="", scopes=(Scope.ADMIN,))
 
 
+class _StoreCache(Generic[Value]):
+    """Values of the database, read again after `KEY_CACHE_SECONDS`, or `STALE_SECONDS` while it is unavailable."""
+
+    def __init__(self, max_size: int) -> None:
+        self._lock = threading.Lock()
+        self._fresh: cachetools.TTLCache[str, Value] = cachetools.TTLCache(max_size, KEY_CACHE_SECONDS)
+        self._last: cachetools.TTLCache[str, Value] = cachetools.TTLCache(max_size, STALE_SECONDS)
+
+    async def get(self, name: str, read: Callable[[], Value]) -> Value:
+        """Return a value; `read` reads it from the database.
+
+        Raises:
+            StoreUnavailable: the database is unavailable, and the value was not read before.
+        """
+        with self._lock, suppress(KeyError):
+            return self._fresh[name]
+        try:
+            value = await asyncio.to_thread(read)
+        except StoreUnavailable as error:
+            with self._lock:
+                try:
+                    value = self._last[name]
+                except KeyError:
+                    raise error from None
+        else:
+            with self._lock:
+                self._last[name] = value
+        with self._lock:
+            self._fresh[name] = value
+        return value
+
+
 class Authorizer:
     """Finds API keys and checks their scopes; keys are cached for `KEY_CACHE_SECONDS`.
 
@@ -61,13 +99,8 @@ class Authorizer:
         self._mode = settings.auth.mode
         self._host = settings.host.lower()
         self._tokens = TokenVerifier(settings.oidc) if settings.oidc.issuer else None
-        self._lock = threading.Lock()
-        self._key_cache: cachetools.TTLCache[str, ApiKey | None] = cachetools.TTLCache(
-            MAX_CACHED_KEYS, KEY_CACHE_SECONDS
-        )
-        self._required_cache: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, KEY_CACHE_SECONDS)
-        self._last_keys: cachetools.TTLCache[str, ApiKey | None] = cachetools.TTLCache(MAX_CACHED_KEYS, STALE_SECONDS)
-        self._last_required: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, STALE_SECONDS)
+        self._keys: _StoreCache[ApiKey | None] = _StoreCache(MAX_CACHED_KEYS)  # by id
+        self._has_valid: _StoreCache[bool] = _StoreCache(1)
         self._recorded_at: dict[str, float] = {}
 
     @property
@@ -148,52 +181,15 @@ class Authorizer:
     async def _requires_keys(self) -> bool:
         if self._mode == "keys" or self._tokens is not None:
             return True
-        with self._lock:
-            is_required = self._required_cache.get("")
-        if is_required is None:
-            is_required = self._host not in LOOPBACK_NAMES or await self._has_valid_key()
-            with self._lock:
-                self._required_cache[""] = is_required
-        return is_required
-
-    async def _has_valid_key(self) -> bool:
-        try:
-            has_valid = await asyncio.to_thread(self._store.has_valid)
-        except StoreUnavailable:
-            with self._lock:
-                last = self._last_required.get("")
-            if last is None:
-                raise
-            return last
-        with self._lock:
-            self._last_required[""] = has_valid
-        return has_valid
+        return self._host not in LOOPBACK_NAMES or await self._has_valid.get("", self._store.has_valid)
 
     async def _find(self, text: str) -> ApiKey | None:
         parts = split_key(text)
         if parts is None:
             return None
         key_id, secret = parts
-        with self._lock:
-            is_cached, key = key_id in self._key_cache, self._key_cache.get(key_id)
-        if not is_cached:
-            key = await self._read(key_id)
-            with self._lock:
-                self._key_cache[key_id] = key
+        key = await self._keys.get(key_id, partial(self._store.find, key_id))
         return key if key is not None and key.matches(secret) and key.is_valid() else None
-
-    async def _read(self, key_id: str) -> ApiKey | None:
-        try:
-            key = await asyncio.to_thread(self._store.find, key_id)
-        except StoreUnavailable:
-            with self._lock:
-                is_known, key = key_id in self._last_keys, self._last_keys.get(key_id)
-            if not is_known:
-                raise
-            return key
-        with self._lock:
-            self._last_keys[key_id] = key
-        return key
 
     async def _record_use(self, key: ApiKey) -> None:
         now = time.time()

@@ -93,7 +93,7 @@ def create_backup(
 
 def _stage_store(database: Database, settings: ServeSettings, staging: Path) -> str:
     """Copy the database, and link the uploads of its unfinished jobs; return the revision of the schema."""
-    folder = jobs_folder(settings)
+    folder = settings.jobs_folder
     for _ in range(ATTEMPTS):
         _link_uploads(folder, staging / "jobs")
         (staging / STORE).unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def _has_missing_uploads(staging: Path) -> bool:
 
 
 def _stage_feedback(settings: ServeSettings, staging: Path) -> None:
-    folder = feedback_folder(settings)
+    folder = settings.feedback_folder
     if not (folder / INDEX).exists():
         return
     target = staging / "feedback"
@@ -193,16 +193,6 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member
-
-
-def jobs_folder(settings: ServeSettings) -> Path:
-    """Return the folder of uploaded inputs of jobs."""
-    return (settings.jobs.dir or settings.data_dir / "jobs").expanduser()
-
-
-def feedback_folder(settings: ServeSettings) -> Path:
-    """Return the folder of feedback."""
-    return (settings.feedback.dir or settings.data_dir / "feedback").expanduser()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,6 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from serve.backup.create import feedback_folder, jobs_folder
 from serve.backup.database_copy import check_is_empty, copy_from_file
 from serve.backup.manifest import MANIFEST, MAX_MANIFEST_BYTES, SETTINGS, STORE, BackupFile, Manifest
 from serve.data_folder import open_database
@@ -42,7 +41,7 @@ def restore_backup(settings: ServeSettings, source: Path) -> Manifest:
         archive.next()  # the manifest
         check_free_space(data_dir, sum(file.num_bytes for file in manifest.files))
         _extract(archive, manifest, staging)
-        targets = {"feedback": feedback_folder(settings), "jobs": jobs_folder(settings)}
+        targets = {"feedback": settings.feedback_folder, "jobs": settings.jobs_folder}
         for folder, target in targets.items():
             _check_folder_is_empty(target, folder)
         _check_models(manifest, settings.repository)

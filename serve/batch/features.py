@@ -4,7 +4,6 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from serve.features import VideoFeatures
 from serve.video.windows import Window
 from serve.videos.records import FeaturePart, NewVideo, StoredVideo, StoredVideoMetadata, timestamp
 
@@ -24,7 +23,7 @@ class CollectedVideo:
     @property
     def num_bytes(self) -> int:
         """Size of the features in memory."""
-        return sum(_num_bytes(part.features) for part in self.parts)
+        return sum(part.features.num_bytes for part in self.parts)
 
 
 class FeatureCollector:
@@ -71,8 +70,3 @@ class FeatureCollector:
         """Remove the parts of an incomplete video."""
         with self._lock:
             self._parts.pop(video_id, None)
-
-
-def _num_bytes(features: VideoFeatures) -> int:
-    arrays = (features.video_features, features.patch_features, features.prototype_features)
-    return sum(array.nbytes for array in arrays if array is not None)

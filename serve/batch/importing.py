@@ -20,7 +20,7 @@ from serve.api.options import StoreOptions
 from serve.arrays import Float32Array
 from serve.batch.folder import lock_folder, read_commits
 from serve.batch.manifest import FILE, Manifest, read_manifest
-from serve.batch.tables import FEATURE_COLUMNS, require_parquet
+from serve.batch.tables import CELL_COLUMNS, FEATURE_COLUMNS, TIME_COLUMNS, require_parquet
 from serve.contract import ModelContract
 from serve.data_folder import open_database
 from serve.errors import InvalidOption, StaleVideo, UnknownVideo
@@ -36,10 +36,7 @@ from serve.videos.store import VideoStore
 from serve.videos.writer import MIN_ABANDONED_AFTER_SECONDS, PART_BYTES, VideoSaver
 
 ROWS_PER_READ = 4096
-WINDOW_COLUMNS = (
-    "start_seconds", "end_seconds", "start_frame", "end_frame",
-    "cell_start_seconds", "cell_end_seconds", "cell_start_frame", "cell_end_frame",
-)  # fmt: skip
+WINDOW_COLUMNS = (*TIME_COLUMNS, *CELL_COLUMNS)
 
 
 @dataclass(kw_only=True)
@@ -179,13 +176,12 @@ def _store(store: VideoStore, video: NewVideo, rows: FeatureRows) -> None:
         store.delete(video.video_id)  # it has expired
     store.abandon(video.video_id)
     features = rows.features
-    arrays = [features.video_features, features.prototype_features, features.patch_features]
-    row_bytes = sum(array[0].nbytes for array in arrays if array is not None)
-    step = max(1, PART_BYTES // row_bytes)
+    step = max(1, PART_BYTES // features.rows(0, 1).num_bytes)
     starts = range(0, len(rows.windows), step)
     try:
         for number, start in enumerate(starts):
-            part = _slice(rows, start, start + step)
+            stop = start + step
+            part = FeaturePart(windows=rows.windows[start:stop], features=features.rows(start, stop))
             if start == starts[-1]:
                 store.complete(video, number, part, rows.metadata)
             else:
@@ -193,19 +189,6 @@ def _store(store: VideoStore, video: NewVideo, rows: FeatureRows) -> None:
     except BaseException:
         store.abandon(video.video_id)
         raise
-
-
-def _slice(rows: FeatureRows, start: int, stop: int) -> FeaturePart:
-    features = rows.features
-    patches, prototypes = features.patch_features, features.prototype_features
-    return FeaturePart(
-        windows=rows.windows[start:stop],
-        features=VideoFeatures(
-            video_features=features.video_features[start:stop],
-            patch_features=None if patches is None else patches[start:stop],
-            prototype_features=None if prototypes is None else prototypes[start:stop],
-        ),
-    )
 
 
 def _iterate_videos(folder: Path, contract: ModelContract) -> Iterator[tuple[int, FeatureRows]]:

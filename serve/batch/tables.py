@@ -18,6 +18,7 @@ from serve.jobs.records import JobKind
 
 SCHEMA_METADATA = b"actserve"  # key of the manifest in the metadata of a table
 FEATURE_COLUMNS = ("video_features", "prototype_features", "patch_features")
+TIME_COLUMNS = ("start_seconds", "end_seconds", "start_frame", "end_frame")
 CELL_COLUMNS = ("cell_start_seconds", "cell_end_seconds", "cell_start_frame", "cell_end_frame")
 ROWS_PER_GROUP = 10_000
 
@@ -128,7 +129,7 @@ def _timeline_rows(item: CompletedInput) -> Iterable[dict[str, Any]]:
     shared = {"index": item.index, "input": item.name, **video, **_metadata(item)}
     cells = _cells(item)
     for number, window in enumerate(item.result["windows"]):
-        times = {name: window[name] for name in ("start_seconds", "end_seconds", "start_frame", "end_frame")}
+        times = {name: window[name] for name in TIME_COLUMNS}
         yield {
             **shared,
             "window": number,
@@ -152,7 +153,7 @@ def _cells(item: CompletedInput) -> list[dict[str, Any]]:
     """Return the exact times of the windows, which an import needs; empty without features."""
     if item.collected is None:
         return []
-    names = ("start_seconds", "end_seconds", "start_frame", "end_frame", *CELL_COLUMNS)
+    names = (*TIME_COLUMNS, *CELL_COLUMNS)
     return [{name: getattr(window, name) for name in names} for window in item.collected.windows]
 
 
@@ -170,16 +171,15 @@ def _results_schema(kind: JobKind, *, has_features: bool) -> list[Any]:
         pa.field("num_frames", whole), pa.field("fps", real), pa.field("duration_seconds", real),
         pa.field("width", small), pa.field("height", small), pa.field("num_corrupt_frames", whole),
     ]  # fmt: skip
-    times = [
-        pa.field("start_seconds", real), pa.field("end_seconds", real),
-        pa.field("start_frame", whole), pa.field("end_frame", whole),
-    ]  # fmt: skip
+    times, cells = (
+        [pa.field(name, real if name.endswith("seconds") else whole) for name in names]
+        for names in (TIME_COLUMNS, CELL_COLUMNS)
+    )
     labels = [
         pa.field("labels", pa.list_(text)), pa.field("scores", pa.list_(real)), pa.field("logits", pa.list_(real)),
         pa.field("cosines", pa.list_(real)), pa.field("accepted", pa.list_(pa.bool_())),
         pa.field("none_of_these", real),
     ]  # fmt: skip
-    cells = [pa.field(name, real if name.endswith("seconds") else whole) for name in CELL_COLUMNS]
     stored = [*cells, pa.field("metadata", text)] if has_features else []
     if kind == "classify":
         place = [pa.field("clip", small), pa.field("crop", small), *(times if has_features else ())]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from serve.cli.inputs import STANDARD_INPUT, read_list
-from serve.cli.options import merge_options
+from serve.cli.options import KindOption, Labels, ModelName, MoreOptions, VocabularyName, merge_options
 from serve.cli.output import Output, output
 from serve.cli.progress import show_progress
 
@@ -36,15 +36,11 @@ def batch(
     out: Annotated[
         Path, typer.Option(help="Folder for the results: a new one, or that of an earlier run to continue.")
     ],
-    kind: Annotated[
-        Literal["classify", "timeline", "embed"], typer.Option(help="How each video is processed.")
-    ] = "classify",
-    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
-    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
-    options: Annotated[
-        str | None, typer.Option(help="More options for this kind as a JSON object, as in the HTTP API.")
-    ] = None,
+    kind: KindOption = "classify",
+    labels: Labels = None,
+    vocabulary: VocabularyName = None,
+    model: ModelName = None,
+    options: MoreOptions = None,
     output_format: Annotated[
         Format, typer.Option("--format", help="parquet: tables; jsonl: lines of JSON as jobs return them; both.")
     ] = "parquet",

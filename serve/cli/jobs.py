@@ -5,34 +5,31 @@ actserve jobs results job_0123456789abcdef0123456789abcdef > results.jsonl
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from serve.cli.calls import ApiRequest, PrintCurl, Server
 from serve.cli.inputs import OptionalInputs, expand_inputs
-from serve.cli.options import merge_options
+from serve.cli.options import Kind, KindOption, Labels, ModelName, MoreOptions, VocabularyName, merge_options
 from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
 from serve.client.address import DEFAULT_SERVER
 from serve.jobs.states import JobStatus
 
 app = typer.Typer(no_args_is_help=True, help="Process videos in the background on a running server.")
-Kind = Literal["classify", "timeline", "embed"]
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 
 
 @command(app)
 def create(
     videos: OptionalInputs = None,
-    kind: Annotated[Kind, typer.Option(help="How each video is processed.")] = "classify",
-    labels: Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")] = None,
-    vocabulary: Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")] = None,
-    options: Annotated[
-        str | None, typer.Option(help="More options for this kind as a JSON object, as in the HTTP API.")
-    ] = None,
+    kind: KindOption = "classify",
+    labels: Labels = None,
+    vocabulary: VocabularyName = None,
+    model: ModelName = None,
+    options: MoreOptions = None,
     folder: Annotated[
         str | None, typer.Option(help="Folder on the server, relative to the folder that its operator allows.")
     ] = None,

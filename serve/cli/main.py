@@ -15,6 +15,7 @@ import typer
 from serve.cli import backup, batch, feedback, jobs, keys, models, programs, videos, vocabularies
 from serve.cli.calls import OptionalServer
 from serve.cli.inputs import Inputs, expand_inputs
+from serve.cli.options import Labels, ModelName, Templates, VocabularyName
 from serve.cli.output import command, output
 from serve.cli.parameters import Version, check_variables
 from serve.exit_status import run_app
@@ -53,12 +54,6 @@ def actserve(context: typer.Context, version: Version = False) -> None:
         "doctor",
     ):  # these check the variables of the server as well
         check_variables()
-
-
-Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
-VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
-Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
-ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
 
 
 @app.command(rich_help_panel=VIDEOS)

@@ -1,9 +1,19 @@
-"""Options of a kind of processing: separate options of a command merged with the JSON object of `--options`."""
+"""Options of the processing of videos that several commands have, and `--options` with others as a JSON object."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
+
+Kind = Literal["classify", "timeline", "embed"]
+KindOption = Annotated[Kind, typer.Option(help="How each video is processed.")]
+Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
+VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
+Templates = Annotated[list[str] | None, typer.Option(help="A template with one {}; can be given several times.")]
+ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
+MoreOptions = Annotated[
+    str | None, typer.Option(help="More options for this kind as a JSON object, as in the HTTP API.")
+]
 
 
 def merge_options(text: str | None, options: Mapping[str, str | None]) -> dict[str, Any]:

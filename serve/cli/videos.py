@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from serve.cli.calls import ApiRequest, PrintCurl, Server
+from serve.cli.options import Labels, ModelName, Templates, VocabularyName
 from serve.cli.output import command, output
 from serve.cli.parameters import Yes, confirm
 from serve.client.address import DEFAULT_SERVER
@@ -20,10 +21,6 @@ from serve.client.address import DEFAULT_SERVER
 app = typer.Typer(no_args_is_help=True, help="Stored videos of a running server.")
 
 VideoId = Annotated[str, typer.Argument(help="Id of a stored video, as printed by `list`.")]
-Labels = Annotated[str | None, typer.Option(help="Labels separated by commas, or a JSON list.")]
-VocabularyName = Annotated[str | None, typer.Option(help="A vocabulary, NAME or NAME@VERSION.")]
-Templates = Annotated[list[str] | None, typer.Option(help="Template with one {}; can be given several times.")]
-ModelName = Annotated[str | None, typer.Option(help="Model, NAME or NAME@VERSION.")]
 Tag = Annotated[str | None, typer.Option(help="Only videos with this tag.")]
 CreatedAfter = Annotated[
     str | None, typer.Option(help="Only videos stored at or after this time, e.g. 2026-11-26T00:00:00Z.")

@@ -55,8 +55,7 @@ class JobService:
         self._metrics = JobMetrics(registry)
         self._is_busy = is_busy
         self._lane = lane
-        path = settings.jobs.dir or settings.data_dir / "jobs"
-        self.folder = JobFolder(path.expanduser())
+        self.folder = JobFolder(settings.jobs_folder)
         self._outgoing = OutgoingClient(settings.outgoing)
         self.store = JobStore(
             database,

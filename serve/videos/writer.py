@@ -65,7 +65,7 @@ class VideoWriter:
         """
         self._windows += windows
         self._features.append(features)
-        if sum(map(_num_bytes, self._features)) >= PART_BYTES:
+        if sum(item.num_bytes for item in self._features) >= PART_BYTES:
             await asyncio.to_thread(self._store.add_part, self._video, self._part_index, self._make_part())
             self._part_index += 1
             self._windows, self._features = [], []
@@ -147,11 +147,6 @@ class VideoSaver:
         finally:
             with suppress(StoreUnavailable):  # the next sweep deletes the abandoned video
                 await asyncio.shield(writer.abandon())
-
-
-def _num_bytes(features: VideoFeatures) -> int:
-    parts = (features.video_features, features.patch_features, features.prototype_features)
-    return sum(part.nbytes for part in parts if part is not None)
 
 
 def _concatenate(parts: Sequence[Float32Array]) -> Float32Array:

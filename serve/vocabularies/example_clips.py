@@ -184,22 +184,12 @@ class ExampleEncoder:
         """Return the text-only logits of examples [E, K + R], averaged over templates."""
         batches = []
         for start in range(0, len(features.video_features), TEXT_LOGITS_BATCH_SIZE):
-            logits = await runtime.logits(
-                _slice_features(features, start, start + TEXT_LOGITS_BATCH_SIZE), bank
-            )  # [e, M, P]
+            logits = await runtime.logits(features.rows(start, start + TEXT_LOGITS_BATCH_SIZE), bank)  # [e, M, P]
             classes = (
                 logits if vocabulary.phrase_layout is None else scoring.label_logits(logits, vocabulary.phrase_layout)
             )
             batches.append(classes.mean(axis=1, dtype=np.float32))
         return np.concatenate(batches)
-
-
-def _slice_features(features: VideoFeatures, start: int, stop: int) -> VideoFeatures:
-    patches = features.patch_features
-    return VideoFeatures(
-        video_features=features.video_features[start:stop],
-        patch_features=None if patches is None else patches[start:stop],
-    )
 
 
 def _replace_label(previous: Vocabulary, changed: Label) -> Vocabulary:

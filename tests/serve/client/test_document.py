@@ -14,7 +14,7 @@ from serve.api.inference_errors import is_inference_path
 from serve.client import Client, ProblemError
 from serve.client.calls import Call
 from serve.client.synchronous.transport import Transport
-from serve.client_source import TYPES, generate, types_modules
+from serve.client_source import SCHEMAS, generate, types_modules
 from tests.running_server import RunningServer, running_server
 from tests.waiting import PATIENCE_SECONDS
 
@@ -268,7 +268,7 @@ def test_the_types_are_those_of_the_running_server(document: dict[str, Any]) -> 
         namespace: dict[str, Any] = {}
         exec(text, namespace)
         defined = {name: value for name, value in namespace.items() if hasattr(value, "__required_keys__")}
-        theirs |= {name: value for name, value in defined.items() if not value.__module__.startswith(TYPES)}
+        theirs |= {name: value for name, value in defined.items() if not value.__module__.startswith(SCHEMAS)}
     assert "Classification" in theirs
     assert theirs.keys() == set(types.__all__)
     for name, value in theirs.items():

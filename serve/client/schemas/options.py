@@ -5,7 +5,7 @@ Generated from the OpenAPI document by `python -m serve.client_source`; do not e
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from serve.client.types.vocabularies import Acceptance, LabelInput, Rename
+from serve.client.schemas.vocabularies import Acceptance, LabelInput, Rename
 
 
 class ClassifyOptions(TypedDict):

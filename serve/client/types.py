@@ -3,9 +3,9 @@
 Generated from the OpenAPI document by `python -m serve.client_source`; do not edit.
 """
 
-from serve.client.types.common import JobDocument, Problem, RequestCounts, VocabularyWarning
-from serve.client.types.jobs import FolderInput, JobDetails, JobPage, WebhookAttempt, WebhookInfo
-from serve.client.types.options import (
+from serve.client.schemas.common import JobDocument, Problem, RequestCounts, VocabularyWarning
+from serve.client.schemas.jobs import FolderInput, JobDetails, JobPage, WebhookAttempt, WebhookInfo
+from serve.client.schemas.options import (
     CalibrateOptions,
     ClassifyOptions,
     FeedbackOptions,
@@ -21,7 +21,7 @@ from serve.client.types.options import (
     VocabularyChanges,
     VocabularyFields,
 )
-from serve.client.types.server import (
+from serve.client.schemas.server import (
     ActivationResponse,
     DecodeSettings,
     EngineParity,
@@ -36,7 +36,7 @@ from serve.client.types.server import (
     VideoStoreSettings,
     VocabularySettings,
 )
-from serve.client.types.videos import (
+from serve.client.schemas.videos import (
     AcceptanceInfo,
     Classification,
     Embedding,
@@ -71,7 +71,7 @@ from serve.client.types.videos import (
     TimelineWindow,
     Usage,
 )
-from serve.client.types.vocabularies import (
+from serve.client.schemas.vocabularies import (
     Acceptance,
     Calibration,
     CalibrationDryRun,
